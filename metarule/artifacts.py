@@ -1,0 +1,232 @@
+"""What a run leaves on disk.
+
+    config.toml       the config as it was given, if it came from a file
+    resolved.toml     what ran: overrides and defaults written out
+    environment.json  command, versions and device
+    metrics.jsonl     one object a meta-step; a number that is not finite is null
+    checkpoints/      state of the optimiser, to go on from
+    theta.npz         the learned θ, one array a leaf
+    theta.json        what its numbers mean
+    summary.json      what the run ends with
+    performance.json  scores along the life on held-out tasks
+    figures/          pictures of the above
+"""
+
+import json
+import math
+import os
+import shutil
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import msgspec
+import numpy as np
+
+from metarule.config import ConfigError, decode, read
+from metarule.experiment import Experiment, to_tree
+from metarule.types import Theta
+
+__all__ = [
+    "CHECKPOINTS",
+    "FIGURES",
+    "append_metrics",
+    "keep_metrics",
+    "load_theta",
+    "read_experiment",
+    "read_json",
+    "read_metrics",
+    "save_theta",
+    "start",
+    "write_json",
+]
+
+CHECKPOINTS = "checkpoints"
+FIGURES = "figures"
+THETA_FORMAT = 1
+
+_RESOLVED = "resolved.toml"
+_METRICS = "metrics.jsonl"
+_WRITTEN = (
+    "config.toml",
+    _RESOLVED,
+    "environment.json",
+    _METRICS,
+    CHECKPOINTS,
+    "theta.npz",
+    "theta.json",
+    "summary.json",
+    "performance.json",
+    FIGURES,
+)
+_PACKAGES = ("metarule", "jax", "jaxlib", "optax", "chex", "msgspec", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+
+
+def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool = False) -> None:
+    """Lay out the directory of a new run.
+
+    Args:
+        path: the directory; it may exist as long as it holds no run.
+        experiment: what will run.
+        given: text of the config file.
+        overwrite: remove what an earlier run left, and nothing else.
+
+    Raises:
+        ConfigError: a directory that holds a run, or cannot be written.
+    """
+    if holds_run(path) and not overwrite:
+        raise ConfigError(f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        for seed_directory in path.glob("s[0-9]*"):
+            if holds_run(seed_directory):
+                _remove(seed_directory)
+                seed_directory.rmdir()
+        _remove(path)
+        if given is not None:
+            _write(path / "config.toml", given)
+        _write(path / _RESOLVED, msgspec.toml.encode(to_tree(experiment)).decode())
+        write_json(path / "environment.json", _environment())
+    except OSError as error:
+        raise ConfigError(f"run.directory = '{path}': {error.strerror}") from error
+
+
+def holds_run(path: Path) -> bool:
+    """Whether a directory is that of a run."""
+    return (path / _RESOLVED).exists()
+
+
+def read_experiment(path: Path) -> Experiment:
+    """What a run directory says that it ran.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: a directory that holds no run, or one that this version cannot read.
+    """
+    if not holds_run(path):
+        raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
+    try:
+        return decode(read(path / _RESOLVED), Experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{path / _RESOLVED}: {error}") from error
+
+
+def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add one line a meta-step."""
+    with (path / _METRICS).open("a", encoding="utf-8") as file:
+        file.writelines(_json(row) + "\n" for row in rows)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Every whole line of the metrics; a last one that was torn is left out."""
+    file = path / _METRICS
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+    return [json.loads(line) for line in lines]
+
+
+def keep_metrics(path: Path, step: int) -> None:
+    """Drop what was observed after a meta-step, which a resumed run will observe again."""
+    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    _write(path / _METRICS, "".join(_json(row) + "\n" for row in rows))
+
+
+def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any]) -> None:
+    """Write θ as plain arrays, and beside it what they mean.
+
+    Args:
+        path: the run directory.
+        theta: θ; leaf number i becomes the array `theta_i` of `theta.npz`.
+        meaning: goes into `theta.json`, with the version of the format.
+    """
+    temporary = path / "theta.partial.npz"
+    np.savez(temporary, **{f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))})
+    os.replace(temporary, path / "theta.npz")
+    write_json(path / "theta.json", {"format": THETA_FORMAT} | dict(meaning))
+
+
+def load_theta(path: Path, like: Theta) -> Theta:
+    """Read θ of a run directory.
+
+    Args:
+        path: the run directory.
+        like: a θ, or its shapes, as the same rule makes it.
+
+    Returns:
+        θ.
+
+    Raises:
+        ConfigError: a file that is missing, not a θ file, or that of another rule.
+    """
+    file = path / "theta.npz"
+    leaves, treedef = jax.tree.flatten(like)
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = [arrays[name] for name in sorted(arrays.files, key=lambda name: int(name.removeprefix("theta_")))]
+    except (OSError, ValueError, EOFError) as error:
+        raise ConfigError(f"{file}: no θ can be read from it: {error}") from error
+    shapes = [leaf.shape for leaf in leaves]
+    if [leaf.shape for leaf in found] != shapes:
+        raise ConfigError(f"{file}: arrays of shape {[leaf.shape for leaf in found]}; the rule needs {shapes}")
+    return jax.tree.unflatten(treedef, [jax.numpy.asarray(leaf) for leaf in found])
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    _write(file, _json(value, indent=2) + "\n")
+
+
+def read_json(file: Path) -> Any:
+    """Read a JSON file; None if there is none."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def _environment() -> dict[str, Any]:
+    device = jax.devices()[0]
+    return {
+        "command": sys.argv,
+        "python": sys.version.split()[0],
+        "platform": sys.platform,
+        "packages": {name: version(name) for name in _PACKAGES},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }
+
+
+def _remove(path: Path) -> None:
+    for name in _WRITTEN:
+        target = path / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _write(file: Path, text: str) -> None:
+    temporary = file.with_name(file.name + ".partial")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, file)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    return json.dumps(_plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if hasattr(value, "_asdict"):
+        return _plain(value._asdict())
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic, jax.Array)):
+        return _plain(value.tolist())
+    return None if isinstance(value, float) and not math.isfinite(value) else value

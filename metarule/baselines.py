@@ -1,0 +1,93 @@
+"""Classic rules to compare a learned rule with, tuned with the same number of lifetimes that it was given."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+from msgspec.structs import replace
+
+from metarule.circuits.feedforward import Feedforward
+from metarule.evaluation import final_metrics
+from metarule.lifetime import Lifetime
+from metarule.rules.polynomial import Polynomial
+from metarule.types import Learner, PRNGKey
+
+__all__ = ["BASELINES", "Tuned", "backprop", "delta", "tune"]
+
+_COARSE = 10.0 ** np.linspace(-3, 1, 13)
+_FINE = 12
+
+
+class Tuned(NamedTuple):
+    """Outcome of tuning a learning rate.
+
+    Attributes:
+        theta: the best rate, as the θ of a rule of one term.
+        rates: every rate that was tried, in order.
+        scores: mean score of each on the training tasks.
+        lifetimes: what the tuning cost.
+    """
+
+    theta: Float[Array, "1"]
+    rates: np.ndarray
+    scores: np.ndarray
+    lifetimes: int
+
+
+def delta(lifetime: Lifetime) -> Lifetime:
+    """The same circuit under the delta rule, Δw = η·pre·modulator (Widrow & Hoff 1960)."""
+    rule = Polynomial(terms=("delta",))
+    return replace(lifetime, rule=rule, inner_loop=replace(lifetime.inner_loop, theta="shared"))
+
+
+def backprop(lifetime: Lifetime) -> Lifetime:
+    """Backprop with online gradient descent: the delta rule over the transpose with f′ (Rumelhart et al. 1986)."""
+    assert isinstance(lifetime.circuit, Feedforward)
+    return replace(delta(lifetime), circuit=replace(lifetime.circuit, backward="transpose", derivative=True))
+
+
+BASELINES = {"delta": delta, "backprop": backprop}
+
+
+def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
+    """Pick the learning rate with the best mean score on training tasks.
+
+    Half of the budget goes to a grid over four decades, half to a finer grid around the best of it.
+
+    Args:
+        learner: a learner whose θ is one learning rate.
+        pool: training tasks.
+        key: decides the lives; every rate is given the same ones.
+        budget: lifetimes in all.
+
+    Returns:
+        The best rate, and all that were tried.
+    """
+    coarse_key, fine_key = jax.random.split(key)
+    coarse_lives, fine_lives = (max(budget // (2 * count), 1) for count in (_COARSE.size, _FINE))
+    coarse = _score(learner, pool, coarse_key, _COARSE, coarse_lives)
+    best = _COARSE[np.argmax(coarse)]
+    ratio = _COARSE[1] / _COARSE[0]
+    fine_rates = best * ratio ** np.linspace(-1, 1, _FINE)
+    fine = _score(learner, pool, fine_key, fine_rates, fine_lives)
+    order = np.argsort(rates := np.concatenate([_COARSE, fine_rates]))
+    return Tuned(
+        theta=jnp.array([fine_rates[np.argmax(fine)]], float),
+        rates=rates[order],
+        scores=np.concatenate([coarse, fine])[order],
+        lifetimes=coarse_lives * _COARSE.size + fine_lives * _FINE,
+    )
+
+
+def _score(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetimes: int) -> np.ndarray:
+    return np.asarray(_mean_scores(learner, pool, key, jnp.asarray(rates, float)[:, None], lifetimes))
+
+
+@partial(jax.jit, static_argnames=("learner", "lifetimes"))
+def _mean_scores(
+    learner: Learner, pool: Any, key: PRNGKey, thetas: Float[Array, "rates 1"], lifetimes: int
+) -> Float[Array, " rates"]:
+    return jax.lax.map(lambda theta: jnp.mean(final_metrics(learner, theta, pool, key, lifetimes)[learner.tasks.score]), thetas)

@@ -1,0 +1,54 @@
+"""States of a run, kept by Orbax."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import orbax.checkpoint as ocp
+from absl import logging
+
+__all__ = ["Checkpoints"]
+
+_KEPT = 2
+
+
+class Checkpoints:
+    """The last checkpoints of a run; use it in a `with` block, at whose end all are on disk.
+
+    Args:
+        path: directory of the checkpoints.
+    """
+
+    def __init__(self, path: Path) -> None:
+        logging.set_verbosity(logging.ERROR)
+        self._manager = ocp.CheckpointManager(
+            path.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._manager.close()
+
+    def save(self, step: int, state: Any) -> None:
+        """Keep a state, unless one of this step or later is there."""
+        self._manager.save(step, args=ocp.args.StandardSave(state))
+
+    def restore(self, like: Any) -> tuple[int, Any]:
+        """The last state that was kept.
+
+        Args:
+            like: state at step 0, which is returned where none was kept.
+
+        Returns:
+            (step, state).
+        """
+        step = self._manager.latest_step()
+        if step is None:
+            return 0, like
+        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        return step, self._manager.restore(step, args=ocp.args.StandardRestore(shapes))

@@ -1,0 +1,33 @@
+"""Activation functions by name."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["ACTIVATIONS", "Activation", "derivative"]
+
+Activation = Callable[[Float[Array, " n"]], Float[Array, " n"]]
+
+ACTIVATIONS: dict[str, Activation] = {
+    "identity": lambda potential: potential,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "softmax": jax.nn.softmax,
+    "softplus": jax.nn.softplus,
+    "tanh": jnp.tanh,
+}
+
+
+def derivative(f: Activation, potential: Float[Array, " n"]) -> Float[Array, " n"]:
+    """f′(potential) of an activation that acts on each neuron alone.
+
+    Args:
+        f: elementwise activation.
+        potential: potentials [n].
+
+    Returns:
+        f′ at each potential [n].
+    """
+    return jax.jvp(f, (potential,), (jnp.ones_like(potential),))[1]

@@ -1,0 +1,138 @@
+"""Layered networks with a modulatory path back."""
+
+from typing import Annotated, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from msgspec import Meta, Struct
+
+from metarule.circuits.activations import ACTIVATIONS, Activation, derivative
+from metarule.types import PRNGKey, Stimulus, Synapse, Weights
+
+__all__ = ["Feedforward"]
+
+Hidden = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
+Output = Literal["sigmoid", "softmax", "tanh", "identity"]
+Size = Annotated[int, Meta(ge=1, le=65536)]
+
+
+class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="feedforward"):
+    """Any depth and width; errors reach hidden neurons over a modulatory path.
+
+    potential_l = W_lᵀ·[post_{l−1}; 1],  post_l = f(potential_l)
+    modulator_L = target − output,       modulator_l = B_l·modulator_{l+1} [∘ f′(potential_l)]
+
+    B_l is W_{l+1} (`transpose`), drawn once (`random`) or nothing (`zero`). The output modulators are
+    −∂loss/∂potential where loss and output activation are a canonical pair (cross-entropy with sigmoid or softmax,
+    squared error with identity). Then the delta rule over the transpose with f′ is backprop.
+
+    Attributes:
+        hidden: size of each hidden layer; `()` for none.
+        activation: f of the hidden neurons.
+        output: f of the output neurons.
+        bias: whether every neuron has a plastic synapse from a neuron that is always at 1.
+        backward: the path over which hidden modulators are formed.
+        derivative: whether hidden modulators carry f′(potential).
+        weight_scale: initial weights are N(0, weight_scale²/pre).
+        backward_scale: random backward weights are N(0, backward_scale²/post).
+
+    References:
+        Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random).
+    """
+
+    hidden: Annotated[tuple[Size, ...], Meta(max_length=64, description="size of each hidden layer")] = (8,)
+    activation: Annotated[Hidden, Meta(description="activation of hidden neurons")] = "tanh"
+    output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
+    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
+    backward: Annotated[
+        Literal["transpose", "random", "zero"], Meta(description="path by which modulators reach hidden neurons")
+    ] = "random"
+    derivative: Annotated[bool, Meta(description="hidden modulators carry f'(potential)")] = False
+    weight_scale: Annotated[float, Meta(ge=0, description="initial weights are N(0, weight_scale^2 / pre)")] = 1.0
+    backward_scale: Annotated[float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / post)")] = 1.0
+
+    def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
+        """Draw fresh weights.
+
+        Args:
+            key: decides the draw.
+            inputs: number of input neurons.
+            outputs: number of output neurons.
+
+        Returns:
+            (weights [pre (+1 with bias), post] by projection, random backward weights [post of the next, post] by
+            hidden layer, activity, which is `()`).
+        """
+        sizes = (inputs, *self.hidden, outputs)
+        forward_key, backward_key = jax.random.split(key)
+        weights = tuple(
+            _normal(layer_key, (pre + self.bias, post), self.weight_scale / (pre + self.bias) ** 0.5)
+            for layer_key, pre, post in zip(jax.random.split(forward_key, len(sizes) - 1), sizes, sizes[1:])
+        )
+        if self.backward != "random":
+            return weights, (), ()
+        backward = tuple(
+            _normal(layer_key, (later, post), self.backward_scale / later**0.5)
+            for layer_key, post, later in zip(jax.random.split(backward_key, len(sizes)), sizes[1:], sizes[2:])
+        )
+        return weights, backward, ()
+
+    def step(
+        self, weights: Weights, wiring: Weights, activity: tuple[()], stimulus: Stimulus
+    ) -> tuple[tuple[()], Float[Array, " outputs"], tuple[Synapse, ...]]:
+        """Present one stimulus.
+
+        Args:
+            weights: as from `init`.
+            wiring: as from `init`.
+            activity: `()`.
+            stimulus: input [inputs] and target [outputs].
+
+        Returns:
+            (activity, output [outputs], what the synapses of each projection see).
+        """
+        pres, potentials, posts = self._forward(weights, stimulus.input)
+        modulators = self._modulators(weights, wiring, potentials, stimulus.target - posts[-1])
+        projections = tuple(map(Synapse, pres, posts, potentials, weights, modulators))
+        return (), posts[-1], projections
+
+    def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:
+        pres, potentials, posts = [], [], []
+        for matrix, f in zip(weights, self._activations, strict=True):
+            pres.append(jnp.append(signal, jnp.ones((), signal.dtype)) if self.bias else signal)
+            potentials.append(pres[-1] @ matrix)
+            signal = f(potentials[-1])
+            posts.append(signal)
+        return pres, potentials, posts
+
+    def _modulators(
+        self, weights: Weights, wiring: Weights, potentials: list, error: Float[Array, " outputs"]
+    ) -> list[Float[Array, " post"]]:
+        modulators = [error]
+        for layer in reversed(range(len(self.hidden))):
+            modulators.insert(0, self._back(weights[layer + 1], wiring[layer] if wiring else None, modulators[0]))
+            if self.derivative:
+                modulators[0] *= derivative(self._activations[layer], potentials[layer])
+        return modulators
+
+    def _back(
+        self, forward: Float[Array, "pre post"], backward: Float[Array, "post later"] | None, modulator: Float[Array, " post"]
+    ) -> Float[Array, " pre"]:
+        feedback = forward[: forward.shape[0] - self.bias]
+        match self.backward:
+            case "transpose":
+                return feedback @ modulator
+            case "zero":
+                return jnp.zeros_like(feedback[:, 0])
+            case "random":
+                assert backward is not None
+                return modulator @ backward
+
+    @property
+    def _activations(self) -> tuple[Activation, ...]:
+        return (ACTIVATIONS[self.activation],) * len(self.hidden) + (ACTIVATIONS[self.output],)
+
+
+def _normal(key: PRNGKey, shape: tuple[int, int], scale: float) -> Float[Array, "pre post"]:
+    return scale * jax.random.normal(key, shape)

@@ -1,0 +1,77 @@
+"""What a θ is worth: its score on tasks, along the life and at its end."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from metarule.types import Carry, Integer, Learner, Life, Metrics, PRNGKey, Theta
+
+__all__ = ["Curves", "curves", "final_metrics"]
+
+# Lives that run side by side; more of them would only take more memory.
+_BATCH = 256
+
+
+class Curves(NamedTuple):
+    """Scores along many lives.
+
+    Attributes:
+        presentations: how many had been made at each point [points].
+        metrics: by name [lifetimes, points].
+    """
+
+    presentations: Int[Array, " points"]
+    metrics: dict[str, Float[Array, "lifetimes points"]]
+
+
+@partial(jax.jit, static_argnames=("learner", "lifetimes", "points"))
+def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int, points: int) -> Curves:
+    """Assess fresh networks at several points of their lives, with θ frozen.
+
+    Life number i meets task number i of the pool, so that every task is met equally often. Learners that are given
+    the same key meet the same tasks, in the same order, with the same initial weights.
+
+    Args:
+        learner: who lives.
+        theta: θ.
+        pool: tasks.
+        key: decides weights, orders and whatever else is drawn.
+        lifetimes: how many networks.
+        points: how often a network is assessed after its birth, evenly spread, the end included.
+
+    Returns:
+        The curves, with the score at birth as first point.
+    """
+    ends = jnp.round(jnp.linspace(0, learner.presentations, points + 1)).astype(int)
+
+    def one_life(number: Integer) -> Metrics:
+        task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
+        task = learner.tasks.sample(task_key, pool, number)
+        life, carry = learner.birth(life_key, task)
+
+        def until(carry: Carry, span: tuple[Integer, Integer]) -> tuple[Carry, Metrics]:
+            carry = _live_between(learner, theta, life, carry, *span)
+            return carry, learner.assess(theta, life, carry)[1]
+
+        starts = jnp.concatenate([ends[:1], ends[:-1]])
+        return jax.lax.scan(until, carry, (starts, ends))[1]
+
+    metrics = jax.lax.map(one_life, jnp.arange(lifetimes), batch_size=min(_BATCH, lifetimes))
+    return Curves(ends, metrics)
+
+
+def final_metrics(
+    learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
+) -> dict[str, Float[Array, " lifetimes"]]:
+    """Scores of fresh networks at the end of their lives, with θ frozen; arguments as of `curves`."""
+    seen = curves(learner, theta, pool, key, lifetimes, 1).metrics
+    return {name: values[:, -1] for name, values in seen.items()}
+
+
+def _live_between(
+    learner: Learner, theta: Theta, life: Life, carry: Carry, start: Integer, end: Integer
+) -> Carry:
+    return jax.lax.fori_loop(start, end, lambda time, carry: learner.step(theta, life, carry, time)[0], carry)

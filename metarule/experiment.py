@@ -1,0 +1,90 @@
+"""A whole experiment as one declaration: schema of the config file, API, and assembly."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, Struct
+
+from metarule.circuits.feedforward import Feedforward
+from metarule.lifetime import InnerLoop, Lifetime
+from metarule.meta.gradient import Gradient
+from metarule.rules.polynomial import Polynomial
+from metarule.tasks.boolean import Boolean
+from metarule.tasks.tabular import Tabular
+
+__all__ = ["Evaluation", "Experiment", "Run", "to_tree"]
+
+
+class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How θ is judged on held-out tasks, while it is learned and at the end.
+
+    Attributes:
+        lifetimes: held-out lives at the end.
+        points: how often the network is assessed along each of them.
+        every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
+        watched: held-out lives at each look.
+    """
+
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lives at the end")] = 1024
+    points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
+    every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
+    watched: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lives at each look")] = 128
+
+
+class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a run is kept, and how often it comes up for air.
+
+    Attributes:
+        directory: where the run is kept; empty for `runs/<config>/<time>-s<seed>`.
+        steps_per_call: meta-steps in one jitted call; results do not depend on it.
+        checkpoint_every: meta-steps between checkpoints.
+    """
+
+    directory: Annotated[str, Meta(description="where the run is kept; default runs/<config>/<time>-s<seed>")] = ""
+    steps_per_call: Annotated[int, Meta(ge=1, le=10_000, description="meta-steps in one jitted call")] = 25
+    checkpoint_every: Annotated[int, Meta(ge=1, description="meta-steps between checkpoints")] = 100
+
+
+class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Everything that a run needs, one field a component.
+
+    Attributes:
+        seed: decides every random number of the run, the split of the tasks included.
+        seeds: runs, of seeds seed, seed + 1, …
+        rule: Δw = f(local variables; θ).
+        circuit: who is wired to whom.
+        tasks: what there is to learn.
+        inner_loop: length, bounds and loss of a life.
+        optimizer: what moves θ.
+        evaluation: how θ is judged.
+        run: where the run is kept.
+
+    Raises:
+        ValueError: components that do not fit together.
+    """
+
+    seed: Annotated[int, Meta(ge=0, lt=2**31, description="decides every random number of the run")] = 0
+    seeds: Annotated[int, Meta(ge=1, le=10_000, description="runs, of seeds seed, seed + 1, ...")] = 1
+    rule: Polynomial = Polynomial()
+    circuit: Feedforward = Feedforward()
+    tasks: Boolean | Tabular = Boolean()
+    inner_loop: InnerLoop = InnerLoop()
+    optimizer: Gradient = Gradient()
+    evaluation: Evaluation = Evaluation()
+    run: Run = Run()
+
+    def __post_init__(self) -> None:
+        if self.circuit.output != self.tasks.link:
+            raise ValueError(
+                f"circuit.output = '{self.circuit.output}': the loss of these tasks needs '{self.tasks.link}'"
+            )
+
+    @property
+    def lifetime(self) -> Lifetime:
+        """One learner living through one task."""
+        return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
+
+
+def to_tree(experiment: Experiment) -> dict[str, Any]:
+    """The experiment as nested tables with every default written out, which decode to an equal experiment."""
+    return msgspec.to_builtins(experiment, enc_hook=dict)

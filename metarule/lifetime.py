@@ -1,0 +1,187 @@
+"""One learner living through one task."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from msgspec import Meta, Struct
+
+from metarule.types import (
+    Carry,
+    Circuit,
+    Integer,
+    Learner,
+    Life,
+    Metrics,
+    Observation,
+    PRNGKey,
+    PyTree,
+    Rule,
+    ScanFn,
+    TaskFamily,
+    Theta,
+)
+
+__all__ = ["InnerLoop", "Lifetime", "live"]
+
+
+class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long a life lasts, how strong a weight may become, and what of the life counts.
+
+    Attributes:
+        presentations: length of the life.
+        weight_bound: weights stay within ±weight_bound.
+        loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
+            rest is the mean loss of the final network on the assessed examples.
+        theta: one θ `shared` by all projections, or one `per_projection`.
+    """
+
+    presentations: Annotated[int, Meta(ge=1, description="presentations in a life")] = 200
+    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 6.0
+    loss_along: Annotated[
+        float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
+    ] = 0.0
+    theta: Annotated[
+        Literal["shared", "per_projection"], Meta(description="one theta for all projections, or one each")
+    ] = "shared"
+
+
+class Lifetime(Struct, frozen=True, kw_only=True):
+    """A rule in a circuit on a family of tasks.
+
+    w ← clip(w + Δw(θ), ±weight_bound), presentation after presentation
+    meta-loss = loss_along · mean_t loss(output_t) + (1 − loss_along) · mean_examples loss(final output)
+
+    The weights change after each output was given; while assessing, the rule is off.
+
+    Attributes:
+        rule: Δw = f(local variables; θ).
+        circuit: who is wired to whom.
+        tasks: what there is to learn.
+        inner_loop: length, bounds and loss of a life.
+    """
+
+    rule: Rule
+    circuit: Circuit
+    tasks: TaskFamily
+    inner_loop: InnerLoop = InnerLoop()
+
+    @property
+    def presentations(self) -> int:
+        """Length of the life."""
+        return self.inner_loop.presentations
+
+    def theta(self, key: PRNGKey) -> Theta:
+        """Draw an initial θ; with one θ a projection, its leaves gain a leading axis [projections, …]."""
+        if self.inner_loop.theta == "shared":
+            return self.rule.init(key)
+        return jax.vmap(self.rule.init)(jax.random.split(key, self._projections))
+
+    def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
+        """A network with fresh weights that is about to meet a task.
+
+        Args:
+            key: decides the weights, the wiring and whatever is random in the presentations.
+            task: as from `tasks.sample`.
+
+        Returns:
+            What stays constant in this life, and the carry at its start.
+        """
+        weight_key, stimulus_key = jax.random.split(key)
+        weights, wiring, activity = self.circuit.init(weight_key, self.tasks.inputs, self.tasks.outputs)
+        memory = tuple(self.rule.memory(weight) for weight in weights)
+        return Life(task, wiring, stimulus_key), Carry(weights, memory, activity)
+
+    def step(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
+        """One presentation: the circuit answers, then every synapse changes.
+
+        Args:
+            theta: θ.
+            life: constant part of the life.
+            carry: state before the presentation.
+            time: number of the presentation, from 0.
+
+        Returns:
+            State after it, and what was seen.
+        """
+        stimulus = self.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
+        activity, output, projections = self.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)
+        changes, memory = zip(
+            *(
+                self.rule.update(self._theta_of(theta, number), memory, projection)
+                for number, (memory, projection) in enumerate(zip(carry.memory, projections, strict=True))
+            ),
+            strict=True,
+        )
+        bound = self.inner_loop.weight_bound
+        weights = tuple(jnp.clip(w + change, -bound, bound) for w, change in zip(carry.weights, changes, strict=True))
+        loss = self.inner_loop.loss_along / self.presentations * self.tasks.loss(output, stimulus.target)
+        return Carry(weights, memory, activity), Observation(loss, output)
+
+    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+        """What the network is worth with the rule off.
+
+        Args:
+            theta: θ, which a network that no longer learns does not use.
+            life: constant part of the life.
+            carry: state of the network.
+
+        Returns:
+            (1 − loss_along) · mean loss over the assessed examples, and the scores.
+        """
+        examples = self.tasks.examples(life.task)
+        answer = jax.vmap(lambda example: self.circuit.step(carry.weights, life.wiring, carry.activity, example)[1])
+        outputs = answer(examples)
+        loss = jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
+        return (1 - self.inner_loop.loss_along) * loss, self.tasks.metrics(outputs, examples.target)
+
+    def describe(self, theta: Theta) -> Mapping[str, Any]:
+        """The named numbers of θ, by projection where each has its own."""
+        if self.inner_loop.theta == "shared":
+            return self.rule.describe(theta)
+        return {
+            f"projection {number + 1}": self.rule.describe(self._theta_of(theta, number))
+            for number in range(self._projections)
+        }
+
+    def equation(self, theta: Theta) -> str:
+        """The rule as a person would write it, one equation a θ."""
+        if self.inner_loop.theta == "shared":
+            return self.rule.equation(theta)
+        return "\n".join(
+            f"projection {number + 1}: {self.rule.equation(self._theta_of(theta, number))}"
+            for number in range(self._projections)
+        )
+
+    def _theta_of(self, theta: Theta, projection: int) -> Theta:
+        if self.inner_loop.theta == "shared":
+            return theta
+        return jax.tree.map(lambda leaf: leaf[projection], theta)
+
+    @property
+    def _projections(self) -> int:
+        weights, _, _ = jax.eval_shape(
+            lambda: self.circuit.init(jax.random.key(0), self.tasks.inputs, self.tasks.outputs)
+        )
+        return len(weights)
+
+
+def live(
+    learner: Learner, theta: Theta, life: Life, carry: Carry, times: Integer, scan: ScanFn = jax.lax.scan
+) -> tuple[Carry, Observation]:
+    """Live through some presentations.
+
+    Args:
+        learner: who lives.
+        theta: θ.
+        life: constant part of the life; it is closed over, for a scan copies what it carries.
+        carry: state before the first of the presentations.
+        times: their numbers [n].
+        scan: runs the loop, and decides how it is differentiated.
+
+    Returns:
+        State after the last, and what was seen of each [n, …].
+    """
+    return scan(lambda carry, time: learner.step(theta, life, carry, time), carry, times)

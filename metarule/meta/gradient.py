@@ -1,0 +1,180 @@
+"""Gradient descent on θ: the mean of the θ-gradients of many lives, handed to Optax."""
+
+from typing import Annotated, Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from immutabledict import immutabledict
+from jaxtyping import Array, Float, Int
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+from metarule.estimators.reverse import Reverse
+from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
+from metarule.types import Estimate, Info, Integer, Learner, Metrics, PRNGKey, Theta
+
+__all__ = ["Gradient", "GradientState", "robust_mean"]
+
+
+class GradientState(NamedTuple):
+    """What gradient descent carries from one meta-step to the next.
+
+    Attributes:
+        step: meta-steps taken.
+        theta: θ.
+        optimizer: state of the Optax transformation.
+        estimator: state of the estimator, a leading axis over the tasks of a meta-step.
+    """
+
+    step: Int[Array, ""]
+    theta: Theta
+    optimizer: Any
+    estimator: Any
+
+
+class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gradient"):
+    """Move θ by the mean of the θ-gradients of several lives, each on a task and a fresh network of its own.
+
+    g = 1/N Σᵢ clip(∂lossᵢ/∂θ),  θ ← Optax(θ, clip(g))
+
+    Lives whose loss or gradient is not finite are left out of the mean and counted. Where none is finite θ stays.
+
+    Attributes:
+        steps: meta-steps of a whole run.
+        tasks: N, lives a meta-step.
+        train_tasks: how many training tasks there are: `all` that the training pool holds, drawn at random, or a
+            number, and then these alone are met, in turn.
+        estimator: how the θ-gradient of one life is found.
+        name: optimiser of Optax.
+        learning_rate: a number, or a schedule of Optax.
+        arguments: other arguments of the optimiser.
+        task_clip: largest norm of the gradient of one life.
+        clip: largest norm of their mean.
+
+    Raises:
+        ValueError: an optimiser that Optax does not have, or arguments that it does not take.
+
+    References:
+        S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992: the
+        cycle of one network a task and the mean of their gradients.
+    """
+
+    steps: Annotated[int, Meta(ge=1, description="meta-steps of a whole run")] = 600
+    tasks: Annotated[int, Meta(ge=1, description="lives a meta-step, each on a task of its own")] = 64
+    train_tasks: Annotated[
+        Annotated[int, Meta(ge=1)] | Literal["all"], Meta(description="how many training tasks there are")
+    ] = "all"
+    estimator: Annotated[Reverse, Meta(description="how the theta-gradient of one life is found")] = Reverse()
+    name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
+    learning_rate: Annotated[
+        Annotated[float, Meta(gt=0)] | Schedule, Meta(description="a number, or a schedule of Optax")
+    ] = 3e-3
+    arguments: Annotated[Arguments, Meta(description="other arguments of the optimiser")] = immutabledict()
+    task_clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient of one life")] = 1.0
+    clip: Annotated[float, Meta(gt=0, description="largest norm of their mean")] = 1.0
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "arguments", immutabledict(self.arguments))
+        self._transform()
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that a whole run costs."""
+        return self.steps * self.tasks
+
+    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> GradientState:
+        """State before the first meta-step.
+
+        Args:
+            learner: who lives.
+            theta: initial θ.
+            key: decides whatever the estimator draws.
+
+        Returns:
+            The state.
+        """
+        estimator = jax.vmap(lambda key: self.estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
+        return GradientState(jnp.zeros((), int), theta, self._transform().init(theta), estimator)
+
+    def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
+        """One meta-step.
+
+        Args:
+            learner: who lives.
+            pool: training tasks.
+            state: state before.
+            key: the same at every meta-step; the number of the step is folded in here.
+
+        Returns:
+            State after, and what was observed.
+        """
+        step_key = jax.random.fold_in(key, state.step)
+
+        def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
+            index_key, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
+            task = learner.tasks.sample(task_key, pool, self._task_index(state.step, number, index_key))
+            return self.estimator.estimate(learner, state.theta, task, estimator_state, life_key)
+
+        estimates, estimator = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
+        mean, finite, norms = robust_mean(estimates, self.task_clip)
+        updates, optimizer = self._transform().update(mean.gradient, state.optimizer, state.theta)
+        moved = (optax.apply_updates(state.theta, updates), optimizer)
+        any_finite = jnp.any(finite)
+        theta, optimizer = jax.tree.map(
+            lambda new, old: jnp.where(any_finite, new, old), moved, (state.theta, state.optimizer)
+        )
+        info = Info(
+            loss=mean.loss,
+            metrics=mean.metrics,
+            gradient_norm=optax.tree.norm(mean.gradient),
+            nonfinite_tasks=jnp.sum(~finite),
+            zero_gradient_tasks=jnp.sum(norms == 0),
+            theta=theta,
+        )
+        return GradientState(state.step + 1, theta, optimizer, estimator), info
+
+    def theta(self, state: GradientState) -> Theta:
+        """θ of a state."""
+        return state.theta
+
+    def _task_index(self, step: Integer, number: Integer, key: PRNGKey) -> Int[Array, ""]:
+        if self.train_tasks == "all":
+            return jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max)
+        return jnp.asarray((step * self.tasks + number) % self.train_tasks)
+
+    def _transform(self) -> optax.GradientTransformation:
+        rate = self.learning_rate
+        rate = make_schedule(rate, self.steps) if isinstance(rate, Schedule) else rate
+        return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
+
+
+def robust_mean(
+    estimates: Estimate, clip: float
+) -> tuple[Estimate, Array, Float[Array, " tasks"]]:
+    """Mean over lives, each gradient clipped, without the lives whose loss or gradient is not finite.
+
+    g = Σᵢ∈F gᵢ·min(1, clip/‖gᵢ‖) / |F|,  F = lives that are finite
+
+    Args:
+        estimates: with a leading axis [tasks].
+        clip: largest norm of one gradient.
+
+    Returns:
+        (mean estimate, which lives are finite [tasks], norms before clipping [tasks]). With no finite life the loss
+        is NaN and the gradient 0.
+    """
+    norms = jax.vmap(optax.tree.norm)(estimates.gradient)
+    finite = jnp.isfinite(norms) & jnp.isfinite(estimates.loss)
+    count = jnp.sum(finite)
+    scale = jnp.where(finite, jnp.minimum(1.0, clip / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)), 0.0)
+
+    def gradient_mean(leaf: Float[Array, "tasks *shape"]) -> Float[Array, "*shape"]:
+        kept = jnp.where(finite.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0)
+        return jnp.tensordot(scale, kept, axes=1) / jnp.maximum(count, 1)
+
+    def mean(values: Float[Array, " tasks"]) -> Float[Array, ""]:
+        return jnp.sum(jnp.where(finite, values, 0.0)) / count
+
+    metrics: Metrics = jax.tree.map(mean, estimates.metrics)
+    return Estimate(mean(estimates.loss), jax.tree.map(gradient_mean, estimates.gradient), metrics), finite, norms

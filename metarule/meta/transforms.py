@@ -1,0 +1,129 @@
+"""Optax by name: its optimisers and schedules with their own arguments, tried out before anything runs."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import jax
+import optax
+from immutabledict import immutabledict
+from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
+
+__all__ = ["Arguments", "Schedule", "make_schedule", "make_transform"]
+
+Arguments = Mapping[str, bool | int | float | str]
+
+# What Optax's schedules call their length.
+_LENGTHS = ("decay_steps", "transition_steps")
+
+
+class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A schedule of Optax for the learning rate.
+
+    Attributes:
+        name: such as `cosine_decay_schedule`.
+        arguments: its arguments; `decay_steps` or `transition_steps` is the length of the run unless given.
+
+    Raises:
+        ValueError: no such schedule, or arguments that it does not take.
+    """
+
+    name: Annotated[str, Meta(description="schedule of Optax, such as cosine_decay_schedule")]
+    arguments: Annotated[Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")] = (
+        immutabledict()
+    )
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "arguments", immutabledict(self.arguments))
+        make_schedule(self, steps=1)
+
+
+def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
+    """The schedule of Optax that a `Schedule` names.
+
+    Args:
+        schedule: name and arguments.
+        steps: meta-steps of the run, its length unless the arguments give one.
+
+    Returns:
+        step → learning rate.
+
+    Raises:
+        ValueError: no such schedule, or arguments that it does not take.
+    """
+    factory = _look_up(schedule.name, "schedule", _schedules())
+    taken = inspect.signature(factory).parameters
+    lengths = {name: steps for name in _LENGTHS if name in taken}
+    made = _call(factory, schedule.name, lengths | dict(schedule.arguments))
+    _try_out(schedule.name, made, jax.ShapeDtypeStruct((), "int32"))
+    return made
+
+
+def make_transform(
+    name: str, learning_rate: float | optax.Schedule, arguments: Arguments
+) -> optax.GradientTransformation:
+    """The optimiser of Optax of a name.
+
+    Args:
+        name: such as `adam`.
+        learning_rate: its learning rate.
+        arguments: its other arguments.
+
+    Returns:
+        The gradient transformation.
+
+    Raises:
+        ValueError: no such optimiser, or arguments that it does not take.
+    """
+    factory = _look_up(name, "optimiser", _optimizers())
+    made = _call(factory, name, {"learning_rate": learning_rate} | dict(arguments))
+    _try_out(name, lambda theta: made.update(theta, made.init(theta), theta), jax.ShapeDtypeStruct((2,), "float32"))
+    return made
+
+
+def _look_up(name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+    if name not in known:
+        raise ValueError(f"name '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}")
+    return known[name]
+
+
+def _call(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) -> Any:
+    signature = inspect.signature(factory)
+    try:
+        signature.bind(**arguments)
+    except TypeError as error:
+        raise ValueError(f"arguments of {name}: {error}; allowed: {', '.join(signature.parameters)}") from error
+    try:
+        return factory(**arguments)
+    except Exception as error:
+        raise ValueError(f"arguments of {name}: {_first_line(error)}") from error
+
+
+def _try_out(name: str, made: Callable[[Any], Any], example: jax.ShapeDtypeStruct) -> None:
+    try:
+        jax.eval_shape(made, example)
+    except Exception as error:
+        raise ValueError(f"{name} cannot be used with these arguments: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _optimizers() -> dict[str, Callable[..., Any]]:
+    return {
+        name: function
+        for name, function in vars(optax).items()
+        if inspect.isfunction(function)
+        and not name.startswith("scale_by")
+        and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
+    }
+
+
+def _schedules() -> dict[str, Callable[..., Any]]:
+    return {
+        name: function
+        for name, function in vars(optax.schedules).items()
+        if inspect.isfunction(function) and name.endswith(("_schedule", "_decay"))
+    }

@@ -1,0 +1,31 @@
+"""From one synapse to a whole projection."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, Float
+
+from metarule.types import Synapse, Theta
+
+__all__ = ["lift"]
+
+Delta = Callable[[Theta, Any, Synapse], tuple[Float[Array, ""], Any]]
+Update = Callable[[Theta, Any, Synapse], tuple[Float[Array, "pre post"], Any]]
+
+_OVER_POST = Synapse(pre=None, post=0, potential=0, weight=0, modulator=0)  # type: ignore[arg-type]
+_OVER_PRE = Synapse(pre=0, post=None, potential=None, weight=0, modulator=None)  # type: ignore[arg-type]
+
+
+def lift(delta: Delta) -> Update:
+    """Apply the rule of one synapse to every synapse of a projection.
+
+    A rule of one's own needs `delta` alone; its `update` is `lift(self.delta)(theta, memory, projection)`.
+
+    Args:
+        delta: (θ, memory, synapse) → (Δw, memory), on scalars.
+
+    Returns:
+        (θ, memory, projection) → (ΔW [pre, post], memory), on arrays.
+    """
+    return jax.vmap(jax.vmap(delta, in_axes=(None, 0, _OVER_POST)), in_axes=(None, 0, _OVER_PRE))

@@ -1,0 +1,101 @@
+"""The term language: text such as `"pre*post - post^2*weight"` to monomials and back.
+
+Terms are parsed, never evaluated:
+
+    term     = monomial { ("+" | "-") monomial }
+    monomial = factor { "*" factor }
+    factor   = number | variable [ "^" power ]
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from metarule.types import Synapse
+
+__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "parse", "show"]
+
+VARIABLES = Synapse._fields
+MAX_POWER = 8
+
+_FACTOR = re.compile(r"(?:(?P<number>\d+(?:\.\d+)?)|(?P<variable>[A-Za-z_]\w*)(?:\^(?P<power>\d{1,2}))?)")
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+class Monomial(NamedTuple):
+    """scale · Π variableᵖᵒʷᵉʳ, with one power for each of `VARIABLES`."""
+
+    scale: float
+    powers: tuple[int, ...]
+
+
+Term = tuple[Monomial, ...]
+
+
+@lru_cache(maxsize=4096)
+def parse(text: str) -> Term:
+    """Read a term.
+
+    Args:
+        text: a sum of monomials, such as `"pre*post - post^2*weight"`.
+
+    Returns:
+        Its monomials, like ones added up, in a canonical order: two texts mean the same if these are equal.
+
+    Raises:
+        ValueError: naming the part that cannot be read, and what is allowed.
+    """
+    compact = text.replace(" ", "")
+    if not compact:
+        raise ValueError("an empty text is not a term; '1' is the constant term")
+    sums: dict[tuple[int, ...], float] = {}
+    for sign, body in _signed(compact):
+        monomial = _monomial(body, text)
+        sums[monomial.powers] = sums.get(monomial.powers, 0.0) + sign * monomial.scale
+    term = tuple(Monomial(scale, powers) for powers, scale in sorted(sums.items(), reverse=True) if scale)
+    if not term:
+        raise ValueError(f"term '{text}' is zero everywhere")
+    return term
+
+
+def show(term: Term) -> str:
+    """Write a term the way papers do, as in `pre·post − post²·weight`."""
+    text = ""
+    for scale, powers in term:
+        names = [
+            name + (str(power).translate(_SUPERSCRIPTS) if power > 1 else "")
+            for name, power in zip(VARIABLES, powers, strict=True)
+            if power
+        ]
+        number = [f"{abs(scale):g}"] if abs(scale) != 1 or not names else []
+        sign = " − " if scale < 0 else " + "
+        text += (sign if text else sign.strip(" +")) + "·".join(number + names)
+    return text
+
+
+def _signed(compact: str) -> list[tuple[float, str]]:
+    if compact[0] not in "+-":
+        compact = "+" + compact
+    pieces = re.split(r"([+-])", compact)[1:]
+    return [(-1.0 if sign == "-" else 1.0, body) for sign, body in zip(pieces[::2], pieces[1::2], strict=True)]
+
+
+def _monomial(body: str, text: str) -> Monomial:
+    scale, powers = 1.0, dict.fromkeys(VARIABLES, 0)
+    for factor in body.split("*"):
+        match = _FACTOR.fullmatch(factor)
+        if match is None:
+            raise ValueError(
+                f"term '{text}' cannot be read at '{factor}'; a factor is a number, or one of "
+                f"{', '.join(VARIABLES)} with an optional power, as in 'pre*modulator' or 'post^2*weight'"
+            )
+        if match["number"]:
+            scale *= float(match["number"])
+            continue
+        name = match["variable"]
+        if name not in powers:
+            raise ValueError(f"term '{text}' names no variable '{name}'; allowed: {', '.join(VARIABLES)}")
+        powers[name] += int(match["power"] or 1)
+        if not 1 <= powers[name] <= MAX_POWER:
+            raise ValueError(f"term '{text}' has power {powers[name]} of {name}; allowed: 1 to {MAX_POWER}")
+    return Monomial(scale, tuple(powers.values()))

@@ -1,0 +1,55 @@
+"""Stop requests from a person or a scheduler, answered where nothing is lost."""
+
+import signal
+from types import FrameType, TracebackType
+from typing import Self
+
+__all__ = ["StopRequest", "Stopped"]
+
+
+class Stopped(Exception):
+    """Work was stopped on request, and all of it is saved.
+
+    Args:
+        step: last meta-step that was taken.
+        signal_number: the signal that asked for it.
+    """
+
+    def __init__(self, step: int, signal_number: int) -> None:
+        super().__init__(f"stopped after meta-step {step}")
+        self.step = step
+        self.signal_number = signal_number
+
+
+class StopRequest:
+    """Note SIGINT (Ctrl-C) and SIGTERM within a `with` block; a second signal ends the program at once."""
+
+    def __init__(self) -> None:
+        self.signal_number = 0
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._restore()
+
+    @property
+    def requested(self) -> bool:
+        """Whether a signal has come."""
+        return self.signal_number != 0
+
+    def answer(self, step: int) -> None:
+        """Raise `Stopped` if it was asked for; to be called where all work is saved."""
+        if self.requested:
+            raise Stopped(step, self.signal_number)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal_number = number
+        self._restore()
+
+    def _restore(self) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,162 @@
+"""Learning a Boolean function from its truth table."""
+
+from functools import lru_cache
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+from msgspec import Meta, Struct
+
+from metarule.streams import Purpose, run_key, stream
+from metarule.tasks.functions import ENUMERABLE, enumerate_tables, npn_classes, patterns, sample_tables
+from metarule.tasks.losses import binary_cross_entropy
+from metarule.tasks.pools import Pool, part, pick
+from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
+
+__all__ = ["Boolean", "BooleanTask"]
+
+# A life longer than this many passes through the patterns meets the same shuffles again.
+_SHUFFLES = 32
+
+# Decides which functions are in a family that is too large to enumerate, whatever the seed of a run.
+_SAMPLE_SEED = 1992
+
+
+class BooleanTask(NamedTuple):
+    """One function, and the order in which its patterns are presented.
+
+    Attributes:
+        table: wanted output for each pattern, 0 or 1.
+        order: patterns in the order of presentation; each pass shuffles them anew.
+    """
+
+    table: Float[Array, " patterns"]
+    order: Int[Array, " presentations"]
+
+
+class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
+    """Boolean functions of n inputs, one a task, presented pattern by pattern in shuffled passes.
+
+    Up to four inputs the family holds every function; of more inputs it holds a fixed random sample. Inputs are ±1,
+    targets 0 or 1. A function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the life.
+
+    Attributes:
+        inputs: n.
+        functions: which functions are in the family.
+        split_by: how test functions are chosen: at `random`; by `npn` class, so that no test function equals a training
+            function up to negating or permuting inputs or negating the output; `leave_one_out`, which holds out
+            function number seed; or `none`, where both pools hold every function.
+        test_fraction: share of the functions (or of the classes) that is held out.
+        sampled: functions in the family where there are too many to enumerate.
+
+    References:
+        S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
+    """
+
+    inputs: Annotated[int, Meta(ge=2, le=10, description="inputs of each function")] = 3
+    functions: Annotated[
+        Literal["all", "separable", "not_separable"], Meta(description="which functions are in the family")
+    ] = "all"
+    split_by: Annotated[
+        Literal["random", "npn", "leave_one_out", "none"], Meta(description="how the test functions are chosen")
+    ] = "random"
+    test_fraction: Annotated[float, Meta(gt=0, lt=1, description="share of the functions (or classes) held out")] = 0.5
+    sampled: Annotated[int, Meta(ge=2, le=10_000, description="functions sampled where n > 4")] = 1024
+
+    @property
+    def outputs(self) -> int:
+        """One output neuron."""
+        return 1
+
+    @property
+    def link(self) -> str:
+        """Output activation that the loss is made for."""
+        return "sigmoid"
+
+    @property
+    def score(self) -> str:
+        """Share of the functions that are solved."""
+        return "solved"
+
+    def split(self, seed: Integer) -> Split:
+        """Part the functions into a training and a test pool.
+
+        Args:
+            seed: decides the split; it may be traced.
+
+        Returns:
+            Two pools, disjoint unless `split_by` is `"none"`.
+        """
+        tables, classes = _family(self.inputs, self.functions, self.sampled)
+        order_key, class_key = jax.random.split(stream(run_key(seed), Purpose.SPLIT))
+        members = jax.random.permutation(order_key, len(tables))
+        match self.split_by:
+            case "random":
+                return part(members, jnp.arange(len(tables)) < self._held_out(len(tables)))
+            case "npn":
+                count = classes.max() + 1
+                rank = jax.random.permutation(class_key, count)
+                return part(members, rank[jnp.asarray(classes)[members]] < self._held_out(count))
+            case "leave_one_out":
+                return part(members, members == seed % len(tables))
+            case "none":
+                everything = Pool(members, jnp.asarray(len(tables)))
+                return Split(train=everything, test=everything)
+
+    def sample(self, key: PRNGKey, pool: Pool, index: Integer) -> BooleanTask:
+        """Function number `index` of a pool.
+
+        Args:
+            key: decides the order of presentation.
+            pool: as from `split`.
+            index: any number from 0.
+
+        Returns:
+            The task.
+        """
+        tables, _ = _family(self.inputs, self.functions, self.sampled)
+        shuffle = jax.vmap(lambda key: jax.random.permutation(key, 2**self.inputs))
+        return BooleanTask(
+            table=jnp.asarray(tables)[pick(pool, index)].astype(float),
+            order=shuffle(jax.random.split(key, _SHUFFLES)).reshape(-1),
+        )
+
+    def stimulus(self, task: BooleanTask, time: Integer, key: PRNGKey) -> Stimulus:
+        """The pattern presented at a time, and its wanted output."""
+        pattern = task.order[time % task.order.size]
+        return Stimulus(input=self._signs[pattern], target=task.table[pattern, None])
+
+    def examples(self, task: BooleanTask) -> Stimulus:
+        """All 2ⁿ patterns."""
+        return Stimulus(input=self._signs, target=task.table[:, None])
+
+    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+        """Binary cross-entropy."""
+        return binary_cross_entropy(output, target)
+
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
+        """Whether the function is solved, and the share of patterns that are right."""
+        right = (output > 0.5) == (target > 0.5)
+        return {"solved": jnp.all(right).astype(float), "accuracy": jnp.mean(right.astype(float))}
+
+    @property
+    def _signs(self) -> Float[Array, "patterns inputs"]:
+        return jnp.asarray(2.0 * patterns(self.inputs) - 1.0)
+
+    def _held_out(self, count: int) -> int:
+        return min(max(round(self.test_fraction * count), 1), count - 1)
+
+
+@lru_cache(maxsize=16)
+def _family(
+    inputs: int, functions: str, sampled: int
+) -> tuple[UInt8[np.ndarray, "functions patterns"], Int[np.ndarray, " functions"]]:
+    if inputs > ENUMERABLE:
+        tables = sample_tables(inputs, sampled, functions, seed=_SAMPLE_SEED)
+    else:
+        tables, separable = enumerate_tables(inputs)
+        wanted = {"all": separable | True, "separable": separable, "not_separable": ~separable}
+        tables = tables[wanted[functions]]
+    return tables, npn_classes(tables, inputs)

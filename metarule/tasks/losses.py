@@ -1,0 +1,34 @@
+"""Losses of one output, on the activity that the output neurons really have."""
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["binary_cross_entropy", "cross_entropy"]
+
+
+def binary_cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    """−Σ target·ln(output) + (1 − target)·ln(1 − output).
+
+    Args:
+        output: probabilities.
+        target: 0 or 1.
+
+    Returns:
+        Loss in nats, at most −ln ε an output: beyond it a float cannot tell the probability from 0 or 1.
+    """
+    margin = jnp.finfo(output.dtype).eps
+    output = jnp.clip(output, margin, 1 - margin)
+    return -jnp.sum(target * jnp.log(output) + (1 - target) * jnp.log1p(-output))
+
+
+def cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    """−Σ target·ln(output).
+
+    Args:
+        output: probabilities that sum to 1.
+        target: wanted probabilities, such as one at the right class.
+
+    Returns:
+        Loss in nats.
+    """
+    return -jnp.sum(target * jnp.log(jnp.maximum(output, jnp.finfo(output.dtype).tiny)))

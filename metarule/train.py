@@ -1,0 +1,160 @@
+"""Learn a learning rule: `python -m metarule.train CONFIG [--section.field VALUE …]`."""
+
+import sys
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+from tqdm import tqdm
+
+from metarule.config import ConfigError, decode, describe, override, parse_overrides, read
+from metarule.experiment import Experiment
+
+__all__ = ["main"]
+
+_USAGE = """\
+usage: python -m metarule.train CONFIG [--section.field VALUE ...] [--overwrite]
+       python -m metarule.train --resume RUN_DIR
+
+Learn a learning rule as CONFIG says, and compare it on held-out tasks with tuned baselines.
+
+CONFIG                             a TOML file, such as configs/boolean.toml
+--section.field VALUE              set any field of the config; all are listed below
+--overwrite                        replace the run that --run.directory holds
+--resume RUN_DIR                   go on from the last checkpoint of a run
+--help                             this text
+
+Fields [defaults]:
+"""
+
+
+class _Request(NamedTuple):
+    """What the command line asks for: a new run, or an old one to go on with."""
+
+    experiment: Experiment
+    directory: Path
+    given: str | None
+    overwrite: bool
+    resume: bool
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 128 + signal if stopped.
+    """
+    if not words or {"--help", "-h"} & set(words):
+        print(_USAGE + describe(Experiment))
+        return 0 if words else 2
+    try:
+        return _serve(_parse(words))
+    except ConfigError as error:
+        print(f"metarule.train: {error}", file=sys.stderr)
+        return 2
+
+
+def _parse(words: list[str]) -> _Request:
+    if words[0] == "--resume":
+        if len(words) != 2:
+            raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
+        from metarule.artifacts import read_experiment
+
+        directory = Path(words[1])
+        return _Request(read_experiment(directory), directory, None, overwrite=False, resume=True)
+    if words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
+    config, overwrite = Path(words[0]), "--overwrite" in words
+    pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
+    tree = read(config)
+    try:
+        experiment = decode(override(tree, pairs), Experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from error
+    given = config.read_text(encoding="utf-8")
+    return _Request(experiment, _directory(experiment, config), given, overwrite, resume=False)
+
+
+def _directory(experiment: Experiment, config: Path) -> Path:
+    if experiment.run.directory:
+        return Path(experiment.run.directory)
+    last = experiment.seed + experiment.seeds - 1
+    seeds = f"s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
+    return Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{seeds}")
+
+
+def _serve(request: _Request) -> int:
+    from metarule import artifacts
+    from metarule.results import across_seeds, table
+    from metarule.stopping import Stopped, StopRequest
+
+    experiment, directory = request.experiment, request.directory
+    if not request.resume:
+        artifacts.start(directory, experiment, request.given, request.overwrite)
+    print(f"run: {directory}", flush=True)
+    try:
+        with StopRequest() as stop:
+            if experiment.seeds == 1:
+                summary = _one(experiment, directory, stop)
+                unit = "tasks"
+            else:
+                summary = across_seeds(directory, [_seed(experiment, directory, seed, stop) for seed in _seeds(experiment)])
+                unit = "seeds"
+    except Stopped as stopped:
+        print(f"\n{stopped}; go on with: python -m metarule.train --resume {directory}", file=sys.stderr)
+        return 128 + stopped.signal_number
+    print(f"\n{table(summary['held_out'], unit)}\n")
+    if experiment.seeds == 1:
+        print(f"{summary['equation']}\n")
+    print(f"figures: {directory / artifacts.FIGURES}   numbers: {directory / 'summary.json'}")
+    return 0
+
+
+def _seeds(experiment: Experiment) -> range:
+    return range(experiment.seed, experiment.seed + experiment.seeds)
+
+
+def _seed(experiment: Experiment, directory: Path, seed: int, stop: Any) -> dict[str, Any]:
+    from metarule import artifacts
+
+    path = directory / f"s{seed}"
+    one = replace(experiment, seed=seed, seeds=1)
+    if not artifacts.holds_run(path):
+        artifacts.start(path, one, None)
+    return _one(one, path, stop)
+
+
+def _one(experiment: Experiment, path: Path, stop: Any) -> dict[str, Any]:
+    """One run from where its directory has it; a run that is finished is only read."""
+    from metarule import artifacts
+    from metarule.results import judge
+    from metarule.training import train
+
+    done = artifacts.read_json(path / "summary.json")
+    if done is not None:
+        return done
+    score, last = experiment.tasks.score, {}
+    steps = experiment.optimizer.steps
+    with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
+
+        def progress(step: int, row: dict[str, Any]) -> None:
+            last.update({key: row[key] for key in ("loss", "held_out") if key in row})
+            held_out = f", held-out {score} {last['held_out'][score]:.3f}" if "held_out" in last else ""
+            text = f"loss {last['loss']:.3f}{held_out}" if last else ""
+            bar.set_description(f"seed {experiment.seed}: meta-training", refresh=False)
+            bar.set_postfix_str(text, refresh=False)
+            bar.update(step - bar.n)
+            if bar.disable and "held_out" in row:
+                print(f"seed {experiment.seed}: meta-step {step} of {steps}, {text}", flush=True)
+
+        trained = train(experiment, path, stop, progress)
+    print("tuning the baselines and measuring on held-out tasks …", flush=True)
+    return judge(experiment, path, trained, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

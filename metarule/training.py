@@ -1,0 +1,125 @@
+"""The host loop: from a seed, or from the last checkpoint of a run, to a learned θ."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from metarule import artifacts
+from metarule.checkpoints import Checkpoints
+from metarule.evaluation import final_metrics
+from metarule.experiment import Experiment
+from metarule.lifetime import Lifetime
+from metarule.meta.loop import advance, begin
+from metarule.stopping import StopRequest
+from metarule.streams import Purpose, run_key, stream
+from metarule.types import Info, Theta
+
+__all__ = ["Progress", "Trained", "named", "train"]
+
+# Called with the meta-steps taken and the last row of the metrics, whenever the loop comes up for air.
+Progress = Callable[[int, dict[str, Any]], None]
+
+
+class Trained(NamedTuple):
+    """Outcome of meta-training.
+
+    Attributes:
+        theta: the learned θ.
+        initial: θ before the first meta-step.
+        seconds: time that compiling and meta-training took.
+    """
+
+    theta: Theta
+    initial: Theta
+    seconds: dict[str, float]
+
+
+def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progress) -> Trained:
+    """Move θ from where the run directory has it to the last meta-step.
+
+    Args:
+        experiment: what to run.
+        path: its directory, laid out by `artifacts.start`.
+        stop: looked at between calls; everything is saved before it is answered.
+        progress: told how far the run is.
+
+    Returns:
+        The learned θ.
+
+    Raises:
+        Stopped: on request.
+    """
+    lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
+    key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
+    move = partial(advance, lifetime, optimizer, split.train, key=key, capacity=run.steps_per_call)
+    clock = [time.perf_counter()]
+    initial = begin(lifetime, optimizer, key)
+    with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
+        step, state = checkpoints.restore(initial)
+        artifacts.keep_metrics(path, step)
+        jax.block_until_ready(move(state=state, count=0))
+        clock.append(time.perf_counter())
+        progress(step, {})
+        while step < optimizer.steps:
+            stop.answer(step)
+            count = _until_next(experiment, step)
+            state, seen = move(state=state, count=count)
+            rows = _rows(lifetime, step, seen, count)
+            step += count
+            if _due(step, experiment.evaluation.every, optimizer.steps):
+                rows[-1]["held_out"] = _watch(experiment, optimizer.theta(state), split.test)
+            artifacts.append_metrics(path, rows)
+            if _due(step, run.checkpoint_every, optimizer.steps) or stop.requested:
+                checkpoints.save(step, state)
+            progress(step, rows[-1])
+    clock.append(time.perf_counter())
+    seconds = dict(zip(("compile", "meta_training"), map(float, np.diff(clock))))
+    return Trained(optimizer.theta(state), optimizer.theta(initial), seconds)
+
+
+def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
+    """The named numbers of θ in one level, as in `{"projection 1: pre*post": …}`."""
+    flat = {}
+    for name, value in lifetime.describe(theta).items():
+        within = {f"{name}: {inner}": number for inner, number in value.items()} if isinstance(value, dict) else {name: value}
+        flat.update(within)
+    return flat
+
+
+def _until_next(experiment: Experiment, step: int) -> int:
+    """Meta-steps until the loop has to come up for air: never past a look, a checkpoint or the end."""
+    run = experiment.run
+    marks = [every - step % every for every in (experiment.evaluation.every, run.checkpoint_every)]
+    return min(run.steps_per_call, experiment.optimizer.steps - step, *marks)
+
+
+def _due(step: int, every: int, last: int) -> bool:
+    return step % every == 0 or step == last
+
+
+def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[str, Any]]:
+    theta = np.stack([np.asarray(values) for values in jax.vmap(partial(named, lifetime))(seen.theta).values()], axis=1)
+    info = jax.tree.map(np.asarray, seen._replace(theta=theta))
+    return [
+        {
+            "step": step + number + 1,
+            "loss": info.loss[number],
+            **{name: values[number] for name, values in info.metrics.items()},
+            "gradient_norm": info.gradient_norm[number],
+            "nonfinite_tasks": info.nonfinite_tasks[number],
+            "zero_gradient_tasks": info.zero_gradient_tasks[number],
+            "theta": info.theta[number],
+        }
+        for number in range(count)
+    ]
+
+
+def _watch(experiment: Experiment, theta: Theta, pool: Any) -> dict[str, float]:
+    key = stream(run_key(experiment.seed), Purpose.WATCH)
+    seen = final_metrics(experiment.lifetime, theta, pool, key, experiment.evaluation.watched)
+    return {name: float(values.mean()) for name, values in seen.items()}

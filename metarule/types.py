@@ -1,0 +1,287 @@
+"""The vocabulary that every room shares: what a synapse sees, what a life is made of, and the protocols.
+
+A component is anything that satisfies its protocol; there is no base class to inherit from and nothing to
+register. Components are hashable and hold hyper-parameters alone. θ, weights, tasks and states are pytrees of
+arrays and travel as arguments.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
+
+from jax import Array
+from jaxtyping import Float, Int, Key, PyTree, Shaped
+
+__all__ = [
+    "Carry",
+    "Circuit",
+    "Estimate",
+    "Estimator",
+    "Info",
+    "Integer",
+    "Learner",
+    "Life",
+    "MetaOptimizer",
+    "Metrics",
+    "Observation",
+    "PRNGKey",
+    "Rule",
+    "ScanFn",
+    "Split",
+    "Stimulus",
+    "Synapse",
+    "TaskFamily",
+    "Theta",
+    "Weights",
+]
+
+PRNGKey = Key[Array, ""]
+Integer = int | Int[Array, ""]
+Scalar = Float[Array, ""]
+Theta = PyTree[Float[Array, "..."]]
+Metrics = dict[str, Float[Array, ""]]
+Weights = tuple[Float[Array, "pre post"], ...]
+ScanFn = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
+
+
+class Synapse(NamedTuple):
+    """What one synapse may see.
+
+    The same tuple holds the scalars of one synapse, or the arrays of a whole projection: `pre` is then
+    [pre], `weight` is [pre, post] and the others are [post].
+
+    Attributes:
+        pre: activity of the presynaptic neuron.
+        post: activity of the postsynaptic neuron.
+        potential: potential of the postsynaptic neuron.
+        weight: strength of the synapse.
+        modulator: activity of the modulatory (facilitatory) neuron acting on the synapse.
+    """
+
+    pre: Float[Array, "*pre"]
+    post: Float[Array, "*post"]
+    potential: Float[Array, "*post"]
+    weight: Float[Array, "*synapse"]
+    modulator: Float[Array, "*post"]
+
+
+class Stimulus(NamedTuple):
+    """One presentation, or a batch of them along a leading axis.
+
+    Attributes:
+        input: activity of the input neurons [*batch, inputs].
+        target: wanted activity of the output neurons [*batch, outputs].
+    """
+
+    input: Float[Array, "*batch inputs"]
+    target: Float[Array, "*batch outputs"]
+
+
+class Split(NamedTuple):
+    """Two disjoint pools of tasks, as data: a seed that is traced or vmapped may decide what is in them.
+
+    Attributes:
+        train: the tasks that θ may learn from.
+        test: the tasks that θ never meets in meta-training.
+    """
+
+    train: PyTree[Shaped[Array, "..."]]
+    test: PyTree[Shaped[Array, "..."]]
+
+
+class Life(NamedTuple):
+    """What stays constant while a learner lives; it is closed over by the time loop, never carried through it.
+
+    Attributes:
+        task: the task, in its family's own form.
+        wiring: what the circuit draws once and is not plastic, such as random backward weights.
+        key: source of whatever is random in the presentations.
+    """
+
+    task: PyTree[Shaped[Array, "..."]]
+    wiring: PyTree[Float[Array, "..."]]
+    key: PRNGKey
+
+
+class Carry(NamedTuple):
+    """What a learner carries from one presentation to the next.
+
+    Attributes:
+        weights: one matrix [pre, post] a projection.
+        memory: what the rule remembers at each synapse, one entry a projection.
+        activity: what the circuit remembers of its own activity.
+    """
+
+    weights: Weights
+    memory: tuple[PyTree[Float[Array, "..."]], ...]
+    activity: PyTree[Float[Array, "..."]]
+
+
+class Observation(NamedTuple):
+    """What is seen of one presentation.
+
+    Attributes:
+        loss: its share of the meta-loss, so that a life's loss is the sum of these and of the assessment.
+        output: activity of the output neurons [outputs], before the weights changed.
+    """
+
+    loss: Float[Array, ""]
+    output: Float[Array, " outputs"]
+
+
+class Estimate(NamedTuple):
+    """The meta-loss of one life and its θ-gradient.
+
+    Attributes:
+        loss: the meta-loss.
+        gradient: ∂loss/∂θ, shaped as θ.
+        metrics: scores of the network at the end of its life.
+    """
+
+    loss: Float[Array, ""]
+    gradient: Theta
+    metrics: Metrics
+
+
+class Info(NamedTuple):
+    """What is observed of one meta-step; nothing of it is needed to go on.
+
+    Attributes:
+        loss: mean meta-loss over the lives that stayed finite.
+        metrics: their mean scores.
+        gradient_norm: norm of the θ-gradient that was applied.
+        nonfinite_tasks: lives left out because their loss or gradient was not finite.
+        zero_gradient_tasks: lives whose gradient was exactly zero, as when every weight sits at its bound.
+        theta: θ after the step.
+    """
+
+    loss: Float[Array, ""]
+    metrics: Metrics
+    gradient_norm: Float[Array, ""]
+    nonfinite_tasks: Int[Array, ""]
+    zero_gradient_tasks: Int[Array, ""]
+    theta: Theta
+
+
+class Rule(Protocol):
+    """Δw = f(local variables; θ), the same function at every synapse."""
+
+    def init(self, key: PRNGKey) -> Theta:
+        """Draw an initial θ."""
+
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+        """What each synapse remembers at birth; `()` where the rule has no memory."""
+
+    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
+        """Δw of one synapse, and its memory afterwards: the specification of the rule."""
+
+    def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
+        """ΔW of a whole projection, equal to `delta` at each of its synapses."""
+
+    def describe(self, theta: Theta) -> Mapping[str, Float[Array, ""]]:
+        """The numbers of θ that have a name."""
+
+    def equation(self, theta: Theta) -> str:
+        """The rule as a person would write it."""
+
+
+class Circuit(Protocol):
+    """Who is wired to whom, and what each synapse sees."""
+
+    def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Any, Any]:
+        """Draw (plastic weights, wiring that is not plastic, activity at rest)."""
+
+    def step(
+        self, weights: Weights, wiring: Any, activity: Any, stimulus: Stimulus
+    ) -> tuple[Any, Float[Array, " outputs"], tuple[Synapse, ...]]:
+        """Present one stimulus; return (activity, output, what the synapses of each projection see)."""
+
+
+class TaskFamily(Protocol):
+    """A distribution over learning problems whose tasks are numbered."""
+
+    @property
+    def inputs(self) -> int:
+        """Number of input neurons that the tasks need."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons that the tasks need."""
+
+    @property
+    def score(self) -> str:
+        """The metric that people quote; larger is better."""
+
+    def split(self, seed: Integer) -> Split:
+        """Part the tasks into two disjoint pools."""
+
+    def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
+        """Task number `index` of a pool; the key draws what is incidental, such as the order of presentation."""
+
+    def stimulus(self, task: Any, time: Integer, key: PRNGKey) -> Stimulus:
+        """What is presented at one time."""
+
+    def examples(self, task: Any) -> Stimulus:
+        """The batch on which the final network is assessed."""
+
+    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+        """How wrong one output is."""
+
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
+        """Scores of a network from its outputs to the assessed examples."""
+
+
+class Learner(Protocol):
+    """One learner that can live through one task: what every estimator differentiates."""
+
+    @property
+    def presentations(self) -> int:
+        """Length of the life."""
+
+    @property
+    def tasks(self) -> TaskFamily:
+        """What there is to learn."""
+
+    def theta(self, key: PRNGKey) -> Theta:
+        """Draw an initial θ."""
+
+    def birth(self, key: PRNGKey, task: Any) -> tuple[Life, Carry]:
+        """A fresh network that is about to meet a task."""
+
+    def step(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
+        """One presentation, and the plastic change that follows it."""
+
+    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+        """Final share of the meta-loss and the scores, with the rule off."""
+
+
+class Estimator(Protocol):
+    """A way to the θ-gradient of the meta-loss, for one task."""
+
+    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
+        """State that persists between meta-steps; `()` where there is none."""
+
+    def estimate(
+        self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey
+    ) -> tuple[Estimate, Any]:
+        """Meta-loss and θ-gradient on one task."""
+
+
+class MetaOptimizer(Protocol):
+    """What moves θ."""
+
+    @property
+    def steps(self) -> int:
+        """Meta-steps of a whole run."""
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that a whole run costs."""
+
+    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
+        """State at the first meta-step."""
+
+    def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
+        """One meta-step on tasks of a pool."""
+
+    def theta(self, state: Any) -> Theta:
+        """The θ that a state stands for."""
