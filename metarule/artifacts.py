@@ -1,20 +1,19 @@
 """What a run leaves on disk.
 
-    config.toml       the config as it was given, if it came from a file
-    resolved.toml     what ran: overrides and defaults written out
-    environment.json  command, versions and device
-    metrics.jsonl     one object a meta-step; a number that is not finite is null
-    checkpoints/      state of the optimiser, to go on from
-    theta.npz         the learned θ, one array a leaf
-    theta.json        what its numbers mean
-    summary.json      what the run ends with
-    performance.json  scores along the life on held-out tasks
-    figures/          pictures of the above
+config.toml       the config as it was given, if it came from a file
+resolved.toml     what ran: overrides and defaults written out
+environment.json  command, versions and device
+metrics.jsonl     one object a meta-step; a number that is not finite is null
+checkpoints/      state of the optimiser, to go on from
+theta.npz         the learned θ, one array a leaf
+theta.json        what its numbers mean
+summary.json      what the run ends with
+performance.json  scores along the life on held-out tasks
+figures/          pictures of the above
 """
 
 import json
 import math
-import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -34,6 +33,7 @@ __all__ = [
     "CHECKPOINTS",
     "FIGURES",
     "append_metrics",
+    "holds_run",
     "keep_metrics",
     "load_theta",
     "read_experiment",
@@ -62,7 +62,18 @@ _WRITTEN = (
     "performance.json",
     FIGURES,
 )
-_PACKAGES = ("metarule", "jax", "jaxlib", "optax", "chex", "msgspec", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+_PACKAGES = (
+    "metarule",
+    "jax",
+    "jaxlib",
+    "optax",
+    "chex",
+    "msgspec",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+)
 
 
 def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool = False) -> None:
@@ -78,7 +89,9 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         ConfigError: a directory that holds a run, or cannot be written.
     """
     if holds_run(path) and not overwrite:
-        raise ConfigError(f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite")
+        raise ConfigError(
+            f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
         for seed_directory in path.glob("s[0-9]*"):
@@ -149,8 +162,9 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any]) -> None:
         meaning: goes into `theta.json`, with the version of the format.
     """
     temporary = path / "theta.partial.npz"
-    np.savez(temporary, **{f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))})
-    os.replace(temporary, path / "theta.npz")
+    arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
+    np.savez(temporary, **arrays)
+    temporary.replace(path / "theta.npz")
     write_json(path / "theta.json", {"format": THETA_FORMAT} | dict(meaning))
 
 
@@ -213,7 +227,7 @@ def _remove(path: Path) -> None:
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, file)
+    temporary.replace(file)
 
 
 def _json(value: Any, indent: int | None = None) -> str:

@@ -18,7 +18,7 @@ from metarule.types import Learner, PRNGKey
 __all__ = ["BASELINES", "Tuned", "backprop", "delta", "tune"]
 
 _COARSE = 10.0 ** np.linspace(-3, 1, 13)
-_FINE = 12
+_FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size)
 
 
 class Tuned(NamedTuple):
@@ -26,7 +26,7 @@ class Tuned(NamedTuple):
 
     Attributes:
         theta: the best rate, as the θ of a rule of one term.
-        rates: every rate that was tried, in order.
+        rates: every rate that was tried, the coarse grid first.
         scores: mean score of each on the training tasks.
         lifetimes: what the tuning cost.
     """
@@ -66,19 +66,16 @@ def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
     Returns:
         The best rate, and all that were tried.
     """
+    lives = max(budget // (_COARSE.size + _FINE.size), 1)
     coarse_key, fine_key = jax.random.split(key)
-    coarse_lives, fine_lives = (max(budget // (2 * count), 1) for count in (_COARSE.size, _FINE))
-    coarse = _score(learner, pool, coarse_key, _COARSE, coarse_lives)
-    best = _COARSE[np.argmax(coarse)]
-    ratio = _COARSE[1] / _COARSE[0]
-    fine_rates = best * ratio ** np.linspace(-1, 1, _FINE)
-    fine = _score(learner, pool, fine_key, fine_rates, fine_lives)
-    order = np.argsort(rates := np.concatenate([_COARSE, fine_rates]))
+    coarse = _score(learner, pool, coarse_key, _COARSE, lives)
+    rates = _FINE * _COARSE[np.argmax(coarse)]
+    fine = _score(learner, pool, fine_key, rates, lives)
     return Tuned(
-        theta=jnp.array([fine_rates[np.argmax(fine)]], float),
-        rates=rates[order],
-        scores=np.concatenate([coarse, fine])[order],
-        lifetimes=coarse_lives * _COARSE.size + fine_lives * _FINE,
+        theta=jnp.array([rates[np.argmax(fine)]], float),
+        rates=np.concatenate([_COARSE, rates]),
+        scores=np.concatenate([coarse, fine]),
+        lifetimes=lives * (_COARSE.size + _FINE.size),
     )
 
 
@@ -90,4 +87,6 @@ def _score(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetim
 def _mean_scores(
     learner: Learner, pool: Any, key: PRNGKey, thetas: Float[Array, "rates 1"], lifetimes: int
 ) -> Float[Array, " rates"]:
-    return jax.lax.map(lambda theta: jnp.mean(final_metrics(learner, theta, pool, key, lifetimes)[learner.tasks.score]), thetas)
+    return jax.lax.map(
+        lambda theta: jnp.mean(final_metrics(learner, theta, pool, key, lifetimes)[learner.tasks.score]), thetas
+    )

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -22,11 +22,9 @@ class Checkpoints:
 
     def __init__(self, path: Path) -> None:
         logging.set_verbosity(logging.ERROR)
-        self._manager = ocp.CheckpointManager(
-            path.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT)
-        )
+        self._manager = ocp.CheckpointManager(path.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT))
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(

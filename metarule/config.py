@@ -1,4 +1,4 @@
-"""TOML and command-line overrides to typed objects, with errors of one line that name field, value and what is allowed."""
+"""TOML and overrides to typed objects, with errors of one line that name field, value and what is allowed."""
 
 import math
 import re
@@ -163,7 +163,11 @@ def _explain(message: str, tree: Tree, as_type: type) -> str:
     if not what.startswith(("Expected", "Invalid")):
         return f"{where}: {what}" if where else what
     if what.startswith("Invalid"):
-        options = _options(expected) if keys[-1:] != ["kind"] else _kinds(_walk(inspect.type_info(as_type), tree, keys[:-1])[0])
+        options = (
+            _options(expected)
+            if keys[-1:] != ["kind"]
+            else _kinds(_walk(inspect.type_info(as_type), tree, keys[:-1])[0])
+        )
         what = f"allowed: {', '.join(map(str, options))}" if options else what
     return f"{where} = {_short(value)}: {what[0].lower()}{what[1:]}"
 

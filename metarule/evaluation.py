@@ -59,8 +59,11 @@ def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: i
         starts = jnp.concatenate([ends[:1], ends[:-1]])
         return jax.lax.scan(until, carry, (starts, ends))[1]
 
-    metrics = jax.lax.map(one_life, jnp.arange(lifetimes), batch_size=min(_BATCH, lifetimes))
-    return Curves(ends, metrics)
+    batches = -(-lifetimes // _BATCH)
+    width = -(-lifetimes // batches)
+    numbers = jnp.arange(batches * width).reshape(batches, width)
+    metrics = jax.lax.map(jax.vmap(one_life), numbers)
+    return Curves(ends, jax.tree.map(lambda values: values.reshape(-1, points + 1)[:lifetimes], metrics))
 
 
 def final_metrics(
@@ -71,7 +74,5 @@ def final_metrics(
     return {name: values[:, -1] for name, values in seen.items()}
 
 
-def _live_between(
-    learner: Learner, theta: Theta, life: Life, carry: Carry, start: Integer, end: Integer
-) -> Carry:
+def _live_between(learner: Learner, theta: Theta, life: Life, carry: Carry, start: Integer, end: Integer) -> Carry:
     return jax.lax.fori_loop(start, end, lambda time, carry: learner.step(theta, life, carry, time)[0], carry)

@@ -21,7 +21,9 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
     width = max(len(values) // 20, 1)
     if width > 1:
         windows = np.lib.stride_tricks.sliding_window_view(values, width)
-        axes.plot(steps[width - 1 :], np.nanmedian(windows, axis=1), color=_COLOURS[0], label=f"median of the last {width}")
+        axes.plot(
+            steps[width - 1 :], np.nanmedian(windows, axis=1), color=_COLOURS[0], label=f"median of the last {width}"
+        )
         axes.legend(frameon=False)
     axes.set(xlabel="meta-step", ylabel="meta-loss (nats)", title="Meta-loss on training tasks")
     axes.set_ylim(bottom=0)
@@ -52,7 +54,11 @@ def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapp
 
 
 def draw_performance(
-    file: Path, presentations: Sequence[int], contenders: Mapping[str, Mapping[str, Sequence[float]]], score: str, lives: int
+    file: Path,
+    presentations: Sequence[int],
+    contenders: Mapping[str, Mapping[str, Sequence[float]]],
+    score: str,
+    lives: int,
 ) -> None:
     """Score over presentations on held-out tasks, with 95 % intervals.
 
@@ -68,7 +74,10 @@ def draw_performance(
         axes.plot(presentations, curve["mean"], color=colour, label=name)
         axes.fill_between(presentations, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
     axes.set(
-        xlabel="presentations", ylabel=score, title=f"Held-out tasks: mean and 95 % interval over {lives} lives", ylim=(0, 1.02)
+        xlabel="presentations",
+        ylabel=score,
+        title=f"Held-out tasks: mean and 95 % interval over {lives} lives",
+        ylim=(0, 1.02),
     )
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     _save(figure, file)

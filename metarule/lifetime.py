@@ -79,6 +79,12 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             return self.rule.init(key)
         return jax.vmap(self.rule.init)(jax.random.split(key, self._projections))
 
+    def units(self) -> Theta:
+        """Natural size of each number of θ, shaped as θ."""
+        if self.inner_loop.theta == "shared":
+            return self.rule.units()
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * self._projections), self.rule.units())
+
     def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
         """A network with fresh weights that is about to meet a task.
 

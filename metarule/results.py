@@ -150,7 +150,7 @@ def _held_out(score: str, seen: Mapping[str, Curves], tuned: Mapping[str, Tuned]
 
 
 def _row(score: str, curve: Curves) -> dict[str, Any]:
-    final = {name: values[:, -1] for name, values in curve.metrics.items()}
+    final = {name: np.asarray(values[:, -1]) for name, values in curve.metrics.items()}
     others = {name: float(values.mean()) for name, values in final.items() if name != score}
     return interval(final[score])._asdict() | others
 
@@ -162,7 +162,7 @@ def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
 
 def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: Mapping[str, Curves]) -> None:
     folder = path / artifacts.FIGURES
-    lifetime, score = experiment.lifetime, experiment.lifetime.tasks.score
+    score = experiment.lifetime.tasks.score
     steps = [row["step"] for row in rows]
     figures.draw_meta_loss(folder / "meta-loss.png", steps, [row["loss"] for row in rows])
     names = artifacts.read_json(path / "theta.json")["theta"]
@@ -172,11 +172,14 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         by_panel.setdefault(panel or "θ", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
     points = {
-        name: {end: [interval(values)._asdict()[end] for values in curve.metrics[score].T] for end in ("mean", "low", "high")}
+        name: {
+            end: [interval(values)._asdict()[end] for values in curve.metrics[score].T]
+            for end in ("mean", "low", "high")
+        }
         for name, curve in seen.items()
     }
     presentations = seen["learned"].presentations.tolist()
-    artifacts.write_json(path / "performance.json", {"presentations": presentations, "score": score, "contenders": points})
-    figures.draw_performance(
-        folder / "performance.png", presentations, points, score, experiment.evaluation.lifetimes
+    artifacts.write_json(
+        path / "performance.json", {"presentations": presentations, "score": score, "contenders": points}
     )
+    figures.draw_performance(folder / "performance.png", presentations, points, score, experiment.evaluation.lifetimes)

@@ -2,7 +2,6 @@
 
 import signal
 from types import FrameType, TracebackType
-from typing import Self
 
 __all__ = ["StopRequest", "Stopped"]
 
@@ -27,7 +26,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
         return self
 

@@ -1,4 +1,4 @@
-"""One integer seed decides everything: the key of a run, parted by purpose so that nothing draws in step with another."""
+"""One integer seed decides everything: the key of a run, parted by what random numbers are for."""
 
 from enum import IntEnum
 

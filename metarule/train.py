@@ -102,7 +102,9 @@ def _serve(request: _Request) -> int:
                 summary = _one(experiment, directory, stop)
                 unit = "tasks"
             else:
-                summary = across_seeds(directory, [_seed(experiment, directory, seed, stop) for seed in _seeds(experiment)])
+                summary = across_seeds(
+                    directory, [_seed(experiment, directory, seed, stop) for seed in _seeds(experiment)]
+                )
                 unit = "seeds"
     except Stopped as stopped:
         print(f"\n{stopped}; go on with: python -m metarule.train --resume {directory}", file=sys.stderr)

@@ -86,7 +86,11 @@ def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
     """The named numbers of θ in one level, as in `{"projection 1: pre*post": …}`."""
     flat = {}
     for name, value in lifetime.describe(theta).items():
-        within = {f"{name}: {inner}": number for inner, number in value.items()} if isinstance(value, dict) else {name: value}
+        within = (
+            {f"{name}: {inner}": number for inner, number in value.items()}
+            if isinstance(value, dict)
+            else {name: value}
+        )
         flat.update(within)
     return flat
 

@@ -6,7 +6,7 @@ arrays and travel as arguments.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
 from jaxtyping import Float, Int, Key, PyTree, Shaped
@@ -37,9 +37,9 @@ __all__ = [
 PRNGKey = Key[Array, ""]
 Integer = int | Int[Array, ""]
 Scalar = Float[Array, ""]
-Theta = PyTree[Float[Array, "..."]]
+Theta: TypeAlias = PyTree[Float[Array, "..."]]
 Metrics = dict[str, Float[Array, ""]]
-Weights = tuple[Float[Array, "pre post"], ...]
+Weights = tuple[Float[Array, "_ _"], ...]
 ScanFn = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, Any]]
 
 
@@ -162,11 +162,15 @@ class Info(NamedTuple):
     theta: Theta
 
 
+@runtime_checkable
 class Rule(Protocol):
     """Δw = f(local variables; θ), the same function at every synapse."""
 
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
+
+    def units(self) -> Theta:
+        """Natural size of each number of θ, shaped as θ: what moves θ takes its steps in these."""
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
         """What each synapse remembers at birth; `()` where the rule has no memory."""
@@ -184,6 +188,7 @@ class Rule(Protocol):
         """The rule as a person would write it."""
 
 
+@runtime_checkable
 class Circuit(Protocol):
     """Who is wired to whom, and what each synapse sees."""
 
@@ -196,6 +201,7 @@ class Circuit(Protocol):
         """Present one stimulus; return (activity, output, what the synapses of each projection see)."""
 
 
+@runtime_checkable
 class TaskFamily(Protocol):
     """A distribution over learning problems whose tasks are numbered."""
 
@@ -230,6 +236,7 @@ class TaskFamily(Protocol):
         """Scores of a network from its outputs to the assessed examples."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """One learner that can live through one task: what every estimator differentiates."""
 
@@ -244,6 +251,9 @@ class Learner(Protocol):
     def theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
+    def units(self) -> Theta:
+        """Natural size of each number of θ, shaped as θ."""
+
     def birth(self, key: PRNGKey, task: Any) -> tuple[Life, Carry]:
         """A fresh network that is about to meet a task."""
 
@@ -254,18 +264,18 @@ class Learner(Protocol):
         """Final share of the meta-loss and the scores, with the rule off."""
 
 
+@runtime_checkable
 class Estimator(Protocol):
     """A way to the θ-gradient of the meta-loss, for one task."""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
         """State that persists between meta-steps; `()` where there is none."""
 
-    def estimate(
-        self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey
-    ) -> tuple[Estimate, Any]:
+    def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
         """Meta-loss and θ-gradient on one task."""
 
 
+@runtime_checkable
 class MetaOptimizer(Protocol):
     """What moves θ."""
 

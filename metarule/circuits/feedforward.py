@@ -1,9 +1,12 @@
 """Layered networks with a modulatory path back."""
 
+from itertools import pairwise
 from typing import Annotated, Literal
 
+import chex
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
@@ -50,7 +53,9 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     ] = "random"
     derivative: Annotated[bool, Meta(description="hidden modulators carry f'(potential)")] = False
     weight_scale: Annotated[float, Meta(ge=0, description="initial weights are N(0, weight_scale^2 / pre)")] = 1.0
-    backward_scale: Annotated[float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / post)")] = 1.0
+    backward_scale: Annotated[
+        float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / post)")
+    ] = 1.0
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
@@ -66,17 +71,12 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """
         sizes = (inputs, *self.hidden, outputs)
         forward_key, backward_key = jax.random.split(key)
-        weights = tuple(
-            _normal(layer_key, (pre + self.bias, post), self.weight_scale / (pre + self.bias) ** 0.5)
-            for layer_key, pre, post in zip(jax.random.split(forward_key, len(sizes) - 1), sizes, sizes[1:])
-        )
+        forward = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
+        weights = _normals(forward_key, forward, [self.weight_scale / pre**0.5 for pre, _ in forward])
         if self.backward != "random":
             return weights, (), ()
-        backward = tuple(
-            _normal(layer_key, (later, post), self.backward_scale / later**0.5)
-            for layer_key, post, later in zip(jax.random.split(backward_key, len(sizes)), sizes[1:], sizes[2:])
-        )
-        return weights, backward, ()
+        backward = [(later, post) for post, later in pairwise(sizes[1:])]
+        return weights, _normals(backward_key, backward, [self.backward_scale / later**0.5 for later, _ in backward]), ()
 
     def step(
         self, weights: Weights, wiring: Weights, activity: tuple[()], stimulus: Stimulus
@@ -92,6 +92,8 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Returns:
             (activity, output [outputs], what the synapses of each projection see).
         """
+        chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
+        chex.assert_shape(stimulus.target, (weights[-1].shape[1],))
         pres, potentials, posts = self._forward(weights, stimulus.input)
         modulators = self._modulators(weights, wiring, potentials, stimulus.target - posts[-1])
         projections = tuple(map(Synapse, pres, posts, potentials, weights, modulators))
@@ -117,22 +119,24 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return modulators
 
     def _back(
-        self, forward: Float[Array, "pre post"], backward: Float[Array, "post later"] | None, modulator: Float[Array, " post"]
-    ) -> Float[Array, " pre"]:
-        feedback = forward[: forward.shape[0] - self.bias]
-        match self.backward:
-            case "transpose":
-                return feedback @ modulator
-            case "zero":
-                return jnp.zeros_like(feedback[:, 0])
-            case "random":
-                assert backward is not None
-                return modulator @ backward
+        self,
+        forward: Float[Array, "pre post"],
+        backward: Float[Array, "post hidden"] | None,
+        modulator: Float[Array, " post"],
+    ) -> Float[Array, " hidden"]:
+        """Modulators one layer further back; the neuron that is always at 1 has none."""
+        if backward is not None:
+            return modulator @ backward
+        feedback = forward[: forward.shape[0] - self.bias] @ modulator
+        return feedback if self.backward == "transpose" else jnp.zeros_like(feedback)
 
     @property
     def _activations(self) -> tuple[Activation, ...]:
         return (ACTIVATIONS[self.activation],) * len(self.hidden) + (ACTIVATIONS[self.output],)
 
 
-def _normal(key: PRNGKey, shape: tuple[int, int], scale: float) -> Float[Array, "pre post"]:
-    return scale * jax.random.normal(key, shape)
+def _normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:
+    """Normal matrices from one draw: each further draw would add half a second to compilation."""
+    sizes = [pre * post for pre, post in shapes]
+    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1].tolist())
+    return tuple(scale * flat.reshape(shape) for scale, flat, shape in zip(scales, drawn, shapes, strict=True))

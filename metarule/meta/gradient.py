@@ -36,8 +36,9 @@ class GradientState(NamedTuple):
 class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gradient"):
     """Move θ by the mean of the θ-gradients of several lives, each on a task and a fresh network of its own.
 
-    g = 1/N Σᵢ clip(∂lossᵢ/∂θ),  θ ← Optax(θ, clip(g))
+    gᵢ = u ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + u ∘ Optax(clip(g))
 
+    u are the units of θ, so that a step is as large as each number of θ asks for.
     Lives whose loss or gradient is not finite are left out of the mean and counted. Where none is finite θ stays.
 
     Attributes:
@@ -117,9 +118,12 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             return self.estimator.estimate(learner, state.theta, task, estimator_state, life_key)
 
         estimates, estimator = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
-        mean, finite, norms = robust_mean(estimates, self.task_clip)
-        updates, optimizer = self._transform().update(mean.gradient, state.optimizer, state.theta)
-        moved = (optax.apply_updates(state.theta, updates), optimizer)
+        units = learner.units()
+        mean, finite, norms = robust_mean(
+            estimates._replace(gradient=_times(units, estimates.gradient)), self.task_clip
+        )
+        updates, optimizer = self._transform().update(mean.gradient, state.optimizer, _divided(state.theta, units))
+        moved = (optax.apply_updates(state.theta, _times(units, updates)), optimizer)
         any_finite = jnp.any(finite)
         theta, optimizer = jax.tree.map(
             lambda new, old: jnp.where(any_finite, new, old), moved, (state.theta, state.optimizer)
@@ -149,9 +153,15 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
 
 
-def robust_mean(
-    estimates: Estimate, clip: float
-) -> tuple[Estimate, Array, Float[Array, " tasks"]]:
+def _times(units: Theta, tree: Theta) -> Theta:
+    return jax.tree.map(lambda unit, leaf: unit * leaf, units, tree)
+
+
+def _divided(tree: Theta, units: Theta) -> Theta:
+    return jax.tree.map(lambda leaf, unit: leaf / unit, tree, units)
+
+
+def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Float[Array, " tasks"]]:
     """Mean over lives, each gradient clipped, without the lives whose loss or gradient is not finite.
 
     g = Σᵢ∈F gᵢ·min(1, clip/‖gᵢ‖) / |F|,  F = lives that are finite
@@ -169,7 +179,7 @@ def robust_mean(
     count = jnp.sum(finite)
     scale = jnp.where(finite, jnp.minimum(1.0, clip / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)), 0.0)
 
-    def gradient_mean(leaf: Float[Array, "tasks *shape"]) -> Float[Array, "*shape"]:
+    def gradient_mean(leaf: Float[Array, "tasks ..."]) -> Float[Array, "..."]:
         kept = jnp.where(finite.reshape(-1, *(1,) * (leaf.ndim - 1)), leaf, 0.0)
         return jnp.tensordot(scale, kept, axes=1) / jnp.maximum(count, 1)
 

@@ -24,19 +24,15 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: such as `cosine_decay_schedule`.
         arguments: its arguments; `decay_steps` or `transition_steps` is the length of the run unless given.
-
-    Raises:
-        ValueError: no such schedule, or arguments that it does not take.
     """
 
     name: Annotated[str, Meta(description="schedule of Optax, such as cosine_decay_schedule")]
-    arguments: Annotated[Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")] = (
-        immutabledict()
-    )
+    arguments: Annotated[
+        Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")
+    ] = immutabledict()
 
     def __post_init__(self) -> None:
         force_setattr(self, "arguments", immutabledict(self.arguments))
-        make_schedule(self, steps=1)
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:

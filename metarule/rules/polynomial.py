@@ -36,8 +36,11 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     Attributes:
         terms: what the rule is a sum of.
         initial: initial coefficient by term; other terms start at 0.
-        initial_spread: standard deviation of the noise added to the initial coefficients that may move.
+        initial_spread: standard deviation, in units, of the noise added to the initial coefficients.
         frozen: terms whose coefficient stays at its initial value.
+        hebbian_unit: natural size of the coefficient of a term without the modulator, where that of a term with it is 1.
+            Such a term changes weights whether or not anything is wrong, so that a small coefficient does much over a
+            life; what moves θ takes smaller steps there.
 
     Raises:
         ValueError: a text that is no term, a term given twice, or an initial or frozen term that is not in the rule.
@@ -48,23 +51,34 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     terms: Annotated[
         tuple[str, ...],
-        Meta(min_length=1, description="terms such as 'pre*modulator', rules (hebb, oja, delta), families (seven, sixteen)"),
+        Meta(
+            min_length=1,
+            description="terms such as 'pre*modulator', rules (hebb, oja, delta) or families (seven, sixteen)",
+        ),
     ] = ("sixteen",)
     initial: Annotated[Mapping[str, float], Meta(description="initial coefficient by term")] = immutabledict()
-    initial_spread: Annotated[float, Meta(ge=0, description="noise on the initial coefficients (standard deviation)")] = 0.0
+    initial_spread: Annotated[
+        float, Meta(ge=0, description="noise on the initial coefficients (standard deviation, in units)")
+    ] = 0.0
     frozen: Annotated[tuple[str, ...], Meta(description="terms that keep their initial coefficient")] = ()
+    hebbian_unit: Annotated[
+        float, Meta(gt=0, description="size of meta-steps along terms without the modulator, relative to those with it")
+    ] = 0.1
 
     def __post_init__(self) -> None:
         force_setattr(self, "initial", immutabledict(self.initial))
         seen: dict[Term, str] = {}
         for name in self.names:
-            if (term := parse(RULES.get(name, name))) in seen:
+            if (term := _parse(name)) in seen:
                 raise ValueError(f"terms '{seen[term]}' and '{name}' are the same")
             seen[term] = name
         for field in ("initial", "frozen"):
             for name in getattr(self, field):
                 if name not in self.names:
                     raise ValueError(f"{field} term '{name}' is not in the rule; its terms: {', '.join(self.names)}")
+
+        if not self._free:
+            raise ValueError(f"frozen terms {', '.join(self.frozen)}: nothing is left to learn")
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -81,7 +95,14 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             θ, one coefficient a free term.
         """
         stated = jnp.array([self.initial.get(name, 0.0) for name in self._free])
-        return stated + self.initial_spread * jax.random.normal(key, stated.shape)
+        return stated + self.initial_spread * self.units() * jax.random.normal(key, stated.shape)
+
+    def units(self) -> Float[Array, " free"]:
+        """Natural size of each free coefficient."""
+        supervised = {
+            name for name in self._free if any(powers[VARIABLES.index("modulator")] for _, powers in _parse(name))
+        }
+        return jnp.array([1.0 if name in supervised else self.hebbian_unit for name in self._free])
 
     def memory(self, weight: Float[Array, "*synapse"]) -> tuple[()]:
         """A polynomial rule remembers nothing."""
@@ -112,7 +133,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Returns:
             (Δw, memory).
         """
-        terms = [_evaluate(parse(RULES.get(name, name)), synapse) for name in self.names]
+        terms = [_evaluate(_parse(name), synapse) for name in self.names]
         return self.coefficients(theta) @ jnp.stack(terms), memory
 
     def update(
@@ -149,7 +170,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """The rule as a person would write it, as in `Δw = 0.5·pre·modulator − 0.01·weight`."""
         text = ""
         for name, value in zip(self.names, np.asarray(self.coefficients(theta)), strict=True):
-            term = parse(RULES.get(name, name))
+            term = _parse(name)
             body = f"({show(term)})" if len(term) > 1 else show(term)
             if value:
                 sign = " − " if value < 0 else " + "
@@ -159,6 +180,10 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     @property
     def _free(self) -> tuple[str, ...]:
         return tuple(name for name in self.names if name not in self.frozen)
+
+
+def _parse(name: str) -> Term:
+    return parse(RULES.get(name, name))
 
 
 class _Group(NamedTuple):
@@ -175,7 +200,7 @@ def _factorise(names: tuple[str, ...]) -> tuple[_Group, ...]:
     entries = [
         (_power(powers, ("weight",))[0], _power(powers, _PRE_SIDE), _power(powers, _POST_SIDE), index, scale)
         for index, name in enumerate(names)
-        for scale, powers in parse(RULES.get(name, name))
+        for scale, powers in _parse(name)
     ]
     groups = []
     for weight in sorted({entry[0] for entry in entries}):
@@ -203,7 +228,10 @@ def _monomials(projection: Synapse, names: tuple[str, ...], powers: tuple[tuple[
 def _evaluate(term: Term, synapse: Synapse) -> Float[Array, ""]:
     return sum(
         (
-            prod((v**p for v, p in zip(synapse, powers, strict=True) if p), start=jnp.asarray(scale, synapse.weight.dtype))
+            prod(
+                (v**p for v, p in zip(synapse, powers, strict=True) if p),
+                start=jnp.asarray(scale, synapse.weight.dtype),
+            )
             for scale, powers in term
         ),
         start=jnp.zeros_like(synapse.weight),

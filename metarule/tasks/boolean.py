@@ -117,10 +117,9 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             The task.
         """
         tables, _ = _family(self.inputs, self.functions, self.sampled)
-        shuffle = jax.vmap(lambda key: jax.random.permutation(key, 2**self.inputs))
         return BooleanTask(
             table=jnp.asarray(tables)[pick(pool, index)].astype(float),
-            order=shuffle(jax.random.split(key, _SHUFFLES)).reshape(-1),
+            order=jnp.argsort(jax.random.uniform(key, (_SHUFFLES, 2**self.inputs)), axis=1).reshape(-1),
         )
 
     def stimulus(self, task: BooleanTask, time: Integer, key: PRNGKey) -> Stimulus:

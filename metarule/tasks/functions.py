@@ -35,9 +35,7 @@ def enumerate_tables(inputs: int) -> tuple[UInt8[np.ndarray, "functions patterns
     return tables, np.array([is_separable(tables[index], inputs) for index in first])[classes]
 
 
-def sample_tables(
-    inputs: int, count: int, functions: str, seed: int
-) -> UInt8[np.ndarray, "functions patterns"]:
+def sample_tables(inputs: int, count: int, functions: str, seed: int) -> UInt8[np.ndarray, "functions patterns"]:
     """Distinct random functions of many inputs.
 
     Random tables of five and more inputs are practically never separable, so separable functions are drawn as random
@@ -81,9 +79,7 @@ def is_separable(table: UInt8[np.ndarray, " patterns"], inputs: int) -> bool:
 
     rows = np.hstack([2 * patterns(inputs) - 1, np.ones((2**inputs, 1), int)])
     signs = 2 * table.astype(int) - 1
-    program = linprog(
-        np.zeros(inputs + 1), A_ub=-signs[:, None] * rows, b_ub=-np.ones(len(table)), bounds=(None, None)
-    )
+    program = linprog(np.zeros(inputs + 1), A_ub=-signs[:, None] * rows, b_ub=-np.ones(len(table)), bounds=(None, None))
     return program.status == 0
 
 

@@ -157,9 +157,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             "cross_entropy": jnp.mean(jax.vmap(cross_entropy)(output, target)),
         }
 
-    def _examples_of(
-        self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]
-    ) -> Int[Array, " examples"]:
+    def _examples_of(self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]) -> Int[Array, " examples"]:
         """Distinct rows of one class: a random order in which the padding comes last."""
         noise = jax.random.uniform(key, rows.shape)
         order = jnp.argsort(jnp.where(jnp.arange(rows.size) < size, noise, jnp.inf))

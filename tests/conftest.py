@@ -1,0 +1,28 @@
+"""Strict settings for every test: shapes and types of all calls are checked, and nothing is promoted in silence."""
+
+import jaxtyping
+import pytest
+
+jaxtyping.install_import_hook("metarule", "beartype.beartype")
+
+import jax
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_default_matmul_precision", "highest")
+
+
+# Optax relies on implicit promotion; what metarule computes itself does not.
+STRICT = {"rules", "circuits", "tasks", "estimators", "test_lifetime.py", "test_scans.py"}
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion(request):
+    path = request.path.relative_to(request.config.rootpath / "tests")
+    with jax.numpy_dtype_promotion("strict" if path.parts[0] in STRICT else "standard"):
+        yield
+
+
+@pytest.fixture
+def float64():
+    with jax.enable_x64(True):
+        yield

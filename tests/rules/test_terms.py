@@ -1,0 +1,69 @@
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarule.rules.terms import MAX_POWER, VARIABLES, parse, show
+
+
+def powers(**by_name):
+    return tuple(by_name.get(name, 0) for name in VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("text", "monomials"),
+    [
+        ("1", {powers(): 1}),
+        ("pre", {powers(pre=1): 1}),
+        ("pre*modulator", {powers(pre=1, modulator=1): 1}),
+        ("post^2*weight", {powers(post=2, weight=1): 1}),
+        ("pre*pre^2", {powers(pre=3): 1}),
+        ("-0.5*pre + 2*weight", {powers(pre=1): -0.5, powers(weight=1): 2}),
+        ("pre*post - post^2*weight", {powers(pre=1, post=1): 1, powers(post=2, weight=1): -1}),
+        ("pre + pre", {powers(pre=1): 2}),
+    ],
+)
+def test_terms_are_read(text, monomials):
+    assert {monomial.powers: monomial.scale for monomial in parse(text)} == monomials
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "empty"),
+        ("   ", "empty"),
+        ("prr*post", "no variable 'prr'"),
+        ("pre*", "cannot be read at ''"),
+        ("pre**2", "cannot be read at ''"),
+        ("pre^-1", "cannot be read"),
+        ("pre^0", "power 0"),
+        (f"pre^{MAX_POWER + 1}", f"power {MAX_POWER + 1}"),
+        ("pre^99999", "cannot be read"),
+        ("pre - pre", "zero everywhere"),
+        ("__import__('os')", "cannot be read"),
+        ("pre.__class__", "cannot be read"),
+        ("1e999", "cannot be read"),
+    ],
+)
+def test_what_is_no_term_is_refused_by_name(text, says):
+    with pytest.raises(ValueError, match=says.replace("(", r"\(")):
+        parse(text)
+
+
+def test_order_and_spaces_do_not_matter():
+    assert parse("pre * post-post^2*weight") == parse("-weight*post^2 + post*pre")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"), [("1", "1"), ("pre*post - post^2*weight", "pre·post − post²·weight"), ("-2*pre", "−2·pre")]
+)
+def test_terms_are_shown_as_papers_write_them(text, shown):
+    assert show(parse(text)) == shown
+
+
+@settings(deadline=None)
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_refused(text):
+    try:
+        assert parse(text)
+    except ValueError as error:
+        assert "\n" not in str(error).replace(text, "")
