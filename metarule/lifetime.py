@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 
 from metarule.types import (
@@ -25,6 +25,8 @@ from metarule.types import (
 )
 
 __all__ = ["InnerLoop", "Lifetime", "live"]
+
+_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -157,7 +159,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         if self.inner_loop.theta == "shared":
             return self.rule.equation(theta)
         return "\n".join(
-            f"projection {number + 1}: {self.rule.equation(self._theta_of(theta, number))}"
+            self.rule.equation(self._theta_of(theta, number)).replace("Δw", f"Δw{number + 1}".translate(_SUBSCRIPTS), 1)
             for number in range(self._projections)
         )
 
@@ -175,7 +177,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
 
 def live(
-    learner: Learner, theta: Theta, life: Life, carry: Carry, times: Integer, scan: ScanFn = jax.lax.scan
+    learner: Learner, theta: Theta, life: Life, carry: Carry, times: Int[Array, " n"], scan: ScanFn = jax.lax.scan
 ) -> tuple[Carry, Observation]:
     """Live through some presentations.
 

@@ -76,7 +76,11 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         if self.backward != "random":
             return weights, (), ()
         backward = [(later, post) for post, later in pairwise(sizes[1:])]
-        return weights, _normals(backward_key, backward, [self.backward_scale / later**0.5 for later, _ in backward]), ()
+        return (
+            weights,
+            _normals(backward_key, backward, [self.backward_scale / later**0.5 for later, _ in backward]),
+            (),
+        )
 
     def step(
         self, weights: Weights, wiring: Weights, activity: tuple[()], stimulus: Stimulus

@@ -110,19 +110,18 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         Returns:
             State after, and what was observed.
         """
-        step_key = jax.random.fold_in(key, state.step)
+        step_key, units = jax.random.fold_in(key, state.step), learner.units()
 
         def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
             index_key, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
             task = learner.tasks.sample(task_key, pool, self._task_index(state.step, number, index_key))
-            return self.estimator.estimate(learner, state.theta, task, estimator_state, life_key)
+            estimate, after = self.estimator.estimate(learner, state.theta, task, estimator_state, life_key)
+            return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
         estimates, estimator = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
-        units = learner.units()
-        mean, finite, norms = robust_mean(
-            estimates._replace(gradient=_times(units, estimates.gradient)), self.task_clip
-        )
-        updates, optimizer = self._transform().update(mean.gradient, state.optimizer, _divided(state.theta, units))
+        mean, finite, norms = robust_mean(estimates, self.task_clip)
+        in_units = jax.tree.map(jnp.divide, state.theta, units)
+        updates, optimizer = self._transform().update(mean.gradient, state.optimizer, in_units)
         moved = (optax.apply_updates(state.theta, _times(units, updates)), optimizer)
         any_finite = jnp.any(finite)
         theta, optimizer = jax.tree.map(
@@ -154,11 +153,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
 
 def _times(units: Theta, tree: Theta) -> Theta:
-    return jax.tree.map(lambda unit, leaf: unit * leaf, units, tree)
-
-
-def _divided(tree: Theta, units: Theta) -> Theta:
-    return jax.tree.map(lambda leaf, unit: leaf / unit, tree, units)
+    return jax.tree.map(jnp.multiply, units, tree)
 
 
 def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Float[Array, " tasks"]]:

@@ -96,7 +96,7 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             case "random":
                 return part(members, jnp.arange(len(tables)) < self._held_out(len(tables)))
             case "npn":
-                count = classes.max() + 1
+                count = int(classes.max()) + 1
                 rank = jax.random.permutation(class_key, count)
                 return part(members, rank[jnp.asarray(classes)[members]] < self._held_out(count))
             case "leave_one_out":

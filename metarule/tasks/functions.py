@@ -4,7 +4,7 @@ from functools import lru_cache
 from itertools import permutations, product
 
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 
 __all__ = ["ENUMERABLE", "enumerate_tables", "is_separable", "npn_classes", "patterns", "sample_tables"]
 
@@ -110,7 +110,7 @@ def _smallest_twin(tables: UInt8[np.ndarray, "functions patterns"], inputs: int)
     return smallest[:, None]
 
 
-def _spectrum(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Float[np.ndarray, "functions patterns"]:
+def _spectrum(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Int[np.ndarray, "functions patterns"]:
     bits = patterns(inputs)
     walsh = 1 - 2 * ((bits @ bits.T) % 2)
     magnitudes = np.abs((1 - 2 * tables.astype(int)) @ walsh)

@@ -1,0 +1,125 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from msgspec.structs import replace
+
+from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial, Reverse
+from metarule.meta.gradient import robust_mean
+from metarule.types import Estimate
+
+KEY = jax.random.key(0)
+LIFE = Lifetime(
+    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.2}, hebbian_unit=1.0),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=20),
+)
+POOL = LIFE.tasks.split(0).train
+PAPER = Gradient(tasks=5, train_tasks=5, name="sgd", learning_rate=0.1, task_clip=1e6, clip=1e6)
+
+
+def begun(optimizer, life=LIFE):
+    return optimizer.init(life, life.theta(KEY), KEY)
+
+
+def separate_gradients(optimizer, state, life=LIFE):
+    """The θ-gradient of each network of a cycle, taken one at a time."""
+    step_key = jax.random.fold_in(KEY, state.step)
+    estimates = []
+    for number in range(optimizer.tasks):
+        _, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
+        index = int(state.step) * optimizer.tasks + number
+        task = life.tasks.sample(task_key, POOL, index % optimizer.train_tasks)
+        estimates.append(Reverse().estimate(life, state.theta, task, (), life_key)[0])
+    return estimates
+
+
+def test_a_step_is_the_mean_of_five_gradients_taken_separately():
+    state, info = begun(PAPER), None
+    for _ in range(2):
+        separate = separate_gradients(PAPER, state)
+        mean = sum(estimate.gradient for estimate in separate) / 5
+        before = state.theta
+        state, info = PAPER.step(LIFE, POOL, state, KEY)
+        np.testing.assert_allclose(state.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(info.loss, np.mean([estimate.loss for estimate in separate]), rtol=1e-5)
+    assert int(state.step) == 2
+
+
+def test_each_gradient_is_clipped_before_the_mean():
+    optimizer, state = replace(PAPER, task_clip=1e-3), begun(PAPER)
+    separate = [estimate.gradient for estimate in separate_gradients(optimizer, state)]
+    clipped = [gradient * min(1, 1e-3 / np.linalg.norm(gradient)) for gradient in separate]
+    after, _ = optimizer.step(LIFE, POOL, state, KEY)
+    np.testing.assert_allclose(after.theta, state.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
+
+
+def test_steps_are_taken_in_the_units_of_theta():
+    scaled = replace(LIFE, rule=replace(LIFE.rule, hebbian_unit=0.1))
+    state = begun(PAPER)
+    plain, _ = PAPER.step(LIFE, POOL, state, KEY)
+    after, _ = PAPER.step(scaled, POOL, state, KEY)
+    np.testing.assert_allclose(
+        after.theta - state.theta, scaled.units() ** 2 * (plain.theta - state.theta), rtol=1e-4, atol=1e-8
+    )
+
+
+def test_lives_that_are_not_finite_are_left_out_and_counted():
+    gradients = jnp.array([[1.0, 0.0], [jnp.nan, 1.0], [0.0, 3.0], [5.0, 5.0], [0.0, 0.0]])
+    losses = jnp.array([1.0, 2.0, 3.0, jnp.inf, 5.0])
+    mean, finite, norms = robust_mean(Estimate(losses, gradients, {"solved": losses}), clip=2.0)
+    np.testing.assert_array_equal(finite, [True, False, True, False, True])
+    np.testing.assert_allclose(mean.gradient, [1 / 3, 2 / 3], rtol=1e-6)
+    assert mean.loss == mean.metrics["solved"] == 3
+    assert norms[4] == 0
+
+
+def test_theta_stays_where_no_life_is_finite():
+    life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e38, "pre": 1e38}))
+    life = replace(life, inner_loop=InnerLoop(presentations=20, weight_bound=1e6))
+    state = begun(PAPER, life)
+    after, info = PAPER.step(life, POOL, state, KEY)
+    assert int(info.nonfinite_tasks) == 5
+    assert not jnp.isfinite(info.loss)
+    np.testing.assert_array_equal(after.theta, state.theta)
+
+
+def test_gradients_that_are_exactly_zero_are_counted():
+    life = replace(LIFE, rule=Polynomial(terms=("1",), initial={"1": 100.0}))
+    _, info = PAPER.step(life, POOL, begun(PAPER, life), KEY)
+    assert int(info.zero_gradient_tasks) == 5
+    assert int(info.nonfinite_tasks) == 0
+
+
+def test_training_tasks_are_all_or_a_few_in_turn():
+    few, every = replace(PAPER, tasks=2, train_tasks=3), replace(PAPER, train_tasks="all")
+    indices = [int(few._task_index(step, number, KEY)) for step in range(3) for number in range(2)]
+    assert indices == [0, 1, 2, 0, 1, 2]
+    drawn = {int(every._task_index(0, 0, jax.random.key(seed))) % 8 for seed in range(60)}
+    assert drawn == set(range(8))
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop", "lion", "adamw"])
+def test_optimisers_of_optax_make_their_own_steps(name):
+    optimizer, state = replace(PAPER, name=name, learning_rate=1e-2), begun(replace(PAPER, name=name))
+    reference = getattr(optax, name)(1e-2)
+    mean = sum(estimate.gradient for estimate in separate_gradients(optimizer, state)) / 5
+    updates, _ = reference.update(mean, reference.init(state.theta), state.theta)
+    after, _ = optimizer.step(LIFE, POOL, state, KEY)
+    np.testing.assert_allclose(after.theta, state.theta + updates, rtol=1e-3, atol=1e-6)
+
+
+def test_one_trace_serves_every_meta_step():
+    chex.clear_trace_counter()
+    step = jax.jit(chex.assert_max_traces(lambda state, key: PAPER.step(LIFE, POOL, state, key), n=1))
+    state = begun(PAPER)
+    for seed in range(3):
+        state, _ = step(state, jax.random.key(seed))
+    assert int(state.step) == 3
+
+
+def test_a_run_costs_its_lifetimes():
+    assert Gradient(steps=7, tasks=3).lifetimes == 21

@@ -1,0 +1,68 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
+from metarule.meta import advance, begin, train
+
+LIFE = Lifetime(
+    rule=Polynomial(initial={"pre*modulator": 0.2}, initial_spread=0.1),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=30),
+)
+OPTIMIZER = Gradient(steps=6, tasks=8, learning_rate=1e-2)
+POOL = LIFE.tasks.split(0).train
+KEY = jax.random.key(3)
+
+
+def assert_same(one, two):
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+def advanced(counts, capacity=6):
+    state, seen = begin(LIFE, OPTIMIZER, KEY), []
+    for count in counts:
+        state, info = advance(LIFE, OPTIMIZER, POOL, state, KEY, count, capacity)
+        seen.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
+    return state, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *seen)
+
+
+def test_results_do_not_depend_on_the_steps_of_a_call():
+    assert_same(advanced([6]), advanced([1, 3, 2]))
+
+
+def test_one_program_serves_every_number_of_steps():
+    before = advance._cache_size()
+    advanced([1, 2, 3], capacity=5)
+    assert advance._cache_size() - before == 1
+
+
+def test_no_steps_change_nothing():
+    assert_same(advance(LIFE, OPTIMIZER, POOL, begin(LIFE, OPTIMIZER, KEY), KEY, 0, 6)[0], begin(LIFE, OPTIMIZER, KEY))
+
+
+def test_train_takes_the_steps_that_advance_takes():
+    theta, seen = jax.jit(lambda key: train(LIFE, OPTIMIZER, POOL, key))(KEY)
+    state, info = advanced([6])
+    np.testing.assert_allclose(theta, state.theta, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(seen.loss, info.loss, rtol=1e-5)
+
+
+def test_seeds_are_an_axis():
+    keys = jax.random.split(jax.random.key(0), 3)
+    whole = lambda key: train(LIFE, OPTIMIZER, POOL, key)[0]
+    together = jax.jit(jax.vmap(whole))(keys)
+    alone = jnp.stack([jax.jit(whole)(key) for key in keys])
+    np.testing.assert_allclose(together, alone, rtol=1e-4, atol=1e-5)
+    assert len(np.unique(np.asarray(together)[:, 0])) == 3
+
+
+def test_the_same_seed_gives_the_same_theta():
+    assert_same(advanced([6])[0], advanced([6])[0])
+
+
+def test_meta_training_lowers_the_meta_loss():
+    optimizer = Gradient(steps=60, tasks=16, learning_rate=2e-2)
+    _, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
+    assert np.mean(seen.loss[-10:]) < 0.7 * np.mean(seen.loss[:10])

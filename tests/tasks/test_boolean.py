@@ -1,0 +1,98 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule.tasks import Boolean
+from metarule.tasks.functions import is_separable, npn_classes
+
+KEY = jax.random.key(0)
+
+
+def tables_of(family, pool):
+    sample = jax.vmap(lambda index: family.sample(KEY, pool, index).table)
+    return np.asarray(sample(jnp.arange(int(pool.size)))).astype(np.uint8)
+
+
+def rows(tables):
+    return {table.tobytes() for table in tables}
+
+
+@pytest.mark.parametrize("split_by", ["random", "npn", "leave_one_out"])
+@pytest.mark.parametrize("seed", [0, 7])
+def test_training_and_test_functions_are_disjoint_and_complete(split_by, seed):
+    family = Boolean(inputs=3, split_by=split_by)
+    train, test = (rows(tables_of(family, pool)) for pool in family.split(seed))
+    assert train
+    assert test
+    assert not train & test
+    assert len(train | test) == 256
+
+
+def test_npn_split_leaves_no_twin():
+    family = Boolean(inputs=3, split_by="npn")
+    train, test = (tables_of(family, pool) for pool in family.split(3))
+    classes = npn_classes(np.concatenate([train, test]), 3)
+    train_classes, test_classes = set(classes[: len(train)]), set(classes[len(train) :])
+    assert not train_classes & test_classes
+    assert len(train_classes) == len(test_classes) == 7
+
+
+def test_leave_one_out_holds_out_each_function_once():
+    family = Boolean(inputs=2, split_by="leave_one_out")
+    held_out = [tables_of(family, family.split(seed).test) for seed in range(16)]
+    assert all(len(tables) == 1 for tables in held_out)
+    assert len(rows(np.concatenate(held_out))) == 16
+
+
+def test_no_split_puts_every_function_into_both_pools():
+    train, test = (
+        rows(tables_of(Boolean(inputs=2, split_by="none"), pool))
+        for pool in Boolean(inputs=2, split_by="none").split(0)
+    )
+    assert train == test
+    assert len(train) == 16
+
+
+@pytest.mark.parametrize(("functions", "count"), [("all", 256), ("separable", 104), ("not_separable", 152)])
+def test_families_are_filtered_by_separability(functions, count):
+    family = Boolean(inputs=3, functions=functions)
+    tables = np.concatenate([tables_of(family, pool) for pool in family.split(0)])
+    assert len(tables) == count
+    wanted = {"all": {True, False}, "separable": {True}, "not_separable": {False}}[functions]
+    assert {is_separable(table, 3) for table in tables} == wanted
+
+
+def test_the_seed_decides_the_split_even_when_it_is_traced():
+    family = Boolean()
+    splits = jax.jit(jax.vmap(family.split))(jnp.arange(3))
+    for seed in range(3):
+        np.testing.assert_array_equal(splits.train.members[seed], family.split(seed).train.members)
+    assert not np.array_equal(splits.train.members[0], splits.train.members[1])
+
+
+def test_each_pass_presents_every_pattern_once_with_its_target():
+    family = Boolean()
+    task = family.sample(KEY, family.split(0).train, 5)
+    seen = [family.stimulus(task, time, KEY) for time in range(16)]
+    patterns = np.array([(np.asarray(s.input) + 1) @ [2, 1, 0.5] for s in seen]).astype(int)
+    assert sorted(patterns[:8]) == sorted(patterns[8:]) == list(range(8))
+    assert list(patterns[:8]) != list(patterns[8:])
+    for pattern, stimulus in zip(patterns, seen):
+        assert stimulus.target == task.table[pattern]
+
+
+def test_solved_means_every_pattern():
+    family = Boolean(inputs=2)
+    target = jnp.array([[0.0], [1.0], [1.0], [0.0]])
+    right = family.metrics(jnp.array([[0.4], [0.6], [0.9], [0.1]]), target)
+    wrong = family.metrics(jnp.array([[0.6], [0.6], [0.9], [0.1]]), target)
+    assert (right["solved"], right["accuracy"]) == (1, 1)
+    assert (wrong["solved"], wrong["accuracy"]) == (0, 0.75)
+
+
+def test_more_inputs_are_sampled():
+    family = Boolean(inputs=6, sampled=64)
+    train, test = (rows(tables_of(family, pool)) for pool in family.split(0))
+    assert len(train | test) == 64
+    assert not train & test

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from metarule.tasks.functions import enumerate_tables, is_separable, npn_classes, patterns, sample_tables
+
+
+@pytest.mark.parametrize(("inputs", "separable"), [(2, 14), (3, 104), (4, 1882)])
+def test_separable_functions_are_counted_exactly(inputs, separable):
+    tables, flags = enumerate_tables(inputs)
+    assert len(np.unique(tables, axis=0)) == 2 ** (2**inputs)
+    assert flags.sum() == separable
+
+
+@pytest.mark.parametrize(("inputs", "classes"), [(2, 4), (3, 14), (4, 222)])
+def test_npn_classes_are_counted_exactly(inputs, classes):
+    tables, _ = enumerate_tables(inputs)
+    assert npn_classes(tables, inputs).max() + 1 == classes
+
+
+def test_one_linear_program_a_class_equals_one_a_function():
+    tables, flags = enumerate_tables(3)
+    assert [is_separable(table, 3) for table in tables] == flags.tolist()
+
+
+def test_xor_is_not_separable_and_majority_is():
+    bits = patterns(3)
+    assert not is_separable((bits[:, 0] ^ bits[:, 1]).astype(np.uint8), 3)
+    assert is_separable((bits.sum(axis=1) > 1).astype(np.uint8), 3)
+
+
+def twin(table, inputs, rng):
+    """The same function with inputs permuted and negated, and perhaps the output negated."""
+    moved = patterns(inputs)[:, rng.permutation(inputs)] ^ rng.integers(0, 2, inputs)
+    return table[moved @ (1 << np.arange(inputs)[::-1])] ^ rng.integers(0, 2, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("inputs", [3, 4, 5, 6])
+def test_twins_share_their_class(inputs):
+    rng = np.random.default_rng(0)
+    tables = rng.integers(0, 2, (20, 2**inputs), dtype=np.uint8)
+    twins = np.stack([twin(table, inputs, rng) for table in tables])
+    classes = npn_classes(np.concatenate([tables, twins]), inputs)
+    np.testing.assert_array_equal(classes[:20], classes[20:])
+    assert len(np.unique(classes)) > 5
+
+
+@pytest.mark.parametrize("functions", ["all", "separable", "not_separable"])
+def test_functions_of_many_inputs_are_sampled(functions):
+    tables = sample_tables(5, 40, functions, seed=0)
+    assert len(np.unique(tables, axis=0)) == 40
+    separable = {is_separable(table, 5) for table in tables}
+    assert functions == "all" or separable == {functions == "separable"}

@@ -1,0 +1,117 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, live
+from metarule.types import Learner
+
+KEY = jax.random.key(0)
+
+
+def lifetime(rule=None, circuit=None, tasks=None, **inner_loop):
+    return Lifetime(
+        rule=rule or Polynomial(terms=("delta",), initial={"delta": 0.3}),
+        circuit=circuit or Feedforward(),
+        tasks=tasks or Boolean(),
+        inner_loop=InnerLoop(**inner_loop),
+    )
+
+
+def lived(life, theta, presentations, index=0):
+    task = life.tasks.sample(KEY, life.tasks.split(0).train, index)
+    constant, carry = life.birth(KEY, task)
+    return constant, *live(life, theta, constant, carry, jnp.arange(presentations))
+
+
+def test_is_a_learner():
+    assert isinstance(lifetime(), Learner)
+
+
+def test_a_step_changes_weights_by_the_rule():
+    life, theta = lifetime(), jnp.array([0.3])
+    constant, carry, _ = lived(life, theta, 0)
+    stimulus = life.tasks.stimulus(constant.task, 0, KEY)
+    _, output, projections = life.circuit.step(carry.weights, constant.wiring, (), stimulus)
+    after, seen = life.step(theta, constant, carry, 0)
+    np.testing.assert_array_equal(seen.output, output)
+    for before, projection, weight in zip(carry.weights, projections, after.weights, strict=True):
+        np.testing.assert_allclose(weight, before + 0.3 * jnp.outer(projection.pre, projection.modulator), rtol=1e-6)
+
+
+def test_weights_stay_within_their_bound():
+    life = lifetime(rule=Polynomial(terms=("weight",)), weight_bound=0.75)
+    _, carry, _ = lived(life, jnp.array([5.0]), 20)
+    assert all(jnp.all(jnp.abs(weight) == 0.75) for weight in carry.weights)
+
+
+def test_no_rule_no_change():
+    life = lifetime()
+    _, born, _ = lived(life, jnp.zeros(1), 0)
+    _, carry, _ = lived(life, jnp.zeros(1), 20)
+    jax.tree.map(np.testing.assert_array_equal, born, carry)
+
+
+@pytest.mark.parametrize("along", [0.0, 0.25, 1.0])
+def test_meta_loss_is_the_weighted_sum_of_life_and_end(along):
+    life, theta = lifetime(presentations=24, loss_along=along), jnp.array([0.3])
+    constant, carry, seen = lived(life, theta, 24)
+    targets = jnp.stack([life.tasks.stimulus(constant.task, time, KEY).target for time in range(24)])
+    along_loss = jnp.mean(jax.vmap(life.tasks.loss)(seen.output, targets))
+    whole = lifetime(presentations=24)
+    final_loss, _ = whole.assess(theta, constant, carry)
+    final, _ = life.assess(theta, constant, carry)
+    np.testing.assert_allclose(jnp.sum(seen.loss) + final, along * along_loss + (1 - along) * final_loss, rtol=1e-5)
+
+
+def test_assessing_changes_nothing_and_scores_every_pattern():
+    life, theta = lifetime(), jnp.array([0.3])
+    constant, carry, _ = lived(life, theta, 400)
+    loss, metrics = life.assess(theta, constant, carry)
+    examples = life.tasks.examples(constant.task)
+    outputs = jnp.stack(
+        [life.circuit.step(carry.weights, constant.wiring, (), type(examples)(*pair))[1] for pair in zip(*examples)]
+    )
+    assert metrics["accuracy"] == jnp.mean(((outputs > 0.5) == (examples.target > 0.5)).astype(float))
+    np.testing.assert_allclose(loss, jnp.mean(jax.vmap(life.tasks.loss)(outputs, examples.target)), rtol=1e-5)
+
+
+def test_one_theta_a_projection():
+    rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3})
+    life = lifetime(rule=rule, circuit=Feedforward(hidden=(5, 4)), theta="per_projection")
+    theta = life.theta(KEY)
+    chex.assert_shape((theta, life.units()), (3, 2))
+    still = jnp.zeros((3, 2)).at[1, 0].set(0.3)
+    _, born, _ = lived(life, still, 0)
+    _, carry, _ = lived(life, still, 9)
+    changed = [not np.array_equal(a, b) for a, b in zip(born.weights, carry.weights)]
+    assert changed == [False, True, False]
+    assert list(life.describe(theta)) == ["projection 1", "projection 2", "projection 3"]
+    assert life.equation(still) == "Δw₁ = 0\nΔw₂ = 0.3·pre·modulator\nΔw₃ = 0"
+
+
+def test_equal_thetas_do_the_same_shared_or_not():
+    rule = Polynomial(terms=("seven",))
+    theta = 0.05 * jax.random.normal(KEY, (7,))
+    _, shared, _ = lived(lifetime(rule=rule), theta, 30)
+    _, apart, _ = lived(lifetime(rule=rule, theta="per_projection"), jnp.stack([theta, theta]), 30)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), shared, apart)
+
+
+@pytest.mark.parametrize("tasks", [Boolean(), Tabular()], ids=["boolean", "tabular"])
+def test_equal_lifetimes_share_one_trace(tasks):
+    chex.clear_trace_counter()
+
+    @jax.jit
+    @chex.assert_max_traces(n=1)
+    def end(theta, key):
+        task = life.tasks.sample(key, life.tasks.split(0).train, 0)
+        return live(life, theta, *life.birth(key, task), jnp.arange(10))[0].weights
+
+    output = tasks.link
+    for seed in range(3):
+        life = lifetime(circuit=Feedforward(output=output), tasks=tasks)
+        weights = end(jnp.array([0.1 * seed]), jax.random.key(seed))
+        assert all(jnp.all(jnp.isfinite(weight)) for weight in weights)
+    assert hash(lifetime()) == hash(lifetime())
