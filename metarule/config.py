@@ -126,7 +126,7 @@ def _value(text: str) -> Any:
         return text
 
 
-def _set(tree: Tree, keys: list[str], value: Any, name: str) -> Tree:
+def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
     if not isinstance(tree, dict):
         raise ConfigError(f"--{name}: '{keys[0]}' would be a field of {tree!r}, which has no fields")
     if len(keys) > 1:
@@ -159,7 +159,8 @@ def _explain(message: str, tree: Tree, as_type: type) -> str:
         name = ".".join([*keys, unknown[1]])
         return f"{name} = {_short(value.get(unknown[1]))}: there is no such field; allowed: {', '.join(known)}"
     if missing := re.search(r"missing required field `(.*)`", what):
-        return f"{'.'.join([*keys, missing[1]])}: this field is missing"
+        kinds = f"; allowed: {', '.join(_kinds(expected))}" if missing[1] == "kind" else ""
+        return f"{'.'.join([*keys, missing[1]])}: this field is missing{kinds}"
     if not what.startswith(("Expected", "Invalid")):
         return f"{where}: {what}" if where else what
     if what.startswith("Invalid"):

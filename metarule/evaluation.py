@@ -47,7 +47,7 @@ def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: i
     """
     ends = jnp.round(jnp.linspace(0, learner.presentations, points + 1)).astype(int)
 
-    def one_life(number: Integer) -> Metrics:
+    def one_life(number: Integer) -> dict[str, Float[Array, " points"]]:
         task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
         task = learner.tasks.sample(task_key, pool, number)
         life, carry = learner.birth(life_key, task)

@@ -20,5 +20,7 @@ def test_interval_has_the_width_of_theory():
 
 def test_interval_covers_the_mean_as_often_as_it_says():
     rng = np.random.default_rng(1)
-    covered = [low <= 0.3 <= high for _, low, high in (interval(rng.random(200) < 0.3) for _ in range(100))]
+    covered = [
+        low <= 0.3 <= high for _, low, high in (interval((rng.random(200) < 0.3).astype(float)) for _ in range(100))
+    ]
     assert 86 <= sum(covered) <= 100  # of 100 draws of a binomial with p = .95, fewer than 86 come once in 5,000

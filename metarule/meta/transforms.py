@@ -112,7 +112,7 @@ def _optimizers() -> dict[str, Callable[..., Any]]:
         name: function
         for name, function in vars(optax).items()
         if inspect.isfunction(function)
-        and not name.startswith("scale_by")
+        and not name.startswith(("_", "scale_by"))
         and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
     }
 
