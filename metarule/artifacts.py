@@ -16,6 +16,7 @@ import json
 import math
 import shutil
 import sys
+import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -186,7 +187,7 @@ def load_theta(path: Path, like: Theta) -> Theta:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = [arrays[name] for name in sorted(arrays.files, key=lambda name: int(name.removeprefix("theta_")))]
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ConfigError(f"{file}: no θ can be read from it: {error}") from error
     shapes = [leaf.shape for leaf in leaves]
     if [leaf.shape for leaf in found] != shapes:

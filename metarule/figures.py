@@ -100,7 +100,7 @@ def _figure(panels: int, width: float = 7.0) -> tuple[Any, Sequence[Any]]:
     from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
 
     figure = Figure(figsize=(width * panels, 4.0), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0]
+    axes = figure.subplots(1, panels, squeeze=False)[0].tolist()
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)
     return figure, axes

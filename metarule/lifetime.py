@@ -41,10 +41,10 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     presentations: Annotated[int, Meta(ge=1, description="presentations in a life")] = 200
-    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 6.0
+    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 4.0
     loss_along: Annotated[
         float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
-    ] = 0.0
+    ] = 0.5
     theta: Annotated[
         Literal["shared", "per_projection"], Meta(description="one theta for all projections, or one each")
     ] = "shared"

@@ -89,7 +89,8 @@ def table(held_out: Mapping[str, Any], unit: str) -> str:
     Returns:
         Lines.
     """
-    lines = [f"held-out tasks, {held_out[unit]} {unit.replace('_', ' ')}{held_out['metric']:>14}   95 % interval"]
+    title = f"held-out tasks, {held_out['tasks' if unit == 'lives' else 'seeds']} {unit}"
+    lines = [f"{title:<36}{held_out['metric']:>8}   95 % interval"]
     for name, row in contenders(held_out).items():
         rate = f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""
         lines.append(f"  {name + rate:<34}{row['mean']:>8.4f}   {row['low']:.4f} to {row['high']:.4f}")
@@ -169,7 +170,7 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
     by_panel: dict[str, dict[str, list[float]]] = {}
     for name, values in zip(names, zip(*(row["theta"] for row in rows)), strict=True):
         panel, _, term = name.rpartition(": ")
-        by_panel.setdefault(panel or "θ", {})[term] = list(values)
+        by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
     points = {
         name: {

@@ -100,7 +100,7 @@ def _serve(request: _Request) -> int:
         with StopRequest() as stop:
             if experiment.seeds == 1:
                 summary = _one(experiment, directory, stop)
-                unit = "tasks"
+                unit = "lives"
             else:
                 summary = across_seeds(
                     directory, [_seed(experiment, directory, seed, stop) for seed in _seeds(experiment)]

@@ -107,7 +107,10 @@ def _due(step: int, every: int, last: int) -> bool:
 
 
 def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[str, Any]]:
-    theta = np.stack([np.asarray(values) for values in jax.vmap(partial(named, lifetime))(seen.theta).values()], axis=1)
+    by_name = jax.vmap(partial(named, lifetime))(seen.theta)
+    # Mapping over steps sorts a dictionary by its keys: put the terms back into the order of the rule.
+    names = named(lifetime, jax.tree.map(lambda leaf: leaf[0], seen.theta))
+    theta = np.stack([np.asarray(by_name[name]) for name in names], axis=1)
     info = jax.tree.map(np.asarray, seen._replace(theta=theta))
     return [
         {

@@ -1,3 +1,5 @@
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -21,47 +23,51 @@ POOL = LIFE.tasks.split(0).train
 PAPER = Gradient(tasks=5, train_tasks=5, name="sgd", learning_rate=0.1, task_clip=1e6, clip=1e6)
 
 
+@partial(jax.jit, static_argnames=("optimizer", "life"))
+def stepped(optimizer, state, life=LIFE):
+    return optimizer.step(life, POOL, state, KEY)
+
+
 def begun(optimizer, life=LIFE):
     return optimizer.init(life, life.theta(KEY), KEY)
 
 
-def separate_gradients(optimizer, state, life=LIFE):
-    """The θ-gradient of each network of a cycle, taken one at a time."""
-    step_key = jax.random.fold_in(KEY, state.step)
-    estimates = []
-    for number in range(optimizer.tasks):
-        _, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
-        index = int(state.step) * optimizer.tasks + number
-        task = life.tasks.sample(task_key, POOL, index % optimizer.train_tasks)
-        estimates.append(Reverse().estimate(life, state.theta, task, (), life_key)[0])
-    return estimates
+@jax.jit
+def one_life(theta, step, number):
+    """The θ-gradient of one network of a cycle of `PAPER`, taken alone."""
+    _, task_key, life_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(KEY, step), number), 3)
+    task = LIFE.tasks.sample(task_key, POOL, (step * 5 + number) % 5)
+    return Reverse().estimate(LIFE, theta, task, (), life_key)[0]
+
+
+def separate(state):
+    return [one_life(state.theta, state.step, number) for number in range(5)]
 
 
 def test_a_step_is_the_mean_of_five_gradients_taken_separately():
-    state, info = begun(PAPER), None
+    state = begun(PAPER)
     for _ in range(2):
-        separate = separate_gradients(PAPER, state)
-        mean = sum(estimate.gradient for estimate in separate) / 5
-        before = state.theta
-        state, info = PAPER.step(LIFE, POOL, state, KEY)
+        before, lives = state.theta, separate(state)
+        mean = sum(life.gradient for life in lives) / 5
+        state, info = stepped(PAPER, state)
         np.testing.assert_allclose(state.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(info.loss, np.mean([estimate.loss for estimate in separate]), rtol=1e-5)
+        np.testing.assert_allclose(info.loss, np.mean([life.loss for life in lives]), rtol=1e-5)
     assert int(state.step) == 2
 
 
 def test_each_gradient_is_clipped_before_the_mean():
     optimizer, state = replace(PAPER, task_clip=1e-3), begun(PAPER)
-    separate = [estimate.gradient for estimate in separate_gradients(optimizer, state)]
-    clipped = [gradient * min(1, 1e-3 / np.linalg.norm(gradient)) for gradient in separate]
-    after, _ = optimizer.step(LIFE, POOL, state, KEY)
+    gradients = [life.gradient for life in separate(state)]
+    clipped = [gradient * min(1, 1e-3 / np.linalg.norm(gradient)) for gradient in gradients]
+    after, _ = stepped(optimizer, state)
     np.testing.assert_allclose(after.theta, state.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
 
 
 def test_steps_are_taken_in_the_units_of_theta():
     scaled = replace(LIFE, rule=replace(LIFE.rule, hebbian_unit=0.1))
     state = begun(PAPER)
-    plain, _ = PAPER.step(LIFE, POOL, state, KEY)
-    after, _ = PAPER.step(scaled, POOL, state, KEY)
+    plain, _ = stepped(PAPER, state)
+    after, _ = stepped(PAPER, state, scaled)
     np.testing.assert_allclose(
         after.theta - state.theta, scaled.units() ** 2 * (plain.theta - state.theta), rtol=1e-4, atol=1e-8
     )
@@ -81,7 +87,7 @@ def test_theta_stays_where_no_life_is_finite():
     life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e38, "pre": 1e38}))
     life = replace(life, inner_loop=InnerLoop(presentations=20, weight_bound=1e6))
     state = begun(PAPER, life)
-    after, info = PAPER.step(life, POOL, state, KEY)
+    after, info = stepped(PAPER, state, life)
     assert int(info.nonfinite_tasks) == 5
     assert not jnp.isfinite(info.loss)
     np.testing.assert_array_equal(after.theta, state.theta)
@@ -89,7 +95,7 @@ def test_theta_stays_where_no_life_is_finite():
 
 def test_gradients_that_are_exactly_zero_are_counted():
     life = replace(LIFE, rule=Polynomial(terms=("1",), initial={"1": 100.0}))
-    _, info = PAPER.step(life, POOL, begun(PAPER, life), KEY)
+    _, info = stepped(PAPER, begun(PAPER, life), life)
     assert int(info.zero_gradient_tasks) == 5
     assert int(info.nonfinite_tasks) == 0
 
@@ -106,9 +112,9 @@ def test_training_tasks_are_all_or_a_few_in_turn():
 def test_optimisers_of_optax_make_their_own_steps(name):
     optimizer, state = replace(PAPER, name=name, learning_rate=1e-2), begun(replace(PAPER, name=name))
     reference = getattr(optax, name)(1e-2)
-    mean = sum(estimate.gradient for estimate in separate_gradients(optimizer, state)) / 5
+    mean = sum(life.gradient for life in separate(state)) / 5
     updates, _ = reference.update(mean, reference.init(state.theta), state.theta)
-    after, _ = optimizer.step(LIFE, POOL, state, KEY)
+    after, _ = stepped(optimizer, state)
     np.testing.assert_allclose(after.theta, state.theta + updates, rtol=1e-3, atol=1e-6)
 
 

@@ -1,0 +1,23 @@
+"""A small experiment that every test of whole runs shares."""
+
+from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
+from metarule.experiment import Evaluation, Experiment, Run
+
+EXPERIMENT = Experiment(
+    seed=3,
+    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.1}, initial_spread=0.1),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=20),
+    optimizer=Gradient(steps=12, tasks=4),
+    evaluation=Evaluation(lifetimes=16, points=2, every=5, watched=8),
+    run=Run(steps_per_call=4, checkpoint_every=6),
+)
+OVERRIDES = {
+    "optimizer.steps": "6",
+    "optimizer.tasks": "4",
+    "inner_loop.presentations": "20",
+    "evaluation.lifetimes": "16",
+    "evaluation.points": "2",
+    "evaluation.watched": "8",
+}

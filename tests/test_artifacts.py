@@ -1,0 +1,87 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from small import EXPERIMENT
+
+from metarule import artifacts
+from metarule.config import ConfigError
+
+
+def test_a_directory_holds_the_config_as_given_and_as_resolved(tmp_path):
+    artifacts.start(tmp_path / "a run", EXPERIMENT, given="# mine\nseed = 3\n")
+    assert (tmp_path / "a run" / "config.toml").read_text() == "# mine\nseed = 3\n"
+    assert artifacts.read_experiment(tmp_path / "a run") == EXPERIMENT
+    environment = json.loads((tmp_path / "a run" / "environment.json").read_text())
+    assert environment["packages"]["jax"] == jax.__version__
+    assert environment["device"]["platform"] == jax.devices()[0].platform
+
+
+def test_a_directory_that_holds_a_run_is_refused_unless_overwritten(tmp_path):
+    artifacts.start(tmp_path, EXPERIMENT, given=None)
+    (tmp_path / "mine.txt").write_text("keep me")
+    artifacts.append_metrics(tmp_path, [{"step": 1}])
+    with pytest.raises(ConfigError, match="it holds a run; go on with --resume, or start anew with --overwrite"):
+        artifacts.start(tmp_path, EXPERIMENT, given=None)
+    artifacts.start(tmp_path, EXPERIMENT, given=None, overwrite=True)
+    assert artifacts.read_metrics(tmp_path) == []
+    assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_a_file_in_the_way_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="run.directory = '.*file/run': Not a directory"):
+        artifacts.start(tmp_path / "file" / "run", EXPERIMENT, given=None)
+
+
+def test_what_is_no_run_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="this is no run directory"):
+        artifacts.read_experiment(tmp_path)
+    (tmp_path / "resolved.toml").write_text("sed = 3")
+    with pytest.raises(ConfigError, match=r"resolved.toml: sed = 3: there is no such field"):
+        artifacts.read_experiment(tmp_path)
+
+
+def test_metrics_are_whole_lines_and_null_where_not_finite(tmp_path):
+    rows = [{"step": 1, "loss": np.float32("nan"), "theta": jnp.array([1.0, jnp.inf])}, {"step": 2, "loss": 0.5}]
+    artifacts.append_metrics(tmp_path, rows)
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 3, "lo')
+    assert artifacts.read_metrics(tmp_path) == [
+        {"step": 1, "loss": None, "theta": [1.0, None]},
+        {"step": 2, "loss": 0.5},
+    ]
+    artifacts.keep_metrics(tmp_path, 1)
+    assert [row["step"] for row in artifacts.read_metrics(tmp_path)] == [1]
+
+
+def test_theta_is_kept_with_its_meaning(tmp_path):
+    theta = {"a": jnp.arange(3.0), "b": (jnp.ones((2, 2)), jnp.zeros(()))}
+    artifacts.save_theta(tmp_path, theta, {"equation": "Δw = 0"})
+    jax.tree.map(np.testing.assert_array_equal, artifacts.load_theta(tmp_path, theta), theta)
+    meaning = json.loads((tmp_path / "theta.json").read_text())
+    assert meaning == {"format": 1, "equation": "Δw = 0"}
+
+
+def test_many_leaves_keep_their_order(tmp_path):
+    theta = tuple(jnp.full((), float(number)) for number in range(12))
+    artifacts.save_theta(tmp_path, theta, {})
+    assert artifacts.load_theta(tmp_path, theta) == theta
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
+def test_a_theta_that_cannot_be_read_is_refused(content, tmp_path):
+    (tmp_path / "theta.npz").write_bytes(content)
+    with pytest.raises(ConfigError, match="no θ can be read from it"):
+        artifacts.load_theta(tmp_path, jnp.zeros(3))
+
+
+def test_a_theta_of_another_rule_or_with_code_in_it_is_refused(tmp_path):
+    artifacts.save_theta(tmp_path, jnp.zeros(3), {})
+    with pytest.raises(ConfigError, match=r"arrays of shape \[\(3,\)\]; the rule needs \[\(4,\)\]"):
+        artifacts.load_theta(tmp_path, jnp.zeros(4))
+    np.savez(tmp_path / "theta.npz", theta_0=np.array([print], dtype=object))
+    with pytest.raises(ConfigError, match="no θ can be read"):
+        artifacts.load_theta(tmp_path, jnp.zeros(1))

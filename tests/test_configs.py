@@ -1,0 +1,46 @@
+"""Every config that ships runs, and opens with what it shows."""
+
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+from small import OVERRIDES
+
+from metarule.artifacts import start
+from metarule.config import decode, override, read
+from metarule.experiment import Experiment
+from metarule.results import judge
+from metarule.stopping import StopRequest
+from metarule.training import train
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_runs_a_few_steps(path, tmp_path):
+    pairs = [(field, int(value)) for field, value in OVERRIDES.items() if field != "optimizer.tasks"]
+    experiment = decode(override(read(path), pairs), Experiment)
+    start(tmp_path, experiment, path.read_text())
+    trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
+    summary = judge(experiment, tmp_path, trained, StopRequest())
+    assert summary["steps"] == 6
+    assert summary["nonfinite_tasks"] == 0
+    assert summary["held_out"]["learned"]["mean"] >= 0
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_it_opens_with_what_it_shows_how_long_it_takes_and_what_to_expect(path):
+    opening = path.read_text().split("\n\n[")[0]
+    assert all(line.startswith("#") for line in opening.splitlines() if line)
+    assert f"python -m metarule.train configs/{path.name}" in opening
+    for word in ("Time:", "Expect:"):
+        assert word in opening
+
+
+def test_the_default_experiment_runs(tmp_path):
+    experiment = Experiment()
+    small = replace(experiment.optimizer, steps=2, tasks=4)
+    experiment = replace(experiment, optimizer=small, evaluation=replace(experiment.evaluation, watched=4, lifetimes=4))
+    start(tmp_path, experiment, None)
+    trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
+    assert trained.theta.shape == (16,)

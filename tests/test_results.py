@@ -1,0 +1,90 @@
+import json
+
+import numpy as np
+import pytest
+from small import EXPERIMENT
+
+from metarule import artifacts, delta, final_metrics
+from metarule.results import across_seeds, judge, table
+from metarule.stopping import Stopped, StopRequest
+from metarule.streams import Purpose, run_key, stream
+from metarule.training import train
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    artifacts.start(path, EXPERIMENT, given=None)
+    trained = train(EXPERIMENT, path, StopRequest(), lambda step, row: None)
+    return path, trained, judge(EXPERIMENT, path, trained, StopRequest())
+
+
+def test_the_summary_holds_what_a_run_ends_with(finished):
+    path, trained, summary = finished
+    assert json.loads((path / "summary.json").read_text()) == json.loads(artifacts._json(summary))
+    assert (summary["seed"], summary["steps"]) == (3, 12)
+    assert summary["equation"].startswith("Δw = ")
+    assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
+    assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "total"}
+    assert summary["nonfinite_tasks"] == 0
+    held_out = summary["held_out"]
+    assert (held_out["metric"], held_out["tasks"]) == ("solved", 16)
+    assert set(held_out["baselines"]) == {"delta", "backprop"}
+    for row in (held_out["learned"], held_out["initial"], *held_out["baselines"].values()):
+        assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
+    losses = [row["loss"] for row in artifacts.read_metrics(path)]
+    assert summary["meta_loss"]["first"] == pytest.approx(np.mean(losses[:10]))
+    assert summary["meta_loss"]["last"] == pytest.approx(np.mean(losses[-10:]))
+
+
+def test_held_out_scores_are_those_of_the_test_pool(finished):
+    _, trained, summary = finished
+    life, key = EXPERIMENT.lifetime, stream(run_key(3), Purpose.HELD_OUT)
+    pool = life.tasks.split(3).test
+    learned = final_metrics(life, trained.theta, pool, key, 16)["solved"]
+    assert summary["held_out"]["learned"]["mean"] == pytest.approx(float(learned.mean()))
+    row = summary["held_out"]["baselines"]["delta"]
+    rated = final_metrics(delta(life), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
+    assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
+    assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
+
+
+def test_theta_is_read_back(finished):
+    path, trained, _ = finished
+    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial), trained.theta)
+
+
+def test_figures_are_drawn(finished):
+    for name in ("meta-loss", "coefficients", "performance"):
+        assert (finished[0] / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_the_table_shows_every_contender(finished):
+    text = table(finished[2]["held_out"], "lives")
+    for word in ("learned", "initial", "delta (rate", "backprop (rate", "solved", "95 % interval"):
+        assert word in text
+
+
+def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
+    scores = [0.25, 0.5, 1.0]
+    summaries = []
+    for seed, score in enumerate(scores):
+        held_out = finished[2]["held_out"] | {"learned": finished[2]["held_out"]["learned"] | {"mean": score}}
+        summaries.append(finished[2] | {"seed": seed, "held_out": held_out})
+    joint = across_seeds(tmp_path, summaries)
+    learned = joint["held_out"]["learned"]
+    assert learned["by_seed"] == scores
+    assert learned["mean"] == pytest.approx(np.mean(scores))
+    assert 0.25 <= learned["low"] < learned["mean"] < learned["high"] <= 1
+    assert "3 seeds" in table(joint["held_out"], "seeds")
+    assert (tmp_path / "figures" / "seeds.png").exists()
+
+
+def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
+    path, trained, _ = finished
+    stop = StopRequest()
+    stop.signal_number = 2
+    artifacts.start(tmp_path / "run", EXPERIMENT, given=None)
+    with pytest.raises(Stopped):
+        judge(EXPERIMENT, tmp_path / "run", trained, stop)
+    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial), trained.theta)

@@ -1,0 +1,31 @@
+import signal
+
+import pytest
+
+from metarule.stopping import Stopped, StopRequest
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_noted_and_answered_when_asked(number):
+    with StopRequest() as stop:
+        stop.answer(4)
+        assert not stop.requested
+        signal.raise_signal(number)
+        assert stop.requested
+        with pytest.raises(Stopped, match="after meta-step 5") as caught:
+            stop.answer(5)
+    assert (caught.value.step, caught.value.signal_number) == (5, number)
+
+
+def test_a_second_ctrl_c_is_not_held_back():
+    with StopRequest():
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with StopRequest():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before

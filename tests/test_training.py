@@ -1,0 +1,68 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+from small import EXPERIMENT
+
+from metarule import artifacts
+from metarule.stopping import Stopped, StopRequest
+from metarule.training import named, train
+
+SILENT = lambda step, row: None
+
+
+def begun(path):
+    artifacts.start(path, EXPERIMENT, given=None)
+    return path
+
+
+def stopping_at(stop, last):
+    def progress(step, row):
+        if step >= last:
+            stop.signal_number = 15
+
+    return progress
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = begun(tmp_path_factory.mktemp("whole"))
+    return path, train(EXPERIMENT, path, StopRequest(), SILENT)
+
+
+def test_every_meta_step_leaves_one_row(whole):
+    path, trained = whole
+    rows = artifacts.read_metrics(path)
+    assert [row["step"] for row in rows] == list(range(1, 13))
+    assert {"loss", "solved", "gradient_norm", "nonfinite_tasks", "zero_gradient_tasks", "theta"} <= set(rows[0])
+    assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
+    values = [float(value) for value in named(EXPERIMENT.lifetime, trained.theta).values()]
+    np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
+    assert not np.array_equal(trained.theta, trained.initial)
+
+
+@pytest.mark.parametrize("last", [0, 1, 6, 10])
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_path):
+    path, stop = begun(tmp_path / "run"), StopRequest()
+    with pytest.raises(Stopped) as caught:
+        train(EXPERIMENT, path, stop, stopping_at(stop, last))
+    assert last <= caught.value.step < 12
+    resumed = train(EXPERIMENT, path, StopRequest(), SILENT)
+    jax.tree.map(np.testing.assert_array_equal, (resumed.theta, resumed.initial), whole[1][:2])
+    assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+
+
+def test_rows_after_the_last_checkpoint_are_made_again(whole, tmp_path):
+    path, stop = begun(tmp_path / "run"), StopRequest()
+    with pytest.raises(Stopped):
+        train(EXPERIMENT, path, stop, stopping_at(stop, 6))
+    with (path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 7, "loss": -1.0}) + '\n{"step": 8, "lo')
+    train(EXPERIMENT, path, StopRequest(), SILENT)
+    assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+
+
+def test_a_finished_run_is_not_run_again(whole):
+    again = train(EXPERIMENT, whole[0], StopRequest(), SILENT)
+    np.testing.assert_array_equal(again.theta, whole[1].theta)
