@@ -1,5 +1,6 @@
 """Learn a learning rule: `python -m metarule.train CONFIG [--section.field VALUE …]`."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -56,6 +57,9 @@ def main(words: list[str]) -> int:
     except ConfigError as error:
         print(f"metarule.train: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("metarule.train: stopped at once; what was saved before is kept", file=sys.stderr)
+        return 128 + signal.SIGINT
 
 
 def _parse(words: list[str]) -> _Request:

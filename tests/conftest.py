@@ -1,7 +1,18 @@
 """Strict settings for every test: shapes and types of all calls are checked, and nothing is promoted in silence."""
 
+import atexit
+import os
+import shutil
+import tempfile
+
 import jaxtyping
 import pytest
+
+# Many tests compile the same programs, some of them in processes of their own.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = cache = tempfile.mkdtemp(prefix="metarule-tests-")
+    atexit.register(shutil.rmtree, cache, ignore_errors=True)
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
 
 jaxtyping.install_import_hook("metarule", "beartype.beartype")
 

@@ -1,0 +1,46 @@
+"""The README's commands and code blocks run, and its numbers stand in the configs, too."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small import OVERRIDES
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = sorted(set(re.findall(r"python -m (metarule\.train configs/[^`\n]*)", README)))
+BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_two_commands_stand_at_the_top():
+    install, test = re.search(r"```bash\n(.*?)```", README, re.DOTALL)[1].strip().splitlines()
+    assert install == "pip install -e . && python -m metarule.train configs/boolean.toml"
+    assert test == "pip install -e '.[test]' && pytest"
+    assert README.index(install) < 1500
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_commands_run(text, tmp_path):
+    words = [sys.executable, "-m", *shlex.split(text.split(" #")[0])]
+    words += [word for field, value in OVERRIDES.items() for word in (f"--{field}", value)]
+    words += ["--run.directory", str(tmp_path / "run")] + (["--seeds", "2"] if "--seeds" in text else [])
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "learned" in done.stdout
+
+
+def test_code_blocks_run_one_after_another(capsys):
+    assert len(BLOCKS) >= 3
+    namespace = {}
+    for block in BLOCKS:
+        exec(compile(block, "README.md", "exec"), namespace)
+    assert "Δw = " in capsys.readouterr().out
+    assert namespace["thetas"].shape[0] == 8
+
+
+def test_links_lead_somewhere():
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
