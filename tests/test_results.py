@@ -20,7 +20,7 @@ def finished(tmp_path_factory):
 
 
 def test_the_summary_holds_what_a_run_ends_with(finished):
-    path, trained, summary = finished
+    path, _, summary = finished
     assert json.loads((path / "summary.json").read_text()) == json.loads(artifacts._json(summary))
     assert (summary["seed"], summary["steps"]) == (3, 12)
     assert summary["equation"].startswith("Δw = ")
@@ -81,7 +81,7 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
 
 
 def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
-    path, trained, _ = finished
+    _, trained, _ = finished
     stop = StopRequest()
     stop.signal_number = 2
     artifacts.start(tmp_path / "run", EXPERIMENT, given=None)

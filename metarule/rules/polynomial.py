@@ -38,8 +38,8 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         initial: initial coefficient by term; other terms start at 0.
         initial_spread: standard deviation, in units, of the noise added to the initial coefficients.
         frozen: terms whose coefficient stays at its initial value.
-        hebbian_unit: natural size of the coefficient of a term without the modulator, where that of a term with it is 1.
-            Such a term changes weights whether or not anything is wrong, so that a small coefficient does much over a
+        hebbian_unit: natural size of the coefficient of a term without the modulator; that of a term with it is 1. Such
+            a term changes weights whether or not anything is wrong, so that a small coefficient does much over a
             life; what moves θ takes smaller steps there.
 
     Raises:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 
 from metarule.streams import Purpose, run_key, stream
