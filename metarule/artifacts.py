@@ -14,13 +14,14 @@ figures/          pictures of the above
 
 import json
 import math
+import os
 import shutil
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import jax
 import msgspec
@@ -41,6 +42,7 @@ __all__ = [
     "read_json",
     "read_metrics",
     "save_theta",
+    "seed_directory",
     "start",
     "write_json",
 ]
@@ -95,22 +97,31 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         )
     try:
         path.mkdir(parents=True, exist_ok=True)
-        for seed_directory in path.glob("s[0-9]*"):
-            if holds_run(seed_directory):
-                _remove(seed_directory)
-                seed_directory.rmdir()
-        _remove(path)
+        if holds_run(path):
+            _remove_run(path)
+        elif taken := [name for name in _WRITTEN if (path / name).exists()]:
+            raise ConfigError(
+                f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}"
+            )
         if given is not None:
             _write(path / "config.toml", given)
         _write(path / _RESOLVED, msgspec.toml.encode(to_tree(experiment)).decode())
         write_json(path / "environment.json", _environment())
-    except OSError as error:
-        raise ConfigError(f"run.directory = '{path}': {error.strerror}") from error
+    except (OSError, ValueError) as error:
+        raise _unusable(f"run.directory = '{path}'", error) from error
+
+
+def seed_directory(path: Path, seed: int) -> Path:
+    """Where the run of one seed is kept in the directory of several."""
+    return path / f"s{seed}"
 
 
 def holds_run(path: Path) -> bool:
     """Whether a directory is that of a run."""
-    return (path / _RESOLVED).exists()
+    try:
+        return (path / _RESOLVED).exists()
+    except (OSError, ValueError) as error:
+        raise _unusable(str(path), error) from error
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -128,7 +139,7 @@ def read_experiment(path: Path) -> Experiment:
     if not holds_run(path):
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
     try:
-        return decode(read(path / _RESOLVED), Experiment)
+        return decode(read(path / _RESOLVED)[1], Experiment)
     except ConfigError as error:
         raise ConfigError(f"{path / _RESOLVED}: {error}") from error
 
@@ -137,6 +148,7 @@ def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
     with (path / _METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
+        _flush(file)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
@@ -145,12 +157,24 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [json.loads(line) for line in lines]
+    return [_parse(file, line) for line in lines]
 
 
 def keep_metrics(path: Path, step: int) -> None:
-    """Drop what was observed after a meta-step, which a resumed run will observe again."""
-    rows = [row for row in read_metrics(path) if row["step"] <= step]
+    """Drop what was observed after a meta-step, which a resumed run will observe again.
+
+    Args:
+        path: the run directory.
+        step: the meta-step that the run goes on from.
+
+    Raises:
+        ConfigError: metrics that do not hold each meta-step up to this one.
+    """
+    rows = read_metrics(path)[:step]
+    if [row.get("step") for row in rows] != list(range(1, step + 1)):
+        raise ConfigError(
+            f"{path / _METRICS}: it does not hold every meta-step from 1 to {step}, where the checkpoint is"
+        )
     _write(path / _METRICS, "".join(_json(row) + "\n" for row in rows))
 
 
@@ -184,6 +208,9 @@ def load_theta(path: Path, like: Theta) -> Theta:
     """
     file = path / "theta.npz"
     leaves, treedef = jax.tree.flatten(like)
+    meaning = read_json(path / "theta.json") or {}
+    if meaning.get("format") != THETA_FORMAT:
+        raise ConfigError(f"{path / 'theta.json'}: format {meaning.get('format')}; this version reads {THETA_FORMAT}")
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = [arrays[name] for name in sorted(arrays.files, key=lambda name: int(name.removeprefix("theta_")))]
@@ -201,8 +228,8 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def read_json(file: Path) -> Any:
-    """Read a JSON file; None if there is none."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+    """Read a JSON object; None if there is no such file."""
+    return _parse(file, file.read_text(encoding="utf-8")) if file.exists() else None
 
 
 def _environment() -> dict[str, Any]:
@@ -216,7 +243,15 @@ def _environment() -> dict[str, Any]:
     }
 
 
-def _remove(path: Path) -> None:
+def _remove_run(path: Path) -> None:
+    """Remove what a run wrote, seed by seed, and nothing that somebody put beside it."""
+    experiment = read_experiment(path)
+    for seed in range(experiment.seed, experiment.seed + experiment.seeds):
+        directory = seed_directory(path, seed)
+        if experiment.seeds > 1 and holds_run(directory):
+            _remove_run(directory)
+            if not any(directory.iterdir()):
+                directory.rmdir()
     for name in _WRITTEN:
         target = path / name
         if target.is_dir() and not target.is_symlink():
@@ -227,8 +262,30 @@ def _remove(path: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
-    temporary.write_text(text, encoding="utf-8")
+    with temporary.open("w", encoding="utf-8") as opened:
+        opened.write(text)
+        _flush(opened)
     temporary.replace(file)
+
+
+def _flush(file: TextIO) -> None:
+    """On to the disk, so that a power cut does not leave a file that is there but empty."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _parse(file: Path, text: str) -> Any:
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ConfigError(f"{file}: damaged: {error}") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{file}: damaged: '{text[:40]}' is no JSON object")
+    return value
+
+
+def _unusable(what: str, error: OSError | ValueError) -> ConfigError:
+    return ConfigError(f"{what}: {getattr(error, 'strerror', None) or error}")
 
 
 def _json(value: Any, indent: int | None = None) -> str:

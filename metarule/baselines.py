@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from msgspec.structs import replace
 
 from metarule.circuits.feedforward import Feedforward
-from metarule.evaluation import final_metrics
+from metarule.evaluation import curves
 from metarule.lifetime import Lifetime
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Learner, PRNGKey
@@ -18,7 +18,9 @@ from metarule.types import Learner, PRNGKey
 __all__ = ["BASELINES", "Tuned", "backprop", "delta", "tune"]
 
 _COARSE = 10.0 ** np.linspace(-3, 1, 13)
-_FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size)
+_FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size + 2)[1:-1]
+# Points along a life over which the score is averaged, to tell rates apart that end equally well.
+_POINTS = 10
 
 
 class Tuned(NamedTuple):
@@ -27,7 +29,7 @@ class Tuned(NamedTuple):
     Attributes:
         theta: the best rate, as the θ of a rule of one term.
         rates: every rate that was tried, the coarse grid first.
-        scores: mean score of each on the training tasks.
+        scores: of each on the training tasks, the mean at the end of the life and the mean along it [rates, 2].
         lifetimes: what the tuning cost.
     """
 
@@ -53,9 +55,10 @@ BASELINES = {"delta": delta, "backprop": backprop}
 
 
 def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
-    """Pick the learning rate with the best mean score on training tasks.
+    """Pick the learning rate with the best mean score at the end of the life, on training tasks.
 
-    Half of the budget goes to a grid over four decades, half to a finer grid around the best of it.
+    Of rates that end equally well, the one that is better along the life is picked. Half of the budget goes to a grid
+    over four decades, half to a finer grid around the best of it.
 
     Args:
         learner: a learner whose θ is one learning rate.
@@ -69,14 +72,18 @@ def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
     lives = max(budget // (_COARSE.size + _FINE.size), 1)
     coarse_key, fine_key = jax.random.split(key)
     coarse = _score(learner, pool, coarse_key, _COARSE, lives)
-    rates = _FINE * _COARSE[np.argmax(coarse)]
+    rates = _FINE * _COARSE[_best(coarse)]
     fine = _score(learner, pool, fine_key, rates, lives)
     return Tuned(
-        theta=jnp.array([rates[np.argmax(fine)]], float),
+        theta=jnp.array([rates[_best(fine)]], float),
         rates=np.concatenate([_COARSE, rates]),
         scores=np.concatenate([coarse, fine]),
         lifetimes=lives * (_COARSE.size + _FINE.size),
     )
+
+
+def _best(scores: np.ndarray) -> int:
+    return max(range(len(scores)), key=lambda number: tuple(scores[number]))
 
 
 def _score(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetimes: int) -> np.ndarray:
@@ -86,7 +93,9 @@ def _score(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetim
 @partial(jax.jit, static_argnames=("learner", "lifetimes"))
 def _mean_scores(
     learner: Learner, pool: Any, key: PRNGKey, thetas: Float[Array, "rates 1"], lifetimes: int
-) -> Float[Array, " rates"]:
-    return jax.lax.map(
-        lambda theta: jnp.mean(final_metrics(learner, theta, pool, key, lifetimes)[learner.tasks.score]), thetas
-    )
+) -> Float[Array, "rates 2"]:
+    def score(theta: Float[Array, " 1"]) -> Float[Array, " 2"]:
+        seen = curves(learner, theta, pool, key, lifetimes, _POINTS).metrics[learner.tasks.score]
+        return jnp.stack([jnp.mean(seen[:, -1]), jnp.mean(seen)])
+
+    return jax.lax.map(score, thetas)

@@ -8,6 +8,8 @@ import jax
 import orbax.checkpoint as ocp
 from absl import logging
 
+from metarule.config import ConfigError
+
 __all__ = ["Checkpoints"]
 
 _KEPT = 2
@@ -34,7 +36,8 @@ class Checkpoints:
 
     def save(self, step: int, state: Any) -> None:
         """Keep a state, unless one of this step or later is there."""
-        self._manager.save(step, args=ocp.args.StandardSave(state))
+        if step > (self._manager.latest_step() or 0):
+            self._manager.save(step, args=ocp.args.StandardSave(state))
 
     def restore(self, like: Any) -> tuple[int, Any]:
         """The last state that was kept.
@@ -44,9 +47,16 @@ class Checkpoints:
 
         Returns:
             (step, state).
+
+        Raises:
+            ConfigError: a checkpoint that is damaged, or of another experiment.
         """
         step = self._manager.latest_step()
         if step is None:
             return 0, like
         shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
-        return step, self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        try:
+            return step, self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+        except Exception as error:  # Orbax raises many kinds, and says a lot
+            reason = str(error).splitlines()[0]
+            raise ConfigError(f"{self._manager.directory / str(step)}: no state can be restored: {reason}") from error

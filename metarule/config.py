@@ -1,16 +1,17 @@
 """TOML and overrides to typed objects, with errors of one line that name field, value and what is allowed."""
 
 import math
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
-from msgspec import inspect
 
-__all__ = ["ConfigError", "decode", "describe", "override", "parse_overrides", "read"]
+from metarule.schema import explain
+
+__all__ = ["ConfigError", "decode", "override", "parse_overrides", "read"]
 
 T = TypeVar("T")
 Tree = dict[str, Any]
@@ -20,23 +21,24 @@ class ConfigError(ValueError):
     """Input that cannot be used; its text is one line for the person who gave it."""
 
 
-def read(path: Path) -> Tree:
-    """Parse a TOML file.
+def read(path: Path) -> tuple[str, Tree]:
+    """Read a TOML file.
 
     Args:
         path: the file.
 
     Returns:
-        Nested tables.
+        (its text, nested tables).
 
     Raises:
         ConfigError: a file that cannot be read, or is not TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        return text, tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
@@ -104,26 +106,15 @@ def decode(tree: Tree, as_type: type[T]) -> T:
     try:
         return msgspec.convert(tree, type=as_type)
     except msgspec.ValidationError as error:
-        raise ConfigError(_explain(str(error), tree, as_type)) from error
-
-
-def describe(as_type: type) -> str:
-    """List every field with its default and what it means, kind by kind, for `--help`."""
-    top, tables = [], []
-    for field in inspect.type_info(as_type).fields:  # type: ignore[attr-defined]
-        structs = _structs(field.type)
-        if not structs:
-            top.append(_line(f"--{field.encode_name}", field))
-        for struct in structs:
-            tables.append("\n".join(_table(field.encode_name, struct)))
-    return "\n".join(top) + "\n\n" + "\n\n".join(tables)
+        raise ConfigError(explain(str(error), tree, as_type)) from error
 
 
 def _value(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except (tomllib.TOMLDecodeError, RecursionError):
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
         return text
+    return text if isinstance(value, date | time) else value  # no field is a date, but a directory may be named by one
 
 
 def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
@@ -145,103 +136,3 @@ def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, f"{path}[{number}]")
     else:
         yield path, tree
-
-
-def _explain(message: str, tree: Tree, as_type: type) -> str:
-    found = re.fullmatch(r"(?P<what>.*?)(?: - at `\$?(?P<path>.*)`)?", message, re.DOTALL)
-    assert found is not None
-    what, path = found["what"].replace("`object`", "a table").replace("`array`", "an array"), found["path"] or ""
-    keys = re.findall(r"[^.\[\]]+", path.removesuffix("[...]"))
-    expected, value = _walk(inspect.type_info(as_type), tree, keys)
-    where = ".".join(keys)
-    if unknown := re.search(r"unknown field `(.*)`", what):
-        known = [name for struct in _structs(expected, value) for name in _names(struct)]
-        name = ".".join([*keys, unknown[1]])
-        return f"{name} = {_short(value.get(unknown[1]))}: there is no such field; allowed: {', '.join(known)}"
-    if missing := re.search(r"missing required field `(.*)`", what):
-        kinds = f"; allowed: {', '.join(_kinds(expected))}" if missing[1] == "kind" else ""
-        return f"{'.'.join([*keys, missing[1]])}: this field is missing{kinds}"
-    if not what.startswith(("Expected", "Invalid")):
-        return f"{where}: {what}" if where else what
-    if what.startswith("Invalid"):
-        options = (
-            _options(expected)
-            if keys[-1:] != ["kind"]
-            else _kinds(_walk(inspect.type_info(as_type), tree, keys[:-1])[0])
-        )
-        what = f"allowed: {', '.join(map(str, options))}" if options else what
-    return f"{where} = {_short(value)}: {what[0].lower()}{what[1:]}"
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:77] + "…"
-
-
-def _walk(node: inspect.Type, value: Any, keys: Sequence[str]) -> tuple[inspect.Type, Any]:
-    """Type and value at a place of a tree; the type is that of the last place known on the way."""
-    for key in keys:
-        if isinstance(value, list) and key.isdigit():
-            value = value[int(key)]
-            continue
-        for struct in _structs(node, value):
-            node = next((field.type for field in struct.fields if field.encode_name == key), node)
-        value = value.get(key) if isinstance(value, Mapping) else value
-    return node, value
-
-
-def _members(node: inspect.Type) -> Iterator[inspect.Type]:
-    if isinstance(node, inspect.Metadata):
-        yield from _members(node.type)
-    elif isinstance(node, inspect.UnionType):
-        for member in node.types:
-            yield from _members(member)
-    else:
-        yield node
-
-
-def _structs(node: inspect.Type, value: Any = None) -> list[inspect.StructType]:
-    """Structs that a place may hold; of these, the one whose kind a value names."""
-    structs = [member for member in _members(node) if isinstance(member, inspect.StructType)]
-    kind = value.get("kind") if isinstance(value, Mapping) else None
-    return [struct for struct in structs if struct.tag == kind] or structs
-
-
-def _names(struct: inspect.StructType) -> list[str]:
-    return [field.encode_name for field in struct.fields]
-
-
-def _kinds(node: inspect.Type) -> list[Any]:
-    return [struct.tag for struct in _structs(node)]
-
-
-def _options(node: inspect.Type) -> list[Any]:
-    return [value for member in _members(node) if isinstance(member, inspect.LiteralType) for value in member.values]
-
-
-def _table(path: str, struct: inspect.StructType) -> Iterator[str]:
-    title = (struct.cls.__doc__ or "").strip().splitlines()[0]
-    yield f"[{path}]" + (f' kind = "{struct.tag}"' if struct.tag else "") + f"  {title}"
-    for field in struct.fields:
-        yield _line(f"  --{path}.{field.encode_name}", field)
-    for field in struct.fields:
-        for inner in _structs(field.type):
-            yield ""
-            yield from _table(f"{path}.{field.encode_name}", inner)
-
-
-def _line(name: str, field: inspect.Field) -> str:
-    choices = "|".join(map(str, _options(field.type)))
-    text = _description(field.type) + (f" ({choices})" if choices else "")
-    default = field.default
-    if isinstance(default, msgspec.Struct):
-        shown = default.__struct_config__.tag or "below"
-    else:
-        shown = "required" if default is msgspec.NODEFAULT else msgspec.json.encode(default, enc_hook=dict).decode()
-    return f"{name:<34} {text} [{shown}]"
-
-
-def _description(node: inspect.Type) -> str:
-    if isinstance(node, inspect.Metadata):
-        return (node.extra_json_schema or {}).get("description") or _description(node.type)
-    return ""

@@ -31,7 +31,7 @@ class Curves(NamedTuple):
 def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int, points: int) -> Curves:
     """Assess fresh networks at several points of their lives, with θ frozen.
 
-    Life number i meets task number i of the pool, so that every task is met equally often. Learners that are given
+    Life number i meets task number i of the pool, so that a finite family is met evenly. Learners that are given
     the same key meet the same tasks, in the same order, with the same initial weights.
 
     Args:

@@ -74,10 +74,9 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run: Run = Run()
 
     def __post_init__(self) -> None:
-        if self.circuit.output != self.tasks.link:
-            raise ValueError(
-                f"circuit.output = '{self.circuit.output}': the loss of these tasks needs '{self.tasks.link}'"
-            )
+        if self.seed + self.seeds > 2**31:
+            raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
+        _ = self.lifetime  # refuses components that do not fit together
 
     @property
     def lifetime(self) -> Lifetime:

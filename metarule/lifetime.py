@@ -63,12 +63,21 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         circuit: who is wired to whom.
         tasks: what there is to learn.
         inner_loop: length, bounds and loss of a life.
+
+    Raises:
+        ValueError: output neurons that do not fit the loss of the tasks.
     """
 
     rule: Rule
     circuit: Circuit
     tasks: TaskFamily
     inner_loop: InnerLoop = InnerLoop()
+
+    def __post_init__(self) -> None:
+        if self.circuit.output != self.tasks.link:
+            raise ValueError(
+                f"circuit.output = '{self.circuit.output}': the loss of these tasks needs '{self.tasks.link}'"
+            )
 
     @property
     def presentations(self) -> int:

@@ -6,11 +6,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jax.errors import JaxRuntimeError
 from msgspec.structs import replace
 from tqdm import tqdm
 
-from metarule.config import ConfigError, decode, describe, override, parse_overrides, read
+from metarule.config import ConfigError, decode, override, parse_overrides, read
 from metarule.experiment import Experiment
+from metarule.schema import describe
 
 __all__ = ["main"]
 
@@ -55,8 +57,11 @@ def main(words: list[str]) -> int:
     try:
         return _serve(_parse(words))
     except ConfigError as error:
-        print(f"metarule.train: {error}", file=sys.stderr)
+        print(f"metarule.train: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except JaxRuntimeError as error:
+        print(f"metarule.train: the device failed: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("metarule.train: stopped at once; what was saved before is kept", file=sys.stderr)
         return 128 + signal.SIGINT
@@ -74,12 +79,11 @@ def _parse(words: list[str]) -> _Request:
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     config, overwrite = Path(words[0]), "--overwrite" in words
     pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
-    tree = read(config)
+    given, tree = read(config)
     try:
         experiment = decode(override(tree, pairs), Experiment)
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from error
-    given = config.read_text(encoding="utf-8")
     return _Request(experiment, _directory(experiment, config), given, overwrite, resume=False)
 
 
@@ -127,7 +131,7 @@ def _seeds(experiment: Experiment) -> range:
 def _seed(experiment: Experiment, directory: Path, seed: int, stop: Any) -> dict[str, Any]:
     from metarule import artifacts
 
-    path = directory / f"s{seed}"
+    path = artifacts.seed_directory(directory, seed)
     one = replace(experiment, seed=seed, seeds=1)
     if not artifacts.holds_run(path):
         artifacts.start(path, one, None)

@@ -1,7 +1,7 @@
 """The host loop: from a seed, or from the last checkpoint of a run, to a learned θ."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -31,7 +31,7 @@ class Trained(NamedTuple):
     Attributes:
         theta: the learned θ.
         initial: θ before the first meta-step.
-        seconds: time that compiling and meta-training took.
+        seconds: time that compiling and meta-training took, since the run was last resumed.
     """
 
     theta: Theta
@@ -66,7 +66,9 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         clock.append(time.perf_counter())
         progress(step, {})
         while step < optimizer.steps:
-            stop.answer(step)
+            if stop.requested:
+                checkpoints.save(step, state)
+                stop.answer(step)
             count = _until_next(experiment, step)
             state, seen = move(state=state, count=count)
             rows = _rows(lifetime, step, seen, count)
@@ -74,7 +76,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             if _due(step, experiment.evaluation.every, optimizer.steps):
                 rows[-1]["held_out"] = _watch(experiment, optimizer.theta(state), split.test)
             artifacts.append_metrics(path, rows)
-            if _due(step, run.checkpoint_every, optimizer.steps) or stop.requested:
+            if _due(step, run.checkpoint_every, optimizer.steps):
                 checkpoints.save(step, state)
             progress(step, rows[-1])
     clock.append(time.perf_counter())
@@ -84,14 +86,14 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 
 def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
     """The named numbers of θ in one level, as in `{"projection 1: pre*post": …}`."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in lifetime.describe(theta).items():
-        within = (
-            {f"{name}: {inner}": number for inner, number in value.items()}
-            if isinstance(value, dict)
+        inner = (
+            {f"{name}: {term}": number for term, number in value.items()}
+            if isinstance(value, Mapping)
             else {name: value}
         )
-        flat.update(within)
+        flat.update(inner)
     return flat
 
 

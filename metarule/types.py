@@ -77,7 +77,9 @@ class Stimulus(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Two disjoint pools of tasks, as data: a seed that is traced or vmapped may decide what is in them.
+    """Two pools of tasks, disjoint unless their family is asked to hold none out.
+
+    They are data: a seed that is traced or vmapped may decide what is in them.
 
     Attributes:
         train: the tasks that θ may learn from.
@@ -148,7 +150,7 @@ class Info(NamedTuple):
     Attributes:
         loss: mean meta-loss over the lives that stayed finite.
         metrics: their mean scores.
-        gradient_norm: norm of the θ-gradient that was applied.
+        gradient_norm: norm of the mean θ-gradient, in the units of θ, before it is clipped.
         nonfinite_tasks: lives left out because their loss or gradient was not finite.
         zero_gradient_tasks: lives whose gradient was exactly zero, as when every weight sits at its bound.
         theta: θ after the step.
@@ -192,6 +194,10 @@ class Rule(Protocol):
 class Circuit(Protocol):
     """Who is wired to whom, and what each synapse sees."""
 
+    @property
+    def output(self) -> str:
+        """Activation of the output neurons, by name."""
+
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Any, Any]:
         """Draw (plastic weights, wiring that is not plastic, activity at rest)."""
 
@@ -212,6 +218,10 @@ class TaskFamily(Protocol):
     @property
     def outputs(self) -> int:
         """Number of output neurons that the tasks need."""
+
+    @property
+    def link(self) -> str:
+        """Activation of the output neurons that the loss is made for, by name."""
 
     @property
     def score(self) -> str:

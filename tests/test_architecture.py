@@ -7,8 +7,9 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "metarule"
 FLOORS = [
     {"types"},
-    {"streams"},
-    {"rules", "circuits", "tasks", "scans", "statistics", "config", "stopping", "checkpoints", "figures"},
+    {"streams", "schema"},
+    {"config"},
+    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "figures"},
     {"lifetime"},
     {"estimators"},
     {"meta", "evaluation"},

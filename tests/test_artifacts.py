@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import artifacts
@@ -28,6 +29,47 @@ def test_a_directory_that_holds_a_run_is_refused_unless_overwritten(tmp_path):
     artifacts.start(tmp_path, EXPERIMENT, given=None, overwrite=True)
     assert artifacts.read_metrics(tmp_path) == []
     assert (tmp_path / "mine.txt").read_text() == "keep me"
+
+
+def test_nothing_is_removed_that_no_run_wrote(tmp_path):
+    (tmp_path / "figures").mkdir()
+    for overwrite in (False, True):
+        with pytest.raises(ConfigError, match="it holds no run, but files of the same name: figures"):
+            artifacts.start(tmp_path, EXPERIMENT, given=None, overwrite=overwrite)
+    assert (tmp_path / "figures").exists()
+
+
+def test_runs_of_seeds_are_overwritten_with_their_directory_and_those_of_others_are_not(tmp_path):
+    artifacts.start(tmp_path, replace(EXPERIMENT, seed=1, seeds=2), given=None)
+    for seed in (0, 1, 2):
+        artifacts.start(artifacts.seed_directory(tmp_path, seed), replace(EXPERIMENT, seed=seed), given=None)
+    (tmp_path / "s2" / "notes.txt").write_text("mine")
+    artifacts.start(tmp_path, EXPERIMENT, given=None, overwrite=True)
+    assert artifacts.holds_run(tmp_path / "s0")
+    assert not (tmp_path / "s1").exists()
+    assert [file.name for file in (tmp_path / "s2").iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "nul\0"])
+def test_a_name_that_cannot_be_is_refused(name, tmp_path):
+    with pytest.raises(ConfigError):
+        artifacts.start(tmp_path / name, EXPERIMENT, given=None)
+    with pytest.raises(ConfigError):
+        artifacts.read_experiment(tmp_path / name)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3"])
+def test_a_damaged_summary_is_refused(text, tmp_path):
+    (tmp_path / "summary.json").write_text(text)
+    with pytest.raises(ConfigError, match="summary.json: damaged"):
+        artifacts.read_json(tmp_path / "summary.json")
+
+
+def test_a_theta_of_another_format_is_refused(tmp_path):
+    artifacts.save_theta(tmp_path, jnp.zeros(3), {})
+    (tmp_path / "theta.json").write_text('{"format": 2}')
+    with pytest.raises(ConfigError, match="format 2; this version reads 1"):
+        artifacts.load_theta(tmp_path, jnp.zeros(3))
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
@@ -73,6 +115,7 @@ def test_many_leaves_keep_their_order(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
 def test_a_theta_that_cannot_be_read_is_refused(content, tmp_path):
+    artifacts.save_theta(tmp_path, jnp.zeros(3), {})
     (tmp_path / "theta.npz").write_bytes(content)
     with pytest.raises(ConfigError, match="no θ can be read from it"):
         artifacts.load_theta(tmp_path, jnp.zeros(3))

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, delta, final_metrics, tune
+from metarule.baselines import _best
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
@@ -35,6 +36,13 @@ def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():
     tuned = tune(learner, pool, KEY, budget=1000)
     assert tuned.lifetimes <= 1000
     assert len(tuned.rates) == len(tuned.scores) == 26
-    assert tuned.theta[0] == np.float32(tuned.rates[13 + np.argmax(tuned.scores[13:])])
+    assert len(np.unique(np.round(np.log10(tuned.rates), 6))) == 25
+    assert tuned.theta[0] == np.float32(
+        tuned.rates[13 + max(range(13), key=lambda number: tuple(tuned.scores[13 + number]))]
+    )
     score = lambda rate: final_metrics(learner, jnp.array([rate]), pool, jax.random.key(9), 64)["solved"].mean()
     assert score(float(tuned.theta[0])) > max(score(1e-3), score(10.0)) + 0.2
+
+
+def test_of_rates_that_end_equally_well_the_one_that_learns_sooner_is_picked():
+    assert _best(np.array([[0.5, 0.9], [1.0, 0.2], [1.0, 0.6], [1.0, 0.4]])) == 2

@@ -29,6 +29,11 @@ def test_is_a_learner():
     assert isinstance(lifetime(), Learner)
 
 
+def test_output_neurons_that_do_not_fit_the_loss_are_refused():
+    with pytest.raises(ValueError, match="circuit.output = 'sigmoid': the loss of these tasks needs 'softmax'"):
+        lifetime(tasks=Tabular())
+
+
 def test_a_step_changes_weights_by_the_rule():
     life, theta = lifetime(), jnp.array([0.3])
     constant, carry, _ = lived(life, theta, 0)
@@ -59,14 +64,14 @@ def test_meta_loss_is_the_weighted_sum_of_life_and_end(along):
     constant, carry, seen = lived(life, theta, 24)
     targets = jnp.stack([life.tasks.stimulus(constant.task, time, KEY).target for time in range(24)])
     along_loss = jnp.mean(jax.vmap(life.tasks.loss)(seen.output, targets))
-    whole = lifetime(presentations=24)
+    whole = lifetime(presentations=24, loss_along=0.0)
     final_loss, _ = whole.assess(theta, constant, carry)
     final, _ = life.assess(theta, constant, carry)
     np.testing.assert_allclose(jnp.sum(seen.loss) + final, along * along_loss + (1 - along) * final_loss, rtol=1e-5)
 
 
 def test_assessing_changes_nothing_and_scores_every_pattern():
-    life, theta = lifetime(), jnp.array([0.3])
+    life, theta = lifetime(loss_along=0.0), jnp.array([0.3])
     constant, carry, _ = lived(life, theta, 400)
     loss, metrics = life.assess(theta, constant, carry)
     examples = life.tasks.examples(constant.task)

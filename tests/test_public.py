@@ -40,8 +40,8 @@ def test_every_public_definition_is_in_all(name):
 
 
 def test_fields_of_components_are_described():
-    from metarule.config import describe
     from metarule.experiment import Experiment
+    from metarule.schema import describe
 
     lines = [line for line in describe(Experiment).splitlines() if line.strip().startswith("--")]
     assert len(lines) > 30

@@ -1,4 +1,4 @@
-"""The README's commands and code blocks run, and its numbers stand in the configs, too."""
+"""The README's commands and code blocks run."""
 
 import re
 import shlex

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from small import EXPERIMENT
 
-from metarule import artifacts, delta, final_metrics
+from metarule import artifacts, delta, final_metrics, tune
 from metarule.results import across_seeds, judge, table
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
@@ -46,6 +46,10 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     row = summary["held_out"]["baselines"]["delta"]
     rated = final_metrics(delta(life), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
+    tuned = tune(
+        delta(life), life.tasks.split(3).train, stream(run_key(3), Purpose.TUNING), EXPERIMENT.optimizer.lifetimes
+    )
+    assert row["learning_rate"] == float(tuned.theta[0])
     assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
 
 

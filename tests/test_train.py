@@ -162,6 +162,8 @@ def test_help_lists_fields_and_exits_with_0(capsys):
 
 
 def test_neither_a_network_nor_a_home_that_can_be_written_is_needed(tmp_path):
-    nowhere = {"HOME": "/dev/null/home", "http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    refuse = "import socket\n\ndef refuse(*_):\n    raise OSError('no network')\n\nsocket.socket.connect = refuse\n"
+    (tmp_path / "sitecustomize.py").write_text(refuse)
+    nowhere = {"HOME": "/dev/null/home", "PYTHONPATH": str(tmp_path)}
     done = command("configs/digits.toml", *SMALL, "--run.directory", tmp_path / "run", env=os.environ | nowhere)
     assert done.returncode == 0, done.stderr

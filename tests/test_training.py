@@ -1,12 +1,17 @@
 import json
+import shutil
 
 import jax
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import artifacts
+from metarule import Polynomial, artifacts
+from metarule.config import ConfigError
+from metarule.meta import train as pure
 from metarule.stopping import Stopped, StopRequest
+from metarule.streams import run_key
 from metarule.training import named, train
 
 SILENT = lambda step, row: None
@@ -42,12 +47,21 @@ def test_every_meta_step_leaves_one_row(whole):
     assert not np.array_equal(trained.theta, trained.initial)
 
 
+def test_theta_learns_from_the_training_pool_alone(whole):
+    life, optimizer = EXPERIMENT.lifetime, EXPERIMENT.optimizer
+    split, key = life.tasks.split(EXPERIMENT.seed), run_key(EXPERIMENT.seed)
+    expected, elsewhere = (jax.jit(lambda pool=pool: pure(life, optimizer, pool, key)[0])() for pool in split)
+    np.testing.assert_allclose(whole[1].theta, expected, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(whole[1].theta, elsewhere, rtol=1e-5, atol=1e-7)
+
+
 @pytest.mark.parametrize("last", [0, 1, 6, 10])
 def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_path):
     path, stop = begun(tmp_path / "run"), StopRequest()
     with pytest.raises(Stopped) as caught:
         train(EXPERIMENT, path, stop, stopping_at(stop, last))
     assert last <= caught.value.step < 12
+    assert max([0, *(int(kept.name) for kept in (path / "checkpoints").iterdir())]) == caught.value.step
     resumed = train(EXPERIMENT, path, StopRequest(), SILENT)
     jax.tree.map(np.testing.assert_array_equal, (resumed.theta, resumed.initial), whole[1][:2])
     assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
@@ -66,3 +80,27 @@ def test_rows_after_the_last_checkpoint_are_made_again(whole, tmp_path):
 def test_a_finished_run_is_not_run_again(whole):
     again = train(EXPERIMENT, whole[0], StopRequest(), SILENT)
     np.testing.assert_array_equal(again.theta, whole[1].theta)
+
+
+@pytest.mark.parametrize(
+    "damage", ["lose a row", "lose the file", "garble a row", "empty the checkpoint", "change the rule"]
+)
+def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
+    path, experiment = tmp_path / "run", EXPERIMENT
+    shutil.copytree(whole[0], path)
+    metrics = path / "metrics.jsonl"
+    rows = metrics.read_text().splitlines(keepends=True)
+    match damage:
+        case "lose a row":
+            metrics.write_text("".join(rows[:3] + rows[4:]))
+        case "lose the file":
+            metrics.unlink()
+        case "garble a row":
+            metrics.write_text("".join([rows[0], "}" + rows[1], *rows[2:]]))
+        case "empty the checkpoint":
+            shutil.rmtree(path / "checkpoints" / "12" / "default")
+        case "change the rule":
+            experiment = replace(EXPERIMENT, rule=Polynomial(terms=("sixteen",)))
+    with pytest.raises(ConfigError, match=r"metrics.jsonl: |checkpoints/12: ") as caught:
+        train(experiment, path, StopRequest(), SILENT)
+    assert "\n" not in str(caught.value)

@@ -141,6 +141,8 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
 def _normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:
     """Normal matrices from one draw: each further draw would add half a second to compilation."""
+    if not shapes:
+        return ()
     sizes = [pre * post for pre, post in shapes]
     drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1].tolist())
     return tuple(scale * flat.reshape(shape) for scale, flat, shape in zip(scales, drawn, shapes, strict=True))

@@ -45,7 +45,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         steps: meta-steps of a whole run.
         tasks: N, lives a meta-step.
         train_tasks: how many training tasks there are: `all` that the training pool holds, drawn at random, or a
-            number, and then these alone are met, in turn.
+            number, and then these alone are met, in turn; a finite pool that holds fewer starts again.
         estimator: how the θ-gradient of one life is found.
         name: optimiser of Optax.
         learning_rate: a number, or a schedule of Optax.

@@ -48,7 +48,7 @@ def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
     Raises:
         ValueError: no such schedule, or arguments that it does not take.
     """
-    factory = _look_up(schedule.name, "schedule", _schedules())
+    factory = _look_up("learning_rate.name", schedule.name, "schedule", _schedules())
     taken = inspect.signature(factory).parameters
     lengths = {name: steps for name in _LENGTHS if name in taken}
     made = _call(factory, schedule.name, lengths | dict(schedule.arguments))
@@ -72,15 +72,17 @@ def make_transform(
     Raises:
         ValueError: no such optimiser, or arguments that it does not take.
     """
-    factory = _look_up(name, "optimiser", _optimizers())
+    if "learning_rate" in arguments:
+        raise ValueError("arguments.learning_rate: give it as learning_rate, beside arguments")
+    factory = _look_up("name", name, "optimiser", _optimizers())
     made = _call(factory, name, {"learning_rate": learning_rate} | dict(arguments))
     _try_out(name, lambda theta: made.update(theta, made.init(theta), theta), jax.ShapeDtypeStruct((2,), "float32"))
     return made
 
 
-def _look_up(name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
+def _look_up(field: str, name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
     if name not in known:
-        raise ValueError(f"name '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}")
+        raise ValueError(f"{field} '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}")
     return known[name]
 
 

@@ -62,7 +62,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ] = 0.0
     frozen: Annotated[tuple[str, ...], Meta(description="terms that keep their initial coefficient")] = ()
     hebbian_unit: Annotated[
-        float, Meta(gt=0, description="size of meta-steps along terms without the modulator, relative to those with it")
+        float, Meta(gt=0, description="unit in which coefficients of terms without the modulator are moved")
     ] = 0.1
 
     def __post_init__(self) -> None:

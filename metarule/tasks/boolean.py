@@ -51,6 +51,9 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         test_fraction: share of the functions (or of the classes) that is held out.
         sampled: functions in the family where there are too many to enumerate.
 
+    Raises:
+        ValueError: a split by class of functions that are all of one class.
+
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
@@ -64,6 +67,10 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     ] = "random"
     test_fraction: Annotated[float, Meta(gt=0, lt=1, description="share of the functions (or classes) held out")] = 0.5
     sampled: Annotated[int, Meta(ge=2, le=10_000, description="functions sampled where n > 4")] = 1024
+
+    def __post_init__(self) -> None:
+        if self.split_by == "npn" and _family(self.inputs, self.functions, self.sampled)[1].max() < 1:
+            raise ValueError("split_by 'npn' needs two classes, but these functions are all of one")
 
     @property
     def outputs(self) -> int:
@@ -145,6 +152,7 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return jnp.asarray(2.0 * patterns(self.inputs) - 1.0)
 
     def _held_out(self, count: int) -> int:
+        """How many of the functions, or classes, are held out: at least one, and not all."""
         return min(max(round(self.test_fraction * count), 1), count - 1)
 
 

@@ -15,7 +15,7 @@ from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["Tabular", "TabularTask"]
 
-# Numbers the tasks of a pool: which classes task number i has is the same in every run.
+# Numbers the tasks of a pool: which of its classes task number i has is the same in every run.
 _NUMBERING = 1797
 
 

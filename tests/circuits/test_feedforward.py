@@ -57,6 +57,12 @@ def test_random_path_is_drawn_once_and_is_not_the_transpose():
     assert not np.allclose(wiring[0], weights[1][:-1].T)
 
 
+@pytest.mark.parametrize("backward", ["transpose", "random", "zero"])
+def test_no_hidden_layer_needs_no_path(backward):
+    weights, wiring, _, (_, output, projections) = present(Feedforward(hidden=(), backward=backward))
+    assert (len(weights), wiring, output.shape, len(projections)) == (1, (), (3,), 1)
+
+
 def test_zero_path_carries_nothing():
     *_, (_, _, projections) = present(Feedforward(hidden=(6, 5), backward="zero"))
     assert not projections[0].modulator.any()

@@ -63,6 +63,14 @@ def test_each_gradient_is_clipped_before_the_mean():
     np.testing.assert_allclose(after.theta, state.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
 
 
+def test_their_mean_is_clipped():
+    optimizer, state = replace(PAPER, clip=1e-3), begun(PAPER)
+    mean = sum(life.gradient for life in separate(state)) / 5
+    after, info = stepped(optimizer, state)
+    np.testing.assert_allclose(after.theta, state.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(info.gradient_norm, jnp.linalg.norm(mean), rtol=1e-5)
+
+
 def test_steps_are_taken_in_the_units_of_theta():
     scaled = replace(LIFE, rule=replace(LIFE.rule, hebbian_unit=0.1))
     state = begun(PAPER)
@@ -86,11 +94,12 @@ def test_lives_that_are_not_finite_are_left_out_and_counted():
 def test_theta_stays_where_no_life_is_finite():
     life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e38, "pre": 1e38}))
     life = replace(life, inner_loop=InnerLoop(presentations=20, weight_bound=1e6))
-    state = begun(PAPER, life)
-    after, info = stepped(PAPER, state, life)
+    adam = replace(PAPER, name="adam")
+    state = begun(adam, life)
+    after, info = stepped(adam, state, life)
     assert int(info.nonfinite_tasks) == 5
     assert not jnp.isfinite(info.loss)
-    np.testing.assert_array_equal(after.theta, state.theta)
+    jax.tree.map(np.testing.assert_array_equal, (after.theta, after.optimizer), (state.theta, state.optimizer))
 
 
 def test_gradients_that_are_exactly_zero_are_counted():
