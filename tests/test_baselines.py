@@ -37,9 +37,8 @@ def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():
     assert tuned.lifetimes <= 1000
     assert len(tuned.rates) == len(tuned.scores) == 26
     assert len(np.unique(np.round(np.log10(tuned.rates), 6))) == 25
-    assert tuned.theta[0] == np.float32(
-        tuned.rates[13 + max(range(13), key=lambda number: tuple(tuned.scores[13 + number]))]
-    )
+    best = max(range(13, 26), key=lambda number: tuple(tuned.scores[number]))
+    assert tuned.theta[0] == np.float32(tuned.rates[best])
     score = lambda rate: final_metrics(learner, jnp.array([rate]), pool, jax.random.key(9), 64)["solved"].mean()
     assert score(float(tuned.theta[0])) > max(score(1e-3), score(10.0)) + 0.2
 

@@ -46,9 +46,8 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     row = summary["held_out"]["baselines"]["delta"]
     rated = final_metrics(delta(life), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
-    tuned = tune(
-        delta(life), life.tasks.split(3).train, stream(run_key(3), Purpose.TUNING), EXPERIMENT.optimizer.lifetimes
-    )
+    budget, tuning = EXPERIMENT.optimizer.lifetimes, stream(run_key(3), Purpose.TUNING)
+    tuned = tune(delta(life), life.tasks.split(3).train, tuning, budget)
     assert row["learning_rate"] == float(tuned.theta[0])
     assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
 
