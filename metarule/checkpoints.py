@@ -5,7 +5,6 @@ from types import TracebackType
 from typing import Any
 
 import jax
-import orbax.checkpoint as ocp
 from absl import logging
 
 from metarule.config import ConfigError
@@ -23,7 +22,10 @@ class Checkpoints:
     """
 
     def __init__(self, path: Path) -> None:
+        import orbax.checkpoint as ocp  # three seconds to import: only where states are kept
+
         logging.set_verbosity(logging.ERROR)
+        self._arguments = ocp.args
         self._manager = ocp.CheckpointManager(path.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT))
 
     def __enter__(self) -> "Checkpoints":
@@ -37,7 +39,7 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Keep a state, unless one of this step or later is there."""
         if step > (self._manager.latest_step() or 0):
-            self._manager.save(step, args=ocp.args.StandardSave(state))
+            self._manager.save(step, args=self._arguments.StandardSave(state))
 
     def restore(self, like: Any) -> tuple[int, Any]:
         """The last state that was kept.
@@ -54,9 +56,9 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return 0, like
-        shapes = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
         try:
-            return step, self._manager.restore(step, args=ocp.args.StandardRestore(shapes))
+            return step, self._manager.restore(step, args=self._arguments.StandardRestore(shapes))
         except Exception as error:  # Orbax raises many kinds, and says a lot
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{self._manager.directory / str(step)}: no state can be restored: {reason}") from error

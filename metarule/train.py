@@ -4,15 +4,20 @@ import signal
 import sys
 import time
 from pathlib import Path
+from shlex import quote
 from typing import Any, NamedTuple
 
 from jax.errors import JaxRuntimeError
 from msgspec.structs import replace
 from tqdm import tqdm
 
+from metarule import artifacts
 from metarule.config import ConfigError, decode, override, parse_overrides, read
 from metarule.experiment import Experiment
+from metarule.results import across_seeds, judge, table
 from metarule.schema import describe
+from metarule.stopping import Stopped, StopRequest
+from metarule.training import train
 
 __all__ = ["main"]
 
@@ -71,10 +76,8 @@ def _parse(words: list[str]) -> _Request:
     if words[0] == "--resume":
         if len(words) != 2:
             raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
-        from metarule.artifacts import read_experiment
-
         directory = Path(words[1])
-        return _Request(read_experiment(directory), directory, None, overwrite=False, resume=True)
+        return _Request(artifacts.read_experiment(directory), directory, None, overwrite=False, resume=True)
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     config, overwrite = Path(words[0]), "--overwrite" in words
@@ -96,10 +99,6 @@ def _directory(experiment: Experiment, config: Path) -> Path:
 
 
 def _serve(request: _Request) -> int:
-    from metarule import artifacts
-    from metarule.results import across_seeds, table
-    from metarule.stopping import Stopped, StopRequest
-
     experiment, directory = request.experiment, request.directory
     if not request.resume:
         artifacts.start(directory, experiment, request.given, request.overwrite)
@@ -115,7 +114,7 @@ def _serve(request: _Request) -> int:
                 )
                 unit = "seeds"
     except Stopped as stopped:
-        print(f"\n{stopped}; go on with: python -m metarule.train --resume {directory}", file=sys.stderr)
+        print(f"\n{stopped}; go on with: python -m metarule.train --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stopped.signal_number
     print(f"\n{table(summary['held_out'], unit)}\n")
     if experiment.seeds == 1:
@@ -128,9 +127,7 @@ def _seeds(experiment: Experiment) -> range:
     return range(experiment.seed, experiment.seed + experiment.seeds)
 
 
-def _seed(experiment: Experiment, directory: Path, seed: int, stop: Any) -> dict[str, Any]:
-    from metarule import artifacts
-
+def _seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:
     path = artifacts.seed_directory(directory, seed)
     one = replace(experiment, seed=seed, seeds=1)
     if not artifacts.holds_run(path):
@@ -138,14 +135,10 @@ def _seed(experiment: Experiment, directory: Path, seed: int, stop: Any) -> dict
     return _one(one, path, stop)
 
 
-def _one(experiment: Experiment, path: Path, stop: Any) -> dict[str, Any]:
+def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:
     """One run from where its directory has it; a run that is finished is only read."""
-    from metarule import artifacts
-    from metarule.results import judge
-    from metarule.training import train
-
-    done = artifacts.read_json(path / "summary.json")
-    if done is not None:
+    done = artifacts.read_json(path / "summary.json") or {}
+    if "held_out" in done:
         return done
     score, last = experiment.tasks.score, {}
     steps = experiment.optimizer.steps

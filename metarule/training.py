@@ -62,7 +62,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(initial)
         artifacts.keep_metrics(path, step)
-        jax.block_until_ready(move(state=state, count=0))
+        if step < optimizer.steps:
+            jax.block_until_ready(move(state=state, count=0))
         clock.append(time.perf_counter())
         progress(step, {})
         while step < optimizer.steps:
