@@ -20,7 +20,7 @@ __all__ = ["BASELINES", "Tuned", "backprop", "delta", "tune"]
 _COARSE = 10.0 ** np.linspace(-3, 1, 13)
 _FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size + 2)[1:-1]
 # Points along a life over which the score is averaged, to tell rates apart that end equally well.
-_POINTS = 10
+_POINTS = 4
 
 
 class Tuned(NamedTuple):

@@ -8,13 +8,14 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Array, Float
 
 from metarule import artifacts, figures
 from metarule.baselines import BASELINES, Tuned, tune
 from metarule.evaluation import Curves, curves
 from metarule.experiment import Experiment
 from metarule.lifetime import Lifetime
-from metarule.statistics import interval
+from metarule.statistics import Interval, interval
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import Trained, named
@@ -156,6 +157,11 @@ def _row(score: str, curve: Curves) -> dict[str, Any]:
     return interval(final[score])._asdict() | others
 
 
+def _band(values: Float[Array, "lifetimes points"]) -> dict[str, tuple[float, ...]]:
+    """Mean and interval at each point of a curve."""
+    return dict(zip(Interval._fields, zip(*(interval(np.asarray(column)) for column in values.T))))
+
+
 def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
     losses = [row["loss"] for row in rows if row["loss"] is not None]
     return float(np.mean(losses)) if losses else None
@@ -172,13 +178,7 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
-    points = {
-        name: {
-            end: [interval(values)._asdict()[end] for values in curve.metrics[score].T]
-            for end in ("mean", "low", "high")
-        }
-        for name, curve in seen.items()
-    }
+    points = {name: _band(curve.metrics[score]) for name, curve in seen.items()}
     presentations = seen["learned"].presentations.tolist()
     artifacts.write_json(
         path / "performance.json", {"presentations": presentations, "score": score, "contenders": points}
