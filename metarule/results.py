@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
 from metarule import artifacts, figures
 from metarule.baselines import BASELINES, Tuned, tune
@@ -157,9 +157,9 @@ def _row(score: str, curve: Curves) -> dict[str, Any]:
     return interval(final[score])._asdict() | others
 
 
-def _band(values: Float[Array, "lifetimes points"]) -> dict[str, tuple[float, ...]]:
+def _band(values: Float[np.ndarray, "lifetimes points"]) -> dict[str, tuple[float, ...]]:
     """Mean and interval at each point of a curve."""
-    return dict(zip(Interval._fields, zip(*(interval(np.asarray(column)) for column in values.T))))
+    return dict(zip(Interval._fields, zip(*(interval(column) for column in values.T))))
 
 
 def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
@@ -178,7 +178,7 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
-    points = {name: _band(curve.metrics[score]) for name, curve in seen.items()}
+    points = {name: _band(np.asarray(curve.metrics[score])) for name, curve in seen.items()}
     presentations = seen["learned"].presentations.tolist()
     artifacts.write_json(
         path / "performance.json", {"presentations": presentations, "score": score, "contenders": points}
