@@ -1,0 +1,39 @@
+import numpy as np
+from matplotlib.image import imread
+
+from metarule.figures import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds
+
+
+def inked(file):
+    """Whether a picture was drawn: some of it is not white."""
+    return file.exists() and (imread(file)[..., :3] < 0.5).any()
+
+
+def test_meta_loss_with_values_that_are_not_finite(tmp_path):
+    draw_meta_loss(
+        tmp_path / "figures" / "loss.png",
+        range(1, 61),
+        [None if step % 7 == 0 else 1 / (step + 1) for step in range(60)],
+    )
+    assert inked(tmp_path / "figures" / "loss.png")
+
+
+def test_one_meta_step_is_enough(tmp_path):
+    draw_meta_loss(tmp_path / "loss.png", [1], [0.5])
+    draw_coefficients(tmp_path / "coefficients.png", [1], {"θ": {"pre*post": [0.1]}})
+    assert inked(tmp_path / "loss.png")
+    assert inked(tmp_path / "coefficients.png")
+
+
+def test_more_terms_than_colours(tmp_path):
+    terms = {f"pre^{power}": list(np.linspace(0, power, 5)) for power in range(1, 21)}
+    draw_coefficients(tmp_path / "coefficients.png", range(5), {"projection 1": terms, "projection 2": terms})
+    assert inked(tmp_path / "coefficients.png")
+
+
+def test_performance_and_seeds(tmp_path):
+    curve = {"mean": [0.1, 0.5], "low": [0.0, 0.4], "high": [0.2, 0.6]}
+    draw_performance(tmp_path / "performance.png", [0, 10], {"learned": curve, "delta": curve}, "solved", 4)
+    draw_seeds(tmp_path / "seeds.png", {"learned": [0.9, 0.8], "delta": [0.5, 0.6]}, "solved")
+    assert inked(tmp_path / "performance.png")
+    assert inked(tmp_path / "seeds.png")
