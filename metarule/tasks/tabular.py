@@ -160,7 +160,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     def _examples_of(self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]) -> Int[Array, " examples"]:
         """Distinct rows of one class: a random order in which the padding comes last."""
         noise = jax.random.uniform(key, rows.shape)
-        order = jnp.argsort(jnp.where(jnp.arange(rows.size) < size, noise, jnp.inf))
+        order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
         return rows[order[: self.presented + self.assessed]]
 
     def _stimulus(self, rows: Int[Array, "*batch"], labels: Int[Array, "*batch"]) -> Stimulus:
@@ -186,6 +186,6 @@ def _load(dataset: str) -> _Data:
 
     features, labels = getattr(datasets, f"load_{dataset}")(return_X_y=True)
     by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    sizes = np.array([rows.size for rows in by_class])
-    rows = np.stack([np.pad(rows, (0, sizes.max() - rows.size)) for rows in by_class])
+    sizes = np.array([rows.size for rows in by_class], np.int32)
+    rows = np.stack([np.pad(rows, (0, sizes.max() - rows.size)) for rows in by_class]).astype(np.int32)
     return _Data(features=features / features.max(), rows=rows, sizes=sizes)
