@@ -95,14 +95,13 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         raise ConfigError(
             f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
         )
+    taken = [name for name in _WRITTEN if (path / name).exists()]
+    if taken and not holds_run(path):
+        raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
     try:
         path.mkdir(parents=True, exist_ok=True)
         if holds_run(path):
             _remove_run(path)
-        elif taken := [name for name in _WRITTEN if (path / name).exists()]:
-            raise ConfigError(
-                f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}"
-            )
         if given is not None:
             _write(path / "config.toml", given)
         _write(path / _RESOLVED, msgspec.toml.encode(to_tree(experiment)).decode())

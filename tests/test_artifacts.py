@@ -34,7 +34,9 @@ def test_a_directory_that_holds_a_run_is_refused_unless_overwritten(tmp_path):
 def test_nothing_is_removed_that_no_run_wrote(tmp_path):
     (tmp_path / "figures").mkdir()
     for overwrite in (False, True):
-        with pytest.raises(ConfigError, match="it holds no run, but files of the same name: figures"):
+        with pytest.raises(
+            ConfigError, match="^run.directory = '[^']*': it holds no run, but files of the same name: figures"
+        ):
             artifacts.start(tmp_path, EXPERIMENT, given=None, overwrite=overwrite)
     assert (tmp_path / "figures").exists()
 
