@@ -37,7 +37,8 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight_bound: weights stay within ±weight_bound.
         loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
             rest is the mean loss of the final network on the assessed examples.
-        theta: one θ `shared` by all projections, or one `per_projection`.
+        theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and backward), or one
+            `per_projection`.
     """
 
     presentations: Annotated[int, Meta(ge=1, description="presentations in a life")] = 200
@@ -46,7 +47,8 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
     ] = 0.5
     theta: Annotated[
-        Literal["shared", "per_projection"], Meta(description="one theta for all projections, or one each")
+        Literal["shared", "per_path", "per_projection"],
+        Meta(description="one theta for all projections, one for each path of the circuit, or one each"),
     ] = "shared"
 
 
@@ -65,7 +67,8 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         inner_loop: length, bounds and loss of a life.
 
     Raises:
-        ValueError: output neurons that do not fit the loss of the tasks.
+        ValueError: output neurons that do not fit the loss of the tasks, a rule that looks at what synapses of the
+            circuit do not see, or a life that is too short for the tasks.
     """
 
     rule: Rule
@@ -78,6 +81,15 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"circuit.output = '{self.circuit.output}': the loss of these tasks needs '{self.tasks.link}'"
             )
+        if missing := [name for name in self.rule.variables if name not in self.circuit.offers]:
+            raise ValueError(
+                f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: "
+                f"{', '.join(self.circuit.offers)}"
+            )
+        if self.presentations < self.tasks.needs:
+            raise ValueError(
+                f"inner_loop.presentations = {self.presentations}: these tasks need at least {self.tasks.needs}"
+            )
 
     @property
     def presentations(self) -> int:
@@ -85,16 +97,16 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         return self.inner_loop.presentations
 
     def theta(self, key: PRNGKey) -> Theta:
-        """Draw an initial θ; with one θ a projection, its leaves gain a leading axis [projections, …]."""
+        """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""
         if self.inner_loop.theta == "shared":
             return self.rule.init(key)
-        return jax.vmap(self.rule.init)(jax.random.split(key, self._projections))
+        return jax.vmap(self.rule.init)(jax.random.split(key, len(self._owners)))
 
     def units(self) -> Theta:
         """Natural size of each number of θ, shaped as θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.units()
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * self._projections), self.rule.units())
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self._owners)), self.rule.units())
 
     def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
         """A network with fresh weights that is about to meet a task.
@@ -155,34 +167,43 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         return (1 - self.inner_loop.loss_along) * loss, self.tasks.metrics(outputs, examples.target)
 
     def describe(self, theta: Theta) -> Mapping[str, Any]:
-        """The named numbers of θ, by projection where each has its own."""
+        """The named numbers of θ, by path or projection where each has its own."""
         if self.inner_loop.theta == "shared":
             return self.rule.describe(theta)
-        return {
-            f"projection {number + 1}": self.rule.describe(self._theta_of(theta, number))
-            for number in range(self._projections)
-        }
+        return {owner: self.rule.describe(one) for owner, one in zip(self._owners, self._each(theta), strict=True)}
 
     def equation(self, theta: Theta) -> str:
         """The rule as a person would write it, one equation a θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.equation(theta)
+        labels = [f"Δw[{owner}]" for owner in self._owners]
+        if self.inner_loop.theta == "per_projection":
+            labels = [f"Δw{number + 1}".translate(_SUBSCRIPTS) for number in range(len(labels))]
         return "\n".join(
-            self.rule.equation(self._theta_of(theta, number)).replace("Δw", f"Δw{number + 1}".translate(_SUBSCRIPTS), 1)
-            for number in range(self._projections)
+            self.rule.equation(one).replace("Δw", label, 1)
+            for label, one in zip(labels, self._each(theta), strict=True)
         )
-
-    def _theta_of(self, theta: Theta, projection: int) -> Theta:
-        if self.inner_loop.theta == "shared":
-            return theta
-        return jax.tree.map(lambda leaf: leaf[projection], theta)
 
     @property
-    def _projections(self) -> int:
-        weights, _, _ = jax.eval_shape(
-            lambda: self.circuit.init(jax.random.key(0), self.tasks.inputs, self.tasks.outputs)
-        )
-        return len(weights)
+    def _owners(self) -> tuple[str, ...]:
+        """Who has a θ of its own, where it is not shared."""
+        paths = self.circuit.paths
+        if self.inner_loop.theta == "per_path":
+            return tuple(dict.fromkeys(paths))
+        return tuple(f"projection {number + 1}" for number in range(len(paths)))
+
+    def _each(self, theta: Theta) -> list[Theta]:
+        return [jax.tree.map(lambda leaf: leaf[number], theta) for number in range(len(self._owners))]
+
+    def _theta_of(self, theta: Theta, projection: int) -> Theta:
+        match self.inner_loop.theta:
+            case "shared":
+                return theta
+            case "per_path":
+                number = self._owners.index(self.circuit.paths[projection])
+            case "per_projection":
+                number = projection
+        return jax.tree.map(lambda leaf: leaf[number], theta)
 
 
 def live(

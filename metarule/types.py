@@ -46,8 +46,9 @@ ScanFn = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, 
 class Synapse(NamedTuple):
     """What one synapse may see.
 
-    The same tuple holds the scalars of one synapse, or the arrays of a whole projection: `pre` is then
-    [pre], `weight` is [pre, post] and the others are [post].
+    The same tuple holds the scalars of one synapse, or the arrays of a whole projection: `pre` and `pre_trace` are then
+    [pre], `weight` is [pre, post], `neuromodulator` is a scalar and the others are [post]. What a circuit does not offer
+    is None.
 
     Attributes:
         pre: activity of the presynaptic neuron.
@@ -55,6 +56,9 @@ class Synapse(NamedTuple):
         potential: potential of the postsynaptic neuron.
         weight: strength of the synapse.
         modulator: activity of the modulatory (facilitatory) neuron acting on the synapse.
+        pre_trace: recent activity of the presynaptic neuron, the present one left out.
+        post_trace: recent activity of the postsynaptic neuron, the present one left out.
+        neuromodulator: concentration of the diffuse neuromodulator, the same everywhere.
     """
 
     pre: Float[Array, "*pre"]
@@ -62,6 +66,9 @@ class Synapse(NamedTuple):
     potential: Float[Array, "*post"]
     weight: Float[Array, "*synapse"]
     modulator: Float[Array, "*post"]
+    pre_trace: Float[Array, "*pre"] | None = None
+    post_trace: Float[Array, "*post"] | None = None
+    neuromodulator: Float[Array, ""] | None = None
 
 
 class Stimulus(NamedTuple):
@@ -69,11 +76,11 @@ class Stimulus(NamedTuple):
 
     Attributes:
         input: activity of the input neurons [*batch, inputs].
-        target: wanted activity of the output neurons [*batch, outputs].
+        target: what is wanted of the output neurons, as the loss of the family reads it [*batch, targets].
     """
 
     input: Float[Array, "*batch inputs"]
-    target: Float[Array, "*batch outputs"]
+    target: Float[Array, "*batch targets"]
 
 
 class Split(NamedTuple):
@@ -168,6 +175,10 @@ class Info(NamedTuple):
 class Rule(Protocol):
     """Δw = f(local variables; θ), the same function at every synapse."""
 
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Fields of `Synapse` that the rule looks at."""
+
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
@@ -197,6 +208,14 @@ class Circuit(Protocol):
     @property
     def output(self) -> str:
         """Activation of the output neurons, by name."""
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Fields of `Synapse` that its synapses see."""
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Name of the path to which each projection belongs, such as forward or backward."""
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Any, Any]:
         """Draw (plastic weights, wiring that is not plastic, activity at rest)."""
@@ -233,16 +252,20 @@ class TaskFamily(Protocol):
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
         """Task number `index` of a pool; the key draws what is incidental, such as the order of presentation."""
 
+    @property
+    def needs(self) -> int:
+        """Presentations that a life must have at least."""
+
     def stimulus(self, task: Any, time: Integer, key: PRNGKey) -> Stimulus:
         """What is presented at one time."""
 
     def examples(self, task: Any) -> Stimulus:
         """The batch on which the final network is assessed."""
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
         """How wrong one output is."""
 
-    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
         """Scores of a network from its outputs to the assessed examples."""
 
 

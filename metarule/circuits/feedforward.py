@@ -28,7 +28,8 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     B_l is W_{l+1} (`transpose`), drawn once (`random`) or nothing (`zero`). The output modulators are
     −∂loss/∂potential where loss and output activation are a canonical pair (cross-entropy with sigmoid or softmax,
-    squared error with identity). Then the delta rule over the transpose with f′ is backprop.
+    squared error with identity). Then the delta rule over the transpose with f′ is backprop. The diffuse neuromodulator
+    carries the reward, −mean (target − output)².
 
     Attributes:
         hidden: size of each hidden layer; `()` for none.
@@ -56,6 +57,16 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     backward_scale: Annotated[
         float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / post)")
     ] = 1.0
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Fields of `Synapse` that its synapses see."""
+        return ("pre", "post", "potential", "weight", "modulator", "neuromodulator")
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Every projection leads forward."""
+        return ("forward",) * (len(self.hidden) + 1)
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
@@ -100,7 +111,11 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         chex.assert_shape(stimulus.target, (weights[-1].shape[1],))
         pres, potentials, posts = self._forward(weights, stimulus.input)
         modulators = self._modulators(weights, wiring, potentials, stimulus.target - posts[-1])
-        projections = tuple(map(Synapse, pres, posts, potentials, weights, modulators))
+        reward = -jnp.mean((stimulus.target - posts[-1]) ** 2)
+        projections = tuple(
+            Synapse(*seen, neuromodulator=reward)
+            for seen in zip(pres, posts, potentials, weights, modulators, strict=True)
+        )
         return (), posts[-1], projections
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:

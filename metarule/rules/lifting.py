@@ -13,8 +13,10 @@ __all__ = ["lift"]
 Delta = Callable[[Theta, Any, Synapse], tuple[Float[Array, ""], Any]]
 Update = Callable[[Theta, Any, Synapse], tuple[Float[Array, "pre post"], Any]]
 
-_OVER_POST = Synapse(pre=None, post=0, potential=0, weight=0, modulator=0)  # type: ignore[arg-type]
-_OVER_PRE = Synapse(pre=0, post=None, potential=None, weight=0, modulator=None)  # type: ignore[arg-type]
+_ALONG_PRE = ("pre", "pre_trace", "weight")
+_ALONG_POST = ("post", "potential", "weight", "modulator", "post_trace")
+_OVER_PRE = Synapse(*(0 if name in _ALONG_PRE else None for name in Synapse._fields))  # type: ignore[arg-type]
+_OVER_POST = Synapse(*(0 if name in _ALONG_POST else None for name in Synapse._fields))  # type: ignore[arg-type]
 
 
 def lift(delta: Delta) -> Update:

@@ -19,8 +19,8 @@ from metarule.types import PRNGKey, Synapse
 
 __all__ = ["Polynomial"]
 
-_PRE_SIDE = ("pre",)
-_POST_SIDE = ("post", "potential", "modulator")
+_PRE_SIDE = ("pre", "pre_trace")
+_POST_SIDE = ("post", "potential", "modulator", "post_trace", "neuromodulator")
 
 
 class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="polynomial"):
@@ -84,6 +84,12 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def names(self) -> tuple[str, ...]:
         """The terms, families written out, as they were given."""
         return tuple(name for term in self.terms for name in FAMILIES.get(term, (term,)))
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Local variables that occur in its terms."""
+        powers = [monomial.powers for name in self.names for monomial in _parse(name)]
+        return tuple(name for name, column in zip(VARIABLES, zip(*powers), strict=True) if any(column))
 
     def init(self, key: PRNGKey) -> Float[Array, " free"]:
         """Initial θ: the stated coefficients of the terms that may move, plus noise.

@@ -78,6 +78,11 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return 1
 
     @property
+    def needs(self) -> int:
+        """A life of any length will do."""
+        return 1
+
+    @property
     def link(self) -> str:
         """Output activation that the loss is made for."""
         return "sigmoid"

@@ -87,6 +87,11 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return self.ways
 
     @property
+    def needs(self) -> int:
+        """A life of any length will do."""
+        return 1
+
+    @property
     def link(self) -> str:
         """Output activation that the loss is made for."""
         return "softmax"
