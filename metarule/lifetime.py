@@ -193,7 +193,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         return tuple(f"projection {number + 1}" for number in range(len(paths)))
 
     def _each(self, theta: Theta) -> list[Theta]:
-        return [jax.tree.map(lambda leaf: leaf[number], theta) for number in range(len(self._owners))]
+        return [_member(theta, number) for number in range(len(self._owners))]
 
     def _theta_of(self, theta: Theta, projection: int) -> Theta:
         match self.inner_loop.theta:
@@ -203,7 +203,11 @@ class Lifetime(Struct, frozen=True, kw_only=True):
                 number = self._owners.index(self.circuit.paths[projection])
             case "per_projection":
                 number = projection
-        return jax.tree.map(lambda leaf: leaf[number], theta)
+        return _member(theta, number)
+
+
+def _member(theta: Theta, number: int) -> Theta:
+    return jax.tree.map(lambda leaf: leaf[number], theta)
 
 
 def live(

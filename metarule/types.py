@@ -47,8 +47,8 @@ class Synapse(NamedTuple):
     """What one synapse may see.
 
     The same tuple holds the scalars of one synapse, or the arrays of a whole projection: `pre` and `pre_trace` are then
-    [pre], `weight` is [pre, post], `neuromodulator` is a scalar and the others are [post]. What a circuit does not offer
-    is None.
+    [pre], `weight` is [pre, post], `neuromodulator` is a scalar and the others are [post]. What a circuit does not
+    offer is None.
 
     Attributes:
         pre: activity of the presynaptic neuron.
