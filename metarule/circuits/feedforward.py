@@ -5,18 +5,15 @@ from typing import Annotated, Literal
 
 import chex
 import jax
-import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
 from metarule.circuits.activations import ACTIVATIONS, Activation, derivative
+from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Feedforward"]
 
-Hidden = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
-Output = Literal["sigmoid", "softmax", "tanh", "identity"]
 Size = Annotated[int, Meta(ge=1, le=65536)]
 
 
@@ -24,12 +21,17 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Any depth and width; errors reach hidden neurons over a modulatory path.
 
     potential_l = W_lᵀ·[post_{l−1}; 1],  post_l = f(potential_l)
-    modulator_L = target − output,       modulator_l = B_l·modulator_{l+1} [∘ f′(potential_l)]
+    modulator_L = target − output,       modulator_l = B_lᵀ·modulator_{l+1} [∘ f′(potential_l)]
 
-    B_l is W_{l+1} (`transpose`), drawn once (`random`) or nothing (`zero`). The output modulators are
-    −∂loss/∂potential where loss and output activation are a canonical pair (cross-entropy with sigmoid or softmax,
-    squared error with identity). Then the delta rule over the transpose with f′ is backprop. The diffuse neuromodulator
-    carries the reward, −mean (target − output)².
+    B_lᵀ is W_{l+1} (`transpose`), or nothing (`zero`), or B_l is a matrix of its own, which stays as it was drawn
+    (`random`) or is plastic (`learned`). The output modulators are −∂loss/∂potential where loss and output activation
+    are a canonical pair (cross-entropy with sigmoid or softmax, squared error with identity). Then the delta rule over
+    the transpose with f′ is backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
+
+    Plastic backward weights are projections like any other, after the forward ones. A backward synapse leads from a
+    modulatory neuron to one further back, and the forward neuron beside that one modulates it: pre = modulator_{l+1},
+    post = modulator_l, potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and
+    W_{l+1}ᵀ by the same amount, and where weights decay the two become one.
 
     Attributes:
         hidden: size of each hidden layer; `()` for none.
@@ -39,23 +41,24 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         backward: the path over which hidden modulators are formed.
         derivative: whether hidden modulators carry f′(potential).
         weight_scale: initial weights are N(0, weight_scale²/pre).
-        backward_scale: random backward weights are N(0, backward_scale²/post).
+        backward_scale: random and initial learned backward weights are N(0, backward_scale²/post).
 
     References:
-        Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random).
+        Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned).
     """
 
     hidden: Annotated[tuple[Size, ...], Meta(max_length=64, description="size of each hidden layer")] = (8,)
-    activation: Annotated[Hidden, Meta(description="activation of hidden neurons")] = "tanh"
+    activation: Annotated[Rate, Meta(description="activation of hidden neurons")] = "tanh"
     output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
     bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
     backward: Annotated[
-        Literal["transpose", "random", "zero"], Meta(description="path by which modulators reach hidden neurons")
+        Literal["transpose", "random", "learned", "zero"],
+        Meta(description="path by which modulators reach hidden neurons"),
     ] = "random"
     derivative: Annotated[bool, Meta(description="hidden modulators carry f'(potential)")] = False
     weight_scale: Annotated[float, Meta(ge=0, description="initial weights are N(0, weight_scale^2 / pre)")] = 1.0
     backward_scale: Annotated[
-        float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / post)")
+        float, Meta(ge=0, description="initial backward weights are N(0, backward_scale^2 / post)")
     ] = 1.0
 
     @property
@@ -65,8 +68,9 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Every projection leads forward."""
-        return ("forward",) * (len(self.hidden) + 1)
+        """Projections lead forward; after them come those that lead backward, where they are plastic."""
+        backward = len(self.hidden) if self.backward == "learned" else 0
+        return ("forward",) * (len(self.hidden) + 1) + ("backward",) * backward
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
@@ -77,21 +81,18 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
             outputs: number of output neurons.
 
         Returns:
-            (weights [pre (+1 with bias), post] by projection, random backward weights [post of the next, post] by
-            hidden layer, activity, which is `()`).
+            (weights [pre (+1 with bias), post] by projection, backward weights [post of the next, post] by hidden
+            layer, activity, which is `()`). Backward weights that are learned stand with the other weights, after them.
         """
         sizes = (inputs, *self.hidden, outputs)
         forward_key, backward_key = jax.random.split(key)
-        forward = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
-        weights = _normals(forward_key, forward, [self.weight_scale / pre**0.5 for pre, _ in forward])
-        if self.backward != "random":
-            return weights, (), ()
-        backward = [(later, post) for post, later in pairwise(sizes[1:])]
-        return (
-            weights,
-            _normals(backward_key, backward, [self.backward_scale / later**0.5 for later, _ in backward]),
-            (),
-        )
+        shapes = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
+        forward = normals(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
+        if self.backward not in ("random", "learned"):
+            return forward, (), ()
+        shapes = [(later, post) for post, later in pairwise(sizes[1:])]
+        backward = normals(backward_key, shapes, [self.backward_scale / later**0.5 for later, _ in shapes])
+        return (forward, backward, ()) if self.backward == "random" else (forward + backward, (), ())
 
     def step(
         self, weights: Weights, wiring: Weights, activity: tuple[()], stimulus: Stimulus
@@ -107,57 +108,43 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Returns:
             (activity, output [outputs], what the synapses of each projection see).
         """
-        chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
-        chex.assert_shape(stimulus.target, (weights[-1].shape[1],))
-        pres, potentials, posts = self._forward(weights, stimulus.input)
-        modulators = self._modulators(weights, wiring, potentials, stimulus.target - posts[-1])
-        reward = -jnp.mean((stimulus.target - posts[-1]) ** 2)
-        projections = tuple(
-            Synapse(*seen, neuromodulator=reward)
-            for seen in zip(pres, posts, potentials, weights, modulators, strict=True)
-        )
-        return (), posts[-1], projections
+        layers = len(self.hidden) + 1
+        forward, plastic = weights[:layers], weights[layers:]
+        chex.assert_shape(stimulus.input, (forward[0].shape[0] - self.bias,))
+        chex.assert_shape(stimulus.target, (forward[-1].shape[1],))
+        pres, potentials, posts = self._forward(forward, stimulus.input)
+        error = stimulus.target - posts[-1]
+        feedbacks, modulators = self._modulators(forward, wiring or plastic, potentials, error)
+        seen = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
+        if plastic:
+            seen += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
+        diffuse = reward(error)
+        return (), posts[-1], tuple(Synapse(*values, neuromodulator=diffuse) for values in seen)
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:
         pres, potentials, posts = [], [], []
         for matrix, f in zip(weights, self._activations, strict=True):
-            pres.append(jnp.append(signal, jnp.ones((), signal.dtype)) if self.bias else signal)
+            pres.append(biased(signal, self.bias))
             potentials.append(pres[-1] @ matrix)
             signal = f(potentials[-1])
             posts.append(signal)
         return pres, potentials, posts
 
     def _modulators(
-        self, weights: Weights, wiring: Weights, potentials: list, error: Float[Array, " outputs"]
-    ) -> list[Float[Array, " post"]]:
+        self, forward: Weights, backward: Weights, potentials: list, error: Float[Array, " outputs"]
+    ) -> tuple[list, list]:
+        """Potentials of the modulatory neurons beside each hidden layer, and activities of all of them."""
+        feedbacks: list = []
         modulators = [error]
         for layer in reversed(range(len(self.hidden))):
-            modulators.insert(0, self._back(weights[layer + 1], wiring[layer] if wiring else None, modulators[0]))
+            ahead = forward[layer + 1][: self.hidden[layer]]
+            feedbacks.insert(0, feedback(self.backward, ahead, backward[layer] if backward else None, modulators[0]))
+            modulator = feedbacks[0]
             if self.derivative:
-                modulators[0] *= derivative(self._activations[layer], potentials[layer])
-        return modulators
-
-    def _back(
-        self,
-        forward: Float[Array, "pre post"],
-        backward: Float[Array, "post hidden"] | None,
-        modulator: Float[Array, " post"],
-    ) -> Float[Array, " hidden"]:
-        """Modulators one layer further back; the neuron that is always at 1 has none."""
-        if backward is not None:
-            return modulator @ backward
-        feedback = forward[: forward.shape[0] - self.bias] @ modulator
-        return feedback if self.backward == "transpose" else jnp.zeros_like(feedback)
+                modulator *= derivative(self._activations[layer], potentials[layer])
+            modulators.insert(0, modulator)
+        return feedbacks, modulators
 
     @property
     def _activations(self) -> tuple[Activation, ...]:
         return (ACTIVATIONS[self.activation],) * len(self.hidden) + (ACTIVATIONS[self.output],)
-
-
-def _normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:
-    """Normal matrices from one draw: each further draw would add half a second to compilation."""
-    if not shapes:
-        return ()
-    sizes = [pre * post for pre, post in shapes]
-    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1].tolist())
-    return tuple(scale * flat.reshape(shape) for scale, flat, shape in zip(scales, drawn, shapes, strict=True))
