@@ -1,9 +1,7 @@
 """Rules that are polynomials of the local variables, linear in θ."""
 
-from collections.abc import Mapping
-from functools import lru_cache
-from math import prod
-from typing import Annotated, Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -13,28 +11,34 @@ from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from metarule.rules.presets import FAMILIES, RULES
-from metarule.rules.terms import VARIABLES, Term, parse, show
-from metarule.types import PRNGKey, Synapse
+from metarule.rules.expansion import Expansion, expand
+from metarule.rules.factorising import matrix_form
+from metarule.rules.terms import VARIABLES, Term, evaluate, show
+from metarule.rules.traces import Trace
+from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["Polynomial"]
-
-_PRE_SIDE = ("pre", "pre_trace")
-_POST_SIDE = ("post", "potential", "modulator", "post_trace", "neuromodulator")
 
 
 class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="polynomial"):
     """Any set of monomials of the local variables, with one coefficient a term.
 
-    Δw = Σₖ cₖ · termₖ(pre, post, potential, weight, modulator)
+    Δw = Σₖ cₖ · termₖ(pre, post, potential, weight, modulator, …; traces)
 
     A term is a sum of monomials in the term language (`"pre*modulator"`, `"post^2*weight"`), the name of a classic
-    rule (`"hebb"`, `"oja"`, `"delta"`), which then has one coefficient as a whole, or the name of a family
-    (`"seven"`, `"sixteen"`), which stands for all its terms. θ holds the coefficients of the terms that are not
-    frozen, in the order of `names`.
+    rule (`"hebb"`, `"oja"`, `"bcm"`), which then has one coefficient as a whole, or a family, which stands for all its
+    terms: `"seven"`, `"sixteen"`, or `"taylor(pre, post, weight; 2)"` for every product of powers up to 2.
+
+    A trace is a moving average that each synapse keeps; its name may stand in a term as a variable does. Rules by name
+    bring the traces that they need.
+
+    θ holds the coefficients of the terms that are not frozen, in the order of `names`. Where decays are learned it is
+    a dictionary of these `coefficients` and of `decay`, the logits of the decays.
 
     Attributes:
         terms: what the rule is a sum of.
+        traces: what each synapse remembers, by name; one of the same name replaces that of a rule by name.
+        without: terms of the families that are left out.
         initial: initial coefficient by term; other terms start at 0.
         initial_spread: standard deviation, in units, of the noise added to the initial coefficients.
         frozen: terms whose coefficient stays at its initial value.
@@ -43,7 +47,8 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             life; what moves θ takes smaller steps there.
 
     Raises:
-        ValueError: a text that is no term, a term given twice, or an initial or frozen term that is not in the rule.
+        ValueError: a text that is no term, a term given twice, an initial, frozen or left out term that is not in the
+            rule, or a trace that no term uses.
 
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
@@ -53,9 +58,15 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         tuple[str, ...],
         Meta(
             min_length=1,
-            description="terms such as 'pre*modulator', rules (hebb, oja, delta) or families (seven, sixteen)",
+            description="terms such as 'pre*modulator', rules (hebb, anti_hebb, covariance, oja, bcm, delta, "
+            "rescorla_wagner, three_factor) or families (seven, sixteen, 'taylor(pre, post, weight; 2)')",
         ),
     ] = ("sixteen",)
+    traces: Annotated[
+        Mapping[str, Trace],
+        Meta(description="moving averages at the synapse by name, such as eligibility = { of = 'pre*post' }"),
+    ] = immutabledict()
+    without: Annotated[tuple[str, ...], Meta(description="terms of the families that are left out")] = ()
     initial: Annotated[Mapping[str, float], Meta(description="initial coefficient by term")] = immutabledict()
     initial_spread: Annotated[
         float, Meta(ge=0, description="noise on the initial coefficients (standard deviation, in units)")
@@ -66,179 +77,172 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ] = 0.1
 
     def __post_init__(self) -> None:
-        force_setattr(self, "initial", immutabledict(self.initial))
-        seen: dict[Term, str] = {}
-        for name in self.names:
-            if (term := _parse(name)) in seen:
-                raise ValueError(f"terms '{seen[term]}' and '{name}' are the same")
-            seen[term] = name
+        force_setattr(self, "traces", immutabledict(self.traces))
+        rule = self._expansion
         for field in ("initial", "frozen"):
             for name in getattr(self, field):
-                if name not in self.names:
+                if rule.find(name) is None:
                     raise ValueError(f"{field} term '{name}' is not in the rule; its terms: {', '.join(self.names)}")
-
-        if not self._free:
-            raise ValueError(f"frozen terms {', '.join(self.frozen)}: nothing is left to learn")
+        initial = {rule.find(name): value for name, value in self.initial.items()}
+        if len(initial) < len(self.initial):
+            raise ValueError(f"initial terms {', '.join(self.initial)}: two of them are the same")
+        force_setattr(self, "initial", immutabledict(initial))
+        force_setattr(self, "frozen", tuple(rule.find(name) for name in self.frozen))
+        if not self._free and not self._learned:
+            what = f"frozen terms {', '.join(self.frozen)}" if self.frozen else "no terms"
+            raise ValueError(f"{what}: nothing is left to learn")
 
     @property
     def names(self) -> tuple[str, ...]:
         """The terms, families written out, as they were given."""
-        return tuple(name for term in self.terms for name in FAMILIES.get(term, (term,)))
+        return self._expansion.names
 
     @property
     def variables(self) -> tuple[str, ...]:
-        """Local variables that occur in its terms."""
-        powers = [monomial.powers for name in self.names for monomial in _parse(name)]
-        return tuple(name for name, column in zip(VARIABLES, zip(*powers), strict=True) if any(column))
+        """Local variables that occur in its terms and traces."""
+        rule = self._expansion
+        seen = {name for term in rule.terms for name in rule.looks_at(term)}
+        return tuple(name for name in VARIABLES if name in seen)
 
-    def init(self, key: PRNGKey) -> Float[Array, " free"]:
-        """Initial θ: the stated coefficients of the terms that may move, plus noise.
+    def init(self, key: PRNGKey) -> Theta:
+        """Initial θ: the stated coefficients of the terms that may move, plus noise, and the stated decays.
 
         Args:
             key: decides the noise.
 
         Returns:
-            θ, one coefficient a free term.
+            θ: one coefficient a free term, and one logit a learned decay.
         """
         stated = jnp.array([self.initial.get(name, 0.0) for name in self._free])
-        return stated + self.initial_spread * self.units() * jax.random.normal(key, stated.shape)
+        coefficients = stated + self.initial_spread * self._sizes() * jax.random.normal(key, stated.shape)
+        decays = [self._expansion.traces[name].decay for name in self._learned]
+        return self._theta(coefficients, jnp.array([np.log(decay / (1 - decay)) for decay in decays]))
 
-    def units(self) -> Float[Array, " free"]:
-        """Natural size of each free coefficient."""
-        supervised = {
-            name for name in self._free if any(powers[VARIABLES.index("modulator")] for _, powers in _parse(name))
-        }
-        return jnp.array([1.0 if name in supervised else self.hebbian_unit for name in self._free])
+    def units(self) -> Theta:
+        """Natural size of each free coefficient; that of the logit of a decay is 1."""
+        return self._theta(self._sizes(), jnp.ones(len(self._learned)))
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> tuple[()]:
-        """A polynomial rule remembers nothing."""
-        return ()
+    def memory(self, weight: Float[Array, "*synapse"]) -> dict[str, Float[Array, "*synapse"]] | tuple[()]:
+        """The traces at birth, all at 0; `()` where there are none."""
+        return {name: jnp.zeros_like(weight) for name in self._expansion.traces} or ()
 
-    def coefficients(self, theta: Float[Array, " free"]) -> Float[Array, " terms"]:
+    def coefficients(self, theta: Theta) -> Float[Array, " terms"]:
         """Coefficients of all terms, those that are frozen included, in the order of `names`."""
+        free = theta["coefficients"] if self._learned else theta
         if not self.frozen:
-            return theta
+            return free
         moving = iter(range(len(self._free)))
         return jnp.stack(
             [
-                jnp.asarray(self.initial.get(name, 0.0), theta.dtype) if name in self.frozen else theta[next(moving)]
+                jnp.asarray(self.initial.get(name, 0.0), free.dtype) if name in self.frozen else free[next(moving)]
                 for name in self.names
             ]
         )
 
-    def delta(self, theta: Float[Array, " free"], memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
+    def decays(self, theta: Theta) -> dict[str, Float[Array, ""]]:
+        """The decay λ of each trace by name, those that are not learned included."""
+        dtype, learned = self.coefficients(theta).dtype, self._learned
+        return {
+            name: jax.nn.sigmoid(theta["decay"][learned.index(name)])
+            if name in learned
+            else jnp.asarray(trace.decay, dtype)
+            for name, trace in self._expansion.traces.items()
+        }
+
+    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
         """Δw of one synapse, term by term.
 
-        Δw = Σₖ cₖ Σₘ sₘ Π_v vᵖ
+        e ← λ·e + (1 − λ)·of for each trace,  Δw = Σₖ cₖ Σₘ sₘ Π_v vᵖ
 
         Args:
-            theta: coefficients of the free terms.
-            memory: `()`.
+            theta: θ.
+            memory: traces by name, or `()`.
             synapse: scalars.
 
         Returns:
             (Δw, memory).
         """
-        terms = [_evaluate(_parse(name), synapse) for name in self.names]
+        memory = self._remember(theta, memory, lambda term: evaluate(term, synapse))
+        values = (*synapse, *(memory[name] for name in self._expansion.traces))
+        terms = [evaluate(term, values) for term in self._expansion.terms]
         return self.coefficients(theta) @ jnp.stack(terms), memory
 
-    def update(
-        self, theta: Float[Array, " free"], memory: Any, projection: Synapse
-    ) -> tuple[Float[Array, "pre post"], Any]:
+    def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
         """ΔW of a projection as thin matrix products, without a tensor of features.
 
-        ΔW = Σ_d (P_d · A_d · Q_dᵀ) ∘ Wᵈ, where P_d [pre, K] and Q_d [post, K'] hold the pre-side and post-side
-        monomials that occur with the d-th power of the weight, and A_d [K, K'] is linear in θ.
-
         Args:
-            theta: coefficients of the free terms.
-            memory: `()`.
+            theta: θ.
+            memory: traces by name [pre, post], or `()`.
             projection: arrays.
 
         Returns:
             (ΔW, memory).
         """
-        coefficients = self.coefficients(theta)
-        total = jnp.zeros_like(projection.weight)
-        for group in _factorise(self.names):
-            pre = _monomials(projection, _PRE_SIDE, group.pre)
-            post = _monomials(projection, _POST_SIDE, group.post)
-            mix = jnp.tensordot(coefficients, jnp.asarray(group.mix, coefficients.dtype), axes=1)
-            change = pre.T @ (mix @ post)
-            total += change * projection.weight**group.weight if group.weight else change
-        return total, memory
+        seen, one = projection._asdict(), jnp.ones(1, projection.weight.dtype)
+        memory = self._remember(theta, memory, lambda term: matrix_form((term,), one, seen))
+        values = seen | {name: memory[name] for name in self._expansion.traces}
+        return matrix_form(self._expansion.terms, self.coefficients(theta), values), memory
 
-    def describe(self, theta: Float[Array, " free"]) -> dict[str, Float[Array, ""]]:
-        """Coefficient by term, frozen terms included."""
-        return dict(zip(self.names, self.coefficients(theta), strict=True))
+    def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
+        """Coefficient by term and decay by trace, those that stay included."""
+        coefficients = dict(zip(self.names, self.coefficients(theta), strict=True))
+        return coefficients | {f"decay of {name}": decay for name, decay in self.decays(theta).items()}
 
-    def equation(self, theta: Float[Array, " free"]) -> str:
-        """The rule as a person would write it, as in `Δw = 0.5·pre·modulator − 0.01·weight`."""
-        text = ""
-        for name, value in zip(self.names, np.asarray(self.coefficients(theta)), strict=True):
-            term = _parse(name)
-            body = f"({show(term)})" if len(term) > 1 else show(term)
-            if value:
-                sign = " − " if value < 0 else " + "
-                text += (sign if text else sign.strip(" +")) + f"{abs(value):.3g}" + ("" if body == "1" else f"·{body}")
-        return f"Δw = {text or '0'}"
+    def equation(self, theta: Theta) -> str:
+        """The rule as a person would write it, as in `Δw = 0.5·pre·modulator − 0.01·weight`, and its traces."""
+        rule = self._expansion
+        change = _sum(self.coefficients(theta), rule.terms, rule.symbols)
+        traces = [
+            f", {name} ← {_scaled(decay, name)} + {_scaled(1 - decay, _bracketed(rule.traces[name].term, VARIABLES))}"
+            for name, decay in self.decays(theta).items()
+        ]
+        return f"Δw = {change}" + "".join(traces)
+
+    @property
+    def _expansion(self) -> Expansion:
+        return expand(self.terms, self.traces, self.without)
 
     @property
     def _free(self) -> tuple[str, ...]:
         return tuple(name for name in self.names if name not in self.frozen)
 
+    @property
+    def _learned(self) -> tuple[str, ...]:
+        return tuple(name for name, trace in self._expansion.traces.items() if trace.learned)
 
-def _parse(name: str) -> Term:
-    return parse(RULES.get(name, name))
+    def _theta(self, coefficients: Float[Array, " free"], decay: Float[Array, " learned"]) -> Theta:
+        return {"coefficients": coefficients, "decay": decay} if self._learned else coefficients
 
+    def _sizes(self) -> Float[Array, " free"]:
+        rule = self._expansion
+        supervised = {
+            name for name, term in zip(rule.names, rule.terms, strict=True) if "modulator" in rule.looks_at(term)
+        }
+        return jnp.array([1.0 if name in supervised else self.hebbian_unit for name in self._free])
 
-class _Group(NamedTuple):
-    """The terms that share one power of the weight: which monomials stand on either side, and how θ mixes them."""
-
-    weight: int
-    pre: tuple[tuple[int, ...], ...]
-    post: tuple[tuple[int, ...], ...]
-    mix: np.ndarray
-
-
-@lru_cache(maxsize=256)
-def _factorise(names: tuple[str, ...]) -> tuple[_Group, ...]:
-    entries = [
-        (_power(powers, ("weight",))[0], _power(powers, _PRE_SIDE), _power(powers, _POST_SIDE), index, scale)
-        for index, name in enumerate(names)
-        for scale, powers in _parse(name)
-    ]
-    groups = []
-    for weight in sorted({entry[0] for entry in entries}):
-        members = [entry[1:] for entry in entries if entry[0] == weight]
-        pre = tuple(sorted({member[0] for member in members}))
-        post = tuple(sorted({member[1] for member in members}))
-        mix = np.zeros((len(names), len(pre), len(post)))
-        for left, right, index, scale in members:
-            mix[index, pre.index(left), post.index(right)] += scale
-        groups.append(_Group(weight, pre, post, mix))
-    return tuple(groups)
+    def _remember(self, theta: Theta, memory: Any, see: Callable[[Term], Float[Array, "*synapse"]]) -> Any:
+        traces = self._expansion.traces
+        if not traces:
+            return memory
+        return {
+            name: decay * memory[name] + (1 - decay) * see(traces[name].term)
+            for name, decay in self.decays(theta).items()
+        }
 
 
-def _power(powers: tuple[int, ...], names: tuple[str, ...]) -> tuple[int, ...]:
-    return tuple(powers[VARIABLES.index(name)] for name in names)
+def _sum(coefficients: Any, terms: tuple[Term, ...], symbols: tuple[str, ...]) -> str:
+    text = ""
+    for term, value in zip(terms, np.asarray(coefficients), strict=True):
+        if value:
+            sign = " − " if value < 0 else " + "
+            text += (sign if text else sign.strip(" +")) + _scaled(abs(value), _bracketed(term, symbols))
+    return text or "0"
 
 
-def _monomials(projection: Synapse, names: tuple[str, ...], powers: tuple[tuple[int, ...], ...]) -> Float[Array, "k n"]:
-    values = [getattr(projection, name) for name in names]
-    return jnp.stack(
-        [prod((v**p for v, p in zip(values, row, strict=True) if p), start=jnp.ones_like(values[0])) for row in powers]
-    )
+def _scaled(value: Any, body: str) -> str:
+    return f"{float(value):.3g}" + ("" if body == "1" else f"·{body}")
 
 
-def _evaluate(term: Term, synapse: Synapse) -> Float[Array, ""]:
-    return sum(
-        (
-            prod(
-                (v**p for v, p in zip(synapse, powers, strict=True) if p),
-                start=jnp.asarray(scale, synapse.weight.dtype),
-            )
-            for scale, powers in term
-        ),
-        start=jnp.zeros_like(synapse.weight),
-    )
+def _bracketed(term: Term, symbols: tuple[str, ...]) -> str:
+    text = show(term, symbols)
+    return f"({text})" if len(term) > 1 or term[0].scale < 0 else text

@@ -1,17 +1,29 @@
 """Named points and families of the polynomial rule, as text in its term language.
 
-A *rule* is a sum of monomials under one coefficient; a *family* is a list of terms, each with a coefficient of its
-own. Both names may stand wherever a term may.
+A *rule* is a sum of monomials under one coefficient, and brings the traces that it needs; a *family* is a list of
+terms, each with a coefficient of its own. Both names may stand wherever a term may.
 """
 
 from itertools import product
 
-__all__ = ["FAMILIES", "RULES"]
+from metarule.rules.traces import Trace
+
+__all__ = ["FAMILIES", "RULES", "TRACES"]
 
 RULES: dict[str, str] = {
     "hebb": "pre*post",  # Hebb 1949
+    "anti_hebb": "-pre*post",  # Földiák 1990
+    "covariance": "pre*post - pre*mean_post - mean_pre*post + mean_pre*mean_post",  # Sejnowski 1977
     "oja": "pre*post - post^2*weight",  # Oja 1982, eq. 3
+    "bcm": "pre*post^2 - pre*post*threshold",  # Bienenstock, Cooper, Munro 1982, as in Intrator, Cooper 1992
     "delta": "pre*modulator",  # Widrow & Hoff 1960, with modulator = target − output
+    "rescorla_wagner": "pre*modulator - pre*potential",  # Rescorla & Wagner 1972, with modulator = reinforcement
+    "three_factor": "pre*post*modulator",  # Frémaux, Gerstner 2016
+}
+
+TRACES: dict[str, dict[str, Trace]] = {
+    "covariance": {"mean_pre": Trace(of="pre"), "mean_post": Trace(of="post")},
+    "bcm": {"threshold": Trace(of="post^2")},
 }
 
 FAMILIES: dict[str, tuple[str, ...]] = {

@@ -5,15 +5,22 @@ Terms are parsed, never evaluated:
     term     = monomial { ("+" | "-") monomial }
     monomial = factor { "*" factor }
     factor   = number | variable [ "^" power ]
+
+Variables are the fields of `Synapse`, and in a rule with traces the names of these.
 """
 
 import re
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from math import prod
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
 
 from metarule.types import Synapse
 
-__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "parse", "show"]
+__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "evaluate", "parse", "show"]
 
 VARIABLES = Synapse._fields
 MAX_POWER = 8
@@ -23,7 +30,7 @@ _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 class Monomial(NamedTuple):
-    """scale · Π variableᵖᵒʷᵉʳ, with one power for each of `VARIABLES`."""
+    """scale · Π variableᵖᵒʷᵉʳ, with one power for each variable."""
 
     scale: float
     powers: tuple[int, ...]
@@ -33,11 +40,12 @@ Term = tuple[Monomial, ...]
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str) -> Term:
+def parse(text: str, variables: tuple[str, ...] = VARIABLES) -> Term:
     """Read a term.
 
     Args:
         text: a sum of monomials, such as `"pre*post - post^2*weight"`.
+        variables: names that may stand in it.
 
     Returns:
         Its monomials, like ones added up, in a canonical order: two texts mean the same if these are equal.
@@ -50,7 +58,7 @@ def parse(text: str) -> Term:
         raise ValueError("an empty text is not a term; '1' is the constant term")
     sums: dict[tuple[int, ...], float] = {}
     for sign, body in _signed(compact):
-        monomial = _monomial(body, text)
+        monomial = _monomial(body, text, variables)
         sums[monomial.powers] = sums.get(monomial.powers, 0.0) + sign * monomial.scale
     term = tuple(Monomial(scale, powers) for powers, scale in sorted(sums.items(), reverse=True) if scale)
     if not term:
@@ -58,19 +66,41 @@ def parse(text: str) -> Term:
     return term
 
 
-def show(term: Term) -> str:
+def show(term: Term, variables: tuple[str, ...] = VARIABLES) -> str:
     """Write a term the way papers do, as in `pre·post − post²·weight`."""
     text = ""
     for scale, powers in term:
         names = [
             name + (str(power).translate(_SUPERSCRIPTS) if power > 1 else "")
-            for name, power in zip(VARIABLES, powers, strict=True)
+            for name, power in zip(variables, powers, strict=True)
             if power
         ]
         number = [f"{abs(scale):g}"] if abs(scale) != 1 or not names else []
         sign = " − " if scale < 0 else " + "
         text += (sign if text else sign.strip(" +")) + "·".join(number + names)
     return text
+
+
+def evaluate(term: Term, values: Sequence[Any]) -> Float[Array, ""]:
+    """Value of a term at one synapse.
+
+    Σₘ sₘ Π_v vᵖ
+
+    Args:
+        term: as from `parse`.
+        values: scalar of each variable, in the order in which the term was read.
+
+    Returns:
+        The value.
+    """
+    dtype = jnp.result_type(*(value for value in values if value is not None))
+    return sum(
+        (
+            prod((v**p for v, p in zip(values, powers, strict=True) if p), start=jnp.asarray(scale, dtype))
+            for scale, powers in term
+        ),
+        start=jnp.zeros((), dtype),
+    )
 
 
 def _signed(compact: str) -> list[tuple[float, str]]:
@@ -80,21 +110,21 @@ def _signed(compact: str) -> list[tuple[float, str]]:
     return [(-1.0 if sign == "-" else 1.0, body) for sign, body in zip(pieces[::2], pieces[1::2], strict=True)]
 
 
-def _monomial(body: str, text: str) -> Monomial:
-    scale, powers = 1.0, dict.fromkeys(VARIABLES, 0)
+def _monomial(body: str, text: str, variables: tuple[str, ...]) -> Monomial:
+    scale, powers = 1.0, dict.fromkeys(variables, 0)
     for factor in body.split("*"):
         match = _FACTOR.fullmatch(factor)
         if match is None:
             raise ValueError(
                 f"term '{text}' cannot be read at '{factor}'; a factor is a number, or one of "
-                f"{', '.join(VARIABLES)} with an optional power, as in 'pre*modulator' or 'post^2*weight'"
+                f"{', '.join(variables)} with an optional power, as in 'pre*modulator' or 'post^2*weight'"
             )
         if match["number"]:
             scale *= float(match["number"])
             continue
         name = match["variable"]
         if name not in powers:
-            raise ValueError(f"term '{text}' names no variable '{name}'; allowed: {', '.join(VARIABLES)}")
+            raise ValueError(f"term '{text}' names no variable '{name}'; allowed: {', '.join(variables)}")
         powers[name] += int(match["power"] or 1)
         if not 1 <= powers[name] <= MAX_POWER:
             raise ValueError(f"term '{text}' has power {powers[name]} of {name}; allowed: 1 to {MAX_POWER}")

@@ -1,0 +1,100 @@
+"""Polynomials on a whole projection, as thin matrix products."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from math import prod
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from metarule.rules.terms import Term
+
+__all__ = ["matrix_form"]
+
+_PRE_SIDE = ("pre", "pre_trace")
+_POST_SIDE = ("post", "potential", "modulator", "post_trace", "neuromodulator")
+
+
+def matrix_form(
+    terms: tuple[Term, ...], coefficients: Float[Array, " terms"], values: Mapping[str, Any]
+) -> Float[Array, "pre post"]:
+    """Value of a polynomial at every synapse, without a tensor of features.
+
+    Σ_d (P_d · A_d · Q_dᵀ) ∘ Sᵈ, where S are the variables that each synapse has for itself, its weight and traces, d
+    their powers, P_d [pre, K] and Q_d [post, K'] the pre-side and post-side monomials that occur with Sᵈ, and
+    A_d [K, K'] is linear in the coefficients.
+
+    Args:
+        terms: as from `parse`.
+        coefficients: one a term.
+        values: arrays by variable, in the order in which the terms were read.
+
+    Returns:
+        Σₖ cₖ · termₖ.
+    """
+    total = jnp.zeros_like(values["weight"])
+    for group in _factorise(terms, tuple(values)):
+        pre = _monomials(values, _PRE_SIDE, group.pre)
+        post = _monomials(values, _POST_SIDE, group.post)
+        mix = jnp.tensordot(coefficients, jnp.asarray(group.mix, coefficients.dtype), axes=1)
+        change = pre.T @ (mix @ post)
+        total += prod((values[name] ** power for name, power in group.synapse), start=change)
+    return total
+
+
+class _Group(NamedTuple):
+    """The terms that share the powers of what is the synapse's own.
+
+    Attributes:
+        synapse: these powers by name, zeros left out.
+        pre: powers of the pre-side monomials that occur with them.
+        post: powers of the post-side monomials.
+        mix: how the coefficients mix the two [terms, pre monomials, post monomials].
+    """
+
+    synapse: tuple[tuple[str, int], ...]
+    pre: tuple[tuple[int, ...], ...]
+    post: tuple[tuple[int, ...], ...]
+    mix: np.ndarray
+
+
+@lru_cache(maxsize=256)
+def _factorise(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> tuple[_Group, ...]:
+    own = tuple(name for name in symbols if name not in _PRE_SIDE + _POST_SIDE)
+    entries = [
+        (
+            _power(powers, symbols, own),
+            _power(powers, symbols, _PRE_SIDE),
+            _power(powers, symbols, _POST_SIDE),
+            index,
+            scale,
+        )
+        for index, term in enumerate(terms)
+        for scale, powers in term
+    ]
+    groups = []
+    for shared in sorted({entry[0] for entry in entries}):
+        members = [entry[1:] for entry in entries if entry[0] == shared]
+        pre = tuple(sorted({member[0] for member in members}))
+        post = tuple(sorted({member[1] for member in members}))
+        mix = np.zeros((len(terms), len(pre), len(post)))
+        for left, right, index, scale in members:
+            mix[index, pre.index(left), post.index(right)] += scale
+        synapse = tuple((name, power) for name, power in zip(own, shared, strict=True) if power)
+        groups.append(_Group(synapse, pre, post, mix))
+    return tuple(groups)
+
+
+def _power(powers: tuple[int, ...], symbols: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:
+    return tuple(powers[symbols.index(name)] for name in names)
+
+
+def _monomials(
+    values: Mapping[str, Any], names: tuple[str, ...], powers: tuple[tuple[int, ...], ...]
+) -> Float[Array, "k n"]:
+    side = [values[name] for name in names]
+    return jnp.stack(
+        [prod((v**p for v, p in zip(side, row, strict=True) if p), start=jnp.ones_like(side[0])) for row in powers]
+    )
