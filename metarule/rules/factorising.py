@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from metarule.rules.lifting import POST_SIDE, PRE_SIDE
 from metarule.rules.terms import Term
 
 __all__ = ["matrix_form"]
 
-_PRE_SIDE = ("pre", "pre_trace")
-_POST_SIDE = ("post", "potential", "modulator", "post_trace", "neuromodulator")
+_POST_SIDE = (*POST_SIDE, "neuromodulator")
 
 
 def matrix_form(
@@ -36,7 +36,7 @@ def matrix_form(
     """
     total = jnp.zeros_like(values["weight"])
     for group in _factorise(terms, tuple(values)):
-        pre = _monomials(values, _PRE_SIDE, group.pre)
+        pre = _monomials(values, PRE_SIDE, group.pre)
         post = _monomials(values, _POST_SIDE, group.post)
         mix = jnp.tensordot(coefficients, jnp.asarray(group.mix, coefficients.dtype), axes=1)
         change = pre.T @ (mix @ post)
@@ -62,11 +62,11 @@ class _Group(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _factorise(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> tuple[_Group, ...]:
-    own = tuple(name for name in symbols if name not in _PRE_SIDE + _POST_SIDE)
+    own = tuple(name for name in symbols if name not in PRE_SIDE + _POST_SIDE)
     entries = [
         (
             _power(powers, symbols, own),
-            _power(powers, symbols, _PRE_SIDE),
+            _power(powers, symbols, PRE_SIDE),
             _power(powers, symbols, _POST_SIDE),
             index,
             scale,

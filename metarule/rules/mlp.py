@@ -1,0 +1,171 @@
+"""Rules that are a small network of the local variables, the same at every synapse."""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
+from msgspec import Meta, Struct
+
+from metarule.rules.lifting import PRE_SIDE
+from metarule.rules.naming import by_name
+from metarule.rules.terms import VARIABLES
+from metarule.types import PRNGKey, Synapse, Theta
+
+__all__ = ["MLP"]
+
+Size = Annotated[int, Meta(ge=1, le=1024)]
+
+_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": jnp.tanh,
+    "sigmoid": jax.nn.sigmoid,
+    "relu": jax.nn.relu,
+    "softplus": jax.nn.softplus,
+}
+
+
+class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="mlp"):
+    """A multilayer perceptron that reads what a synapse sees.
+
+    h₁ = f(b₁ + Σᵥ v·uᵥ),  h_{l+1} = f(b_{l+1} + V_lᵀ·h_l),  Δw = scale · V_Lᵀ·h_L
+
+    θ holds `inputs`, the vector uᵥ of each variable v by name, and `layers`, for each hidden layer its `bias` b and the
+    weights V that lead on from it. Where `initial_spread` is 0 the rule starts at Δw = 0.
+
+    Attributes:
+        inputs: the variables v.
+        hidden: size of each hidden layer.
+        activation: f.
+        scale: how large Δw is where the output of the network is 1.
+        initial_spread: the weights to the output start as N(0, initial_spread²/size); those to hidden layers as
+            N(0, 1/size), size being that of the layer that they come from, and biases at 0.
+
+    Raises:
+        ValueError: no inputs, one that a synapse does not have, or one that is given twice.
+
+    References:
+        Metz, Maheswaranathan, Cheung, Sohl-Dickstein 2019; Mehta, Tyulmankov, Rajagopalan, Turner, Fitzgerald, Funke
+        2024.
+    """
+
+    inputs: Annotated[tuple[str, ...], Meta(min_length=1, description="local variables that the network reads")] = (
+        "pre",
+        "post",
+        "weight",
+        "modulator",
+    )
+    hidden: Annotated[
+        tuple[Size, ...], Meta(min_length=1, max_length=8, description="size of each hidden layer of the rule")
+    ] = (8,)
+    activation: Annotated[
+        Literal["tanh", "sigmoid", "relu", "softplus"], Meta(description="activation of its hidden layers")
+    ] = "tanh"
+    scale: Annotated[float, Meta(gt=0, description="size of a weight change where the output of the network is 1")] = (
+        0.1
+    )
+    initial_spread: Annotated[
+        float, Meta(ge=0, description="initial weights to the output are N(0, initial_spread^2 / size)")
+    ] = 0.1
+
+    def __post_init__(self) -> None:
+        for number, name in enumerate(self.inputs):
+            if name not in VARIABLES:
+                raise ValueError(f"inputs name no variable '{name}'; allowed: {', '.join(VARIABLES)}")
+            if name in self.inputs[:number]:
+                raise ValueError(f"inputs name '{name}' twice")
+        if not self.inputs or not self.hidden:
+            raise ValueError("inputs and hidden: at least one each")
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Local variables that it reads."""
+        return self.inputs
+
+    def init(self, key: PRNGKey) -> Theta:
+        """Initial θ.
+
+        Args:
+            key: decides the weights.
+
+        Returns:
+            θ.
+        """
+        spreads = self._filled(self.initial_spread)
+        flat, restore = ravel_pytree(spreads)
+        return jax.tree.map(jnp.multiply, spreads, restore(jax.random.normal(key, flat.shape)))
+
+    def units(self) -> Theta:
+        """Every number of θ is of size 1."""
+        return jax.tree.map(jnp.ones_like, self._filled(1.0))
+
+    def memory(self, weight: Float[Array, "*synapse"]) -> tuple[()]:
+        """A perceptron remembers nothing."""
+        return ()
+
+    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
+        """Δw of one synapse.
+
+        Args:
+            theta: θ.
+            memory: `()`.
+            synapse: scalars.
+
+        Returns:
+            (Δw, memory).
+        """
+        seen = synapse._asdict()
+        return self._output(theta, sum(seen[name] * theta["inputs"][name] for name in self.inputs)), memory
+
+    def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
+        """ΔW of a projection; what comes in from either side is broadcast, so that no tensor of inputs is made.
+
+        Args:
+            theta: θ.
+            memory: `()`.
+            projection: arrays.
+
+        Returns:
+            (ΔW, memory).
+        """
+        first = sum(
+            _spread_out(name, getattr(projection, name)) * theta["inputs"][name].reshape(1, 1, -1)
+            for name in self.inputs
+        )
+        change = self._output(theta, first)
+        return jnp.broadcast_to(change, projection.weight.shape), memory
+
+    def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
+        """Every number of θ, as in `inputs.pre[0]`, `layers.0.bias[3]` or `layers.0.weight[3,0]`."""
+        return by_name(theta)
+
+    def equation(self, theta: Theta) -> str:
+        """The rule in one line, as in `Δw = 0.1·mlp(pre, post, weight, modulator; 8 tanh)`."""
+        sizes = " ".join(f"{size} {self.activation}" for size in self.hidden)
+        return f"Δw = {self.scale:g}·mlp({', '.join(self.inputs)}; {sizes})"
+
+    def _output(self, theta: Theta, potential: Float[Array, "*synapse hidden"]) -> Float[Array, "*synapse"]:
+        for layer in theta["layers"]:
+            activity = _ACTIVATIONS[self.activation](potential + jnp.broadcast_to(layer["bias"], potential.shape))
+            potential = activity @ layer["weight"]
+        return self.scale * potential[..., 0]
+
+    def _filled(self, output: float) -> Theta:
+        """A θ that holds the spread of each of its numbers, given that of the weights to the output."""
+        sizes = (*self.hidden, 1)
+        spreads = (*(1.0 for _ in self.hidden[1:]), output)
+        return {
+            "inputs": {name: jnp.full(sizes[0], len(self.inputs) ** -0.5) for name in self.inputs},
+            "layers": tuple(
+                {"bias": jnp.zeros(size), "weight": jnp.full((size, onward), spread * size**-0.5)}
+                for size, onward, spread in zip(sizes, sizes[1:], spreads, strict=False)
+            ),
+        }
+
+
+def _spread_out(name: str, value: Float[Array, "..."]) -> Float[Array, "pre post 1"]:
+    """One variable along the axes of a projection, of size 1 where it does not depend on them."""
+    if name == "weight":
+        return value[:, :, None]
+    return value.reshape((-1, 1, 1) if name in PRE_SIDE else (1, -1, 1))
