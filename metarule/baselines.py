@@ -1,7 +1,7 @@
 """Classic rules to compare a learned rule with, tuned with the same number of lifetimes that it was given."""
 
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ from metarule.lifetime import Lifetime
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Learner, PRNGKey
 
-__all__ = ["BASELINES", "Tuned", "backprop", "delta", "tune"]
+__all__ = ["BASELINES", "Tuned", "backprop", "delta", "feedback_alignment", "tune"]
 
 _COARSE = 10.0 ** np.linspace(-3, 1, 13)
 _FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size + 2)[1:-1]
@@ -47,8 +47,17 @@ def delta(lifetime: Lifetime) -> Lifetime:
 
 def backprop(lifetime: Lifetime) -> Lifetime:
     """Backprop with online gradient descent: the delta rule over the transpose with f′ (Rumelhart et al. 1986)."""
+    return _over(lifetime, "transpose")
+
+
+def feedback_alignment(lifetime: Lifetime) -> Lifetime:
+    """Feedback alignment: the delta rule over a fixed random path with f′ (Lillicrap et al. 2016)."""
+    return _over(lifetime, "random")
+
+
+def _over(lifetime: Lifetime, backward: Literal["transpose", "random"]) -> Lifetime:
     assert isinstance(lifetime.circuit, Feedforward)
-    return replace(delta(lifetime), circuit=replace(lifetime.circuit, backward="transpose", derivative=True))
+    return replace(delta(lifetime), circuit=replace(lifetime.circuit, backward=backward, derivative=True))
 
 
 BASELINES = {"delta": delta, "backprop": backprop}

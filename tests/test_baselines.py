@@ -1,9 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from msgspec.structs import replace
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, delta, final_metrics, tune
-from metarule.baselines import _best
+from metarule.baselines import _best, feedback_alignment
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
@@ -29,6 +31,48 @@ def test_backprop_steps_down_the_gradient_of_the_loss():
     after, _ = learner.step(jnp.array([0.1]), life, carry, 0)
     for before, gradient, weight in zip(carry.weights, jax.grad(loss)(carry.weights), after.weights, strict=True):
         np.testing.assert_allclose(weight, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "path"),
+    [(backprop, lambda born, forward: forward[1][:-1].T), (feedback_alignment, lambda born, forward: born[0])],
+    ids=["backprop", "feedback alignment"],
+)
+@pytest.mark.parametrize("backward", ["zero", "learned"])
+def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path, backward):
+    learner = baseline(replace(LIFE, circuit=replace(LIFE.circuit, backward=backward)))
+    life, carry = learner.birth(KEY, LIFE.tasks.sample(KEY, LIFE.tasks.split(0).train, 1))
+    after, _ = learner.step(jnp.array([0.1]), life, carry, 0)
+
+    forward = [np.asarray(weight) for weight in carry.weights]
+    stimulus = LIFE.tasks.stimulus(life.task, 0, KEY)
+    pre = np.append(stimulus.input, 1)
+    hidden = np.tanh(pre @ forward[0])
+    error = np.asarray(stimulus.target) - 1 / (1 + np.exp(-np.append(hidden, 1) @ forward[1]))
+    back = (error @ np.asarray(path(life.wiring, forward))) * (1 - hidden**2)
+    assert len(after.weights) == 2
+    np.testing.assert_allclose(after.weights[0], forward[0] + 0.1 * np.outer(pre, back), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        after.weights[1], forward[1] + 0.1 * np.outer(np.append(hidden, 1), error), rtol=1e-5, atol=1e-6
+    )
+    assert np.abs(back).max() > 1e-3
+
+
+def test_the_delta_rule_keeps_a_learned_path_under_one_theta():
+    learner = delta(
+        replace(
+            LIFE,
+            circuit=replace(LIFE.circuit, backward="learned"),
+            inner_loop=replace(LIFE.inner_loop, theta="per_path"),
+        )
+    )
+    assert learner.circuit.backward == "learned"
+    assert learner.theta(KEY).shape == (1,)
+    life, carry = learner.birth(KEY, LIFE.tasks.sample(KEY, LIFE.tasks.split(0).train, 1))
+    after, _ = learner.step(jnp.array([0.1]), life, carry, 0)
+    _, ahead, back = (new - old for new, old in zip(after.weights, carry.weights, strict=True))
+    np.testing.assert_allclose(back, ahead[:-1].T, atol=1e-6)
+    assert np.abs(back).max() > 1e-3
 
 
 def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():

@@ -3,12 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metarule import Boolean, InnerLoop, Lifetime, final_metrics, live
 from metarule.circuits import Feedforward
 from metarule.circuits.activations import ACTIVATIONS, derivative
 from metarule.rules import Polynomial
 from metarule.tasks.losses import binary_cross_entropy, cross_entropy
 from metarule.types import Stimulus
 
+KEY = jax.random.key(0)
 LOSSES = {
     "sigmoid": binary_cross_entropy,
     "softmax": cross_entropy,
@@ -99,3 +101,96 @@ def test_a_stimulus_that_does_not_fit_is_refused():
     weights, wiring, activity = circuit.init(jax.random.key(0), 4, 3)
     with pytest.raises(AssertionError):
         circuit.step(weights, wiring, activity, Stimulus(jnp.ones(5), jnp.ones(3)))
+
+
+def lifetime(circuit=None, rule=None, presentations=400, **inner_loop):
+    return Lifetime(
+        rule=rule or Polynomial(terms=("delta", "weight")),
+        circuit=circuit or Feedforward(hidden=(6, 5), backward="learned"),
+        tasks=Boolean(inputs=2, split_by="none"),
+        inner_loop=InnerLoop(presentations=presentations, **inner_loop),
+    )
+
+
+def angle(forward, backward):
+    """Degrees between W, less its bias row, and Bᵀ."""
+    one, two = np.ravel(forward[:-1]).astype(np.float64), np.ravel(backward.T).astype(np.float64)
+    return np.degrees(np.arccos(np.clip(one @ two / np.linalg.norm(one) / np.linalg.norm(two), -1, 1)))
+
+
+class TestLearnedBackwardWeights:
+    def test_stand_after_the_forward_weights_and_are_drawn_as_the_random_ones(self):
+        learned, random = (Feedforward(hidden=(6, 5), backward=path) for path in ("learned", "random"))
+        weights, wiring, activity = learned.init(jax.random.key(0), 4, 3)
+        forward, backward, _ = random.init(jax.random.key(0), 4, 3)
+        assert [weight.shape for weight in weights] == [(5, 6), (7, 5), (6, 3), (5, 6), (3, 5)]
+        jax.tree.map(np.testing.assert_array_equal, weights, forward + backward)
+        assert (wiring, activity) == ((), ())
+        assert learned.paths == ("forward", "forward", "forward", "backward", "backward")
+        assert Feedforward(hidden=(), backward="learned").paths == ("forward",)
+
+    @pytest.mark.parametrize("slope", [True, False])
+    def test_carry_modulators_as_random_ones_do(self, slope):
+        circuits = [Feedforward(hidden=(6, 5), backward=path, derivative=slope) for path in ("learned", "random")]
+        (*_, (_, one, learned)), (*_, (_, two, random)) = (present(circuit) for circuit in circuits)
+        np.testing.assert_array_equal(one, two)
+        jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
+
+    @pytest.mark.parametrize("slope", [True, False])
+    def test_see_what_travels_over_them(self, slope):
+        weights, _, _, (_, _, seen) = present(Feedforward(hidden=(6, 5), backward="learned", derivative=slope))
+        for layer, back in enumerate(seen[3:]):
+            np.testing.assert_array_equal(back.pre, seen[layer + 1].modulator)
+            np.testing.assert_array_equal(back.post, seen[layer].modulator)
+            np.testing.assert_array_equal(back.modulator, seen[layer].post)
+            np.testing.assert_array_equal(back.weight, weights[3 + layer])
+            np.testing.assert_array_equal(back.neuromodulator, seen[0].neuromodulator)
+            np.testing.assert_allclose(back.potential, back.pre @ weights[3 + layer], rtol=1e-5)
+            factor = 1 - seen[layer].post ** 2 if slope else 1.0
+            np.testing.assert_allclose(back.post, back.potential * factor, rtol=1e-5, atol=1e-7)
+
+    def test_change_under_the_delta_rule_as_the_forward_weights_do(self):
+        *_, (_, _, seen) = present(Feedforward(hidden=(6, 5), backward="learned"))
+        rule = Polynomial(terms=("delta",))
+        changes = [rule.update(jnp.ones(1), (), projection)[0] for projection in seen]
+        for forward, backward in zip(changes[1:3], changes[3:], strict=True):
+            np.testing.assert_allclose(backward, forward[:-1].T, rtol=1e-6)
+            assert np.abs(backward).max() > 1e-3
+
+    @pytest.mark.parametrize("hidden", [(8,), (6, 5)])
+    def test_become_the_transpose_where_weights_decay(self, hidden):
+        """Kolen & Pollack 1994: equal changes, and a difference that decays as (1 − decay)ᵗ."""
+        life = lifetime(Feedforward(hidden=hidden, backward="learned", derivative=True), presentations=3000)
+        xor = life.tasks.sample(KEY, life.tasks.split(0).train, 6)._replace(table=jnp.array([0.0, 1.0, 1.0, 0.0]))
+        constant, born = life.birth(jax.random.key(4), xor)
+        theta = jnp.array([0.3, -0.003])
+        grown, _ = live(life, theta, constant, born, jnp.arange(3000))
+        assert life.assess(theta, constant, grown)[1]["solved"] == 1
+        for layer in range(1, len(hidden) + 1):
+            pairs = [(carry.weights[layer], carry.weights[layer + len(hidden)]) for carry in (born, grown)]
+            before, after = (angle(*pair) for pair in pairs)
+            assert before > 45
+            assert after < 0.1
+            distance = [np.linalg.norm(forward[:-1].T - backward) for forward, backward in pairs]
+            np.testing.assert_allclose(distance[1], 0.997**3000 * distance[0], atol=1e-4)
+
+    def test_stay_where_they_are_without_a_rule_of_their_own(self):
+        life = lifetime(theta="per_path")
+        theta = jnp.array([[0.3, 0.0], [0.0, 0.0]])
+        assert life.theta(KEY).shape == theta.shape
+        assert life.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[backward] = 0"
+        constant, born = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
+        grown, _ = live(life, theta, constant, born, jnp.arange(20))
+        changed = [not np.array_equal(*pair) for pair in zip(born.weights, grown.weights, strict=True)]
+        assert changed == [True, True, True, False, False]
+
+        random = lifetime(Feedforward(hidden=(6, 5), backward="random"))
+        other, _ = live(random, theta[0], *random.birth(KEY, constant.task), jnp.arange(20))
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grown.weights[:3], other.weights)
+
+    @pytest.mark.parametrize("theta", ["shared", "per_path"])
+    def test_learn_boolean_functions(self, theta):
+        rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3, "weight": -0.001})
+        life = lifetime(Feedforward(hidden=(8,), backward="learned", derivative=True), rule, theta=theta)
+        pool = life.tasks.split(0).train
+        assert final_metrics(life, life.theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95

@@ -1,0 +1,195 @@
+"""Networks whose neurons remember: leaky, recurrent, sparse."""
+
+from typing import Annotated, Literal, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+from msgspec import Meta, Struct
+
+from metarule.circuits.activations import ACTIVATIONS, derivative
+from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
+from metarule.types import PRNGKey, Stimulus, Synapse, Weights
+
+__all__ = ["Activity", "Recurrent", "Wiring"]
+
+Vectors = tuple[Float[Array, " _"], ...]
+
+
+class Wiring(NamedTuple):
+    """What is drawn once and is not plastic.
+
+    Attributes:
+        mask: 1 where a recurrent synapse exists, 0 elsewhere [neurons, neurons].
+        backward: random weights from output errors to recurrent neurons [outputs, neurons]; None on other paths.
+    """
+
+    mask: Float[Array, "neurons neurons"]
+    backward: Float[Array, "outputs neurons"] | None
+
+
+class Activity(NamedTuple):
+    """What the network remembers of its activity; zeros at rest.
+
+    Attributes:
+        potential: of the recurrent neurons [neurons].
+        pre_traces: recent presynaptic activity, by projection [pre].
+        post_traces: recent postsynaptic activity, by projection [post].
+    """
+
+    potential: Float[Array, " neurons"]
+    pre_traces: Vectors
+    post_traces: Vectors
+
+
+class Recurrent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recurrent"):
+    """A rate network with plastic input, recurrent and output weights.
+
+    potential_t = (1 − leak)·potential_{t−1} + leak·(W_inᵀ·[input_t; 1] + (M ∘ W_rec)ᵀ·rate_{t−1})
+    rate_t      = f(potential_t),  output_t = g(W_outᵀ·[rate_t; 1])
+    modulator_t = Bᵀ·(target_t − output_t) [∘ f′(potential_t)]
+
+    One presentation is one step of time: what went before lives on in the potentials and in the traces,
+    trace ← trace_decay·trace + (1 − trace_decay)·activity, which take in an activity after the synapses have seen it.
+
+    M is 1 where a recurrent synapse exists and 0 elsewhere, the diagonal included. A synapse that does not exist has
+    weight 0 whatever the rule does to its entry of W_rec, which nothing ever reads. The presynaptic activity of a
+    recurrent synapse is rate_{t−1}, the postsynaptic one rate_t.
+
+    Bᵀ is W_out (`transpose`), drawn once (`random`) or nothing (`zero`); errors are not carried back through time. The
+    output modulators are target − output, and the diffuse neuromodulator carries the reward, −mean (target − output)².
+
+    Attributes:
+        neurons: recurrent neurons.
+        leak: how far potentials go towards what drives them in one presentation, dt/τ; at 1 they keep nothing.
+        density: chance that a recurrent synapse from one neuron to another exists.
+        activation: f of the recurrent neurons.
+        output: g of the output neurons.
+        bias: whether recurrent and output neurons have a plastic synapse from a neuron that is always at 1.
+        backward: the path over which errors reach recurrent neurons.
+        derivative: whether their modulators carry f′(potential).
+        weight_scale: initial input and output weights are N(0, weight_scale²/pre).
+        recurrent_scale: initial recurrent weights are N(0, recurrent_scale²/(density·neurons)), so that this is their
+            spectral radius where neurons are many.
+        backward_scale: random backward weights are N(0, backward_scale²/outputs).
+        trace_decay: share of a trace that is left after one presentation.
+
+    References:
+        Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016, eqs. 1 and 2 (leaky rates, fixed mask);
+        Murray 2019 (errors over a random path, not through time).
+    """
+
+    neurons: Annotated[int, Meta(ge=1, le=65536, description="recurrent neurons")] = 16
+    leak: Annotated[float, Meta(gt=0, le=1, description="share of a potential that is renewed in a presentation")] = 0.5
+    density: Annotated[float, Meta(gt=0, le=1, description="chance that a recurrent synapse exists")] = 0.5
+    activation: Annotated[Rate, Meta(description="activation of recurrent neurons")] = "tanh"
+    output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
+    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
+    backward: Annotated[
+        Literal["transpose", "random", "zero"], Meta(description="path by which modulators reach recurrent neurons")
+    ] = "random"
+    derivative: Annotated[bool, Meta(description="recurrent modulators carry f'(potential)")] = False
+    weight_scale: Annotated[
+        float, Meta(ge=0, description="initial input and output weights are N(0, weight_scale^2 / pre)")
+    ] = 1.0
+    recurrent_scale: Annotated[
+        float, Meta(ge=0, description="spectral radius of initial recurrent weights, where neurons are many")
+    ] = 1.0
+    backward_scale: Annotated[
+        float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / outputs)")
+    ] = 1.0
+    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="share of a trace left after one presentation")] = 0.5
+
+    @property
+    def offers(self) -> tuple[str, ...]:
+        """Fields of `Synapse` that its synapses see: all."""
+        return Synapse._fields
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """One projection to a path."""
+        return ("input", "recurrent", "output")
+
+    def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Wiring, Activity]:
+        """Draw fresh weights and their wiring.
+
+        Everything is drawn in any case, so that neither density nor backward path changes the other numbers.
+
+        Args:
+            key: decides the draw.
+            inputs: number of input neurons.
+            outputs: number of output neurons.
+
+        Returns:
+            (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
+        """
+        n, bias = self.neurons, int(self.bias)
+        into, recurrent, out, backward, chance = normals(
+            key,
+            [(inputs + bias, n), (n, n), (n + bias, outputs), (outputs, n), (n, n)],
+            [
+                self.weight_scale / (inputs + bias) ** 0.5,
+                self.recurrent_scale / (self.density * n) ** 0.5,
+                self.weight_scale / (n + bias) ** 0.5,
+                self.backward_scale / outputs**0.5,
+                1.0,
+            ],
+        )
+        exists = (jax.scipy.special.ndtr(chance) <= self.density) & ~jnp.eye(n, dtype=bool)
+        weights = (into, jnp.where(exists, recurrent, 0.0), out)
+        pre_traces = tuple(jnp.zeros_like(matrix[:, 0]) for matrix in weights)
+        post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
+        return (
+            weights,
+            Wiring(exists.astype(recurrent.dtype), backward if self.backward == "random" else None),
+            Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces),
+        )
+
+    def step(
+        self, weights: Weights, wiring: Wiring, activity: Activity, stimulus: Stimulus
+    ) -> tuple[Activity, Float[Array, " outputs"], tuple[Synapse, ...]]:
+        """Present one stimulus for one step of time.
+
+        Args:
+            weights: as from `init`.
+            wiring: as from `init`.
+            activity: as the previous presentation left it, or from `init`.
+            stimulus: input [inputs] and target [outputs].
+
+        Returns:
+            (activity, output [outputs], what the synapses of each projection see; absent ones see weight 0).
+        """
+        chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
+        chex.assert_shape(stimulus.target, (weights[2].shape[1],))
+        weights = (weights[0], jnp.where(wiring.mask > 0, weights[1], 0.0), weights[2])
+        pres, potentials, posts = self._forward(weights, activity.potential, stimulus.input)
+        output = posts[2]
+        error = stimulus.target - output
+        modulator = feedback(self.backward, weights[2][: self.neurons], wiring.backward, error)
+        if self.derivative:
+            modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
+        modulators = (modulator, modulator, error)
+
+        traces = activity.pre_traces, activity.post_traces
+        diffuse = (reward(error),) * len(weights)
+        seen = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
+        projections = tuple(Synapse(*values) for values in seen)
+        return Activity(potentials[1], *self._fade(traces, (pres, posts))), output, projections
+
+    def _forward(
+        self, weights: Weights, before: Float[Array, " neurons"], signal: Float[Array, " inputs"]
+    ) -> tuple[Vectors, Vectors, Vectors]:
+        """Presynaptic activities, potentials and postsynaptic activities of each projection."""
+        f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
+        heard, earlier = biased(signal, self.bias), f(before)
+        drive = heard @ weights[0] + earlier @ weights[1]
+        potential = (1 - self.leak) * before + self.leak * drive
+        rate = f(potential)
+        read = biased(rate, self.bias)
+        answer = read @ weights[2]
+        return (heard, earlier, read), (potential, potential, answer), (rate, rate, g(answer))
+
+    def _fade(self, traces: tuple[Vectors, Vectors], activities: tuple[Vectors, Vectors]) -> tuple[Vectors, Vectors]:
+        decay = self.trace_decay
+        return jax.tree.map(lambda trace, now: decay * trace + (1 - decay) * now, traces, activities)

@@ -1,0 +1,171 @@
+"""What every circuit keeps to, whoever is wired to whom in it."""
+
+from copy import copy
+from functools import partial
+from typing import NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, live
+from metarule.circuits.recurrent import Recurrent
+from metarule.types import Circuit, Stimulus, Synapse, TaskFamily
+
+KEY = jax.random.key(0)
+
+
+class Case(NamedTuple):
+    """A circuit, and tasks that it can live through."""
+
+    circuit: Circuit
+    tasks: TaskFamily = Boolean(inputs=3)
+
+
+CASES = {
+    **{
+        f"feedforward, {path}": Case(Feedforward(hidden=(5, 4), backward=path, derivative=path != "zero"))
+        for path in ("transpose", "random", "learned", "zero")
+    },
+    "feedforward, no bias": Case(Feedforward(hidden=(5,), bias=False, backward="learned")),
+    "feedforward, no hidden layer": Case(Feedforward(hidden=(), backward="learned")),
+    **{
+        f"recurrent, {path}": Case(Recurrent(neurons=5, backward=path, derivative=path != "zero"))
+        for path in ("transpose", "random", "zero")
+    },
+    "recurrent, no bias": Case(Recurrent(neurons=5, bias=False, density=1.0, activation="sigmoid")),
+}
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def born(case, key=KEY):
+    return case.circuit.init(key, case.tasks.inputs, case.tasks.outputs)
+
+
+def stimulus(case, key=KEY):
+    pre, post = jax.random.split(key)
+    return Stimulus(jax.random.normal(pre, (case.tasks.inputs,)), jax.random.uniform(post, (case.tasks.outputs,)))
+
+
+@partial(jax.jit, static_argnums=0)
+def presented(case, key=KEY):
+    """What was drawn, and (activity, output, projections) after a few presentations."""
+    weights, wiring, activity = drawn = born(case, key)
+    for step in range(3):
+        seen = stimulus(case, jax.random.fold_in(key, step))
+        activity, output, projections = case.circuit.step(weights, wiring, activity, seen)
+    return drawn, (activity, output, projections)
+
+
+def test_it_is_a_circuit(case):
+    assert isinstance(case.circuit, Circuit)
+    assert set(case.circuit.offers) <= set(Synapse._fields)
+    assert case.circuit.output == case.tasks.link
+    assert hash(case.circuit) == hash(copy(case.circuit))
+
+
+def test_one_path_and_one_projection_to_each_weight_matrix(case):
+    (weights, _, _), (_, output, projections) = presented(case)
+    assert len(weights) == len(case.circuit.paths) == len(projections)
+    chex.assert_shape(output, (case.tasks.outputs,))
+    for weight, seen in zip(weights, projections, strict=True):
+        pre, post = weight.shape
+        chex.assert_shape(seen.weight, (pre, post))
+        chex.assert_shape((seen.post, seen.potential, seen.modulator), (post,))
+        chex.assert_shape(seen.pre, (pre,))
+        for trace, size in ((seen.pre_trace, pre), (seen.post_trace, post), (seen.neuromodulator, None)):
+            if trace is not None:
+                chex.assert_shape(trace, () if size is None else (size,))
+
+
+def test_synapses_see_what_it_offers_and_nothing_else(case):
+    for seen in presented(case)[1][2]:
+        assert {name for name, value in seen._asdict().items() if value is not None} == set(case.circuit.offers)
+
+
+def test_synapses_see_their_own_weights(case):
+    """Where they exist: an absent synapse sees 0."""
+    (weights, _, _), (_, _, projections) = presented(case)
+    for weight, seen in zip(weights, projections, strict=True):
+        existing = np.asarray(weight) != 0
+        assert existing.any()
+        np.testing.assert_array_equal(seen.weight, np.where(existing, weight, 0))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_precision_is_kept(case, wide):
+    with jax.enable_x64(wide):
+        for leaf in jax.tree.leaves(presented(case)):
+            assert leaf.dtype == (jnp.float64 if wide else jnp.float32)
+
+
+def test_activity_keeps_its_form(case):
+    """As a scan needs it."""
+    (_, _, rest), (activity, _, _) = presented(case)
+    chex.assert_trees_all_equal_shapes_and_dtypes(rest, activity)
+
+
+def test_draws_and_steps_are_pure_and_traced_once(case):
+    chex.clear_trace_counter()
+
+    @partial(jax.jit, static_argnums=0)
+    @chex.assert_max_traces(n=1)
+    def step(case, key):
+        return case.circuit.step(*born(case, key), stimulus(case, key))
+
+    one, again = step(case, KEY), step(Case(copy(case.circuit), case.tasks), KEY)
+    jax.tree.map(np.testing.assert_array_equal, one, again)
+    for seen, other in zip(one[2], step(case, jax.random.key(1))[2], strict=True):
+        assert not np.array_equal(seen.weight, other.weight)
+
+
+def test_everything_is_finite_at_rest(case):
+    silence = Stimulus(jnp.zeros(case.tasks.inputs), jnp.zeros(case.tasks.outputs))
+
+    @jax.jit
+    def gradient(key):
+        weights, wiring, activity = born(case, key)
+
+        def total(weights):
+            _, output, projections = case.circuit.step(weights, wiring, activity, silence)
+            return jnp.sum(output), (output, projections)
+
+        return jax.grad(total, has_aux=True)(weights)
+
+    chex.assert_tree_all_finite(gradient(KEY))
+
+
+def test_networks_live_side_by_side(case):
+    keys = jax.random.split(KEY, 2)
+    together = jax.jit(jax.vmap(lambda key: presented(case, key)))(keys)
+    for number, key in enumerate(keys):
+        alone = jax.tree.map(lambda leaf, number=number: leaf[number], together)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, presented(case, key))
+
+
+def test_gradient_of_a_life_equals_finite_differences(case, float64):
+    offered = [name for name in case.circuit.offers if name not in ("pre", "modulator", "weight")]
+    rule = Polynomial(terms=("delta", "weight", *(f"pre*{name}" for name in offered)))
+    inner_loop = InnerLoop(presentations=max(5, case.tasks.needs), theta="per_path")
+    life = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
+    task = life.tasks.sample(KEY, life.tasks.split(0).train, 3)
+
+    def loss(theta):
+        constant, carry = life.birth(KEY, task)
+        carry, seen = live(life, theta, constant, carry, jnp.arange(life.presentations))
+        return jnp.sum(seen.loss) + life.assess(theta, constant, carry)[0]
+
+    point = 0.05 * jax.random.normal(jax.random.key(5), life.theta(KEY).shape)
+    shifts = 1e-6 * np.eye(point.size).reshape(point.size, *point.shape)
+    losses = jax.jit(jax.vmap(loss))(jnp.concatenate([point[None] + shifts, point[None] - shifts]))
+    numeric = (losses[: point.size] - losses[point.size :]) / 2e-6
+    gradient = jax.jit(jax.grad(loss))(point)
+    chex.assert_tree_all_finite(gradient)
+    assert np.abs(gradient).max() > 1e-3
+    np.testing.assert_allclose(gradient.reshape(-1), numeric, rtol=1e-6, atol=1e-8)

@@ -1,0 +1,267 @@
+from itertools import pairwise
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, final_metrics, live
+from metarule.circuits.recurrent import Recurrent
+from metarule.types import Stimulus
+
+KEY = jax.random.key(0)
+INPUTS, OUTPUTS, STEPS = 4, 3, 6
+
+
+def stimuli(steps=STEPS):
+    return Stimulus(
+        jax.random.normal(jax.random.key(7), (steps, INPUTS)),
+        jax.random.uniform(jax.random.key(8), (steps, OUTPUTS)),
+    )
+
+
+def presented(circuit, weights, wiring, activity):
+    """Activity, output and what the synapses see at each presentation."""
+    seen = []
+    for stimulus in zip(*stimuli(), strict=True):
+        activity, output, projections = circuit.step(weights, wiring, activity, Stimulus(*stimulus))
+        seen.append((activity, output, projections))
+    return seen
+
+
+def by_hand(circuit, weights, wiring):
+    """The same network as a loop over neurons and synapses, in NumPy."""
+    into, recurrent, out, mask = (np.asarray(matrix) for matrix in (*weights, wiring.mask))
+    n, bias = circuit.neurons, [1.0] * circuit.bias
+    potential = np.zeros(n)
+    pre_traces, post_traces = [np.zeros(m.shape[0]) for m in weights], [np.zeros(m.shape[1]) for m in weights]
+    for signal, target in zip(*(np.asarray(value) for value in stimuli()), strict=True):
+        before, heard = np.tanh(potential), [*signal, *bias]
+        drive = np.zeros(n)
+        for post in range(n):
+            drive[post] += sum(x * into[pre, post] for pre, x in enumerate(heard))
+            drive[post] += sum(x * recurrent[pre, post] for pre, x in enumerate(before) if mask[pre, post])
+        potential = (1 - circuit.leak) * potential + circuit.leak * drive
+        rate = np.tanh(potential)
+        read = np.array([*rate, *bias])
+        answer = read @ out
+        output = 1 / (1 + np.exp(-answer))
+        error = target - output
+        back = {"transpose": out[:n] @ error, "zero": np.zeros(n)}.get(circuit.backward)
+        back = error @ np.asarray(wiring.backward) if back is None else back
+        back = back * (1 - rate**2) if circuit.derivative else back
+        pres, posts = (np.array(heard), before, read), (rate, rate, output)
+        yield {
+            "pre": pres,
+            "post": posts,
+            "potential": (potential, potential, answer),
+            "weight": (into, recurrent * mask, out),
+            "modulator": (back, back, error),
+            "pre_trace": tuple(pre_traces),
+            "post_trace": tuple(post_traces),
+            "neuromodulator": (-np.mean(error**2),) * 3,
+        }
+        d = circuit.trace_decay
+        pre_traces = [d * trace + (1 - d) * now for trace, now in zip(pre_traces, pres)]
+        post_traces = [d * trace + (1 - d) * now for trace, now in zip(post_traces, posts)]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"leak": 1.0, "density": 1.0, "backward": "transpose", "derivative": True},
+        {"leak": 0.2, "bias": False, "backward": "zero", "trace_decay": 0.9},
+        {"density": 0.3, "derivative": True, "trace_decay": 0.0},
+    ],
+    ids=str,
+)
+def test_synapses_see_what_a_loop_by_hand_computes(options, float64):
+    circuit = Recurrent(neurons=7, **options)
+    weights, wiring, activity = circuit.init(KEY, INPUTS, OUTPUTS)
+    pairs = zip(presented(circuit, weights, wiring, activity), by_hand(circuit, weights, wiring), strict=True)
+    for (_, output, projections), wanted in pairs:
+        np.testing.assert_array_equal(output, projections[2].post)
+        for name, values in wanted.items():
+            for projection, value in zip(projections, values, strict=True):
+                np.testing.assert_allclose(getattr(projection, name), value, rtol=1e-10, atol=1e-12, err_msg=name)
+
+
+def test_traces_leave_the_present_out():
+    circuit = Recurrent(neurons=5, trace_decay=0.0)
+    seen = presented(circuit, *circuit.init(KEY, INPUTS, OUTPUTS))
+    for (_, _, earlier), (_, _, now) in pairwise(seen):
+        for one, two in zip(earlier, now, strict=True):
+            np.testing.assert_array_equal(two.pre_trace, one.pre)
+            np.testing.assert_array_equal(two.post_trace, one.post)
+    assert not any(
+        np.any(trace) for projection in seen[0][2] for trace in (projection.pre_trace, projection.post_trace)
+    )
+
+
+@pytest.mark.parametrize("backward", ["transpose", "random", "zero"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_without_memory_it_is_a_layered_network(backward, bias):
+    options = {"bias": bias, "backward": backward, "derivative": True}
+    circuit = Recurrent(neurons=6, leak=1.0, recurrent_scale=0.0, **options)
+    layered = Feedforward(hidden=(6,), **options)
+    (into, recurrent, out), wiring, activity = circuit.init(KEY, INPUTS, OUTPUTS)
+    back = (wiring.backward,) if backward == "random" else ()
+    for stimulus, (_, output, (first, _, last)) in zip(
+        zip(*stimuli(), strict=True), presented(circuit, (into, recurrent, out), wiring, activity), strict=True
+    ):
+        _, same, projections = layered.step((into, out), back, (), Stimulus(*stimulus))
+        np.testing.assert_allclose(output, same, rtol=1e-6)
+        for one, two in zip((first, last), projections, strict=True):
+            jax.tree.map(
+                lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7),
+                one._replace(pre_trace=None, post_trace=None),
+                two,
+            )
+
+
+class TestAbsentSynapses:
+    CIRCUIT = Recurrent(neurons=6, density=0.5)
+
+    def born(self):
+        return self.CIRCUIT.init(KEY, INPUTS, OUTPUTS)
+
+    def outputs(self, recurrent):
+        (into, _, out), wiring, activity = self.born()
+        return jnp.stack([output for _, output, _ in presented(self.CIRCUIT, (into, recurrent, out), wiring, activity)])
+
+    def test_have_no_weight_at_birth_and_are_never_of_a_neuron_to_itself(self):
+        weights, wiring, _ = self.born()
+        assert set(np.unique(wiring.mask)) == {0, 1}
+        assert not np.any(np.diag(wiring.mask))
+        np.testing.assert_array_equal(weights[1] != 0, wiring.mask == 1)
+
+    @pytest.mark.parametrize("drift", [5.0, np.inf, np.nan])
+    def test_are_never_read(self, drift):
+        weights, wiring, activity = self.born()
+        drifted = (weights[0], jnp.where(wiring.mask > 0, weights[1], drift), weights[2])
+        one, two = (presented(self.CIRCUIT, w, wiring, activity) for w in (weights, drifted))
+        jax.tree.map(np.testing.assert_array_equal, one, two)
+
+    @pytest.mark.parametrize("drift", [0.0, np.nan])
+    def test_have_no_gradient(self, drift):
+        weights, wiring, _ = self.born()
+        recurrent = jnp.where(wiring.mask > 0, weights[1], drift)
+        gradient = jax.grad(lambda recurrent: self.outputs(recurrent)[-1].sum())(recurrent)
+        np.testing.assert_array_equal(gradient != 0, wiring.mask == 1)
+        assert np.all(np.isfinite(gradient))
+
+    def test_may_change_under_a_rule_without_effect(self):
+        """A rule that lets every weight grow, and the same life with absent weights put back to 0 at each step."""
+        life = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), presentations=30)
+        theta = jnp.array([0.1, 0.01])
+        constant, carry = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
+        other = carry
+        for time in range(30):
+            carry, one = life.step(theta, constant, carry, time)
+            other, two = life.step(theta, constant, other, time)
+            into, recurrent, out = other.weights
+            other = other._replace(weights=(into, recurrent * constant.wiring.mask, out))
+            jax.tree.map(np.testing.assert_array_equal, one, two)
+        absent = constant.wiring.mask == 0
+        assert np.all(carry.weights[1][absent] != 0)
+        jax.tree.map(
+            np.testing.assert_array_equal, life.assess(theta, constant, carry), life.assess(theta, constant, other)
+        )
+
+
+def test_initial_weights_have_the_stated_scale():
+    circuit = Recurrent(neurons=400, density=0.25, weight_scale=2.0, recurrent_scale=1.5, backward_scale=3.0)
+    weights, wiring, _ = circuit.init(KEY, 99, 400)
+    assert np.mean(wiring.mask) == pytest.approx(0.25, rel=0.02)
+    assert np.std(weights[0]) == pytest.approx(2.0 / 100**0.5, rel=0.02)
+    assert np.std(weights[2]) == pytest.approx(2.0 / 401**0.5, rel=0.02)
+    assert np.std(wiring.backward) == pytest.approx(3.0 / 400**0.5, rel=0.02)
+    assert np.abs(np.linalg.eigvals(weights[1])).max() == pytest.approx(1.5, rel=0.1)
+
+
+def test_full_density_wires_every_neuron_to_every_other():
+    _, wiring, _ = Recurrent(neurons=50, density=1.0).init(KEY, INPUTS, OUTPUTS)
+    np.testing.assert_array_equal(wiring.mask, 1 - np.eye(50))
+
+
+def test_what_is_drawn_does_not_depend_on_density_or_path():
+    base = Recurrent(neurons=20, density=1.0)
+    full, wiring, _ = base.init(KEY, INPUTS, OUTPUTS)
+    sparse, thinned, _ = replace(base, density=0.25).init(KEY, INPUTS, OUTPUTS)
+    np.testing.assert_allclose(sparse[1], 2 * full[1] * thinned.mask, rtol=1e-6)
+    np.testing.assert_array_equal(thinned.backward, wiring.backward)
+    for backward in ("transpose", "zero"):
+        weights, none, _ = replace(base, backward=backward).init(KEY, INPUTS, OUTPUTS)
+        assert none.backward is None
+        jax.tree.map(np.testing.assert_array_equal, weights, full)
+
+
+def test_a_leak_keeps_part_of_the_potential():
+    """With no input, bias or recurrence, a potential decays as (1 − leak)ᵗ."""
+    circuit = Recurrent(neurons=5, leak=0.25, recurrent_scale=0.0, bias=False)
+    weights, wiring, activity = circuit.init(KEY, INPUTS, OUTPUTS)
+    activity = activity._replace(potential=jnp.arange(5.0))
+    for time in range(1, 5):
+        activity, _, _ = circuit.step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS)))
+        np.testing.assert_allclose(activity.potential, 0.75**time * np.arange(5), rtol=1e-5)
+
+
+def test_a_stimulus_that_does_not_fit_is_refused():
+    circuit = Recurrent()
+    with pytest.raises(AssertionError):
+        circuit.step(*circuit.init(KEY, INPUTS, OUTPUTS), Stimulus(jnp.ones(INPUTS + 1), jnp.ones(OUTPUTS)))
+
+
+def learner(circuit, rule=None, **inner_loop):
+    return Lifetime(
+        rule=rule or Polynomial(terms=("delta",), initial={"delta": 0.1}),
+        circuit=circuit,
+        tasks=Boolean(inputs=2, split_by="none"),
+        inner_loop=InnerLoop(**inner_loop),
+    )
+
+
+def test_the_delta_rule_learns_boolean_functions():
+    """Chance solves 1 function in 16. Patterns come in any order, so that memory is of no use here and disturbs."""
+    life = learner(Recurrent(backward="random"), presentations=200)
+    pool, still = life.tasks.split(0).train, jnp.zeros(1)
+    solved = lambda theta: final_metrics(life, theta, pool, jax.random.key(1), 256)["solved"].mean()
+    assert solved(still) < 0.15
+    assert solved(life.theta(KEY)) > 0.75
+
+
+def test_memory_lets_it_tell_what_came_before():
+    """The target is the sign of the previous input: without memory nothing beats chance."""
+
+    def accuracy(leak, recurrent_scale):
+        circuit = Recurrent(neurons=32, leak=leak, recurrent_scale=recurrent_scale, density=1.0, backward="transpose")
+        weights, wiring, activity = circuit.init(KEY, 1, 1)
+        signs = jnp.sign(jax.random.normal(jax.random.key(3), (1001, 1)))
+        rule = Polynomial(terms=("delta",))
+
+        def present(state, pair):
+            weights, activity = state
+            activity, output, seen = circuit.step(weights, wiring, activity, Stimulus(*pair))
+            changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in seen]
+            changes[0], changes[1] = 0 * changes[0], 0 * changes[1]
+            weights = tuple(weight + change for weight, change in zip(weights, changes, strict=True))
+            return (weights, activity), output
+
+        _, outputs = jax.lax.scan(present, (weights, activity), (signs[1:], (signs[:-1] + 1) / 2))
+        return jnp.mean(((outputs[500:] > 0.5) == (signs[500:-1] > 0)).astype(float))
+
+    assert accuracy(1.0, 1.0) > 0.95
+    assert accuracy(1.0, 0.0) < 0.6
+
+
+def test_each_path_may_have_its_own_theta():
+    life = learner(Recurrent(), Polynomial(terms=("delta", "pre_trace*modulator")), theta="per_path", presentations=20)
+    theta = jnp.zeros((3, 2)).at[1, 1].set(0.1)
+    assert life.theta(KEY).shape == theta.shape
+    assert list(life.describe(theta)) == ["input", "recurrent", "output"]
+    constant, born = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
+    grown, _ = live(life, theta, constant, born, jnp.arange(20))
+    changed = [not np.array_equal(*pair) for pair in zip(born.weights, grown.weights, strict=True)]
+    assert changed == [False, True, False]
