@@ -53,9 +53,9 @@ class Recurrent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     One presentation is one step of time: what went before lives on in the potentials and in the traces,
     trace ← trace_decay·trace + (1 − trace_decay)·activity, which take in an activity after the synapses have seen it.
 
-    M is 1 where a recurrent synapse exists and 0 elsewhere, the diagonal included. A synapse that does not exist has
-    weight 0 whatever the rule does to its entry of W_rec, which nothing ever reads. The presynaptic activity of a
-    recurrent synapse is rate_{t−1}, the postsynaptic one rate_t.
+    M is 1 where a recurrent synapse exists and 0 elsewhere; no neuron has one to itself. An absent synapse has weight 0
+    whatever the rule does to its entry of W_rec, which nothing ever reads. The presynaptic activity of a recurrent
+    synapse is rate_{t−1}, the postsynaptic one rate_t.
 
     Bᵀ is W_out (`transpose`), drawn once (`random`) or nothing (`zero`); errors are not carried back through time. The
     output modulators are target − output, and the diffuse neuromodulator carries the reward, −mean (target − output)².
@@ -76,8 +76,8 @@ class Recurrent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         trace_decay: share of a trace that is left after one presentation.
 
     References:
-        Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016, eqs. 1 and 2 (leaky rates, fixed mask);
-        Murray 2019 (errors over a random path, not through time).
+        Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016 (leaky potentials, fixed mask); Murray 2019
+        (errors over a random path, not through time).
     """
 
     neurons: Annotated[int, Meta(ge=1, le=65536, description="recurrent neurons")] = 16
