@@ -1,0 +1,252 @@
+"""What every rule keeps to, as checks that a rule of one's own passes in one line: `check_rule(MyRule())`."""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.test_util import check_grads
+
+from metarule.rules.lifting import POST_SIDE, PRE_SIDE, lift
+from metarule.types import Rule, Synapse, Theta
+
+__all__ = ["CHECKS", "check_rule"]
+
+_PRE, _POST = 3, 4
+_TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
+
+
+def check_rule(rule: Any, *, checks: Sequence[str] | None = None, seed: int = 0) -> None:
+    """Check that a rule keeps to what metarule takes for granted.
+
+    A class that has `init` and `delta` alone is passed as `check_rule(Lifted(MyRule()))`.
+
+    Args:
+        rule: anything that is meant to satisfy the protocol `Rule`.
+        checks: names of `CHECKS`, all by default.
+        seed: decides θ, and what the synapses see.
+
+    Raises:
+        AssertionError: naming the rule, the check that it fails, and how.
+    """
+    for name in CHECKS if checks is None else checks:
+        try:
+            CHECKS[name](rule, seed)
+        except Exception as error:  # a rule may fail in any way
+            raise AssertionError(f"{type(rule).__name__} fails '{name}': {error}") from error
+
+
+def _protocol(rule: Any, seed: int) -> None:
+    """It has every member, and is equal by value, so that equal rules share what is compiled."""
+    missing = [name for name in vars(Rule) if not name.startswith("_") and not hasattr(rule, name)]
+    assert not missing, f"it has no {', no '.join(missing)}"
+    twin = copy.copy(rule)
+    assert twin == rule, "a copy of it is not equal to it"
+    assert hash(twin) == hash(rule), "a copy of it has another hash"
+    unknown = [name for name in rule.variables if name not in Synapse._fields]
+    assert not unknown, f"its variables name {', '.join(unknown)}; allowed: {', '.join(Synapse._fields)}"
+
+
+def _shapes(rule: Any, seed: int) -> None:
+    """Δw has the shape of the weight; memory keeps its own; units are those of θ, and θ can be drawn for many."""
+    case = _case(rule, seed)
+    for leaf in jax.tree.leaves(case.memory):
+        assert leaf.shape[:2] == (_PRE, _POST), f"its memory has shape {leaf.shape}, which is not one entry a synapse"
+    for form, given, wanted in (("update", case, (_PRE, _POST)), ("delta", _one(case), ())):
+        change, memory = jax.eval_shape(getattr(rule, form), *given)
+        assert change.shape == wanted, f"{form} gives a change of shape {change.shape} where weights have {wanted}"
+        _assert_alike(memory, given.memory, f"memory after {form}", "memory before")
+    _assert_alike(jax.eval_shape(rule.units), case.theta, "units", "θ")
+    many = jax.eval_shape(jax.vmap(rule.init), jax.random.split(jax.random.key(seed), 2))
+    _assert_alike(many, _twice(case.theta), "two θ at once", "a pair of θ")
+
+
+def _dtypes(rule: Any, seed: int) -> None:
+    """Everything is computed in the precision of θ and the weights, be it single or double."""
+    for double in (False, True):
+        with jax.enable_x64(double):
+            case = _case(rule, seed)
+            wanted = case.projection.weight.dtype
+            for form, given in ((rule.update, case), (rule.delta, _one(case))):
+                after = jax.eval_shape(form, *given)
+                for leaf in jax.tree.leaves((given.theta, jax.eval_shape(rule.units), given.memory, after)):
+                    assert leaf.dtype == wanted, f"{leaf.dtype} where weights are {wanted}"
+
+
+def _matrix_form(rule: Any, seed: int) -> None:
+    """`update` of a projection equals `delta` at each of its synapses."""
+    with jax.enable_x64(True):
+        case = _case(rule, seed)
+        chex.assert_trees_all_close(_update(rule, case), jax.jit(lift(rule.delta))(*case), **_TOLERANCE)
+
+
+def _locality(rule: Any, seed: int) -> None:
+    """A synapse changes as it would among other synapses: with other weights, memories and activities than its own."""
+    with jax.enable_x64(True):
+        case, other = _case(rule, seed), _case(rule, seed + 1)
+        here = _update(rule, case)
+        for place in ((0, 0), (_PRE - 1, _POST - 1)):
+            there = _update(rule, _transplant(case, other, *place))
+            chex.assert_trees_all_close(_at(here, *place), _at(there, *place), **_TOLERANCE)
+
+
+def _variables(rule: Any, seed: int) -> None:
+    """What it does not name in `variables` has no effect, and may be missing where circuits may leave it out."""
+    with jax.enable_x64(True):
+        case = _case(rule, seed)
+        hidden: dict[str, Any] = {
+            name: None if name in Synapse._field_defaults else jnp.full_like(value, jnp.nan)
+            for name, value in case.projection._asdict().items()
+            if name not in rule.variables
+        }
+        alone = case._replace(projection=case.projection._replace(**hidden))
+        chex.assert_trees_all_close(_update(rule, alone), _update(rule, case), **_TOLERANCE)
+
+
+def _rest(rule: Any, seed: int) -> None:
+    """Where nothing is active and nothing was, change, memory and all gradients are finite."""
+    case = _case(rule, seed)
+    silent = jax.tree.map(jnp.zeros_like, case.projection)
+
+    def total(given: _Case) -> tuple[Any, Any]:
+        after = rule.update(*given)
+        return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(after)), after
+
+    look = jax.jit(jax.grad(total, has_aux=True))
+    for weight in (case.projection.weight, silent.weight):
+        gradient, after = look(_Case(case.theta, rule.memory(weight), silent._replace(weight=weight)))
+        chex.assert_tree_all_finite(after)
+        chex.assert_tree_all_finite(gradient)
+
+
+def _gradients(rule: Any, seed: int) -> None:
+    """Derivatives by θ, memory and all that a synapse sees equal finite differences, forward and in reverse."""
+    with jax.enable_x64(True):
+        check_grads(
+            lambda *given: _update(rule, _Case(*jax.tree.map(jnp.asarray, given))),
+            tuple(_case(rule, seed)),
+            order=1,
+            modes=("fwd", "rev"),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+
+
+def _one_trace(rule: Any, seed: int) -> None:
+    """Equal rules, other values and memory that comes back are one program, compiled once."""
+    traced = []
+
+    def update(rule: Any, given: _Case) -> Any:
+        traced.append(rule)
+        return rule.update(*given)
+
+    compiled = jax.jit(update, static_argnums=0)
+    memory = rule.memory(_case(rule, seed).projection.weight)
+    for number in range(3):
+        case = _case(rule, seed + number)
+        _, memory = compiled(copy.copy(rule), case._replace(memory=memory))
+    assert len(traced) == 1, f"it was traced {len(traced)} times"
+
+
+def _names(rule: Any, seed: int) -> None:
+    """Its numbers are scalars with plain names, for many θ at once, too, and its equation is one line."""
+    theta = _case(rule, seed).theta
+    described = jax.eval_shape(rule.describe, theta)
+    for name, value in described.items():
+        assert isinstance(name, str), f"{name!r} is no name"
+        assert ": " not in name, f"the name '{name}' holds ': ', which stands between a projection and a name"
+        assert "\n" not in name, f"the name {name!r} is more than one line"
+        assert value.shape == (), f"'{name}' has shape {value.shape}; a name is given to one number"
+    named = jax.eval_shape(jax.vmap(rule.describe), _twice(theta))
+    assert set(named) == set(described), "its names depend on how many θ there are"
+    line = rule.equation(theta)
+    assert line.startswith("Δw = "), f"its equation begins with '{line[:5]}', not with 'Δw = '"
+    assert "\n" not in line, "its equation is more than one line"
+
+
+CHECKS: Mapping[str, Callable[[Any, int], None]] = {
+    "protocol": _protocol,
+    "shapes": _shapes,
+    "dtypes": _dtypes,
+    "matrix form": _matrix_form,
+    "locality": _locality,
+    "variables": _variables,
+    "finite at rest": _rest,
+    "gradients": _gradients,
+    "one trace": _one_trace,
+    "names": _names,
+}
+
+
+class _Case(NamedTuple):
+    """What a rule is given."""
+
+    theta: Theta
+    memory: Any
+    projection: Synapse
+
+
+@partial(jax.jit, static_argnums=0)
+def _update(rule: Any, case: _Case) -> Any:
+    return rule.update(*case)
+
+
+def _case(rule: Any, seed: int) -> _Case:
+    """A θ in general position, a projection, and the memory of synapses that have seen something before."""
+    draw = np.random.default_rng(seed)
+    theta = jax.tree.map(
+        lambda leaf, unit: leaf + 0.3 * unit * draw.normal(size=leaf.shape).astype(leaf.dtype),
+        rule.init(jax.random.key(seed)),
+        rule.units(),
+    )
+    case = _Case(theta, (), _projection(draw))
+    case = case._replace(memory=rule.memory(case.projection.weight))
+    for _ in range(2):
+        _, memory = _update(rule, case)
+        case = _Case(theta, memory, _projection(draw))
+    return case
+
+
+def _projection(draw: np.random.Generator) -> Synapse:
+    shapes = dict.fromkeys(PRE_SIDE, (_PRE,)) | dict.fromkeys(POST_SIDE, (_POST,)) | {"weight": (_PRE, _POST)}
+    return Synapse(*(jnp.asarray(draw.normal(size=shapes.get(name, ())), float) for name in Synapse._fields))
+
+
+def _places(pre: int, post: int) -> dict[str, tuple[int, ...]]:
+    """Where each variable of one synapse stands in a projection."""
+    places = dict.fromkeys(PRE_SIDE, (pre,)) | dict.fromkeys(POST_SIDE, (post,)) | {"weight": (pre, post)}
+    return {name: places.get(name, ()) for name in Synapse._fields}
+
+
+def _at(tree: Any, pre: int, post: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[pre, post], tree)
+
+
+def _one(case: _Case, pre: int = 0, post: int = 0) -> _Case:
+    """What one synapse is given of it."""
+    seen = {name: getattr(case.projection, name)[place] for name, place in _places(pre, post).items()}
+    return _Case(case.theta, _at(case.memory, pre, post), Synapse(**seen))
+
+
+def _transplant(case: _Case, other: _Case, pre: int, post: int) -> _Case:
+    """The other network, with what one synapse has and sees taken from this one."""
+    own = _one(case, pre, post)
+    seen = {
+        name: getattr(other.projection, name).at[place].set(getattr(own.projection, name))
+        for name, place in _places(pre, post).items()
+    }
+    memory = jax.tree.map(lambda leaf, one: leaf.at[pre, post].set(one), other.memory, own.memory)
+    return _Case(case.theta, memory, Synapse(**seen))
+
+
+def _twice(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree)
+
+
+def _assert_alike(tree: Any, wanted: Any, what: str, like: str) -> None:
+    shapes = [jax.tree.map(lambda leaf: leaf.shape, given) for given in (tree, wanted)]
+    assert shapes[0] == shapes[1], f"{what} has the shapes {shapes[0]}, {like} has {shapes[1]}"
