@@ -1,0 +1,56 @@
+"""Rules of every kind in a whole life."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from msgspec import Struct
+
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, live
+from metarule.rules import MLP, Lifted, Polynomial, Trace
+
+
+class Growth(Struct, frozen=True):
+    def init(self, key):
+        return jnp.array(0.1)
+
+    def delta(self, theta, memory, synapse):
+        return theta * synapse.modulator, memory
+
+
+ELIGIBILITY = {"eligibility": Trace(of="pre*post")}
+
+
+@pytest.mark.parametrize("theta", ["shared", "per_projection"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        MLP(hidden=(3,)),
+        Lifted(Growth()),
+        Polynomial(
+            terms=("eligibility*modulator", "bcm"),
+            traces=ELIGIBILITY,
+            initial={"eligibility*modulator": 0.3, "bcm": 0.1},
+        ),
+    ],
+    ids=["mlp", "lifted", "traces"],
+)
+def test_every_number_of_theta_moves_the_loss_of_a_life(rule, theta):
+    lifetime = Lifetime(
+        rule=rule,
+        circuit=Feedforward(hidden=(3,)),
+        tasks=Boolean(inputs=2),
+        inner_loop=InnerLoop(presentations=6, theta=theta),
+    )
+    task = lifetime.tasks.sample(jax.random.key(0), lifetime.tasks.split(0).train, 0)
+
+    def loss(theta):
+        life, carry = lifetime.birth(jax.random.key(1), task)
+        carry, seen = live(lifetime, theta, life, carry, jnp.arange(6))
+        return seen.loss.sum() + lifetime.assess(theta, life, carry)[0]
+
+    gradient = jax.jit(jax.grad(loss))(lifetime.theta(jax.random.key(2)))
+    for leaf in jax.tree.leaves(gradient):
+        assert np.all(np.isfinite(leaf))
+        assert np.all(np.asarray(leaf) != 0)
+    assert lifetime.equation(gradient).count("\n") == (theta == "per_projection")

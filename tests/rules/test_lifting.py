@@ -1,0 +1,101 @@
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule.rules import Lifted
+from metarule.types import Synapse
+
+
+@dataclasses.dataclass(frozen=True)
+class Decay:
+    def init(self, key):
+        return {"rate": jnp.array(0.5), "gains": jnp.array([1.0, 2.0])}
+
+    def delta(self, theta, memory, synapse):
+        return theta["rate"] * (theta["gains"][0] * synapse.pre - theta["gains"][1] * synapse.weight), memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole(Decay):
+    variables = ("pre", "weight", "post")
+
+    def units(self):
+        return {"rate": jnp.array(0.1), "gains": jnp.array([3.0, 3.0])}
+
+    def memory(self, weight):
+        return jnp.ones_like(weight)
+
+    def update(self, theta, memory, projection):
+        return 0 * projection.weight, memory
+
+    def describe(self, theta):
+        return {"rate": theta["rate"]}
+
+    def equation(self, theta):
+        return "Δw = something"
+
+
+def test_a_class_with_init_and_delta_is_a_whole_rule():
+    rule = Lifted(Decay())
+    theta = rule.init(jax.random.key(0))
+    assert rule.variables == ("pre", "weight")
+    assert rule.memory(jnp.ones((2, 3))) == ()
+    np.testing.assert_array_equal(rule.units()["gains"], [1, 1])
+    assert {name: float(value) for name, value in rule.describe(theta).items()} == {
+        "rate": 0.5,
+        "gains[0]": 1.0,
+        "gains[1]": 2.0,
+    }
+    assert rule.equation(theta) == "Δw = Decay(θ)"
+    assert rule == Lifted(Decay())
+    assert hash(rule) == hash(Lifted(Decay()))
+
+
+def test_its_matrix_form_is_its_delta_at_each_synapse():
+    rule, pre, weight = Lifted(Decay()), jnp.array([1.0, 2.0]), jnp.ones((2, 3))
+    seen = Synapse(pre, jnp.zeros(3), jnp.zeros(3), weight, jnp.zeros(3))
+    change, memory = rule.update(rule.init(jax.random.key(0)), (), seen)
+    assert memory == ()
+    np.testing.assert_allclose(change, [[-0.5] * 3, [0.0] * 3])
+
+
+def test_what_the_class_has_beyond_that_is_used():
+    rule = Lifted(Whole())
+    theta = rule.init(jax.random.key(0))
+    assert rule.variables == ("pre", "weight", "post")
+    assert rule.memory(jnp.zeros(2)).tolist() == [1, 1]
+    assert rule.units()["gains"].tolist() == [3, 3]
+    assert list(rule.describe(theta)) == ["rate"]
+    assert rule.equation(theta) == "Δw = something"
+    seen = Synapse(jnp.ones(2), jnp.ones(3), jnp.ones(3), jnp.ones((2, 3)), jnp.ones(3))
+    assert not np.any(rule.update(theta, rule.memory(seen.weight), seen)[0])
+
+
+@dataclasses.dataclass
+class Mutable:
+    def init(self, key):
+        return jnp.zeros(())
+
+    def delta(self, theta, memory, synapse):
+        return theta, memory
+
+
+class NoDelta:
+    def init(self, key):
+        return jnp.zeros(())
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (Decay, "Decay is a class; give an instance, as in Lifted\\(Decay\\(\\)\\)"),
+        (NoDelta(), "NoDelta has no method 'delta'"),
+        (Mutable(), "Mutable is not hashable; make it a frozen dataclass or Struct"),
+    ],
+)
+def test_what_is_no_rule_is_refused_by_name(given, says):
+    with pytest.raises(ValueError, match=says):
+        Lifted(given)
