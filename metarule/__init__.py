@@ -3,35 +3,46 @@
 Components are hashable objects that hold hyper-parameters alone; θ, weights, tasks and states are pytrees of arrays.
 """
 
-from metarule.baselines import Tuned, backprop, delta, tune
-from metarule.circuits import Feedforward
+from metarule.baselines import Tuned, backprop, delta, feedback_alignment, tune
+from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Reverse
 from metarule.evaluation import Curves, curves, final_metrics
 from metarule.lifetime import InnerLoop, Lifetime, live
 from metarule.meta import Gradient, Schedule
-from metarule.rules import Polynomial, lift
+from metarule.phenomena import respond, shown
+from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.scans import Plain, Remat
-from metarule.tasks import Boolean, Tabular
+from metarule.tasks import Boolean, Conditioning, Tabular
 
 __all__ = [
+    "MLP",
     "Boolean",
+    "Conditioning",
+    "ConditioningCircuit",
+    "Connection",
     "Curves",
     "Feedforward",
     "Gradient",
     "InnerLoop",
     "Lifetime",
+    "Lifted",
     "Plain",
     "Polynomial",
+    "Recurrent",
     "Remat",
     "Reverse",
     "Schedule",
     "Tabular",
+    "Trace",
     "Tuned",
     "backprop",
     "curves",
     "delta",
+    "feedback_alignment",
     "final_metrics",
     "lift",
     "live",
+    "respond",
+    "shown",
     "tune",
 ]

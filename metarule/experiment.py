@@ -5,11 +5,15 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
+from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
+from metarule.circuits.recurrent import Recurrent
 from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta.gradient import Gradient
+from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks.boolean import Boolean
+from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.tabular import Tabular
 
 __all__ = ["Evaluation", "Experiment", "Run", "to_tree"]
@@ -65,9 +69,9 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     seed: Annotated[int, Meta(ge=0, lt=2**31, description="decides every random number of the run")] = 0
     seeds: Annotated[int, Meta(ge=1, le=10_000, description="runs, of seeds seed, seed + 1, ...")] = 1
-    rule: Polynomial = Polynomial()
-    circuit: Feedforward = Feedforward()
-    tasks: Boolean | Tabular = Boolean()
+    rule: Polynomial | MLP = Polynomial()
+    circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
+    tasks: Boolean | Tabular | Conditioning = Boolean()
     inner_loop: InnerLoop = InnerLoop()
     optimizer: Gradient = Gradient()
     evaluation: Evaluation = Evaluation()

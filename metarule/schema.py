@@ -9,6 +9,9 @@ from msgspec import inspect
 
 __all__ = ["describe", "explain"]
 
+# Longest default that is written out in the help.
+_SHOWN = 80
+
 
 def describe(as_type: type) -> str:
     """List every field with its default and what it means, kind by kind, for `--help`."""
@@ -82,6 +85,10 @@ def _members(node: inspect.Type) -> Iterator[inspect.Type]:
     elif isinstance(node, inspect.UnionType):
         for member in node.types:
             yield from _members(member)
+    elif isinstance(node, inspect.VarTupleType):
+        yield from _members(node.item_type)
+    elif isinstance(node, inspect.DictType):
+        yield from _members(node.value_type)
     else:
         yield node
 
@@ -108,12 +115,21 @@ def _options(node: inspect.Type) -> list[Any]:
 def _table(path: str, struct: inspect.StructType) -> Iterator[str]:
     title = (struct.cls.__doc__ or "").strip().splitlines()[0]
     yield f"[{path}]" + (f' kind = "{struct.tag}"' if struct.tag else "") + f"  {title}"
+    # Members of an array have no name by which the command line could set them.
+    dashes = "" if "[]" in path else "--"
     for field in struct.fields:
-        yield _line(f"  --{path}.{field.encode_name}", field)
+        yield _line(f"  {dashes}{path}.{field.encode_name}", field)
     for field in struct.fields:
         for inner in _structs(field.type):
             yield ""
-            yield from _table(f"{path}.{field.encode_name}", inner)
+            yield from _table(f"{path}.{field.encode_name}{_place(field.type)}", inner)
+
+
+def _place(node: inspect.Type) -> str:
+    """What follows the name of a field on the way to its members."""
+    if isinstance(node, inspect.Metadata):
+        return _place(node.type)
+    return {inspect.VarTupleType: "[]", inspect.DictType: ".NAME"}.get(type(node), "")
 
 
 def _line(name: str, field: inspect.Field) -> str:
@@ -124,6 +140,7 @@ def _line(name: str, field: inspect.Field) -> str:
         shown = default.__struct_config__.tag or "below"
     else:
         shown = "required" if default is msgspec.NODEFAULT else msgspec.json.encode(default, enc_hook=dict).decode()
+        shown = shown if len(shown) <= _SHOWN else "written out in resolved.toml"
     return f"{name:<34} {text} [{shown}]"
 
 

@@ -12,6 +12,7 @@ from jax import Array
 from jaxtyping import Float, Int, Key, PyTree, Shaped
 
 __all__ = [
+    "STIMULI",
     "Carry",
     "Circuit",
     "Estimate",
@@ -33,6 +34,9 @@ __all__ = [
     "Theta",
     "Weights",
 ]
+
+# Stimuli of conditioning, in the order of the sensory neurons: two conditioned ones, and the unconditioned one.
+STIMULI = ("CS1", "CS2", "US")
 
 PRNGKey = Key[Array, ""]
 Integer = int | Int[Array, ""]

@@ -62,7 +62,10 @@ def test_a_field_of_a_number_is_refused():
 
 
 def test_what_is_written_decodes_to_the_same():
-    given = {"rule": {"terms": ["seven", "oja"], "initial": {"oja": 0.5}, "frozen": ["1"]}, "seed": 4}
+    given = {
+        "rule": {"kind": "polynomial", "terms": ["seven", "oja"], "initial": {"oja": 0.5}, "frozen": ["1"]},
+        "seed": 4,
+    }
     experiment = decode(given, Experiment)
     text = msgspec.toml.encode(to_tree(experiment)).decode()
     assert decode(msgspec.toml.decode(text), Experiment) == experiment

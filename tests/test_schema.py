@@ -5,35 +5,68 @@ from metarule.experiment import Experiment
 from metarule.schema import describe
 
 BAD = {
-    "unknown key": ("rule.hiden = 3", "rule.hiden = 3: there is no such field; allowed: terms, initial"),
+    "unknown key": (
+        "rule.kind = 'polynomial'\nrule.hiden = 3",
+        "rule.hiden = 3: there is no such field; allowed: terms, traces",
+    ),
     "unknown section": ("ruler.terms = []", "ruler = {'terms': []}: there is no such field; allowed: seed"),
-    "unknown kind": ("tasks.kind = 'bolean'", "tasks.kind = 'bolean': allowed: boolean, tabular"),
+    "unknown kind": ("tasks.kind = 'bolean'", "tasks.kind = 'bolean': allowed: boolean, tabular, conditioning"),
     "wrong type": ("tasks = {kind = 'boolean', inputs = 'three'}", "tasks.inputs = 'three': expected `int`, got `str`"),
     "number for text": ("optimizer.name = 3", "optimizer.name = 3: expected `str`, got `int`"),
     "value for a table": ("tasks = 3", "tasks = 3: expected a table, got `int`"),
     "negative steps": ("optimizer.steps = -3", "optimizer.steps = -3: expected `int` >= 1"),
     "fraction of a step": ("optimizer.steps = 2.5", "optimizer.steps = 2.5: expected `int`, got `float`"),
-    "no kind": ("tasks.inputs = 3", "tasks.kind: this field is missing; allowed: boolean, tabular"),
+    "no kind": ("tasks.inputs = 3", "tasks.kind: this field is missing; allowed: boolean, tabular, conditioning"),
     "zero tasks": ("optimizer.tasks = 0", "optimizer.tasks = 0: expected `int` >= 1"),
     "unknown term": (
-        "rule.terms = ['pre*dopamine']",
+        "rule.kind = 'polynomial'\nrule.terms = ['pre*dopamine']",
         "rule: term 'pre*dopamine' names no variable 'dopamine'; allowed: pre",
     ),
-    "term that cannot be read": ("rule.terms = ['pre post']", "rule: term 'pre post' names no variable 'prepost'"),
-    "no terms": ("rule.terms = []", "rule.terms = []: expected an array of length >= 1"),
-    "term twice": ("rule.terms = ['hebb', 'pre*post']", "rule: terms 'hebb' and 'pre*post' are the same"),
+    "term that cannot be read": (
+        "rule.kind = 'polynomial'\nrule.terms = ['pre post']",
+        "rule: term 'pre post' names no variable 'prepost'",
+    ),
+    "no kind of rule": ("rule.terms = ['1']", "rule.kind: this field is missing; allowed: polynomial, mlp"),
+    "unknown neuron": (
+        "circuit = {kind = 'conditioning', synapses = [{pre = 'CS3', post = 'motor', weight = [0, 1]}]}",
+        "circuit: synapse CS3 → motor: pre = 'CS3' is no neuron; allowed: CS1, CS2, US, facilitatory, motor",
+    ),
+    "trial without a stimulus": (
+        "tasks = {kind = 'conditioning', phenomena = [{name = 'x', shown = ['after CS1 < 1'], control = {phases = []}, "
+        "animal = {phases = [{trials = ['CS1 > UCS'], times = [1, 2]}]}}]}",
+        "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS' names no stimulus at 'UCS'; allowed: CS1, CS2, US",
+    ),
+    "variable that the circuit does not offer": (
+        "rule = {kind = 'polynomial', terms = ['pre_trace*modulator']}",
+        "rule: synapses of this circuit see no pre_trace; allowed: pre, post, potential, weight, modulator, neuromod",
+    ),
+    "life too short for the tasks": (
+        "rule = {kind = 'polynomial'}\ncircuit = {kind = 'conditioning'}\ntasks = {kind = 'conditioning'}",
+        "inner_loop.presentations = 200: these tasks need at least",
+    ),
+    "no terms": ("rule.kind = 'polynomial'\nrule.terms = []", "rule.terms = []: expected an array of length >= 1"),
+    "term twice": (
+        "rule.kind = 'polynomial'\nrule.terms = ['hebb', 'pre*post']",
+        "rule: terms 'hebb' and 'pre*post' are the same",
+    ),
     "initial of no term": (
-        "rule.initial = {oja = 1.0}",
+        "rule.kind = 'polynomial'\nrule.initial = {oja = 1.0}",
         "rule: initial term 'oja' is not in the rule; its terms: 1, weight",
     ),
     "initial that is text": (
-        "rule.initial = {weight = 'x'}",
+        "rule.kind = 'polynomial'\nrule.initial = {weight = 'x'}",
         "rule.initial = {'weight': 'x'}: expected `float`, got `str`",
     ),
-    "unknown option": ("circuit.backward = 'up'", "circuit.backward = 'up': allowed: random, transpose, zero"),
-    "size of nothing": ("circuit.hidden = [8, 0]", "circuit.hidden.1 = 0: expected `int` >= 1"),
+    "unknown option": (
+        "circuit.kind = 'feedforward'\ncircuit.backward = 'up'",
+        "circuit.backward = 'up': allowed: learned, random, transpose, zero",
+    ),
+    "size of nothing": (
+        "circuit.kind = 'feedforward'\ncircuit.hidden = [8, 0]",
+        "circuit.hidden.1 = 0: expected `int` >= 1",
+    ),
     "output that does not fit": (
-        "circuit.output = 'softmax'",
+        "circuit.kind = 'feedforward'\ncircuit.output = 'softmax'",
         "circuit.output = 'softmax': the loss of these tasks needs 'sigmoid'",
     ),
     "not a number": ("inner_loop.weight_bound = nan", "inner_loop.weight_bound = nan: expected a finite number"),
@@ -96,3 +129,6 @@ def test_help_lists_every_field_of_every_kind():
         assert field in text
     assert "boolean" in text
     assert "random|transpose|zero" in text
+    assert "--rule.traces.NAME.of" in text
+    assert "tasks.phenomena[].shown" in text
+    assert "--tasks.phenomena[]" not in text

@@ -1,0 +1,84 @@
+"""Criteria by which a phenomenon counts as shown, as text such as `"after CS1 <= 0.3 peak CS1"`.
+
+    criterion = reading comparison number [ reading ]      reading = moment CS
+
+Moments: `before` (at birth), `peak` (the largest of the life) and `after` (at its end) are of the animal itself;
+`control` is of the control animal at the end of its life. Readings are responses, in units of the response to the US.
+"""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from jaxtyping import Array, Bool, Float
+
+from metarule.types import STIMULI
+
+__all__ = ["MOMENTS", "Criterion", "Reading", "holds", "parse_criterion"]
+
+MOMENTS = ("before", "peak", "after", "control")
+
+_COMPARISONS: dict[str, Callable] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
+_READING = r"(\w+)\s+(\w+)"
+_CRITERION = re.compile(rf"\s*{_READING}\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?|\.\d+)(?:\s+{_READING})?\s*")
+
+
+class Reading(NamedTuple):
+    """The response to a CS at one moment."""
+
+    moment: str
+    stimulus: str
+
+
+class Criterion(NamedTuple):
+    """left (comparison) factor · right, where right is 1 if there is none."""
+
+    left: Reading
+    comparison: str
+    factor: float
+    right: Reading | None
+
+
+@lru_cache(maxsize=256)
+def parse_criterion(text: str) -> Criterion:
+    """Read a criterion.
+
+    Args:
+        text: such as `"after CS1 >= 1.5 control CS1"`.
+
+    Returns:
+        The criterion.
+
+    Raises:
+        ValueError: naming what cannot be read, and what is allowed.
+    """
+    match = _CRITERION.fullmatch(text)
+    if match is None:
+        raise ValueError(
+            f"criterion '{text}' cannot be read; it is a reading, a comparison, a number and perhaps another reading, "
+            "as in 'after CS1 <= 0.3 peak CS1'"
+        )
+    moment, stimulus, comparison, factor, *right = match.groups()
+    readings = [Reading(moment, stimulus)] + ([Reading(*right)] if right[0] else [])
+    for reading in readings:
+        if reading.moment not in MOMENTS:
+            raise ValueError(f"criterion '{text}' names no moment '{reading.moment}'; allowed: {', '.join(MOMENTS)}")
+        if reading.stimulus not in STIMULI[:-1]:
+            raise ValueError(f"criterion '{text}' names no CS '{reading.stimulus}'; allowed: {', '.join(STIMULI[:-1])}")
+    return Criterion(readings[0], comparison, float(factor), readings[1] if right[0] else None)
+
+
+def holds(criterion: Criterion, responses: Mapping[Reading, Float[Array, "*batch"]]) -> Bool[Array, "*batch"]:
+    """Whether a criterion holds.
+
+    Args:
+        criterion: as from `parse_criterion`.
+        responses: by reading.
+
+    Returns:
+        One truth value for each response.
+    """
+    right = responses[criterion.right] if criterion.right else 1.0
+    return _COMPARISONS[criterion.comparison](responses[criterion.left], criterion.factor * right)

@@ -1,0 +1,120 @@
+"""The phenomena of classical conditioning: what the animal lives through, what its control does, and what shows it.
+
+Schedules and wanted responses are metarule's own; what each phenomenon is follows Kamin 1969 (blocking), Rescorla 1980
+(second-order conditioning), Pavlov 1927 (acquisition, extinction, overshadowing), Lubow & Moore 1959 (latent
+inhibition), and Carew, Walters & Kandel 1981 (habituation, sensitisation and conditioning in Aplysia).
+"""
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from metarule.tasks.criteria import parse_criterion
+from metarule.tasks.schedules import Phase, Schedule
+
+__all__ = ["STANDARD", "Phenomenon"]
+
+
+class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One phenomenon.
+
+    Attributes:
+        name: what it is called.
+        trained: whether meta-training meets it; others are only reported.
+        animal: what the animal lives through.
+        control: what its control lives through, from the same initial weights.
+        shown: what has to hold, all of it, for the phenomenon to count as shown.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=40, description="what it is called")]
+    trained: Annotated[bool, Meta(description="whether meta-training meets it; others are only reported")] = True
+    animal: Annotated[Schedule, Meta(description="what the animal lives through")]
+    control: Annotated[Schedule, Meta(description="what its control lives through")]
+    shown: Annotated[tuple[str, ...], Meta(min_length=1, description="criteria, all of which have to hold")]
+
+    def __post_init__(self) -> None:
+        for text in self.shown:
+            parse_criterion(text)
+
+
+# Wanted responses, in units of the response to the US. A naive CS evokes about .055: sensory neurons have a weak
+# innate synapse on the motor neuron, as in Aplysia.
+_NAIVE, _HABITUATED, _EXTINGUISHED, _SENSITISED, _LEARNED, _HALF = 0.055, 0.01, 0.08, 0.15, 0.8, 0.4
+
+_PAIRED, _MANY, _FEW = (5, 9), (10, 14), (2, 4)
+
+
+def _pairing(trial: str, last: float = _LEARNED) -> Phase:
+    return Phase(trials=(trial,), times=_PAIRED, wanted={trial: (_NAIVE, last)})
+
+
+def _rest(times: tuple[int, int]) -> Phase:
+    return Phase(trials=("rest",), times=times)
+
+
+_FIRST = _pairing("CS1 > US")
+_EXTINCTION = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_LEARNED, _EXTINGUISHED)})
+_PREEXPOSURE = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_NAIVE, _HABITUATED)})
+
+STANDARD = (
+    Phenomenon(
+        name="habituation",
+        animal=Schedule(phases=(_PREEXPOSURE,), after={"CS1": _HABITUATED}),
+        control=Schedule(phases=(_rest(_MANY),), after={"CS1": _NAIVE}),
+        shown=("after CS1 <= 0.5 before CS1",),
+    ),
+    Phenomenon(
+        name="sensitisation",
+        animal=Schedule(phases=(Phase(trials=("US",), times=_PAIRED),), after={"CS1": _SENSITISED}),
+        control=Schedule(phases=(_rest(_PAIRED),), after={"CS1": _NAIVE}),
+        shown=("after CS1 >= 1.5 control CS1",),
+    ),
+    Phenomenon(
+        name="acquisition",
+        animal=Schedule(phases=(_FIRST,), after={"CS1": _LEARNED}),
+        control=Schedule(phases=(Phase(trials=("CS1", "US"), times=_PAIRED),), after={"CS1": _NAIVE}),
+        shown=("before CS1 < 0.1", "after CS1 >= 0.5", "control CS1 < 0.5"),
+    ),
+    Phenomenon(
+        name="extinction",
+        animal=Schedule(phases=(_FIRST, _EXTINCTION), after={"CS1": _EXTINGUISHED}),
+        control=Schedule(phases=(_FIRST, _rest(_MANY)), after={"CS1": _LEARNED}),
+        shown=("peak CS1 >= 0.5", "after CS1 <= 0.3 peak CS1"),
+    ),
+    Phenomenon(
+        name="blocking",
+        animal=Schedule(phases=(_FIRST, _pairing("CS1+CS2 > US")), after={"CS2": _HABITUATED}),
+        control=Schedule(phases=(_rest(_PAIRED), _pairing("CS1+CS2 > US")), after={"CS2": _HALF}),
+        shown=("after CS2 <= 0.3 control CS2",),
+    ),
+    Phenomenon(
+        name="second-order conditioning",
+        animal=Schedule(
+            phases=(_FIRST, Phase(trials=("CS2 > CS1",), times=_FEW, wanted={"CS2 > CS1": (_NAIVE, _HALF)})),
+            after={"CS2": _HALF},
+        ),
+        control=Schedule(phases=(_FIRST, Phase(trials=("CS2", "CS1"), times=_FEW)), after={"CS2": _HABITUATED}),
+        shown=("after CS2 >= 0.3 after CS1", "after CS2 >= 0.2", "control CS2 < 0.1"),
+    ),
+    Phenomenon(
+        name="overshadowing",
+        trained=False,
+        animal=Schedule(phases=(_pairing("CS1+CS2 > US"),)),
+        control=Schedule(phases=(_FIRST,)),
+        shown=("after CS1 <= 0.7 control CS1",),
+    ),
+    Phenomenon(
+        name="latent inhibition",
+        trained=False,
+        animal=Schedule(phases=(_PREEXPOSURE, Phase(trials=("CS1 > US",), times=_FEW))),
+        control=Schedule(phases=(_rest(_MANY), Phase(trials=("CS1 > US",), times=_FEW))),
+        shown=("after CS1 <= 0.8 control CS1",),
+    ),
+    Phenomenon(
+        name="reacquisition",
+        trained=False,
+        animal=Schedule(phases=(_FIRST, _EXTINCTION, Phase(trials=("CS1 > US",), times=_FEW))),
+        control=Schedule(phases=(_rest(_PAIRED), _rest(_MANY), Phase(trials=("CS1 > US",), times=_FEW))),
+        shown=("after CS1 >= 1.25 control CS1",),
+    ),
+)
