@@ -27,6 +27,8 @@ from metarule.types import (
 __all__ = ["InnerLoop", "Lifetime", "live"]
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+# Where a θ keeps the logits of its decays.
+_DECAY = jax.tree_util.DictKey("decay")
 
 
 class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,8 +39,12 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         weight_bound: weights stay within ±weight_bound.
         loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
             rest is the mean loss of the final network on the assessed examples.
+        l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
         theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and backward), or one
             `per_projection`.
+
+    References:
+        Tibshirani 1996 (the penalty on absolute values).
     """
 
     presentations: Annotated[int, Meta(ge=1, description="presentations in a life")] = 200
@@ -46,6 +52,7 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     loss_along: Annotated[
         float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
     ] = 0.5
+    l1: Annotated[float, Meta(ge=0, description="weight of the sum of |theta| / unit in the meta-loss")] = 0.0
     theta: Annotated[
         Literal["shared", "per_path", "per_projection"],
         Meta(description="one theta for all projections, one for each path of the circuit, or one each"),
@@ -57,8 +64,10 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
     w ← clip(w + Δw(θ), ±weight_bound), presentation after presentation
     meta-loss = loss_along · mean_t loss(output_t) + (1 − loss_along) · mean_examples loss(final output)
+              + l1 · Σ|θ| / u
 
-    The weights change after each output was given; while assessing, the rule is off.
+    u are the units of θ. The sum is over all of θ but what it calls `decay`: the logits of decays carry no term, and
+    a logit of 0 is a decay of ½, not a shorter rule. The weights change after each output was given; while assessing, the rule is off.
 
     Attributes:
         rule: Δw = f(local variables; θ).
@@ -153,18 +162,20 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """What the network is worth with the rule off.
 
         Args:
-            theta: θ, which a network that no longer learns does not use.
+            theta: θ, for its price alone: a network that no longer learns does not use it.
             life: constant part of the life.
             carry: state of the network.
 
         Returns:
-            (1 − loss_along) · mean loss over the assessed examples, and the scores.
+            (1 − loss_along) · mean loss over the assessed examples + l1 · Σ|θ| / u, and the scores.
         """
         examples = self.tasks.examples(life.task)
         answer = jax.vmap(lambda example: self.circuit.step(carry.weights, life.wiring, carry.activity, example)[1])
         outputs = answer(examples)
-        loss = jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
-        return (1 - self.inner_loop.loss_along) * loss, self.tasks.metrics(outputs, examples.target)
+        loss = (1 - self.inner_loop.loss_along) * jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
+        if self.inner_loop.l1:
+            loss += self.inner_loop.l1 * _size(theta, self.units())
+        return loss, self.tasks.metrics(outputs, examples.target)
 
     def describe(self, theta: Theta) -> Mapping[str, Any]:
         """The named numbers of θ, by path or projection where each has its own."""
@@ -204,6 +215,13 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             case "per_projection":
                 number = projection
         return _member(theta, number)
+
+
+def _size(theta: Theta, units: Theta) -> Float[Array, ""]:
+    """Σ|θ| / u, logits of decays left out."""
+    numbers = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(units), strict=True)
+    sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if _DECAY not in path]
+    return jnp.sum(jnp.stack(sizes))
 
 
 def _member(theta: Theta, number: int) -> Theta:

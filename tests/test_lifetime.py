@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, live
+from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, Trace, live
 from metarule.types import Learner
 
 KEY = jax.random.key(0)
@@ -68,6 +68,39 @@ def test_meta_loss_is_the_weighted_sum_of_life_and_end(along):
     final_loss, _ = whole.assess(theta, constant, carry)
     final, _ = life.assess(theta, constant, carry)
     np.testing.assert_allclose(jnp.sum(seen.loss) + final, along * along_loss + (1 - along) * final_loss, rtol=1e-5)
+
+
+PRICED = {
+    "shared": (Polynomial(terms=("delta", "weight"), hebbian_unit=0.5), {}, lambda theta: theta, [1.0, 0.5]),
+    "per_projection": (
+        Polynomial(terms=("delta", "weight"), hebbian_unit=0.5),
+        {"theta": "per_projection"},
+        lambda theta: theta,
+        [[1.0, 0.5]] * 2,
+    ),
+    "learned decays": (
+        Polynomial(terms=("e*modulator",), traces={"e": Trace(of="pre*post", learned=True)}),
+        {},
+        lambda theta: theta["coefficients"],
+        [1.0],
+    ),
+    "mlp": (MLP(hidden=(3,)), {}, lambda theta: jax.flatten_util.ravel_pytree(theta)[0], 1.0),
+}
+
+
+@pytest.mark.parametrize(("rule", "inner_loop", "priced", "unit"), PRICED.values(), ids=PRICED)
+def test_every_number_of_theta_but_decays_has_its_price(rule, inner_loop, priced, unit):
+    dear, free = lifetime(rule=rule, l1=0.2, **inner_loop), lifetime(rule=rule, **inner_loop)
+    theta = jax.tree.map(lambda leaf: leaf - 0.7, dear.theta(KEY))
+    constant, carry, _ = lived(dear, theta, 0)
+    price = 0.2 * jnp.sum(jnp.abs(priced(theta)) / jnp.array(unit))
+    np.testing.assert_allclose(
+        dear.assess(theta, constant, carry)[0] - free.assess(theta, constant, carry)[0], price, rtol=1e-5
+    )
+    gradient = jax.grad(lambda theta: dear.assess(theta, constant, carry)[0])(theta)
+    expected = 0.2 * jnp.sign(priced(theta)) / jnp.array(unit)
+    np.testing.assert_allclose(priced(gradient), expected, rtol=1e-6)
+    assert sum(map(jnp.count_nonzero, jax.tree.leaves(gradient))) == expected.size
 
 
 def test_assessing_changes_nothing_and_scores_every_pattern():
