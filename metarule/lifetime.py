@@ -66,8 +66,9 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     meta-loss = loss_along · mean_t loss(output_t) + (1 − loss_along) · mean_examples loss(final output)
               + l1 · Σ|θ| / u
 
-    u are the units of θ. The sum is over all of θ but what it calls `decay`: the logits of decays carry no term, and
-    a logit of 0 is a decay of ½, not a shorter rule. The weights change after each output was given; while assessing, the rule is off.
+    u are the units of θ. The sum is over all of θ but what it calls `decay`: these are logits of decays, and one of 0
+    is a decay of ½, not a shorter rule. The weights change after each output was given; while assessing, the rule is
+    off.
 
     Attributes:
         rule: Δw = f(local variables; θ).

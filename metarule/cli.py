@@ -1,0 +1,40 @@
+"""What the commands share: help, and bad input, a device that fails or Ctrl-C answered by one line."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+from jax.errors import JaxRuntimeError
+
+from metarule.config import ConfigError
+
+__all__ = ["run"]
+
+
+def run(name: str, words: list[str], usage: Callable[[], str], serve: Callable[[], int], kept: str) -> int:
+    """Run a command.
+
+    Args:
+        name: of the command, which begins each line of error.
+        words: of the command line, without the program's name.
+        usage: makes the text for `--help`.
+        serve: reads the words and does the work; returns the exit status.
+        kept: what is there of the work after Ctrl-C.
+
+    Returns:
+        Exit status: that of `serve`, 0 or 2 for help, 1 if the device failed, 2 for bad input, 128 + SIGINT for Ctrl-C.
+    """
+    if not words or {"--help", "-h"} & set(words):
+        print(usage())
+        return 0 if words else 2
+    try:
+        return serve()
+    except ConfigError as error:
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except JaxRuntimeError as error:
+        print(f"{name}: the device failed: {str(error).splitlines()[0]}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"{name}: stopped at once; {kept}", file=sys.stderr)
+        return 128 + signal.SIGINT
