@@ -1,17 +1,15 @@
 """Learn a learning rule: `python -m metarule.train CONFIG [--section.field VALUE …]`."""
 
-import signal
 import sys
 import time
 from pathlib import Path
 from shlex import quote
 from typing import Any, NamedTuple
 
-from jax.errors import JaxRuntimeError
 from msgspec.structs import replace
 from tqdm import tqdm
 
-from metarule import artifacts
+from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, override, parse_overrides, read
 from metarule.experiment import Experiment
 from metarule.results import across_seeds, judge, table
@@ -56,20 +54,8 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 2 bad input, 128 + signal if stopped.
     """
-    if not words or {"--help", "-h"} & set(words):
-        print(_USAGE + describe(Experiment))
-        return 0 if words else 2
-    try:
-        return _serve(_parse(words))
-    except ConfigError as error:
-        print(f"metarule.train: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except JaxRuntimeError as error:
-        print(f"metarule.train: the device failed: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("metarule.train: stopped at once; what was saved before is kept", file=sys.stderr)
-        return 128 + signal.SIGINT
+    kept = "what was saved before is kept"
+    return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), lambda: _serve(_parse(words)), kept)
 
 
 def _parse(words: list[str]) -> _Request:
