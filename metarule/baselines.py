@@ -9,13 +9,14 @@ import numpy as np
 from jaxtyping import Array, Float
 from msgspec.structs import replace
 
+from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.evaluation import curves
 from metarule.lifetime import Lifetime
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Learner, PRNGKey
 
-__all__ = ["BASELINES", "Tuned", "backprop", "delta", "feedback_alignment", "tune"]
+__all__ = ["Tuned", "backprop", "baselines", "delta", "feedback_alignment", "rescorla_wagner", "sutton_barto", "tune"]
 
 _COARSE = 10.0 ** np.linspace(-3, 1, 13)
 _FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size + 2)[1:-1]
@@ -39,10 +40,28 @@ class Tuned(NamedTuple):
     lifetimes: int
 
 
+def baselines(lifetime: Lifetime) -> dict[str, Lifetime]:
+    """Who is compared with a learned rule, by name: the classic rules that its circuit is made for."""
+    match lifetime.circuit:
+        case Feedforward():
+            return {"delta": delta(lifetime), "backprop": backprop(lifetime)}
+        case ConditioningCircuit():
+            return {"rescorla-wagner": rescorla_wagner(lifetime), "sutton-barto": sutton_barto(lifetime)}
+        case _:
+            return {"delta": delta(lifetime)}
+
+
 def delta(lifetime: Lifetime) -> Lifetime:
     """The same circuit under the delta rule, Δw = η·pre·modulator (Widrow & Hoff 1960)."""
-    rule = Polynomial(terms=("delta",))
-    return replace(lifetime, rule=rule, inner_loop=replace(lifetime.inner_loop, theta="shared"))
+    return _under(lifetime, "delta")
+
+
+def rescorla_wagner(lifetime: Lifetime) -> Lifetime:
+    """The circuit of conditioning under Δw = η·pre·(US − ΣV) (Rescorla & Wagner 1972).
+
+    The US drives the motor neuron, too: its potential is US + ΣV, so that US − ΣV = 2·modulator − potential.
+    """
+    return _under(lifetime, "2*pre*modulator - pre*potential")
 
 
 def backprop(lifetime: Lifetime) -> Lifetime:
@@ -55,12 +74,22 @@ def feedback_alignment(lifetime: Lifetime) -> Lifetime:
     return _over(lifetime, "random")
 
 
+def sutton_barto(lifetime: Lifetime) -> Lifetime:
+    """The circuit of conditioning under Δw = η·pre_trace·(post − post_trace) (Sutton & Barto 1981).
+
+    What reinforces is a change of the response; a trace of one step, as there, is `circuit.trace_decay` = 0.
+    """
+    return _under(lifetime, "pre_trace*post - pre_trace*post_trace")
+
+
+def _under(lifetime: Lifetime, term: str) -> Lifetime:
+    inner_loop = replace(lifetime.inner_loop, theta="shared")
+    return replace(lifetime, rule=Polynomial(terms=(term,)), inner_loop=inner_loop)
+
+
 def _over(lifetime: Lifetime, backward: Literal["transpose", "random"]) -> Lifetime:
     assert isinstance(lifetime.circuit, Feedforward)
     return replace(delta(lifetime), circuit=replace(lifetime.circuit, backward=backward, derivative=True))
-
-
-BASELINES = {"delta": delta, "backprop": backprop}
 
 
 def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:

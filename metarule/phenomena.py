@@ -13,19 +13,37 @@ from metarule.tasks.conditioning import Conditioning, ConditioningPool, Conditio
 from metarule.tasks.criteria import Reading, holds, parse_criterion
 from metarule.types import STIMULI, Carry, Integer, PRNGKey, Theta
 
-__all__ = ["Responses", "respond", "shown"]
+__all__ = ["Example", "Responses", "respond", "shown"]
 
 
-class Responses(NamedTuple):
-    """What animals lived through, and how they would have responded to each CS at each step with the rule off.
+class Example(NamedTuple):
+    """The life of one animal for each schedule, to look at.
 
     Attributes:
-        task: schedules, with wanted responses.
-        responses: to CS1 and CS2 before each step and at the end, in units of the response to the US at that time.
+        task: what it lived through.
+        responses: to CS1 and CS2 before each step and at the end, in units of the response to the US.
     """
 
     task: ConditioningTask
-    responses: Float[Array, "schedules runs times 2"]
+    responses: Float[Array, "schedules times 2"]
+
+
+class Responses(NamedTuple):
+    """How animals would have responded to CS1 and CS2 with the rule off, in units of the response to the US.
+
+    The animal of phenomenon i is schedule 2i, its control schedule 2i + 1.
+
+    Attributes:
+        before: at birth.
+        peak: largest of the life.
+        after: at its end.
+        example: the first run of each schedule.
+    """
+
+    before: Float[Array, "schedules runs 2"]
+    peak: Float[Array, "schedules runs 2"]
+    after: Float[Array, "schedules runs 2"]
+    example: Example
 
 
 @partial(jax.jit, static_argnames=("lifetime", "runs"))
@@ -42,17 +60,17 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
         runs: animals a schedule.
 
     Returns:
-        What they lived through, and their responses.
+        Their responses.
     """
     tasks = lifetime.tasks
     assert isinstance(tasks, Conditioning)
 
-    def one(schedule: Array, run: Integer) -> Responses:
+    def live_through(schedule: Array, run: Integer) -> Example:
         task_key, life_key = jax.random.split(jax.random.fold_in(key, run))
         task = tasks.sample(task_key, pool._replace(schedules=schedule[None]), 0)
         life, carry = lifetime.birth(life_key, task)
 
-        def probe(carry: Carry) -> Float[Array, " stimuli"]:
+        def probe(carry: Carry) -> Float[Array, " 2"]:
             present = partial(lifetime.circuit.step, carry.weights, life.wiring, carry.activity)
             responses = jax.vmap(lambda stimulus: present(stimulus)[1][0])(tasks.examples(task))
             return responses[:-1] / responses[-1]
@@ -61,16 +79,19 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
             return lifetime.step(theta, life, carry, time)[0], probe(carry)
 
         carry, along = jax.lax.scan(body, carry, jnp.arange(lifetime.presentations))
-        return Responses(task, jnp.concatenate([along, probe(carry)[None]]))
+        return Example(task, jnp.concatenate([along, probe(carry)[None]]))
 
-    schedules = jnp.arange(2 * len(tasks.phenomena))
-    return jax.lax.map(lambda schedule: jax.vmap(partial(one, schedule))(jnp.arange(runs)), schedules)
+    def one_schedule(schedule: Array) -> Responses:
+        lives = jax.vmap(partial(live_through, schedule))(jnp.arange(runs))
+        seen = lives.responses
+        first = jax.tree.map(lambda leaf: leaf[0], lives)
+        return Responses(before=seen[:, 0], peak=jnp.max(seen, axis=1), after=seen[:, -1], example=first)
+
+    return jax.lax.map(one_schedule, jnp.arange(2 * len(tasks.phenomena)))
 
 
-def shown(
-    tasks: Conditioning, responses: Float[Array, "schedules runs times 2"]
-) -> dict[str, Bool[np.ndarray, " runs"]]:
-    """Which runs show each phenomenon by its criteria.
+def shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarray, " runs"]]:
+    """Which runs show each phenomenon, by its criteria.
 
     Args:
         tasks: which phenomena there are.
@@ -81,18 +102,18 @@ def shown(
     """
     verdicts = {}
     for number, phenomenon in enumerate(tasks.phenomena):
-        animal, control = np.asarray(responses[2 * number]), np.asarray(responses[2 * number + 1])
-        readings = {
-            Reading(moment, name): values[:, STIMULI.index(name)]
-            for name in STIMULI[:-1]
-            for moment, values in {
-                "before": animal[:, 0],
-                "peak": animal.max(axis=1),
-                "after": animal[:, -1],
-                "control": control[:, -1],
-            }.items()
+        animal, control = 2 * number, 2 * number + 1
+        moments = {
+            "before": responses.before[animal],
+            "peak": responses.peak[animal],
+            "after": responses.after[animal],
+            "control": responses.after[control],
         }
-        verdicts[phenomenon.name] = np.all(
-            [holds(parse_criterion(text), readings) for text in phenomenon.shown], axis=0
-        )
+        readings = {
+            Reading(moment, name): np.asarray(values)[:, STIMULI.index(name)]
+            for moment, values in moments.items()
+            for name in STIMULI[:-1]
+        }
+        held = [holds(parse_criterion(text), readings) for text in phenomenon.shown]
+        verdicts[phenomenon.name] = np.all(held, axis=0)
     return verdicts

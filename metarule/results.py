@@ -11,13 +11,15 @@ import numpy as np
 from jaxtyping import Float
 
 from metarule import artifacts, figures
-from metarule.baselines import BASELINES, Tuned, tune
+from metarule.baselines import Tuned, baselines, tune
 from metarule.evaluation import Curves, curves
 from metarule.experiment import Experiment
 from metarule.lifetime import Lifetime
+from metarule.reports import join_phenomena, report_phenomena
 from metarule.statistics import Interval, interval
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
+from metarule.tasks.conditioning import Conditioning
 from metarule.training import Trained, named
 from metarule.types import Split, Theta
 
@@ -51,9 +53,9 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     seen = {"learned": look(lifetime, trained.theta), "initial": look(lifetime, trained.initial)}
     clock.append(time.perf_counter())
     tuned: dict[str, Tuned] = {}
-    for name, make in BASELINES.items():
+    classics = baselines(lifetime)
+    for name, baseline in classics.items():
         stop.answer(steps)
-        baseline = make(lifetime)
         tuned[name] = tune(baseline, split.train, stream(key, Purpose.TUNING), experiment.optimizer.lifetimes)
         seen[name] = look(baseline, tuned[name].theta)
     clock.append(time.perf_counter())
@@ -70,6 +72,12 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "zero_gradient_tasks": sum(row["zero_gradient_tasks"] for row in rows),
         "held_out": _held_out(lifetime.tasks.score, seen, tuned),
     }
+    if isinstance(lifetime.tasks, Conditioning):
+        living = {"learned": (lifetime, trained.theta), "initial": (lifetime, trained.initial)}
+        living |= {name: (baseline, tuned[name].theta) for name, baseline in classics.items()}
+        summary["phenomena"] = report_phenomena(
+            path / artifacts.FIGURES, living, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes
+        )
     _draw(experiment, path, rows, seen)
     artifacts.write_json(path / "summary.json", summary)
     return summary
@@ -125,6 +133,8 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
             "baselines": rows,
         },
     }
+    if "phenomena" in summaries[0]:
+        joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
     figures.draw_seeds(path / artifacts.FIGURES / "seeds.png", scores, metric)
     artifacts.write_json(path / "summary.json", joint)
     return joint

@@ -19,6 +19,7 @@ class Purpose(IntEnum):
     WATCH = 4
     TUNING = 5
     HELD_OUT = 6
+    PHENOMENA = 7
 
 
 def run_key(seed: Integer) -> PRNGKey:

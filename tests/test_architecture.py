@@ -9,16 +9,16 @@ FLOORS = [
     {"types"},
     {"streams", "schema"},
     {"config"},
-    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "figures"},
-    {"lifetime"},
+    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints"},
+    {"lifetime", "testing"},
     {"estimators"},
-    {"meta", "evaluation"},
-    {"baselines"},
-    {"experiment"},
+    {"meta", "evaluation", "phenomena"},
+    {"baselines", "figures", "pruning"},
+    {"experiment", "reports"},
     {"artifacts"},
     {"training"},
     {"results"},
-    {"train"},
+    {"train", "prune"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
-from small import OVERRIDES
+from small import overrides
 
 from metarule.artifacts import start
 from metarule.config import decode, override, read
@@ -18,7 +18,7 @@ CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_it_runs_a_few_steps(path, tmp_path):
-    pairs = [(field, int(value)) for field, value in OVERRIDES.items()]
+    pairs = [(field, int(value)) for field, value in overrides(path).items()]
     experiment = decode(override(read(path)[1], pairs), Experiment)
     start(tmp_path, experiment, path.read_text())
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from small import OVERRIDES
+from small import overrides
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +25,8 @@ def test_the_two_commands_stand_at_the_top():
 @pytest.mark.parametrize("text", COMMANDS)
 def test_commands_run(text, tmp_path):
     words = [sys.executable, "-m", *shlex.split(text.split(" #")[0])]
-    words += [word for field, value in OVERRIDES.items() for word in (f"--{field}", value)]
+    small = overrides(ROOT / words[3])
+    words += [word for field, value in small.items() for word in (f"--{field}", value)]
     words += ["--run.directory", str(tmp_path / "run")] + (["--seeds", "2"] if "--seeds" in text else [])
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -32,7 +32,7 @@ BAD = {
         "circuit: synapse CS3 → motor: pre = 'CS3' is no neuron; allowed: CS1, CS2, US, facilitatory, motor",
     ),
     "trial without a stimulus": (
-        "tasks = {kind = 'conditioning', phenomena = [{name = 'x', shown = ['after CS1 < 1'], control = {phases = []}, "
+        "tasks = {kind = 'conditioning', phenomena = [{name = 'x', shown = ['after CS1 < 1'], "
         "animal = {phases = [{trials = ['CS1 > UCS'], times = [1, 2]}]}}]}",
         "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS' names no stimulus at 'UCS'; allowed: CS1, CS2, US",
     ),

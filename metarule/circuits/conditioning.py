@@ -96,7 +96,7 @@ class ConditioningCircuit(
     ] = ("facilitatory",)
     synapses: Annotated[tuple[Connection, ...], Meta(max_length=256, description="all synapses, one by one")] = APLYSIA
     trace_decay: Annotated[float, Meta(ge=0, lt=1, description="decay of pre and post traces, a step")] = 0.4
-    releases: Annotated[str, Meta(description="neuron that releases the diffuse neuromodulator")] = "facilitatory"
+    releases: Annotated[str, Meta(description="neuron that releases the diffuse neuromodulator")] = "US"
     clearance: Annotated[float, Meta(ge=0, lt=1, description="share of the neuromodulator that stays, a step")] = 0.9
 
     def __post_init__(self) -> None:

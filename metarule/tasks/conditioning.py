@@ -6,7 +6,7 @@ from typing import Annotated, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta, Struct
 
 from metarule.tasks.phenomena import STANDARD, Phenomenon
@@ -179,32 +179,22 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         intensities = _choose(pool.intensities, draws[2:5])
         most, fewest, block = (jnp.asarray(values)[number] for values in (table.most, table.fewest, table.block))
         first = fewest + pool.more
-        times = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * ((most - first) // 2 + 1)).astype(int), 0)
+        choices = ((most - first) // 2 + 1).astype(draws.dtype)
+        times = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
 
-        length = 2 * delay + 1 + gap
-        ends = jnp.cumsum(times * block) * length
-        step = jnp.arange(self.needs)
-        phase = jnp.sum(step[:, None] >= ends, axis=1)
-        over = phase >= ends.size
-        phase = jnp.minimum(phase, ends.size - 1)
-        since = step - jnp.concatenate([jnp.zeros(1, ends.dtype), ends[:-1]])[phase]
-        trial, offset = since // length, since % length
-        place, repetition = trial % block[phase], trial // block[phase]
-
-        on = jnp.asarray(table.stages)[number, phase, place]  # [steps, stages, stimuli]
-        lasts = jnp.where(jnp.arange(len(STIMULI)) == _US, 1, delay + 1)
-        starts = jnp.stack([jnp.zeros_like(delay), delay])[:, None]
-        begun = offset[:, None, None] - starts  # [steps, stages, 1]
-        is_on = jnp.any(on & (begun >= 0) & (begun < lasts), axis=1)
-        stimuli = jnp.where(over[:, None], 0.0, is_on * intensities)
-
-        begin, end, counts = jnp.moveaxis(jnp.asarray(table.wanted)[number, phase, place], -1, 0)
-        along = jnp.exp(-3.0 * repetition / jnp.maximum(times[phase] - 1, 1))
-        counts = jnp.where(~over & (offset == 0), counts, 0.0)
-        wanted = self._wanted(end + (begin - end) * along, counts, intensities[_US])
-        response, asked = jnp.asarray(table.after)[number].T
-        after = self._wanted(response, asked, intensities[_US])
-        return ConditioningTask(stimuli, wanted, jnp.diag(intensities), after)
+        now = _clock(times, block, 2 * delay + 1 + gap, self.needs)
+        stages = jnp.asarray(table.stages)[number, now.phase, now.place]
+        on = _on(stages, now.offset, delay) & ~now.over[:, None]
+        begin, end, asked = jnp.moveaxis(jnp.asarray(table.wanted)[number, now.phase, now.place], -1, 0)
+        left = jnp.exp(-3.0 * (now.repetition / jnp.maximum(times[now.phase] - 1, 1)))
+        asked = jnp.where(~now.over & (now.offset == 0), asked, 0.0)
+        response, asked_after = jnp.asarray(table.after)[number].T
+        return ConditioningTask(
+            stimuli=jnp.where(on, intensities[None], 0.0),
+            wanted=self._wanted(end + (begin - end) * left, asked, intensities[_US]),
+            probes=jnp.diag(intensities),
+            after=self._wanted(response, asked_after, intensities[_US]),
+        )
 
     def stimulus(self, task: ConditioningTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The stimuli at one step; the last step is one of rest."""
@@ -227,7 +217,7 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         wanted, tolerance, counts = target.T
         share = counts / counts.size
         off = jnp.abs(output[:, 0] - wanted) / tolerance
-        return {"as_wanted": jnp.sum(share * (off <= 1)), "off": jnp.sum(share * off)}
+        return {"as_wanted": jnp.sum(jnp.where(off <= 1, share, 0.0)), "off": jnp.sum(share * off)}
 
     def _wanted(
         self, response: Float[Array, " n"], counts: Float[Array, " n"], us: Float[Array, ""]
@@ -274,6 +264,44 @@ def _table(phenomena: tuple[Phenomenon, ...]) -> _Table:
         for name, value in schedule.after.items():
             table.after[s, STIMULI.index(name)] = (value, 1.0)
     return table
+
+
+class _Now(NamedTuple):
+    """Where in its schedule an animal is at each step.
+
+    Attributes:
+        phase: number of the phase.
+        place: of the trial in its block.
+        repetition: of the block.
+        offset: steps since the trial began.
+        over: whether the last phase has ended.
+    """
+
+    phase: Int[Array, " steps"]
+    place: Int[Array, " steps"]
+    repetition: Int[Array, " steps"]
+    offset: Int[Array, " steps"]
+    over: Bool[Array, " steps"]
+
+
+def _clock(times: Int[Array, " phases"], block: Int[Array, " phases"], length: Int[Array, ""], steps: int) -> _Now:
+    step = jnp.arange(steps)
+    ends = jnp.cumsum(times * block) * length
+    passed = jnp.sum((step[:, None] >= ends[None]).astype(ends.dtype), axis=1)
+    phase = jnp.minimum(passed, ends.size - 1)
+    since = step - (ends - times * block * length)[phase]
+    trial, offset = since // length, since % length
+    return _Now(phase, trial % block[phase], trial // block[phase], offset, passed >= ends.size)
+
+
+def _on(
+    stages: Bool[Array, "steps stages stimuli"], offset: Int[Array, " steps"], delay: Int[Array, ""]
+) -> Bool[Array, "steps stimuli"]:
+    """Which stimuli are on at each step of a trial: those of the second stage come on a delay later."""
+    starts = jnp.stack([jnp.zeros_like(delay), delay])[None, :, None]
+    lasts = jnp.where(jnp.arange(stages.shape[-1]) == _US, 1, delay + 1)[None, None]
+    begun = offset[:, None, None] - starts
+    return jnp.any(stages & (begun >= 0) & (begun < lasts), axis=1)
 
 
 def _choose(values: Array, draw: Float[Array, "*n"]) -> Array:

@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from jaxtyping import Array, Bool, Float
+import numpy as np
+from jaxtyping import Bool, Float
 
 from metarule.types import STIMULI
 
@@ -70,15 +71,15 @@ def parse_criterion(text: str) -> Criterion:
     return Criterion(readings[0], comparison, float(factor), readings[1] if right[0] else None)
 
 
-def holds(criterion: Criterion, responses: Mapping[Reading, Float[Array, "*batch"]]) -> Bool[Array, "*batch"]:
+def holds(criterion: Criterion, responses: Mapping[Reading, Float[np.ndarray, " runs"]]) -> Bool[np.ndarray, " runs"]:
     """Whether a criterion holds.
 
     Args:
         criterion: as from `parse_criterion`.
-        responses: by reading.
+        responses: by reading [runs].
 
     Returns:
-        One truth value for each response.
+        One truth value a run.
     """
     right = responses[criterion.right] if criterion.right else 1.0
     return _COMPARISONS[criterion.comparison](responses[criterion.left], criterion.factor * right)

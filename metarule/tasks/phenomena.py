@@ -24,6 +24,9 @@ class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         animal: what the animal lives through.
         control: what its control lives through, from the same initial weights.
         shown: what has to hold, all of it, for the phenomenon to count as shown.
+
+    Raises:
+        ValueError: a criterion that cannot be read, or a trained schedule with nothing wanted after it.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=40, description="what it is called")]
@@ -35,6 +38,9 @@ class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         for text in self.shown:
             parse_criterion(text)
+        for side in ("animal", "control"):
+            if self.trained and not getattr(self, side).after:
+                raise ValueError(f"{side}.after of '{self.name}' is empty; what is trained needs a response to score")
 
 
 # Wanted responses, in units of the response to the US. A naive CS evokes about .055: sensory neurons have a weak
@@ -44,8 +50,8 @@ _NAIVE, _HABITUATED, _EXTINGUISHED, _SENSITISED, _LEARNED, _HALF = 0.055, 0.01, 
 _PAIRED, _MANY, _FEW = (5, 9), (10, 14), (2, 4)
 
 
-def _pairing(trial: str, last: float = _LEARNED) -> Phase:
-    return Phase(trials=(trial,), times=_PAIRED, wanted={trial: (_NAIVE, last)})
+def _pairing(trial: str, first: float = _NAIVE) -> Phase:
+    return Phase(trials=(trial,), times=_PAIRED, wanted={trial: (first, _LEARNED)})
 
 
 def _rest(times: tuple[int, int]) -> Phase:
@@ -83,7 +89,7 @@ STANDARD = (
     ),
     Phenomenon(
         name="blocking",
-        animal=Schedule(phases=(_FIRST, _pairing("CS1+CS2 > US")), after={"CS2": _HABITUATED}),
+        animal=Schedule(phases=(_FIRST, _pairing("CS1+CS2 > US", first=_LEARNED)), after={"CS2": _HABITUATED}),
         control=Schedule(phases=(_rest(_PAIRED), _pairing("CS1+CS2 > US")), after={"CS2": _HALF}),
         shown=("after CS2 <= 0.3 control CS2",),
     ),

@@ -1,12 +1,7 @@
 import numpy as np
-from matplotlib.image import imread
+from inking import inked
 
 from metarule.figures import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds
-
-
-def inked(file):
-    """Whether a picture was drawn: some of it is not white."""
-    return file.exists() and (imread(file)[..., :3] < 0.5).any()
 
 
 def test_meta_loss_with_values_that_are_not_finite(tmp_path):

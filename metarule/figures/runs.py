@@ -2,32 +2,31 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from metarule.figures.canvas import COLOURS, figure_of, save
+
 __all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds"]
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 _NAMED = 6
 
 
 def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
     """Meta-loss over meta-steps, with its running median."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = figure_of(1)
     values = np.array(losses, float)
-    axes.plot(steps, values, color=_COLOURS[5], linewidth=0.7, label="each meta-step")
+    axes.plot(steps, values, color=COLOURS[5], linewidth=0.7, label="each meta-step")
     width = max(len(values) // 20, 1)
     if width > 1:
         windows = np.lib.stride_tricks.sliding_window_view(values, width)
         axes.plot(
-            steps[width - 1 :], np.nanmedian(windows, axis=1), color=_COLOURS[0], label=f"median of the last {width}"
+            steps[width - 1 :], np.nanmedian(windows, axis=1), color=COLOURS[0], label=f"median of the last {width}"
         )
         axes.legend(frameon=False)
     axes.set(xlabel="meta-step", ylabel="meta-loss (nats)", title="Meta-loss on training tasks")
     axes.set_ylim(bottom=0)
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
@@ -38,19 +37,19 @@ def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapp
         steps: meta-steps.
         named: by title of the panel, values over meta-steps by term.
     """
-    figure, panels = _figure(len(named), width=5.6)
+    figure, panels = figure_of(len(named), width=5.6)
     for axes, (title, terms) in zip(panels, named.items(), strict=True):
         largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_NAMED]
         for term in set(terms) - set(largest):
             axes.plot(steps, terms[term], color="0.8", linewidth=0.8)
-        for colour, term in zip(_COLOURS, largest):
+        for colour, term in zip(COLOURS, largest):
             axes.plot(steps, terms[term], color=colour, label=term.replace("*", "·"))
         if len(terms) > _NAMED:
             axes.plot([], [], color="0.8", label=f"{len(terms) - _NAMED} others")
         axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
         axes.set(xlabel="meta-step", ylabel="coefficient", title=title)
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_performance(
@@ -69,8 +68,8 @@ def draw_performance(
         score: what is drawn.
         lives: over how many lives.
     """
-    figure, (axes,) = _figure(1)
-    for colour, (name, curve) in zip(_COLOURS, contenders.items()):
+    figure, (axes,) = figure_of(1)
+    for colour, (name, curve) in zip(COLOURS, contenders.items()):
         axes.plot(presentations, curve["mean"], color=colour, label=name)
         axes.fill_between(presentations, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
     axes.set(
@@ -80,32 +79,17 @@ def draw_performance(
         ylim=(0, 1.02),
     )
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    _save(figure, file)
+    save(figure, file)
 
 
 def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
     """Final held-out score of each seed, one line a seed, one column a contender."""
-    figure, (axes,) = _figure(1)
+    figure, (axes,) = figure_of(1)
     columns = np.array(list(contenders.values()))
     axes.plot(columns, color="0.8", linewidth=0.8, zorder=0)
-    for number, (colour, values) in enumerate(zip(_COLOURS, columns)):
+    for number, (colour, values) in enumerate(zip(COLOURS, columns)):
         axes.scatter(np.full(len(values), number), values, color=colour, s=18)
         axes.hlines(values.mean(), number - 0.2, number + 0.2, color=colour)
     axes.set_xticks(range(len(contenders)), contenders)
     axes.set(ylabel=score, title=f"Held-out tasks: {columns.shape[1]} seeds (dots) and their mean (bars)")
-    _save(figure, file)
-
-
-def _figure(panels: int, width: float = 7.0) -> tuple[Any, Sequence[Any]]:
-    from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
-
-    figure = Figure(figsize=(width * panels, 4.0), layout="constrained")
-    axes = figure.subplots(1, panels, squeeze=False)[0].tolist()
-    for one in axes:
-        one.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _save(figure: Any, file: Path) -> None:
-    file.parent.mkdir(exist_ok=True)
-    figure.savefig(file, dpi=150)
+    save(figure, file)

@@ -1,0 +1,121 @@
+"""Pictures of conditioning: the circuit, and what animals show."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metarule.circuits.conditioning import ConditioningCircuit
+from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.phenomena import Example
+from metarule.tasks.conditioning import Conditioning, ConditioningTask
+from metarule.types import STIMULI
+
+__all__ = ["draw_circuit", "draw_phenomena"]
+
+_COLUMNS = 3
+_US = STIMULI.index("US")
+_STIMULUS_COLOURS = dict(zip(STIMULI, COLOURS))
+_PLASTIC, _MODULATION = COLOURS[2], COLOURS[3]
+
+
+def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
+    """Neurons and synapses; which are plastic, and which neuron modulates each.
+
+    Args:
+        file: where the picture goes.
+        circuit: what to draw.
+    """
+    figure, (axes,) = figure_of(1, height=4.5)
+    places = _places(circuit)
+    for synapse in circuit.synapses:
+        start, end = places[synapse.pre], places[synapse.post]
+        arc = "arc3" if start[0] < end[0] else "arc3,rad=0.4"
+        style = {"color": _PLASTIC, "lw": 2.2} if synapse.plastic else {"color": "0.6", "lw": 1.2}
+        arrow = {"arrowstyle": "-|>", "shrinkA": 24, "shrinkB": 24, "connectionstyle": arc} | style
+        axes.annotate("", end, start, arrowprops=arrow)
+        low, high = synapse.between
+        strength = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+        target = 0.72 * np.array(end) + 0.28 * np.array(start)
+        axes.annotate(strength, target, color=style["color"], fontsize="small", ha="center", va="bottom")
+        if synapse.modulator:
+            arrow = {"arrowstyle": "-|>", "color": _MODULATION, "lw": 1.0, "ls": "--", "shrinkA": 24, "shrinkB": 2}
+            axes.annotate(
+                "", 0.55 * np.array(end) + 0.45 * np.array(start), places[synapse.modulator], arrowprops=arrow
+            )
+    for name, (x, y) in places.items():
+        axes.text(x, y, name, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"})
+    for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", "0.6", "-"), ("modulates", _MODULATION, "--")):
+        axes.plot([], [], color=colour, linestyle=line, label=label)
+    axes.legend(frameon=False, loc="lower right")
+    axes.set(xlim=(-0.6, 2.6), ylim=(-0.6, len(STIMULI) - 0.4), title="Synapses, with their strength at birth")
+    axes.set_axis_off()
+    save(figure, file)
+
+
+def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> None:
+    """One panel a phenomenon: stimuli above, wanted and learned responses below.
+
+    Args:
+        file: where the picture goes.
+        tasks: which phenomena there are.
+        example: one run of each schedule.
+        shown: by phenomenon, the share of runs that show it.
+    """
+    from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
+
+    rows = -(-len(tasks.phenomena) // _COLUMNS)
+    figure = Figure(figsize=(5.2 * _COLUMNS, 3.2 * rows + 0.4), layout="constrained")
+    panels = figure.subfigures(rows, _COLUMNS, squeeze=False).reshape(-1)
+    for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
+        above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+        kind = "" if phenomenon.trained else ", never trained on"
+        above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of runs", fontsize="medium")
+        animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
+        _draw_stimuli(above, animal.task)
+        _draw_responses(below, animal, control)
+        below.set(xlabel="step", ylabel="response / US")
+    figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=6, loc="outside lower center")
+    save(figure, file)
+
+
+def _schedule(example: Example, number: int) -> Example:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[number], example)
+
+
+def _places(circuit: ConditioningCircuit) -> dict[str, tuple[float, float]]:
+    """Sensory neurons on the left, interneurons in the middle, the motor neuron on the right."""
+    middle = (len(STIMULI) - 1) / 2
+    spread = len(circuit.interneurons)
+    between = {
+        name: (1.0, middle - 1.3 + 0.6 * (spread - 1) / 2 - 0.6 * n) for n, name in enumerate(circuit.interneurons)
+    }
+    sensory = {name: (0.0, float(len(STIMULI) - 1 - n)) for n, name in enumerate(STIMULI)}
+    return sensory | between | {circuit.output: (2.0, middle)}
+
+
+def _draw_stimuli(axes: Any, task: ConditioningTask) -> None:
+    for row, name in enumerate(STIMULI):
+        steps = np.flatnonzero(task.stimuli[:, row])
+        axes.vlines(steps, -row - 0.4, -row + 0.4, color=_STIMULUS_COLOURS[name], linewidth=1.2)
+    axes.set_yticks([-row for row in range(len(STIMULI))], STIMULI, fontsize="small")
+    axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _draw_responses(axes: Any, animal: Example, control: Example) -> None:
+    for row, name in enumerate(STIMULI[:-1]):
+        colour = _STIMULUS_COLOURS[name]
+        axes.plot(animal.responses[:, row], color=colour, label=f"to {name}")
+        axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=":", label=f"to {name}, control")
+    task, end = animal.task, len(animal.responses) - 1
+    us, asked, sensory = task.probes[_US, _US], task.wanted[:, 2] > 0, task.stimuli[:, :_US] > 0
+    for row, name in enumerate(STIMULI[:-1]):
+        alone = np.flatnonzero(asked & sensory[:, row] & (sensory.sum(axis=1) == 1))
+        times = np.append(alone, [end] if task.after[row, 2] > 0 else [])
+        values = np.append(task.wanted[alone, 0], task.after[row, :1] if task.after[row, 2] > 0 else [])
+        circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
+        axes.scatter(times, values / us, label=f"wanted to {name}", **circles)
+    axes.spines[["top", "right"]].set_visible(False)

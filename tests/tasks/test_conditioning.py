@@ -1,0 +1,139 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule import Conditioning
+from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+
+KEY = jax.random.key(0)
+RESTING = Schedule(phases=(Phase(trials=("rest",), times=(1, 3)),), after={"CS1": 0.05})
+
+
+def phenomenon(*phases, **after):
+    return Phenomenon(name="it", animal=Schedule(phases=phases, after=after), control=RESTING, shown=("after CS1 < 1",))
+
+
+def alone(tasks, number=0, key=KEY, side="train"):
+    """The task of one schedule."""
+    pool = getattr(tasks.split(0), side)
+    return tasks.sample(key, pool._replace(schedules=jnp.array([number])), 0)
+
+
+def repetitions(tasks, side):
+    """Numbers of trials of habituation that occur."""
+    stimuli = jax.vmap(lambda key: alone(tasks, 0, key, side).stimuli)(jax.random.split(KEY, 200))
+    on = np.pad(np.asarray(stimuli)[:, :, 0] > 0, ((0, 0), (1, 0)))
+    return set((on[:, 1:] & ~on[:, :-1]).sum(axis=1).tolist())
+
+
+def fixed(*phases, delay=2, gap=3, **after):
+    """Tasks of one phenomenon with training values that can only be these, and intensity 1 or 2."""
+    return Conditioning(
+        phenomena=(phenomenon(*phases, **(after or {"CS1": 0.5})),),
+        delays=(delay, delay + 1),
+        gaps=(gap, gap + 1),
+        intensities=(1.0, 2.0),
+    )
+
+
+def test_a_paired_trial_is_a_cs_with_the_us_a_delay_later():
+    stimuli = np.asarray(alone(fixed(Phase(trials=("CS1 > US",), times=(2, 3)))).stimuli)
+    trial = np.zeros((8, 3))  # two delays, one step and a gap of three
+    trial[0:3, 0] = trial[2, 2] = 1
+    np.testing.assert_array_equal(stimuli[:16], np.concatenate([trial, trial]))
+    assert not stimuli[16:].any()
+
+
+def test_blocks_stages_and_phases_follow_each_other():
+    tasks = fixed(Phase(trials=("CS2 > CS1", "US"), times=(1, 2)), Phase(trials=("CS1+CS2",), times=(2, 3)))
+    stimuli = np.asarray(alone(tasks).stimuli)[:32].reshape(4, 8, 3).astype(bool)
+    second_order, us, compound, again = (np.argwhere(trial.T).tolist() for trial in stimuli)
+    assert second_order == [[0, 2], [0, 3], [0, 4], [1, 0], [1, 1], [1, 2]]
+    assert us == [[2, 0]]
+    assert compound == again == [[0, 0], [0, 1], [0, 2], [1, 0], [1, 1], [1, 2]]
+
+
+def test_wanted_responses_go_from_first_to_last():
+    wanted = {"CS1": (0.8, 0.0)}
+    task = alone(fixed(Phase(trials=("CS1",), times=(5, 6), wanted=wanted), CS1=0.1, CS2=0.4))
+    values, tolerance, counts = np.asarray(task.wanted).T
+    trials = np.flatnonzero(counts)
+    np.testing.assert_array_equal(trials, 8 * np.arange(5))
+    np.testing.assert_allclose(values[trials], 0.8 * np.exp(-3 * np.arange(5) / 4), rtol=1e-5)
+    np.testing.assert_allclose(tolerance[trials], 0.1 * (0.15 + values[trials]), rtol=1e-5)
+    assert counts.mean() == pytest.approx(1)
+    np.testing.assert_allclose(task.after[:, 0], [0.1, 0.4, 0], rtol=1e-6)
+    np.testing.assert_allclose(task.after[:, 2], [1.5, 1.5, 0])
+
+
+def test_wanted_responses_are_relative_to_the_us():
+    tasks = fixed(Phase(trials=("CS1",), times=(1, 2), wanted={"CS1": (0.8, 0.8)}))
+    task = alone(tasks, side="test")
+    np.testing.assert_allclose(task.probes, 2 * np.eye(3))
+    assert task.wanted[0, 0] == pytest.approx(1.6)
+
+
+def test_loss_and_score_by_hand():
+    tasks, target = Conditioning(), jnp.array([0.5, 0.1, 2.0])
+    assert tasks.loss(jnp.array([0.5]), target) == 0
+    assert tasks.loss(jnp.array([0.8]), target) == pytest.approx(2 * (10**0.5 - 1))
+    targets = jnp.array([[0.5, 0.1, 1.5], [0.5, 0.1, 1.5], [0.0, 0.1, 0.0]])
+    metrics = tasks.metrics(jnp.array([[0.55], [0.9], [7.0]]), targets)
+    assert metrics["as_wanted"] == pytest.approx(0.5)
+    assert metrics["off"] == pytest.approx((0.5 + 4) / 2)
+
+
+def test_test_schedules_share_no_delay_gap_intensity_or_number_of_trials():
+    tasks = Conditioning()
+    split = tasks.split(0)
+    for name in ("delays", "gaps", "intensities"):
+        train, test = (set(np.asarray(getattr(pool, name)).tolist()) for pool in split)
+        assert not train & test
+        assert len(train | test) == len(getattr(tasks, name))
+        assert min(train) < min(test) <= max(test) < max(train)
+    assert (repetitions(tasks, "train"), repetitions(tasks, "test")) == ({10, 12, 14}, {11, 13})
+
+
+def test_only_trained_phenomena_are_in_the_pools():
+    names = [phenomenon.name for phenomenon in STANDARD]
+    for pool in Conditioning().split(3):
+        met = {names[number // 2] for number in np.asarray(pool.schedules)}
+        assert met == {phenomenon.name for phenomenon in STANDARD if phenomenon.trained}
+
+
+def test_an_animal_and_its_control_share_timings_and_intensities():
+    animal, control = alone(Conditioning(), 4), alone(Conditioning(), 5)
+    np.testing.assert_array_equal(animal.probes, control.probes)
+
+
+def test_the_longest_schedule_fits_and_ends_with_rest():
+    tasks = Conditioning()
+    draw = lambda number: jax.vmap(lambda key: alone(tasks, number, key, "train").stimuli)(jax.random.split(KEY, 50))
+    for number in range(2 * len(STANDARD)):
+        stimuli = draw(number)
+        assert stimuli.shape[1] == tasks.needs
+        assert not stimuli[:, -min(tasks.gaps) :].any()
+    beyond = tasks.stimulus(alone(tasks), tasks.needs + 100, KEY)
+    assert not beyond.input.any()
+    assert beyond.target[2] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"phenomena": STANDARD[:1] * 2}, "phenomena: 'habituation' stands twice"),
+        ({"phenomena": STANDARD[-1:]}, "none is trained"),
+        ({"delays": (0, 2)}, "delays: 0; allowed: 1 to 100"),
+        ({"gaps": (3, 3)}, "gaps: a value stands twice"),
+        ({"intensities": (1.0, -1.0)}, "intensities: -1.0; allowed"),
+    ],
+)
+def test_bad_tasks_are_refused_by_name(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        Conditioning(**arguments)
+
+
+def test_a_trained_phenomenon_needs_a_wanted_response():
+    with pytest.raises(ValueError, match="animal.after of 'it' is empty"):
+        phenomenon(Phase(trials=("US",), times=(1, 2)))
