@@ -73,14 +73,14 @@ def _serve(words: list[str]) -> int:
     path = Path(words[0])
     experiment = _finished(path)
     lifetime = experiment.lifetime
-    theta = artifacts.load_theta(path, jax.eval_shape(lifetime.theta, run_key(experiment.seed)))
+    theta = artifacts.load_theta(path, lifetime.theta(run_key(experiment.seed)))
     count = len(terms(lifetime, theta))
     print(f"{lifetime.equation(theta)}\n", flush=True)
     clock = time.perf_counter()
     pruned = _prune(experiment, theta, options, 2 * count)
     found = _found(lifetime, pruned) | {"options": asdict(options), "seconds": time.perf_counter() - clock}
-    print(_table(found, lifetime.tasks.score, options.lifetimes))
-    print(f"\n{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
+    print(f"\n{_table(found, lifetime.tasks.score, options.lifetimes)}\n")
+    print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
     _save(path, pruned.theta, found)
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0

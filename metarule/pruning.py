@@ -94,7 +94,7 @@ def prune(
         Backward elimination: Guyon, Elisseeff 2003, "An Introduction to Variable and Feature Selection".
     """
     rank_key, keep_key, report_key = jax.random.split(key, 3)
-    full, names = _coefficients(theta), _names(lifetime, theta)
+    names, full = _names(lifetime, theta), _coefficients(theta)
     sizes = np.abs(full / _coefficients(lifetime.units())).ravel()
     trials: list[Trial] = []
 
@@ -152,8 +152,8 @@ def terms(lifetime: Lifetime, theta: Theta) -> dict[str, float]:
     Raises:
         ConfigError: a rule that has no terms.
     """
-    values = np.ravel(_coefficients(theta)).tolist()
-    return {name: value for name, value in zip(_names(lifetime, theta), values, strict=True) if value}
+    names, values = _names(lifetime, theta), np.ravel(_coefficients(theta)).tolist()
+    return {name: value for name, value in zip(names, values, strict=True) if value}
 
 
 def _names(lifetime: Lifetime, theta: Theta) -> list[str]:
