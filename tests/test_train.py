@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jax.errors import JaxRuntimeError
 from small import OVERRIDES
 
+from metarule import cli
 from metarule.train import main
 
 ROOT = Path(__file__).parent.parent
@@ -153,6 +155,27 @@ def test_bad_input_gives_one_line_and_exit_status_2(words, says, capsys, monkeyp
 def test_the_exit_status_reaches_the_shell():
     refused = command(CONFIG, "--optimizer.steps", "-3")
     assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nand much more"),
+            1,
+            "the device failed: RESOURCE_EXHAUSTED",
+        ),
+        (KeyboardInterrupt(), 130, "stopped at once; all is kept"),
+    ],
+)
+def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, says, capsys):
+    def serve():
+        raise error
+
+    assert cli.run("metarule.x", ["word"], str, serve, "all is kept") == status
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"metarule.x: {says}")
+    assert errors.count("\n") == 1
 
 
 def test_help_lists_fields_and_exits_with_0(capsys):
