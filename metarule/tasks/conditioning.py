@@ -1,7 +1,7 @@
 """Classical conditioning: one life a schedule of stimuli, and the response that is wanted of the motor neuron."""
 
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -151,13 +151,19 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             Two pools that share no delay, gap, intensity or number of repetitions.
         """
         trained = [number for number, phenomenon in enumerate(self.phenomena) if phenomenon.trained]
-        schedules = jnp.array([2 * number + side for number in trained for side in range(2)])
+        schedules = _integers([2 * number + side for number in trained for side in range(2)])
 
         def pool(side: int) -> ConditioningPool:
             delays, gaps, intensities = (
-                jnp.array(sorted(values)[side::2]) for values in (self.delays, self.gaps, self.intensities)
+                sorted(values)[side::2] for values in (self.delays, self.gaps, self.intensities)
             )
-            return ConditioningPool(schedules, delays, gaps, intensities, more=jnp.asarray(side))
+            return ConditioningPool(
+                schedules=schedules,
+                delays=_integers(delays),
+                gaps=_integers(gaps),
+                intensities=jnp.array(intensities),
+                more=_integers(side),
+            )
 
         return Split(train=pool(0), test=pool(1))
 
@@ -186,7 +192,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         stages = jnp.asarray(table.stages)[number, now.phase, now.place]
         on = _on(stages, now.offset, delay) & ~now.over[:, None]
         begin, end, asked = jnp.moveaxis(jnp.asarray(table.wanted)[number, now.phase, now.place], -1, 0)
-        left = jnp.exp(-3.0 * (now.repetition / jnp.maximum(times[now.phase] - 1, 1)))
+        last = jnp.maximum(times[now.phase] - 1, 1)
+        left = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
         asked = jnp.where(~now.over & (now.offset == 0), asked, 0.0)
         response, asked_after = jnp.asarray(table.after)[number].T
         return ConditioningTask(
@@ -245,9 +252,9 @@ def _table(phenomena: tuple[Phenomenon, ...]) -> _Table:
     places = max(len(phase.trials) for schedule in schedules for phase in schedule.phases)
     shape = (len(schedules), phases)
     table = _Table(
-        fewest=np.zeros(shape, int),
-        most=np.zeros(shape, int),
-        block=np.ones(shape, int),
+        fewest=np.zeros(shape, np.int32),
+        most=np.zeros(shape, np.int32),
+        block=np.ones(shape, np.int32),
         stages=np.zeros((*shape, places, 2, len(STIMULI)), bool),
         wanted=np.zeros((*shape, places, 3)),
         after=np.zeros((len(schedules), len(STIMULI), 2)),
@@ -285,9 +292,9 @@ class _Now(NamedTuple):
 
 
 def _clock(times: Int[Array, " phases"], block: Int[Array, " phases"], length: Int[Array, ""], steps: int) -> _Now:
-    step = jnp.arange(steps)
-    ends = jnp.cumsum(times * block) * length
-    passed = jnp.sum((step[:, None] >= ends[None]).astype(ends.dtype), axis=1)
+    step = jnp.arange(steps, dtype=jnp.int32)
+    ends = jnp.cumsum(times * block, dtype=jnp.int32) * length
+    passed = jnp.sum(step[:, None] >= ends[None], axis=1, dtype=jnp.int32)
     phase = jnp.minimum(passed, ends.size - 1)
     since = step - (ends - times * block * length)[phase]
     trial, offset = since // length, since % length
@@ -302,6 +309,11 @@ def _on(
     lasts = jnp.where(jnp.arange(stages.shape[-1]) == _US, 1, delay + 1)[None, None]
     begun = offset[:, None, None] - starts
     return jnp.any(stages & (begun >= 0) & (begun < lasts), axis=1)
+
+
+def _integers(values: Any) -> Int[Array, "*n"]:
+    """In one type whatever the precision, so that they can be reckoned with each other."""
+    return jnp.asarray(values, jnp.int32)
 
 
 def _choose(values: Array, draw: Float[Array, "*n"]) -> Array:

@@ -10,8 +10,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, live
-from metarule.circuits.recurrent import Recurrent
+from metarule import (
+    Boolean,
+    Conditioning,
+    ConditioningCircuit,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    Recurrent,
+    live,
+)
+from metarule.tasks import Phase, Phenomenon, Schedule
 from metarule.types import Circuit, Stimulus, Synapse, TaskFamily
 
 KEY = jax.random.key(0)
@@ -24,7 +34,12 @@ class Case(NamedTuple):
     tasks: TaskFamily = Boolean(inputs=3)
 
 
+BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), times=(1, 2)),), after={"CS1": 0.5})
+REFLEX = Conditioning(
+    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, shown=("after CS1 > 0",)),), delays=(1, 2)
+)
 CASES = {
+    "conditioning": Case(ConditioningCircuit(), REFLEX),
     **{
         f"feedforward, {path}": Case(Feedforward(hidden=(5, 4), backward=path, derivative=path != "zero"))
         for path in ("transpose", "random", "learned", "zero")
@@ -50,7 +65,8 @@ def born(case, key=KEY):
 
 def stimulus(case, key=KEY):
     pre, post = jax.random.split(key)
-    return Stimulus(jax.random.normal(pre, (case.tasks.inputs,)), jax.random.uniform(post, (case.tasks.outputs,)))
+    target = case.tasks.stimulus(case.tasks.sample(KEY, case.tasks.split(0).train, 0), 0, KEY).target
+    return Stimulus(jax.random.normal(pre, (case.tasks.inputs,)), jax.random.uniform(post, target.shape))
 
 
 @partial(jax.jit, static_argnums=0)

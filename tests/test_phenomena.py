@@ -1,0 +1,77 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule import Conditioning, ConditioningCircuit, InnerLoop, Lifetime, Polynomial, respond, shown
+from metarule.phenomena import Example, Responses
+from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+
+KEY = jax.random.key(0)
+PAIRING = Phenomenon(
+    name="pairing",
+    animal=Schedule(phases=(Phase(trials=("CS1 > US",), times=(3, 5)),), after={"CS1": 0.5}),
+    control=Schedule(phases=(Phase(trials=("CS1", "US"), times=(3, 5)),), after={"CS1": 0.0}),
+    shown=("before CS1 < 0.1", "after CS1 >= 0.25", "control CS1 < 0.1", "after CS2 <= 1 before CS2"),
+)
+TASKS = Conditioning(phenomena=(PAIRING,), delays=(1, 2), gaps=(2, 3))
+LIFE = Lifetime(
+    rule=Polynomial(terms=("pre*modulator",)),
+    circuit=ConditioningCircuit(),
+    tasks=TASKS,
+    inner_loop=InnerLoop(presentations=TASKS.needs),
+)
+
+
+@pytest.fixture(scope="module")
+def responses():
+    return jax.device_get(respond(LIFE, jnp.array([0.1]), TASKS.split(0).train, KEY, 20))
+
+
+def test_a_pairing_adds_the_rate_to_the_weight_each_time(responses):
+    """Δw = 0.1·CS·US, so that the response in units of the US grows by 0.1·CS², in 3 or 5 trials."""
+    assert responses.after.shape == (2, 20, 2)
+    animal = Example(*jax.tree.map(lambda leaf: leaf[0], tuple(responses.example)))
+    intensity = animal.task.probes[0, 0]
+    trials = np.count_nonzero(animal.task.stimuli[:, 2])
+    assert trials in (3, 5)
+    np.testing.assert_allclose(animal.responses[-1, 0] - animal.responses[0, 0], 0.1 * trials * intensity**2, rtol=1e-4)
+
+
+def test_unpaired_controls_and_silent_stimuli_learn_nothing(responses):
+    np.testing.assert_allclose(responses.after[1], responses.before[1], rtol=1e-5)
+    np.testing.assert_allclose(responses.after[0, :, 1], responses.before[0, :, 1], rtol=1e-5)
+
+
+def test_animal_and_control_are_born_alike_and_runs_differ(responses):
+    np.testing.assert_array_equal(responses.before[0], responses.before[1])
+    assert len(np.unique(responses.before[0, :, 0])) == 20
+
+
+def test_what_is_shown_follows_the_criteria(responses):
+    verdicts = shown(TASKS, responses)["pairing"]
+    expected = (responses.before[0, :, 0] < 0.1) & (responses.after[0, :, 0] >= 0.25)
+    np.testing.assert_array_equal(verdicts, expected & (responses.after[1, :, 0] < 0.1))
+    assert verdicts.any()
+    assert not shown(TASKS, responses._replace(before=responses.before + 1))["pairing"].any()
+
+
+# By phenomenon: responses to (CS1, CS2) before, at the peak, after and of the control; only the first row shows it.
+VERDICTS = {
+    "habituation": (((0.06, 0), (0.06, 0), (0.03, 0), (0, 0)), ((0.06, 0), (0.06, 0), (0.031, 0), (0, 0))),
+    "sensitisation": (((0, 0), (0, 0), (0.09, 0), (0.06, 0)), ((0, 0), (0, 0), (0.089, 0), (0.06, 0))),
+    "acquisition": (((0.09, 0), (0, 0), (0.5, 0), (0.4, 0)), ((0.09, 0), (0, 0), (0.5, 0), (0.5, 0))),
+    "extinction": (((0, 0), (0.8, 0), (0.24, 0), (0, 0)), ((0, 0), (0.4, 0), (0.1, 0), (0, 0))),
+    "blocking": (((0, 0), (0, 0), (0, 0.1), (0, 0.4)), ((0, 0), (0, 0), (0, 0.13), (0, 0.4))),
+    "second-order conditioning": (((0, 0), (0, 0), (0.6, 0.2), (0, 0.09)), ((0, 0), (0, 0), (0.6, 0.2), (0, 0.1))),
+}
+
+
+@pytest.mark.parametrize("name", VERDICTS)
+def test_standard_criteria_are_the_stated_ones(name):
+    (phenomenon,) = (one for one in STANDARD if one.name == name)
+    for readings, verdict in zip(VERDICTS[name], (True, False)):
+        before, peak, after, control = (np.array(pair, float)[None, None] for pair in readings)
+        both = lambda animal, other: np.concatenate([animal, other])
+        made = Responses(both(before, before), both(peak, peak), both(after, control), example=None)
+        assert shown(Conditioning(phenomena=(phenomenon,)), made)[name] == verdict
