@@ -9,6 +9,7 @@ theta.npz         the learned θ, one array a leaf
 theta.json        what its numbers mean
 summary.json      what the run ends with
 performance.json  scores along the life on held-out tasks
+pruned.*          the shorter rule that `metarule.prune` found, as theta.* is kept
 figures/          pictures of the above
 """
 
@@ -63,6 +64,8 @@ _WRITTEN = (
     "theta.json",
     "summary.json",
     "performance.json",
+    "pruned.npz",
+    "pruned.json",
     FIGURES,
 )
 _PACKAGES = (
@@ -177,27 +180,35 @@ def keep_metrics(path: Path, step: int) -> None:
     _write(path / _METRICS, "".join(_json(row) + "\n" for row in rows))
 
 
-def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any]) -> None:
+def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str = "theta") -> None:
     """Write θ as plain arrays, and beside it what they mean.
 
     Args:
         path: the run directory.
         theta: θ; leaf number i becomes the array `theta_i` of `theta.npz`.
         meaning: goes into `theta.json`, with the version of the format.
+        name: of the two files.
+
+    Raises:
+        ConfigError: a directory that cannot be written.
     """
-    temporary = path / "theta.partial.npz"
+    temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
-    np.savez(temporary, **arrays)
-    temporary.replace(path / "theta.npz")
-    write_json(path / "theta.json", {"format": THETA_FORMAT} | dict(meaning))
+    try:
+        np.savez(temporary, **arrays)
+        temporary.replace(path / f"{name}.npz")
+        write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
+    except OSError as error:
+        raise _unusable(str(path), error) from error
 
 
-def load_theta(path: Path, like: Theta) -> Theta:
+def load_theta(path: Path, like: Theta, name: str = "theta") -> Theta:
     """Read θ of a run directory.
 
     Args:
         path: the run directory.
         like: a θ, or its shapes, as the same rule makes it.
+        name: of the two files.
 
     Returns:
         θ.
@@ -205,11 +216,11 @@ def load_theta(path: Path, like: Theta) -> Theta:
     Raises:
         ConfigError: a file that is missing, not a θ file, or that of another rule.
     """
-    file = path / "theta.npz"
+    file = path / f"{name}.npz"
     leaves, treedef = jax.tree.flatten(like)
-    meaning = read_json(path / "theta.json") or {}
+    meaning = read_json(path / f"{name}.json") or {}
     if meaning.get("format") != THETA_FORMAT:
-        raise ConfigError(f"{path / 'theta.json'}: format {meaning.get('format')}; this version reads {THETA_FORMAT}")
+        raise ConfigError(f"{path / f'{name}.json'}: format {meaning.get('format')}; this version reads {THETA_FORMAT}")
     try:
         with np.load(file, allow_pickle=False) as arrays:
             found = [arrays[name] for name in sorted(arrays.files, key=lambda name: int(name.removeprefix("theta_")))]

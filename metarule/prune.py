@@ -1,13 +1,11 @@
 """Find a shorter rule that is worth the same: `python -m metarule.prune RUN_DIR [--tolerance T] [--lifetimes N]`."""
 
 import sys
-import tempfile
 import time
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
 
-import jax
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 from tqdm import tqdm
@@ -19,7 +17,7 @@ from metarule.lifetime import Lifetime
 from metarule.pruning import Pruned, Trial, prune, terms
 from metarule.schema import describe
 from metarule.statistics import Interval, interval
-from metarule.streams import run_key
+from metarule.streams import Purpose, run_key, stream
 from metarule.training import named
 from metarule.types import Theta
 
@@ -36,9 +34,6 @@ RUN_DIR                            directory of a run of one seed, whose rule is
 
 Options [defaults]:
 """
-
-# The part of a run's key that decides the lives here; `streams.Purpose` ends before it.
-_PURPOSE = 8
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -81,7 +76,7 @@ def _serve(words: list[str]) -> int:
     found = _found(lifetime, pruned) | {"options": asdict(options), "seconds": time.perf_counter() - clock}
     print(f"\n{_table(found, lifetime.tasks.score, options.lifetimes)}\n")
     print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
-    _save(path, pruned.theta, found)
+    artifacts.save_theta(path, pruned.theta, found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
 
@@ -111,7 +106,7 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -
             lifetime,
             theta,
             lifetime.tasks.split(experiment.seed),
-            jax.random.fold_in(run_key(experiment.seed), _PURPOSE),
+            stream(run_key(experiment.seed), Purpose.PRUNING),
             options.lifetimes,
             options.tolerance,
             progress,
@@ -142,16 +137,6 @@ def _table(found: dict[str, Any], score: str, lifetimes: int) -> str:
         [f"{title:<36}{score:>8}   95 % interval"]
         + [f"  {name:<34}{row.mean:>8.4f}   {row.low:.4f} to {row.high:.4f}" for name, row in rows.items()]
     )
-
-
-def _save(path: Path, theta: Theta, found: dict[str, Any]) -> None:
-    try:
-        with tempfile.TemporaryDirectory(dir=path) as written:
-            artifacts.save_theta(Path(written), theta, found)
-            for kind in ("npz", "json"):
-                (Path(written) / f"theta.{kind}").replace(path / f"pruned.{kind}")
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
 
 
 if __name__ == "__main__":

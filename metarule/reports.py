@@ -48,14 +48,14 @@ def report_phenomena(
     figures.draw_phenomena(folder / "phenomena.png", tasks, examples[_LEARNED], shares[_LEARNED])
     return {
         phenomenon.name: {
-            "trained": phenomenon.trained,
+            "trained": number in tasks.trained,
             "shown": shares[_LEARNED][phenomenon.name],
             "initial": shares[_INITIAL][phenomenon.name],
             "baselines": {
                 name: share[phenomenon.name] for name, share in shares.items() if name not in (_LEARNED, _INITIAL)
             },
         }
-        for phenomenon in tasks.phenomena
+        for number, phenomenon in enumerate(tasks.phenomena)
     }
 
 

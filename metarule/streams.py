@@ -20,6 +20,7 @@ class Purpose(IntEnum):
     TUNING = 5
     HELD_OUT = 6
     PHENOMENA = 7
+    PRUNING = 8
 
 
 def run_key(seed: Integer) -> PRNGKey:

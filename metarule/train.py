@@ -12,6 +12,7 @@ from tqdm import tqdm
 from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, override, parse_overrides, read
 from metarule.experiment import Experiment
+from metarule.reports import phenomena_table
 from metarule.results import across_seeds, judge, table
 from metarule.schema import describe
 from metarule.stopping import Stopped, StopRequest
@@ -103,6 +104,8 @@ def _serve(request: _Request) -> int:
         print(f"\n{stopped}; go on with: python -m metarule.train --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stopped.signal_number
     print(f"\n{table(summary['held_out'], unit)}\n")
+    if "phenomena" in summary:
+        print(f"{phenomena_table(summary['phenomena'])}\n")
     if experiment.seeds == 1:
         print(f"{summary['equation']}\n")
     print(f"figures: {directory / artifacts.FIGURES}   numbers: {directory / 'summary.json'}")

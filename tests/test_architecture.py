@@ -9,7 +9,7 @@ FLOORS = [
     {"types"},
     {"streams", "schema"},
     {"config"},
-    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints"},
+    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli"},
     {"lifetime", "testing"},
     {"estimators"},
     {"meta", "evaluation", "phenomena"},

@@ -71,7 +71,7 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
     panels = figure.subfigures(rows, _COLUMNS, squeeze=False).reshape(-1)
     for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
         above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
-        kind = "" if phenomenon.trained else ", never trained on"
+        kind = "" if number in tasks.trained else ", never trained on"
         above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of runs", fontsize="medium")
         animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
         _draw_stimuli(above, animal.task)

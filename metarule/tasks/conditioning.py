@@ -69,6 +69,7 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         phenomena: what is lived through.
+        report_only: names of phenomena that are not trained on, besides those that say so themselves.
         delays: steps from the first stimuli of a trial to those that follow.
         gaps: steps without a stimulus between trials.
         intensities: of a stimulus.
@@ -79,6 +80,9 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1, description="what is lived through")] = STANDARD
+    report_only: Annotated[
+        tuple[str, ...], Meta(description="phenomena not trained on, besides those that say so themselves")
+    ] = ()
     delays: Annotated[
         tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to those that follow")
     ] = (2, 3, 4)
@@ -106,7 +110,10 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         names = [phenomenon.name for phenomenon in self.phenomena]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"phenomena: '{twice}' stands twice")
-        if not any(phenomenon.trained for phenomenon in self.phenomena):
+        for name in self.report_only:
+            if name not in names:
+                raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
+        if not self.trained:
             raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
         for field, least, most in (("delays", 1, 100), ("gaps", 1, 100), ("intensities", 0.01, 100.0)):
             for value in getattr(self, field):
@@ -114,6 +121,15 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                     raise ValueError(f"{field}: {value}; allowed: {least} to {most}")
             if len(set(getattr(self, field))) < len(getattr(self, field)):
                 raise ValueError(f"{field}: a value stands twice")
+
+    @property
+    def trained(self) -> tuple[int, ...]:
+        """Numbers of the phenomena that meta-training meets."""
+        return tuple(
+            number
+            for number, phenomenon in enumerate(self.phenomena)
+            if phenomenon.trained and phenomenon.name not in self.report_only
+        )
 
     @property
     def inputs(self) -> int:
@@ -150,8 +166,7 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Returns:
             Two pools that share no delay, gap, intensity or number of repetitions.
         """
-        trained = [number for number, phenomenon in enumerate(self.phenomena) if phenomenon.trained]
-        schedules = _integers([2 * number + side for number in trained for side in range(2)])
+        schedules = _integers([2 * number + side for number in self.trained for side in range(2)])
 
         def pool(side: int) -> ConditioningPool:
             delays, gaps, intensities = (
@@ -191,11 +206,11 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         now = _clock(times, block, 2 * delay + 1 + gap, self.needs)
         stages = jnp.asarray(table.stages)[number, now.phase, now.place]
         on = _on(stages, now.offset, delay) & ~now.over[:, None]
-        begin, end, asked = jnp.moveaxis(jnp.asarray(table.wanted)[number, now.phase, now.place], -1, 0)
+        begin, end, asked = jnp.moveaxis(jnp.asarray(table.wanted, float)[number, now.phase, now.place], -1, 0)
         last = jnp.maximum(times[now.phase] - 1, 1)
         left = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
         asked = jnp.where(~now.over & (now.offset == 0), asked, 0.0)
-        response, asked_after = jnp.asarray(table.after)[number].T
+        response, asked_after = jnp.asarray(table.after, float)[number].T
         return ConditioningTask(
             stimuli=jnp.where(on, intensities[None], 0.0),
             wanted=self._wanted(end + (begin - end) * left, asked, intensities[_US]),

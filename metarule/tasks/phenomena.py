@@ -45,7 +45,7 @@ class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 # Wanted responses, in units of the response to the US. A naive CS evokes about .055: sensory neurons have a weak
 # innate synapse on the motor neuron, as in Aplysia.
-_NAIVE, _HABITUATED, _EXTINGUISHED, _SENSITISED, _LEARNED, _HALF = 0.055, 0.01, 0.08, 0.15, 0.8, 0.4
+_NAIVE, _HABITUATED, _EXTINGUISHED, _SENSITISED, _LEARNED, _HALF = 0.055, 0.01, 0.03, 0.15, 0.8, 0.4
 
 _PAIRED, _MANY, _FEW = (5, 9), (10, 14), (2, 4)
 
@@ -59,8 +59,8 @@ def _rest(times: tuple[int, int]) -> Phase:
 
 
 _FIRST = _pairing("CS1 > US")
-_EXTINCTION = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_LEARNED, _EXTINGUISHED)})
-_PREEXPOSURE = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_NAIVE, _HABITUATED)})
+_EXTINCTION = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_LEARNED, 0.0)})
+_PREEXPOSURE = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_NAIVE, 0.0)})
 
 STANDARD = (
     Phenomenon(

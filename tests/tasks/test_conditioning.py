@@ -100,6 +100,8 @@ def test_only_trained_phenomena_are_in_the_pools():
     for pool in Conditioning().split(3):
         met = {names[number // 2] for number in np.asarray(pool.schedules)}
         assert met == {phenomenon.name for phenomenon in STANDARD if phenomenon.trained}
+    fewer = Conditioning(report_only=("blocking",)).split(3).train
+    assert {names[number // 2] for number in np.asarray(fewer.schedules)} == met - {"blocking"}
 
 
 def test_an_animal_and_its_control_share_timings_and_intensities():
@@ -124,6 +126,7 @@ def test_the_longest_schedule_fits_and_ends_with_rest():
     [
         ({"phenomena": STANDARD[:1] * 2}, "phenomena: 'habituation' stands twice"),
         ({"phenomena": STANDARD[-1:]}, "none is trained"),
+        ({"report_only": ("blockade",)}, "report_only: there is no phenomenon 'blockade'; allowed: habituation"),
         ({"delays": (0, 2)}, "delays: 0; allowed: 1 to 100"),
         ({"gaps": (3, 3)}, "gaps: a value stands twice"),
         ({"intensities": (1.0, -1.0)}, "intensities: -1.0; allowed"),
