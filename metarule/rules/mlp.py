@@ -1,6 +1,7 @@
 """Rules that are a small network of the local variables, the same at every synapse."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Annotated, Any, Literal
 
 import jax
@@ -9,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
-from metarule.rules.lifting import PRE_SIDE
+from metarule.rules.lifting import lift
 from metarule.rules.naming import by_name
 from metarule.rules.terms import VARIABLES
 from metarule.types import PRNGKey, Synapse, Theta
@@ -116,10 +117,16 @@ class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
             (Δw, memory).
         """
         seen = synapse._asdict()
-        return self._output(theta, sum(seen[name] * theta["inputs"][name] for name in self.inputs)), memory
+        potential = sum(seen[name] * theta["inputs"][name] for name in self.inputs)
+        for layer in theta["layers"]:
+            potential = _ACTIVATIONS[self.activation](potential + layer["bias"]) @ layer["weight"]
+        return self.scale * potential[0], memory
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
-        """ΔW of a projection; what comes in from either side is broadcast, so that no tensor of inputs is made.
+        """ΔW of a projection: `delta` at each of its synapses.
+
+        `delta` adds up one variable after the other, so that no tensor of inputs is made: XLA broadcasts what comes in
+        from either side, and a form written out by hand is no faster.
 
         Args:
             theta: θ.
@@ -129,12 +136,7 @@ class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
         Returns:
             (ΔW, memory).
         """
-        first = sum(
-            _spread_out(name, getattr(projection, name)) * theta["inputs"][name].reshape(1, 1, -1)
-            for name in self.inputs
-        )
-        change = self._output(theta, first)
-        return jnp.broadcast_to(change, projection.weight.shape), memory
+        return lift(self.delta)(theta, memory, projection)
 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
         """Every number of θ, as in `inputs.pre[0]`, `layers.0.bias[3]` or `layers.0.weight[3,0]`."""
@@ -145,27 +147,14 @@ class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
         sizes = " ".join(f"{size} {self.activation}" for size in self.hidden)
         return f"Δw = {self.scale:g}·mlp({', '.join(self.inputs)}; {sizes})"
 
-    def _output(self, theta: Theta, potential: Float[Array, "*synapse hidden"]) -> Float[Array, "*synapse"]:
-        for layer in theta["layers"]:
-            activity = _ACTIVATIONS[self.activation](potential + jnp.broadcast_to(layer["bias"], potential.shape))
-            potential = activity @ layer["weight"]
-        return self.scale * potential[..., 0]
-
     def _filled(self, output: float) -> Theta:
         """A θ that holds the spread of each of its numbers, given that of the weights to the output."""
-        sizes = (*self.hidden, 1)
+        pairs = tuple(pairwise((*self.hidden, 1)))
         spreads = (*(1.0 for _ in self.hidden[1:]), output)
         return {
-            "inputs": {name: jnp.full(sizes[0], len(self.inputs) ** -0.5) for name in self.inputs},
+            "inputs": {name: jnp.full(self.hidden[0], len(self.inputs) ** -0.5) for name in self.inputs},
             "layers": tuple(
                 {"bias": jnp.zeros(size), "weight": jnp.full((size, onward), spread * size**-0.5)}
-                for size, onward, spread in zip(sizes, sizes[1:], spreads, strict=False)
+                for (size, onward), spread in zip(pairs, spreads, strict=True)
             ),
         }
-
-
-def _spread_out(name: str, value: Float[Array, "..."]) -> Float[Array, "pre post 1"]:
-    """One variable along the axes of a projection, of size 1 where it does not depend on them."""
-    if name == "weight":
-        return value[:, :, None]
-    return value.reshape((-1, 1, 1) if name in PRE_SIDE else (1, -1, 1))
