@@ -165,7 +165,10 @@ def test_networks_live_side_by_side(case):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, presented(case, key))
 
 
-def test_gradient_of_a_life_equals_finite_differences(case, float64):
+# One of each way in which a circuit computes: the others differ in what is left out.
+@pytest.mark.parametrize("name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"])
+def test_gradient_of_a_life_equals_finite_differences(name, float64):
+    case = CASES[name]
     offered = [name for name in case.circuit.offers if name not in ("pre", "modulator", "weight")]
     rule = Polynomial(terms=("delta", "weight", *(f"pre*{name}" for name in offered)))
     inner_loop = InnerLoop(presentations=max(5, case.tasks.needs), theta="per_path")
