@@ -4,14 +4,19 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from small import overrides
 
+from metarule.config import decode, read
+from metarule.experiment import Experiment
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMMANDS = sorted(set(re.findall(r"python -m (metarule\.train configs/[^`\n]*)", README)))
+TABLES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
@@ -40,6 +45,15 @@ def test_code_blocks_run_one_after_another(capsys):
         exec(compile(block, "README.md", "exec"), namespace)
     assert "Δw = " in capsys.readouterr().out
     assert namespace["thetas"].shape[0] == 8
+
+
+@pytest.mark.parametrize("text", TABLES)
+def test_tables_are_parts_of_configs(text):
+    tree = tomllib.loads(text)
+    if "tasks" in tree:
+        conditioning = read(ROOT / "configs" / "conditioning.toml")[1]
+        tree = conditioning | {"tasks": conditioning["tasks"] | tree["tasks"]}
+    assert decode(tree, Experiment)
 
 
 def test_links_lead_somewhere():
