@@ -1,13 +1,13 @@
 """Pictures of conditioning: the circuit, and what animals show."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from metarule.circuits.conditioning import ConditioningCircuit
+from metarule.circuits.conditioning import ConditioningCircuit, Connection
 from metarule.figures.canvas import COLOURS, figure_of, save
 from metarule.phenomena import Example
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
@@ -18,7 +18,7 @@ __all__ = ["draw_circuit", "draw_phenomena"]
 _COLUMNS = 3
 _US = STIMULI.index("US")
 _STIMULUS_COLOURS = dict(zip(STIMULI, COLOURS))
-_PLASTIC, _MODULATION = COLOURS[2], COLOURS[3]
+_PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 
 
 def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
@@ -29,28 +29,16 @@ def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
         circuit: what to draw.
     """
     figure, (axes,) = figure_of(1, height=4.5)
-    places = _places(circuit)
+    box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"}
+    names = {
+        name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in _places(circuit).items()
+    }
     for synapse in circuit.synapses:
-        start, end = places[synapse.pre], places[synapse.post]
-        arc = "arc3" if start[0] < end[0] else "arc3,rad=0.4"
-        style = {"color": _PLASTIC, "lw": 2.2} if synapse.plastic else {"color": "0.6", "lw": 1.2}
-        arrow = {"arrowstyle": "-|>", "shrinkA": 24, "shrinkB": 24, "connectionstyle": arc} | style
-        axes.annotate("", end, start, arrowprops=arrow)
-        low, high = synapse.between
-        strength = f"{low:g}" if low == high else f"{low:g} to {high:g}"
-        target = 0.72 * np.array(end) + 0.28 * np.array(start)
-        axes.annotate(strength, target, color=style["color"], fontsize="small", ha="center", va="bottom")
-        if synapse.modulator:
-            arrow = {"arrowstyle": "-|>", "color": _MODULATION, "lw": 1.0, "ls": "--", "shrinkA": 24, "shrinkB": 2}
-            axes.annotate(
-                "", 0.55 * np.array(end) + 0.45 * np.array(start), places[synapse.modulator], arrowprops=arrow
-            )
-    for name, (x, y) in places.items():
-        axes.text(x, y, name, ha="center", va="center", bbox={"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"})
-    for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", "0.6", "-"), ("modulates", _MODULATION, "--")):
+        _draw_synapse(axes, synapse, names, circuit.neurons)
+    for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", _FIXED, "-"), ("modulates", _MODULATION, "--")):
         axes.plot([], [], color=colour, linestyle=line, label=label)
-    axes.legend(frameon=False, loc="lower right")
-    axes.set(xlim=(-0.6, 2.6), ylim=(-0.6, len(STIMULI) - 0.4), title="Synapses, with their strength at birth")
+    axes.legend(frameon=False, loc="upper right")
+    axes.set(xlim=(-0.4, 2.4), ylim=(-1.1, len(STIMULI) - 0.5), title="Synapses, with their strength at birth")
     axes.set_axis_off()
     save(figure, file)
 
@@ -86,14 +74,37 @@ def _schedule(example: Example, number: int) -> Example:
 
 
 def _places(circuit: ConditioningCircuit) -> dict[str, tuple[float, float]]:
-    """Sensory neurons on the left, interneurons in the middle, the motor neuron on the right."""
-    middle = (len(STIMULI) - 1) / 2
-    spread = len(circuit.interneurons)
-    between = {
-        name: (1.0, middle - 1.3 + 0.6 * (spread - 1) / 2 - 0.6 * n) for n, name in enumerate(circuit.interneurons)
-    }
-    sensory = {name: (0.0, float(len(STIMULI) - 1 - n)) for n, name in enumerate(STIMULI)}
-    return sensory | between | {circuit.output: (2.0, middle)}
+    """Sensory neurons on the left, interneurons below, the motor neuron on the right."""
+    sensory = {name: (0.0, float(len(STIMULI) - 1 - row)) for row, name in enumerate(STIMULI)}
+    columns = np.linspace(0, 2, len(circuit.interneurons) + 2)[1:-1].tolist()
+    between = {name: (column, -0.8) for name, column in zip(circuit.interneurons, columns, strict=True)}
+    return sensory | between | {circuit.output: (2.0, (len(STIMULI) - 1) / 2)}
+
+
+def _draw_synapse(axes: Any, synapse: Connection, names: Mapping[str, Any], order: Sequence[str]) -> None:
+    pre, post = names[synapse.pre], names[synapse.post]
+    start, end = np.array(pre.get_position()), np.array(post.get_position())
+    colour = _PLASTIC if synapse.plastic else _FIXED
+    late = order.index(synapse.pre) >= order.index(synapse.post)
+    axes.annotate("", end, start, arrowprops=_arrow(pre, post, colour, "arc3,rad=0.3" if late else "arc3"))
+    low, high = synapse.between
+    where = {"ha": "center", "va": "center", "bbox": {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}}
+    strength = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    axes.annotate(strength, 0.3 * start + 0.7 * end, color=colour, fontsize="small", **where)
+    if synapse.modulator:
+        by = names[synapse.modulator]
+        axes.annotate(
+            "",
+            0.5 * start + 0.5 * end,
+            by.get_position(),
+            arrowprops=_arrow(by, None, _MODULATION, "arc3") | {"linestyle": "--", "linewidth": 1.0},
+        )
+
+
+def _arrow(start: Any, end: Any, colour: str, path: str) -> dict[str, Any]:
+    """An arrow from the box of one text to that of another, or to a point."""
+    clipped = {"patchA": start.get_bbox_patch()} | ({"patchB": end.get_bbox_patch()} if end is not None else {})
+    return clipped | {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkB": 3, "connectionstyle": path}
 
 
 def _draw_stimuli(axes: Any, task: ConditioningTask) -> None:

@@ -10,8 +10,9 @@ from metarule.tasks import STANDARD
 
 def test_circuits_are_drawn_with_what_modulates_what(tmp_path):
     loop = Connection(pre="motor", post="late", weight=-0.5)
+    own = Connection(pre="late", post="late", weight=0.5)
     circuit = ConditioningCircuit(
-        interneurons=("facilitatory", "late"), synapses=(*ConditioningCircuit().synapses, loop)
+        interneurons=("facilitatory", "late"), synapses=(*ConditioningCircuit().synapses, loop, own)
     )
     draw_circuit(tmp_path / "circuit.png", circuit)
     assert inked(tmp_path / "circuit.png")
