@@ -1,5 +1,6 @@
 """What every circuit keeps to, whoever is wired to whom in it."""
 
+import typing
 from copy import copy
 from functools import partial
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from metarule import (
     Recurrent,
     live,
 )
+from metarule.experiment import Experiment
 from metarule.tasks import Phase, Phenomenon, Schedule
 from metarule.types import Circuit, Stimulus, Synapse, TaskFamily
 
@@ -190,3 +192,8 @@ def test_gradient_of_a_life_equals_finite_differences(name, float64):
     chex.assert_tree_all_finite(gradient)
     assert np.abs(gradient).max() > 1e-3
     np.testing.assert_allclose(gradient.reshape(-1), numeric, rtol=1e-6, atol=1e-8)
+
+
+def test_no_kind_of_circuit_is_left_out():
+    kinds = typing.get_args(typing.get_type_hints(Experiment)["circuit"])
+    assert set(kinds) <= {type(case.circuit) for case in CASES.values()}

@@ -1,11 +1,13 @@
 """Every rule that is shipped passes the battery; a rule that comes later is added to the list."""
 
 import dataclasses
+import typing
 
 import jax
 import jax.numpy as jnp
 import pytest
 
+from metarule.experiment import Experiment
 from metarule.rules import MLP, RULES, Lifted, Polynomial, Trace
 from metarule.testing import CHECKS, check_rule
 
@@ -60,3 +62,8 @@ SHIPPED = {
 @pytest.mark.parametrize("rule", SHIPPED)
 def test_every_rule_keeps_the_contract(rule, check):
     check_rule(SHIPPED[rule], checks=(check,))
+
+
+def test_no_kind_of_rule_is_left_out():
+    kinds = typing.get_args(typing.get_type_hints(Experiment)["rule"])
+    assert set(kinds) <= {type(rule) for rule in SHIPPED.values()}
