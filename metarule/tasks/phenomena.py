@@ -1,8 +1,10 @@
 """The phenomena of classical conditioning: what the animal lives through, what its control does, and what shows it.
 
-Schedules and wanted responses are metarule's own; what each phenomenon is follows Kamin 1969 (blocking), Rescorla 1980
-(second-order conditioning), Pavlov 1927 (acquisition, extinction, overshadowing), Lubow & Moore 1959 (latent
-inhibition), and Carew, Walters & Kandel 1981 (habituation, sensitisation and conditioning in Aplysia).
+Schedules, wanted responses and criteria are metarule's own; what each phenomenon is follows Pavlov 1927 (acquisition,
+extinction, overshadowing), Kamin 1969 (blocking), Rescorla 1980 (second-order conditioning), Lubow & Moore 1959 (latent
+inhibition), and in Aplysia Pinsker et al. 1970 (habituation), Pinsker et al. 1973 (sensitisation) and Carew, Walters &
+Kandel 1981 (conditioning). Where a response should fall, that of a control that merely waits must not: forgetting is
+neither habituation nor extinction.
 """
 
 from typing import Annotated
@@ -67,7 +69,7 @@ STANDARD = (
         name="habituation",
         animal=Schedule(phases=(_PREEXPOSURE,), after={"CS1": _HABITUATED}),
         control=Schedule(phases=(_rest(_MANY),), after={"CS1": _NAIVE}),
-        shown=("after CS1 <= 0.5 before CS1",),
+        shown=("after CS1 <= 0.5 before CS1", "after CS1 <= 0.5 control CS1"),
     ),
     Phenomenon(
         name="sensitisation",
@@ -85,7 +87,7 @@ STANDARD = (
         name="extinction",
         animal=Schedule(phases=(_FIRST, _EXTINCTION), after={"CS1": _EXTINGUISHED}),
         control=Schedule(phases=(_FIRST, _rest(_MANY)), after={"CS1": _LEARNED}),
-        shown=("peak CS1 >= 0.5", "after CS1 <= 0.3 peak CS1"),
+        shown=("control CS1 >= 0.5", "after CS1 <= 0.3 peak CS1", "after CS1 <= 0.3 control CS1"),
     ),
     Phenomenon(
         name="blocking",
@@ -102,6 +104,7 @@ STANDARD = (
         control=Schedule(phases=(_FIRST, Phase(trials=("CS2", "CS1"), times=_FEW)), after={"CS2": _HABITUATED}),
         shown=("after CS2 >= 0.3 after CS1", "after CS2 >= 0.2", "control CS2 < 0.1"),
     ),
+    # Its animal lives through the schedule of the control of blocking, of whose CS2 a response is wanted.
     Phenomenon(
         name="overshadowing",
         trained=False,
