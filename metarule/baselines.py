@@ -45,8 +45,9 @@ def baselines(lifetime: Lifetime) -> dict[str, Lifetime]:
     match lifetime.circuit:
         case Feedforward():
             return {"delta": delta(lifetime), "backprop": backprop(lifetime)}
-        case ConditioningCircuit():
-            return {"rescorla-wagner": rescorla_wagner(lifetime), "sutton-barto": sutton_barto(lifetime)}
+        case ConditioningCircuit() as circuit:
+            trial_error = {"rescorla-wagner": rescorla_wagner(lifetime)} if _is_driven_by_the_us(circuit) else {}
+            return trial_error | {"sutton-barto": sutton_barto(lifetime)}
         case _:
             return {"delta": delta(lifetime)}
 
@@ -59,7 +60,8 @@ def delta(lifetime: Lifetime) -> Lifetime:
 def rescorla_wagner(lifetime: Lifetime) -> Lifetime:
     """The circuit of conditioning under Δw = η·pre·(US − ΣV) (Rescorla & Wagner 1972).
 
-    The US drives the motor neuron, too: its potential is US + ΣV, so that US − ΣV = 2·modulator − potential.
+    The US drives the motor neuron, too: its potential is US + ΣV, so that US − ΣV = 2·modulator − potential where
+    modulators carry the US as it is.
     """
     return _under(lifetime, "2*pre*modulator - pre*potential")
 
@@ -74,10 +76,21 @@ def feedback_alignment(lifetime: Lifetime) -> Lifetime:
     return _over(lifetime, "random")
 
 
+def _is_driven_by_the_us(circuit: ConditioningCircuit) -> bool:
+    """Whether the modulators and the motor neuron are driven as `rescorla_wagner` takes for granted."""
+    fixed = {(synapse.pre, synapse.post): synapse.between for synapse in circuit.synapses if not synapse.plastic}
+    modulators = {synapse.modulator for synapse in circuit.synapses if synapse.plastic}
+    inputs = {name: [pre for pre, post in fixed if post == name] for name in modulators}
+    return fixed.get(("US", circuit.output)) == (1.0, 1.0) and all(
+        name == "US" or (inputs[name] == ["US"] and fixed["US", name] == (1.0, 1.0)) for name in modulators
+    )
+
+
 def sutton_barto(lifetime: Lifetime) -> Lifetime:
     """The circuit of conditioning under Δw = η·pre_trace·(post − post_trace) (Sutton & Barto 1981).
 
-    What reinforces is a change of the response; a trace of one step, as there, is `circuit.trace_decay` = 0.
+    What reinforces is a change of the response, which the US drives, too: its end takes back most of what its onset
+    taught if a CS ends with it.
     """
     return _under(lifetime, "pre_trace*post - pre_trace*post_trace")
 

@@ -91,7 +91,7 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
 
 
 def shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarray, " runs"]]:
-    """Which runs show each phenomenon, by its criteria.
+    """Which runs show each phenomenon, by its criteria; one whose responses are not finite shows nothing.
 
     Args:
         tasks: which phenomena there are.
@@ -114,6 +114,7 @@ def shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarra
             for moment, values in moments.items()
             for name in STIMULI[:-1]
         }
+        measured = np.all(np.isfinite(list(readings.values())), axis=0)
         held = [holds(parse_criterion(text), readings) for text in phenomenon.shown]
-        verdicts[phenomenon.name] = np.all(held, axis=0)
+        verdicts[phenomenon.name] = measured & np.all(held, axis=0)
     return verdicts

@@ -4,8 +4,22 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, delta, final_metrics, tune
-from metarule.baselines import _best, feedback_alignment
+from metarule import (
+    Boolean,
+    Conditioning,
+    ConditioningCircuit,
+    Connection,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    backprop,
+    delta,
+    final_metrics,
+    tune,
+)
+from metarule.baselines import _best, baselines, feedback_alignment, rescorla_wagner, sutton_barto
+from metarule.types import Stimulus
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
@@ -89,3 +103,39 @@ def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():
 
 def test_of_rates_that_end_equally_well_the_one_that_learns_sooner_is_picked():
     assert _best(np.array([[0.5, 0.9], [1.0, 0.2], [1.0, 0.6], [1.0, 0.4]])) == 2
+
+
+REFLEX = Lifetime(
+    rule=Polynomial(),
+    circuit=ConditioningCircuit(trace_decay=0.5),
+    tasks=Conditioning(),
+    inner_loop=InnerLoop(presentations=440),
+)
+
+
+@pytest.mark.parametrize(
+    ("baseline", "change"),
+    [
+        (rescorla_wagner, lambda strength, us, before: us - strength),
+        (sutton_barto, lambda strength, us, before: 0.5 * (strength + us - 0.5 * before)),
+    ],
+    ids=["rescorla-wagner", "sutton-barto"],
+)
+def test_classic_rules_of_conditioning_by_hand(baseline, change):
+    """CS1 alone, then with the US: Δw of the second step, with traces that forget half in a step."""
+    learner = baseline(REFLEX)
+    weights, wiring, activity = learner.circuit.init(KEY, 3, 1)
+    for us in (0.0, 1.0):
+        stimulus = Stimulus(jnp.array([1.0, 0.0, us]), jnp.zeros(3))
+        activity, _, (seen,) = learner.circuit.step(weights, wiring, activity, stimulus)
+    delta_w, _ = learner.rule.update(jnp.array([0.3]), (), seen)
+    strength = float(weights[0][0, 0])
+    np.testing.assert_allclose(delta_w[:, 0], [0.3 * change(strength, 1.0, strength), 0], rtol=1e-5)
+
+
+def test_rescorla_wagner_is_compared_only_where_the_circuit_is_made_for_it():
+    assert list(baselines(REFLEX)) == ["rescorla-wagner", "sutton-barto"]
+    weak = [Connection(pre="US", post="facilitatory", weight=0.5), *REFLEX.circuit.synapses[2:]]
+    for synapses in ((REFLEX.circuit.synapses[0], *weak), (REFLEX.circuit.synapses[1], *REFLEX.circuit.synapses[2:])):
+        other = replace(REFLEX, circuit=replace(REFLEX.circuit, synapses=synapses))
+        assert list(baselines(other)) == ["sutton-barto"]

@@ -58,20 +58,44 @@ def test_what_is_shown_follows_the_criteria(responses):
 
 # By phenomenon: responses to (CS1, CS2) before, at the peak, after and of the control; only the first row shows it.
 VERDICTS = {
-    "habituation": (((0.06, 0), (0.06, 0), (0.03, 0), (0, 0)), ((0.06, 0), (0.06, 0), (0.031, 0), (0, 0))),
-    "sensitisation": (((0, 0), (0, 0), (0.09, 0), (0.06, 0)), ((0, 0), (0, 0), (0.089, 0), (0.06, 0))),
-    "acquisition": (((0.09, 0), (0, 0), (0.5, 0), (0.4, 0)), ((0.09, 0), (0, 0), (0.5, 0), (0.5, 0))),
-    "extinction": (((0, 0), (0.8, 0), (0.24, 0), (0, 0)), ((0, 0), (0.4, 0), (0.1, 0), (0, 0))),
-    "blocking": (((0, 0), (0, 0), (0, 0.1), (0, 0.4)), ((0, 0), (0, 0), (0, 0.13), (0, 0.4))),
-    "second-order conditioning": (((0, 0), (0, 0), (0.6, 0.2), (0, 0.09)), ((0, 0), (0, 0), (0.6, 0.2), (0, 0.1))),
+    "habituation": [
+        ((0.06, 0), (0.06, 0), (0.03, 0), (0.06, 0)),
+        ((0.06, 0), (0.06, 0), (0.031, 0), (0.07, 0)),
+        ((0.06, 0), (0.06, 0), (0.01, 0), (0.01, 0)),
+    ],
+    "sensitisation": [((0, 0), (0, 0), (0.09, 0), (0.06, 0)), ((0, 0), (0, 0), (0.089, 0), (0.06, 0))],
+    "acquisition": [
+        ((0.09, 0), (0, 0), (0.5, 0), (0.4, 0)),
+        ((0.09, 0), (0, 0), (0.5, 0), (0.5, 0)),
+        ((0.1, 0), (0, 0), (0.5, 0), (0.4, 0)),
+    ],
+    "extinction": [
+        ((0, 0), (0.8, 0), (0.15, 0), (0.5, 0)),
+        ((0, 0), (0.4, 0), (0.15, 0), (0.5, 0)),
+        ((0, 0), (0.8, 0), (0.15, 0), (0.49, 0)),
+        ((0, 0), (0.8, 0), (0.2, 0), (0.5, 0)),
+    ],
+    "blocking": [((0, 0), (0, 0), (0, 0.1), (0, 0.4)), ((0, 0), (0, 0), (0, 0.13), (0, 0.4))],
+    "second-order conditioning": [
+        ((0, 0), (0, 0), (0.6, 0.2), (0, 0.09)),
+        ((0, 0), (0, 0), (0.6, 0.2), (0, 0.1)),
+        ((0, 0), (0, 0), (0.7, 0.2), (0, 0.09)),
+    ],
 }
 
 
 @pytest.mark.parametrize("name", VERDICTS)
 def test_standard_criteria_are_the_stated_ones(name):
     (phenomenon,) = (one for one in STANDARD if one.name == name)
-    for readings, verdict in zip(VERDICTS[name], (True, False)):
+    for number, readings in enumerate(VERDICTS[name]):
         before, peak, after, control = (np.array(pair, float)[None, None] for pair in readings)
         both = lambda animal, other: np.concatenate([animal, other])
         made = Responses(both(before, before), both(peak, peak), both(after, control), example=None)
-        assert shown(Conditioning(phenomena=(phenomenon,)), made)[name] == verdict
+        assert shown(Conditioning(phenomena=(phenomenon,)), made)[name] == (number == 0)
+
+
+def test_responses_that_are_not_finite_show_nothing(responses):
+    """As where the US does not drive the motor neuron, so that there is nothing to measure responses in."""
+    endless = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), responses._replace(example=None))
+    for phenomenon in STANDARD[:6]:
+        assert not shown(Conditioning(phenomena=(phenomenon,)), endless)[phenomenon.name].any()

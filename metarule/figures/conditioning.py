@@ -54,18 +54,19 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
     """
     from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
 
-    rows = -(-len(tasks.phenomena) // _COLUMNS)
-    figure = Figure(figsize=(5.2 * _COLUMNS, 3.2 * rows + 0.4), layout="constrained")
-    panels = figure.subfigures(rows, _COLUMNS, squeeze=False).reshape(-1)
+    columns = min(_COLUMNS, len(tasks.phenomena))
+    rows = -(-len(tasks.phenomena) // columns)
+    figure = Figure(figsize=(5.2 * columns, 3.2 * rows + 0.8), layout="constrained")
+    panels = figure.subfigures(rows, columns, squeeze=False).reshape(-1)
     for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
         above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
         kind = "" if number in tasks.trained else ", never trained on"
         above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of runs", fontsize="medium")
         animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
         _draw_stimuli(above, animal.task)
-        _draw_responses(below, animal, control)
+        _draw_responses(below, animal, control, wanted=number in tasks.trained)
         below.set(xlabel="step", ylabel="response / US")
-    figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=6, loc="outside lower center")
+    figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=2 * columns, loc="outside lower center")
     save(figure, file)
 
 
@@ -116,13 +117,13 @@ def _draw_stimuli(axes: Any, task: ConditioningTask) -> None:
     axes.tick_params(length=0)
 
 
-def _draw_responses(axes: Any, animal: Example, control: Example) -> None:
+def _draw_responses(axes: Any, animal: Example, control: Example, wanted: bool) -> None:
     for row, name in enumerate(STIMULI[:-1]):
         colour = _STIMULUS_COLOURS[name]
         axes.plot(animal.responses[:, row], color=colour, label=f"to {name}")
         axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=":", label=f"to {name}, control")
     task, end = animal.task, len(animal.responses) - 1
-    us, asked, sensory = task.probes[_US, _US], task.wanted[:, 2] > 0, task.stimuli[:, :_US] > 0
+    us, asked, sensory = task.probes[_US, _US], wanted & (task.wanted[:, 2] > 0), task.stimuli[:, :_US] > 0
     for row, name in enumerate(STIMULI[:-1]):
         alone = np.flatnonzero(asked & sensory[:, row] & (sensory.sum(axis=1) == 1))
         times = np.append(alone, [end] if task.after[row, 2] > 0 else [])

@@ -27,7 +27,7 @@ class ConditioningPool(NamedTuple):
     Attributes:
         schedules: numbers of schedules; the animal of phenomenon i is 2i, its control 2i + 1.
         delays: steps from the first stimuli of a trial to those that follow.
-        gaps: steps without a stimulus between trials.
+        gaps: steps from the end of a trial to the next.
         intensities: of a stimulus.
         more: repetitions beyond the fewest are even in number where this is 0, and odd where it is 1.
     """
@@ -61,7 +61,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     loss = √(1 + ((response − wanted)/tolerance)²) − 1
 
     The response is the activity of the motor neuron. It counts at the first step of every trial for which one is
-    wanted and, at the end of the life, for every stimulus alone.
+    wanted and, at the end of the life, for every stimulus alone. Along the life the loss is a mean over the trials that
+    count, in a life as long as the longest schedule; in a longer one it weighs less.
 
     A CS lasts for the delay and one step more, the US for one step. Test schedules have other delays, gaps,
     intensities and numbers of repetitions than any training schedule: of the values in order, every second one is
@@ -71,7 +72,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         phenomena: what is lived through.
         report_only: names of phenomena that are not trained on, besides those that say so themselves.
         delays: steps from the first stimuli of a trial to those that follow.
-        gaps: steps without a stimulus between trials.
+        gaps: steps from the end of a trial to the next; whatever it holds, a trial lasts for twice the delay and one
+            step.
         intensities: of a stimulus.
         tolerance: tolerance of a wanted response r is this times (0.15 + r), in units of the response to the US.
 
@@ -86,7 +88,7 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     delays: Annotated[
         tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to those that follow")
     ] = (2, 3, 4)
-    gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps without a stimulus between trials")] = (
+    gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")] = (
         3,
         4,
         5,
@@ -148,8 +150,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def score(self) -> str:
-        """Share of the wanted responses that are within tolerance at the end of the life."""
-        return "as_wanted"
+        """How close the responses are to the wanted ones at the end of the life."""
+        return "closeness"
 
     @property
     def needs(self) -> int:
@@ -235,11 +237,10 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return counts * (jnp.sqrt(1 + ((output[0] - wanted) / tolerance) ** 2) - 1)
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
-        """Share of the wanted responses that are within tolerance, and by how many tolerances they are off."""
+        """How far the wanted responses are missed, in tolerances, and 1/(1 + that), which is 1 where all are met."""
         wanted, tolerance, counts = target.T
-        share = counts / counts.size
-        off = jnp.abs(output[:, 0] - wanted) / tolerance
-        return {"as_wanted": jnp.sum(jnp.where(off <= 1, share, 0.0)), "off": jnp.sum(share * off)}
+        off = jnp.mean(counts * jnp.abs(output[:, 0] - wanted) / tolerance)
+        return {"closeness": 1 / (1 + off), "off": off}
 
     def _wanted(
         self, response: Float[Array, " n"], counts: Float[Array, " n"], us: Float[Array, ""]

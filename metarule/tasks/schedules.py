@@ -43,9 +43,16 @@ def parse_trial(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 f"trial '{text}' names no stimulus at '{name}'; allowed: {', '.join(STIMULI)}, joined by + and >, "
                 f"or {REST}"
             )
+    if twice := next((name for name in STIMULI if sum(stage.count(name) for stage in stages) > 1), None):
+        raise ValueError(f"trial '{text}' names {twice} twice")
     if len(stages) > 2:
         raise ValueError(f"trial '{text}' has {len(stages)} parts; allowed: at most two, as in 'CS1 > US'")
     return stages[0], stages[1] if len(stages) == 2 else ()
+
+
+def _spelt(text: str) -> str:
+    """A trial in one spelling, however it was spaced."""
+    return " > ".join("+".join(stage) for stage in parse_trial(text) if stage) or REST
 
 
 class Phase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -65,12 +72,13 @@ class Phase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = immutabledict()
 
     def __post_init__(self) -> None:
-        force_setattr(self, "wanted", immutabledict(self.wanted))
-        for trial in self.trials:
-            parse_trial(trial)
+        force_setattr(self, "trials", tuple(map(_spelt, self.trials)))
+        force_setattr(self, "wanted", immutabledict({_spelt(trial): pair for trial, pair in self.wanted.items()}))
         low, high = self.times
         if not 1 <= low < high <= 1000:
-            raise ValueError(f"times = [{low}, {high}]; allowed: two numbers from 1 to 1000, the smaller first")
+            raise ValueError(
+                f"times = [{low}, {high}]; allowed: two different numbers from 1 to 1000, the smaller first"
+            )
         for trial in self.wanted:
             if trial not in self.trials:
                 raise ValueError(f"wanted '{trial}' is no trial of this phase; its trials: {', '.join(self.trials)}")

@@ -80,8 +80,8 @@ def test_loss_and_score_by_hand():
     assert tasks.loss(jnp.array([0.8]), target) == pytest.approx(2 * (10**0.5 - 1))
     targets = jnp.array([[0.5, 0.1, 1.5], [0.5, 0.1, 1.5], [0.0, 0.1, 0.0]])
     metrics = tasks.metrics(jnp.array([[0.55], [0.9], [7.0]]), targets)
-    assert metrics["as_wanted"] == pytest.approx(0.5)
     assert metrics["off"] == pytest.approx((0.5 + 4) / 2)
+    assert metrics["closeness"] == pytest.approx(1 / 3.25)
 
 
 def test_test_schedules_share_no_delay_gap_intensity_or_number_of_trials():

@@ -27,11 +27,18 @@ def test_trials_are_read(text, stages):
         ("cs1", "names no stimulus at 'cs1'"),
         ("rest > US", "names no stimulus at 'rest'"),
         ("CS1 > CS2 > US", "has 3 parts; allowed: at most two"),
+        ("CS1+CS1", "names CS1 twice"),
+        ("CS1 > CS1", "names CS1 twice"),
     ],
 )
 def test_what_is_no_trial_is_refused_by_name(text, says):
     with pytest.raises(ValueError, match=says):
         parse_trial(text)
+
+
+def test_spaces_do_not_matter():
+    phase = Phase(trials=("CS1>US",), times=(1, 2), wanted={" CS1  > US": (0.0, 1.0)})
+    assert phase == Phase(trials=("CS1 > US",), times=(1, 2), wanted={"CS1 > US": (0.0, 1.0)})
 
 
 @pytest.mark.parametrize(
