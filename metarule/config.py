@@ -1,6 +1,7 @@
 """TOML and overrides to typed objects, with errors of one line that name field, value and what is allowed."""
 
 import math
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, time
@@ -60,7 +61,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
         if not name.startswith("--") or name == "--":
             raise ConfigError(f"'{name}' is not expected here; fields are set as --section.field VALUE")
         if not equals:
-            if not words:
+            if not words or re.match(r"--\w", words[0]):
                 raise ConfigError(f"{name}: a value is missing")
             text = words.pop(0)
         pairs.append((name[2:], _value(text)))

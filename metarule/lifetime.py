@@ -28,7 +28,7 @@ __all__ = ["InnerLoop", "Lifetime", "live"]
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 # Where a θ keeps the logits of its decays.
-_DECAY = jax.tree_util.DictKey("decay")
+_LOGITS = jax.tree_util.DictKey("logit_decay")
 
 
 class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,8 +66,8 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     meta-loss = loss_along · mean_t loss(output_t) + (1 − loss_along) · mean_examples loss(final output)
               + l1 · Σ|θ| / u
 
-    u are the units of θ. The sum is over all of θ but what it calls `decay`: these are logits of decays, and one of 0
-    is a decay of ½, not a shorter rule. The weights change after each output was given; while assessing, the rule is
+    u are the units of θ. The sum is over all of θ but what it calls `logit_decay`: a logit of 0 is a decay of ½, not a
+    shorter rule. The weights change after each output was given; while assessing, the rule is
     off.
 
     Attributes:
@@ -221,7 +221,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 def _size(theta: Theta, units: Theta) -> Float[Array, ""]:
     """Σ|θ| / u, logits of decays left out."""
     numbers = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(units), strict=True)
-    sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if _DECAY not in path]
+    sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if _LOGITS not in path]
     return jnp.sum(jnp.stack(sizes))
 
 

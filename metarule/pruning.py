@@ -39,7 +39,8 @@ class Pruned(NamedTuple):
         theta: θ in which the coefficient of each removed term is 0.
         removed: the removed terms, in the order in which they went.
         before: score of each life under the full rule [lifetimes].
-        after: score of the same lives under the shorter one [lifetimes]; nothing was decided by these lives.
+        after: score of the same lives under the shorter one [lifetimes]; these lives decided nothing, though others on
+            the same held-out tasks did.
         trials: every look, in order.
     """
 
@@ -72,7 +73,8 @@ def prune(
     that is left after a pass, not n².
 
     The order is decided on training tasks, each removal on one draw of held-out lives, and the scores that are
-    returned are those of another draw: terms that are dropped for luck in the second cannot flatter the third.
+    returned are those of another draw: other weights and orders, so that luck in the second cannot flatter the third.
+    Where the held-out tasks are few, both draws meet them all.
 
     Args:
         lifetime: who lives; its rule is a polynomial.

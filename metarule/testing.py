@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from metarule.rules.lifting import POST_SIDE, PRE_SIDE, lift
+from metarule.rules.lifting import POST_SIDE, PRE_SIDE, Lifted, lift
 from metarule.types import Rule, Synapse, Theta
 
 __all__ = ["CHECKS", "check_rule"]
@@ -37,13 +37,14 @@ def check_rule(rule: Any, *, checks: Sequence[str] | None = None, seed: int = 0)
         try:
             CHECKS[name](rule, seed)
         except Exception as error:  # a rule may fail in any way
-            raise AssertionError(f"{type(rule).__name__} fails '{name}': {error}") from error
+            own = type(rule.rule if type(rule) is Lifted else rule).__name__
+            raise AssertionError(f"{own} fails '{name}': {error}") from error
 
 
 def _protocol(rule: Any, seed: int) -> None:
     """It has every member, and is equal by value, so that equal rules share what is compiled."""
     missing = [name for name in vars(Rule) if not name.startswith("_") and not hasattr(rule, name)]
-    assert not missing, f"it has no {', no '.join(missing)}"
+    assert not missing, f"it has no {', no '.join(missing)}; Lifted makes a rule of a class with init and delta alone"
     twin = copy.copy(rule)
     assert twin == rule, "a copy of it is not equal to it"
     assert hash(twin) == hash(rule), "a copy of it has another hash"

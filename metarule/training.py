@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array, Float
 
 from metarule import artifacts
 from metarule.checkpoints import Checkpoints
@@ -109,12 +111,14 @@ def _due(step: int, every: int, last: int) -> bool:
     return step % every == 0 or step == last
 
 
+@partial(jax.jit, static_argnums=0)
+def _numbers(lifetime: Lifetime, theta: Theta) -> Float[Array, "steps names"]:
+    """The named numbers of a θ a step, in the order of their names."""
+    return jax.vmap(lambda one: jnp.stack(list(named(lifetime, one).values())))(theta)
+
+
 def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[str, Any]]:
-    by_name = jax.vmap(partial(named, lifetime))(seen.theta)
-    # Mapping over steps sorts a dictionary by its keys: put the terms back into the order of the rule.
-    names = named(lifetime, jax.tree.map(lambda leaf: leaf[0], seen.theta))
-    theta = np.stack([np.asarray(by_name[name]) for name in names], axis=1)
-    info = jax.tree.map(np.asarray, seen._replace(theta=theta))
+    info = jax.tree.map(np.asarray, seen._replace(theta=_numbers(lifetime, seen.theta)))
     return [
         {
             "step": step + number + 1,

@@ -69,3 +69,9 @@ def test_what_is_written_decodes_to_the_same():
     experiment = decode(given, Experiment)
     text = msgspec.toml.encode(to_tree(experiment)).decode()
     assert decode(msgspec.toml.decode(text), Experiment) == experiment
+
+
+def test_a_field_does_not_eat_the_next_one():
+    with pytest.raises(ConfigError, match="--rule.l1: a value is missing"):
+        parse_overrides(["--rule.l1", "--run.directory", "x"])
+    assert parse_overrides(["--seed", "-1"]) == [("seed", -1)]

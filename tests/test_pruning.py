@@ -110,12 +110,12 @@ def test_frozen_terms_and_decays_stay(worth):
         frozen=("weight",),
     )
     lifetime = replace(TOY, rule=rule)
-    theta = {"coefficients": jnp.array([0.5, 0.2]), "decay": jnp.array([0.0])}
+    theta = {"coefficients": jnp.array([0.5, 0.2]), "logit_decay": jnp.array([0.0])}
     worth(lambda theta: 1.0)
     found = pruned(lifetime, theta)
     assert found.removed == ("e*modulator", "delta")
     assert terms(lifetime, found.theta) == {}
-    assert lifetime.equation(found.theta) == "Δw = −0.1·weight, e ← 0.5·e + 0.5·pre·post"
+    assert lifetime.equation(found.theta) == "Δw = −0.1·weight"
 
 
 def test_losses_do_not_add_up(worth):

@@ -103,6 +103,9 @@ class ConditioningCircuit(
         names = self.neurons
         if len(set(names)) < len(names):
             raise ValueError(f"interneurons: {', '.join(self.interneurons)}: a neuron of that name is there already")
+        for name in self.interneurons:
+            if not name.isidentifier():
+                raise ValueError(f"interneurons: '{name}'; allowed: letters, digits and _, not beginning with a digit")
         seen = set()
         for synapse in self.synapses:
             what = f"synapse {synapse.pre} → {synapse.post}"

@@ -24,7 +24,7 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
             steps[width - 1 :], np.nanmedian(windows, axis=1), color=COLOURS[0], label=f"median of the last {width}"
         )
         axes.legend(frameon=False)
-    axes.set(xlabel="meta-step", ylabel="meta-loss (nats)", title="Meta-loss on training tasks")
+    axes.set(xlabel="meta-step", ylabel="meta-loss", title="Meta-loss on training tasks")
     axes.set_ylim(bottom=0)
     save(figure, file)
 

@@ -40,10 +40,14 @@ class Expansion(NamedTuple):
         term = _read(text, self.symbols)
         return self.names[self.terms.index(term)] if term in self.terms else None
 
+    def traced(self, term: Term) -> set[str]:
+        """Traces that stand in a term."""
+        return set(_occurring(term, self.symbols)) & set(self.traces)
+
     def looks_at(self, term: Term) -> set[str]:
         """Variables of a synapse that decide a term, those that its traces average included."""
         seen = set(_occurring(term, self.symbols))
-        for name in seen & set(self.traces):
+        for name in self.traced(term):
             seen.update(_occurring(self.traces[name].term, VARIABLES))
         return seen & set(VARIABLES)
 
@@ -54,20 +58,21 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
 
     Args:
         texts: terms, rules by name and families.
-        traces: traces by name; they come before those that rules bring.
+        traces: traces by name; one of the same name replaces that of a rule by name.
         without: terms of the families that are left out.
 
     Returns:
         Its terms and traces.
 
     Raises:
-        ValueError: a text that is no term, a term given twice, a trace whose name is taken or that no term uses, or
-            a term that is to be left out but is in no family of the rule.
+        ValueError: a text that is no term, a term given twice other than by families, a trace whose name is taken or
+            that no term uses, or a term that is to be left out but is in no family of the rule.
     """
     for name in traces:
         _check_name(name)
     brought = {name: trace for text in texts for name, trace in TRACES.get(text, {}).items()}
-    named = brought | dict(traces)
+    # In alphabetical order: that in which they were given is no part of what makes two rules equal.
+    named = dict(sorted((brought | dict(traces)).items()))
     symbols = VARIABLES + tuple(named)
     left_out = {_read(text, symbols): text for text in without}
     seen: dict[Term, str] = {}
@@ -76,6 +81,8 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
         term = _read(name, symbols)
         if from_family and term in left_out:
             missed.discard(term)
+        elif term in seen and from_family:
+            continue
         elif term in seen:
             raise ValueError(f"terms '{seen[term]}' and '{name}' are the same")
         else:

@@ -33,7 +33,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     bring the traces that they need.
 
     θ holds the coefficients of the terms that are not frozen, in the order of `names`. Where decays are learned it is
-    a dictionary of these `coefficients` and of `decay`, the logits of the decays.
+    a dictionary of these `coefficients` and of `logit_decay`, by name of the trace in alphabetical order.
 
     Attributes:
         terms: what the rule is a sum of.
@@ -143,7 +143,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """The decay λ of each trace by name, those that are not learned included."""
         dtype, learned = self.coefficients(theta).dtype, self._learned
         return {
-            name: jax.nn.sigmoid(theta["decay"][learned.index(name)])
+            name: jax.nn.sigmoid(theta["logit_decay"][learned.index(name)])
             if name in learned
             else jnp.asarray(trace.decay, dtype)
             for name, trace in self._expansion.traces.items()
@@ -191,10 +191,15 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def equation(self, theta: Theta) -> str:
         """The rule as a person would write it, as in `Δw = 0.5·pre·modulator − 0.01·weight`, and its traces."""
         rule = self._expansion
-        change = _sum(self.coefficients(theta), rule.terms, rule.symbols)
+        coefficients = self.coefficients(theta)
+        change = _sum(coefficients, rule.terms, rule.symbols)
+        used = {
+            name for term, value in zip(rule.terms, coefficients, strict=True) if value for name in rule.traced(term)
+        }
         traces = [
             f", {name} ← {_scaled(decay, name)} + {_scaled(1 - decay, _bracketed(rule.traces[name].term, VARIABLES))}"
             for name, decay in self.decays(theta).items()
+            if name in used
         ]
         return f"Δw = {change}" + "".join(traces)
 
@@ -211,7 +216,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         return tuple(name for name, trace in self._expansion.traces.items() if trace.learned)
 
     def _theta(self, coefficients: Float[Array, " free"], decay: Float[Array, " learned"]) -> Theta:
-        return {"coefficients": coefficients, "decay": decay} if self._learned else coefficients
+        return {"coefficients": coefficients, "logit_decay": decay} if self._learned else coefficients
 
     def _sizes(self) -> Float[Array, " free"]:
         rule = self._expansion

@@ -17,7 +17,7 @@ RULES: dict[str, str] = {
     "oja": "pre*post - post^2*weight",  # Oja 1982, eq. 3
     "bcm": "pre*post^2 - pre*post*threshold",  # Bienenstock, Cooper, Munro 1982, as in Intrator, Cooper 1992
     "delta": "pre*modulator",  # Widrow & Hoff 1960, with modulator = target − output
-    "rescorla_wagner": "pre*modulator - pre*potential",  # Rescorla & Wagner 1972, with modulator = reinforcement
+    "rescorla_wagner": "pre*modulator - pre*potential",  # Rescorla & Wagner 1972, with modulator = US, potential = ΣV
     "three_factor": "pre*post*modulator",  # Frémaux, Gerstner 2016
 }
 

@@ -108,6 +108,7 @@ def test_bad_synapses_are_refused_by_name(synapse, says):
     ("arguments", "says"),
     [
         ({"interneurons": ("facilitatory", "motor")}, "a neuron of that name is there already"),
+        ({"interneurons": ("",)}, "interneurons: ''; allowed: letters"),
         ({"releases": "locus"}, "releases = 'locus' is no neuron"),
         ({"synapses": ConditioningCircuit().synapses[:2]}, "none is plastic"),
     ],

@@ -1,7 +1,9 @@
+import jax
+import numpy as np
 import pytest
 
-from metarule.rules import FAMILIES, Polynomial
-from metarule.rules.expansion import taylor
+from metarule.rules import FAMILIES, Polynomial, Trace
+from metarule.rules.expansion import expand, taylor
 
 
 def test_families_have_their_sizes():
@@ -71,3 +73,18 @@ def test_a_family_may_have_traces():
 def test_what_is_no_family_is_refused_by_name(text, says):
     with pytest.raises(ValueError, match=says):
         Polynomial(terms=(text,))
+
+
+def test_families_may_share_terms():
+    rule = Polynomial(terms=("pre*modulator", "sixteen", "taylor(pre, post; 2)"))
+    assert len(rule.names) == 16 + 9 - 2  # both hold 1 and pre
+    assert rule.names[0] == "pre*modulator"
+
+
+def test_the_order_in_which_traces_are_given_does_not_matter():
+    one, other = Trace(of="pre"), Trace(of="post", decay=0.5)
+    rules = [Polynomial(terms=("a*b",), traces=traces) for traces in ({"a": one, "b": other}, {"b": other, "a": one})]
+    assert rules[0] == rules[1]
+    for rule in rules:
+        expand.cache_clear()
+        np.testing.assert_allclose(jax.nn.sigmoid(rule.init(jax.random.key(0))["logit_decay"]), [0.9, 0.5], rtol=1e-6)

@@ -103,8 +103,8 @@ class TestTraces:
 
     def test_theta_holds_the_logit_of_the_decay(self):
         theta = self.RULE.init(jax.random.key(0))
-        assert set(theta) == {"coefficients", "decay"}
-        np.testing.assert_allclose(jax.nn.sigmoid(theta["decay"]), [0.8], rtol=1e-6)
+        assert set(theta) == {"coefficients", "logit_decay"}
+        np.testing.assert_allclose(jax.nn.sigmoid(theta["logit_decay"]), [0.8], rtol=1e-6)
         described = self.RULE.describe(theta)
         assert list(described) == ["eligibility*modulator", "decay of eligibility"]
         np.testing.assert_allclose(list(described.values()), [0.5, 0.8], rtol=1e-6)
@@ -144,15 +144,15 @@ class TestTraces:
 
     def test_a_rule_by_name_brings_its_traces_and_may_be_given_others(self):
         key = jax.random.key(0)
-        assert list(Polynomial(terms=("covariance",)).memory(jnp.zeros((2, 3)))) == ["mean_pre", "mean_post"]
-        rule = Polynomial(terms=("bcm",), traces={"threshold": Trace(of="post^4", decay=0.5)})
+        assert list(Polynomial(terms=("covariance",)).memory(jnp.zeros((2, 3)))) == ["mean_post", "mean_pre"]
+        rule = Polynomial(terms=("bcm",), initial={"bcm": 1.0}, traces={"threshold": Trace(of="post^4", decay=0.5)})
         assert rule.equation(rule.init(key)).endswith("threshold ← 0.5·threshold + 0.5·post⁴")
 
     def test_a_rule_may_learn_its_decays_alone(self):
         rule = Polynomial(terms=("bcm",), initial={"bcm": 0.1}, frozen=("bcm",))
         theta = rule.init(jax.random.key(0))
         assert theta["coefficients"].shape == (0,)
-        assert theta["decay"].shape == (1,)
+        assert theta["logit_decay"].shape == (1,)
 
     def test_a_line_of_toml_is_a_rule(self):
         table = {

@@ -77,7 +77,7 @@ def test_covariance_is_blind_to_the_means():
     """Where Hebb follows the mean activity, Δw of this rule is 0 unless pre and post vary together."""
     stimuli = 5 + jnp.array([[1.0], [-1.0]])[jnp.arange(400) % 2]
     polynomial = Polynomial(terms=("covariance",))
-    theta = {"coefficients": jnp.ones(1), "decay": jnp.array([10.0, 10.0])}
+    theta = {"coefficients": jnp.ones(1), "logit_decay": jnp.array([10.0, 10.0])}
     memory = {"mean_pre": jnp.full((1, 2), 5.0), "mean_post": jnp.array([[3.0, 3.0]])}
     changes = []
     for pre in stimuli[:2]:
