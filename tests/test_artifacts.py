@@ -1,5 +1,6 @@
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import artifacts
+from metarule import MLP, Polynomial, Trace, artifacts
 from metarule.config import ConfigError
 
 
@@ -130,3 +131,14 @@ def test_a_theta_of_another_rule_or_with_code_in_it_is_refused(tmp_path):
     np.savez(tmp_path / "theta.npz", theta_0=np.array([print], dtype=object))
     with pytest.raises(ConfigError, match="no θ can be read"):
         artifacts.load_theta(tmp_path, jnp.zeros(1))
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [MLP(hidden=(3, 2)), Polynomial(terms=("e*modulator",), traces={"e": Trace(of="pre*post")})],
+    ids=["mlp", "traces"],
+)
+def test_thetas_of_every_structure_are_read_back(rule, tmp_path):
+    theta = rule.init(jax.random.key(0))
+    artifacts.save_theta(tmp_path, theta, {}, name="pruned")
+    chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, rule.init(jax.random.key(1)), name="pruned"), theta)
