@@ -47,12 +47,10 @@ LIVES = {
 SMALL = Lifetime(**BASE | {"rule": Polynomial(terms=("seven",)), "circuit": Feedforward(hidden=())})
 EXACT = {
     "plain": Reverse(scan=Plain()),
-    "segmented": Reverse(scan=Segmented()),
-    "remainder": Reverse(scan=Segmented(every=5)),
+    "segmented": Reverse(scan=Segmented(every=5)),
     "nested": Reverse(scan=Segmented(levels=2)),
     "forward": Forward(),
     "window of the whole life": Truncated(window=LENGTH),
-    "window beyond the life": Truncated(window=LENGTH + 5),
     "auto": Auto(),
 }
 OTHERS = {
