@@ -5,35 +5,41 @@ Components are hashable objects that hold hyper-parameters alone; θ, weights, t
 
 from metarule.baselines import Tuned, backprop, delta, feedback_alignment, tune
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
-from metarule.estimators import Reverse
+from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.evaluation import Curves, curves, final_metrics
 from metarule.lifetime import InnerLoop, Lifetime, live
 from metarule.meta import Gradient, Schedule
 from metarule.phenomena import respond, shown
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
-from metarule.scans import Plain, Remat
+from metarule.scans import Plain, Remat, Segmented
 from metarule.tasks import Boolean, Conditioning, Tabular
 
 __all__ = [
     "MLP",
+    "Auto",
     "Boolean",
     "Conditioning",
     "ConditioningCircuit",
     "Connection",
     "Curves",
+    "Evolution",
     "Feedforward",
+    "Forward",
     "Gradient",
     "InnerLoop",
     "Lifetime",
     "Lifted",
+    "Persistent",
     "Plain",
     "Polynomial",
     "Recurrent",
     "Remat",
     "Reverse",
     "Schedule",
+    "Segmented",
     "Tabular",
     "Trace",
+    "Truncated",
     "Tuned",
     "backprop",
     "curves",

@@ -305,6 +305,10 @@ class Learner(Protocol):
 class Estimator(Protocol):
     """A way to the θ-gradient of the meta-loss, for one task."""
 
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that one estimate costs, at most."""
+
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
         """State that persists between meta-steps; `()` where there is none."""
 

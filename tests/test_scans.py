@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule.scans import Plain, Remat
+from metarule.scans import Plain, Remat, Segmented
 
 
 def body(carry, x):
@@ -11,7 +11,19 @@ def body(carry, x):
     return carry, carry**2
 
 
-@pytest.mark.parametrize("scan", [Plain(), Remat()])
+SCANS = [
+    Plain(),
+    Remat(),
+    Segmented(),  # 13 is prime: a remainder
+    Segmented(every=13),
+    Segmented(every=1),
+    Segmented(every=40),
+    Segmented(levels=2),
+    Segmented(every=6, levels=2),
+]
+
+
+@pytest.mark.parametrize("scan", SCANS)
 def test_scans_equal_lax_scan_with_their_gradient(scan, float64):
     def loss(run, start):
         carry, seen = run(body, start, jnp.linspace(0.5, 1.5, 13))
@@ -24,17 +36,37 @@ def test_scans_equal_lax_scan_with_their_gradient(scan, float64):
     np.testing.assert_allclose(found_gradient, gradient, rtol=1e-12)
 
 
-def test_remat_keeps_less_than_plain():
-    from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Reverse
+@pytest.mark.parametrize(
+    "length, levels, segment",
+    [(100, 1, 10), (1000, 1, 25), (13, 1, 4), (1, 1, 1), (2, 1, 1), (1000, 2, 100), (100_000, 2, 2000), (64, 3, 16)],
+)
+def test_segments_divide_the_loop_where_a_good_length_does(length, levels, segment):
+    assert Segmented(levels=levels).segment(length) == segment
 
-    life = Lifetime(
-        rule=Polynomial(), circuit=Feedforward(hidden=(16,)), tasks=Boolean(), inner_loop=InnerLoop(presentations=300)
-    )
-    theta, key = life.theta(jax.random.key(0)), jax.random.key(1)
-    task = life.tasks.sample(key, life.tasks.split(0).train, 0)
 
+def test_segments_take_the_length_that_is_given():
+    assert Segmented(every=7).segment(100) == 7
+
+
+def test_what_is_seen_comes_back_in_order_whatever_its_shape():
+    xs = {"a": jnp.arange(14.0).reshape(7, 2), "b": jnp.arange(7)}
+    see = lambda carry, x: (carry + 1, (x["a"] * 2.0, {"b": x["b"] + carry}))
+    carry, seen = Segmented(every=3)(see, jnp.asarray(0), xs)
+    expected = jax.lax.scan(see, jnp.asarray(0), xs)
+    jax.tree.map(np.testing.assert_array_equal, (carry, seen), expected)
+
+
+def test_each_scan_keeps_less_than_the_one_before():
     def temporary_bytes(scan):
-        estimate = lambda theta: Reverse(scan=scan).estimate(life, theta, task, (), key)[0].gradient
-        return jax.jit(estimate).lower(theta).compile().memory_analysis().temp_size_in_bytes
+        """Of the gradient of a loop over 1,000 steps, with a carry of 4 kB."""
+        loss = lambda start: jnp.sum(scan(wide, start, jnp.linspace(0.5, 1.5, 1000))[0])
+        start = jnp.zeros((32, 32), jnp.float32)
+        return jax.jit(jax.grad(loss)).lower(start).compile().memory_analysis().temp_size_in_bytes
 
-    assert temporary_bytes(Remat()) < temporary_bytes(Plain())
+    def wide(carry, x):
+        return jnp.tanh(jnp.sin(carry * x) @ jnp.cos(carry)), None
+
+    plain, remat, segmented, twice = map(temporary_bytes, (Plain(), Remat(), Segmented(), Segmented(levels=2)))
+    assert plain > 2 * remat > 2 * 4096 * 1000
+    assert segmented < 80 * 4096
+    assert twice < 45 * 4096

@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import Polynomial, artifacts
+from metarule import Persistent, Polynomial, Truncated, artifacts
 from metarule.config import ConfigError
 from metarule.meta import train as pure
 from metarule.stopping import Stopped, StopRequest
@@ -65,6 +65,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_
     resumed = train(EXPERIMENT, path, StopRequest(), SILENT)
     jax.tree.map(np.testing.assert_array_equal, (resumed.theta, resumed.initial), whole[1][:2])
     assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("estimator", [Truncated(window=8), Persistent(window=8, pairs=2)])
+def test_lives_that_go_on_are_resumed_where_they_were(estimator, tmp_path):
+    experiment = replace(EXPERIMENT, optimizer=replace(EXPERIMENT.optimizer, estimator=estimator))
+    thetas = []
+    for name, last in (("whole", None), ("resumed", 6)):
+        artifacts.start(tmp_path / name, experiment, given=None)
+        if last is not None:
+            stop = StopRequest()
+            with pytest.raises(Stopped):
+                train(experiment, tmp_path / name, stop, stopping_at(stop, last))
+        thetas.append(train(experiment, tmp_path / name, StopRequest(), SILENT).theta)
+    np.testing.assert_array_equal(*thetas)
 
 
 def test_rows_after_the_last_checkpoint_are_made_again(whole, tmp_path):

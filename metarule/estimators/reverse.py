@@ -1,14 +1,14 @@
 """Reverse-mode differentiation through the whole life."""
 
+from functools import partial
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 from msgspec import Meta, Struct
 
-from metarule.lifetime import live
-from metarule.scans import Plain, Remat
-from metarule.types import Estimate, Learner, Metrics, PRNGKey, Theta
+from metarule.estimators.lives import whole
+from metarule.scans import Plain, Remat, Segmented
+from metarule.types import Estimate, Learner, PRNGKey, Theta
 
 __all__ = ["Reverse"]
 
@@ -25,7 +25,12 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         scan: how the time loop is differentiated.
     """
 
-    scan: Annotated[Plain | Remat, Meta(description="how the time loop is differentiated")] = Remat()
+    scan: Annotated[Plain | Remat | Segmented, Meta(description="how the time loop is differentiated")] = Remat()
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that one estimate costs."""
+        return 1
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
         """Nothing persists from one meta-step to the next."""
@@ -44,12 +49,6 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Returns:
             (estimate, state).
         """
-
-        def meta_loss(theta: Theta) -> tuple[Any, Metrics]:
-            life, carry = learner.birth(key, task)
-            carry, seen = live(learner, theta, life, carry, jnp.arange(learner.presentations), self.scan)
-            final, metrics = learner.assess(theta, life, carry)
-            return jnp.sum(seen.loss) + final, metrics
-
+        meta_loss = partial(whole, learner, task=task, key=key, scan=self.scan)
         (loss, metrics), gradient = jax.value_and_grad(meta_loss, has_aux=True)(theta)
         return Estimate(loss, gradient, metrics), state

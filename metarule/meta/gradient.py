@@ -10,9 +10,9 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
-from metarule.estimators.reverse import Reverse
+from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
-from metarule.types import Estimate, Info, Integer, Learner, Metrics, PRNGKey, Theta
+from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean"]
 
@@ -66,7 +66,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     train_tasks: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["all"], Meta(description="how many training tasks there are")
     ] = "all"
-    estimator: Annotated[Reverse, Meta(description="how the theta-gradient of one life is found")] = Reverse()
+    estimator: Annotated[AnyEstimator, Meta(description="how the theta-gradient of one life is found")] = Reverse()
     name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0)] | Schedule, Meta(description="a number, or a schedule of Optax")
@@ -81,8 +81,21 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     @property
     def lifetimes(self) -> int:
-        """Lifetimes that a whole run costs."""
-        return self.steps * self.tasks
+        """Lifetimes that a whole run costs, at most."""
+        return self.steps * self.tasks * self.estimator.lifetimes
+
+    def chosen(self, learner: Learner) -> tuple[Estimator, str]:
+        """How the θ-gradient of one life is found, and why where that was left open.
+
+        Args:
+            learner: who lives.
+
+        Returns:
+            (estimator, reason in one line, empty where the estimator was named).
+        """
+        if isinstance(self.estimator, Auto):
+            return self.estimator.choose(learner, self.tasks)
+        return self.estimator, ""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> GradientState:
         """State before the first meta-step.
@@ -95,8 +108,9 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         Returns:
             The state.
         """
-        estimator = jax.vmap(lambda key: self.estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
-        return GradientState(jnp.zeros((), int), theta, self._transform().init(theta), estimator)
+        estimator, _ = self.chosen(learner)
+        states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
+        return GradientState(jnp.zeros((), int), theta, self._transform().init(theta), states)
 
     def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
         """One meta-step.
@@ -111,14 +125,15 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             State after, and what was observed.
         """
         step_key, units = jax.random.fold_in(key, state.step), learner.units()
+        estimator, _ = self.chosen(learner)
 
         def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
             index_key, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
             task = learner.tasks.sample(task_key, pool, self._task_index(state.step, number, index_key))
-            estimate, after = self.estimator.estimate(learner, state.theta, task, estimator_state, life_key)
+            estimate, after = estimator.estimate(learner, state.theta, task, estimator_state, life_key)
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
-        estimates, estimator = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
+        estimates, states = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, state.theta, units)
         updates, optimizer = self._transform().update(mean.gradient, state.optimizer, in_units)
@@ -135,7 +150,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             zero_gradient_tasks=jnp.sum(norms == 0),
             theta=theta,
         )
-        return GradientState(state.step + 1, theta, optimizer, estimator), info
+        return GradientState(state.step + 1, theta, optimizer, states), info
 
     def theta(self, state: GradientState) -> Theta:
         """θ of a state."""

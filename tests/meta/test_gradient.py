@@ -8,7 +8,20 @@ import optax
 import pytest
 from msgspec.structs import replace
 
-from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial, Reverse
+from metarule import (
+    Auto,
+    Boolean,
+    Evolution,
+    Feedforward,
+    Forward,
+    Gradient,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    Remat,
+    Reverse,
+    Segmented,
+)
 from metarule.meta.gradient import robust_mean
 from metarule.types import Estimate
 
@@ -138,3 +151,13 @@ def test_one_trace_serves_every_meta_step():
 
 def test_a_run_costs_its_lifetimes():
     assert Gradient(steps=7, tasks=3).lifetimes == 21
+    assert Gradient(steps=7, tasks=3, estimator=Evolution(pairs=5)).lifetimes == 210
+
+
+def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
+    long = replace(LIFE, inner_loop=InnerLoop(presentations=1000))
+    few, many = (Gradient(tasks=tasks, estimator=Auto(memory_gib=1e-3)).chosen(long) for tasks in (1, 64))
+    assert few[0] == Reverse(scan=Remat())
+    assert many[0] == Reverse(scan=Segmented())
+    assert "64 lives" in many[1]
+    assert Gradient(estimator=Forward()).chosen(long) == (Forward(), "")

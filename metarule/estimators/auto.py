@@ -1,0 +1,130 @@
+"""The exact gradient by whichever way fits into memory."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+import jax
+from msgspec import Meta, Struct
+
+from metarule.estimators.forward import Forward
+from metarule.estimators.reverse import Reverse
+from metarule.scans import Plain, Remat, Segmented
+from metarule.types import Estimate, Learner, PRNGKey, Theta
+
+__all__ = ["Auto"]
+
+_GIB = 2**30
+# What is taken where the device does not say, and the share of a device that is taken where it does.
+_UNKNOWN_GIB, _SHARE = 4.0, 0.5
+
+
+class Auto(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="auto"):
+    """Exact θ-gradient by the fastest way that fits into memory.
+
+    bytes = lives · carries that are kept at once · bytes of a carry
+
+    Tried in this order: reverse mode with a plain scan (which keeps all that a step's backward pass asks for; not on
+    CPUs, where living a step again is faster than reading it back), with remat, with segments, with segments of
+    segments; then forward mode. Where nothing fits, the smallest is taken. All are exact, so that results differ by
+    rounding alone. Memory is told from shapes; compilers need somewhat more or less. Pick it unless you know better.
+
+    Attributes:
+        memory_gib: memory that the lives of a meta-step may take: a number, or `device` for half of what the device
+            says it has, and 4 GiB where it does not say.
+    """
+
+    memory_gib: Annotated[
+        Annotated[float, Meta(gt=0)] | Literal["device"],
+        Meta(description="memory for the lives of a meta-step, or half of what the device has, 4 where unknown"),
+    ] = "device"
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that one estimate costs."""
+        return 1
+
+    def choose(self, learner: Learner, lives: int = 1) -> tuple[Reverse | Forward, str]:
+        """The way that is taken, and why.
+
+        Args:
+            learner: who lives.
+            lives: how many live side by side.
+
+        Returns:
+            (estimator, reason in one line).
+        """
+        memory = self._memory()
+        ways = [(way, float(lives * size)) for way, size in _ways(learner)]
+        fitting = [way for way in ways if way[1] <= memory]
+        way, size = fitting[0] if fitting else min(ways, key=lambda way: way[1])
+        name = f"reverse mode, {_label(way.scan)} scan" if isinstance(way, Reverse) else "forward mode"
+        verdict = "of" if fitting else "where nothing fits into"
+        return way, f"{name}: about {_shown(size)} {verdict} {_shown(memory)} for {lives} lives of " + (
+            f"{learner.presentations} presentations and {_numbers(learner)} numbers of theta"
+        )
+
+    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
+        """Nothing persists from one meta-step to the next."""
+        return ()
+
+    def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
+        """Meta-loss and θ-gradient of one life, chosen as if no other were lived beside it.
+
+        Args:
+            learner: who lives.
+            theta: θ.
+            task: what it lives through.
+            state: `()`.
+            key: decides the fresh weights.
+
+        Returns:
+            (estimate, state).
+        """
+        return self.choose(learner)[0].estimate(learner, theta, task, state, key)
+
+    def _memory(self) -> float:
+        if self.memory_gib != "device":
+            return self.memory_gib * _GIB
+        limit = (jax.local_devices()[0].memory_stats() or {}).get("bytes_limit")
+        return limit * _SHARE if limit else _UNKNOWN_GIB * _GIB
+
+
+def _ways(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
+    """Ways to the gradient and the bytes that each keeps for one life, the fastest first."""
+    length, (carry, step) = learner.presentations, _sizes(learner)
+    if jax.default_backend() != "cpu":
+        yield Reverse(scan=Plain()), length * step
+    yield Reverse(scan=Remat()), length * carry
+    for levels in (1, 2):
+        yield Reverse(scan=Segmented(levels=levels)), (levels + 1) * length ** (1 / (levels + 1)) * carry
+    yield Forward(), 2 * (1 + _numbers(learner)) * carry
+
+
+def _sizes(learner: Learner) -> tuple[int, int]:
+    """Bytes of the carry, and of all that a step keeps for its backward pass; nothing is computed."""
+
+    def step(key: PRNGKey) -> tuple[Any, Any]:
+        task = learner.tasks.sample(key, learner.tasks.split(0).train, 0)
+        life, carry = learner.birth(key, task)
+        _, backward = jax.vjp(lambda theta, carry: learner.step(theta, life, carry, 0), learner.theta(key), carry)
+        return carry, backward
+
+    carry, backward = jax.eval_shape(step, jax.eval_shape(lambda: jax.random.key(0)))
+    return _bytes(carry), _bytes(backward)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def _numbers(learner: Learner) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(learner.units)))
+
+
+def _label(scan: Any) -> str:
+    name = type(scan).__name__.lower()
+    return f"{name} ({scan.levels} levels)" if isinstance(scan, Segmented) and scan.levels > 1 else name
+
+
+def _shown(size: float) -> str:
+    return f"{size / _GIB:.3g} GiB" if size >= _GIB / 10 else f"{size / 2**20:.3g} MiB"

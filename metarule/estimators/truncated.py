@@ -1,0 +1,72 @@
+"""Back-propagation through a window of the life at a time."""
+
+from typing import Annotated, Any
+
+import jax
+from msgspec import Meta, Struct
+
+from metarule.estimators.lives import Ongoing, renewed, stretch, waiting
+from metarule.scans import Plain, Remat, Segmented
+from metarule.types import Carry, Estimate, Learner, Metrics, PRNGKey, Theta
+
+__all__ = ["Truncated"]
+
+
+class Truncated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="truncated"):
+    """θ-gradient through a window of the life; the network lives on from one meta-step to the next.
+
+    g = ∂/∂θ Σ_{t in window} loss_t, with the network at the start of the window taken as given
+
+    The assessment counts in the window with which the life ends; with the next meta-step a new life begins, on a new
+    task. Time and memory are those of reverse mode over `window` presentations, however long the life. It is biased:
+    what θ did before the window is not seen, so that rules that pay off late look worse than they are. Pick it where
+    whole lives are too long or their gradients explode, and effects are short.
+
+    The meta-loss that it reports is that of the window, and the scores are those of the network as the window ends. A
+    life that diverges is left out of the mean until it ends.
+
+    Attributes:
+        window: presentations lived in a meta-step; the last window of a life is shorter where it is no divisor.
+        staggered: the first life of each network begins at a window drawn at random, as if it had missed what came
+            before, so that lives that are lived side by side do not all end at once.
+        scan: how the loop over the window is differentiated.
+
+    References:
+        Williams, Peng 1990 (truncated back-propagation); Wu et al. 2018 (its short-horizon bias).
+    """
+
+    window: Annotated[int, Meta(ge=1, description="presentations lived in a meta-step")] = 50
+    staggered: Annotated[bool, Meta(description="first lives begin at random windows, not to end all at once")] = True
+    scan: Annotated[Plain | Remat | Segmented, Meta(description="how the time loop is differentiated")] = Remat()
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that one estimate costs, at most."""
+        return 1
+
+    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Ongoing:
+        """A life that is over, and where the next one begins."""
+        return waiting(learner, self.window, self.staggered, key)
+
+    def estimate(
+        self, learner: Learner, theta: Theta, task: Any, state: Ongoing, key: PRNGKey
+    ) -> tuple[Estimate, Ongoing]:
+        """Meta-loss and θ-gradient of the next window.
+
+        Args:
+            learner: who lives.
+            theta: θ.
+            task: what the next life is lived through, if one begins.
+            state: the life so far.
+            key: decides the fresh weights of a life that begins.
+
+        Returns:
+            (estimate, the life after the window).
+        """
+        now = renewed(learner, state, task, key)
+
+        def meta_loss(theta: Theta) -> tuple[Any, tuple[Carry, Metrics]]:
+            return stretch(learner, theta, now.life, now.carry, now.time, self.window, self.scan)
+
+        (loss, (carry, metrics)), gradient = jax.value_and_grad(meta_loss, has_aux=True)(theta)
+        return Estimate(loss, gradient, metrics), now._replace(carry=carry, time=now.time + self.window)

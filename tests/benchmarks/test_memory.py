@@ -1,0 +1,80 @@
+"""The benchmark of memory, as a user runs it, at tiny sizes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from benchmarks.memory import Measured, Teachers, difference, learner, main
+from metarule.types import TaskFamily
+
+
+def refused(words, capsys):
+    assert main(words) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("benchmarks.memory: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys):
+    # Two ways are enough to tell, and each costs two programs.
+    from benchmarks import memory
+
+    ways = {name: memory.WAYS[name] for name in ("remat", "forward", "persistent")}
+    monkeypatch.setattr(memory, "WAYS", ways)
+    file = tmp_path / "rows.json"
+    assert main(["--presentations", "[12]", "--lives", "2", f"--json={file}"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == list(Measured.__struct_fields__)
+    rows = json.loads(file.read_text())
+    assert [row["way"] for row in rows] == list(ways)
+    for row, line in zip(rows, printed[1:]):
+        assert list(row) == list(Measured.__struct_fields__)
+        assert line.startswith(row["way"])
+        assert f"{row['temporary_bytes']:,}" in line
+        assert row["temporary_bytes"] > 0
+    assert rows[0]["difference"] < 1e-10
+    assert rows[1]["difference"] == 0
+    assert rows[2]["difference"] is None
+    assert "12 presentations, 2 lives, fit into 2 GiB with: remat, forward, persistent" in printed
+    assert printed[-1].startswith("auto takes reverse mode, remat scan: about ")
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--lives", "0"], "lives = 0: expected `int` >= 1"),
+        (["--presentations", "[]"], "presentations = []: expected an array of length >= 1"),
+        (["--presentations", "ten"], "presentations = 'ten': expected an array"),
+        (["--live", "3"], "live = 3: there is no such field; allowed: presentations, lives"),
+        (["table"], "'table' is not expected here"),
+        (["--json"], "--json: a value is missing"),
+        (["--json", "no/such/folder/rows.json"], "--json no/such/folder/rows.json: no file can be written there"),
+    ],
+)
+def test_bad_options_give_one_line_and_exit_status_2(words, says, capsys):
+    assert says in refused(words, capsys)
+
+
+def test_help_lists_every_option(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for word in ("--quick", "--presentations", "--lives", "--compared", "--json", "--help"):
+        assert word in printed
+
+
+def test_its_tasks_are_a_family_whose_examples_come_in_turn():
+    family = Teachers()
+    assert isinstance(family, TaskFamily)
+    task = family.sample(jax.random.key(0), family.split(0).train, 0)
+    first, again = (family.stimulus(task, time, jax.random.key(1)) for time in (3, 3 + len(task.input)))
+    assert jnp.array_equal(first.input, again.input)
+    assert first.input.shape == (64,)
+    assert float(first.target.sum()) == 1
+    assert [weight.shape for weight in learner(3).birth(jax.random.key(0), task)[1].weights] == [(65, 32), (33, 10)]
+
+
+def test_differences_are_shares_of_the_largest_number():
+    assert difference({"a": jnp.array([1.0, 4.0])}, {"a": jnp.array([1.5, 4.0])}) == 0.125

@@ -1,0 +1,196 @@
+"""What every way to the gradient has to keep to: exact ones agree, others agree in expectation."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from scipy.stats import norm
+
+from metarule import (
+    Auto,
+    Boolean,
+    Evolution,
+    Feedforward,
+    Forward,
+    Gradient,
+    InnerLoop,
+    Lifetime,
+    Persistent,
+    Plain,
+    Polynomial,
+    Remat,
+    Reverse,
+    Segmented,
+    Trace,
+    Truncated,
+)
+from metarule.estimators.lives import whole
+from metarule.types import Estimator
+
+KEY = jax.random.key(0)
+LENGTH = 12
+BASE = {
+    "rule": Polynomial(terms=("seven", "oja")),
+    "circuit": Feedforward(hidden=(3,)),
+    "tasks": Boolean(inputs=2),
+    "inner_loop": InnerLoop(presentations=LENGTH),
+}
+TRACE = Polynomial(terms=("pre*modulator", "e*modulator", "weight"), traces={"e": Trace(of="pre*post")})
+LIVES = {
+    "shared": Lifetime(**BASE),
+    "per projection": Lifetime(**BASE | {"inner_loop": InnerLoop(presentations=LENGTH, theta="per_projection")}),
+    "dictionary": Lifetime(**BASE | {"rule": TRACE}),
+}
+# The statistics ask for many lives, not for large ones.
+SMALL = Lifetime(**BASE | {"rule": Polynomial(terms=("seven",)), "circuit": Feedforward(hidden=())})
+EXACT = {
+    "plain": Reverse(scan=Plain()),
+    "segmented": Reverse(scan=Segmented(every=5)),
+    "nested": Reverse(scan=Segmented(levels=2)),
+    "forward": Forward(),
+    "window of the whole life": Truncated(window=LENGTH),
+    "auto": Auto(),
+}
+OTHERS = {
+    "forward": Forward(),
+    "truncated": Truncated(window=5),
+    "evolution": Evolution(pairs=2),
+    "persistent": Persistent(window=4, pairs=2),
+}
+
+
+def setting(life):
+    """A θ at which every coefficient matters, and a task."""
+    flat, unravel = ravel_pytree(life.theta(KEY))
+    theta = unravel(flat + 0.05 * jax.random.normal(jax.random.key(5), flat.shape))
+    return theta, life.tasks.sample(KEY, life.tasks.split(0).train, 3)
+
+
+def estimated(estimator, life, theta, task):
+    def estimate(theta):
+        return estimator.estimate(life, theta, task, estimator.init(life, theta, KEY), KEY)[0]
+
+    return jax.jit(estimate)(theta)
+
+
+@pytest.mark.parametrize("case", LIVES)
+def test_exact_ways_agree_with_each_other_and_with_finite_differences(case, float64):
+    life = LIVES[case]
+    theta, task = setting(life)
+    expected = estimated(Reverse(scan=Remat()), life, theta, task)
+    # Scans and windows do not know the shape of θ: one shape for all of them, and the others for those that do.
+    for name, estimator in (EXACT if case == "dictionary" else {"forward": Forward()}).items():
+        found = estimated(estimator, life, theta, task)
+        close = lambda one, two, name=name: np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-13, err_msg=name)
+        jax.tree.map(close, found, expected)
+    flat, unravel = ravel_pytree(theta)
+    losses = jax.jit(jax.vmap(lambda flat: whole(life, unravel(flat), task, KEY)[0]))
+    shifts = 1e-6 * np.eye(flat.size)
+    numeric = (losses(flat[None] + shifts) - losses(flat[None] - shifts)) / 2e-6
+    assert np.abs(numeric).max() > 1e-2
+    np.testing.assert_allclose(ravel_pytree(expected.gradient)[0], numeric, rtol=1e-6, atol=1e-8)
+
+
+def sum_of_windows(estimator, life, theta, task, keys):
+    """Sum of the estimates over the windows of one life, with θ at rest."""
+
+    def window(state, key):
+        estimate, state = estimator.estimate(life, theta, task, state, key)
+        return state, (estimate.loss, ravel_pytree(estimate.gradient)[0])
+
+    seen = jax.lax.scan(window, estimator.init(life, theta, KEY), keys)[1]
+    return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), seen)
+
+
+@pytest.mark.parametrize("window, windows", [(3, 4), (5, 3)], ids=["four", "with a remainder"])
+def test_windows_sum_to_the_loss_of_the_whole_life(window, windows, float64):
+    life = LIVES["dictionary"]
+    theta, task = setting(life)
+    truncated = Truncated(window=window, staggered=False)
+    keys = jax.random.split(KEY, windows)
+    both = jax.jit(
+        lambda: (sum_of_windows(truncated, life, theta, task, keys)[0], whole(life, theta, task, keys[0])[0])
+    )
+    np.testing.assert_allclose(*both(), rtol=1e-13)
+
+
+def test_a_new_life_begins_where_one_has_ended():
+    life = LIVES["shared"]
+    theta, task = setting(life)
+    estimator = Truncated(window=6)
+    run = jax.jit(lambda state, key: estimator.estimate(life, theta, task, state, key))
+    state = jax.jit(lambda: estimator.init(life, theta, KEY)._replace(start=jnp.asarray(6)))()
+    times, born = [], []
+    for key in jax.random.split(KEY, 4):
+        _, state = run(state, key)
+        times.append(int(state.time))
+        born.append(jax.random.key_data(state.life.key).tolist())
+    assert times == [12, 6, 12, 6]
+    assert born[1] == born[2]
+    assert len({tuple(key) for key in born}) == 3
+
+
+@pytest.mark.parametrize("estimator", [Truncated(window=4), Persistent(window=4, pairs=1)])
+def test_lives_that_start_staggered_do_not_end_all_at_once(estimator):
+    life = LIVES["shared"]
+    theta, _ = setting(life)
+    starts = jax.jit(jax.vmap(lambda key: estimator.init(life, theta, key)))(jax.random.split(KEY, 32))
+    starts = getattr(starts, "ongoing", starts).start
+    assert set(starts.tolist()) == {0, 4, 8}
+
+
+def slopes(estimator, windows):
+    """Over many lives, the sum of a life's estimates beside the exact gradient of the same life."""
+    life = SMALL
+    theta, task = setting(life)
+
+    def one(key):
+        keys = jax.random.split(key, windows)
+        life_key = keys[0] if isinstance(estimator, Truncated) else jax.random.split(keys[0])[0]
+        exact = Reverse(scan=Plain()).estimate(life, theta, task, (), life_key)[0].gradient
+        return sum_of_windows(estimator, life, theta, task, keys)[1], exact
+
+    return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(7), 1024))
+
+
+def test_slopes_by_perturbation_agree_with_reverse_in_expectation(float64):
+    """Each comparison is wrong about a right estimator with one seed in ten thousand; the seed is fixed."""
+    for estimator, windows in [
+        (Evolution(sigma=1e-3, pairs=32), 1),
+        (Persistent(sigma=1e-3, pairs=32, window=4, staggered=False), 3),
+    ]:
+        found, exact = map(np.asarray, slopes(estimator, windows))
+        error = (found - exact).std(axis=0) / len(found) ** 0.5
+        size = np.linalg.norm(exact.mean(axis=0))
+        assert error.max() < 0.03 * size, "too noisy to tell a slope that is a seventh too large"
+        assert np.all(np.abs((found - exact).mean(axis=0)) < norm.isf(1e-4 / 2 / error.size) * error)
+
+
+def test_truncated_windows_are_biased_and_the_test_above_would_tell(float64):
+    found, exact = map(np.asarray, slopes(Truncated(window=4, staggered=False), 3))
+    error = (found - exact).std(axis=0) / len(found) ** 0.5
+    assert np.any(np.abs((found - exact).mean(axis=0)) > norm.isf(1e-4 / 2 / error.size) * error)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_one_trace_serves_every_meta_step_of_every_seed(name):
+    chex.clear_trace_counter()
+    case = "dictionary" if name in ("forward", "persistent") else "per projection"
+    life = LIVES[case]
+    pool = life.tasks.split(0).train
+    assert isinstance(OTHERS[name], Estimator)
+    with jax.numpy_dtype_promotion("standard"):  # for Optax
+        optimizer = Gradient(tasks=3, estimator=OTHERS[name])
+        step = chex.assert_max_traces(lambda state, key: optimizer.step(life, pool, state, key), n=1)
+        keys = jax.random.split(KEY, 2)
+        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(life, life.theta(key), key)))(keys)
+        run = jax.jit(jax.vmap(step))
+        for _ in range(4):
+            state, info = run(state, keys)
+    assert info.nonfinite_tasks.tolist() == [0, 0]
+    moved = ravel_pytree(jax.tree.map(jnp.subtract, state.theta, before.theta))[0]
+    assert np.all(np.isfinite(moved))
+    assert np.any(moved != 0)
+    assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, before)
