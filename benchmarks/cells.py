@@ -143,7 +143,7 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
                 checkpoints.save(step, state)
             progress(step / steps)
     clock.append(time.perf_counter())
-    theta, scores = jax.device_get(_score(cell.experiment, cell.fields, seeds, values, state))
+    theta, scores = jax.block_until_ready(_score(cell.experiment, cell.fields, seeds, values, state))
     clock.append(time.perf_counter())
     metrics = {name: np.asarray(score) for name, score in scores.items()}
     metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
@@ -236,7 +236,7 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
     lifetime = cell.experiment.lifetime
     points = []
     for number, (point, values) in enumerate(zip(cell.points, cell.values, strict=True)):
-        theta = jax.tree.map(lambda leaf, number=number: jnp.asarray(leaf[number]), outcome.theta)
+        theta = jax.tree.map(lambda leaf, number=number: leaf[number], outcome.theta)
         scores = {name: scores[number] for name, scores in outcome.metrics.items()}
         data = dict(zip(cell.fields, values, strict=True))
         points.append(point._asdict() | {"data": data, "metrics": scores, "theta": named(lifetime, theta)})

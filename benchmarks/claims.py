@@ -142,7 +142,7 @@ def _host() -> str:
     """This host, and where it is in a container the name space of its process numbers."""
     space = ""
     with suppress(OSError):
-        space = os.readlink("/proc/self/ns/pid")
+        space = str(Path("/proc/self/ns/pid").readlink())
     return f"{socket.gethostname()} {uuid.getnode():012x} {space}".strip()
 
 

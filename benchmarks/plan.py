@@ -240,33 +240,38 @@ def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
 
 
 def _check(sweep: Sweep) -> None:
-    axes = {"set": sweep.set, "product": sweep.product, "zip": sweep.zip}
-    axes |= {f"cases.{case.name}": case.set for case in sweep.cases}
-    taken: dict[str, str] = {}
-    for where, fields in axes.items():
+    cases = {f"cases.{case.name}": case.set for case in sweep.cases}
+    groups: dict[str, Mapping[str, Any]] = {"set": sweep.set, **cases, "zip": sweep.zip, "product": sweep.product}
+    taken: list[tuple[str, str]] = []
+    for where, fields in groups.items():
         for field, value in fields.items():
-            if field in _OWN:
-                raise ConfigError(f"{where}.{field}: a sweep sets this by {_OWN[field]}")
-            if isinstance(value, Mapping) and "." not in field:
-                raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
-            if where in ("product", "zip") and not value:
-                raise ConfigError(f"{where}.{field} = []: an axis needs at least one value")
-            for other, place in taken.items():
-                both_cases = where.startswith("cases.") and place.startswith("cases.") and where != place
-                if not both_cases and _overlap(field, other):
-                    raise ConfigError(f"{where}.{field}: two axes on one field; {place}.{other} sets it, too")
+            _check_field(where, field, value)
             # Cases are not in force together, so that each of them may set a field.
-            taken.setdefault(field, where)
+            others = [one for one in taken if not (where in cases and one[0] in cases and one[0] != where)]
+            for place, other in others:
+                if _collide(field, other, place in ("zip", "product")):
+                    raise ConfigError(f"{where}.{field}: two axes on one field; {place}.{other} sets it, too")
+            taken.append((where, field))
     lengths = {field: len(values) for field, values in sweep.zip.items()}
     if len(set(lengths.values())) > 1:
         raise ConfigError(f"zip: axes that change together have as many values; here {lengths}")
-    names = Counter(case.name for case in sweep.cases)
-    if names and names.most_common(1)[0][1] > 1:
-        raise ConfigError(f"cases: two have the name '{names.most_common(1)[0][0]}'")
+    for name, count in Counter(case.name for case in sweep.cases).items():
+        if count > 1:
+            raise ConfigError(f"cases: {count} have the name '{name}'")
 
 
-def _overlap(one: str, other: str) -> bool:
-    return f"{one}.".startswith(f"{other}.") or f"{other}.".startswith(f"{one}.")
+def _check_field(where: str, field: str, value: Any) -> None:
+    if field in _OWN:
+        raise ConfigError(f"{where}.{field}: a sweep sets this by {_OWN[field]}")
+    if isinstance(value, Mapping) and "." not in field:
+        raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
+    if where in ("zip", "product") and not value:
+        raise ConfigError(f"{where}.{field} = []: an axis needs at least one value")
+
+
+def _collide(field: str, other: str, is_axis: bool) -> bool:
+    """Whether a field undoes one that was set before; an axis may lie within a table that is set as a whole."""
+    return f"{other}.".startswith(f"{field}.") or (is_axis and field.startswith(f"{other}."))
 
 
 def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iterator[Setting]:

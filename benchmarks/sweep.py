@@ -215,7 +215,7 @@ def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:
     with tqdm(total=len(plan.cells), bar_format=shape, desc="sweep", disable=None) as bar:
 
         def settled(share: float = 0.0) -> int:
-            count = sum(map(lambda cell: _is_settled(directory, cell), plan.cells))
+            count = sum(_is_settled(directory, cell) for cell in plan.cells)
             bar.update(count + share - bar.n)
             return count
 

@@ -166,7 +166,9 @@ def test_networks_live_side_by_side(case):
 
 
 # One of each way in which a circuit computes: the others differ in what is left out.
-@pytest.mark.parametrize("name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"])
+@pytest.mark.parametrize(
+    "name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"]
+)
 def test_gradient_of_a_life_equals_finite_differences(name, float64):
     case = CASES[name]
     offered = [name for name in case.circuit.offers if name not in ("pre", "modulator", "weight")]
