@@ -153,6 +153,7 @@ class Plan(NamedTuple):
         """The plan as plain JSON: equal plans have equal trees, and a report needs nothing else."""
         return {
             "axes": list(self.axes),
+            "names": _short_names([axis for axis in self.axes if axis != _CASE]),
             "score": self.settings[0].experiment.lifetime.tasks.score,
             "reference": self.reference,
             "settings": [

@@ -179,11 +179,15 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
     """The score against the first axis of numbers, one line for all else; without one, a column a setting."""
     axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)
-    figure, (axes,) = figure_of(1)
+    rest = [name for name in plan["axes"] if name != axis and _varies(plan, name)]
+    lines = 1 if axis is None else len({tuple(row[name] for name in rest) for row in report.summary})
+    figure, (axes,) = figure_of(1, height=4.0 + (0.2 * lines if lines > 1 else 0.0))
     if axis is None:
         _draw_columns(axes, report)
     else:
-        _draw_lines(axes, plan, report, axis)
+        _draw_lines(axes, plan, report, axis, rest)
+        if lines > 1:
+            figure.legend(frameon=False, fontsize="small", loc="outside lower center")
     axes.set(ylabel=report.score, title="Held-out tasks: each seed, interquartile mean and 95 % interval")
     save(figure, file)
 
@@ -191,12 +195,16 @@ def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
 def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
     values = [setting["values"].get(axis) for setting in plan["settings"]]
     numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return numeric and len(set(values)) > 1
+    return numeric and _varies(plan, axis)
 
 
-def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str) -> None:
+def _varies(plan: Mapping[str, Any], axis: str) -> bool:
+    return len({_plain(setting["values"].get(axis)) for setting in plan["settings"]}) > 1
+
+
+def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:
+    names = plan["names"]
     summary = [row for row in report.summary if row["metric"] == report.score]
-    others = [name for name in plan["axes"] if name != axis]
     lines = dict.fromkeys(tuple(row[name] for name in others) for row in summary)
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
@@ -204,7 +212,8 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str) -
             (row for row in summary if tuple(row[name] for name in others) == line), key=lambda row: row[axis]
         )
         where = [row[axis] for row in mine]
-        label = ", ".join(str(value) if name == _CASE else f"{name} = {value}" for name, value in zip(others, line))
+        parts = (str(value) if name == _CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
+        label = ", ".join(parts)
         axes.plot(where, [row["iqm"] for row in mine], color=colour, label=label or None)
         low, high = ([row[end] for row in mine] for end in ("low", "high"))
         axes.fill_between(where, low, high, color=colour, alpha=0.2, linewidth=0)
@@ -216,9 +225,7 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str) -
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(where, [f"{value:g}" for value in where])
-    axes.set_xlabel(axis)
-    if others:
-        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.set_xlabel(names[axis])
 
 
 def _draw_columns(axes: Any, report: Report) -> None:

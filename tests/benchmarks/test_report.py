@@ -16,6 +16,7 @@ RATES = (0.001, 0.01)
 def sweep(path, settings, missing=()):
     """A sweep of four seeds whose score is a tenth of the seed, and half as much more with each setting."""
     tree = {"axes": list(settings[0]), "score": "solved", "reference": 0, "cells": []}
+    tree["names"] = {axis: axis for axis in settings[0]}
     tree["settings"] = [{"label": f"setting {number}", "values": values} for number, values in enumerate(settings)]
     for number in range(len(settings)):
         points = [{"setting": number, "seed": seed, "metrics": score(number, seed)} for seed in range(4)]
