@@ -187,26 +187,27 @@ def _run(request: _Request) -> int:
 def _lay_out(request: _Request) -> None:
     """Write what will be run, unless it is there; processes that start together write the same."""
     directory, text = request.directory, json.dumps(request.plan.tree(), indent=1, ensure_ascii=False)
+    plan = directory / PLAN
     try:
-        for cell in request.plan.cells:
-            (directory / CELLS / cell.name).mkdir(parents=True, exist_ok=True)
-            if "--retry" in request.flags and _is_there(directory, cell, _FAILED):
-                # Another process may have begun to do so, too.
-                with suppress(FileNotFoundError):
-                    (directory / CELLS / cell.name / _FAILED).rename(
-                        directory / CELLS / cell.name / f"{_FAILED}-{uuid.uuid4().hex[:8]}"
-                    )
-        plan = directory / PLAN
+        directory.mkdir(parents=True, exist_ok=True)
         if not plan.exists():
             write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
             write_whole(plan, text)
-        found = plan.read_text(encoding="utf-8")
+        same = plan.read_text(encoding="utf-8") == text
+        for cell in request.plan.cells if same else ():
+            (directory / CELLS / cell.name).mkdir(parents=True, exist_ok=True)
+            if "--retry" in request.flags:
+                _forget_failure(directory / CELLS / cell.name)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {getattr(error, 'strerror', None) or error}") from error
-    if found != text:
-        raise ConfigError(
-            f"--directory '{directory}': it holds another sweep, or one that was changed since; choose anew"
-        )
+    if not same:
+        raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
+
+
+def _forget_failure(folder: Path) -> None:
+    """Put a failure aside, so that the cell is run again."""
+    with suppress(FileNotFoundError):  # none, or another process was first
+        (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
 
 
 def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:

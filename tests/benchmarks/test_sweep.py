@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import tomli_w
 
-from benchmarks import sweep
+from benchmarks import compare, sweep
 from benchmarks.sweep import main
 
 ROOT = Path(__file__).parents[2]
@@ -134,8 +134,27 @@ def test_bad_input_gives_one_line_and_exit_status_2(fields, words, says, tmp_pat
 def test_a_directory_of_another_sweep_is_refused(finished, tmp_path, capsys):
     assert main([small(tmp_path, seeds=3), "--directory", str(finished[1])]) == 2
     assert "it holds another sweep" in capsys.readouterr().err
+    assert len(cells(finished[1])) == 4
     assert main(["--report", str(tmp_path)]) == 2
     assert main(["--directory", "x"]) == 2
+
+
+def test_what_a_sweep_saves_is_measured_beside_points_alone(tmp_path, capsys, monkeypatch):
+    def here(words, directory):
+        """In this process, where most is compiled already; a point alone takes ten times its share of the sweep."""
+        assert main([*words, "--directory", str(directory), "--no-report"]) == 0
+        return 8.0 if directory == tmp_path / "out" else 10.0
+
+    monkeypatch.setattr(compare, "_run", here)
+    words = [small(tmp_path), "--directory", str(tmp_path / "out"), "--compare", "1"]
+    assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
+    one, alone = json.loads((tmp_path / "rows.json").read_text())
+    assert (one["points"], one["seconds"], one["share"]) == (8, 8.0, 0.1)
+    assert (alone["points"], alone["measured"], alone["seconds"], alone["share"]) == (8, 1, 80.0, 1.0)
+    assert 0 <= one["largest_difference_of_theta"] < 1e-5
+    assert "one after another" in capsys.readouterr().out
+    assert main(words) == 2
+    assert "what is done is not run again" in capsys.readouterr().err
 
 
 def test_help_lists_options_and_fields_of_a_sweep(capsys):
