@@ -174,7 +174,7 @@ def measure(cell: Cell) -> tuple[float, float]:
 
 
 def _data(cell: Cell) -> tuple[Int[Array, " points"], Float[Array, "points fields"]]:
-    values = np.array(cell.values, np.float32).reshape(len(cell.points), len(cell.fields))
+    values = np.array(cell.values, float).reshape(len(cell.points), len(cell.fields))
     return jnp.array([point.seed for point in cell.points]), jnp.asarray(values)
 
 

@@ -61,12 +61,10 @@ def compare(
         say(f"{len(points)} points in one sweep: {whole:.1f} s")
         run_alone(chosen[half:])
         together = _found(directory)
-        apart = [
-            np.abs(np.subtract(_theta(found), _theta(together[point])))
-            for point in chosen
-            for found in _found(_place(root, point)).values()
-        ]
-        agreement = float(np.max(apart))
+        apart = {point: _apart(_only(_found(_place(root, point))), together[point]) for point in chosen}
+        for point, difference in apart.items():
+            say(f"{plan.settings[point.setting].label}, seed {point.seed}: θ differs by at most {difference:.1e}")
+    agreement = max(apart.values())
     one_by_one = float(np.mean(list(alone.values()))) * len(points)
     rows = [("one sweep", len(points), whole), ("one after another", len(chosen), one_by_one)]
     return [
@@ -116,5 +114,11 @@ def _found(directory: Path) -> dict[Point, dict[str, Any]]:
     return {Point(point["setting"], point["seed"]): point for point in found}
 
 
-def _theta(found: dict[str, Any]) -> list[float]:
-    return list(found["theta"].values())
+def _only(found: dict[Point, dict[str, Any]]) -> dict[str, Any]:
+    (one,) = found.values()
+    return one
+
+
+def _apart(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Largest difference of a number of θ."""
+    return float(np.max(np.abs(np.subtract(list(one["theta"].values()), list(other["theta"].values())))))
