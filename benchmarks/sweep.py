@@ -35,7 +35,9 @@ usage: python -m benchmarks.sweep SWEEP.toml [--option VALUE ...]
 Run a config over a grid of its fields and over seeds, and make tables and a figure of what comes out. Seeds and numbers
 such as the learning rate are run side by side in one compiled program; whatever else differs is compiled for itself.
 Start it in several processes, or on several hosts that share the directory, and they share the work; start it again,
-and it goes on. Only held-out scores of the learned rule are measured; the baselines are in metarule.train.
+and it goes on. Beside others a run is rounded in other places than alone: in short runs theta is the same to 1e-5, but
+meta-training through long lives amplifies any rounding, so compare means over seeds. Only held-out scores of the
+learned rule are measured; the baselines are in metarule.train.
 
 SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml
 --dry-run                          show what would be run, and about how long it would take
