@@ -1,1 +1,1 @@
-"""Measurements that can be repeated, one command each."""
+"""Studies of metarule: sweeps over settings and seeds, and what runs cost, one command each."""

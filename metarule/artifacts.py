@@ -36,6 +36,7 @@ __all__ = [
     "CHECKPOINTS",
     "FIGURES",
     "append_metrics",
+    "environment",
     "holds_run",
     "keep_metrics",
     "load_theta",
@@ -108,9 +109,21 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         if given is not None:
             _write(path / "config.toml", given)
         _write(path / _RESOLVED, msgspec.toml.encode(to_tree(experiment)).decode())
-        write_json(path / "environment.json", _environment())
+        write_json(path / "environment.json", environment())
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
+
+
+def environment() -> dict[str, Any]:
+    """What a result may depend on besides its config: command, versions and device."""
+    device = jax.devices()[0]
+    return {
+        "command": sys.argv,
+        "python": sys.version.split()[0],
+        "platform": sys.platform,
+        "packages": {name: version(name) for name in _PACKAGES},
+        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+    }
 
 
 def seed_directory(path: Path, seed: int) -> Path:
@@ -240,17 +253,6 @@ def write_json(file: Path, value: Any) -> None:
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
     return _parse(file, file.read_text(encoding="utf-8")) if file.exists() else None
-
-
-def _environment() -> dict[str, Any]:
-    device = jax.devices()[0]
-    return {
-        "command": sys.argv,
-        "python": sys.version.split()[0],
-        "platform": sys.platform,
-        "packages": {name: version(name) for name in _PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
-    }
 
 
 def _remove_run(path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import jax
 import optax
 from immutabledict import immutabledict
+from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
@@ -57,13 +58,13 @@ def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
 
 
 def make_transform(
-    name: str, learning_rate: float | optax.Schedule, arguments: Arguments
+    name: str, learning_rate: float | Float[Array, ""] | optax.Schedule, arguments: Arguments
 ) -> optax.GradientTransformation:
     """The optimiser of Optax of a name.
 
     Args:
         name: such as `adam`.
-        learning_rate: its learning rate.
+        learning_rate: its learning rate; a number may be traced.
         arguments: its other arguments.
 
     Returns:

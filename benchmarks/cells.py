@@ -1,0 +1,246 @@
+"""Run a cell: meta-training and held-out scores of many points in one compiled program."""
+
+import inspect
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import distributions
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from benchmarks.claims import Claim, publish
+from benchmarks.plan import Cell, with_values
+from metarule import artifacts
+from metarule.checkpoints import Checkpoints
+from metarule.config import ConfigError
+from metarule.evaluation import curves
+from metarule.experiment import Experiment
+from metarule.lifetime import Lifetime
+from metarule.meta.loop import begin
+from metarule.stopping import StopRequest
+from metarule.streams import Purpose, run_key, stream
+from metarule.training import named
+from metarule.types import Integer, MetaOptimizer, Theta
+
+__all__ = ["DONE", "Outcome", "State", "measure", "run_cell", "solve"]
+
+DONE = "done"
+# Last meta-steps over which the meta-loss is averaged, as in the summary of a run: one alone is mostly luck.
+_ENDS = 10
+# Meta-steps that are timed for an estimate, and what a presentation costs where nothing is differentiated.
+_TIMED = 2
+_FORWARD = 0.3
+
+
+class State(NamedTuple):
+    """Where a point is; in a cell each array has a leading axis over its points.
+
+    Attributes:
+        optimizer: state of what moves θ.
+        losses: meta-loss of each meta-step that was taken [steps].
+        nonfinite: lives left out because their loss or gradient was not finite.
+    """
+
+    optimizer: Any
+    losses: Float[Array, "..."]
+    nonfinite: Int[Array, "..."]
+
+
+class Outcome(NamedTuple):
+    """What a cell comes to, one entry a point.
+
+    Attributes:
+        theta: learned θ.
+        metrics: by name, mean scores over held-out lives, and what meta-training came to.
+        seconds: what compiling, meta-training and judging took, since the cell was last resumed.
+    """
+
+    theta: Theta
+    metrics: dict[str, Float[np.ndarray, " points"]]
+    seconds: dict[str, float]
+
+
+# Called with the share of the cell that is done.
+Progress = Callable[[float], None]
+
+
+def run_cell(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress: Progress) -> bool:
+    """Run a cell from where its folder has it, and put what it comes to in `done`, whole or not at all.
+
+    Args:
+        cell: what to run.
+        folder: of the cell.
+        claim: on the folder.
+        stop: looked at between calls; everything is saved before it is answered.
+        progress: told how far the cell is.
+
+    Returns:
+        Whether this process finished the cell; else another did, in the time in which it was not heard from.
+
+    Raises:
+        Lost: the claim was taken over.
+        Stopped: on request.
+    """
+    states = folder / artifacts.CHECKPOINTS
+    try:
+        outcome = solve(cell, states, claim.check, stop, progress)
+    except ConfigError:  # a checkpoint that a dying process left damaged: the cell is in progress no longer
+        shutil.rmtree(states)
+        outcome = solve(cell, states, claim.check, stop, progress)
+    work = folder / f"work-{uuid.uuid4().hex}"
+    work.mkdir()
+    _write(cell, outcome, work)
+    claim.check()
+    finished = publish(work, folder / DONE)
+    shutil.rmtree(work, ignore_errors=True)
+    shutil.rmtree(states, ignore_errors=True)
+    return finished
+
+
+def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest, progress: Progress) -> Outcome:
+    """Meta-train every point of a cell, and score the learned rules on held-out tasks.
+
+    Args:
+        cell: what to run.
+        states: directory of its checkpoints, from the last of which it goes on.
+        check: called before anything is written.
+        stop: looked at between calls.
+        progress: told how far the cell is.
+
+    Returns:
+        What it comes to.
+
+    Raises:
+        ConfigError: a checkpoint that is damaged.
+        Stopped: on request.
+    """
+    run, steps = cell.experiment.run, cell.experiment.optimizer.steps
+    seeds, values = _data(cell)
+    move = partial(_advance, cell.experiment, cell.fields, seeds, values)
+    clock = [time.perf_counter()]
+    with Checkpoints(states) as checkpoints:
+        step, state = checkpoints.restore(_begin(cell.experiment, cell.fields, seeds, values))
+        if step < steps:
+            jax.block_until_ready(move(state, step, 0))
+        clock.append(time.perf_counter())
+        while step < steps:
+            if stop.requested:
+                check()
+                checkpoints.save(step, state)
+                stop.answer(step)
+            count = min(run.steps_per_call, steps - step, run.checkpoint_every - step % run.checkpoint_every)
+            state = jax.block_until_ready(move(state, step, count))
+            step += count
+            if step % run.checkpoint_every == 0 or step == steps:
+                check()
+                checkpoints.save(step, state)
+            progress(step / steps)
+    clock.append(time.perf_counter())
+    theta, scores = jax.block_until_ready(_score(cell.experiment, cell.fields, seeds, values, state))
+    clock.append(time.perf_counter())
+    metrics = {name: np.asarray(score) for name, score in scores.items()}
+    metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
+    metrics["nonfinite_tasks"] = np.asarray(state.nonfinite)
+    return Outcome(theta, metrics, dict(zip(("compile", "meta_training", "held_out"), map(float, np.diff(clock)))))
+
+
+def measure(cell: Cell) -> tuple[float, float]:
+    """Time a few meta-steps of a cell.
+
+    Args:
+        cell: what would run.
+
+    Returns:
+        (seconds to compile, seconds for each presentation that is lived and differentiated through).
+    """
+    seeds, values = _data(cell)
+    move = partial(_advance, cell.experiment, cell.fields, seeds, values)
+    clock = [time.perf_counter()]
+    state = _begin(cell.experiment, cell.fields, seeds, values)
+    for count in (0, _TIMED):
+        state = jax.block_until_ready(move(state, 0, count))
+        clock.append(time.perf_counter())
+    compiling, moving = np.diff(clock)
+    steps, judged = cell.experiment.optimizer.steps, cell.experiment.evaluation.lifetimes
+    share = 1 + _FORWARD * judged / cell.experiment.optimizer.lifetimes
+    return float(compiling), float(moving) * steps / _TIMED * share / cell.work
+
+
+def _data(cell: Cell) -> tuple[Int[Array, " points"], Float[Array, "points fields"]]:
+    values = np.array(cell.values, float).reshape(len(cell.points), len(cell.fields))
+    return jnp.array([point.seed for point in cell.points]), jnp.asarray(values)
+
+
+def _experiment(common: Experiment, fields: tuple[str, ...], values: Any) -> tuple[Lifetime, MetaOptimizer]:
+    """Who lives, and what moves θ, with traced numbers where a field is data."""
+    one = with_values(common, dict(zip(fields, values, strict=True)))
+    return one.lifetime, one.optimizer
+
+
+@partial(jax.jit, static_argnames=("common", "fields"))
+def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any) -> State:
+    """Every point before its first meta-step."""
+
+    def one(seed: Integer, values: Any) -> State:
+        lifetime, optimizer = _experiment(common, fields, values)
+        state = begin(lifetime, optimizer, run_key(seed))
+        return State(state, jnp.full(common.optimizer.steps, jnp.nan), jnp.zeros((), int))
+
+    return jax.vmap(one)(seeds, values)
+
+
+@partial(jax.jit, static_argnames=("common", "fields"))
+def _advance(
+    common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State, step: Integer, count: Integer
+) -> State:
+    """Some meta-steps of every point. Their number is data, so that one program serves every call."""
+
+    def one(seed: Integer, values: Any, state: State) -> State:
+        lifetime, optimizer = _experiment(common, fields, values)
+        pool, key = lifetime.tasks.split(seed).train, stream(run_key(seed), Purpose.META_STEPS)
+
+        def move(number: Integer, state: State) -> State:
+            after, info = optimizer.step(lifetime, pool, state.optimizer, key)
+            return State(after, state.losses.at[number].set(info.loss), state.nonfinite + info.nonfinite_tasks)
+
+        return jax.lax.fori_loop(step, step + count, move, state)
+
+    return jax.vmap(one)(seeds, values, state)
+
+
+@partial(jax.jit, static_argnames=("common", "fields"))
+def _score(
+    common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State
+) -> tuple[Theta, dict[str, Any]]:
+    """θ and mean held-out scores of every point, over the lives that a run of its seed is judged by."""
+    # Traced numbers cannot be static arguments; this whole function is one program in any case.
+    look = inspect.unwrap(curves)
+
+    def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any]]:
+        lifetime, optimizer = _experiment(common, fields, values)
+        theta, key = optimizer.theta(state.optimizer), stream(run_key(seed), Purpose.HELD_OUT)
+        seen = look(lifetime, theta, lifetime.tasks.split(seed).test, key, common.evaluation.lifetimes, 1)
+        return theta, {name: jnp.mean(scores[:, -1]) for name, scores in seen.metrics.items()}
+
+    return jax.vmap(one)(seeds, values, state)
+
+
+def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
+    lifetime = cell.experiment.lifetime
+    points = []
+    for number, (point, values) in enumerate(zip(cell.points, cell.values, strict=True)):
+        theta = jax.tree.map(lambda leaf, number=number: leaf[number], outcome.theta)
+        scores = {name: scores[number] for name, scores in outcome.metrics.items()}
+        data = dict(zip(cell.fields, values, strict=True))
+        points.append(point._asdict() | {"data": data, "metrics": scores, "theta": named(lifetime, theta)})
+    artifacts.save_theta(work, outcome.theta, {"points": [point._asdict() for point in cell.points]})
+    installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
+    artifacts.write_json(work / "environment.json", artifacts.environment() | {"packages": installed})
+    artifacts.write_json(work / "result.json", {"cell": cell.name, "points": points, "seconds": outcome.seconds})

@@ -1,0 +1,241 @@
+"""What a sweep comes to: a long table, a summary over seeds, and a figure, made from what its cells left on disk.
+
+results.csv   one row a setting, seed and metric
+summary.csv   one row a setting and metric: interquartile mean over seeds and its interval
+sweep.png     the score against the axes
+"""
+
+import csv
+import io
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks.cells import DONE
+from metarule import artifacts
+from metarule.config import ConfigError
+from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.statistics import Interval
+
+__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "table", "write_whole"]
+
+PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
+_RESAMPLES = 2000
+# Cut from either end for the mean of the middle half.
+_TAIL = 0.25
+# Where values of an axis span more than this, they are drawn on a logarithmic scale.
+_DECADE = 8.0
+_CASE = "case"
+
+
+class Report(NamedTuple):
+    """Tables of a sweep.
+
+    Attributes:
+        rows: one a cell, setting, seed and metric.
+        summary: one a setting and metric.
+        score: the metric that people quote.
+        reference: label of the setting with which the others are compared.
+    """
+
+    rows: list[dict[str, Any]]
+    summary: list[dict[str, Any]]
+    score: str
+    reference: str
+
+
+def make_report(directory: Path) -> Report:
+    """Make the tables and the figure of a sweep, as far as it is done, and write them into its directory.
+
+    Args:
+        directory: of the sweep.
+
+    Returns:
+        The tables.
+
+    Raises:
+        ConfigError: a directory that holds no sweep, or one of which no cell is done.
+    """
+    plan = artifacts.read_json(directory / PLAN)
+    if plan is None:
+        raise ConfigError(f"{directory}: this is no sweep: it has no {PLAN}")
+    rows = list(_rows(directory, plan))
+    if not rows:
+        raise ConfigError(f"{directory}: no cell of this sweep is done yet")
+    reference = plan["settings"][plan["reference"]]["label"]
+    report = Report(rows, list(_summary(plan, rows)), plan["score"], reference)
+    write_whole(directory / "results.csv", _csv(report.rows))
+    write_whole(directory / "summary.csv", _csv(report.summary))
+    _draw(directory / FIGURE, plan, report)
+    return report
+
+
+def table(report: Report) -> str:
+    """The score of each setting for the screen."""
+    rows = [row for row in report.summary if row["metric"] == report.score]
+    width = max(len(row["setting"]) for row in rows) + 2
+    lines = [
+        f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired",
+        f"{'setting':<{width}}{'seeds':>6}{report.score:>10}   {'interval':<18}{'difference':>11}   interval",
+    ]
+    for row in rows:
+        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {row['low']:.4f} to {row['high']:.4f}"
+        if row["paired"]:
+            line += f"{row['difference']:>+11.4f}   {row['difference_low']:+.4f} to {row['difference_high']:+.4f}"
+        lines.append(line)
+    return "\n".join(lines)
+
+
+def interquartile(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
+    """Mean of the middle half of independent values, with its percentile bootstrap interval.
+
+    Args:
+        values: at least one; with one the interval is a point.
+        seed: decides the resampling.
+
+    Returns:
+        Interquartile mean and 95 % interval.
+
+    References:
+        Agarwal et al. 2021 (the interquartile mean over runs), Efron 1979 (the bootstrap).
+    """
+    from scipy.stats import bootstrap, trim_mean  # a second to import: only where a result is reported
+
+    middle = float(trim_mean(values, _TAIL))
+    if np.ptp(values) == 0:
+        return Interval(middle, middle, middle)
+    drawn = bootstrap(
+        (values,),
+        lambda sample, axis: trim_mean(sample, _TAIL, axis=axis),
+        n_resamples=_RESAMPLES,
+        method="percentile",
+        rng=np.random.default_rng(seed),
+    )
+    return Interval(middle, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file whole or not at all; several processes may write the same."""
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for cell in plan["cells"]:
+        result = artifacts.read_json(directory / CELLS / cell["name"] / DONE / "result.json")
+        for point in result["points"] if result else ():
+            setting = plan["settings"][point["setting"]]
+            axes = {axis: _plain(setting["values"].get(axis)) for axis in plan["axes"]}
+            for metric, value in point["metrics"].items():
+                where = {"cell": cell["name"], "setting": setting["label"], **axes, "seed": point["seed"]}
+                yield where | {"metric": metric, "value": value}
+
+
+def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """One row a setting and metric; values that are not finite are left out, and `seeds` says how many are in."""
+    values: dict[tuple[str, str], dict[int, float]] = {}
+    for row in rows:
+        if row["value"] is not None:
+            values.setdefault((row["setting"], row["metric"]), {})[row["seed"]] = row["value"]
+    reference = plan["settings"][plan["reference"]]["label"]
+    metrics = dict.fromkeys(row["metric"] for row in rows)
+    for setting in plan["settings"]:
+        axes = {axis: _plain(setting["values"].get(axis)) for axis in plan["axes"]}
+        for metric in metrics:
+            found = values.get((setting["label"], metric), {})
+            if not found:
+                continue
+            other = values.get((reference, metric), {})
+            shared = [seed for seed in found if seed in other]
+            middle = interquartile(np.array(list(found.values())))
+            row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(found)}
+            row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
+            row |= dict.fromkeys(("difference", "difference_low", "difference_high")) | {"paired": 0}
+            if shared and setting["label"] != reference:
+                apart = interquartile(np.array([found[seed] - other[seed] for seed in shared]))
+                row |= {"difference": apart.mean, "difference_low": apart.low, "difference_high": apart.high}
+                row |= {"paired": len(shared)}
+            yield row
+
+
+def _plain(value: Any) -> Any:
+    """A value of an axis as it stands in a table."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
+    """The score against the first axis of numbers, one line for all else; without one, a column a setting."""
+    axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)
+    rest = [name for name in plan["axes"] if name != axis and _varies(plan, name)]
+    lines = 1 if axis is None else len({tuple(row[name] for name in rest) for row in report.summary})
+    figure, (axes,) = figure_of(1, height=4.0 + (0.2 * lines if lines > 1 else 0.0))
+    if axis is None:
+        _draw_columns(axes, report)
+    else:
+        _draw_lines(axes, plan, report, axis, rest)
+        if lines > 1:
+            figure.legend(frameon=False, fontsize="small", loc="outside lower center")
+    axes.set(ylabel=report.score, title="Held-out tasks: each seed, interquartile mean and 95 % interval")
+    save(figure, file)
+
+
+def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
+    values = [setting["values"].get(axis) for setting in plan["settings"]]
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return numeric and _varies(plan, axis)
+
+
+def _varies(plan: Mapping[str, Any], axis: str) -> bool:
+    return len({_plain(setting["values"].get(axis)) for setting in plan["settings"]}) > 1
+
+
+def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:
+    names = plan["names"]
+    summary = [row for row in report.summary if row["metric"] == report.score]
+    lines = dict.fromkeys(tuple(row[name] for name in others) for row in summary)
+    for number, line in enumerate(lines):
+        colour = COLOURS[number % len(COLOURS)]
+        mine = sorted(
+            (row for row in summary if tuple(row[name] for name in others) == line), key=lambda row: row[axis]
+        )
+        where = [row[axis] for row in mine]
+        parts = (str(value) if name == _CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
+        label = ", ".join(parts)
+        axes.plot(where, [row["iqm"] for row in mine], color=colour, label=label or None)
+        low, high = ([row[end] for row in mine] for end in ("low", "high"))
+        axes.fill_between(where, low, high, color=colour, alpha=0.2, linewidth=0)
+        dots = [row for row in report.rows if row["metric"] == report.score and row["value"] is not None]
+        dots = [row for row in dots if tuple(row[name] for name in others) == line]
+        axes.scatter([row[axis] for row in dots], [row["value"] for row in dots], color=colour, s=10, alpha=0.6)
+    where = sorted({row[axis] for row in summary})
+    if where[0] > 0 and where[-1] / where[0] >= _DECADE:
+        axes.set_xscale("log")
+        axes.minorticks_off()
+    axes.set_xticks(where, [f"{value:g}" for value in where])
+    axes.set_xlabel(names[axis])
+
+
+def _draw_columns(axes: Any, report: Report) -> None:
+    summary = [row for row in report.summary if row["metric"] == report.score]
+    for number, row in enumerate(summary):
+        colour = COLOURS[number % len(COLOURS)]
+        mine = [
+            one["value"] for one in report.rows if (one["setting"], one["metric"]) == (row["setting"], report.score)
+        ]
+        axes.scatter(np.full(len(mine), number), mine, color=colour, s=10, alpha=0.6)
+        axes.hlines(row["iqm"], number - 0.2, number + 0.2, color=colour)
+        axes.vlines(number, row["low"], row["high"], color=colour)
+    axes.set_xticks(range(len(summary)), [row["setting"] for row in summary], fontsize="small")

@@ -1,0 +1,47 @@
+"""What holds for every program: help, documented names, and that the library does not lean on it."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FILES = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if file.stem != "__init__"]
+PROGRAMS = [file for file in FILES if '__name__ == "__main__"' in file.read_text()]
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_public_names_are_listed_and_documented(file):
+    module = importlib.import_module(f"benchmarks.{file.stem}")
+    assert module.__doc__
+    defined = {
+        name
+        for name, value in vars(module).items()
+        if (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == module.__name__
+        and not name.startswith("_")
+    }
+    assert defined <= set(module.__all__)
+    for name in module.__all__:
+        assert inspect.getdoc(getattr(module, name)), name
+
+
+@pytest.mark.parametrize("file", PROGRAMS, ids=lambda file: file.stem)
+def test_every_program_has_help_a_quick_form_and_rows_as_json(file):
+    words = [sys.executable, "-m", f"benchmarks.{file.stem}", "--help"]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for option in ("--quick", "--json"):
+        assert option in done.stdout
+
+
+def test_the_library_does_not_import_benchmarks():
+    for file in (ROOT / "metarule").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            assert not [name for name in names if name.split(".")[0] == "benchmarks"], file
