@@ -34,7 +34,7 @@ from metarule.schema import describe
 from metarule.tasks.losses import cross_entropy
 from metarule.types import Estimator, Integer, Learner, Metrics, PRNGKey, Split, Stimulus
 
-__all__ = ["Measured", "Options", "Teachers", "difference", "main", "measured", "temporary"]
+__all__ = ["Measured", "Options", "Teachers", "difference", "learner", "main", "measured", "temporary"]
 
 _USAGE = """\
 usage: python -m benchmarks.memory [--quick] [--option VALUE ...]
