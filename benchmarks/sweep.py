@@ -245,7 +245,11 @@ def _settle(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress:
     """Run a cell; one that fails is recorded, for the others may go well."""
     clock = time.perf_counter()
     try:
-        finished = run_cell(cell, folder, claim, stop, progress)
+        try:
+            finished = run_cell(cell, folder, claim, stop, progress)
+        except Exception:
+            claim.check()  # what fails after the cell was taken over says nothing of the cell
+            raise
         return f"done in {time.perf_counter() - clock:.1f} s" if finished else "done by another process"
     except Lost:
         return "taken over by another process"

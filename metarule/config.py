@@ -71,7 +71,8 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
 def override(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> Tree:
     """Set fields of a tree.
 
-    A new `kind` clears its table, for another kind has other fields; kinds are therefore set first.
+    A new `kind` clears its table, for another kind has other fields; kinds are therefore set first, outer ones before
+    those that are inside them.
 
     Args:
         tree: nested tables; it is left as it is.
@@ -83,7 +84,7 @@ def override(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> Tree:
     Raises:
         ConfigError: a field inside something that is no table.
     """
-    for name, value in sorted(pairs, key=lambda pair: not pair[0].endswith(".kind")):
+    for name, value in sorted(pairs, key=lambda pair: (not pair[0].endswith(".kind"), pair[0].count("."))):
         tree = _set(tree, name.split("."), value, name)
     return tree
 

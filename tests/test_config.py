@@ -75,3 +75,10 @@ def test_a_field_does_not_eat_the_next_one():
     with pytest.raises(ConfigError, match="--rule.l1: a value is missing"):
         parse_overrides(["--rule.l1", "--run.directory", "x"])
     assert parse_overrides(["--seed", "-1"]) == [("seed", -1)]
+
+
+def test_outer_kinds_are_set_before_inner_ones_however_they_are_given():
+    tree = {"optimizer": {"kind": "gradient", "estimator": {"kind": "forward"}}}
+    inner, outer = ("optimizer.estimator.scan.kind", "plain"), ("optimizer.estimator.kind", "reverse")
+    for pairs in ([inner, outer], [outer, inner]):
+        assert override(tree, pairs)["optimizer"]["estimator"] == {"kind": "reverse", "scan": {"kind": "plain"}}

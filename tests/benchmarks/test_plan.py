@@ -65,7 +65,10 @@ def test_zip_product_and_cases_multiply(tmp_path):
         seeds=[3, 5],
         product={RATE: [1e-3, 1e-2]},
         zip={"tasks.inputs": [2, 3], "inner_loop.presentations": [100, 200]},
-        cases=[{"name": "plain", "set": {"optimizer.estimator.scan.kind": "plain"}}, {"name": "as it is"}],
+        cases=[
+            {"name": "plain", "set": {"optimizer.estimator.kind": "reverse", "optimizer.estimator.scan.kind": "plain"}},
+            {"name": "as it is"},
+        ],
     )
     assert len(made.settings) == 8
     assert made.settings[0].label == "plain, inputs = 2, presentations = 100, learning_rate.init_value = 0.001"
