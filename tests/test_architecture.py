@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "metarule"
 FLOORS = [
     {"types"},
-    {"streams", "schema"},
+    {"streams", "schema", "activations"},
     {"config"},
     {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli"},
     {"lifetime", "testing"},

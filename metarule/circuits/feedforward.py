@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
-from metarule.circuits.activations import ACTIVATIONS, Activation, derivative
+from metarule.activations import ACTIVATIONS, Activation, derivative
 from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 

@@ -4,10 +4,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-__all__ = ["COLOURS", "figure_of", "save"]
+__all__ = ["COLOURS", "blank", "figure_of", "save"]
 
 # Okabe & Ito's palette, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+
+
+def blank(width: float, height: float) -> Any:
+    """A figure without axes; sizes in inches."""
+    from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
+
+    return Figure(figsize=(width, height), layout="constrained")
 
 
 def figure_of(panels: int, width: float = 7.0, height: float = 4.0) -> tuple[Any, Sequence[Any]]:
@@ -21,9 +28,7 @@ def figure_of(panels: int, width: float = 7.0, height: float = 4.0) -> tuple[Any
     Returns:
         (figure, axes).
     """
-    from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
-
-    figure = Figure(figsize=(width * panels, height), layout="constrained")
+    figure = blank(width * panels, height)
     axes = figure.subplots(1, panels, squeeze=False)[0].tolist()
     for one in axes:
         one.spines[["top", "right"]].set_visible(False)

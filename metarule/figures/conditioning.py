@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, blank, figure_of, save
 from metarule.phenomena import Example
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
@@ -52,11 +52,9 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
         example: one run of each schedule.
         shown: by phenomenon, the share of runs that show it.
     """
-    from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
-
     columns = min(_COLUMNS, len(tasks.phenomena))
     rows = -(-len(tasks.phenomena) // columns)
-    figure = Figure(figsize=(5.2 * columns, 3.2 * rows + 0.8), layout="constrained")
+    figure = blank(5.2 * columns, 3.2 * rows + 0.8)
     panels = figure.subfigures(rows, columns, squeeze=False).reshape(-1)
     for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
         above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))

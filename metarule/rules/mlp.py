@@ -1,6 +1,5 @@
 """Rules that are a small network of the local variables, the same at every synapse."""
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Annotated, Any, Literal
 
@@ -10,6 +9,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
+from metarule.activations import ACTIVATIONS
 from metarule.rules.lifting import lift
 from metarule.rules.naming import by_name
 from metarule.rules.terms import VARIABLES
@@ -18,13 +18,6 @@ from metarule.types import PRNGKey, Synapse, Theta
 __all__ = ["MLP"]
 
 Size = Annotated[int, Meta(ge=1, le=1024)]
-
-_ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
-    "tanh": jnp.tanh,
-    "sigmoid": jax.nn.sigmoid,
-    "relu": jax.nn.relu,
-    "softplus": jax.nn.softplus,
-}
 
 
 class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="mlp"):
@@ -119,7 +112,7 @@ class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
         seen = synapse._asdict()
         potential = sum(seen[name] * theta["inputs"][name] for name in self.inputs)
         for layer in theta["layers"]:
-            potential = _ACTIVATIONS[self.activation](potential + layer["bias"]) @ layer["weight"]
+            potential = ACTIVATIONS[self.activation](potential + layer["bias"]) @ layer["weight"]
         return self.scale * potential[0], memory
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:

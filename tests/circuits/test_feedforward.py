@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from metarule import Boolean, InnerLoop, Lifetime, final_metrics, live
+from metarule.activations import ACTIVATIONS, derivative
 from metarule.circuits import Feedforward
-from metarule.circuits.activations import ACTIVATIONS, derivative
 from metarule.rules import Polynomial
 from metarule.tasks.losses import binary_cross_entropy, cross_entropy
 from metarule.types import Stimulus
