@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
+from msgspec.structs import replace
 
 from benchmarks.claims import Claim, publish
 from benchmarks.plan import Cell, with_values
@@ -121,12 +122,12 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
         ConfigError: a checkpoint that is damaged.
         Stopped: on request.
     """
-    run, steps = cell.experiment.run, cell.experiment.optimizer.steps
-    seeds, values = _data(cell)
-    move = partial(_advance, cell.experiment, cell.fields, seeds, values)
+    experiment, (seeds, values) = _fitted(cell), _data(cell)
+    run, steps = experiment.run, experiment.optimizer.steps
+    move = partial(_advance, experiment, cell.fields, seeds, values)
     clock = [time.perf_counter()]
     with Checkpoints(states) as checkpoints:
-        step, state = checkpoints.restore(_begin(cell.experiment, cell.fields, seeds, values))
+        step, state = checkpoints.restore(_begin(experiment, cell.fields, seeds, values))
         if step < steps:
             jax.block_until_ready(move(state, step, 0))
         clock.append(time.perf_counter())
@@ -143,7 +144,7 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
                 checkpoints.save(step, state)
             progress(step / steps)
     clock.append(time.perf_counter())
-    theta, scores = jax.block_until_ready(_score(cell.experiment, cell.fields, seeds, values, state))
+    theta, scores = jax.block_until_ready(_score(experiment, cell.fields, seeds, values, state))
     clock.append(time.perf_counter())
     metrics = {name: np.asarray(score) for name, score in scores.items()}
     metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
@@ -160,17 +161,32 @@ def measure(cell: Cell) -> tuple[float, float]:
     Returns:
         (seconds to compile, seconds for each presentation that is lived and differentiated through).
     """
-    seeds, values = _data(cell)
-    move = partial(_advance, cell.experiment, cell.fields, seeds, values)
+    experiment, (seeds, values) = _fitted(cell), _data(cell)
+    move = partial(_advance, experiment, cell.fields, seeds, values)
     clock = [time.perf_counter()]
-    state = _begin(cell.experiment, cell.fields, seeds, values)
+    state = _begin(experiment, cell.fields, seeds, values)
     for count in (0, _TIMED):
         state = jax.block_until_ready(move(state, 0, count))
         clock.append(time.perf_counter())
     compiling, moving = np.diff(clock)
-    steps, judged = cell.experiment.optimizer.steps, cell.experiment.evaluation.lifetimes
-    share = 1 + _FORWARD * judged / cell.experiment.optimizer.lifetimes
+    steps, judged = experiment.optimizer.steps, experiment.evaluation.lifetimes
+    share = 1 + _FORWARD * judged / experiment.optimizer.lifetimes
     return float(compiling), float(moving) * steps / _TIMED * share / cell.work
+
+
+def _fitted(cell: Cell) -> Experiment:
+    """What the points have in common, with a way to the gradient for which there is memory for all of them."""
+    common = cell.experiment
+    estimator, _ = common.optimizer.chosen(common.lifetime, runs=len(cell.points))
+    return replace(common, optimizer=replace(common.optimizer, estimator=estimator))
+
+
+def _side_by_side(one: Callable[..., Any], *points: Any) -> Any:
+    """Run something for every point. One alone is not vmapped, for then it is rounded as `metarule.train` rounds it."""
+    if len(points[0]) > 1:
+        return jax.vmap(one)(*points)
+    alone = one(*(jax.tree.map(lambda leaf: leaf[0], point) for point in points))
+    return jax.tree.map(lambda leaf: leaf[None], alone)
 
 
 def _data(cell: Cell) -> tuple[Int[Array, " points"], Float[Array, "points fields"]]:
@@ -193,7 +209,7 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any)
         state = begin(lifetime, optimizer, run_key(seed))
         return State(state, jnp.full(common.optimizer.steps, jnp.nan), jnp.zeros((), int))
 
-    return jax.vmap(one)(seeds, values)
+    return _side_by_side(one, seeds, values)
 
 
 @partial(jax.jit, static_argnames=("common", "fields"))
@@ -212,7 +228,7 @@ def _advance(
 
         return jax.lax.fori_loop(step, step + count, move, state)
 
-    return jax.vmap(one)(seeds, values, state)
+    return _side_by_side(one, seeds, values, state)
 
 
 @partial(jax.jit, static_argnames=("common", "fields"))
@@ -229,7 +245,7 @@ def _score(
         seen = look(lifetime, theta, lifetime.tasks.split(seed).test, key, common.evaluation.lifetimes, 1)
         return theta, {name: jnp.mean(scores[:, -1]) for name, scores in seen.metrics.items()}
 
-    return jax.vmap(one)(seeds, values, state)
+    return _side_by_side(one, seeds, values, state)
 
 
 def _write(cell: Cell, outcome: Outcome, work: Path) -> None:

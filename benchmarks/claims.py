@@ -51,7 +51,7 @@ class Claim:
     ) -> None:
         self._done.set()
         self._thread.join()
-        _write(self.file, _owner() | {"released": True})
+        _write(self.file, _owner(self._lapse) | {"released": True})
 
     def check(self) -> None:
         """Raise `Lost` unless the claim is still in force; to be called before anything is written."""
@@ -69,7 +69,8 @@ def take(folder: Path, lapse: float) -> Claim | None:
 
     Args:
         folder: it exists.
-        lapse: seconds without a touch after which the claim of another is free.
+        lapse: seconds without a touch after which this claim will be free for others. The claim of another is free
+            after its own lapse, for its owner touches it that often.
 
     Returns:
         The claim; None if the folder is another's.
@@ -81,7 +82,7 @@ def take(folder: Path, lapse: float) -> Claim | None:
     file = folder / f"claim-{number:06d}.json"
     try:
         with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as opened:
-            json.dump(_owner(), opened)
+            json.dump(_owner(lapse), opened)
     except FileExistsError:
         return None
     return Claim(file, lapse)
@@ -116,7 +117,9 @@ def _is_free(file: Path, lapse: float) -> bool:
         return True
     with tempfile.NamedTemporaryFile(dir=file.parent) as probe:
         # Both times are those of the file system's clock, for the clocks of hosts differ.
-        return os.fstat(probe.fileno()).st_mtime - file.stat().st_mtime > lapse
+        silent = os.fstat(probe.fileno()).st_mtime - file.stat().st_mtime
+    own = owner.get("lapse")
+    return silent > (own if isinstance(own, int | float) else lapse)
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -134,8 +137,8 @@ def _write(file: Path, value: dict[str, Any]) -> None:
     temporary.replace(file)
 
 
-def _owner() -> dict[str, Any]:
-    return {"host": _host(), "pid": os.getpid()}
+def _owner(lapse: float) -> dict[str, Any]:
+    return {"host": _host(), "pid": os.getpid(), "lapse": lapse}
 
 
 def _host() -> str:

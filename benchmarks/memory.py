@@ -1,10 +1,8 @@
 """How much memory each way to the gradient takes: `python -m benchmarks.memory [--quick] [--json FILE]`."""
 
-import json
 import sys
 import time
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -13,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
+from benchmarks.rows import check_place, write_rows
 from metarule import (
     Auto,
     Evolution,
@@ -29,7 +28,7 @@ from metarule import (
     Truncated,
     cli,
 )
-from metarule.config import ConfigError, decode, parse_overrides
+from metarule.config import decode, parse_overrides
 from metarule.schema import describe
 from metarule.tasks.losses import cross_entropy
 from metarule.types import Estimator, Integer, Learner, Metrics, PRNGKey, Split, Stimulus
@@ -249,9 +248,7 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     given = dict(parse_overrides([word for word in words if word != "--quick"]))
     options = decode((_QUICK if "--quick" in words else {}) | given, Options)
-    file = Path(options.json) if options.json else None
-    if file and (file.is_dir() or not file.parent.is_dir()):
-        raise ConfigError(f"--json {file}: no file can be written there")
+    check_place(options.json)
     print(_head(), flush=True)
     rows = []
     for presentations in options.presentations:
@@ -262,16 +259,8 @@ def _serve(words: list[str]) -> int:
     for presentations in options.presentations:
         _, reason = Auto(memory_gib=_BUDGET / _GIB).choose(learner(presentations), options.lives)
         print(f"auto takes {reason}")
-    if file:
-        _write(file, rows)
+    write_rows(options.json, [_flat(row) for row in rows])
     return 0
-
-
-def _write(file: Path, rows: list[Measured]) -> None:
-    try:
-        file.write_text(json.dumps([_flat(row) for row in rows], indent=1) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"--json {file}: {error.strerror}") from error
 
 
 def _given(estimator: Estimator, learner: Learner, lives: int) -> tuple[Any, Any, Any, Any]:

@@ -39,6 +39,12 @@ _DATA = (
 )
 # What a sweep decides itself.
 _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
+# What changes nothing that a sweep measures: along a life nothing is looked at, and neither is it while θ is learned.
+_UNSEEN = ("evaluation.points", "evaluation.every", "evaluation.watched")
+# What changes nothing but the time that a cell takes.
+_PACE = ("run.steps_per_call", "run.checkpoint_every")
+# Fields that a small form of a sweep sets.
+_SMALL = {"optimizer.steps": 10, "evaluation.lifetimes": 64}
 _CASE = "case"
 
 
@@ -64,7 +70,8 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         product: values by field; every combination is run.
         zip: values by field, all as many; they change together.
         cases: fields that are set together, under a name.
-        cell: most points that are run side by side.
+        cell: most points that are run side by side. With 1 each has a program of its own, and its θ is that of
+            `metarule.train`, bit for bit.
         reference: label of the setting that the others are compared with; empty for the first.
     """
 
@@ -81,7 +88,9 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         immutabledict()
     )
     cases: Annotated[tuple[Case, ...], Meta(description="fields that are set together, under a name")] = ()
-    cell: Annotated[int, Meta(ge=1, le=100_000, description="most points that are run side by side")] = 64
+    cell: Annotated[
+        int, Meta(ge=1, le=100_000, description="most points run side by side; 1 for the theta of a run alone")
+    ] = 64
     reference: Annotated[str, Meta(description="label of the setting to compare with; default the first")] = ""
 
 
@@ -185,7 +194,7 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
 
 
 def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
-    """A small form of a sweep: two seeds, two values an axis, few meta-steps and lives.
+    """A small form of a sweep: two seeds, two values an axis, few meta-steps and lives; these are no axes then.
 
     Args:
         sweep: the whole.
@@ -195,11 +204,11 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
     """
 
     def short(axes: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        return {field: values[:2] for field, values in axes.items()}
+        return {field: values[:2] for field, values in axes.items() if field not in _SMALL}
 
     seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
-    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
-    return small, [("optimizer.steps", 10), ("evaluation.lifetimes", 64)]
+    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip), reference="")
+    return small, list(_SMALL.items())
 
 
 def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) -> Plan:
@@ -264,6 +273,8 @@ def _check(sweep: Sweep) -> None:
 def _check_field(where: str, field: str, value: Any) -> None:
     if field in _OWN:
         raise ConfigError(f"{where}.{field}: a sweep sets this by {_OWN[field]}")
+    if field in _UNSEEN or (field in _PACE and where != "set"):
+        raise ConfigError(f"{where}.{field}: nothing that a sweep measures depends on it")
     if isinstance(value, Mapping) and "." not in field:
         raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
     if where in ("zip", "product") and not value:
@@ -323,7 +334,8 @@ def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> I
     groups: dict[tuple[Experiment, tuple[str, ...]], list[tuple[Point, tuple[float, ...]]]] = {}
     stand_ins: dict[str, float] = {}
     for number, setting in enumerate(settings):
-        fields = tuple(field for field in dict.fromkeys(axes) if _is_data(setting.experiment, field))
+        data = dict.fromkeys(axes) if sweep.cell > 1 else ()
+        fields = tuple(field for field in data if _is_data(setting.experiment, field))
         values = tuple(_get(setting.experiment, field) for field in fields)
         for field, value in zip(fields, values, strict=True):
             stand_ins.setdefault(field, value)

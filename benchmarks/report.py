@@ -7,7 +7,6 @@ sweep.png     the score against the axes
 
 import csv
 import io
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,12 +15,13 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.cells import DONE
+from benchmarks.rows import write_whole
 from metarule import artifacts
 from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
 from metarule.statistics import Interval
 
-__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "table", "write_whole"]
+__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "table"]
 
 PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
 _RESAMPLES = 2000
@@ -40,12 +40,16 @@ class Report(NamedTuple):
         summary: one a setting and metric.
         score: the metric that people quote.
         reference: label of the setting with which the others are compared.
+        done: cells of which they are made.
+        cells: cells of the whole sweep.
     """
 
     rows: list[dict[str, Any]]
     summary: list[dict[str, Any]]
     score: str
     reference: str
+    done: int
+    cells: int
 
 
 def make_report(directory: Path) -> Report:
@@ -67,7 +71,8 @@ def make_report(directory: Path) -> Report:
     if not rows:
         raise ConfigError(f"{directory}: no cell of this sweep is done yet")
     reference = plan["settings"][plan["reference"]]["label"]
-    report = Report(rows, list(_summary(plan, rows)), plan["score"], reference)
+    done = len({row["cell"] for row in rows})
+    report = Report(rows, list(_summary(plan, rows)), plan["score"], reference, done, len(plan["cells"]))
     write_whole(directory / "results.csv", _csv(report.rows))
     write_whole(directory / "summary.csv", _csv(report.summary))
     _draw(directory / FIGURE, plan, report)
@@ -75,9 +80,9 @@ def make_report(directory: Path) -> Report:
 
 
 def table(report: Report) -> str:
-    """The score of each setting for the screen."""
+    """The score of each setting for the screen, and how much of the sweep it is made of where that is not all."""
     rows = [row for row in report.summary if row["metric"] == report.score]
-    width = max(len(row["setting"]) for row in rows) + 2
+    width = max((len(row["setting"]) for row in rows), default=0) + 2
     lines = [
         f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired",
         f"{'setting':<{width}}{'seeds':>6}{report.score:>10}   {'interval':<18}{'difference':>11}   interval",
@@ -87,6 +92,8 @@ def table(report: Report) -> str:
         if row["paired"]:
             line += f"{row['difference']:>+11.4f}   {row['difference_low']:+.4f} to {row['difference_high']:+.4f}"
         lines.append(line)
+    if report.done < report.cells:
+        lines.append(f"made of {report.done} of {report.cells} cells; the others are not done")
     return "\n".join(lines)
 
 
@@ -116,13 +123,6 @@ def interquartile(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
         rng=np.random.default_rng(seed),
     )
     return Interval(middle, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file whole or not at all; several processes may write the same."""
-    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -220,7 +220,7 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
         dots = [row for row in report.rows if row["metric"] == report.score and row["value"] is not None]
         dots = [row for row in dots if tuple(row[name] for name in others) == line]
         axes.scatter([row[axis] for row in dots], [row["value"] for row in dots], color=colour, s=10, alpha=0.6)
-    where = sorted({row[axis] for row in summary})
+    where = sorted({setting["values"][axis] for setting in plan["settings"]})
     if where[0] > 0 and where[-1] / where[0] >= _DECADE:
         axes.set_xscale("log")
         axes.minorticks_off()
@@ -232,9 +232,8 @@ def _draw_columns(axes: Any, report: Report) -> None:
     summary = [row for row in report.summary if row["metric"] == report.score]
     for number, row in enumerate(summary):
         colour = COLOURS[number % len(COLOURS)]
-        mine = [
-            one["value"] for one in report.rows if (one["setting"], one["metric"]) == (row["setting"], report.score)
-        ]
+        found = (one for one in report.rows if (one["setting"], one["metric"]) == (row["setting"], report.score))
+        mine = [one["value"] for one in found if one["value"] is not None]
         axes.scatter(np.full(len(mine), number), mine, color=colour, s=10, alpha=0.6)
         axes.hlines(row["iqm"], number - 0.2, number + 0.2, color=colour)
         axes.vlines(number, row["low"], row["high"], color=colour)

@@ -20,7 +20,8 @@ from benchmarks.cells import DONE, measure, run_cell
 from benchmarks.claims import Claim, Lost, publish, take
 from benchmarks.compare import compare, comparison_table
 from benchmarks.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
-from benchmarks.report import CELLS, FIGURE, PLAN, make_report, table, write_whole
+from benchmarks.report import CELLS, FIGURE, PLAN, make_report, table
+from benchmarks.rows import check_place, write_rows, write_whole
 from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.schema import describe
@@ -61,7 +62,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: where the sweep is kept.
         json: file for the rows of the table, too.
         compare: points to run one after another, to see what the sweep saves.
-        lapse: seconds after which a cell is taken over from a process that is not heard from.
+        lapse: seconds without a word from this process after which others take over its cell.
     """
 
     directory: Annotated[str, Meta(description="where the sweep is kept; default runs/sweeps/<name of the file>")] = ""
@@ -70,7 +71,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=0, description="points to run alone as well, one after another, to see what the sweep saves")
     ] = 0
     lapse: Annotated[
-        float, Meta(ge=1, description="seconds after which a cell is taken over from a process not heard from")
+        float, Meta(ge=1, description="seconds without a word from this process after which others take over its cell")
     ] = 120.0
 
 
@@ -112,7 +113,7 @@ def _serve(words: list[str]) -> int:
         rows = compare(given, request.plan, request.directory, request.options.compare, partial(print, flush=True))
         print(f"\n{comparison_table(rows)}")
         _report(request.directory, "")
-        _write_rows(request.options.json, rows)
+        write_rows(request.options.json, rows)
         return 0
     return _run(request)
 
@@ -141,9 +142,11 @@ def _decode(words: list[str], allowed: Iterable[str]) -> Options:
             f"--{name}: there is no such option here; allowed: {', '.join(f'--{one}' for one in allowed)}"
         )
     # Names of files and directories are text, also where they read as numbers.
-    return decode(
+    options = decode(
         {name: str(value) if name in ("directory", "json") else value for name, value in pairs.items()}, Options
     )
+    check_place(options.json)
+    return options
 
 
 def _show(request: _Request) -> int:
@@ -256,14 +259,22 @@ def _settle(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress:
     except Stopped:
         raise
     except Exception as error:  # whatever it is, it is a result of this cell
-        work = folder / f"work-{uuid.uuid4().hex}"
-        work.mkdir()
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        artifacts.write_json(work / "failure.json", {"error": reason, "traceback": traceback.format_exc()})
-        artifacts.write_json(work / "environment.json", artifacts.environment())
-        publish(work, folder / _FAILED)
-        shutil.rmtree(work, ignore_errors=True)
+        try:
+            _record(folder, reason, traceback.format_exc())
+        except OSError as unwritten:
+            raise ConfigError(f"{folder}: {reason}; this cannot be recorded: {unwritten.strerror}") from unwritten
         return f"failed: {reason}"
+
+
+def _record(folder: Path, reason: str, trace: str) -> None:
+    """Leave a failure in the folder of its cell, whole or not at all."""
+    work = folder / f"work-{uuid.uuid4().hex}"
+    work.mkdir()
+    artifacts.write_json(work / "failure.json", {"error": reason, "traceback": trace})
+    artifacts.write_json(work / "environment.json", artifacts.environment())
+    publish(work, folder / _FAILED)
+    shutil.rmtree(work, ignore_errors=True)
 
 
 def _is_there(directory: Path, cell: Cell, what: str) -> bool:
@@ -277,16 +288,8 @@ def _is_settled(directory: Path, cell: Cell) -> bool:
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
-    _write_rows(file, report.summary)
+    write_rows(file, report.summary)
     return 0
-
-
-def _write_rows(file: str, rows: list[dict[str, Any]]) -> None:
-    if file:
-        try:
-            write_whole(Path(file), json.dumps(rows, indent=1, ensure_ascii=False) + "\n")
-        except OSError as error:
-            raise ConfigError(f"--json '{file}': {error.strerror}") from error
 
 
 def _time(seconds: float) -> str:

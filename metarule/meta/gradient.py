@@ -84,17 +84,18 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """Lifetimes that a whole run costs, at most."""
         return self.steps * self.tasks * self.estimator.lifetimes
 
-    def chosen(self, learner: Learner) -> tuple[Estimator, str]:
+    def chosen(self, learner: Learner, runs: int = 1) -> tuple[Estimator, str]:
         """How the θ-gradient of one life is found, and why where that was left open.
 
         Args:
             learner: who lives.
+            runs: how many runs share the memory.
 
         Returns:
             (estimator, reason in one line, empty where the estimator was named).
         """
         if isinstance(self.estimator, Auto):
-            return self.estimator.choose(learner, self.tasks)
+            return self.estimator.choose(learner, self.tasks * runs)
         return self.estimator, ""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> GradientState:

@@ -7,15 +7,17 @@ from immutabledict import immutabledict
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from benchmarks.cells import DONE, run_cell, solve
+from benchmarks.cells import DONE, _fitted, run_cell, solve
 from benchmarks.claims import Lost, take
 from benchmarks.plan import Cell, Point
-from metarule import artifacts
+from metarule import Auto, artifacts
+from metarule.estimators.auto import _ways
 from metarule.evaluation import curves
 from metarule.meta import train
 from metarule.meta.transforms import Schedule
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
+from metarule.training import train as run
 
 SMALL = replace(EXPERIMENT, seed=0, optimizer=replace(EXPERIMENT.optimizer, steps=8, learning_rate=1e-2))
 FIELDS = ("optimizer.learning_rate", "inner_loop.weight_bound", "inner_loop.loss_along", "rule.hebbian_unit")
@@ -48,6 +50,25 @@ def test_a_seed_beside_others_gives_the_theta_and_the_score_that_it_gives_alone(
     assert whole.metrics["solved"][number] == pytest.approx(solved, abs=1e-6)
     assert whole.metrics["meta_loss"][number] == pytest.approx(loss, abs=1e-5)
     assert not np.allclose(whole.theta[number], whole.theta[2], atol=1e-4)
+
+
+def test_a_point_alone_gives_theta_bit_for_bit_as_a_run_does(tmp_path):
+    experiment = replace(SMALL, seed=3)
+    (tmp_path / "run").mkdir()
+    trained = run(experiment, tmp_path / "run", StopRequest(), lambda step, row: None)
+    cell = Cell("000-cell", SMALL, (), (Point(0, 3),), ((),))
+    outcome = solve(cell, tmp_path / "states", lambda: None, StopRequest(), SILENT)
+    np.testing.assert_array_equal(outcome.theta[0], trained.theta)
+
+
+def test_a_way_to_the_gradient_that_is_left_open_has_memory_for_all_points():
+    lives = SMALL.optimizer.tasks
+    (remat, size), *_ = ways = [(way, size * lives) for way, size in _ways(SMALL.lifetime)]
+    enough = 1.5 * size / 2**30
+    optimizer = replace(SMALL.optimizer, estimator=Auto(memory_gib=enough))
+    alone = CELL._replace(experiment=replace(SMALL, optimizer=optimizer), points=CELL.points[:1])
+    assert _fitted(alone).optimizer.estimator == remat
+    assert _fitted(alone._replace(points=CELL.points)).optimizer.estimator in [way for way, _ in ways[1:]]
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,14 @@ def test_who_is_not_heard_from_is_taken_over_from_after_the_lapse(left, tmp_path
     assert take(tmp_path, LONG) is not None
 
 
+def test_a_claim_lapses_when_its_owner_says_and_not_when_another_would_like_it(tmp_path):
+    claim = take(tmp_path, LONG)
+    claim.file.write_text(json.dumps(owner(claim) | {"host": "elsewhere"}))
+    a_while_ago = time.time() - LONG / 2
+    os.utime(claim.file, (a_while_ago, a_while_ago))
+    assert take(tmp_path, 1.0) is None
+
+
 def test_the_owner_is_heard_from_while_it_works(tmp_path):
     with take(tmp_path, 0.3) as claim:
         before = claim.file.stat().st_mtime

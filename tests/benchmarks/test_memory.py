@@ -51,7 +51,7 @@ def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys)
         (["--live", "3"], "live = 3: there is no such field; allowed: presentations, lives"),
         (["table"], "'table' is not expected here"),
         (["--json"], "--json: a value is missing"),
-        (["--json", "no/such/folder/rows.json"], "--json no/such/folder/rows.json: no file can be written there"),
+        (["--json", "no/such/folder/rows.json"], "--json 'no/such/folder/rows.json': no file can be written there"),
     ],
 )
 def test_bad_options_give_one_line_and_exit_status_2(words, says, capsys):

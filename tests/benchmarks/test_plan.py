@@ -59,6 +59,27 @@ def test_a_schedule_that_asks_for_a_number_is_compiled_for_each(tmp_path):
     assert len(made.cells) == 2
 
 
+def test_points_that_are_run_alone_have_no_data_but_their_seed(tmp_path):
+    made = plan(tmp_path, seeds=2, cell=1, product={RATE: [1e-3, 1e-2]})
+    assert [(len(cell.points), cell.fields) for cell in made.cells] == [(1, ())] * 4
+    assert [cell.experiment.optimizer.learning_rate.arguments["init_value"] for cell in made.cells] == [1e-3] * 2 + [
+        1e-2
+    ] * 2
+
+
+def test_a_small_form_has_no_axes_of_what_it_shortens_itself(tmp_path):
+    axes = {"optimizer.steps": [100, 200, 300], RATE: [1e-3, 1e-2, 1e-1]}
+    file = tmp_path / "sweep.toml"
+    reference = "steps = 300, learning_rate.init_value = 0.1"
+    file.write_text(tomli_w.dumps({"config": str(CONFIG), "seeds": 5, "product": axes, "reference": reference}))
+    sweep, base = read_sweep(file)
+    small = make_plan(*hasten(sweep)[:1], base, hasten(sweep)[1])
+    assert [setting.label for setting in small.settings] == [
+        f"learning_rate.init_value = {rate}" for rate in (0.001, 0.01)
+    ]
+    assert {setting.experiment.optimizer.steps for setting in small.settings} == {10}
+
+
 def test_zip_product_and_cases_multiply(tmp_path):
     made = plan(
         tmp_path,
@@ -119,6 +140,9 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
         ({"cases": [{"name": "x", "set": {"rule.kind": "y"}}]}, "x: rule.kind = 'y': allowed: polynomial, mlp"),
         ({"cases": [{"name": "x"}, {"name": "x"}]}, "cases: 2 have the name 'x'"),
         ({"product": {"tasks.inputs": [2, 2]}}, "inputs = 2: this setting would be run 2 times"),
+        ({"product": {"evaluation.points": [2, 4]}}, "product.evaluation.points: nothing that a sweep measures"),
+        ({"set": {"evaluation.watched": 2}}, "set.evaluation.watched: nothing that a sweep measures depends on it"),
+        ({"product": {"run.steps_per_call": [1, 2]}}, "product.run.steps_per_call: nothing that a sweep measures"),
         ({"product": {"seed": [1]}}, "product.seed: a sweep sets this by seeds of the sweep"),
         (
             {"set": {"optimizer": {"steps": 3}}},

@@ -14,6 +14,7 @@ import tomli_w
 
 from benchmarks import compare, sweep
 from benchmarks.sweep import main
+from metarule import artifacts
 
 ROOT = Path(__file__).parents[2]
 RATE = "optimizer.learning_rate.arguments.init_value"
@@ -94,6 +95,17 @@ def test_a_failing_cell_is_recorded_and_the_others_are_run(finished, tmp_path, c
     assert (directory / "results.csv").read_bytes() == (finished[1] / "results.csv").read_bytes()
 
 
+def test_a_failure_that_cannot_be_recorded_ends_in_one_line(tmp_path, capsys, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sweep, "run_cell", full)
+    monkeypatch.setattr(artifacts, "write_json", full)
+    assert main([small(tmp_path), "--directory", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "OSError: [Errno 28] No space left on device; this cannot be recorded: No space left on device" in error
+
+
 def test_a_dry_run_shows_the_plan_and_the_time_and_writes_nothing(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(sweep, "measure", lambda cell: (10.0, 1e-3))
     assert main([small(tmp_path), "--directory", str(tmp_path / "out"), "--dry-run"]) == 0
@@ -120,6 +132,7 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
         ({}, ["--hurry", "1"], "--hurry: there is no such option here; allowed: --directory, --json"),
         ({}, ["--directory", "README.md/x"], "--directory 'README.md/x': Not a directory"),
         ({}, ["--json"], "--json: a value is missing"),
+        ({}, ["--json", "nowhere/rows.json"], "--json 'nowhere/rows.json': no file can be written there"),
     ],
 )
 def test_bad_input_gives_one_line_and_exit_status_2(fields, words, says, tmp_path, capsys, monkeypatch):

@@ -1,0 +1,48 @@
+"""The rows of a program's table as JSON, and files that are whole or not there."""
+
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metarule.config import ConfigError
+
+__all__ = ["check_place", "write_rows", "write_whole"]
+
+
+def check_place(file: str) -> None:
+    """Refuse a place for the rows at which no file can be written, before anything is run for them.
+
+    Args:
+        file: as given with `--json`; empty for none.
+
+    Raises:
+        ConfigError: a directory, or a file in a directory that is not there.
+    """
+    if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+        raise ConfigError(f"--json '{file}': no file can be written there")
+
+
+def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a list of flat objects.
+
+    Args:
+        file: as given with `--json`; empty for none.
+        rows: one object a row, its fields named as the columns of the table.
+
+    Raises:
+        ConfigError: a file that cannot be written.
+    """
+    if file:
+        try:
+            write_whole(Path(file), json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n")
+        except OSError as error:
+            raise ConfigError(f"--json '{file}': {error.strerror}") from error
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file whole or not at all; several processes may write the same."""
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
