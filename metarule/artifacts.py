@@ -35,6 +35,7 @@ from metarule.types import Theta
 __all__ = [
     "CHECKPOINTS",
     "FIGURES",
+    "THETA",
     "append_metrics",
     "environment",
     "holds_run",
@@ -51,6 +52,7 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
+THETA = "theta.npz"
 THETA_FORMAT = 1
 
 _RESOLVED = "resolved.toml"
@@ -61,7 +63,7 @@ _WRITTEN = (
     "environment.json",
     _METRICS,
     CHECKPOINTS,
-    "theta.npz",
+    THETA,
     "theta.json",
     "summary.json",
     "performance.json",

@@ -1,7 +1,8 @@
 """What a θ is worth: its score on tasks, along the life and at its end."""
 
+from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,9 @@ from jaxtyping import Array, Float, Int
 
 from metarule.types import Carry, Integer, Learner, Life, Metrics, PRNGKey, Theta
 
-__all__ = ["Curves", "curves", "final_metrics"]
+__all__ = ["Curves", "curves", "each_life", "final_metrics"]
+
+T = TypeVar("T")
 
 # Lives that run side by side; more of them would only take more memory.
 _BATCH = 256
@@ -59,11 +62,7 @@ def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: i
         starts = jnp.concatenate([ends[:1], ends[:-1]])
         return jax.lax.scan(until, carry, (starts, ends))[1]
 
-    batches = -(-lifetimes // _BATCH)
-    width = -(-lifetimes // batches)
-    numbers = jnp.arange(batches * width).reshape(batches, width)
-    metrics = jax.lax.map(jax.vmap(one_life), numbers)
-    return Curves(ends, jax.tree.map(lambda values: values.reshape(-1, points + 1)[:lifetimes], metrics))
+    return Curves(ends, each_life(one_life, lifetimes))
 
 
 def final_metrics(
@@ -72,6 +71,23 @@ def final_metrics(
     """Scores of fresh networks at the end of their lives, with θ frozen; arguments as of `curves`."""
     seen = curves(learner, theta, pool, key, lifetimes, 1).metrics
     return {name: values[:, -1] for name, values in seen.items()}
+
+
+def each_life(one_life: Callable[[Integer], T], lifetimes: int) -> T:
+    """What becomes of lives number 0, 1, …, side by side as far as that is of use.
+
+    Args:
+        one_life: of the number of a life.
+        lifetimes: how many.
+
+    Returns:
+        What it returns, with a leading axis over the lives.
+    """
+    batches = -(-lifetimes // _BATCH)
+    width = -(-lifetimes // batches)
+    numbers = jnp.arange(batches * width).reshape(batches, width)
+    seen = jax.lax.map(jax.vmap(one_life), numbers)
+    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:])[:lifetimes], seen)
 
 
 def _live_between(learner: Learner, theta: Theta, life: Life, carry: Carry, start: Integer, end: Integer) -> Carry:

@@ -20,7 +20,7 @@ from metarule.statistics import Interval, interval
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.conditioning import Conditioning
-from metarule.training import Trained, named
+from metarule.training import Trained, keep_theta
 from metarule.types import Split, Theta
 
 __all__ = ["across_seeds", "contenders", "judge", "table"]
@@ -45,8 +45,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         Stopped: on request; θ is saved by then.
     """
     lifetime, steps = experiment.lifetime, experiment.optimizer.steps
-    meaning = {"equation": lifetime.equation(trained.theta), "theta": named(lifetime, trained.theta)}
-    artifacts.save_theta(path, trained.theta, meaning)
+    keep_theta(path, lifetime, trained.theta)
     split, key = lifetime.tasks.split(experiment.seed), run_key(experiment.seed)
     look = partial(_look, experiment, split=split)
     clock = [time.perf_counter()]
@@ -66,10 +65,11 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "steps": steps,
         "seconds": seconds | {"total": sum(seconds.values())},
         "theta": lifetime.describe(trained.theta),
-        "equation": meaning["equation"],
+        "equation": lifetime.equation(trained.theta),
         "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
         "nonfinite_tasks": sum(row["nonfinite_tasks"] for row in rows),
         "zero_gradient_tasks": sum(row["zero_gradient_tasks"] for row in rows),
+        "rejected_steps": sum(row["rejected"] for row in rows),
         "held_out": _held_out(lifetime.tasks.score, seen, tuned),
     }
     if isinstance(lifetime.tasks, Conditioning):

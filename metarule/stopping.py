@@ -1,9 +1,13 @@
-"""Stop requests from a person or a scheduler, answered where nothing is lost."""
+"""What ends work early, where nothing is lost: requests of a person or a scheduler, and lives that all diverge."""
 
 import signal
 from types import FrameType, TracebackType
 
-__all__ = ["StopRequest", "Stopped"]
+__all__ = ["Diverged", "StopRequest", "Stopped"]
+
+
+class Diverged(Exception):
+    """There is nothing left to learn from; the last good θ is saved. Its text is one line for the person."""
 
 
 class Stopped(Exception):

@@ -15,7 +15,7 @@ from metarule.experiment import Experiment
 from metarule.reports import phenomena_table
 from metarule.results import across_seeds, judge, table
 from metarule.schema import describe
-from metarule.stopping import Stopped, StopRequest
+from metarule.stopping import Diverged, Stopped, StopRequest
 from metarule.training import train
 
 __all__ = ["main"]
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if there was nothing to learn from, 2 bad input, 128 + signal if stopped.
     """
     kept = "what was saved before is kept"
     return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), lambda: _serve(_parse(words)), kept)
@@ -106,6 +106,9 @@ def _serve(request: _Request) -> int:
     except Stopped as stopped:
         print(f"\n{stopped}; go on with: python -m metarule.train --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stopped.signal_number
+    except Diverged as diverged:
+        print(f"metarule.train: {diverged}", file=sys.stderr)
+        return 1
     print(f"\n{table(summary['held_out'], unit)}\n")
     if "phenomena" in summary:
         print(f"{phenomena_table(summary['phenomena'])}\n")
@@ -132,17 +135,20 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
     done = artifacts.read_json(path / "summary.json") or {}
     if "held_out" in done:
         return done
-    score, last = experiment.tasks.score, {}
+    score, last = experiment.tasks.score, dict[str, Any]()
     steps = experiment.optimizer.steps
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
 
         def progress(step: int, row: dict[str, Any]) -> None:
             last.update({key: row[key] for key in ("loss", "held_out") if key in row})
             held_out = f", held-out {score} {last['held_out'][score]:.3f}" if "held_out" in last else ""
-            text = f"loss {last['loss']:.3f}{held_out}" if last else ""
+            text = f"loss {last['loss']:.3f}{held_out}" if "loss" in last else ""
             bar.set_description(f"seed {experiment.seed}: meta-training", refresh=False)
             bar.set_postfix_str(text, refresh=False)
             bar.update(step - bar.n)
+            if row.get("trouble") and not last.get("trouble"):
+                bar.write(f"seed {experiment.seed}, meta-step {step}: {row['trouble']}", file=sys.stderr)
+            last["trouble"] = row.get("trouble")
             if bar.disable and "held_out" in row:
                 print(f"seed {experiment.seed}: meta-step {step} of {steps}, {text}", flush=True)
 

@@ -13,15 +13,17 @@ from jaxtyping import Array, Float
 
 from metarule import artifacts
 from metarule.checkpoints import Checkpoints
+from metarule.diagnosis import HOPELESS, is_hopeless, trouble
 from metarule.evaluation import final_metrics
 from metarule.experiment import Experiment
+from metarule.growth import growth
 from metarule.lifetime import Lifetime
 from metarule.meta.loop import advance, begin
-from metarule.stopping import StopRequest
+from metarule.stopping import Diverged, StopRequest
 from metarule.streams import Purpose, run_key, stream
-from metarule.types import Info, Theta
+from metarule.types import Info, Split, Theta
 
-__all__ = ["Progress", "Trained", "named", "train"]
+__all__ = ["Progress", "Trained", "keep_theta", "named", "train"]
 
 # Called with the meta-steps taken and the last row of the metrics, whenever the loop comes up for air.
 Progress = Callable[[int, dict[str, Any]], None]
@@ -55,6 +57,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 
     Raises:
         Stopped: on request.
+        Diverged: no life of many meta-steps was of use; the last good θ is saved.
     """
     lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
     key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
@@ -64,6 +67,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(initial)
         artifacts.keep_metrics(path, step)
+        recent = artifacts.read_metrics(path)[-HOPELESS:]
         if step < optimizer.steps:
             jax.block_until_ready(move(state=state, count=0))
         clock.append(time.perf_counter())
@@ -77,14 +81,29 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             rows = _rows(lifetime, step, seen, count)
             step += count
             if _due(step, experiment.evaluation.every, optimizer.steps):
-                rows[-1]["held_out"] = _watch(experiment, optimizer.theta(state), split.test)
+                rows[-1] |= _watch(experiment, optimizer.theta(state), split)
+            recent = [*recent, *rows][-HOPELESS:]
+            if wrong := trouble(recent, optimizer.tasks, experiment.inner_loop.weight_bound):
+                rows[-1]["trouble"] = wrong
             artifacts.append_metrics(path, rows)
-            if _due(step, run.checkpoint_every, optimizer.steps):
+            hopeless = is_hopeless(recent, optimizer.tasks)
+            if hopeless or _due(step, run.checkpoint_every, optimizer.steps):
                 checkpoints.save(step, state)
             progress(step, rows[-1])
+            if hopeless:
+                keep_theta(path, lifetime, optimizer.theta(state))
+                raise Diverged(
+                    f"no life of the last {HOPELESS} meta-steps was of use, though theta was led back towards 0; the "
+                    f"last theta that was good, or the first, is in {path / artifacts.THETA}"
+                )
     clock.append(time.perf_counter())
     seconds = dict(zip(("compile", "meta_training"), map(float, np.diff(clock))))
     return Trained(optimizer.theta(state), optimizer.theta(initial), seconds)
+
+
+def keep_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
+    """Write θ into its run directory, with what its numbers mean."""
+    artifacts.save_theta(path, theta, {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
 
 
 def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
@@ -125,15 +144,23 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
             "loss": info.loss[number],
             **{name: values[number] for name, values in info.metrics.items()},
             "gradient_norm": info.gradient_norm[number],
+            "median_task_norm": info.median_task_norm[number],
+            "largest_task_norm": info.largest_task_norm[number],
             "nonfinite_tasks": info.nonfinite_tasks[number],
             "zero_gradient_tasks": info.zero_gradient_tasks[number],
+            "rejected": info.rejected[number],
             "theta": info.theta[number],
         }
         for number in range(count)
     ]
 
 
-def _watch(experiment: Experiment, theta: Theta, pool: Any) -> dict[str, float]:
-    key = stream(run_key(experiment.seed), Purpose.WATCH)
-    seen = final_metrics(experiment.lifetime, theta, pool, key, experiment.evaluation.watched)
-    return {name: float(values.mean()) for name, values in seen.items()}
+def _watch(experiment: Experiment, theta: Theta, split: Split) -> dict[str, dict[str, float]]:
+    """Scores on held-out tasks, and how chaotic lives on training tasks are."""
+    key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.watched
+    seen = final_metrics(experiment.lifetime, theta, split.test, key, lifetimes)
+    grown = np.asarray(growth(experiment.lifetime, theta, split.train, key, lifetimes))
+    return {
+        "held_out": {name: float(values.mean()) for name, values in seen.items()},
+        "growth": {"median": float(np.median(grown)), "largest": float(grown.max())},
+    }

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
-from jaxtyping import Float, Int, Key, PyTree, Shaped
+from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
 __all__ = [
     "STIMULI",
@@ -162,16 +162,23 @@ class Info(NamedTuple):
         loss: mean meta-loss over the lives that stayed finite.
         metrics: their mean scores.
         gradient_norm: norm of the mean θ-gradient, in the units of θ, before it is clipped.
+        median_task_norm: median norm of the gradients of the lives that stayed finite, before they are clipped.
+        largest_task_norm: the largest of these.
         nonfinite_tasks: lives left out because their loss or gradient was not finite.
-        zero_gradient_tasks: lives whose gradient was exactly zero, as when every weight sits at its bound.
+        zero_gradient_tasks: lives whose gradient was exactly zero though they had a loss, as when every weight sits at
+            its bound.
+        rejected: whether the step before was taken back, because these lives went badly.
         theta: θ after the step.
     """
 
     loss: Float[Array, ""]
     metrics: Metrics
     gradient_norm: Float[Array, ""]
+    median_task_norm: Float[Array, ""]
+    largest_task_norm: Float[Array, ""]
     nonfinite_tasks: Int[Array, ""]
     zero_gradient_tasks: Int[Array, ""]
+    rejected: Bool[Array, ""]
     theta: Theta
 
 

@@ -9,9 +9,11 @@ from small import EXPERIMENT
 
 from metarule import Persistent, Polynomial, Truncated, artifacts
 from metarule.config import ConfigError
+from metarule.diagnosis import HOPELESS
+from metarule.experiment import Run
 from metarule.meta import train as pure
-from metarule.stopping import Stopped, StopRequest
-from metarule.streams import run_key
+from metarule.stopping import Diverged, Stopped, StopRequest
+from metarule.streams import Purpose, run_key, stream
 from metarule.training import named, train
 
 SILENT = lambda step, row: None
@@ -42,6 +44,9 @@ def test_every_meta_step_leaves_one_row(whole):
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert {"loss", "solved", "gradient_norm", "nonfinite_tasks", "zero_gradient_tasks", "theta"} <= set(rows[0])
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
+    assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
+    assert [0 < row["growth"]["median"] <= row["growth"]["largest"] for row in rows if "growth" in row] == [True] * 3
+    assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in named(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
     assert not np.array_equal(trained.theta, trained.initial)
@@ -118,3 +123,19 @@ def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
     with pytest.raises(ConfigError, match=r"metrics.jsonl: |checkpoints/12: ") as caught:
         train(experiment, path, StopRequest(), SILENT)
     assert "\n" not in str(caught.value)
+
+
+def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path):
+    circuit, optimizer = replace(EXPERIMENT.circuit, weight_scale=1e39), replace(EXPERIMENT.optimizer, steps=300)
+    experiment = replace(EXPERIMENT, circuit=circuit, optimizer=optimizer, run=Run(steps_per_call=30))
+    artifacts.start(tmp_path, experiment, given=None)
+    for _ in range(2):  # a resumed run is stopped again, soon
+        with pytest.raises(Diverged, match=f"no life of the last {HOPELESS} meta-steps was of use") as caught:
+            train(experiment, tmp_path, StopRequest(), SILENT)
+        assert "\n" not in str(caught.value)
+    initial = experiment.lifetime.theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))
+    np.testing.assert_array_equal(artifacts.load_theta(tmp_path, initial), initial)
+    rows = artifacts.read_metrics(tmp_path)
+    assert HOPELESS <= len(rows) < 200
+    assert rows[-1]["trouble"].startswith("100% of lives diverged in the last 20 meta-steps")
+    assert np.abs(rows[-1]["theta"]).max() < 1e-30

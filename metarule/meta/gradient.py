@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from metarule.estimators import AnyEstimator, Auto, Reverse
+from metarule.meta.guard import Guard, Guarded, Place
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Theta
 
@@ -22,24 +23,25 @@ class GradientState(NamedTuple):
 
     Attributes:
         step: meta-steps taken.
-        theta: θ.
-        optimizer: state of the Optax transformation.
+        place: θ, and the state of the Optax transformation.
         estimator: state of the estimator, a leading axis over the tasks of a meta-step.
+        guard: what is remembered to take a bad step back.
     """
 
     step: Int[Array, ""]
-    theta: Theta
-    optimizer: Any
+    place: Place
     estimator: Any
+    guard: Guarded
 
 
 class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gradient"):
     """Move θ by the mean of the θ-gradients of several lives, each on a task and a fresh network of its own.
 
-    gᵢ = u ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + u ∘ Optax(clip(g))
+    gᵢ = u ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + scale · u ∘ Optax(clip(g))
 
     u are the units of θ, so that a step is as large as each number of θ asks for.
-    Lives whose loss or gradient is not finite are left out of the mean and counted. Where none is finite θ stays.
+    Lives whose loss or gradient is not finite are left out of the mean and counted. A step that turns out badly is
+    taken back by the guard, which then shortens those that follow by `scale`.
 
     Attributes:
         steps: meta-steps of a whole run.
@@ -52,6 +54,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         arguments: other arguments of the optimiser.
         task_clip: largest norm of the gradient of one life.
         clip: largest norm of their mean.
+        guard: when a step is taken back.
 
     Raises:
         ValueError: an optimiser that Optax does not have, or arguments that it does not take.
@@ -74,6 +77,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     arguments: Annotated[Arguments, Meta(description="other arguments of the optimiser")] = immutabledict()
     task_clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient of one life")] = 1.0
     clip: Annotated[float, Meta(gt=0, description="largest norm of their mean")] = 1.0
+    guard: Annotated[Guard, Meta(description="when a step is taken back")] = Guard()
 
     def __post_init__(self) -> None:
         force_setattr(self, "arguments", immutabledict(self.arguments))
@@ -111,7 +115,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """
         estimator, _ = self.chosen(learner)
         states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
-        return GradientState(jnp.zeros((), int), theta, self._transform().init(theta), states)
+        place = Place(theta, self._transform().init(theta))
+        return GradientState(jnp.zeros((), int), place, states, self.guard.init(place))
 
     def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
         """One meta-step.
@@ -125,37 +130,43 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         Returns:
             State after, and what was observed.
         """
-        step_key, units = jax.random.fold_in(key, state.step), learner.units()
+        step_key, units, here = jax.random.fold_in(key, state.step), learner.units(), state.place
         estimator, _ = self.chosen(learner)
 
         def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
             index_key, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
             task = learner.tasks.sample(task_key, pool, self._task_index(state.step, number, index_key))
-            estimate, after = estimator.estimate(learner, state.theta, task, estimator_state, life_key)
+            estimate, after = estimator.estimate(learner, here.theta, task, estimator_state, life_key)
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
         estimates, states = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
-        in_units = jax.tree.map(jnp.divide, state.theta, units)
-        updates, optimizer = self._transform().update(mean.gradient, state.optimizer, in_units)
-        moved = (optax.apply_updates(state.theta, _times(units, updates)), optimizer)
-        any_finite = jnp.any(finite)
-        theta, optimizer = jax.tree.map(
-            lambda new, old: jnp.where(any_finite, new, old), moved, (state.theta, state.optimizer)
-        )
+        in_units = jax.tree.map(jnp.divide, here.theta, units)
+        updates, optimizer = self._transform().update(mean.gradient, here.optimizer, in_units)
+        step = jax.tree.map(lambda leaf: state.guard.scale * leaf, _times(units, updates))
+        there = Place(optax.apply_updates(here.theta, step), optimizer)
+        # A window of a life that has no loss rightly has no gradient.
+        zero = finite & (norms == 0) & (estimates.loss != 0)
+        diverged, useless = (jnp.mean(lives.astype(norms.dtype)) for lives in (~finite, ~finite | zero))
+        place, guard, rejected = self.guard.move(state.guard, here, there, mean.loss, diverged, useless)
         info = Info(
             loss=mean.loss,
             metrics=mean.metrics,
             gradient_norm=optax.tree.norm(mean.gradient),
+            median_task_norm=jnp.nanmedian(jnp.where(finite, norms, jnp.nan)),
+            largest_task_norm=jnp.max(jnp.where(finite, norms, 0.0)),
             nonfinite_tasks=jnp.sum(~finite),
-            zero_gradient_tasks=jnp.sum(norms == 0),
-            theta=theta,
+            zero_gradient_tasks=jnp.sum(zero),
+            rejected=rejected,
+            theta=place.theta,
         )
-        return GradientState(state.step + 1, theta, optimizer, states), info
+        return GradientState(state.step + 1, place, states, guard), info
 
     def theta(self, state: GradientState) -> Theta:
-        """θ of a state."""
-        return state.theta
+        """θ of a state; the last one that was good, where its lives have just been of no use."""
+        return jax.tree.map(
+            lambda good, now: jnp.where(state.guard.strikes > 0, good, now), state.guard.good.theta, state.place.theta
+        )
 
     def _task_index(self, step: Integer, number: Integer, key: PRNGKey) -> Int[Array, ""]:
         if self.train_tasks == "all":

@@ -54,16 +54,16 @@ def one_life(theta, step, number):
 
 
 def separate(state):
-    return [one_life(state.theta, state.step, number) for number in range(5)]
+    return [one_life(state.place.theta, state.step, number) for number in range(5)]
 
 
 def test_a_step_is_the_mean_of_five_gradients_taken_separately():
     state = begun(PAPER)
     for _ in range(2):
-        before, lives = state.theta, separate(state)
+        before, lives = state.place.theta, separate(state)
         mean = sum(life.gradient for life in lives) / 5
         state, info = stepped(PAPER, state)
-        np.testing.assert_allclose(state.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(state.place.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(info.loss, np.mean([life.loss for life in lives]), rtol=1e-5)
     assert int(state.step) == 2
 
@@ -73,14 +73,16 @@ def test_each_gradient_is_clipped_before_the_mean():
     gradients = [life.gradient for life in separate(state)]
     clipped = [gradient * min(1, 1e-3 / np.linalg.norm(gradient)) for gradient in gradients]
     after, _ = stepped(optimizer, state)
-    np.testing.assert_allclose(after.theta, state.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(after.place.theta, state.place.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
 
 
 def test_their_mean_is_clipped():
     optimizer, state = replace(PAPER, clip=1e-3), begun(PAPER)
     mean = sum(life.gradient for life in separate(state)) / 5
     after, info = stepped(optimizer, state)
-    np.testing.assert_allclose(after.theta, state.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(
+        after.place.theta, state.place.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8
+    )
     np.testing.assert_allclose(info.gradient_norm, jnp.linalg.norm(mean), rtol=1e-5)
 
 
@@ -90,7 +92,10 @@ def test_steps_are_taken_in_the_units_of_theta():
     plain, _ = stepped(PAPER, state)
     after, _ = stepped(PAPER, state, scaled)
     np.testing.assert_allclose(
-        after.theta - state.theta, scaled.units() ** 2 * (plain.theta - state.theta), rtol=1e-4, atol=1e-8
+        after.place.theta - state.place.theta,
+        scaled.units() ** 2 * (plain.place.theta - state.place.theta),
+        rtol=1e-4,
+        atol=1e-8,
     )
 
 
@@ -104,7 +109,7 @@ def test_lives_that_are_not_finite_are_left_out_and_counted():
     assert norms[4] == 0
 
 
-def test_theta_stays_where_no_life_is_finite():
+def test_theta_is_led_back_where_no_life_is_finite():
     life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e38, "pre": 1e38}))
     life = replace(life, inner_loop=InnerLoop(presentations=20, weight_bound=1e6))
     adam = replace(PAPER, name="adam")
@@ -112,7 +117,10 @@ def test_theta_stays_where_no_life_is_finite():
     after, info = stepped(adam, state, life)
     assert int(info.nonfinite_tasks) == 5
     assert not jnp.isfinite(info.loss)
-    jax.tree.map(np.testing.assert_array_equal, (after.theta, after.optimizer), (state.theta, state.optimizer))
+    assert bool(info.rejected)
+    np.testing.assert_array_equal(after.place.theta, state.place.theta / 4)
+    jax.tree.map(np.testing.assert_array_equal, after.place.optimizer, state.place.optimizer)
+    np.testing.assert_array_equal(adam.theta(after), state.place.theta)
 
 
 def test_gradients_that_are_exactly_zero_are_counted():
@@ -135,9 +143,9 @@ def test_optimisers_of_optax_make_their_own_steps(name):
     optimizer, state = replace(PAPER, name=name, learning_rate=1e-2), begun(replace(PAPER, name=name))
     reference = getattr(optax, name)(1e-2)
     mean = sum(life.gradient for life in separate(state)) / 5
-    updates, _ = reference.update(mean, reference.init(state.theta), state.theta)
+    updates, _ = reference.update(mean, reference.init(state.place.theta), state.place.theta)
     after, _ = stepped(optimizer, state)
-    np.testing.assert_allclose(after.theta, state.theta + updates, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(after.place.theta, state.place.theta + updates, rtol=1e-3, atol=1e-6)
 
 
 def test_one_trace_serves_every_meta_step():

@@ -45,7 +45,7 @@ def test_no_steps_change_nothing():
 def test_train_takes_the_steps_that_advance_takes():
     theta, seen = jax.jit(lambda key: train(LIFE, OPTIMIZER, POOL, key))(KEY)
     state, info = advanced([6])
-    np.testing.assert_allclose(theta, state.theta, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(theta, state.place.theta, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(seen.loss, info.loss, rtol=1e-5)
 
 

@@ -1,0 +1,103 @@
+"""Steps that go badly are taken back, and no training is stuck for it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
+from metarule.meta import train
+from metarule.meta.guard import Guard, Place
+
+GUARD = Guard(unusable=0.5, jump=0.1)
+START = Place(jnp.array([8.0]), jnp.zeros(()))
+
+
+@jax.jit
+def judged(guarded, here, loss, diverged, frozen):
+    """One meta-step whose optimiser would add 1 to θ, and counts."""
+    there = Place(here.theta + guarded.scale, here.optimizer + 1)
+    loss, diverged, frozen = (jnp.asarray(value, float) for value in (loss, diverged, frozen))
+    return GUARD.move(guarded, here, there, loss, diverged, diverged + frozen)
+
+
+def walk(*seen):
+    """Places after meta-steps of some (loss, share of lives that diverged, share whose gradient is zero)."""
+    here, guarded = START, GUARD.init(START)
+    for loss, diverged, frozen in seen:
+        here, guarded, rejected = judged(guarded, here, loss, diverged, frozen)
+        yield float(here.theta[0]), float(here.optimizer), float(guarded.scale), bool(rejected)
+
+
+GOOD, DIVERGED, FROZEN = (1.0, 0.0, 0.0), (np.nan, 1.0, 0.0), (1.0, 0.0, 0.6)
+
+
+def test_steps_that_go_well_are_those_of_the_optimiser():
+    walked = list(walk(GOOD, (9.0, 0.0, 0.49), (1.1, 0.09, 0.0)))
+    assert walked == [(9, 1, 1, False), (10, 2, 1, False), (11, 3, 1, False)]
+
+
+@pytest.mark.parametrize("ill", [DIVERGED, FROZEN, (1.0, 0.11, 0.0)], ids=["diverged", "frozen", "some more diverged"])
+def test_a_step_after_which_lives_go_badly_is_taken_back_and_those_that_follow_are_shorter(ill):
+    *_, before, after, again = walk(GOOD, GOOD, ill, GOOD)
+    assert before == (10, 2, 1, False)
+    # θ was good at 9, from where the step led to 10.
+    assert after == (9, 1, 0.5, True)
+    assert again == (9.5, 2, pytest.approx(0.5 * 2 ** (1 / 8)), False)
+
+
+def test_steps_that_go_well_are_as_long_again_as_the_optimiser_asks_for():
+    scales = [scale for _, _, scale, _ in walk(GOOD, GOOD, DIVERGED, *[GOOD] * 10)]
+    np.testing.assert_allclose(scales[2:], [min(1, 0.5 * 2 ** (n / 8)) for n in range(11)], rtol=1e-6)
+
+
+def test_theta_that_is_not_good_again_is_led_towards_zero_and_kept_in_mind():
+    thetas = [theta for theta, *_ in walk(GOOD, DIVERGED, DIVERGED, DIVERGED)]
+    assert thetas == [9, 8, 2, 0.5]
+
+
+def test_a_beginning_at_which_nothing_is_of_use_is_led_towards_zero_with_steps_as_long_as_before():
+    losses = [5.0, 6.0, 3.0, 1.0, 1.5, 2.0, 2.0, 2.0]
+    *way, there, on = walk(DIVERGED, DIVERGED, *[(loss, 0.0, 0.0) for loss in losses], GOOD)
+    # The first at which lives are of use is 8/4²; at 8/4⁵ the loss is lowest.
+    assert [theta for theta, *_ in way] == [8 / 4**n for n in range(1, 10)]
+    assert there == (8 / 4**5, 0, 1, True)
+    assert on == (8 / 4**5 + 1, 1, 1, False)
+
+
+def test_a_theta_on_the_way_that_is_of_no_use_does_not_count():
+    usable = [(1.0 + number, 0.0, 0.0) for number in range(8)]
+    *_, (theta, *_) = walk(DIVERGED, usable[0], DIVERGED, *usable[1:])
+    assert theta == 8 / 4
+
+
+def test_a_share_of_lives_that_stays_higher_is_the_new_typical_one():
+    rejected = [step[3] for step in walk(GOOD, *[(1.0, 0.3, 0.0)] * 20)]
+    assert rejected[1]
+    assert not any(rejected[-5:])
+
+
+def test_a_beginning_at_which_some_lives_diverge_is_good_enough():
+    assert not any(step[3] for step in walk(*[(1.0, 0.3, 0.0)] * 5))
+
+
+LIFE = Lifetime(
+    rule=Polynomial(terms=("pre*modulator", "weight*pre"), initial={"pre*modulator": 1e9, "weight*pre": 1e9}),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=50, weight_bound=1e6),
+)
+
+
+@pytest.mark.parametrize("bound", [1e6, 2.0], ids=["no life is finite", "weights sit at their bounds"])
+def test_training_recovers_from_a_theta_under_which_no_life_is_of_use(bound):
+    life = replace(LIFE, inner_loop=replace(LIFE.inner_loop, weight_bound=bound))
+    optimizer = Gradient(steps=60, tasks=16, learning_rate=3e-2)
+    pool = life.tasks.split(0).train
+    theta, seen = jax.jit(lambda key: train(life, optimizer, pool, key))(jax.random.key(0))
+    useless = np.asarray(seen.nonfinite_tasks + seen.zero_gradient_tasks)
+    assert useless[0] == 16
+    assert useless[-10:].max() < 8
+    assert np.isfinite(theta).all()
+    assert seen.loss[-10:].mean() < 0.6

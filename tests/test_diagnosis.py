@@ -1,0 +1,38 @@
+import pytest
+
+from metarule.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
+
+
+def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, **others):
+    row = {"nonfinite_tasks": nonfinite, "zero_gradient_tasks": zero, "rejected": rejected}
+    return [row | others for _ in range(count)]
+
+
+def test_a_run_that_is_well_is_left_in_peace():
+    assert trouble(rows(nonfinite=1, zero=4), 10, 2.0) == ""
+
+
+@pytest.mark.parametrize(
+    ("seen", "says"),
+    [
+        (rows(nonfinite=6), "60% of lives diverged in the last 20 meta-steps: try --inner_loop.weight_bound below 2"),
+        (rows(zero=9), "90% of gradients were exactly zero in the last 20 meta-steps, as where weights sit at ±2"),
+        (rows(14) + rows(6, rejected=True), "30% of steps were taken back in the last 20 meta-steps: try"),
+        (
+            rows(nonfinite=10, growth={"median": 1.0, "largest": 1.078}),
+            "100% of lives diverged in the last 20 meta-steps (a disturbance of the weights grows up to 1.08-fold",
+        ),
+        (rows(5, nonfinite=6, growth={"largest": None}), "60% of lives diverged in the last 5 meta-steps: try"),
+        (rows(30) + rows(20, nonfinite=10), "100% of lives diverged"),
+    ],
+)
+def test_trouble_is_one_line_that_says_what_helps(seen, says):
+    line = trouble(seen, 10, 2.0)
+    assert line.startswith(says)
+    assert "\n" not in line
+
+
+def test_there_is_no_hope_where_no_life_of_many_meta_steps_was_of_use():
+    assert is_hopeless(rows(HOPELESS, nonfinite=7, zero=3), 10)
+    assert not is_hopeless(rows(HOPELESS - 1, nonfinite=10), 10)
+    assert not is_hopeless(rows(1, nonfinite=9) + rows(HOPELESS - 1, nonfinite=10), 10)
