@@ -23,8 +23,9 @@ from metarule.checkpoints import Checkpoints
 from metarule.config import ConfigError
 from metarule.evaluation import curves
 from metarule.experiment import Experiment
+from metarule.growth import growth
 from metarule.lifetime import Lifetime
-from metarule.meta.loop import begin
+from metarule.meta.loop import begin, stage_at
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import named
@@ -47,11 +48,13 @@ class State(NamedTuple):
         optimizer: state of what moves θ.
         losses: meta-loss of each meta-step that was taken [steps].
         nonfinite: lives left out because their loss or gradient was not finite.
+        rejected: meta-steps after which the step before was taken back.
     """
 
     optimizer: Any
     losses: Float[Array, "..."]
     nonfinite: Int[Array, "..."]
+    rejected: Int[Array, "..."]
 
 
 class Outcome(NamedTuple):
@@ -125,19 +128,21 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
     experiment, (seeds, values) = _fitted(cell), _data(cell)
     run, steps = experiment.run, experiment.optimizer.steps
     move = partial(_advance, experiment, cell.fields, seeds, values)
+    stage = partial(stage_at, experiment.lifetime, experiment.optimizer)
     clock = [time.perf_counter()]
     with Checkpoints(states) as checkpoints:
         step, state = checkpoints.restore(_begin(experiment, cell.fields, seeds, values))
         if step < steps:
-            jax.block_until_ready(move(state, step, 0))
+            jax.block_until_ready(move(stage(step).learner.presentations, state, step, 0))
         clock.append(time.perf_counter())
         while step < steps:
             if stop.requested:
                 check()
                 checkpoints.save(step, state)
                 stop.answer(step)
-            count = min(run.steps_per_call, steps - step, run.checkpoint_every - step % run.checkpoint_every)
-            state = jax.block_until_ready(move(state, step, count))
+            presentations, end = stage(step).learner.presentations, stage(step).end
+            count = min(run.steps_per_call, end - step, run.checkpoint_every - step % run.checkpoint_every)
+            state = jax.block_until_ready(move(presentations, state, step, count))
             step += count
             if step % run.checkpoint_every == 0 or step == steps:
                 check()
@@ -149,6 +154,7 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
     metrics = {name: np.asarray(score) for name, score in scores.items()}
     metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
     metrics["nonfinite_tasks"] = np.asarray(state.nonfinite)
+    metrics["rejected_steps"] = np.asarray(state.rejected)
     return Outcome(theta, metrics, dict(zip(("compile", "meta_training", "held_out"), map(float, np.diff(clock)))))
 
 
@@ -162,16 +168,16 @@ def measure(cell: Cell) -> tuple[float, float]:
         (seconds to compile, seconds for each presentation that is lived and differentiated through).
     """
     experiment, (seeds, values) = _fitted(cell), _data(cell)
-    move = partial(_advance, experiment, cell.fields, seeds, values)
+    learner = stage_at(experiment.lifetime, experiment.optimizer, 0).learner
+    move = partial(_advance, experiment, cell.fields, seeds, values, learner.presentations)
     clock = [time.perf_counter()]
     state = _begin(experiment, cell.fields, seeds, values)
     for count in (0, _TIMED):
         state = jax.block_until_ready(move(state, 0, count))
         clock.append(time.perf_counter())
     compiling, moving = np.diff(clock)
-    steps, judged = experiment.optimizer.steps, experiment.evaluation.lifetimes
-    share = 1 + _FORWARD * judged / experiment.optimizer.lifetimes
-    return float(compiling), float(moving) * steps / _TIMED * share / cell.work
+    share = 1 + _FORWARD * experiment.evaluation.lifetimes / experiment.optimizer.lifetimes
+    return float(compiling), float(moving) * share / (_TIMED * len(cell.points) * cell.lived(0))
 
 
 def _fitted(cell: Cell) -> Experiment:
@@ -207,24 +213,33 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any)
     def one(seed: Integer, values: Any) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
         state = begin(lifetime, optimizer, run_key(seed))
-        return State(state, jnp.full(common.optimizer.steps, jnp.nan), jnp.zeros((), int))
+        return State(state, jnp.full(common.optimizer.steps, jnp.nan), jnp.zeros((), int), jnp.zeros((), int))
 
     return _side_by_side(one, seeds, values)
 
 
-@partial(jax.jit, static_argnames=("common", "fields"))
+@partial(jax.jit, static_argnames=("common", "fields", "presentations"))
 def _advance(
-    common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State, step: Integer, count: Integer
+    common: Experiment,
+    fields: tuple[str, ...],
+    seeds: Any,
+    values: Any,
+    presentations: int,
+    state: State,
+    step: Integer,
+    count: Integer,
 ) -> State:
     """Some meta-steps of every point. Their number is data, so that one program serves every call."""
 
     def one(seed: Integer, values: Any, state: State) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
-        pool, key = lifetime.tasks.split(seed).train, stream(run_key(seed), Purpose.META_STEPS)
+        learner, pool = lifetime.lasting(presentations), lifetime.tasks.split(seed).train
+        key = stream(run_key(seed), Purpose.META_STEPS)
 
         def move(number: Integer, state: State) -> State:
-            after, info = optimizer.step(lifetime, pool, state.optimizer, key)
-            return State(after, state.losses.at[number].set(info.loss), state.nonfinite + info.nonfinite_tasks)
+            after, info = optimizer.step(learner, pool, state.optimizer, key)
+            losses = state.losses.at[number].set(info.loss)
+            return State(after, losses, state.nonfinite + info.nonfinite_tasks, state.rejected + info.rejected)
 
         return jax.lax.fori_loop(step, step + count, move, state)
 
@@ -235,15 +250,21 @@ def _advance(
 def _score(
     common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State
 ) -> tuple[Theta, dict[str, Any]]:
-    """θ and mean held-out scores of every point, over the lives that a run of its seed is judged by."""
+    """θ and mean held-out scores of every point, over the lives that a run of its seed is judged by, and `growth`.
+
+    That is of a disturbance in the most chaotic of some lives on training tasks.
+    """
     # Traced numbers cannot be static arguments; this whole function is one program in any case.
-    look = inspect.unwrap(curves)
+    look, grow = inspect.unwrap(curves), inspect.unwrap(growth)
 
     def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any]]:
         lifetime, optimizer = _experiment(common, fields, values)
-        theta, key = optimizer.theta(state.optimizer), stream(run_key(seed), Purpose.HELD_OUT)
-        seen = look(lifetime, theta, lifetime.tasks.split(seed).test, key, common.evaluation.lifetimes, 1)
-        return theta, {name: jnp.mean(scores[:, -1]) for name, scores in seen.metrics.items()}
+        theta, split, key = optimizer.theta(state.optimizer), lifetime.tasks.split(seed), run_key(seed)
+        settings = common.evaluation
+        seen = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
+        grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.watched)
+        scores = {name: jnp.mean(values[:, -1]) for name, values in seen.metrics.items()}
+        return theta, scores | {"growth": jnp.max(grown)}
 
     return _side_by_side(one, seeds, values, state)
 

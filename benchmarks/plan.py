@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from metarule.config import ConfigError, Tree, decode, override, read
 from metarule.experiment import Experiment, to_tree
+from metarule.meta.loop import stage_at
 
 __all__ = ["Case", "Cell", "Plan", "Point", "Setting", "Sweep", "hasten", "make_plan", "read_sweep", "with_values"]
 
@@ -40,7 +41,7 @@ _DATA = (
 # What a sweep decides itself.
 _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
 # What changes nothing that a sweep measures: along a life nothing is looked at, and neither is it while θ is learned.
-_UNSEEN = ("evaluation.points", "evaluation.every", "evaluation.watched")
+_UNSEEN = ("evaluation.points", "evaluation.every")
 # What changes nothing but the time that a cell takes.
 _PACE = ("run.steps_per_call", "run.checkpoint_every")
 # Fields that a small form of a sweep sets.
@@ -140,7 +141,13 @@ class Cell(NamedTuple):
     @property
     def work(self) -> int:
         """Presentations that are lived and differentiated through."""
-        return len(self.points) * self.experiment.optimizer.lifetimes * self.experiment.lifetime.presentations
+        return len(self.points) * sum(self.lived(number) for number in range(self.experiment.optimizer.steps))
+
+    def lived(self, step: int) -> int:
+        """Presentations that one point lives through in a meta-step."""
+        optimizer = self.experiment.optimizer
+        learner = stage_at(self.experiment.lifetime, optimizer, step).learner
+        return optimizer.lifetimes // optimizer.steps * learner.presentations
 
 
 class Plan(NamedTuple):

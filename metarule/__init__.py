@@ -7,8 +7,9 @@ from metarule.baselines import Tuned, backprop, delta, feedback_alignment, tune
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.evaluation import Curves, curves, final_metrics
+from metarule.growth import growth
 from metarule.lifetime import InnerLoop, Lifetime, live
-from metarule.meta import Gradient, Schedule
+from metarule.meta import Gradient, Guard, Schedule
 from metarule.phenomena import respond, shown
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.scans import Plain, Remat, Segmented
@@ -26,6 +27,7 @@ __all__ = [
     "Feedforward",
     "Forward",
     "Gradient",
+    "Guard",
     "InnerLoop",
     "Lifetime",
     "Lifted",
@@ -46,6 +48,7 @@ __all__ = [
     "delta",
     "feedback_alignment",
     "final_metrics",
+    "growth",
     "lift",
     "live",
     "respond",

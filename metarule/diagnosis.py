@@ -37,7 +37,7 @@ def trouble(rows: Sequence[Mapping[str, Any]], lives: int, weight_bound: float) 
     if diverged > _DIVERGED:
         return (
             f"{diverged:.0%} of lives diverged {when}{chaos}: try {bound}, a smaller initial rule or learning rate, or "
-            "--optimizer.estimator.kind evolution, which needs no gradient"
+            "shorter lives at first: --optimizer.curriculum '[0.1, 1.0]'"
         )
     if flat > _FLAT:
         return (

@@ -80,7 +80,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
-        _ = self.lifetime  # refuses components that do not fit together
+        self.optimizer.stages(self.lifetime)  # refuses components that do not fit together
 
     @property
     def lifetime(self) -> Lifetime:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from metarule.types import (
     Carry,
@@ -36,7 +37,8 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         presentations: length of the life.
-        weight_bound: weights stay within ±weight_bound.
+        weight_bound: weights stay within ±weight_bound. Tight bounds keep long lives from being chaotic, so that their
+            gradients are of use.
         loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
             rest is the mean loss of the final network on the assessed examples.
         l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
@@ -48,7 +50,7 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     presentations: Annotated[int, Meta(ge=1, description="presentations in a life")] = 200
-    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 4.0
+    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 2.0
     loss_along: Annotated[
         float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
     ] = 0.5
@@ -105,6 +107,10 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     def presentations(self) -> int:
         """Length of the life."""
         return self.inner_loop.presentations
+
+    def lasting(self, presentations: int) -> "Lifetime":
+        """The same learner with a life of another length."""
+        return replace(self, inner_loop=replace(self.inner_loop, presentations=presentations))
 
     def theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""

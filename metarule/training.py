@@ -18,7 +18,7 @@ from metarule.evaluation import final_metrics
 from metarule.experiment import Experiment
 from metarule.growth import growth
 from metarule.lifetime import Lifetime
-from metarule.meta.loop import advance, begin
+from metarule.meta.loop import advance, begin, stage_at
 from metarule.stopping import Diverged, StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import Info, Split, Theta
@@ -61,7 +61,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     """
     lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
     key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
-    move = partial(advance, lifetime, optimizer, split.train, key=key, capacity=run.steps_per_call)
+    move = partial(advance, optimizer=optimizer, pool=split.train, key=key, capacity=run.steps_per_call)
     clock = [time.perf_counter()]
     initial = begin(lifetime, optimizer, key)
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
@@ -69,15 +69,16 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         artifacts.keep_metrics(path, step)
         recent = artifacts.read_metrics(path)[-HOPELESS:]
         if step < optimizer.steps:
-            jax.block_until_ready(move(state=state, count=0))
+            jax.block_until_ready(move(stage_at(lifetime, optimizer, step).learner, state=state, count=0))
         clock.append(time.perf_counter())
         progress(step, {})
         while step < optimizer.steps:
             if stop.requested:
                 checkpoints.save(step, state)
                 stop.answer(step)
-            count = _until_next(experiment, step)
-            state, seen = move(state=state, count=count)
+            stage = stage_at(lifetime, optimizer, step)
+            count = min(_until_next(experiment, step), stage.end - step)
+            state, seen = move(stage.learner, state=state, count=count)
             rows = _rows(lifetime, step, seen, count)
             step += count
             if _due(step, experiment.evaluation.every, optimizer.steps):

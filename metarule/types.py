@@ -28,6 +28,7 @@ __all__ = [
     "Rule",
     "ScanFn",
     "Split",
+    "Stage",
     "Stimulus",
     "Synapse",
     "TaskFamily",
@@ -292,6 +293,9 @@ class Learner(Protocol):
     def tasks(self) -> TaskFamily:
         """What there is to learn."""
 
+    def lasting(self, presentations: int) -> "Learner":
+        """The same learner with a life of another length."""
+
     def theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
@@ -323,6 +327,18 @@ class Estimator(Protocol):
         """Meta-loss and θ-gradient on one task."""
 
 
+class Stage(NamedTuple):
+    """A part of a run.
+
+    Attributes:
+        learner: who lives in it.
+        end: the first meta-step after it.
+    """
+
+    learner: Learner
+    end: int
+
+
 @runtime_checkable
 class MetaOptimizer(Protocol):
     """What moves θ."""
@@ -334,6 +350,9 @@ class MetaOptimizer(Protocol):
     @property
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs."""
+
+    def stages(self, learner: Learner) -> tuple[Stage, ...]:
+        """Who lives, part by part of a run."""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
         """State at the first meta-step."""

@@ -125,6 +125,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path):
     circuit, optimizer = replace(EXPERIMENT.circuit, weight_scale=1e39), replace(EXPERIMENT.optimizer, steps=300)
     experiment = replace(EXPERIMENT, circuit=circuit, optimizer=optimizer, run=Run(steps_per_call=30))

@@ -1,7 +1,8 @@
 """Meta-optimisers: what moves θ."""
 
 from metarule.meta.gradient import Gradient, GradientState
-from metarule.meta.loop import advance, begin, train
+from metarule.meta.guard import Guard
+from metarule.meta.loop import advance, begin, stage_at, train
 from metarule.meta.transforms import Schedule
 
-__all__ = ["Gradient", "GradientState", "Schedule", "advance", "begin", "train"]
+__all__ = ["Gradient", "GradientState", "Guard", "Schedule", "advance", "begin", "stage_at", "train"]

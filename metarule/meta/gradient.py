@@ -13,7 +13,7 @@ from msgspec.structs import force_setattr
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.meta.guard import Guard, Guarded, Place
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
-from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Theta
+from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean"]
 
@@ -55,6 +55,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         task_clip: largest norm of the gradient of one life.
         clip: largest norm of their mean.
         guard: when a step is taken back.
+        curriculum: length of the lives in each part of the run, as a share of a whole life; the parts have as many
+            meta-steps. A rule that was learned on short lives seldom makes long ones chaotic.
 
     Raises:
         ValueError: an optimiser that Optax does not have, or arguments that it does not take.
@@ -78,6 +80,10 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     task_clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient of one life")] = 1.0
     clip: Annotated[float, Meta(gt=0, description="largest norm of their mean")] = 1.0
     guard: Annotated[Guard, Meta(description="when a step is taken back")] = Guard()
+    curriculum: Annotated[
+        tuple[Annotated[float, Meta(gt=0, le=1)], ...],
+        Meta(min_length=1, description="length of lives in each part of the run, as shares of a whole life"),
+    ] = (1.0,)
 
     def __post_init__(self) -> None:
         force_setattr(self, "arguments", immutabledict(self.arguments))
@@ -87,6 +93,21 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs, at most."""
         return self.steps * self.tasks * self.estimator.lifetimes
+
+    def stages(self, learner: Learner) -> tuple[Stage, ...]:
+        """Who lives, part by part of a run.
+
+        Args:
+            learner: who lives whole lives.
+
+        Returns:
+            The stages, in order; the last ends with the run.
+        """
+        lengths = [max(round(share * learner.presentations), 1) for share in self.curriculum]
+        return tuple(
+            Stage(learner.lasting(length), (number + 1) * self.steps // len(lengths))
+            for number, length in enumerate(lengths)
+        )
 
     def chosen(self, learner: Learner, runs: int = 1) -> tuple[Estimator, str]:
         """How the θ-gradient of one life is found, and why where that was left open.

@@ -39,7 +39,7 @@ class Guarded(NamedTuple):
         strikes: how often in a row the lives were of no use, or others were tried on the way back; 1 before anything
             went well.
         scale: length of steps, as a share of what the optimiser asks for.
-        typical: moving average of the share of lives that diverged; NaN before anything went well.
+        typical: share of lives that diverges in any case; NaN before anything went well.
         tried: θ on the way back towards 0 under which lives were of use.
         best: lowest meta-loss under these.
         best_strikes: strikes at which it was seen.
@@ -60,6 +60,9 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     θ is bad where   lives of no use ≥ unusable · lives   or   lives that diverged > (typical + jump) · lives
     good:  θ ← θ + scale · step;  scale ← min(1, 2^(1/8) · scale)
     bad:   θ ← last good θ;       scale ← scale / 2
+
+    The typical share is the first, falls with those that are good, and rises slowly by those that are bad, for where
+    even short steps are of no help more must be borne.
 
     Where the lives under a θ that was good are of no use when it is tried again, or those under the θ that training
     was begun at, it is led back towards 0, where a rule does nothing and every life is finite: θ ← θ/4, until eight
@@ -122,8 +125,10 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         back = guarded.good._replace(theta=jax.tree.map(lambda leaf: leaf * _RETREAT**quarters, guarded.good.theta))
         proven = jnp.isfinite(guarded.typical)
         scale = jnp.where(bad, jnp.where(proven, _SHORTER, 1.0), _LONGER) * guarded.scale
-        # A share that stays higher becomes the typical one, so that nothing is taken back for ever.
-        typical = guarded.typical + (diverged - guarded.typical) / _MEMORY
+        # What is typical rises only by steps that were taken back, so that it does not creep up with θ, and no step is
+        # taken back for ever.
+        moved = guarded.typical + jnp.minimum(diverged - guarded.typical, self.jump) / _MEMORY
+        typical = jnp.where(bad, moved, jnp.minimum(guarded.typical, moved))
         after = Guarded(
             good=_either(arrived, back, _either(bad, guarded.good, here)),
             strikes=jnp.where(led, guarded.strikes + 1, jnp.where(arrived | ~bad, 0, guarded.strikes)),

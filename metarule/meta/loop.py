@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from metarule.streams import Purpose, stream
-from metarule.types import Info, Integer, Learner, MetaOptimizer, PRNGKey, Theta
+from metarule.types import Info, Integer, Learner, MetaOptimizer, PRNGKey, Stage, Theta
 
-__all__ = ["advance", "begin", "train"]
+__all__ = ["advance", "begin", "stage_at", "train"]
 
 
 def begin(learner: Learner, optimizer: MetaOptimizer, key: PRNGKey) -> Any:
@@ -34,7 +34,7 @@ def advance(
     """Some meta-steps in one call. Their number is data, so that one program serves every call.
 
     Args:
-        learner: who lives.
+        learner: who lives in this part of the run.
         optimizer: what moves θ.
         pool: training tasks.
         state: state before.
@@ -57,6 +57,11 @@ def advance(
     return jax.lax.fori_loop(0, count, body, (state, seen))
 
 
+def stage_at(learner: Learner, optimizer: MetaOptimizer, step: int) -> Stage:
+    """The part of a run in which a meta-step is."""
+    return next(stage for stage in optimizer.stages(learner) if step < stage.end)
+
+
 def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> tuple[Theta, Info]:
     """A whole meta-training as one pure function; `vmap` it over keys for many seeds.
 
@@ -69,10 +74,15 @@ def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
     Returns:
         (learned θ, what was observed of each meta-step [steps, …]).
     """
-    step_key = stream(key, Purpose.META_STEPS)
-    state, seen = jax.lax.scan(
-        lambda state, _: optimizer.step(learner, pool, state, step_key),
-        begin(learner, optimizer, key),
-        length=optimizer.steps,
-    )
-    return optimizer.theta(state), seen
+    step_key, state, start = stream(key, Purpose.META_STEPS), begin(learner, optimizer, key), 0
+    parts = []
+    for stage in optimizer.stages(learner):
+        step = partial(_step, stage.learner, optimizer, pool, step_key)
+        state, seen = jax.lax.scan(step, state, length=stage.end - start)
+        start = stage.end
+        parts.append(seen)
+    return optimizer.theta(state), jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)
+
+
+def _step(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey, state: Any, _: None) -> tuple[Any, Info]:
+    return optimizer.step(learner, pool, state, key)

@@ -141,7 +141,7 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
         ({"cases": [{"name": "x"}, {"name": "x"}]}, "cases: 2 have the name 'x'"),
         ({"product": {"tasks.inputs": [2, 2]}}, "inputs = 2: this setting would be run 2 times"),
         ({"product": {"evaluation.points": [2, 4]}}, "product.evaluation.points: nothing that a sweep measures"),
-        ({"set": {"evaluation.watched": 2}}, "set.evaluation.watched: nothing that a sweep measures depends on it"),
+        ({"set": {"evaluation.every": 2}}, "set.evaluation.every: nothing that a sweep measures depends on it"),
         ({"product": {"run.steps_per_call": [1, 2]}}, "product.run.steps_per_call: nothing that a sweep measures"),
         ({"product": {"seed": [1]}}, "product.seed: a sweep sets this by seeds of the sweep"),
         (

@@ -78,6 +78,11 @@ def test_a_share_of_lives_that_stays_higher_is_the_new_typical_one():
     assert not any(rejected[-5:])
 
 
+def test_a_share_of_lives_that_creeps_up_is_noticed():
+    rejected = [step[3] for step in walk(*[(1.0, 0.01 * number, 0.0) for number in range(15)])]
+    assert rejected.index(True) == 11
+
+
 def test_a_beginning_at_which_some_lives_diverge_is_good_enough():
     assert not any(step[3] for step in walk(*[(1.0, 0.3, 0.0)] * 5))
 

@@ -1,9 +1,21 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
+from msgspec.structs import replace
 
-from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
-from metarule.meta import advance, begin, train
+from metarule import (
+    Boolean,
+    Conditioning,
+    ConditioningCircuit,
+    Feedforward,
+    Gradient,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+)
+from metarule.experiment import Experiment
+from metarule.meta import advance, begin, stage_at, train
 
 LIFE = Lifetime(
     rule=Polynomial(initial={"pre*modulator": 0.2}, initial_spread=0.1),
@@ -66,3 +78,29 @@ def test_meta_training_lowers_the_meta_loss():
     optimizer = Gradient(steps=60, tasks=16, learning_rate=2e-2)
     _, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
     assert np.mean(seen.loss[-10:]) < 0.7 * np.mean(seen.loss[:10])
+
+
+def test_lives_are_as_long_as_the_curriculum_says():
+    optimizer = replace(OPTIMIZER, curriculum=(0.1, 0.5, 1.0), steps=7)
+    stages = optimizer.stages(LIFE)
+    assert [(stage.learner.presentations, stage.end) for stage in stages] == [(3, 2), (15, 4), (30, 7)]
+    assert [stage_at(LIFE, optimizer, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
+    assert stages[-1].learner == LIFE
+    theta, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
+    state, start = begin(LIFE, optimizer, KEY), 0
+    for learner, end in stages:
+        state, info = advance(learner, optimizer, POOL, state, KEY, end - start, 6)
+        np.testing.assert_allclose(info.loss[: end - start], seen.loss[start:end], rtol=1e-5)
+        start = end
+    np.testing.assert_allclose(theta, state.place.theta, rtol=1e-5, atol=1e-7)
+    assert optimizer.lifetimes == 7 * 8
+
+
+def test_lives_too_short_for_their_tasks_are_refused():
+    with pytest.raises(ValueError, match=r"inner_loop.presentations = 44: these tasks need at least"):
+        Experiment(
+            circuit=ConditioningCircuit(),
+            tasks=Conditioning(),
+            inner_loop=InnerLoop(presentations=440),
+            optimizer=Gradient(curriculum=(0.1, 1.0)),
+        )
