@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from msgspec.structs import replace
 
 from benchmarks.claims import Claim, publish
@@ -155,7 +155,13 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
     metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
     metrics["nonfinite_tasks"] = np.asarray(state.nonfinite)
     metrics["rejected_steps"] = np.asarray(state.rejected)
+    metrics["finite"] = np.all([_are_finite(leaf) for leaf in jax.tree.leaves(theta)], axis=0).astype(int)
     return Outcome(theta, metrics, dict(zip(("compile", "meta_training", "held_out"), map(float, np.diff(clock)))))
+
+
+def _are_finite(leaf: Float[Array, "points ..."]) -> Bool[np.ndarray, " points"]:
+    """For each point whether all of its numbers are finite."""
+    return np.isfinite(np.asarray(leaf)).all(axis=tuple(range(1, leaf.ndim)))
 
 
 def measure(cell: Cell) -> tuple[float, float]:

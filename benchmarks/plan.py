@@ -201,7 +201,9 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
 
 
 def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
-    """A small form of a sweep: two seeds, two values an axis, few meta-steps and lives; these are no axes then.
+    """A small form of a sweep: two seeds, two cases and two values an axis, few meta-steps and lives.
+
+    What it sets itself is no axis in it.
 
     Args:
         sweep: the whole.
@@ -214,7 +216,8 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
         return {field: values[:2] for field, values in axes.items() if field not in _SMALL}
 
     seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
-    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip), reference="")
+    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
+    small = replace(small, cases=sweep.cases[:2], reference="")
     return small, list(_SMALL.items())
 
 

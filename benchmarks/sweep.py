@@ -42,7 +42,7 @@ learned rule are measured; the baselines are in metarule.train.
 
 SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml
 --dry-run                          show what would be run, and about how long it would take
---quick                            two seeds, two values an axis and few meta-steps, in a directory of its own
+--quick                            two seeds, cases and values an axis, few meta-steps, in a directory of its own
 --retry                            run failed cells again
 --no-report                        leave tables and figure to another process
 --report DIR                       make tables and figure of a sweep again

@@ -10,7 +10,7 @@ from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polyno
 from metarule.meta import train
 from metarule.meta.guard import Guard, Place
 
-GUARD = Guard(unusable=0.5, jump=0.1)
+GUARD = Guard(diverged=0.1, useless=0.5)
 START = Place(jnp.array([8.0]), jnp.zeros(()))
 
 
@@ -38,7 +38,7 @@ def test_steps_that_go_well_are_those_of_the_optimiser():
     assert walked == [(9, 1, 1, False), (10, 2, 1, False), (11, 3, 1, False)]
 
 
-@pytest.mark.parametrize("ill", [DIVERGED, FROZEN, (1.0, 0.11, 0.0)], ids=["diverged", "frozen", "some more diverged"])
+@pytest.mark.parametrize("ill", [DIVERGED, FROZEN, (1.0, 0.1, 0.0)], ids=["diverged", "frozen", "some diverged"])
 def test_a_step_after_which_lives_go_badly_is_taken_back_and_those_that_follow_are_shorter(ill):
     *_, before, after, again = walk(GOOD, GOOD, ill, GOOD)
     assert before == (10, 2, 1, False)
@@ -52,39 +52,28 @@ def test_steps_that_go_well_are_as_long_again_as_the_optimiser_asks_for():
     np.testing.assert_allclose(scales[2:], [min(1, 0.5 * 2 ** (n / 8)) for n in range(11)], rtol=1e-6)
 
 
-def test_theta_that_is_not_good_again_is_led_towards_zero_and_kept_in_mind():
-    thetas = [theta for theta, *_ in walk(GOOD, DIVERGED, DIVERGED, DIVERGED)]
-    assert thetas == [9, 8, 2, 0.5]
+def test_theta_that_was_good_and_is_not_again_is_led_a_little_towards_zero_and_steps_are_halved_once():
+    losses = [3.0, 1.0, 2.0, 2.0]
+    *way, there, on = walk(GOOD, DIVERGED, DIVERGED, *[(loss, 0.0, 0.0) for loss in losses], GOOD)
+    # It was good at 8; the loss is lowest at 0.7² of that.
+    np.testing.assert_allclose([theta for theta, *_ in way], [9, 8, *(8 * 0.7**n for n in range(1, 5))], rtol=1e-6)
+    assert there == (pytest.approx(8 * 0.7**2), 0, 0.5, True)
+    assert on[0] == pytest.approx(8 * 0.7**2 + 0.5)
 
 
-def test_a_beginning_at_which_nothing_is_of_use_is_led_towards_zero_with_steps_as_long_as_before():
+def test_a_beginning_at_which_lives_go_badly_is_led_far_towards_zero_and_steps_are_as_long_as_before():
     losses = [5.0, 6.0, 3.0, 1.0, 1.5, 2.0, 2.0, 2.0]
     *way, there, on = walk(DIVERGED, DIVERGED, *[(loss, 0.0, 0.0) for loss in losses], GOOD)
-    # The first at which lives are of use is 8/4²; at 8/4⁵ the loss is lowest.
+    # The first at which lives go well is 8/4²; at 8/4⁵ the loss is lowest.
     assert [theta for theta, *_ in way] == [8 / 4**n for n in range(1, 10)]
     assert there == (8 / 4**5, 0, 1, True)
     assert on == (8 / 4**5 + 1, 1, 1, False)
 
 
-def test_a_theta_on_the_way_that_is_of_no_use_does_not_count():
-    usable = [(1.0 + number, 0.0, 0.0) for number in range(8)]
-    *_, (theta, *_) = walk(DIVERGED, usable[0], DIVERGED, *usable[1:])
+def test_a_theta_on_the_way_at_which_lives_go_badly_does_not_count():
+    well = [(1.0 + number, 0.0, 0.0) for number in range(8)]
+    *_, (theta, *_) = walk(DIVERGED, well[0], DIVERGED, *well[1:])
     assert theta == 8 / 4
-
-
-def test_a_share_of_lives_that_stays_higher_is_the_new_typical_one():
-    rejected = [step[3] for step in walk(GOOD, *[(1.0, 0.3, 0.0)] * 20)]
-    assert rejected[1]
-    assert not any(rejected[-5:])
-
-
-def test_a_share_of_lives_that_creeps_up_is_noticed():
-    rejected = [step[3] for step in walk(*[(1.0, 0.01 * number, 0.0) for number in range(15)])]
-    assert rejected.index(True) == 11
-
-
-def test_a_beginning_at_which_some_lives_diverge_is_good_enough():
-    assert not any(step[3] for step in walk(*[(1.0, 0.3, 0.0)] * 5))
 
 
 LIFE = Lifetime(

@@ -1,0 +1,140 @@
+"""Does meta-training survive, with every seed? `python -m benchmarks.robustness [--quick] [--json FILE]`."""
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from msgspec import Meta, Struct
+
+from benchmarks import sweep
+from benchmarks.report import make_report
+from benchmarks.rows import check_place, write_rows
+from metarule import artifacts, cli
+from metarule.config import decode, parse_overrides
+from metarule.schema import describe
+
+__all__ = ["Options", "main", "robustness", "table"]
+
+_USAGE = """\
+usage: python -m benchmarks.robustness [--quick] [--option VALUE ...]
+
+Run two sweeps and make one table of them: benchmarks/sweeps/robustness.toml, twenty seeds each of short and long lives,
+and benchmarks/sweeps/ablation.toml, which leaves out one part after another of what keeps training alive. Started again
+it goes on where it was stopped; several processes share the work.
+
+--quick                            two cases of the first sweep, two seeds and ten meta-steps: under a minute
+--help                             this text
+
+Options [defaults]:
+"""
+_SWEEPS = ("robustness", "ablation")
+_FOLDER = Path(__file__).parent / "sweeps"
+# Seeds are as good as the best if their score is at most so far from it.
+_NEAR = 0.03
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the sweeps are run.
+
+    Attributes:
+        directory: where they are kept.
+        json: file for the rows of the table.
+    """
+
+    directory: Annotated[str, Meta(min_length=1, description="where the two sweeps are kept")] = "runs/sweeps"
+    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+    """
+    usage = (_USAGE + describe(Options)).rstrip()
+    # Without words the shared shell would show its help; here everything has a default.
+    return cli.run(
+        "benchmarks.robustness", words or ["--all"], lambda: usage, lambda: _serve(words), "what is done is kept"
+    )
+
+
+def robustness(directory: Path) -> list[dict[str, Any]]:
+    """How the seeds of each setting of a sweep ended.
+
+    Args:
+        directory: of the sweep.
+
+    Returns:
+        One row a setting: its `seeds`, how many of them are `finite`, the `best` and the `worst` score, how many are
+        `within_3_points` of the best, the share of training lives that `diverged`, the share of meta-steps that were
+        taken `back`, and the median over seeds of the `growth` of a disturbance in the most chaotic life.
+
+    Raises:
+        ConfigError: a directory that holds no sweep, or one of which no cell is done.
+    """
+    report = make_report(directory)
+    return list(_rows(directory.name, report.rows, report.score, artifacts.read_json(directory / "plan.json")))
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows for the screen."""
+    width = max(len(row["setting"]) for row in rows) + 2
+    head = f"{'setting':<{width}}{'seeds':>6}{'finite':>8}{'best':>8}{'worst':>8}{'within_3_points':>17}"
+    lines = [head + f"{'diverged':>10}{'back':>8}{'growth':>9}"]
+    for row in rows:
+        counts = f"{row['setting']:<{width}}{row['seeds']:>6}{row['finite']:>8}"
+        scores = f"{row['best']:>8.3f}{row['worst']:>8.3f}{row['within_3_points']:>17}"
+        lines.append(counts + scores + f"{row['diverged']:>10.4f}{row['back']:>8.3f}{row['growth']:>9.4f}")
+    return "\n".join(lines)
+
+
+def _serve(words: list[str]) -> int:
+    quick = ["--quick"] if "--quick" in words else []
+    options = decode(dict(parse_overrides([word for word in words if word not in quick])), Options)
+    check_place(options.json)
+    rows, status = [], 0
+    for name in _SWEEPS[:1] if quick else _SWEEPS:
+        directory = Path(options.directory) / (f"{name}-quick" if quick else name)
+        done = sweep.main([str(_FOLDER / f"{name}.toml"), "--directory", str(directory), *quick])
+        if done > 1:
+            return done
+        status = max(status, done)
+        rows += robustness(directory)
+    print(f"\n{table(rows)}")
+    write_rows(options.json, rows)
+    return status
+
+
+def _rows(
+    name: str, found: Sequence[Mapping[str, Any]], score: str, plan: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    for setting in plan["settings"]:
+        metrics: dict[str, list[float]] = {}
+        for row in found:
+            if row["setting"] == setting["label"]:
+                metrics.setdefault(row["metric"], []).append(np.nan if row["value"] is None else row["value"])
+        if not metrics:  # its cell failed, or is not done
+            continue
+        optimizer, scores = setting["experiment"]["optimizer"], np.array(metrics[score])
+        best = np.nanmax(scores)
+        yield {
+            "sweep": name,
+            "setting": setting["label"],
+            "seeds": len(scores),
+            "finite": int(np.sum(metrics["finite"])),
+            "best": float(best),
+            "worst": float(np.nanmin(scores)),
+            "within_3_points": int(np.sum(scores >= best - _NEAR)),
+            "diverged": float(np.mean(metrics["nonfinite_tasks"])) / (optimizer["steps"] * optimizer["tasks"]),
+            "back": float(np.mean(metrics["rejected_steps"])) / optimizer["steps"],
+            "growth": float(np.median(metrics["growth"])),
+        }
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
