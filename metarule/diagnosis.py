@@ -5,20 +5,23 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["HOPELESS", "RECENT", "is_hopeless", "trouble"]
+__all__ = ["FIRST", "HOPELESS", "RECENT", "is_hopeless", "trouble"]
 
-# Meta-steps that a diagnosis looks at, and so many without any life of use after which there is no hope: a guard has
-# long taken θ back to 0 by then.
-RECENT, HOPELESS = 20, 100
-# Shares of lives, or of meta-steps, above which a person should know.
-_DIVERGED, _FLAT, _REJECTED = 0.1, 0.5, 0.25
+# Meta-steps that a diagnosis looks at, at first and up to now; and so many without any life of use after which there is
+# no hope: a guard has long led θ back to 0 by then.
+FIRST, RECENT, HOPELESS = 10, 20, 100
+# Shares of lives, of meta-steps, and of the first meta-loss above which a person should know.
+_DIVERGED, _FLAT, _REJECTED, _WORSE = 0.1, 0.5, 0.25, 0.5
 
 
-def trouble(rows: Sequence[Mapping[str, Any]], lives: int, weight_bound: float) -> str:
+def trouble(
+    first: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]], lives: int, weight_bound: float
+) -> str:
     """What is wrong with the last meta-steps, and what would help.
 
     Args:
-        rows: of the metrics, up to the present one.
+        first: rows of the metrics with which the run began.
+        rows: up to the present one.
         lives: of a meta-step.
         weight_bound: of the run.
 
@@ -46,7 +49,17 @@ def trouble(rows: Sequence[Mapping[str, Any]], lives: int, weight_bound: float) 
         )
     if rejected > _REJECTED:
         return f"{rejected:.0%} of steps were taken back {when}{chaos}: try {bound}, or a smaller learning rate"
+    before, now = _loss(first), _loss(recent)
+    if len(recent) == RECENT and now > before + _WORSE * abs(before):
+        risen = f"the meta-loss was {now:.3g} {when}, and {before:.3g} at first"
+        return f"{risen}{chaos}: try {bound}, or a smaller learning rate"
     return ""
+
+
+def _loss(rows: Sequence[Mapping[str, Any]]) -> float:
+    """Mean meta-loss; NaN, which is above nothing, where none was finite."""
+    losses = [row["loss"] for row in rows if row["loss"] is not None and np.isfinite(row["loss"])]
+    return float(np.mean(losses)) if losses else float("nan")
 
 
 def is_hopeless(rows: Sequence[Mapping[str, Any]], lives: int) -> bool:

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from metarule import artifacts
 from metarule.checkpoints import Checkpoints
-from metarule.diagnosis import HOPELESS, is_hopeless, trouble
+from metarule.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.evaluation import final_metrics
 from metarule.experiment import Experiment
 from metarule.growth import growth
@@ -67,7 +67,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(initial)
         artifacts.keep_metrics(path, step)
-        recent = artifacts.read_metrics(path)[-HOPELESS:]
+        seen_before = artifacts.read_metrics(path)
+        first, recent = seen_before[:FIRST], seen_before[-HOPELESS:]
         if step < optimizer.steps:
             jax.block_until_ready(move(stage_at(lifetime, optimizer, step).learner, state=state, count=0))
         clock.append(time.perf_counter())
@@ -83,8 +84,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             step += count
             if _due(step, experiment.evaluation.every, optimizer.steps):
                 rows[-1] |= _watch(experiment, optimizer.theta(state), split)
-            recent = [*recent, *rows][-HOPELESS:]
-            if wrong := trouble(recent, optimizer.tasks, experiment.inner_loop.weight_bound):
+            first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
+            if wrong := trouble(first, recent, optimizer.tasks, experiment.inner_loop.weight_bound):
                 rows[-1]["trouble"] = wrong
             artifacts.append_metrics(path, rows)
             hopeless = is_hopeless(recent, optimizer.tasks)

@@ -13,10 +13,13 @@ from metarule.results import judge
 from metarule.stopping import StopRequest
 from metarule.training import train
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.toml"))
+ROOT = Path(__file__).parent.parent
+CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
+# Others are run by test_readme, command by command.
+UNTRIED = [path for path in CONFIGS if f"metarule.train configs/{path.name}" not in (ROOT / "README.md").read_text()]
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", UNTRIED, ids=lambda path: path.stem)
 def test_it_runs_a_few_steps(path, tmp_path):
     pairs = [(field, int(value)) for field, value in overrides(path).items()]
     experiment = decode(override(read(path)[1], pairs), Experiment)

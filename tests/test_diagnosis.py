@@ -3,13 +3,13 @@ import pytest
 from metarule.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
 
 
-def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, **others):
-    row = {"nonfinite_tasks": nonfinite, "zero_gradient_tasks": zero, "rejected": rejected}
+def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, loss=0.5, **others):
+    row = {"nonfinite_tasks": nonfinite, "zero_gradient_tasks": zero, "rejected": rejected, "loss": loss}
     return [row | others for _ in range(count)]
 
 
 def test_a_run_that_is_well_is_left_in_peace():
-    assert trouble(rows(nonfinite=1, zero=4), 10, 2.0) == ""
+    assert trouble(rows(10), rows(nonfinite=1, zero=4, loss=0.7), 10, 2.0) == ""
 
 
 @pytest.mark.parametrize(
@@ -23,13 +23,18 @@ def test_a_run_that_is_well_is_left_in_peace():
             "100% of lives diverged in the last 20 meta-steps (a disturbance of the weights grows up to 1.08-fold",
         ),
         (rows(5, nonfinite=6, growth={"largest": None}), "60% of lives diverged in the last 5 meta-steps: try"),
-        (rows(30) + rows(20, nonfinite=10), "100% of lives diverged"),
+        (rows(30) + rows(20, nonfinite=10, loss=None), "100% of lives diverged"),
+        (rows(loss=6.1), "the meta-loss was 6.1 in the last 20 meta-steps, and 0.5 at first: try"),
     ],
 )
 def test_trouble_is_one_line_that_says_what_helps(seen, says):
-    line = trouble(seen, 10, 2.0)
+    line = trouble(rows(10), seen, 10, 2.0)
     assert line.startswith(says)
     assert "\n" not in line
+
+
+def test_where_no_loss_was_finite_none_is_compared():
+    assert trouble(rows(10, loss=None), rows(), 10, 2.0) == ""
 
 
 def test_there_is_no_hope_where_no_life_of_many_meta_steps_was_of_use():

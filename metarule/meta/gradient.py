@@ -6,16 +6,16 @@ import jax
 import jax.numpy as jnp
 import optax
 from immutabledict import immutabledict
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from metarule.estimators import AnyEstimator, Auto, Reverse
-from metarule.meta.guard import Guard, Guarded, Place
+from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
-__all__ = ["Gradient", "GradientState", "robust_mean"]
+__all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]
 
 
 class GradientState(NamedTuple):
@@ -169,7 +169,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         # A window of a life that has no loss rightly has no gradient.
         zero = finite & (norms == 0) & (estimates.loss != 0)
         diverged, useless = (jnp.mean(lives.astype(norms.dtype)) for lives in (~finite, ~finite | zero))
-        place, guard, rejected = self.guard.move(state.guard, here, there, mean.loss, diverged, useless)
+        seen = Seen(mean.loss, standard_error(estimates.loss, finite), diverged, useless)
+        place, guard, rejected = self.guard.move(state.guard, here, there, seen)
         info = Info(
             loss=mean.loss,
             metrics=mean.metrics,
@@ -231,3 +232,11 @@ def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Floa
 
     metrics: Metrics = jax.tree.map(mean, estimates.metrics)
     return Estimate(mean(estimates.loss), jax.tree.map(gradient_mean, estimates.gradient), metrics), finite, norms
+
+
+def standard_error(losses: Float[Array, " tasks"], finite: Bool[Array, " tasks"]) -> Float[Array, ""]:
+    """Standard error of the mean of the losses that are finite; as large as that mean where there is one alone."""
+    count = jnp.sum(finite)
+    mean = jnp.sum(jnp.where(finite, losses, 0.0)) / count
+    squares = jnp.sum(jnp.where(finite, (losses - mean) ** 2, 0.0))
+    return jnp.where(count > 1, jnp.sqrt(squares / (count * jnp.maximum(count - 1, 1))), jnp.abs(mean))

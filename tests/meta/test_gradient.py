@@ -15,6 +15,7 @@ from metarule import (
     Feedforward,
     Forward,
     Gradient,
+    Guard,
     InnerLoop,
     Lifetime,
     Polynomial,
@@ -22,7 +23,7 @@ from metarule import (
     Reverse,
     Segmented,
 )
-from metarule.meta.gradient import robust_mean
+from metarule.meta.gradient import robust_mean, standard_error
 from metarule.types import Estimate
 
 KEY = jax.random.key(0)
@@ -33,7 +34,8 @@ LIFE = Lifetime(
     inner_loop=InnerLoop(presentations=20),
 )
 POOL = LIFE.tasks.split(0).train
-PAPER = Gradient(tasks=5, train_tasks=5, name="sgd", learning_rate=0.1, task_clip=1e6, clip=1e6)
+OFF = Guard(diverged=1.0, useless=1.0, jump=1e9)
+PAPER = Gradient(tasks=5, train_tasks=5, name="sgd", learning_rate=0.1, task_clip=1e6, clip=1e6, guard=OFF)
 
 
 @partial(jax.jit, static_argnames=("optimizer", "life"))
@@ -107,6 +109,13 @@ def test_lives_that_are_not_finite_are_left_out_and_counted():
     np.testing.assert_allclose(mean.gradient, [1 / 3, 2 / 3], rtol=1e-6)
     assert mean.loss == mean.metrics["solved"] == 3
     assert norms[4] == 0
+
+
+def test_the_standard_error_is_that_of_lives_that_are_finite():
+    losses = jnp.array([1.0, 2.0, 4.0, jnp.nan])
+    finite = jnp.isfinite(losses)
+    np.testing.assert_allclose(standard_error(losses, finite), np.std([1, 2, 4], ddof=1) / 3**0.5, rtol=1e-6)
+    assert standard_error(losses, jnp.arange(4) == 2) == 4
 
 
 def test_theta_is_led_back_where_no_life_is_finite():

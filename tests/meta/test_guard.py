@@ -8,9 +8,9 @@ from msgspec.structs import replace
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
 from metarule.meta import train
-from metarule.meta.guard import Guard, Place
+from metarule.meta.guard import Guard, Place, Seen
 
-GUARD = Guard(diverged=0.1, useless=0.5)
+GUARD = Guard(diverged=0.1, useless=0.5, jump=8.0)
 START = Place(jnp.array([8.0]), jnp.zeros(()))
 
 
@@ -19,7 +19,7 @@ def judged(guarded, here, loss, diverged, frozen):
     """One meta-step whose optimiser would add 1 to θ, and counts."""
     there = Place(here.theta + guarded.scale, here.optimizer + 1)
     loss, diverged, frozen = (jnp.asarray(value, float) for value in (loss, diverged, frozen))
-    return GUARD.move(guarded, here, there, loss, diverged, diverged + frozen)
+    return GUARD.move(guarded, here, there, Seen(loss, jnp.asarray(0.1), diverged, diverged + frozen))
 
 
 def walk(*seen):
@@ -34,11 +34,15 @@ GOOD, DIVERGED, FROZEN = (1.0, 0.0, 0.0), (np.nan, 1.0, 0.0), (1.0, 0.0, 0.6)
 
 
 def test_steps_that_go_well_are_those_of_the_optimiser():
-    walked = list(walk(GOOD, (9.0, 0.0, 0.49), (1.1, 0.09, 0.0)))
+    walked = list(walk(GOOD, (1.7, 0.0, 0.49), (1.1, 0.09, 0.0)))
     assert walked == [(9, 1, 1, False), (10, 2, 1, False), (11, 3, 1, False)]
 
 
-@pytest.mark.parametrize("ill", [DIVERGED, FROZEN, (1.0, 0.1, 0.0)], ids=["diverged", "frozen", "some diverged"])
+@pytest.mark.parametrize(
+    "ill",
+    [DIVERGED, FROZEN, (1.0, 0.1, 0.0), (1.9, 0.0, 0.0)],
+    ids=["diverged", "frozen", "some diverged", "the loss jumps"],
+)
 def test_a_step_after_which_lives_go_badly_is_taken_back_and_those_that_follow_are_shorter(ill):
     *_, before, after, again = walk(GOOD, GOOD, ill, GOOD)
     assert before == (10, 2, 1, False)
@@ -74,6 +78,20 @@ def test_a_theta_on_the_way_at_which_lives_go_badly_does_not_count():
     well = [(1.0 + number, 0.0, 0.0) for number in range(8)]
     *_, (theta, *_) = walk(DIVERGED, well[0], DIVERGED, *well[1:])
     assert theta == 8 / 4
+
+
+def test_a_loss_that_stays_higher_becomes_the_typical_one_and_theta_is_not_led_back_for_it():
+    noisy = [(1.0 + 0.1 * (-1) ** number, 0.0, 0.0) for number in range(30)]
+    walked = list(walk(*noisy, *[(5.0, 0.0, 0.0)] * 30))
+    rejected = [rejected for *_, rejected in walked]
+    assert rejected.index(True) == 30
+    assert not any(rejected[-10:])
+    assert min(theta for theta, *_ in walked) == 9
+
+
+def test_a_loss_that_creeps_up_is_noticed():
+    rejected = [step[3] for step in walk(*[GOOD] * 30, *[(1.0 + 0.03 * number, 0.0, 0.0) for number in range(60)])]
+    assert any(rejected[30:])
 
 
 LIFE = Lifetime(
