@@ -25,6 +25,14 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
+# Files whose tests take longest are begun first, so that both workers are done at about the same time.
+LONGEST = ("test_readme.py", "test_train.py", "test_configs.py", "test_sweep.py", "test_cells.py", "test_training.py")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 # Optax relies on implicit promotion; what metarule computes itself does not.
 STRICT = {"rules", "circuits", "tasks", "estimators", "test_lifetime.py", "test_scans.py"}
 

@@ -102,8 +102,16 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
         Returns:
             The stages, in order; the last ends with the run.
+
+        Raises:
+            ValueError: lives that are too short for the tasks.
         """
         lengths = [max(round(share * learner.presentations), 1) for share in self.curriculum]
+        if min(lengths) < learner.tasks.needs:
+            raise ValueError(
+                f"optimizer.curriculum = {list(self.curriculum)}: its shortest lives have {min(lengths)} "
+                f"presentations; these tasks need at least {learner.tasks.needs}"
+            )
         return tuple(
             Stage(learner.lasting(length), (number + 1) * self.steps // len(lengths))
             for number, length in enumerate(lengths)

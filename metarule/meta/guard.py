@@ -141,7 +141,8 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         bad = led | arrived | jumped
         power = jnp.where(led, guarded.strikes, jnp.where(arrived, best_strikes, 0))
         smaller = jnp.where(guarded.proven, _NEAR, _FAR) ** power
-        back = guarded.good._replace(theta=jax.tree.map(lambda leaf: leaf * smaller, guarded.good.theta))
+        theta = jax.tree.map(lambda leaf: leaf * smaller.astype(leaf.dtype), guarded.good.theta)
+        back = guarded.good._replace(theta=theta)
         shorter = jnp.where(jumped | (guarded.strikes == 0), _SHORTER, 1.0)
         after = Guarded(
             good=_either(arrived, back, _either(bad, guarded.good, here)),

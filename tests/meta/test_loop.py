@@ -97,7 +97,9 @@ def test_lives_are_as_long_as_the_curriculum_says():
 
 
 def test_lives_too_short_for_their_tasks_are_refused():
-    with pytest.raises(ValueError, match=r"inner_loop.presentations = 44: these tasks need at least"):
+    with pytest.raises(
+        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lives have 44 presentations; these"
+    ):
         Experiment(
             circuit=ConditioningCircuit(),
             tasks=Conditioning(),
