@@ -29,7 +29,7 @@ from metarule.meta.loop import begin, stage_at
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import named
-from metarule.types import Integer, MetaOptimizer, Theta
+from metarule.types import Integer, Learner, MetaOptimizer, Theta
 
 __all__ = ["DONE", "Outcome", "State", "measure", "run_cell", "solve"]
 
@@ -125,24 +125,31 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
         ConfigError: a checkpoint that is damaged.
         Stopped: on request.
     """
-    experiment, (seeds, values) = _fitted(cell), _data(cell)
+    experiment, (seeds, values) = cell.experiment, _data(cell)
     run, steps = experiment.run, experiment.optimizer.steps
-    move = partial(_advance, experiment, cell.fields, seeds, values)
     stage = partial(stage_at, experiment.lifetime, experiment.optimizer)
+
+    def move(state: State, step: int, count: int) -> State:
+        learner = stage(step).learner
+        common = _fitted(cell, learner)
+        return jax.block_until_ready(
+            _advance(common, cell.fields, seeds, values, learner.presentations, state, step, count)
+        )
+
     clock = [time.perf_counter()]
     with Checkpoints(states) as checkpoints:
         step, state = checkpoints.restore(_begin(experiment, cell.fields, seeds, values))
         if step < steps:
-            jax.block_until_ready(move(stage(step).learner.presentations, state, step, 0))
+            move(state, step, 0)
         clock.append(time.perf_counter())
         while step < steps:
             if stop.requested:
                 check()
                 checkpoints.save(step, state)
                 stop.answer(step)
-            presentations, end = stage(step).learner.presentations, stage(step).end
-            count = min(run.steps_per_call, end - step, run.checkpoint_every - step % run.checkpoint_every)
-            state = jax.block_until_ready(move(presentations, state, step, count))
+            until_next = run.checkpoint_every - step % run.checkpoint_every
+            count = min(run.steps_per_call, stage(step).end - step, until_next)
+            state = move(state, step, count)
             step += count
             if step % run.checkpoint_every == 0 or step == steps:
                 check()
@@ -173,9 +180,9 @@ def measure(cell: Cell) -> tuple[float, float]:
     Returns:
         (seconds to compile, seconds for each presentation that is lived and differentiated through).
     """
-    experiment, (seeds, values) = _fitted(cell), _data(cell)
+    experiment, (seeds, values) = cell.experiment, _data(cell)
     learner = stage_at(experiment.lifetime, experiment.optimizer, 0).learner
-    move = partial(_advance, experiment, cell.fields, seeds, values, learner.presentations)
+    move = partial(_advance, _fitted(cell, learner), cell.fields, seeds, values, learner.presentations)
     clock = [time.perf_counter()]
     state = _begin(experiment, cell.fields, seeds, values)
     for count in (0, _TIMED):
@@ -183,13 +190,13 @@ def measure(cell: Cell) -> tuple[float, float]:
         clock.append(time.perf_counter())
     compiling, moving = np.diff(clock)
     share = 1 + _FORWARD * experiment.evaluation.lifetimes / experiment.optimizer.lifetimes
-    return float(compiling), float(moving) * share / (_TIMED * len(cell.points) * cell.lived(0))
+    return float(compiling), float(moving) * share / (_TIMED * len(cell.points) * cell.lived(learner))
 
 
-def _fitted(cell: Cell) -> Experiment:
+def _fitted(cell: Cell, learner: Learner) -> Experiment:
     """What the points have in common, with a way to the gradient for which there is memory for all of them."""
     common = cell.experiment
-    estimator, _ = common.optimizer.chosen(common.lifetime, runs=len(cell.points))
+    estimator, _ = common.optimizer.chosen(learner, runs=len(cell.points))
     return replace(common, optimizer=replace(common.optimizer, estimator=estimator))
 
 

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 
 from metarule.config import ConfigError, Tree, decode, override, read
 from metarule.experiment import Experiment, to_tree
-from metarule.meta.loop import stage_at
+from metarule.types import Learner
 
 __all__ = ["Case", "Cell", "Plan", "Point", "Setting", "Sweep", "hasten", "make_plan", "read_sweep", "with_values"]
 
@@ -141,12 +141,15 @@ class Cell(NamedTuple):
     @property
     def work(self) -> int:
         """Presentations that are lived and differentiated through."""
-        return len(self.points) * sum(self.lived(number) for number in range(self.experiment.optimizer.steps))
+        stages, start, lived = self.experiment.optimizer.stages(self.experiment.lifetime), 0, 0
+        for stage in stages:
+            lived += (stage.end - start) * self.lived(stage.learner)
+            start = stage.end
+        return len(self.points) * lived
 
-    def lived(self, step: int) -> int:
-        """Presentations that one point lives through in a meta-step."""
+    def lived(self, learner: Learner) -> int:
+        """Presentations that one point lives through in a meta-step of such lives."""
         optimizer = self.experiment.optimizer
-        learner = stage_at(self.experiment.lifetime, optimizer, step).learner
         return optimizer.lifetimes // optimizer.steps * learner.presentations
 
 

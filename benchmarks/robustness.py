@@ -9,7 +9,8 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from benchmarks import sweep
-from benchmarks.report import make_report
+from benchmarks.cells import DONE
+from benchmarks.report import CELLS, PLAN, make_report
 from benchmarks.rows import check_place, write_rows
 from metarule import artifacts, cli
 from metarule.config import decode, parse_overrides
@@ -72,13 +73,14 @@ def robustness(directory: Path) -> list[dict[str, Any]]:
     Returns:
         One row a setting: its `seeds`, how many of them are `finite`, the `best` and the `worst` score, how many are
         `within_3_points` of the best, the share of training lives that `diverged`, the share of meta-steps that were
-        taken `back`, and the median over seeds of the `growth` of a disturbance in the most chaotic life.
+        taken `back`, and the median over seeds of the `growth` of a disturbance in the most chaotic life. What no seed
+        has is None.
 
     Raises:
         ConfigError: a directory that holds no sweep, or one of which no cell is done.
     """
     report = make_report(directory)
-    return list(_rows(directory.name, report.rows, report.score, artifacts.read_json(directory / "plan.json")))
+    return list(_rows(directory.name, report.rows, report.score, artifacts.read_json(directory / PLAN)))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -88,8 +90,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = [head + f"{'diverged':>10}{'back':>8}{'growth':>9}"]
     for row in rows:
         counts = f"{row['setting']:<{width}}{row['seeds']:>6}{row['finite']:>8}"
-        scores = f"{row['best']:>8.3f}{row['worst']:>8.3f}{row['within_3_points']:>17}"
-        lines.append(counts + scores + f"{row['diverged']:>10.4f}{row['back']:>8.3f}{row['growth']:>9.4f}")
+        scores = f"{_shown(row['best'], 3):>8}{_shown(row['worst'], 3):>8}{row['within_3_points']:>17}"
+        lines.append(counts + scores + f"{row['diverged']:>10.4f}{row['back']:>8.3f}{_shown(row['growth'], 4):>9}")
     return "\n".join(lines)
 
 
@@ -104,8 +106,9 @@ def _serve(words: list[str]) -> int:
         if done > 1:
             return done
         status = max(status, done)
-        rows += robustness(directory)
-    print(f"\n{table(rows)}")
+        rows += robustness(directory) if any(directory.glob(f"{CELLS}/*/{DONE}")) else []
+    if rows:
+        print(f"\n{table(rows)}")
     write_rows(options.json, rows)
     return status
 
@@ -115,25 +118,31 @@ def _rows(
 ) -> Iterator[dict[str, Any]]:
     for setting in plan["settings"]:
         metrics: dict[str, list[float]] = {}
+        seeds = set()
         for row in found:
             if row["setting"] == setting["label"]:
-                metrics.setdefault(row["metric"], []).append(np.nan if row["value"] is None else row["value"])
+                seeds.add(row["seed"])
+                metrics.setdefault(row["metric"], []).extend([] if row["value"] is None else [row["value"]])
         if not metrics:  # its cell failed, or is not done
             continue
-        optimizer, scores = setting["experiment"]["optimizer"], np.array(metrics[score])
-        best = np.nanmax(scores)
+        optimizer, scores, growth = setting["experiment"]["optimizer"], metrics[score], metrics["growth"]
+        best = max(scores, default=np.nan)
         yield {
             "sweep": name,
             "setting": setting["label"],
-            "seeds": len(scores),
-            "finite": int(np.sum(metrics["finite"])),
-            "best": float(best),
-            "worst": float(np.nanmin(scores)),
-            "within_3_points": int(np.sum(scores >= best - _NEAR)),
+            "seeds": len(seeds),
+            "finite": int(sum(metrics["finite"])),
+            "best": max(scores, default=None),
+            "worst": min(scores, default=None),
+            "within_3_points": sum(value >= best - _NEAR for value in scores),
             "diverged": float(np.mean(metrics["nonfinite_tasks"])) / (optimizer["steps"] * optimizer["tasks"]),
             "back": float(np.mean(metrics["rejected_steps"])) / optimizer["steps"],
-            "growth": float(np.median(metrics["growth"])),
+            "growth": float(np.median(growth)) if growth else None,
         }
+
+
+def _shown(value: float | None, digits: int) -> str:
+    return "none" if value is None else f"{value:.{digits}f}"
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     if file:
         try:
-            write_whole(Path(file), json.dumps(list(rows), indent=1, ensure_ascii=False) + "\n")
+            write_whole(Path(file), json.dumps(list(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
         except OSError as error:
             raise ConfigError(f"--json '{file}': {error.strerror}") from error
 

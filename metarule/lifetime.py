@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.types import (
+    LOGITS,
     Carry,
     Circuit,
     Integer,
@@ -28,8 +29,6 @@ from metarule.types import (
 __all__ = ["InnerLoop", "Lifetime", "live"]
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-# Where a θ keeps the logits of its decays.
-_LOGITS = jax.tree_util.DictKey("logit_decay")
 
 
 class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -227,7 +226,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 def _size(theta: Theta, units: Theta) -> Float[Array, ""]:
     """Σ|θ| / u, logits of decays left out."""
     numbers = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(units), strict=True)
-    sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if _LOGITS not in path]
+    sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if LOGITS not in path]
     return jnp.sum(jnp.stack(sizes))
 
 

@@ -96,13 +96,9 @@ def _serve(request: _Request) -> int:
     try:
         with StopRequest() as stop:
             if experiment.seeds == 1:
-                summary = _one(experiment, directory, stop)
-                unit = "lives"
+                summary, unit = _one(experiment, directory, stop), "lives"
             else:
-                summary = across_seeds(
-                    directory, [_seed(experiment, directory, seed, stop) for seed in _seeds(experiment)]
-                )
-                unit = "seeds"
+                summary, unit = _several(experiment, directory, stop), "seeds"
     except Stopped as stopped:
         print(f"\n{stopped}; go on with: python -m metarule.train --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stopped.signal_number
@@ -118,8 +114,17 @@ def _serve(request: _Request) -> int:
     return 0
 
 
-def _seeds(experiment: Experiment) -> range:
-    return range(experiment.seed, experiment.seed + experiment.seeds)
+def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
+    """All seeds; one with nothing to learn from does not keep the others from being run."""
+    summaries, diverged = [], []
+    for seed in range(experiment.seed, experiment.seed + experiment.seeds):
+        try:
+            summaries.append(_seed(experiment, directory, seed, stop))
+        except Diverged as error:
+            diverged.append(f"seed {seed}: {error}")
+    if diverged:
+        raise Diverged(f"{'; '.join(diverged)}; {len(summaries)} other seeds are done, each in its own directory")
+    return across_seeds(directory, summaries)
 
 
 def _seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The host loop: from a seed, or from the last checkpoint of a run, to a learned θ."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,8 +67,10 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(initial)
         artifacts.keep_metrics(path, step)
-        seen_before = artifacts.read_metrics(path)
-        first, recent = seen_before[:FIRST], seen_before[-HOPELESS:]
+        rows = artifacts.read_metrics(path)
+        first, recent = rows[:FIRST], rows[-HOPELESS:]
+        if is_hopeless(recent, optimizer.tasks):
+            _give_up(path, lifetime, optimizer.theta(state))
         if step < optimizer.steps:
             jax.block_until_ready(move(stage_at(lifetime, optimizer, step).learner, state=state, count=0))
         clock.append(time.perf_counter())
@@ -82,22 +84,18 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             state, seen = move(stage.learner, state=state, count=count)
             rows = _rows(lifetime, step, seen, count)
             step += count
-            if _due(step, experiment.evaluation.every, optimizer.steps):
-                rows[-1] |= _watch(experiment, optimizer.theta(state), split)
             first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
-            if wrong := trouble(first, recent, optimizer.tasks, experiment.inner_loop.weight_bound):
-                rows[-1]["trouble"] = wrong
+            look = _due(step, experiment.evaluation.every, optimizer.steps)
+            if look:
+                rows[-1] |= _watch(experiment, optimizer.theta(state), split)
+                rows[-1] |= _diagnose(experiment, first, recent)
             artifacts.append_metrics(path, rows)
-            hopeless = is_hopeless(recent, optimizer.tasks)
+            hopeless = look and is_hopeless(recent, optimizer.tasks)
             if hopeless or _due(step, run.checkpoint_every, optimizer.steps):
                 checkpoints.save(step, state)
             progress(step, rows[-1])
             if hopeless:
-                keep_theta(path, lifetime, optimizer.theta(state))
-                raise Diverged(
-                    f"no life of the last {HOPELESS} meta-steps was of use, though theta was led back towards 0; the "
-                    f"last theta that was good, or the first, is in {path / artifacts.THETA}"
-                )
+                _give_up(path, lifetime, optimizer.theta(state))
     clock.append(time.perf_counter())
     seconds = dict(zip(("compile", "meta_training"), map(float, np.diff(clock))))
     return Trained(optimizer.theta(state), optimizer.theta(initial), seconds)
@@ -121,6 +119,28 @@ def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
     return flat
 
 
+def _diagnose(
+    experiment: Experiment, first: Sequence[dict[str, Any]], recent: Sequence[dict[str, Any]]
+) -> dict[str, str]:
+    """What is wrong, if anything is."""
+    tasks, optimizer = experiment.tasks, experiment.optimizer
+    whole_lives = optimizer.curriculum == (1.0,)
+    remedies = [f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}", "a smaller learning rate"]
+    if whole_lives and 0.1 * experiment.inner_loop.presentations >= tasks.needs:
+        remedies.append("shorter lives at first, --optimizer.curriculum '[0.1, 1.0]'")
+    comparable = whole_lives and optimizer.estimator.whole
+    found = trouble(first if comparable else (), recent, optimizer.tasks, " or ".join(remedies))
+    return {"trouble": found} if found else {}
+
+
+def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
+    keep_theta(path, lifetime, theta)
+    raise Diverged(
+        f"no life of the last {HOPELESS} meta-steps was of use, though theta was led towards 0; the last theta that "
+        f"was good, or the first, is in {path / artifacts.THETA}"
+    )
+
+
 def _until_next(experiment: Experiment, step: int) -> int:
     """Meta-steps until the loop has to come up for air: never past a look, a checkpoint or the end."""
     run = experiment.run
@@ -139,19 +159,19 @@ def _numbers(lifetime: Lifetime, theta: Theta) -> Float[Array, "steps names"]:
 
 
 def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[str, Any]]:
-    info = jax.tree.map(np.asarray, seen._replace(theta=_numbers(lifetime, seen.theta)))
+    plain = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), seen._replace(theta=_numbers(lifetime, seen.theta)))
     return [
         {
             "step": step + number + 1,
-            "loss": info.loss[number],
-            **{name: values[number] for name, values in info.metrics.items()},
-            "gradient_norm": info.gradient_norm[number],
-            "median_task_norm": info.median_task_norm[number],
-            "largest_task_norm": info.largest_task_norm[number],
-            "nonfinite_tasks": info.nonfinite_tasks[number],
-            "zero_gradient_tasks": info.zero_gradient_tasks[number],
-            "rejected": info.rejected[number],
-            "theta": info.theta[number],
+            "loss": plain.loss[number],
+            **{name: values[number] for name, values in plain.metrics.items()},
+            "gradient_norm": plain.gradient_norm[number],
+            "median_task_norm": plain.median_task_norm[number],
+            "largest_task_norm": plain.largest_task_norm[number],
+            "nonfinite_tasks": plain.nonfinite_tasks[number],
+            "zero_gradient_tasks": plain.zero_gradient_tasks[number],
+            "rejected": plain.rejected[number],
+            "theta": plain.theta[number],
         }
         for number in range(count)
     ]

@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
+from jax.tree_util import DictKey
 from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
 __all__ = [
+    "LOGITS",
     "STIMULI",
     "Carry",
     "Circuit",
@@ -38,6 +40,9 @@ __all__ = [
 
 # Stimuli of conditioning, in the order of the sensory neurons: two conditioned ones, and the unconditioned one.
 STIMULI = ("CS1", "CS2", "US")
+
+# Where a θ keeps the logits of its decays: a logit of 0 is a decay of ½, not a shorter or weaker rule.
+LOGITS = DictKey("logit_decay")
 
 PRNGKey = Key[Array, ""]
 Integer = int | Int[Array, ""]
@@ -319,6 +324,10 @@ class Estimator(Protocol):
     @property
     def lifetimes(self) -> int:
         """Lifetimes that one estimate costs, at most."""
+
+    @property
+    def whole(self) -> bool:
+        """Whether an estimate is of whole lives, so that meta-losses of different meta-steps can be compared."""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
         """State that persists between meta-steps; `()` where there is none."""

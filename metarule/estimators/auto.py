@@ -43,6 +43,11 @@ class Auto(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         """Lifetimes that one estimate costs."""
         return 1
 
+    @property
+    def whole(self) -> bool:
+        """An estimate is of a whole life."""
+        return True
+
     def choose(self, learner: Learner, lives: int = 1) -> tuple[Reverse | Forward, str]:
         """The way that is taken, and why.
 

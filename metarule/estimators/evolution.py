@@ -40,6 +40,11 @@ class Evolution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         """Lifetimes that one estimate costs."""
         return 2 * self.pairs
 
+    @property
+    def whole(self) -> bool:
+        """An estimate is of a whole life."""
+        return True
+
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
         """Nothing persists from one meta-step to the next."""
         return ()

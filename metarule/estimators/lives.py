@@ -104,8 +104,9 @@ def waiting(learner: Learner, window: int, staggered: bool, key: PRNGKey, copies
 
 
 def is_over(learner: Learner, ongoing: Ongoing) -> Bool[Array, ""]:
-    """Whether the life has come to its end."""
-    return ongoing.time >= learner.presentations
+    """Whether the life has come to its end, or to nothing: what diverged stays so."""
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(ongoing.carry)]
+    return (ongoing.time >= learner.presentations) | ~jnp.all(jnp.stack(finite))
 
 
 def renewed(learner: Learner, ongoing: Ongoing, task: PyTree, key: PRNGKey, copies: tuple[int, ...] = ()) -> Ongoing:

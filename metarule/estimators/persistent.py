@@ -39,7 +39,7 @@ class Persistent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     Pick it for lives that are too long to wait for, and whose effects are too long for `truncated`.
 
     The meta-loss that it reports is that of the window, and the scores are those of the networks as it ends, both as
-    means over the pairs. A life in which a network diverges is left out of the mean until it ends.
+    means over the pairs. A life in which a network diverges gives way to a new one.
 
     Attributes:
         window: presentations lived in a meta-step; the last window of a life is shorter where it is no divisor.
@@ -61,6 +61,11 @@ class Persistent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def lifetimes(self) -> int:
         """Lifetimes that one estimate costs, at most."""
         return 2 * self.pairs
+
+    @property
+    def whole(self) -> bool:
+        """An estimate is of a window of a life."""
+        return False
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Perturbed:
         """Lives that are over, and where the next one begins."""

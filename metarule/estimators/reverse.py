@@ -32,6 +32,11 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """Lifetimes that one estimate costs."""
         return 1
 
+    @property
+    def whole(self) -> bool:
+        """An estimate is of a whole life."""
+        return True
+
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
         """Nothing persists from one meta-step to the next."""
         return ()

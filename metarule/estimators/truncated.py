@@ -23,7 +23,7 @@ class Truncated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     whole lives are too long or their gradients explode, and effects are short.
 
     The meta-loss that it reports is that of the window, and the scores are those of the network as the window ends. A
-    life that diverges is left out of the mean until it ends.
+    life that diverges gives way to a new one.
 
     Attributes:
         window: presentations lived in a meta-step; the last window of a life is shorter where it is no divisor.
@@ -43,6 +43,11 @@ class Truncated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     def lifetimes(self) -> int:
         """Lifetimes that one estimate costs, at most."""
         return 1
+
+    @property
+    def whole(self) -> bool:
+        """An estimate is of a window of a life."""
+        return False
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Ongoing:
         """A life that is over, and where the next one begins."""

@@ -1,5 +1,6 @@
 """Gradient descent on θ: the mean of the θ-gradients of many lives, handed to Optax."""
 
+import math
 from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta, Struct
-from msgspec.structs import force_setattr
+from msgspec.structs import force_setattr, replace
 
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.meta.guard import Guard, Guarded, Place, Seen
@@ -112,10 +113,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
                 f"optimizer.curriculum = {list(self.curriculum)}: its shortest lives have {min(lengths)} "
                 f"presentations; these tasks need at least {learner.tasks.needs}"
             )
-        return tuple(
-            Stage(learner.lasting(length), (number + 1) * self.steps // len(lengths))
-            for number, length in enumerate(lengths)
-        )
+        return tuple(Stage(learner.lasting(length), end) for length, end in zip(lengths, self._ends, strict=True))
 
     def chosen(self, learner: Learner, runs: int = 1) -> tuple[Estimator, str]:
         """How the θ-gradient of one life is found, and why where that was left open.
@@ -171,14 +169,16 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         estimates, states = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)
-        updates, optimizer = self._transform().update(mean.gradient, here.optimizer, in_units)
+        updates, optimizer = self._transform(state.step).update(mean.gradient, here.optimizer, in_units)
         step = jax.tree.map(lambda leaf: state.guard.scale * leaf, _times(units, updates))
         there = Place(optax.apply_updates(here.theta, step), optimizer)
         # A window of a life that has no loss rightly has no gradient.
         zero = finite & (norms == 0) & (estimates.loss != 0)
         diverged, useless = (jnp.mean(lives.astype(norms.dtype)) for lives in (~finite, ~finite | zero))
         seen = Seen(mean.loss, standard_error(estimates.loss, finite), diverged, useless)
-        place, guard, rejected = self.guard.move(state.guard, here, there, seen)
+        guard = self.guard if estimator.whole else replace(self.guard, jump=math.inf)
+        longer = jnp.any(state.step == jnp.array(self._ends))
+        place, guarded, rejected = guard.move(guard.anew(state.guard, longer), here, there, seen)
         info = Info(
             loss=mean.loss,
             metrics=mean.metrics,
@@ -190,12 +190,13 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             rejected=rejected,
             theta=place.theta,
         )
-        return GradientState(state.step + 1, place, states, guard), info
+        return GradientState(state.step + 1, place, states, guarded), info
 
     def theta(self, state: GradientState) -> Theta:
-        """θ of a state; the last one that was good, where its lives have just been of no use."""
+        """θ of a state; the last one that was good, where others are tried on the way towards 0."""
+        retreating = state.guard.retreat.factors > 0
         return jax.tree.map(
-            lambda good, now: jnp.where(state.guard.strikes > 0, good, now), state.guard.good.theta, state.place.theta
+            lambda good, now: jnp.where(retreating, good, now), state.guard.good.theta, state.place.theta
         )
 
     def _task_index(self, step: Integer, number: Integer, key: PRNGKey) -> Int[Array, ""]:
@@ -203,9 +204,16 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             return jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max)
         return jnp.asarray((step * self.tasks + number) % self.train_tasks)
 
-    def _transform(self) -> optax.GradientTransformation:
+    @property
+    def _ends(self) -> list[int]:
+        """The first meta-step after each part of the curriculum."""
+        parts = len(self.curriculum)
+        return [(number + 1) * self.steps // parts for number in range(parts)]
+
+    def _transform(self, step: Integer = 0) -> optax.GradientTransformation:
+        """The transformation at a meta-step: schedules go by meta-steps, those that are taken back included."""
         rate = self.learning_rate
-        rate = make_schedule(rate, self.steps) if isinstance(rate, Schedule) else rate
+        rate = make_schedule(rate, self.steps)(step) if isinstance(rate, Schedule) else rate
         return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
 
 

@@ -1,4 +1,4 @@
-"""Steps of θ after which lives diverge are taken back, and shorter ones are tried."""
+"""Steps of θ after which lives go badly are taken back, and shorter ones are tried."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -7,18 +7,18 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta, Struct
 
-from metarule.types import Theta
+from metarule.types import LOGITS, Theta
 
 __all__ = ["Guard", "Guarded", "Place", "Seen"]
 
 # A step that is taken back halves those that follow, down to the shortest; each that goes well lengthens them again.
 _SHORTER, _LONGER, _SHORTEST = 0.5, 2 ** (1 / 8), 2.0**-10
-# On the way back to 0 each θ is this much of the last, and so many under which lives go well are tried: where something
-# was good before it is near, where nothing was it may be decades away.
+# On the way towards 0 each θ is this much of the last, and so many under which lives are of use are tried: where
+# something was good before it is near, where nothing was it may be decades away.
 _NEAR, _NEAR_TRIED = 0.7, 4
 _FAR, _FAR_TRIED = 0.25, 8
-# What is typical is a moving average over about this many meta-steps.
-_MEMORY = 10
+# Averages go over about this many meta-steps, and the spread of meta-losses is at least this share of what is typical.
+_MEMORY, _LEAST = 10, 1e-3
 
 
 class Place(NamedTuple):
@@ -49,44 +49,68 @@ class Seen(NamedTuple):
     useless: Float[Array, ""]
 
 
+class Retreat(NamedTuple):
+    """The way from a place at which lives are of no use towards 0.
+
+    Attributes:
+        factors: by how many factors the θ that is tried now is smaller.
+        tried: θ on the way under which lives were of use.
+        best: lowest meta-loss under these.
+        best_factors: by how many factors the θ was smaller under which it was seen.
+    """
+
+    factors: Int[Array, ""]
+    tried: Int[Array, ""]
+    best: Float[Array, ""]
+    best_factors: Int[Array, ""]
+
+
+class Typical(NamedTuple):
+    """What meta-losses are like; NaN before there was one.
+
+    Attributes:
+        loss: moving average that falls with meta-losses, and does not creep up with them.
+        spread: moving average of how much they change from one to the next; the standard error of the first at first.
+        last: the last one.
+    """
+
+    loss: Float[Array, ""]
+    spread: Float[Array, ""]
+    last: Float[Array, ""]
+
+
 class Guarded(NamedTuple):
     """What a guard remembers.
 
     Attributes:
         good: the last place that was good; the first one until there is another.
         proven: whether there was one.
-        strikes: how often in a row it went badly, or others were tried on the way back; 1 before anything went well.
+        returned: whether θ was just taken back to the last good place.
         scale: length of steps, as a share of what the optimiser asks for.
-        tried: θ on the way back towards 0 under which lives went well.
-        best: lowest meta-loss under these.
-        best_strikes: strikes at which it was seen.
-        typical: moving average of the meta-loss that falls with it, and rises by losses that jumped alone.
-        spread: moving average of how far meta-losses are from it; the standard error of the first one at first.
+        typical: what meta-losses are like.
+        retreat: the way towards 0, where θ is on it.
     """
 
     good: Place
     proven: Bool[Array, ""]
-    strikes: Int[Array, ""]
+    returned: Bool[Array, ""]
     scale: Float[Array, ""]
-    tried: Int[Array, ""]
-    best: Float[Array, ""]
-    best_strikes: Int[Array, ""]
-    typical: Float[Array, ""]
-    spread: Float[Array, ""]
+    typical: Typical
+    retreat: Retreat
 
 
 class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Take a step back if under the θ that it led to lives diverge, most are of no use, or the meta-loss jumps.
 
     θ is bad where   lives that diverged ≥ diverged · lives   or   lives of no use ≥ useless · lives
-                     or   loss > typical + jump · spread
+                     or   loss > typical + jump · max(spread, standard error)
     good:  θ ← θ + scale · step;  scale ← min(1, 2^(1/8) · scale)
     bad:   θ ← last good θ;       scale ← scale / 2
 
     Where lives diverge or are of no use under the last good θ, too, it sits at the edge of chaos, where gradients are
-    mostly noise, and from which shorter steps do not lead away. It is led back towards 0, where a rule does nothing and
-    every life is finite: θ ← 0.7·θ until four were tried under which lives go well, and training goes on from the best
-    of these. Where nothing was good yet, it is θ ← θ/4, and eight.
+    mostly noise, and from which shorter steps do not lead away. It is led towards 0, where most rules do nothing:
+    θ ← 0.7·θ until four were tried under which lives are of use, and training goes on from the best of these. Where
+    nothing was good yet, it is θ ← θ/4, and eight. Decays stay as they are.
 
     A life diverged if its loss or gradient is not finite. It is of no use if it diverged, or if its gradient is exactly
     zero though it has a loss, as when all weights sit at their bounds. What is judged are the training lives of the
@@ -95,8 +119,8 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         diverged: share of lives that diverged where a step is taken back; with 1 that is all of them.
         useless: share of lives of no use where it is.
-        jump: how far above its typical value the meta-loss is where it is, in spreads. A loss that stays higher becomes
-            the typical one, so that nothing is taken back for ever.
+        jump: how far above its typical value the meta-loss is where it is, in spreads. One that is as high under the
+            last good θ, too, is the typical one from then on.
 
     References:
         Levenberg 1944, Marquardt 1963 (a step that fails is taken back and the next is shorter).
@@ -110,13 +134,11 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0.5
     jump: Annotated[
         float, Meta(gt=0, description="spreads by which the meta-loss is above its typical value where it is, too")
-    ] = 8.0
+    ] = 5.0
 
     def init(self, place: Place) -> Guarded:
         """What is remembered before the first meta-step."""
-        one, none = jnp.ones((), int), jnp.zeros((), int)
-        infinite, unknown = jnp.full((), jnp.inf, float), jnp.full((), jnp.nan, float)
-        return Guarded(place, jnp.zeros((), bool), one, jnp.ones(()), none, infinite, one, unknown, unknown)
+        return Guarded(place, jnp.zeros((), bool), jnp.zeros((), bool), jnp.ones(()), _unknown(), _no_retreat())
 
     def move(self, guarded: Guarded, here: Place, there: Place, seen: Seen) -> tuple[Place, Guarded, Bool[Array, ""]]:
         """Go on, or go back.
@@ -131,46 +153,94 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             (the next place, what is remembered there, whether the step that led here was taken back).
         """
         of_use = (seen.diverged < self.diverged) & (seen.useless < self.useless)
-        on_the_way = guarded.strikes > 1
-        tried = guarded.tried + (on_the_way & of_use)
-        better = on_the_way & of_use & (seen.loss < guarded.best)
-        best_strikes = jnp.where(better, guarded.strikes - 1, guarded.best_strikes)
-        arrived = tried >= jnp.where(guarded.proven, _NEAR_TRIED, _FAR_TRIED)
-        led = (on_the_way | ~of_use) & ~arrived
-        jumped = ~led & ~arrived & (seen.loss > guarded.typical + self.jump * guarded.spread)
-        bad = led | arrived | jumped
-        power = jnp.where(led, guarded.strikes, jnp.where(arrived, best_strikes, 0))
-        smaller = jnp.where(guarded.proven, _NEAR, _FAR) ** power
-        theta = jax.tree.map(lambda leaf: leaf * smaller.astype(leaf.dtype), guarded.good.theta)
-        back = guarded.good._replace(theta=theta)
-        shorter = jnp.where(jumped | (guarded.strikes == 0), _SHORTER, 1.0)
-        after = Guarded(
-            good=_either(arrived, back, _either(bad, guarded.good, here)),
-            proven=guarded.proven | ~led,
-            strikes=jnp.where(led, guarded.strikes + 1, jnp.where(jumped, guarded.strikes, 0)),
-            scale=jnp.clip(jnp.where(bad, shorter, _LONGER) * guarded.scale, _SHORTEST, 1.0),
-            tried=jnp.where(led, tried, 0),
-            best=jnp.where(led, jnp.where(better, seen.loss, guarded.best), jnp.inf),
-            best_strikes=best_strikes,
-            typical=guarded.typical,
-            spread=guarded.spread,
-        )
-        return _either(bad, back, there), _either(led, after, self._with_loss(after, seen, jumped)), bad
+        retreat = _tried(guarded.retreat, seen, of_use)
+        retreating = guarded.retreat.factors > 0
+        arrived = retreat.tried >= jnp.where(guarded.proven, _NEAR_TRIED, _FAR_TRIED)
+        far_out = seen.loss > guarded.typical.loss + self.jump * jnp.maximum(_spread(guarded.typical), seen.error)
+        bad = retreating | ~of_use | (far_out & ~guarded.returned)
+        again = ~of_use & (guarded.returned | ~guarded.proven)
+        on = (there, self._on(guarded, here, seen, far_out))
+        back = _either(retreating | again, self._further(guarded, retreat), self._back(guarded))
+        back = _either(arrived, self._arrived(guarded, retreat, seen), back)
+        return *_either(bad, back, on), bad
 
-    def _with_loss(self, guarded: Guarded, seen: Seen, jumped: Bool[Array, ""]) -> Guarded:
-        """Take a meta-loss into account; one that is far out counts as less far, for it may be the only one.
+    def anew(self, guarded: Guarded, now: Bool[Array, ""]) -> Guarded:
+        """Forget what meta-losses were like, as where lives get longer, if that is now."""
+        return guarded._replace(typical=_either(now, _unknown(), guarded.typical))
 
-        What is typical rises by losses that jumped alone: else it would creep up with θ.
-        """
-        first = jnp.isnan(guarded.typical)
-        typical, spread = jnp.where(first, seen.loss, guarded.typical), jnp.where(first, seen.error, guarded.spread)
-        margin = 0.5 * self.jump * spread
-        apart = jnp.clip(seen.loss - typical, -margin, margin)
-        moved = typical + apart / _MEMORY
+    def _on(self, guarded: Guarded, here: Place, seen: Seen, far_out: Bool[Array, ""]) -> Guarded:
+        """Here it is good; a loss that is far out all the same is that of the good θ itself."""
+        known = _either(far_out | jnp.isnan(guarded.typical.loss), _first(seen.loss, seen.error), guarded.typical)
+        moved = known.loss + (seen.loss - known.loss) / _MEMORY
+        changed = jnp.abs(seen.loss - known.last)
         return guarded._replace(
-            typical=jnp.where(jumped, moved, jnp.minimum(typical, moved)),
-            spread=spread + (jnp.abs(apart) - spread) / _MEMORY,
+            good=here,
+            proven=jnp.ones((), bool),
+            returned=jnp.zeros((), bool),
+            scale=jnp.minimum(1.0, _LONGER * guarded.scale),
+            typical=Typical(
+                jnp.minimum(known.loss, moved), known.spread + (changed - known.spread) / _MEMORY, seen.loss
+            ),
         )
+
+    def _back(self, guarded: Guarded) -> tuple[Place, Guarded]:
+        """To the last good place, with shorter steps."""
+        scale = jnp.maximum(_SHORTER * guarded.scale, _SHORTEST)
+        return guarded.good, guarded._replace(returned=jnp.ones((), bool), scale=scale)
+
+    def _further(self, guarded: Guarded, retreat: Retreat) -> tuple[Place, Guarded]:
+        """A factor further towards 0 from the last good place."""
+        onward = retreat._replace(factors=retreat.factors + 1)
+        return _smaller(guarded, onward.factors), guarded._replace(retreat=onward)
+
+    def _arrived(self, guarded: Guarded, retreat: Retreat, seen: Seen) -> tuple[Place, Guarded]:
+        """At the best place of the way, from which training goes on."""
+        place = _smaller(guarded, retreat.best_factors)
+        return place, guarded._replace(
+            good=place,
+            proven=jnp.ones((), bool),
+            returned=jnp.zeros((), bool),
+            typical=_first(retreat.best, seen.error),
+            retreat=_no_retreat(),
+        )
+
+
+def _spread(typical: Typical) -> Float[Array, ""]:
+    return jnp.maximum(typical.spread, _LEAST * jnp.abs(typical.loss))
+
+
+def _first(loss: Float[Array, ""], error: Float[Array, ""]) -> Typical:
+    return Typical(loss, error, loss)
+
+
+def _unknown() -> Typical:
+    return Typical(*[jnp.full((), jnp.nan, float)] * 3)
+
+
+def _no_retreat() -> Retreat:
+    none = jnp.zeros((), int)
+    return Retreat(none, none, jnp.full((), jnp.inf, float), none)
+
+
+def _tried(retreat: Retreat, seen: Seen, of_use: Bool[Array, ""]) -> Retreat:
+    """The way, with what is seen at the place on it."""
+    counts = of_use & (retreat.factors > 0)
+    better = counts & (seen.loss < retreat.best)
+    return retreat._replace(
+        tried=retreat.tried + counts,
+        best=jnp.where(better, seen.loss, retreat.best),
+        best_factors=jnp.where(better, retreat.factors, retreat.best_factors),
+    )
+
+
+def _smaller(guarded: Guarded, factors: Int[Array, ""]) -> Place:
+    """The last good place with a θ that is smaller by some factors."""
+    share = jnp.where(guarded.proven, _NEAR, _FAR) ** factors
+
+    def shrink(path: Any, leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+        return leaf if LOGITS in path else leaf * share.astype(leaf.dtype)
+
+    return guarded.good._replace(theta=jax.tree.map_with_path(shrink, guarded.good.theta))
 
 
 def _either(first: Bool[Array, ""], one: Any, other: Any) -> Any:

@@ -24,7 +24,7 @@ def begin(learner: Learner, optimizer: MetaOptimizer, key: PRNGKey) -> Any:
         State of the optimiser, with a fresh θ in it.
     """
     theta = learner.theta(stream(key, Purpose.THETA))
-    return optimizer.init(learner, theta, stream(key, Purpose.OPTIMIZER))
+    return optimizer.init(optimizer.stages(learner)[0].learner, theta, stream(key, Purpose.OPTIMIZER))
 
 
 @partial(jax.jit, static_argnames=("learner", "optimizer", "capacity"))

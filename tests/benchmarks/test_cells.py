@@ -67,8 +67,10 @@ def test_a_way_to_the_gradient_that_is_left_open_has_memory_for_all_points():
     enough = 1.5 * size / 2**30
     optimizer = replace(SMALL.optimizer, estimator=Auto(memory_gib=enough))
     alone = CELL._replace(experiment=replace(SMALL, optimizer=optimizer), points=CELL.points[:1])
-    assert _fitted(alone).optimizer.estimator == remat
-    assert _fitted(alone._replace(points=CELL.points)).optimizer.estimator in [way for way, _ in ways[1:]]
+    assert _fitted(alone, SMALL.lifetime).optimizer.estimator == remat
+    assert _fitted(alone._replace(points=CELL.points), SMALL.lifetime).optimizer.estimator in [
+        way for way, _ in ways[1:]
+    ]
 
 
 @pytest.mark.parametrize(

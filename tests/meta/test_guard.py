@@ -80,13 +80,10 @@ def test_a_theta_on_the_way_at_which_lives_go_badly_does_not_count():
     assert theta == 8 / 4
 
 
-def test_a_loss_that_stays_higher_becomes_the_typical_one_and_theta_is_not_led_back_for_it():
-    noisy = [(1.0 + 0.1 * (-1) ** number, 0.0, 0.0) for number in range(30)]
-    walked = list(walk(*noisy, *[(5.0, 0.0, 0.0)] * 30))
-    rejected = [rejected for *_, rejected in walked]
-    assert rejected.index(True) == 30
-    assert not any(rejected[-10:])
-    assert min(theta for theta, *_ in walked) == 9
+def test_a_loss_that_is_as_high_at_the_last_good_place_is_typical_from_then_on():
+    walked = list(walk(*[GOOD] * 5, *[(5.0, 0.0, 0.0)] * 20))
+    assert [rejected for *_, rejected in walked] == [False] * 5 + [True] + [False] * 19
+    assert walked[5][0] == 12
 
 
 def test_a_loss_that_creeps_up_is_noticed():
