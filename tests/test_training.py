@@ -126,6 +126,21 @@ def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
+def test_a_run_in_trouble_is_resumed_to_the_same_metrics(tmp_path):
+    experiment = replace(EXPERIMENT, circuit=replace(EXPERIMENT.circuit, weight_scale=1e39))
+    for name, last in (("whole", None), ("resumed", 6)):
+        artifacts.start(tmp_path / name, experiment, given=None)
+        if last is not None:
+            stop = StopRequest()
+            with pytest.raises(Stopped):
+                train(experiment, tmp_path / name, stop, stopping_at(stop, last))
+        train(experiment, tmp_path / name, StopRequest(), SILENT)
+    whole, resumed = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "resumed"))
+    assert resumed == whole
+    assert whole.count('"trouble": "100% of lives diverged') == 3
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in cast")
 def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path):
     circuit, optimizer = replace(EXPERIMENT.circuit, weight_scale=1e39), replace(EXPERIMENT.optimizer, steps=300)
     experiment = replace(EXPERIMENT, circuit=circuit, optimizer=optimizer, run=Run(steps_per_call=30))

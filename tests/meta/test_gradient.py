@@ -21,6 +21,7 @@ from metarule import (
     Polynomial,
     Remat,
     Reverse,
+    Schedule,
     Segmented,
 )
 from metarule.meta.gradient import robust_mean, standard_error
@@ -178,3 +179,14 @@ def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
     assert many[0] == Reverse(scan=Segmented())
     assert "64 lives" in many[1]
     assert Gradient(estimator=Forward()).chosen(long) == (Forward(), "")
+
+
+def test_a_schedule_goes_by_meta_steps_also_where_steps_are_taken_back():
+    rate = Schedule(name="linear_schedule", arguments={"init_value": 0.1, "end_value": 0.0})
+    optimizer = replace(PAPER, learning_rate=rate, steps=10)
+    state = begun(optimizer)
+    half_way = state._replace(step=jnp.asarray(5))  # as after five steps that were all taken back
+    first, last = (stepped(optimizer, one)[0].place.theta - state.place.theta for one in (state, half_way))
+    plain = stepped(replace(PAPER, learning_rate=0.05), half_way)[0].place.theta - state.place.theta
+    np.testing.assert_allclose(last, plain, rtol=1e-5, atol=1e-8)
+    assert not np.allclose(first, last, rtol=1e-2)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
-from metarule.meta import train
+from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Persistent, Polynomial, Truncated
+from metarule.meta import begin, train
 from metarule.meta.guard import Guard, Place, Seen
 
 GUARD = Guard(diverged=0.1, useless=0.5, jump=8.0)
@@ -110,3 +110,49 @@ def test_training_recovers_from_a_theta_under_which_no_life_is_of_use(bound):
     assert useless[-10:].max() < 8
     assert np.isfinite(theta).all()
     assert seen.loss[-10:].mean() < 0.6
+
+
+WINDOWED = replace(
+    LIFE,
+    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.2}),
+    inner_loop=InnerLoop(presentations=40, loss_along=0.0),
+)
+
+
+@pytest.mark.parametrize("tasks", [1, 8])
+@pytest.mark.parametrize("estimator", [Truncated(window=10, staggered=False), Persistent(window=10, staggered=False)])
+def test_windows_that_differ_by_their_place_in_the_life_are_no_jumps(estimator, tasks):
+    optimizer = Gradient(steps=12, tasks=tasks, estimator=estimator)
+    pool = WINDOWED.tasks.split(0).train
+    theta, seen = jax.jit(lambda key: train(WINDOWED, optimizer, pool, key))(jax.random.key(0))
+    assert not np.any(seen.rejected)
+    assert not np.array_equal(theta, WINDOWED.theta(jax.random.key(0)))
+
+
+def test_a_life_that_diverged_gives_way_to_a_new_one_in_the_next_window():
+    optimizer = Gradient(steps=12, tasks=8, estimator=Truncated(window=10))
+    pool, key = WINDOWED.tasks.split(0).train, jax.random.key(0)
+    step = jax.jit(lambda state: optimizer.step(WINDOWED, pool, state, key))
+    state, _ = step(begin(WINDOWED, optimizer, key))
+    ongoing = state.estimator
+    broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), ongoing.carry)
+    _, info = step(state._replace(estimator=ongoing._replace(carry=broken)))
+    assert int(info.nonfinite_tasks) == 0
+
+
+def test_decays_stay_as_they_are_on_the_way_towards_zero():
+    place = Place({"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}, jnp.zeros(()))
+    diverged = Seen(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan), jnp.asarray(1.0), jnp.asarray(1.0))
+    after, _, rejected = GUARD.move(GUARD.init(place), place, place, diverged)
+    assert bool(rejected)
+    np.testing.assert_array_equal(after.theta["coefficients"], [2.0])
+    np.testing.assert_array_equal(after.theta["logit_decay"], place.theta["logit_decay"])
+
+
+def test_what_was_typical_of_short_lives_is_forgotten_where_lives_get_longer():
+    guarded = GUARD.init(START)
+    for _ in range(5):
+        here, guarded, _ = judged(guarded, START, *GOOD)
+    assert bool(judged(guarded, here, 5.0, 0.0, 0.0)[2])
+    assert not bool(judged(GUARD.anew(guarded, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
+    assert bool(judged(GUARD.anew(guarded, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
