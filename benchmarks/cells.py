@@ -225,7 +225,7 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any)
 
     def one(seed: Integer, values: Any) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
-        state = begin(lifetime, optimizer, run_key(seed))
+        state = begin(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
         return State(state, jnp.full(common.optimizer.steps, jnp.nan), jnp.zeros((), int), jnp.zeros((), int))
 
     return _side_by_side(one, seeds, values)

@@ -63,7 +63,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
     move = partial(advance, optimizer=optimizer, pool=split.train, key=key, capacity=run.steps_per_call)
     clock = [time.perf_counter()]
-    initial = begin(lifetime, optimizer, key)
+    initial = begin(lifetime, optimizer, split.train, key)
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(initial)
         artifacts.keep_metrics(path, step)

@@ -363,8 +363,8 @@ class MetaOptimizer(Protocol):
     def stages(self, learner: Learner) -> tuple[Stage, ...]:
         """Who lives, part by part of a run."""
 
-    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
-        """State at the first meta-step."""
+    def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Any:
+        """State at the first meta-step on tasks of a pool."""
 
     def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
         """One meta-step on tasks of a pool."""

@@ -7,7 +7,7 @@ from metarule.checkpoints import Checkpoints
 from metarule.meta import begin
 from metarule.streams import run_key
 
-STATE = begin(EXPERIMENT.lifetime, EXPERIMENT.optimizer, run_key(0))
+STATE = begin(EXPERIMENT.lifetime, EXPERIMENT.optimizer, EXPERIMENT.lifetime.tasks.split(0).train, run_key(0))
 
 
 def test_without_a_checkpoint_there_is_the_start(tmp_path):

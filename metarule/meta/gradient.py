@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
 from metarule.estimators import AnyEstimator, Auto, Reverse
+from metarule.estimators.lives import whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
@@ -129,13 +130,14 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             return self.estimator.choose(learner, self.tasks * runs)
         return self.estimator, ""
 
-    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> GradientState:
+    def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> GradientState:
         """State before the first meta-step.
 
         Args:
             learner: who lives.
+            pool: training tasks.
             theta: initial θ.
-            key: decides whatever the estimator draws.
+            key: decides whatever the estimator draws, and the lives that tell what doing nothing costs.
 
         Returns:
             The state.
@@ -143,7 +145,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         estimator, _ = self.chosen(learner)
         states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
         place = Place(theta, self._transform().init(theta))
-        return GradientState(jnp.zeros((), int), place, states, self.guard.init(place))
+        idle = self._idle(learner, pool, theta, key) if estimator.whole else None
+        return GradientState(jnp.zeros((), int), place, states, self.guard.init(place, idle))
 
     def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
         """One meta-step.
@@ -198,6 +201,20 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return jax.tree.map(
             lambda good, now: jnp.where(retreating, good, now), state.guard.good.theta, state.place.theta
         )
+
+    def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Seen:
+        """What is seen of lives under θ = 0, where most rules do nothing."""
+        nothing = jax.tree.map(jnp.zeros_like, theta)
+
+        def one_life(number: Integer) -> Float[Array, ""]:
+            index_key, task_key, life_key = jax.random.split(jax.random.fold_in(key, number), 3)
+            index = self._task_index(jnp.zeros((), int), number, index_key)
+            return whole(learner, nothing, learner.tasks.sample(task_key, pool, index), life_key)[0]
+
+        losses = jax.jit(jax.vmap(one_life))(jnp.arange(self.tasks))
+        finite = jnp.isfinite(losses)
+        none = jnp.zeros(())
+        return Seen(jnp.mean(losses), standard_error(losses, finite), none, none)
 
     def _task_index(self, step: Integer, number: Integer, key: PRNGKey) -> Int[Array, ""]:
         if self.train_tasks == "all":

@@ -110,7 +110,8 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Where lives diverge or are of no use under the last good θ, too, it sits at the edge of chaos, where gradients are
     mostly noise, and from which shorter steps do not lead away. It is led towards 0, where most rules do nothing:
     θ ← 0.7·θ until four were tried under which lives are of use, and training goes on from the best of these. Where
-    nothing was good yet, it is θ ← θ/4, and eight. Decays stay as they are.
+    nothing was good yet, it is θ ← θ/4, and eight. Decays stay as they are. Before anything was good, the typical
+    meta-loss is what doing nothing costs, and lives under a θ that is far worse are of no use, either.
 
     A life diverged if its loss or gradient is not finite. It is of no use if it diverged, or if its gradient is exactly
     zero though it has a loss, as when all weights sit at their bounds. What is judged are the training lives of the
@@ -136,9 +137,18 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(gt=0, description="spreads by which the meta-loss is above its typical value where it is, too")
     ] = 5.0
 
-    def init(self, place: Place) -> Guarded:
-        """What is remembered before the first meta-step."""
-        return Guarded(place, jnp.zeros((), bool), jnp.zeros((), bool), jnp.ones(()), _unknown(), _no_retreat())
+    def init(self, place: Place, idle: Seen | None = None) -> Guarded:
+        """What is remembered before the first meta-step.
+
+        Args:
+            place: where training is begun.
+            idle: what is seen of lives under θ = 0; None where their meta-loss cannot be compared.
+
+        Returns:
+            It.
+        """
+        typical = _unknown() if idle is None else _first(idle.loss, idle.error)
+        return Guarded(place, jnp.zeros((), bool), jnp.zeros((), bool), jnp.ones(()), typical, _no_retreat())
 
     def move(self, guarded: Guarded, here: Place, there: Place, seen: Seen) -> tuple[Place, Guarded, Bool[Array, ""]]:
         """Go on, or go back.
@@ -152,11 +162,11 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Returns:
             (the next place, what is remembered there, whether the step that led here was taken back).
         """
-        of_use = (seen.diverged < self.diverged) & (seen.useless < self.useless)
+        far_out = seen.loss > guarded.typical.loss + self.jump * jnp.maximum(_spread(guarded.typical), seen.error)
+        of_use = (seen.diverged < self.diverged) & (seen.useless < self.useless) & (guarded.proven | ~far_out)
         retreat = _tried(guarded.retreat, seen, of_use)
         retreating = guarded.retreat.factors > 0
         arrived = retreat.tried >= jnp.where(guarded.proven, _NEAR_TRIED, _FAR_TRIED)
-        far_out = seen.loss > guarded.typical.loss + self.jump * jnp.maximum(_spread(guarded.typical), seen.error)
         bad = retreating | ~of_use | (far_out & ~guarded.returned)
         again = ~of_use & (guarded.returned | ~guarded.proven)
         on = (there, self._on(guarded, here, seen, far_out))
@@ -170,7 +180,8 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _on(self, guarded: Guarded, here: Place, seen: Seen, far_out: Bool[Array, ""]) -> Guarded:
         """Here it is good; a loss that is far out all the same is that of the good θ itself."""
-        known = _either(far_out | jnp.isnan(guarded.typical.loss), _first(seen.loss, seen.error), guarded.typical)
+        new = far_out | ~guarded.proven | jnp.isnan(guarded.typical.loss)
+        known = _either(new, _first(seen.loss, seen.error), guarded.typical)
         moved = known.loss + (seen.loss - known.loss) / _MEMORY
         changed = jnp.abs(seen.loss - known.last)
         return guarded._replace(

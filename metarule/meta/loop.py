@@ -12,19 +12,20 @@ from metarule.types import Info, Integer, Learner, MetaOptimizer, PRNGKey, Stage
 __all__ = ["advance", "begin", "stage_at", "train"]
 
 
-def begin(learner: Learner, optimizer: MetaOptimizer, key: PRNGKey) -> Any:
+def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> Any:
     """State of a run before its first meta-step.
 
     Args:
         learner: who lives.
         optimizer: what moves θ.
+        pool: training tasks.
         key: key of the run.
 
     Returns:
         State of the optimiser, with a fresh θ in it.
     """
     theta = learner.theta(stream(key, Purpose.THETA))
-    return optimizer.init(optimizer.stages(learner)[0].learner, theta, stream(key, Purpose.OPTIMIZER))
+    return optimizer.init(optimizer.stages(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
 
 
 @partial(jax.jit, static_argnames=("learner", "optimizer", "capacity"))
@@ -74,7 +75,7 @@ def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
     Returns:
         (learned θ, what was observed of each meta-step [steps, …]).
     """
-    step_key, state, start = stream(key, Purpose.META_STEPS), begin(learner, optimizer, key), 0
+    step_key, state, start = stream(key, Purpose.META_STEPS), begin(learner, optimizer, pool, key), 0
     parts = []
     for stage in optimizer.stages(learner):
         step = partial(_step, stage.learner, optimizer, pool, step_key)

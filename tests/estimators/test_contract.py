@@ -185,7 +185,7 @@ def test_one_trace_serves_every_meta_step_of_every_seed(name):
         optimizer = Gradient(tasks=3, estimator=OTHERS[name])
         step = chex.assert_max_traces(lambda state, key: optimizer.step(life, pool, state, key), n=1)
         keys = jax.random.split(KEY, 2)
-        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(life, life.theta(key), key)))(keys)
+        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(life, pool, life.theta(key), key)))(keys)
         run = jax.jit(jax.vmap(step))
         for _ in range(4):
             state, info = run(state, keys)

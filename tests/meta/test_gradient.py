@@ -45,7 +45,7 @@ def stepped(optimizer, state, life=LIFE):
 
 
 def begun(optimizer, life=LIFE):
-    return optimizer.init(life, life.theta(KEY), KEY)
+    return optimizer.init(life, POOL, life.theta(KEY), KEY)
 
 
 @jax.jit

@@ -99,15 +99,19 @@ LIFE = Lifetime(
 )
 
 
-@pytest.mark.parametrize("bound", [1e6, 2.0], ids=["no life is finite", "weights sit at their bounds"])
-def test_training_recovers_from_a_theta_under_which_no_life_is_of_use(bound):
-    life = replace(LIFE, inner_loop=replace(LIFE.inner_loop, weight_bound=bound))
+@pytest.mark.parametrize(
+    ("initial", "bound"),
+    [(1e9, 1e6), (1e9, 2.0), (30.0, 2.0)],
+    ids=["no gradient, hardly any bounds", "no gradient", "worse than nothing"],
+)
+def test_training_recovers_from_a_theta_under_which_no_life_is_of_use(initial, bound):
+    rule = replace(LIFE.rule, initial={"pre*modulator": initial, "weight*pre": initial})
+    life = replace(LIFE, rule=rule, inner_loop=replace(LIFE.inner_loop, weight_bound=bound))
     optimizer = Gradient(steps=60, tasks=16, learning_rate=3e-2)
     pool = life.tasks.split(0).train
     theta, seen = jax.jit(lambda key: train(life, optimizer, pool, key))(jax.random.key(0))
-    useless = np.asarray(seen.nonfinite_tasks + seen.zero_gradient_tasks)
-    assert useless[0] == 16
-    assert useless[-10:].max() < 8
+    assert bool(seen.rejected[0])
+    assert not np.any(seen.rejected[-10:])
     assert np.isfinite(theta).all()
     assert seen.loss[-10:].mean() < 0.6
 
@@ -133,7 +137,7 @@ def test_a_life_that_diverged_gives_way_to_a_new_one_in_the_next_window():
     optimizer = Gradient(steps=12, tasks=8, estimator=Truncated(window=10))
     pool, key = WINDOWED.tasks.split(0).train, jax.random.key(0)
     step = jax.jit(lambda state: optimizer.step(WINDOWED, pool, state, key))
-    state, _ = step(begin(WINDOWED, optimizer, key))
+    state, _ = step(begin(WINDOWED, optimizer, pool, key))
     ongoing = state.estimator
     broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), ongoing.carry)
     _, info = step(state._replace(estimator=ongoing._replace(carry=broken)))
@@ -156,3 +160,23 @@ def test_what_was_typical_of_short_lives_is_forgotten_where_lives_get_longer():
     assert bool(judged(guarded, here, 5.0, 0.0, 0.0)[2])
     assert not bool(judged(GUARD.anew(guarded, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
     assert bool(judged(GUARD.anew(guarded, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
+
+
+def test_a_beginning_that_is_far_worse_than_doing_nothing_is_led_towards_zero():
+    idle = Seen(jnp.asarray(0.7), jnp.asarray(0.1), jnp.zeros(()), jnp.zeros(()))
+    for loss, led in ((4.0, True), (1.1, False)):
+        here, _, rejected = judged(GUARD.init(START, idle), START, loss, 0.0, 0.0)
+        assert bool(rejected) == led
+        assert float(here.theta[0]) == (2.0 if led else 9.0)
+
+
+def test_what_doing_nothing_costs_is_the_loss_of_lives_that_do_not_change():
+    life = replace(LIFE, inner_loop=InnerLoop(presentations=20, loss_along=0.3))
+    optimizer, pool = Gradient(tasks=4), life.tasks.split(0).train
+    state = begin(life, optimizer, pool, jax.random.key(0))
+    still = replace(life, rule=Polynomial(terms=("pre",), initial={"pre": 0.0}))
+    same = begin(still, optimizer, pool, jax.random.key(0))
+    np.testing.assert_allclose(state.guard.typical.loss, same.guard.typical.loss, rtol=1e-6)
+    assert 0.5 < float(state.guard.typical.loss) < 2
+    windowed = begin(life, replace(optimizer, estimator=Truncated()), pool, jax.random.key(0))
+    assert np.isnan(windowed.guard.typical.loss)

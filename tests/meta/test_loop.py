@@ -33,7 +33,7 @@ def assert_same(one, two):
 
 
 def advanced(counts, capacity=6):
-    state, seen = begin(LIFE, OPTIMIZER, KEY), []
+    state, seen = begin(LIFE, OPTIMIZER, POOL, KEY), []
     for count in counts:
         state, info = advance(LIFE, OPTIMIZER, POOL, state, KEY, count, capacity)
         seen.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
@@ -51,7 +51,10 @@ def test_one_program_serves_every_number_of_steps():
 
 
 def test_no_steps_change_nothing():
-    assert_same(advance(LIFE, OPTIMIZER, POOL, begin(LIFE, OPTIMIZER, KEY), KEY, 0, 6)[0], begin(LIFE, OPTIMIZER, KEY))
+    assert_same(
+        advance(LIFE, OPTIMIZER, POOL, begin(LIFE, OPTIMIZER, POOL, KEY), KEY, 0, 6)[0],
+        begin(LIFE, OPTIMIZER, POOL, KEY),
+    )
 
 
 def test_train_takes_the_steps_that_advance_takes():
@@ -87,7 +90,7 @@ def test_lives_are_as_long_as_the_curriculum_says():
     assert [stage_at(LIFE, optimizer, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
     assert stages[-1].learner == LIFE
     theta, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
-    state, start = begin(LIFE, optimizer, KEY), 0
+    state, start = begin(LIFE, optimizer, POOL, KEY), 0
     for learner, end in stages:
         state, info = advance(learner, optimizer, POOL, state, KEY, end - start, 6)
         np.testing.assert_allclose(info.loss[: end - start], seen.loss[start:end], rtol=1e-5)
