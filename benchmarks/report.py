@@ -177,18 +177,20 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
-    """The score against the first axis of numbers, one line for all else; without one, a column a setting."""
+    """The score against the first axis of numbers, one line for all else; without one, a row a setting."""
     axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)
     rest = [name for name in plan["axes"] if name != axis and _varies(plan, name)]
-    lines = 1 if axis is None else len({tuple(row[name] for name in rest) for row in report.summary})
-    figure, (axes,) = figure_of(1, height=4.0 + (0.2 * lines if lines > 1 else 0.0))
+    lines = (
+        len(plan["settings"]) if axis is None else len({tuple(row[name] for name in rest) for row in report.summary})
+    )
+    figure, (axes,) = figure_of(1, height=1.5 + 0.4 * lines if axis is None else 4.0 + 0.2 * lines * (lines > 1))
     if axis is None:
-        _draw_columns(axes, report)
+        _draw_rows(axes, report)
     else:
         _draw_lines(axes, plan, report, axis, rest)
         if lines > 1:
             figure.legend(frameon=False, fontsize="small", loc="outside lower center")
-    axes.set(ylabel=report.score, title="Held-out tasks: each seed, interquartile mean and 95 % interval")
+    figure.suptitle("Held-out tasks: each seed, interquartile mean and 95 % interval")
     save(figure, file)
 
 
@@ -225,16 +227,18 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(where, [f"{value:g}" for value in where])
-    axes.set_xlabel(names[axis])
+    axes.set(xlabel=names[axis], ylabel=report.score)
 
 
-def _draw_columns(axes: Any, report: Report) -> None:
+def _draw_rows(axes: Any, report: Report) -> None:
     summary = [row for row in report.summary if row["metric"] == report.score]
     for number, row in enumerate(summary):
         colour = COLOURS[number % len(COLOURS)]
         found = (one for one in report.rows if (one["setting"], one["metric"]) == (row["setting"], report.score))
         mine = [one["value"] for one in found if one["value"] is not None]
-        axes.scatter(np.full(len(mine), number), mine, color=colour, s=10, alpha=0.6)
-        axes.hlines(row["iqm"], number - 0.2, number + 0.2, color=colour)
-        axes.vlines(number, row["low"], row["high"], color=colour)
-    axes.set_xticks(range(len(summary)), [row["setting"] for row in summary], fontsize="small")
+        axes.scatter(mine, np.full(len(mine), number), color=colour, s=10, alpha=0.6)
+        axes.vlines(row["iqm"], number - 0.2, number + 0.2, color=colour)
+        axes.hlines(number, row["low"], row["high"], color=colour)
+    axes.set_yticks(range(len(summary)), [row["setting"] for row in summary], fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlabel(report.score)

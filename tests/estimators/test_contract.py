@@ -190,7 +190,7 @@ def test_one_trace_serves_every_meta_step_of_every_seed(name):
         for _ in range(4):
             state, info = run(state, keys)
     assert info.nonfinite_tasks.tolist() == [0, 0]
-    moved = ravel_pytree(jax.tree.map(jnp.subtract, state.place.theta, before.theta))[0]
+    moved = ravel_pytree(jax.tree.map(jnp.subtract, state.place.theta, before.place.theta))[0]
     assert np.all(np.isfinite(moved))
     assert np.any(moved != 0)
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, before)
