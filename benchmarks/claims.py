@@ -1,10 +1,10 @@
 """Who works on what: claims on folders that several processes, or hosts on a shared file system, agree about.
 
-A folder's claims are numbered files, and the highest is in force. A claim is made by creating the next number, which
-the file system grants to one process alone; taking over from an owner who died is the same step, so that two who see
-the same dead owner cannot both have the folder. A number is never used again: nobody can mistake a new claim for the
-old one. The owner touches its claim while it works; one that has not been touched for long, or whose owner is a dead
-process of this host, is free.
+A folder's claims are numbered files, and the highest is in force. A claim is made by linking a file that says whose it
+is to the next number, which the file system grants to one process alone, and whole; taking over from an owner who died
+is the same step, so that two who see the same dead owner cannot both have the folder. A number is never used again:
+nobody can mistake a new claim for the old one. The owner touches its claim while it works; one that has not been
+touched for long, or whose owner is a dead process of this host, is free.
 """
 
 import json
@@ -80,11 +80,13 @@ def take(folder: Path, lapse: float) -> Claim | None:
         return None
     number = int(latest.stem.removeprefix("claim-")) + 1 if latest else 1
     file = folder / f"claim-{number:06d}.json"
-    try:
-        with os.fdopen(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as opened:
-            json.dump(_owner(lapse), opened)
-    except FileExistsError:
-        return None
+    with tempfile.NamedTemporaryFile("w", dir=folder) as written:
+        json.dump(_owner(lapse), written)
+        written.flush()
+        try:
+            os.link(written.name, file)
+        except FileExistsError:
+            return None
     return Claim(file, lapse)
 
 
@@ -123,7 +125,7 @@ def _is_free(file: Path, lapse: float) -> bool:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """What a claim says; nothing while it is being written."""
+    """What a claim says; nothing if it is damaged."""
     try:
         owner = json.loads(file.read_text(encoding="utf-8"))
     except ValueError:

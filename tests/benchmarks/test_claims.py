@@ -104,6 +104,13 @@ def test_two_who_see_the_same_dead_owner_do_not_both_take_over(tmp_path, monkeyp
     assert take(tmp_path, LONG) is None
 
 
+def test_a_process_that_dies_as_it_claims_leaves_no_claim_that_says_nothing(tmp_path):
+    dies = "import json, os; json.dump = lambda *_: os._exit(9)"
+    code = f"{dies}; from pathlib import Path; from benchmarks.claims import take; take(Path({str(tmp_path)!r}), 60.0)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 9
+    assert take(tmp_path, LONG).file.name == "claim-000001.json"
+
+
 def test_what_is_published_is_never_replaced(tmp_path):
     for text in ("first", "second"):
         (tmp_path / text).mkdir()
