@@ -130,11 +130,8 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
     stage = partial(stage_at, experiment.lifetime, experiment.optimizer)
 
     def move(state: State, step: int, count: int) -> State:
-        learner = stage(step).learner
-        common = _fitted(cell, learner)
-        return jax.block_until_ready(
-            _advance(common, cell.fields, seeds, values, learner.presentations, state, step, count)
-        )
+        common = _fitted(cell, stage(step).learner)
+        return jax.block_until_ready(_advance(common, cell.fields, seeds, values, stage(step).end, state, step, count))
 
     clock = [time.perf_counter()]
     with Checkpoints(states) as checkpoints:
@@ -182,7 +179,8 @@ def measure(cell: Cell) -> tuple[float, float]:
     """
     experiment, (seeds, values) = cell.experiment, _data(cell)
     learner = stage_at(experiment.lifetime, experiment.optimizer, 0).learner
-    move = partial(_advance, _fitted(cell, learner), cell.fields, seeds, values, learner.presentations)
+    end = stage_at(experiment.lifetime, experiment.optimizer, 0).end
+    move = partial(_advance, _fitted(cell, learner), cell.fields, seeds, values, end)
     clock = [time.perf_counter()]
     state = _begin(experiment, cell.fields, seeds, values)
     for count in (0, _TIMED):
@@ -196,8 +194,8 @@ def measure(cell: Cell) -> tuple[float, float]:
 def _fitted(cell: Cell, learner: Learner) -> Experiment:
     """What the points have in common, with a way to the gradient for which there is memory for all of them."""
     common = cell.experiment
-    estimator, _ = common.optimizer.chosen(learner, runs=len(cell.points))
-    return replace(common, optimizer=replace(common.optimizer, estimator=estimator))
+    optimizer, _ = common.optimizer.decided(learner, runs=len(cell.points))
+    return replace(common, optimizer=optimizer)
 
 
 def _side_by_side(one: Callable[..., Any], *points: Any) -> Any:
@@ -231,26 +229,26 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any)
     return _side_by_side(one, seeds, values)
 
 
-@partial(jax.jit, static_argnames=("common", "fields", "presentations"))
+@partial(jax.jit, static_argnames=("common", "fields", "end"))
 def _advance(
     common: Experiment,
     fields: tuple[str, ...],
     seeds: Any,
     values: Any,
-    presentations: int,
+    end: int,
     state: State,
     step: Integer,
     count: Integer,
 ) -> State:
-    """Some meta-steps of every point. Their number is data, so that one program serves every call."""
+    """Some meta-steps of every point, in the stage of an end. Their number is data: one program serves every call."""
 
     def one(seed: Integer, values: Any, state: State) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
-        learner, pool = lifetime.lasting(presentations), lifetime.tasks.split(seed).train
+        stage, pool = stage_at(lifetime, optimizer, end - 1), lifetime.tasks.split(seed).train
         key = stream(run_key(seed), Purpose.META_STEPS)
 
         def move(number: Integer, state: State) -> State:
-            after, info = optimizer.step(learner, pool, state.optimizer, key)
+            after, info = stage.optimizer.step(stage.learner, pool, state.optimizer, key)
             losses = state.losses.at[number].set(info.loss)
             return State(after, losses, state.nonfinite + info.nonfinite_tasks, state.rejected + info.rejected)
 

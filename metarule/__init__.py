@@ -9,14 +9,16 @@ from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, T
 from metarule.evaluation import Curves, curves, final_metrics
 from metarule.growth import growth
 from metarule.lifetime import InnerLoop, Lifetime, live
-from metarule.meta import Gradient, Guard, Schedule
+from metarule.meta import CMAES, Annealing, Genetic, Gradient, Guard, OpenES, RandomSearch, Schedule, Sequence
 from metarule.phenomena import respond, shown
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.scans import Plain, Remat, Segmented
 from metarule.tasks import Boolean, Conditioning, Tabular
 
 __all__ = [
+    "CMAES",
     "MLP",
+    "Annealing",
     "Auto",
     "Boolean",
     "Conditioning",
@@ -26,19 +28,23 @@ __all__ = [
     "Evolution",
     "Feedforward",
     "Forward",
+    "Genetic",
     "Gradient",
     "Guard",
     "InnerLoop",
     "Lifetime",
     "Lifted",
+    "OpenES",
     "Persistent",
     "Plain",
     "Polynomial",
+    "RandomSearch",
     "Recurrent",
     "Remat",
     "Reverse",
     "Schedule",
     "Segmented",
+    "Sequence",
     "Tabular",
     "Trace",
     "Truncated",

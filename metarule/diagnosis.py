@@ -16,13 +16,12 @@ FIRST, RECENT, HOPELESS = 10, 20, 100
 _DIVERGED, _FLAT, _REJECTED, _WORSE = 0.1, 0.5, 0.25, 0.5
 
 
-def trouble(first: Rows, rows: Rows, lives: int, remedies: str) -> str:
+def trouble(first: Rows, rows: Rows, remedies: str) -> str:
     """What is wrong with the last meta-steps, and what would help.
 
     Args:
         first: rows of the metrics with which the run began; none where their meta-loss cannot be compared.
         rows: up to the present one.
-        lives: of a meta-step.
         remedies: against chaos, such as other settings.
 
     Returns:
@@ -33,6 +32,7 @@ def trouble(first: Rows, rows: Rows, lives: int, remedies: str) -> str:
     seen = [row["growth"]["largest"] for row in rows if row.get("growth")]
     known = seen and seen[-1] is not None and np.isfinite(seen[-1])
     chaos = f" (a disturbance of the weights grows up to {seen[-1]:.3g}-fold a presentation)" if known else ""
+    lives = _mean(recent, "lives")
     diverged, flat = (_mean(recent, name) / lives for name in ("nonfinite_tasks", "zero_gradient_tasks"))
     rejected, now, before = _mean(recent, "rejected"), _loss(recent), _loss(first)
     if diverged > _DIVERGED:
@@ -57,8 +57,8 @@ def _loss(rows: Rows) -> float:
     return float(np.mean(losses)) if losses else float("nan")
 
 
-def is_hopeless(rows: Rows, lives: int) -> bool:
+def is_hopeless(rows: Rows) -> bool:
     """Whether no life of many meta-steps was of use, so that θ has nothing to learn from."""
     recent = rows[-HOPELESS:]
-    useless = [row["nonfinite_tasks"] + row["zero_gradient_tasks"] for row in recent]
-    return len(recent) == HOPELESS and all(count == lives for count in useless)
+    of_use = [row["lives"] - row["nonfinite_tasks"] - row["zero_gradient_tasks"] for row in recent]
+    return len(recent) == HOPELESS and not any(of_use)

@@ -9,7 +9,7 @@ from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
 from metarule.lifetime import InnerLoop, Lifetime
-from metarule.meta.gradient import Gradient
+from metarule.meta import AnyOptimizer, Gradient
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks.boolean import Boolean
@@ -73,7 +73,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
     tasks: Boolean | Tabular | Conditioning = Boolean()
     inner_loop: InnerLoop = InnerLoop()
-    optimizer: Gradient = Gradient()
+    optimizer: AnyOptimizer = Gradient()
     evaluation: Evaluation = Evaluation()
     run: Run = Run()
 

@@ -90,9 +90,9 @@ def _serve(request: _Request) -> int:
     if not request.resume:
         artifacts.start(directory, experiment, request.given, request.overwrite)
     print(f"run: {directory}", flush=True)
-    _, reason = experiment.optimizer.chosen(experiment.lifetime)
+    _, reason = experiment.optimizer.decided(experiment.lifetime, runs=1)
     if reason:
-        print(f"gradient by {reason}", flush=True)
+        print(reason, flush=True)
     try:
         with StopRequest() as stop:
             if experiment.seeds == 1:

@@ -61,7 +61,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     """
     lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
     key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
-    move = partial(advance, optimizer=optimizer, pool=split.train, key=key, capacity=run.steps_per_call)
+    move = partial(advance, pool=split.train, key=key, capacity=run.steps_per_call)
     clock = [time.perf_counter()]
     initial = begin(lifetime, optimizer, split.train, key)
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
@@ -69,10 +69,11 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         artifacts.keep_metrics(path, step)
         rows = artifacts.read_metrics(path)
         first, recent = rows[:FIRST], rows[-HOPELESS:]
-        if is_hopeless(recent, optimizer.tasks):
+        if is_hopeless(recent):
             _give_up(path, lifetime, optimizer.theta(state))
         if step < optimizer.steps:
-            jax.block_until_ready(move(stage_at(lifetime, optimizer, step).learner, state=state, count=0))
+            stage = stage_at(lifetime, optimizer, step)
+            jax.block_until_ready(move(stage.learner, stage.optimizer, state=state, count=0))
         clock.append(time.perf_counter())
         progress(step, {})
         while step < optimizer.steps:
@@ -81,7 +82,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
                 stop.answer(step)
             stage = stage_at(lifetime, optimizer, step)
             count = min(_until_next(experiment, step), stage.end - step)
-            state, seen = move(stage.learner, state=state, count=count)
+            state, seen = move(stage.learner, stage.optimizer, state=state, count=count)
             rows = _rows(lifetime, step, seen, count)
             step += count
             first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
@@ -90,7 +91,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
                 rows[-1] |= _watch(experiment, optimizer.theta(state), split)
                 rows[-1] |= _diagnose(experiment, first, recent)
             artifacts.append_metrics(path, rows)
-            hopeless = look and is_hopeless(recent, optimizer.tasks)
+            hopeless = look and is_hopeless(recent)
             if hopeless or _due(step, run.checkpoint_every, optimizer.steps):
                 checkpoints.save(step, state)
             progress(step, rows[-1])
@@ -123,13 +124,10 @@ def _diagnose(
     experiment: Experiment, first: Sequence[dict[str, Any]], recent: Sequence[dict[str, Any]]
 ) -> dict[str, str]:
     """What is wrong, if anything is."""
-    tasks, optimizer = experiment.tasks, experiment.optimizer
-    whole_lives = optimizer.curriculum == (1.0,)
-    remedies = [f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}", "a smaller learning rate"]
-    if whole_lives and 0.1 * experiment.inner_loop.presentations >= tasks.needs:
-        remedies.append("shorter lives at first, --optimizer.curriculum '[0.1, 1.0]'")
-    comparable = whole_lives and optimizer.estimator.whole
-    found = trouble(first if comparable else (), recent, optimizer.tasks, " or ".join(remedies))
+    optimizer = experiment.optimizer
+    bound = f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}"
+    remedies = " or ".join((bound, *optimizer.remedies(experiment.lifetime)))
+    found = trouble(first if optimizer.comparable else (), recent, remedies)
     return {"trouble": found} if found else {}
 
 
@@ -164,10 +162,8 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
         {
             "step": step + number + 1,
             "loss": plain.loss[number],
-            **{name: values[number] for name, values in plain.metrics.items()},
-            "gradient_norm": plain.gradient_norm[number],
-            "median_task_norm": plain.median_task_norm[number],
-            "largest_task_norm": plain.largest_task_norm[number],
+            **{name: values[number] for name, values in (plain.metrics | plain.observed).items()},
+            "lives": plain.lives[number],
             "nonfinite_tasks": plain.nonfinite_tasks[number],
             "zero_gradient_tasks": plain.zero_gradient_tasks[number],
             "rejected": plain.rejected[number],

@@ -25,6 +25,7 @@ __all__ = [
     "Life",
     "MetaOptimizer",
     "Metrics",
+    "Mover",
     "Observation",
     "PRNGKey",
     "Rule",
@@ -167,10 +168,9 @@ class Info(NamedTuple):
     Attributes:
         loss: mean meta-loss over the lives that stayed finite.
         metrics: their mean scores.
-        gradient_norm: norm of the mean θ-gradient, in the units of θ, before it is clipped.
-        median_task_norm: median norm of the gradients of the lives that stayed finite, before they are clipped.
-        largest_task_norm: the largest of these.
-        nonfinite_tasks: lives left out because their loss or gradient was not finite.
+        observed: what else this kind of optimiser sees, by name.
+        lives: how many were lived.
+        nonfinite_tasks: those of them left out because their loss or gradient was not finite.
         zero_gradient_tasks: lives whose gradient was exactly zero though they had a loss, as when every weight sits at
             its bound.
         rejected: whether the step before was taken back, because these lives went badly.
@@ -179,9 +179,8 @@ class Info(NamedTuple):
 
     loss: Float[Array, ""]
     metrics: Metrics
-    gradient_norm: Float[Array, ""]
-    median_task_norm: Float[Array, ""]
-    largest_task_norm: Float[Array, ""]
+    observed: Metrics
+    lives: Int[Array, ""]
     nonfinite_tasks: Int[Array, ""]
     zero_gradient_tasks: Int[Array, ""]
     rejected: Bool[Array, ""]
@@ -336,21 +335,31 @@ class Estimator(Protocol):
         """Meta-loss and θ-gradient on one task."""
 
 
+@runtime_checkable
+class Mover(Protocol):
+    """What moves θ in a part of a run."""
+
+    def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
+        """One meta-step on tasks of a pool."""
+
+
 class Stage(NamedTuple):
     """A part of a run.
 
     Attributes:
         learner: who lives in it.
+        optimizer: what moves θ in it.
         end: the first meta-step after it.
     """
 
     learner: Learner
+    optimizer: Mover
     end: int
 
 
 @runtime_checkable
-class MetaOptimizer(Protocol):
-    """What moves θ."""
+class MetaOptimizer(Mover, Protocol):
+    """What moves θ, from a first meta-step to a last."""
 
     @property
     def steps(self) -> int:
@@ -360,14 +369,21 @@ class MetaOptimizer(Protocol):
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs."""
 
+    @property
+    def comparable(self) -> bool:
+        """Whether meta-losses of different meta-steps can be compared."""
+
     def stages(self, learner: Learner) -> tuple[Stage, ...]:
-        """Who lives, part by part of a run."""
+        """Who lives and what moves θ, part by part of a run."""
+
+    def decided(self, learner: Learner, runs: int) -> tuple["MetaOptimizer", str]:
+        """The same with whatever it leaves open decided, for runs that share the memory, and why in one line."""
+
+    def remedies(self, learner: Learner) -> tuple[str, ...]:
+        """What a person may try where too many lives come to nothing."""
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Any:
         """State at the first meta-step on tasks of a pool."""
-
-    def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
-        """One meta-step on tasks of a pool."""
 
     def theta(self, state: Any) -> Theta:
         """The θ that a state stands for."""

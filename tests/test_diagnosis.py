@@ -4,12 +4,12 @@ from metarule.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
 
 
 def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, loss=0.5, **others):
-    row = {"nonfinite_tasks": nonfinite, "zero_gradient_tasks": zero, "rejected": rejected, "loss": loss}
+    row = {"lives": 10, "nonfinite_tasks": nonfinite, "zero_gradient_tasks": zero, "rejected": rejected, "loss": loss}
     return [row | others for _ in range(count)]
 
 
 def test_a_run_that_is_well_is_left_in_peace():
-    assert trouble(rows(10), rows(nonfinite=1, zero=4, loss=0.7), 10, "THIS") == ""
+    assert trouble(rows(10), rows(nonfinite=1, zero=4, loss=0.7), "THIS") == ""
 
 
 @pytest.mark.parametrize(
@@ -28,17 +28,17 @@ def test_a_run_that_is_well_is_left_in_peace():
     ],
 )
 def test_trouble_is_one_line_that_says_what_helps(seen, says):
-    line = trouble(rows(10), seen, 10, "THIS")
+    line = trouble(rows(10), seen, "THIS")
     assert line.startswith(says)
     assert "\n" not in line
 
 
 def test_where_no_loss_was_finite_none_is_compared():
-    assert trouble(rows(10, loss=None), rows(), 10, "THIS") == ""
-    assert trouble((), rows(loss=6.1), 10, "THIS") == ""
+    assert trouble(rows(10, loss=None), rows(), "THIS") == ""
+    assert trouble((), rows(loss=6.1), "THIS") == ""
 
 
 def test_there_is_no_hope_where_no_life_of_many_meta_steps_was_of_use():
-    assert is_hopeless(rows(HOPELESS, nonfinite=7, zero=3), 10)
-    assert not is_hopeless(rows(HOPELESS - 1, nonfinite=10), 10)
-    assert not is_hopeless(rows(1, nonfinite=9) + rows(HOPELESS - 1, nonfinite=10), 10)
+    assert is_hopeless(rows(HOPELESS, nonfinite=7, zero=3))
+    assert not is_hopeless(rows(HOPELESS - 1, nonfinite=10))
+    assert not is_hopeless(rows(1, nonfinite=9) + rows(HOPELESS - 1, nonfinite=10))

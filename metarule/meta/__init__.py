@@ -1,8 +1,35 @@
 """Meta-optimisers: what moves θ."""
 
+from typing import TypeAlias
+
 from metarule.meta.gradient import Gradient, GradientState
 from metarule.meta.guard import Guard
 from metarule.meta.loop import advance, begin, stage_at, train
+from metarule.meta.population import Population, PopulationState
+from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
+from metarule.meta.sequence import Sequence, SequenceState
 from metarule.meta.transforms import Schedule
 
-__all__ = ["Gradient", "GradientState", "Guard", "Schedule", "advance", "begin", "stage_at", "train"]
+__all__ = [
+    "CMAES",
+    "Annealing",
+    "AnyOptimizer",
+    "Genetic",
+    "Gradient",
+    "GradientState",
+    "Guard",
+    "OpenES",
+    "Population",
+    "PopulationState",
+    "RandomSearch",
+    "Schedule",
+    "Sequence",
+    "SequenceState",
+    "advance",
+    "begin",
+    "stage_at",
+    "train",
+]
+
+# Those that a config can name.
+AnyOptimizer: TypeAlias = Gradient | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence

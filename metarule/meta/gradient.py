@@ -1,7 +1,7 @@
 """Gradient descent on θ: the mean of the θ-gradients of many lives, handed to Optax."""
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,8 +14,9 @@ from msgspec.structs import force_setattr, replace
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.lives import whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
+from metarule.meta.training_tasks import TrainTasks, task_index
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
-from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
+from metarule.types import Estimate, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]
 
@@ -68,11 +69,11 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         cycle of one network a task and the mean of their gradients.
     """
 
+    OBSERVES: ClassVar[tuple[str, ...]] = ("gradient_norm", "median_task_norm", "largest_task_norm")
+
     steps: Annotated[int, Meta(ge=1, description="meta-steps of a whole run")] = 600
     tasks: Annotated[int, Meta(ge=1, description="lives a meta-step, each on a task of its own")] = 64
-    train_tasks: Annotated[
-        Annotated[int, Meta(ge=1)] | Literal["all"], Meta(description="how many training tasks there are")
-    ] = "all"
+    train_tasks: TrainTasks = "all"
     estimator: Annotated[AnyEstimator, Meta(description="how the theta-gradient of one life is found")] = Reverse()
     name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
     learning_rate: Annotated[
@@ -114,21 +115,33 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
                 f"optimizer.curriculum = {list(self.curriculum)}: its shortest lives have {min(lengths)} "
                 f"presentations; these tasks need at least {learner.tasks.needs}"
             )
-        return tuple(Stage(learner.lasting(length), end) for length, end in zip(lengths, self._ends, strict=True))
+        return tuple(Stage(learner.lasting(length), self, end) for length, end in zip(lengths, self._ends, strict=True))
 
-    def chosen(self, learner: Learner, runs: int = 1) -> tuple[Estimator, str]:
-        """How the θ-gradient of one life is found, and why where that was left open.
+    @property
+    def comparable(self) -> bool:
+        """Meta-losses can be compared where all are of whole lives."""
+        return self.curriculum == (1.0,) and self.estimator.whole
+
+    def decided(self, learner: Learner, runs: int = 1) -> tuple["Gradient", str]:
+        """The same with a named way to the θ-gradient, and why where that was left open.
 
         Args:
             learner: who lives.
             runs: how many runs share the memory.
 
         Returns:
-            (estimator, reason in one line, empty where the estimator was named).
+            (optimiser, reason in one line, empty where the estimator was named).
         """
-        if isinstance(self.estimator, Auto):
-            return self.estimator.choose(learner, self.tasks * runs)
-        return self.estimator, ""
+        if not isinstance(self.estimator, Auto):
+            return self, ""
+        estimator, reason = self.estimator.choose(learner, self.tasks * runs)
+        return replace(self, estimator=estimator), f"gradient by {reason}"
+
+    def remedies(self, learner: Learner) -> tuple[str, ...]:
+        """What a person may try where too many lives come to nothing."""
+        shorter = "shorter lives at first, --optimizer.curriculum '[0.1, 1.0]'"
+        possible = self.curriculum == (1.0,) and 0.1 * learner.presentations >= learner.tasks.needs
+        return ("a smaller learning rate", shorter) if possible else ("a smaller learning rate",)
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> GradientState:
         """State before the first meta-step.
@@ -142,7 +155,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         Returns:
             The state.
         """
-        estimator, _ = self.chosen(learner)
+        estimator = self.decided(learner)[0].estimator
         states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
         place = Place(theta, self._transform().init(theta))
         idle = self._idle(learner, pool, theta, key) if estimator.whole else None
@@ -161,11 +174,12 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             State after, and what was observed.
         """
         step_key, units, here = jax.random.fold_in(key, state.step), learner.units(), state.place
-        estimator, _ = self.chosen(learner)
+        estimator = self.decided(learner)[0].estimator
 
         def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
             index_key, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
-            task = learner.tasks.sample(task_key, pool, self._task_index(state.step, number, index_key))
+            index = task_index(self.train_tasks, self.tasks, state.step, number, index_key)
+            task = learner.tasks.sample(task_key, pool, index)
             estimate, after = estimator.estimate(learner, here.theta, task, estimator_state, life_key)
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
@@ -182,12 +196,13 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         guard = self.guard if estimator.whole else replace(self.guard, jump=math.inf)
         longer = jnp.any(state.step == jnp.array(self._ends))
         place, guarded, rejected = guard.move(guard.anew(state.guard, longer), here, there, seen)
+        median, largest = jnp.nanmedian(jnp.where(finite, norms, jnp.nan)), jnp.max(jnp.where(finite, norms, 0.0))
+        observed = (optax.tree.norm(mean.gradient), median, largest)
         info = Info(
             loss=mean.loss,
             metrics=mean.metrics,
-            gradient_norm=optax.tree.norm(mean.gradient),
-            median_task_norm=jnp.nanmedian(jnp.where(finite, norms, jnp.nan)),
-            largest_task_norm=jnp.max(jnp.where(finite, norms, 0.0)),
+            observed=dict(zip(self.OBSERVES, observed, strict=True)),
+            lives=jnp.asarray(self.tasks),
             nonfinite_tasks=jnp.sum(~finite),
             zero_gradient_tasks=jnp.sum(zero),
             rejected=rejected,
@@ -202,24 +217,24 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             lambda good, now: jnp.where(retreating, good, now), state.guard.good.theta, state.place.theta
         )
 
+    def moved(self, state: GradientState, theta: Theta) -> GradientState:
+        """A state before the first meta-step with another θ."""
+        place = Place(theta, self._transform().init(theta))
+        return state._replace(place=place, guard=state.guard._replace(good=place))
+
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Seen:
         """What is seen of lives under θ = 0, where most rules do nothing."""
         nothing = jax.tree.map(jnp.zeros_like, theta)
 
         def one_life(number: Integer) -> Float[Array, ""]:
             index_key, task_key, life_key = jax.random.split(jax.random.fold_in(key, number), 3)
-            index = self._task_index(jnp.zeros((), int), number, index_key)
+            index = task_index(self.train_tasks, self.tasks, jnp.zeros((), int), number, index_key)
             return whole(learner, nothing, learner.tasks.sample(task_key, pool, index), life_key)[0]
 
         losses = jax.jit(jax.vmap(one_life))(jnp.arange(self.tasks))
         finite = jnp.isfinite(losses)
         none = jnp.zeros(())
         return Seen(jnp.mean(losses), standard_error(losses, finite), none, none)
-
-    def _task_index(self, step: Integer, number: Integer, key: PRNGKey) -> Int[Array, ""]:
-        if self.train_tasks == "all":
-            return jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max)
-        return jnp.asarray((step * self.tasks + number) % self.train_tasks)
 
     @property
     def _ends(self) -> list[int]:

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from metarule.streams import Purpose, stream
-from metarule.types import Info, Integer, Learner, MetaOptimizer, PRNGKey, Stage, Theta
+from metarule.types import Info, Integer, Learner, MetaOptimizer, Mover, PRNGKey, Stage, Theta
 
 __all__ = ["advance", "begin", "stage_at", "train"]
 
@@ -30,13 +30,13 @@ def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
 
 @partial(jax.jit, static_argnames=("learner", "optimizer", "capacity"))
 def advance(
-    learner: Learner, optimizer: MetaOptimizer, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
+    learner: Learner, optimizer: Mover, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
 ) -> tuple[Any, Info]:
     """Some meta-steps in one call. Their number is data, so that one program serves every call.
 
     Args:
         learner: who lives in this part of the run.
-        optimizer: what moves θ.
+        optimizer: what moves θ in it.
         pool: training tasks.
         state: state before.
         key: key of the run.
@@ -78,12 +78,12 @@ def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
     step_key, state, start = stream(key, Purpose.META_STEPS), begin(learner, optimizer, pool, key), 0
     parts = []
     for stage in optimizer.stages(learner):
-        step = partial(_step, stage.learner, optimizer, pool, step_key)
+        step = partial(_step, stage.learner, stage.optimizer, pool, step_key)
         state, seen = jax.lax.scan(step, state, length=stage.end - start)
         start = stage.end
         parts.append(seen)
     return optimizer.theta(state), jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)
 
 
-def _step(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey, state: Any, _: None) -> tuple[Any, Info]:
+def _step(learner: Learner, optimizer: Mover, pool: Any, key: PRNGKey, state: Any, _: None) -> tuple[Any, Info]:
     return optimizer.step(learner, pool, state, key)

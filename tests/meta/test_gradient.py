@@ -86,7 +86,7 @@ def test_their_mean_is_clipped():
     np.testing.assert_allclose(
         after.place.theta, state.place.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8
     )
-    np.testing.assert_allclose(info.gradient_norm, jnp.linalg.norm(mean), rtol=1e-5)
+    np.testing.assert_allclose(info.observed["gradient_norm"], jnp.linalg.norm(mean), rtol=1e-5)
 
 
 def test_steps_are_taken_in_the_units_of_theta():
@@ -174,11 +174,12 @@ def test_a_run_costs_its_lifetimes():
 
 def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
     long = replace(LIFE, inner_loop=InnerLoop(presentations=1000))
-    few, many = (Gradient(tasks=tasks, estimator=Auto(memory_gib=1e-3)).chosen(long) for tasks in (1, 64))
-    assert few[0] == Reverse(scan=Remat())
-    assert many[0] == Reverse(scan=Segmented())
+    few, many = (Gradient(tasks=tasks, estimator=Auto(memory_gib=1e-3)).decided(long) for tasks in (1, 64))
+    assert few[0].estimator == Reverse(scan=Remat())
+    assert many[0].estimator == Reverse(scan=Segmented())
     assert "64 lives" in many[1]
-    assert Gradient(estimator=Forward()).chosen(long) == (Forward(), "")
+    named = Gradient(estimator=Forward())
+    assert named.decided(long) == (named, "")
 
 
 def test_a_schedule_goes_by_meta_steps_also_where_steps_are_taken_back():

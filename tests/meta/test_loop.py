@@ -91,7 +91,7 @@ def test_lives_are_as_long_as_the_curriculum_says():
     assert stages[-1].learner == LIFE
     theta, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
     state, start = begin(LIFE, optimizer, POOL, KEY), 0
-    for learner, end in stages:
+    for learner, _, end in stages:
         state, info = advance(learner, optimizer, POOL, state, KEY, end - start, 6)
         np.testing.assert_allclose(info.loss[: end - start], seen.loss[start:end], rtol=1e-5)
         start = end

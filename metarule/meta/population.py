@@ -1,0 +1,252 @@
+"""Search without gradients: candidates are asked for, live, and are told apart by their meta-loss alone."""
+
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float, Int
+from msgspec import Meta, Struct
+
+from metarule.estimators.lives import stretch
+from metarule.meta.training_tasks import TrainTasks, task_index
+from metarule.types import Carry, Info, Integer, Learner, Life, Metrics, PRNGKey, Stage, Theta
+
+__all__ = ["Ask", "Candidates", "Losses", "Population", "PopulationState"]
+
+# Candidates, one a row, as numbers in the units of θ, and the meta-loss of each.
+Candidates = Float[Array, "population numbers"]
+Losses = Float[Array, " population"]
+
+
+class Ask(NamedTuple):
+    """An algorithm of evosax, ready to be asked.
+
+    Attributes:
+        algorithm: the algorithm.
+        params: its numbers, which may be traced.
+    """
+
+    algorithm: Any
+    params: Any
+
+
+class PopulationState(NamedTuple):
+    """What a search carries from one generation to the next.
+
+    Attributes:
+        step: generations so far.
+        start: the initial θ.
+        search: state of the algorithm.
+        best: the best θ so far.
+        best_loss: its meta-loss on the validation lives.
+        validation: key of these lives.
+    """
+
+    step: Int[Array, ""]
+    start: Theta
+    search: Any
+    best: Theta
+    best_loss: Float[Array, ""]
+    validation: PRNGKey
+
+
+class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=False):
+    """What every search has in common; each algorithm is a class of its own.
+
+    zᵢ ~ algorithm,  θᵢ = u ∘ zᵢ,  fᵢ = 1/N Σⱼ loss(θᵢ; life j),  best ← the challenger if its f on V lives is less
+
+    u are the units of θ. All candidates of a generation live the same N lives: the same tasks, initial weights and
+    orders. Because the luckiest of many candidates is mostly lucky, what is kept is decided on V other lives, the same
+    in every generation: the challenger of each generation lives them, and takes over if it beats the best so far. They
+    are lives on training tasks. A candidate with a life that is not finite counts as worst.
+
+    Attributes:
+        steps: generations of a whole run.
+        population: candidates a generation.
+        tasks: N, lives of each candidate, each on a task of its own.
+        train_tasks: how many training tasks there are: `all` that the training pool holds, drawn at random, or a
+            number, and then these alone are met, in turn.
+        validation: V, fixed lives on which the best is decided.
+        spread: how far candidates are from the initial θ at first, in units of θ.
+        at_once: lives side by side, which bounds the memory; what is found does not depend on it.
+    """
+
+    OBSERVES: ClassVar[tuple[str, ...]] = ("best_loss", "generation_best", "generation_median", "spread")
+
+    steps: Annotated[int, Meta(ge=1, description="generations of a whole run")] = 200
+    population: Annotated[int, Meta(ge=4, description="candidates a generation")] = 32
+    tasks: Annotated[int, Meta(ge=1, description="lives of each candidate, each on a task of its own")] = 32
+    train_tasks: TrainTasks = "all"
+    validation: Annotated[int, Meta(ge=1, description="fixed training lives on which the best is decided")] = 128
+    spread: Annotated[
+        float, Meta(gt=0, description="how far candidates are from the initial theta at first, in units of theta")
+    ] = 0.3
+    at_once: Annotated[int, Meta(ge=1, description="lives side by side, which bounds the memory")] = 1024
+
+    @property
+    def lifetimes(self) -> int:
+        """Lifetimes that a whole run costs, validation included."""
+        return self.validation + self.steps * (self.population * self.tasks + self.validation)
+
+    @property
+    def comparable(self) -> bool:
+        """Meta-losses are all of the same lives."""
+        return True
+
+    def stages(self, learner: Learner) -> tuple[Stage, ...]:
+        """One part: whole lives from first to last."""
+        return (Stage(learner, self, self.steps),)
+
+    def decided(self, learner: Learner, runs: int = 1) -> tuple["Population", str]:
+        """Nothing is left open."""
+        return self, ""
+
+    def remedies(self, learner: Learner) -> tuple[str, ...]:
+        """What a person may try where too many lives come to nothing."""
+        return (f"--optimizer.spread below {self.spread:g}",)
+
+    def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> PopulationState:
+        """State before the first generation, with the initial θ as the best so far.
+
+        Args:
+            learner: who lives.
+            pool: training tasks.
+            theta: initial θ.
+            key: decides the first candidates and the validation lives.
+
+        Returns:
+            The state.
+        """
+        search_key, validation = jax.random.split(key)
+        start = _numbers(learner, theta)
+        search = _settled(self._begin(self._ask(start), search_key, start))
+        loss, _ = jax.jit(lambda: self._judge(learner, pool, validation, theta))()
+        return PopulationState(jnp.zeros((), int), theta, search, theta, loss, validation)
+
+    def step(self, learner: Learner, pool: Any, state: PopulationState, key: PRNGKey) -> tuple[PopulationState, Info]:
+        """One generation.
+
+        Args:
+            learner: who lives.
+            pool: training tasks.
+            state: state before.
+            key: the same at every generation; its number is folded in here.
+
+        Returns:
+            State after, and what was observed. `loss` and `metrics` are those of the challenger on the validation
+            lives; `observed` holds the best loss on these so far, the best and the median loss of the generation, and
+            the spread of the candidates.
+        """
+        ask_key, lives_key, tell_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
+        ask = self._ask(_numbers(learner, state.start))
+        candidates, asked = ask.algorithm.ask(ask_key, state.search, ask.params)
+        candidates = self._with_known(candidates, asked, _numbers(learner, state.best))
+        thetas = jax.vmap(lambda numbers: _theta(learner, numbers))(candidates)
+        each, _ = self._live(learner, thetas, self._lives(learner, pool, lives_key, self.tasks, state.step))
+        losses = _worst_where_not_finite(jnp.mean(each, axis=1))
+        search = _settled(self._tell(ask, tell_key, candidates, losses, asked))
+        challenger = _theta(learner, self._challenger(search, candidates, losses))
+        loss, metrics = self._judge(learner, pool, state.validation, challenger)
+        better = loss < state.best_loss
+        after = PopulationState(
+            step=state.step + 1,
+            start=state.start,
+            search=search,
+            best=jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, state.best),
+            best_loss=jnp.where(better, loss, state.best_loss),
+            validation=state.validation,
+        )
+        none = jnp.zeros((), int)
+        finite = jnp.where(jnp.isfinite(losses), losses, jnp.nan)
+        observed = (after.best_loss, jnp.nanmin(finite), jnp.nanmedian(finite), self._spread(search))
+        info = Info(
+            loss=loss,
+            metrics=metrics,
+            observed=dict(zip(self.OBSERVES, observed, strict=True)),
+            lives=jnp.asarray(each.size),
+            nonfinite_tasks=jnp.sum(~jnp.isfinite(each)),
+            zero_gradient_tasks=none,
+            rejected=none > 0,
+            theta=after.best,
+        )
+        return after, info
+
+    def theta(self, state: PopulationState) -> Theta:
+        """θ of a state: the best so far."""
+        return state.best
+
+    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+        """The algorithm, for a θ of so many numbers."""
+        raise NotImplementedError
+
+    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " numbers"]) -> Any:
+        """Its state before the first generation."""
+        return ask.algorithm.init(key, start, ask.params)
+
+    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
+        """The candidates, with one that was met before if the algorithm has it live again."""
+        return candidates
+
+    def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
+        """Its state once it knows what the candidates are worth."""
+        return ask.algorithm.tell(key, candidates, losses, search, ask.params)[0]
+
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+        """What the generation has to offer: the centre of the search, where it has one."""
+        return search.mean
+
+    def _spread(self, search: Any) -> Float[Array, ""]:
+        """How far the candidates are from each other, in units of θ."""
+        return search.std
+
+    def _lives(self, learner: Learner, pool: Any, key: PRNGKey, count: int, step: Integer) -> tuple[Life, Carry]:
+        """So many learners at their birth, each before a task of its own."""
+
+        def one(number: Integer) -> tuple[Life, Carry]:
+            index_key, task_key, life_key = jax.random.split(jax.random.fold_in(key, number), 3)
+            index = task_index(self.train_tasks, count, step, number, index_key)
+            return learner.birth(life_key, learner.tasks.sample(task_key, pool, index))
+
+        return jax.vmap(one)(jnp.arange(count))
+
+    def _live(self, learner: Learner, thetas: Theta, lives: tuple[Life, Carry]) -> tuple[Array, Metrics]:
+        """Meta-losses and scores of the same lives under each θ [population, lives]."""
+
+        def one(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+            loss, (_, metrics) = stretch(learner, theta, life, carry, 0, learner.presentations)
+            return loss, metrics
+
+        def all_lives(theta: Theta) -> tuple[Float[Array, " lives"], Metrics]:
+            return jax.vmap(one, in_axes=(None, 0, 0))(theta, *lives)
+
+        count = jax.tree.leaves(lives[1].weights)[0].shape[0]
+        return jax.lax.map(all_lives, thetas, batch_size=max(self.at_once // count, 1))
+
+    def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
+        """Mean meta-loss and scores on the validation lives; a θ under which one of them is not finite is the worst."""
+        lives = self._lives(learner, pool, key, self.validation, jnp.zeros((), int))
+        losses, metrics = self._live(learner, jax.tree.map(lambda leaf: leaf[None], theta), lives)
+        loss = jnp.mean(losses)
+        return jnp.where(jnp.isfinite(loss), loss, jnp.inf), jax.tree.map(jnp.mean, metrics)
+
+
+def _numbers(learner: Learner, theta: Theta) -> Float[Array, " numbers"]:
+    """θ as numbers in their units."""
+    return ravel_pytree(theta)[0] / ravel_pytree(learner.units())[0]
+
+
+def _theta(learner: Learner, numbers: Float[Array, " numbers"]) -> Theta:
+    units, unravel = ravel_pytree(learner.units())
+    return unravel(numbers * units)
+
+
+def _worst_where_not_finite(losses: Losses) -> Losses:
+    """∞ for what is not finite; where nothing is, NaN, from which no algorithm learns anything."""
+    worst = jnp.where(jnp.isfinite(losses), losses, jnp.inf)
+    return jnp.where(jnp.any(jnp.isfinite(losses)), worst, jnp.nan)
+
+
+def _settled(search: Any) -> Any:
+    """The state with array types that stay the same from one generation to the next: evosax begins with numbers."""
+    return jax.tree.map(lambda leaf: jax.lax.convert_element_type(leaf, jnp.asarray(leaf).dtype), search)

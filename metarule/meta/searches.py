@@ -1,0 +1,187 @@
+"""Algorithms of evosax behind one front: genetic, annealing, CMA-ES, OpenAI-ES, and random search to compare with."""
+
+from typing import Annotated, Any, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float
+from msgspec import Meta
+
+from metarule.meta.population import Ask, Candidates, Losses, Population
+from metarule.types import Integer, PRNGKey
+
+__all__ = ["CMAES", "Annealing", "AnySearch", "Genetic", "OpenES", "RandomSearch"]
+
+
+class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="genetic"):
+    """Genetic algorithm: the better part of a generation has children, by uniform crossover and Gaussian mutation.
+
+    child = m ∘ parent₁ + (1 − m) ∘ parent₂ + σₜ·noise,  σₜ = spread · shrink^(t / steps)
+
+    The best so far lives again among the children of each generation, so that it is not lost.
+
+    Attributes:
+        elites: share of a generation that has children.
+        crossover: chance of each number to come from the other parent.
+        shrink: size of the last mutations as a share of that of the first.
+
+    References:
+        Holland 1975; De Jong 1975 (the best is kept); Such et al. 2017.
+    """
+
+    elites: Annotated[float, Meta(gt=0, le=1, description="share of a generation that has children")] = 0.25
+    crossover: Annotated[float, Meta(ge=0, le=1, description="chance of a number to come from the other parent")] = 0.5
+    shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last mutations as a share of the first")] = 0.1
+
+    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+        from evosax.algorithms import SimpleGA  # imported where it is used: it starts the backend of JAX
+
+        algorithm = SimpleGA(self.population, start, std_schedule=_shrinking(self))
+        algorithm.elite_ratio = self.elites
+        return Ask(algorithm, algorithm.default_params.replace(crossover_rate=self.crossover))
+
+    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " numbers"]) -> Any:
+        """A first generation around the initial θ, of which nothing is known yet."""
+        noise = jax.random.normal(key, (self.population, start.size), start.dtype)
+        first = (start + self.spread * noise).at[0].set(start)
+        return ask.algorithm.init(key, first, jnp.zeros(self.population), ask.params)
+
+    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
+        return candidates.at[0].set(best)
+
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+        return _fittest(candidates, losses)
+
+
+class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="annealing"):
+    """Simulated annealing: the best of some steps from the present θ is taken if it is better, or else by chance.
+
+    P(taken) = min(1, exp(−(loss − present loss) / Tₜ)),  Tₜ = temperature · cooling^(t / steps)
+
+    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ lives again beside the steps from it, so
+    that losses of the same lives are compared.
+
+    Attributes:
+        temperature: T₀, in units of the meta-loss.
+        cooling: last temperature as a share of the first.
+        shrink: size of the last steps as a share of that of the first.
+
+    References:
+        Kirkpatrick, Gelatt, Vecchi 1983; Metropolis et al. 1953.
+    """
+
+    temperature: Annotated[float, Meta(gt=0, description="first temperature, in units of the meta-loss")] = 0.01
+    cooling: Annotated[float, Meta(gt=0, le=1, description="last temperature as a share of the first")] = 0.01
+    shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last steps as a share of the first")] = 0.1
+
+    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+        from evosax.algorithms import SimulatedAnnealing
+
+        algorithm = SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
+        params = algorithm.default_params.replace(
+            temperature_init=self.temperature,
+            temperature_limit=0.0,
+            temperature_decay=self.cooling ** (1 / self.steps),
+            boltzmann_constant=1.0,
+        )
+        return Ask(algorithm, params)
+
+    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
+        return candidates.at[0].set(search.mean)
+
+    def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
+        # The present θ is candidate 0: what it was worth to others than these lives must not decide.
+        others = losses.at[0].set(jnp.inf)
+        return ask.algorithm.tell(key, candidates, others, search.replace(fitness=losses[0]), ask.params)[0]
+
+
+class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cma_es"):
+    """Evolution strategy with covariance matrix adaptation; its best θ is the mean of the distribution.
+
+    θᵢ ~ N(m, σ²C), and m, σ and C follow the better half of the generation
+
+    References:
+        Hansen, Ostermeier 2001; Hansen 2016, "The CMA Evolution Strategy: A Tutorial".
+    """
+
+    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+        from evosax.algorithms import CMA_ES
+
+        algorithm = CMA_ES(self.population, start)
+        return Ask(algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype)))
+
+
+class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="open_es"):
+    """Evolution strategy with antithetic pairs, ranked, and Adam on the gradient that they stand for.
+
+    g = 1/(nσ) Σᵢ rankᵢ·εᵢ,  θᵢ = m + σ·εᵢ,  m ← Adam(m, g)
+
+    Attributes:
+        learning_rate: of Adam, in units of θ.
+
+    Raises:
+        ValueError: an odd population.
+
+    References:
+        Salimans, Ho, Chen, Sidor, Sutskever 2017.
+    """
+
+    learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in units of theta")] = 0.03
+
+    def __post_init__(self) -> None:
+        if self.population % 2:
+            raise ValueError(f"population = {self.population}: candidates come in pairs here; allowed: an even number")
+
+    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+        from evosax.algorithms import Open_ES
+
+        algorithm = Open_ES(
+            self.population,
+            start,
+            optimizer=optax.adam(self.learning_rate),
+            std_schedule=optax.constant_schedule(self.spread),
+        )
+        return Ask(algorithm, algorithm.default_params)
+
+
+class RandomSearch(
+    Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="random_search"
+):
+    """Candidates drawn around the initial θ, always anew: what a search has to beat.
+
+    θᵢ ~ N(θ₀, spread²)
+
+    References:
+        Bergstra, Bengio 2012 (random search as a baseline).
+    """
+
+    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+        from evosax.algorithms import RandomSearch as Drawn
+
+        def draw(key: PRNGKey) -> Float[Array, " numbers"]:
+            return start + self.spread * jax.random.normal(key, start.shape, start.dtype)
+
+        algorithm = Drawn(self.population, start, sampling_fn=draw)
+        return Ask(algorithm, algorithm.default_params)
+
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+        return _fittest(candidates, losses)
+
+    def _spread(self, search: Any) -> Float[Array, ""]:
+        return jnp.asarray(self.spread, float)
+
+
+# Those that a config can name.
+AnySearch: TypeAlias = Genetic | Annealing | CMAES | OpenES | RandomSearch
+
+
+def _fittest(candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+    return candidates[jnp.argmin(losses)]
+
+
+def _shrinking(search: Genetic | Annealing) -> optax.Schedule:
+    def spread(step: Integer) -> Float[Array, ""]:
+        return jnp.asarray(search.spread * search.shrink ** (step / search.steps), float)
+
+    return spread
