@@ -49,12 +49,14 @@ class State(NamedTuple):
         losses: meta-loss of each meta-step that was taken [steps].
         nonfinite: lives left out because their loss or gradient was not finite.
         rejected: meta-steps after which the step before was taken back.
+        trail: θ after each of the meta-steps after which the point is scored [marks, …].
     """
 
     optimizer: Any
     losses: Float[Array, "..."]
     nonfinite: Int[Array, "..."]
     rejected: Int[Array, "..."]
+    trail: Theta
 
 
 class Outcome(NamedTuple):
@@ -63,11 +65,14 @@ class Outcome(NamedTuple):
     Attributes:
         theta: learned θ.
         metrics: by name, mean scores over held-out lives, and what meta-training came to.
-        seconds: what compiling, meta-training and judging took, since the cell was last resumed.
+        curve: the score after each of the meta-steps that the cell marks.
+        seconds: what compiling, meta-training and judging took, since the cell was last resumed, and what a meta-step
+            of one point did.
     """
 
     theta: Theta
     metrics: dict[str, Float[np.ndarray, " points"]]
+    curve: Float[np.ndarray, "points marks"]
     seconds: dict[str, float]
 
 
@@ -131,11 +136,13 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
 
     def move(state: State, step: int, count: int) -> State:
         common = _fitted(cell, stage(step).learner)
-        return jax.block_until_ready(_advance(common, cell.fields, seeds, values, stage(step).end, state, step, count))
+        where = (seeds, values, stage(step).end, cell.marks, state)
+        return jax.block_until_ready(_advance(common, cell.fields, *where, step, count))
 
     clock = [time.perf_counter()]
     with Checkpoints(states) as checkpoints:
-        step, state = checkpoints.restore(_begin(experiment, cell.fields, seeds, values))
+        step, state = checkpoints.restore(_begin(experiment, cell.fields, seeds, values, len(cell.marks)))
+        resumed = step
         if step < steps:
             move(state, step, 0)
         clock.append(time.perf_counter())
@@ -153,14 +160,17 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
                 checkpoints.save(step, state)
             progress(step / steps)
     clock.append(time.perf_counter())
-    theta, scores = jax.block_until_ready(_score(experiment, cell.fields, seeds, values, state))
+    theta, scores, curve = jax.block_until_ready(_score(experiment, cell.fields, seeds, values, state))
     clock.append(time.perf_counter())
     metrics = {name: np.asarray(score) for name, score in scores.items()}
     metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
     metrics["nonfinite_tasks"] = np.asarray(state.nonfinite)
     metrics["rejected_steps"] = np.asarray(state.rejected)
     metrics["finite"] = np.all([_are_finite(leaf) for leaf in jax.tree.leaves(theta)], axis=0).astype(int)
-    return Outcome(theta, metrics, dict(zip(("compile", "meta_training", "held_out"), map(float, np.diff(clock)))))
+    seconds = dict(zip(("compile", "meta_training", "held_out"), map(float, np.diff(clock))))
+    if steps > resumed:
+        seconds["meta_step"] = seconds["meta_training"] / (steps - resumed) / len(cell.points)
+    return Outcome(theta, metrics, np.asarray(curve), seconds)
 
 
 def _are_finite(leaf: Float[Array, "points ..."]) -> Bool[np.ndarray, " points"]:
@@ -180,9 +190,9 @@ def measure(cell: Cell) -> tuple[float, float]:
     experiment, (seeds, values) = cell.experiment, _data(cell)
     learner = stage_at(experiment.lifetime, experiment.optimizer, 0).learner
     end = stage_at(experiment.lifetime, experiment.optimizer, 0).end
-    move = partial(_advance, _fitted(cell, learner), cell.fields, seeds, values, end)
+    move = partial(_advance, _fitted(cell, learner), cell.fields, seeds, values, end, cell.marks)
     clock = [time.perf_counter()]
-    state = _begin(experiment, cell.fields, seeds, values)
+    state = _begin(experiment, cell.fields, seeds, values, len(cell.marks))
     for count in (0, _TIMED):
         state = jax.block_until_ready(move(state, 0, count))
         clock.append(time.perf_counter())
@@ -217,25 +227,28 @@ def _experiment(common: Experiment, fields: tuple[str, ...], values: Any) -> tup
     return one.lifetime, one.optimizer
 
 
-@partial(jax.jit, static_argnames=("common", "fields"))
-def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any) -> State:
+@partial(jax.jit, static_argnames=("common", "fields", "marks"))
+def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, marks: int) -> State:
     """Every point before its first meta-step."""
 
     def one(seed: Integer, values: Any) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
         state = begin(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
-        return State(state, jnp.full(common.optimizer.steps, jnp.nan), jnp.zeros((), int), jnp.zeros((), int))
+        trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), optimizer.theta(state))
+        none = jnp.zeros((), int)
+        return State(state, jnp.full(common.optimizer.steps, jnp.nan), none, none, trail)
 
     return _side_by_side(one, seeds, values)
 
 
-@partial(jax.jit, static_argnames=("common", "fields", "end"))
+@partial(jax.jit, static_argnames=("common", "fields", "end", "marks"))
 def _advance(
     common: Experiment,
     fields: tuple[str, ...],
     seeds: Any,
     values: Any,
     end: int,
+    marks: tuple[int, ...],
     state: State,
     step: Integer,
     count: Integer,
@@ -250,32 +263,51 @@ def _advance(
         def move(number: Integer, state: State) -> State:
             after, info = stage.optimizer.step(stage.learner, pool, state.optimizer, key)
             losses = state.losses.at[number].set(info.loss)
-            return State(after, losses, state.nonfinite + info.nonfinite_tasks, state.rejected + info.rejected)
+            here = jnp.array(marks, int) == number + 1
+            trail = jax.tree.map(partial(_mark, here), state.trail, optimizer.theta(after))
+            nonfinite, rejected = state.nonfinite + info.nonfinite_tasks, state.rejected + info.rejected
+            return State(after, losses, nonfinite, rejected, trail)
 
         return jax.lax.fori_loop(step, step + count, move, state)
 
     return _side_by_side(one, seeds, values, state)
 
 
+def _mark(here: Bool[Array, " marks"], trail: Float[Array, "marks ..."], now: Float[Array, "..."]) -> Array:
+    return jnp.where(here.reshape(-1, *(1,) * now.ndim), now, trail)
+
+
 @partial(jax.jit, static_argnames=("common", "fields"))
 def _score(
     common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State
-) -> tuple[Theta, dict[str, Any]]:
-    """θ and mean held-out scores of every point, over the lives that a run of its seed is judged by, and `growth`.
+) -> tuple[Theta, dict[str, Any], Float[Array, "points marks"]]:
+    """θ, mean scores and the curve of every point, over the held-out lives that a run of its seed is judged by.
 
-    That is of a disturbance in the most chaotic of some lives on training tasks.
+    Among the scores are that on as many lives on training tasks, and the `growth` of a disturbance in the most chaotic
+    of some of these.
     """
     # Traced numbers cannot be static arguments; this whole function is one program in any case.
     look, grow = inspect.unwrap(curves), inspect.unwrap(growth)
 
-    def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any]]:
+    def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any], Float[Array, " marks"]]:
         lifetime, optimizer = _experiment(common, fields, values)
         theta, split, key = optimizer.theta(state.optimizer), lifetime.tasks.split(seed), run_key(seed)
-        settings = common.evaluation
+        settings, name = common.evaluation, lifetime.tasks.score
         seen = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
+        trained = look(lifetime, theta, split.train, stream(key, Purpose.TUNING), settings.lifetimes, 1)
         grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.watched)
         scores = {name: jnp.mean(values[:, -1]) for name, values in seen.metrics.items()}
-        return theta, scores | {"growth": jnp.max(grown)}
+        scores |= {f"training_{name}": jnp.mean(trained.metrics[name][:, -1]), "growth": jnp.max(grown)}
+
+        def held_out(theta: Theta) -> Float[Array, ""]:
+            lives = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
+            return jnp.mean(lives.metrics[name][:, -1])
+
+        return (
+            theta,
+            scores,
+            jax.lax.map(held_out, state.trail) if jax.tree.leaves(state.trail)[0].size else jnp.zeros(0),
+        )
 
     return _side_by_side(one, seeds, values, state)
 
@@ -287,8 +319,11 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
         theta = jax.tree.map(lambda leaf, number=number: leaf[number], outcome.theta)
         scores = {name: scores[number] for name, scores in outcome.metrics.items()}
         data = dict(zip(cell.fields, values, strict=True))
-        points.append(point._asdict() | {"data": data, "metrics": scores, "theta": named(lifetime, theta)})
+        found = {"data": data, "metrics": scores, "curve": outcome.curve[number], "theta": named(lifetime, theta)}
+        points.append(point._asdict() | found)
     artifacts.save_theta(work, outcome.theta, {"points": [point._asdict() for point in cell.points]})
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
     artifacts.write_json(work / "environment.json", artifacts.environment() | {"packages": installed})
-    artifacts.write_json(work / "result.json", {"cell": cell.name, "points": points, "seconds": outcome.seconds})
+    spent = [cell.experiment.optimizer.spent(step) for step in cell.marks]
+    result = {"cell": cell.name, "points": points, "marks": cell.marks, "lifetimes": spent, "seconds": outcome.seconds}
+    artifacts.write_json(work / "result.json", result)

@@ -15,6 +15,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import msgspec
+import numpy as np
 from immutabledict import immutabledict
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -33,6 +34,11 @@ _DATA = (
     "optimizer.arguments.*",
     "optimizer.clip",
     "optimizer.task_clip",
+    "optimizer.spread",
+    "optimizer.shrink",
+    "optimizer.crossover",
+    "optimizer.temperature",
+    "optimizer.cooling",
     "inner_loop.loss_along",
     "inner_loop.weight_bound",
     "rule.hebbian_unit",
@@ -55,10 +61,14 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: in tables and figures.
         set: value by dotted field.
+        product: values by field, for this case alone; every combination is run.
     """
 
     name: Annotated[str, Meta(min_length=1, description="in tables and figures")]
     set: Annotated[Mapping[str, Any], Meta(description="value by dotted field, in quotes")] = immutabledict()
+    product: Annotated[
+        Mapping[str, tuple[Any, ...]], Meta(description="values by dotted field, for this case alone")
+    ] = immutabledict()
 
 
 class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,6 +83,8 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         cases: fields that are set together, under a name.
         cell: most points that are run side by side. With 1 each has a program of its own, and its θ is that of
             `metarule.train`, bit for bit.
+        curve: how often along meta-training the learned rule is scored, at meta-steps evenly spread on a logarithmic
+            scale, the last included; the lives are those that it is scored on at the end.
         reference: label of the setting that the others are compared with; empty for the first.
     """
 
@@ -92,6 +104,9 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     cell: Annotated[
         int, Meta(ge=1, le=100_000, description="most points run side by side; 1 for the theta of a run alone")
     ] = 64
+    curve: Annotated[
+        int, Meta(ge=0, le=1000, description="scores along meta-training, on a logarithmic scale of meta-steps")
+    ] = 0
     reference: Annotated[str, Meta(description="label of the setting to compare with; default the first")] = ""
 
 
@@ -130,6 +145,7 @@ class Cell(NamedTuple):
         fields: dotted fields that are data.
         points: the points.
         values: of the data fields, one tuple a point.
+        curve: how often along meta-training a point is scored.
     """
 
     name: str
@@ -137,6 +153,13 @@ class Cell(NamedTuple):
     fields: tuple[str, ...]
     points: tuple[Point, ...]
     values: tuple[tuple[float, ...], ...]
+    curve: int = 0
+
+    @property
+    def marks(self) -> tuple[int, ...]:
+        """Meta-steps after which a point is scored."""
+        spread = np.geomspace(1, self.experiment.optimizer.steps, self.curve) if self.curve > 1 else ()
+        return tuple(np.unique(np.rint(spread).astype(int)).tolist()) or (self.experiment.optimizer.steps,) * self.curve
 
     @property
     def work(self) -> int:
@@ -175,6 +198,7 @@ class Plan(NamedTuple):
             "names": _short_names([axis for axis in self.axes if axis != _CASE]),
             "score": self.settings[0].experiment.lifetime.tasks.score,
             "reference": self.reference,
+            "curve": self.cells[0].curve,
             "settings": [
                 {"label": one.label, "values": one.values, "experiment": to_tree(one.experiment)}
                 for one in self.settings
@@ -220,7 +244,8 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
 
     seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
     small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
-    small = replace(small, cases=sweep.cases[:2], reference="")
+    cases = tuple(replace(case, product=short(case.product)) for case in sweep.cases[:2])
+    small = replace(small, cases=cases, reference="")
     return small, list(_SMALL.items())
 
 
@@ -264,15 +289,16 @@ def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
 
 def _check(sweep: Sweep) -> None:
     cases = {f"cases.{case.name}": case.set for case in sweep.cases}
+    cases |= {f"cases.{case.name}.product": case.product for case in sweep.cases}
     groups: dict[str, Mapping[str, Any]] = {"set": sweep.set, **cases, "zip": sweep.zip, "product": sweep.product}
     taken: list[tuple[str, str]] = []
     for where, fields in groups.items():
         for field, value in fields.items():
             _check_field(where, field, value)
             # Cases are not in force together, so that each of them may set a field.
-            others = [one for one in taken if not (where in cases and one[0] in cases and one[0] != where)]
+            others = [one for one in taken if not (where in cases and one[0] in cases and not _of_one(where, one[0]))]
             for place, other in others:
-                if _collide(field, other, place in ("zip", "product")):
+                if _collide(field, other, _is_axis(place)):
                     raise ConfigError(f"{where}.{field}: two axes on one field; {place}.{other} sets it, too")
             taken.append((where, field))
     lengths = {field: len(values) for field, values in sweep.zip.items()}
@@ -290,8 +316,17 @@ def _check_field(where: str, field: str, value: Any) -> None:
         raise ConfigError(f"{where}.{field}: nothing that a sweep measures depends on it")
     if isinstance(value, Mapping) and "." not in field:
         raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
-    if where in ("zip", "product") and not value:
+    if _is_axis(where) and not value:
         raise ConfigError(f"{where}.{field} = []: an axis needs at least one value")
+
+
+def _is_axis(where: str) -> bool:
+    return where in ("zip", "product") or (where.startswith("cases.") and where.endswith(".product"))
+
+
+def _of_one(where: str, other: str) -> bool:
+    """Whether two places are of one case."""
+    return where.removesuffix(".product") == other.removesuffix(".product")
 
 
 def _collide(field: str, other: str, is_axis: bool) -> bool:
@@ -302,9 +337,10 @@ def _collide(field: str, other: str, is_axis: bool) -> bool:
 def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iterator[Setting]:
     cases: list[Case | None] = list(sweep.cases) or [None]
     together = [dict(zip(sweep.zip, row, strict=True)) for row in zip(*sweep.zip.values(), strict=True)] or [{}]
-    every = [dict(zip(sweep.product, row, strict=True)) for row in product(*sweep.product.values())]
-    names = _short_names([*sweep.zip, *sweep.product])
-    for case, zipped, crossed in product(cases, together, every):
+    of_cases = [field for case in sweep.cases for field in case.product]
+    names = _short_names(list(dict.fromkeys([*sweep.zip, *sweep.product, *of_cases])))
+    grids = [(case, _grid({**sweep.product, **(case.product if case else {})})) for case in cases]
+    for case, zipped, crossed in ((case, *both) for case, grid in grids for both in product(together, grid)):
         fields = zipped | crossed
         label = ", ".join(f"{names[field]} = {_shown(value)}" for field, value in fields.items())
         if case is not None:
@@ -316,6 +352,11 @@ def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iter
         except ConfigError as error:
             raise ConfigError(f"{label}: {error}" if label else str(error)) from error
         yield Setting(label or "base config", ({_CASE: case.name} if case else {}) | fields, experiment)
+
+
+def _grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    """Every combination of the values of some fields."""
+    return [dict(zip(axes, row, strict=True)) for row in product(*axes.values())]
 
 
 def _short_names(fields: Sequence[str]) -> dict[str, str]:
@@ -343,7 +384,7 @@ def _seeds(sweep: Sweep, first: Experiment) -> tuple[int, ...]:
 
 def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> Iterator[Cell]:
     """Points by what they have in common, in cells of about equal size."""
-    axes = [*sweep.product, *sweep.zip, *(field for case in sweep.cases for field in case.set)]
+    axes = [*sweep.product, *sweep.zip, *(field for case in sweep.cases for field in (*case.set, *case.product))]
     groups: dict[tuple[Experiment, tuple[str, ...]], list[tuple[Point, tuple[float, ...]]]] = {}
     stand_ins: dict[str, float] = {}
     for number, setting in enumerate(settings):
@@ -360,7 +401,7 @@ def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> I
         count = -(-len(members) // sweep.cell)
         for part in range(count):
             points, values = zip(*members[part * len(members) // count : (part + 1) * len(members) // count])
-            yield Cell(_name(number, common, points, values), common, fields, points, values)
+            yield Cell(_name(number, common, points, values), common, fields, points, values, sweep.curve)
             number += 1
 
 

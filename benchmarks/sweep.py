@@ -6,7 +6,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -159,11 +159,21 @@ def _show(request: _Request) -> int:
         shown = labels[0] if len(labels) == 1 else f"{labels[0]} … {labels[-1]}"
         side = f"; data: {', '.join(('seed', *cell.fields))}"
         print(f"{cell.name}  {len(cell.points):>4} points  seeds {seeds[0]} to {seeds[-1]}  {shown}{side}")
-    compiling, each = measure(plan.cells[0])
-    programs = len({(cell.experiment, cell.fields, len(cell.points)) for cell in plan.cells})
-    seconds = compiling * programs + each * sum(cell.work for cell in plan.cells)
-    print(f"\nabout {_time(seconds)} in one process, judged by a few meta-steps of the first cell")
+    kinds: dict[type, list[Cell]] = {}
+    for cell in plan.cells:
+        kinds.setdefault(type(cell.experiment.optimizer), []).append(cell)
+    seconds = sum(_estimate(cells) for cells in kinds.values())
+    print(
+        f"\nabout {_time(seconds)} in one process, judged by a few meta-steps of the first cell of each optimizer.kind"
+    )
     return 0
+
+
+def _estimate(cells: Sequence[Cell]) -> float:
+    """Seconds for cells of one kind of optimiser, judged by the first."""
+    compiling, each = measure(cells[0])
+    programs = len({(cell.experiment, cell.fields, len(cell.points)) for cell in cells})
+    return compiling * programs + each * sum(cell.work for cell in cells)
 
 
 def _run(request: _Request) -> int:

@@ -373,6 +373,9 @@ class MetaOptimizer(Mover, Protocol):
     def comparable(self) -> bool:
         """Whether meta-losses of different meta-steps can be compared."""
 
+    def spent(self, steps: int) -> int:
+        """Lifetimes that so many meta-steps cost."""
+
     def stages(self, learner: Learner) -> tuple[Stage, ...]:
         """Who lives and what moves θ, part by part of a run."""
 

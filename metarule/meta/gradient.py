@@ -95,7 +95,11 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     @property
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs, at most."""
-        return self.steps * self.tasks * self.estimator.lifetimes
+        return self.spent(self.steps)
+
+    def spent(self, steps: int) -> int:
+        """Lifetimes that so many meta-steps cost, at most."""
+        return steps * self.tasks * self.estimator.lifetimes
 
     def stages(self, learner: Learner) -> tuple[Stage, ...]:
         """Who lives, part by part of a run.

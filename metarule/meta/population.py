@@ -30,6 +30,21 @@ class Ask(NamedTuple):
     algorithm: Any
     params: Any
 
+    def begin(self, key: PRNGKey, *given: Any) -> Any:
+        """Its state before the first generation."""
+        with _lenient():
+            return self.algorithm.init(key, *given, self.params)
+
+    def ask(self, key: PRNGKey, search: Any) -> tuple[Candidates, Any]:
+        """Candidates of a generation, and its state with them."""
+        with _lenient():
+            return self.algorithm.ask(key, search, self.params)
+
+    def tell(self, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
+        """Its state once it knows what they are worth."""
+        with _lenient():
+            return self.algorithm.tell(key, candidates, losses, search, self.params)[0]
+
 
 class PopulationState(NamedTuple):
     """What a search carries from one generation to the next.
@@ -87,7 +102,11 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     @property
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs, validation included."""
-        return self.validation + self.steps * (self.population * self.tasks + self.validation)
+        return self.spent(self.steps)
+
+    def spent(self, steps: int) -> int:
+        """Lifetimes that so many generations cost, validation included."""
+        return self.validation + steps * (self.population * self.tasks + self.validation)
 
     @property
     def comparable(self) -> bool:
@@ -140,7 +159,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """
         ask_key, lives_key, tell_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         ask = self._ask(_numbers(learner, state.start))
-        candidates, asked = ask.algorithm.ask(ask_key, state.search, ask.params)
+        candidates, asked = ask.ask(ask_key, state.search)
         candidates = self._with_known(candidates, asked, _numbers(learner, state.best))
         thetas = jax.vmap(lambda numbers: _theta(learner, numbers))(candidates)
         each, _ = self._live(learner, thetas, self._lives(learner, pool, lives_key, self.tasks, state.step))
@@ -182,7 +201,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " numbers"]) -> Any:
         """Its state before the first generation."""
-        return ask.algorithm.init(key, start, ask.params)
+        return ask.begin(key, start)
 
     def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
         """The candidates, with one that was met before if the algorithm has it live again."""
@@ -190,7 +209,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
         """Its state once it knows what the candidates are worth."""
-        return ask.algorithm.tell(key, candidates, losses, search, ask.params)[0]
+        return ask.tell(key, candidates, losses, search)
 
     def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
         """What the generation has to offer: the centre of the search, where it has one."""
@@ -210,14 +229,14 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
         return jax.vmap(one)(jnp.arange(count))
 
-    def _live(self, learner: Learner, thetas: Theta, lives: tuple[Life, Carry]) -> tuple[Array, Metrics]:
+    def _live(self, learner: Learner, thetas: Theta, lives: tuple[Life, Carry]) -> tuple[Array, Any]:
         """Meta-losses and scores of the same lives under each θ [population, lives]."""
 
         def one(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
             loss, (_, metrics) = stretch(learner, theta, life, carry, 0, learner.presentations)
             return loss, metrics
 
-        def all_lives(theta: Theta) -> tuple[Float[Array, " lives"], Metrics]:
+        def all_lives(theta: Theta) -> Any:
             return jax.vmap(one, in_axes=(None, 0, 0))(theta, *lives)
 
         count = jax.tree.leaves(lives[1].weights)[0].shape[0]
@@ -229,6 +248,11 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         losses, metrics = self._live(learner, jax.tree.map(lambda leaf: leaf[None], theta), lives)
         loss = jnp.mean(losses)
         return jnp.where(jnp.isfinite(loss), loss, jnp.inf), jax.tree.map(jnp.mean, metrics)
+
+
+def _lenient() -> Any:
+    """Shapes may be promoted: evosax relies on it, and a user may have forbidden it."""
+    return jax.numpy_rank_promotion("allow")
 
 
 def _numbers(learner: Learner, theta: Theta) -> Float[Array, " numbers"]:

@@ -44,8 +44,8 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " numbers"]) -> Any:
         """A first generation around the initial θ, of which nothing is known yet."""
         noise = jax.random.normal(key, (self.population, start.size), start.dtype)
-        first = (start + self.spread * noise).at[0].set(start)
-        return ask.algorithm.init(key, first, jnp.zeros(self.population), ask.params)
+        first = (start[None] + self.spread * noise).at[0].set(start)
+        return ask.begin(key, first, jnp.zeros(self.population))
 
     def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
         return candidates.at[0].set(best)
@@ -93,7 +93,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
         # The present θ is candidate 0: what it was worth to others than these lives must not decide.
         others = losses.at[0].set(jnp.inf)
-        return ask.algorithm.tell(key, candidates, others, search.replace(fitness=losses[0]), ask.params)[0]
+        return ask.tell(key, candidates, others, search.replace(fitness=losses[0]))
 
 
 class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cma_es"):

@@ -50,7 +50,12 @@ class Sequence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     @property
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs, at most."""
-        return self.first.lifetimes + self.then.lifetimes
+        return self.spent(self.steps)
+
+    def spent(self, steps: int) -> int:
+        """Lifetimes that so many generations and meta-steps cost, at most."""
+        searched = min(steps, self.first.steps)
+        return self.first.spent(searched) + self.then.spent(steps - searched)
 
     @property
     def comparable(self) -> bool:

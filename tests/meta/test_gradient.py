@@ -140,14 +140,6 @@ def test_gradients_that_are_exactly_zero_are_counted():
     assert int(info.nonfinite_tasks) == 0
 
 
-def test_training_tasks_are_all_or_a_few_in_turn():
-    few, every = replace(PAPER, tasks=2, train_tasks=3), replace(PAPER, train_tasks="all")
-    indices = [int(few._task_index(step, number, KEY)) for step in range(3) for number in range(2)]
-    assert indices == [0, 1, 2, 0, 1, 2]
-    drawn = {int(every._task_index(0, 0, jax.random.key(seed))) % 8 for seed in range(60)}
-    assert drawn == set(range(8))
-
-
 @pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop", "lion", "adamw"])
 def test_optimisers_of_optax_make_their_own_steps(name):
     optimizer, state = replace(PAPER, name=name, learning_rate=1e-2), begun(replace(PAPER, name=name))

@@ -1,0 +1,242 @@
+"""Gradient descent against searches on equal terms: `python -m benchmarks.search [--quick] [--json FILE]`."""
+
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import numpy as np
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from benchmarks import sweep
+from benchmarks.cells import DONE
+from benchmarks.costs import relative_cost
+from benchmarks.plan import Case, Sweep, read_sweep
+from benchmarks.races import Racer, draw_races, lead, reached, read_race
+from benchmarks.report import CELLS, PLAN, interquartile, make_report
+from benchmarks.rows import check_place, write_rows, write_whole
+from metarule import artifacts, cli
+from metarule.config import ConfigError, decode, parse_overrides
+from metarule.experiment import Experiment
+from metarule.meta import Gradient
+from metarule.schema import describe
+
+__all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]
+
+_USAGE = """\
+usage: python -m benchmarks.search [--quick] [--option VALUE ...]
+
+Race gradient descent and searches without gradients from the same initial theta, on Boolean functions and on
+conditioning, with rules of 7, 16 and 81 terms. Each method is tuned first: the settings of
+benchmarks/sweeps/search-boolean.toml and search-conditioning.toml, eight a method, are run with seeds of their own, and
+the one with the best score on training tasks goes into the race. Out come a table and a figure of the held-out score
+against lives and against seconds. Started again it goes on where it was stopped; several processes share the work.
+
+--quick                            two methods, two settings and seeds each, few meta-steps: under a minute
+--help                             this text
+
+Options [defaults]:
+"""
+FAMILIES = ("boolean", "conditioning")
+_FOLDER = Path(__file__).parent / "sweeps"
+_FIGURE = "search.png"
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the races are run.
+
+    Attributes:
+        directory: where the sweeps, the table and the figure are kept.
+        json: file for the rows of the table, too.
+        seeds: of each race; those of the tuning are others.
+        curve: how often along a run its rule is scored.
+    """
+
+    directory: Annotated[str, Meta(min_length=1, description="where sweeps and figure are kept")] = "runs/search"
+    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
+    seeds: Annotated[int, Meta(ge=1, le=100, description="seeds of each race, from 0")] = 10
+    curve: Annotated[int, Meta(ge=2, le=1000, description="scores along a run")] = 24
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+    """
+    usage = (_USAGE + describe(Options)).rstrip()
+    # Without words the shared shell would show its help; here everything has a default.
+    given = words or ["--all"]
+    return cli.run("benchmarks.search", given, lambda: usage, lambda: _serve(words), "what is done is kept")
+
+
+def choose(directory: Path) -> dict[str, dict[str, Any]]:
+    """The best setting of each case of a sweep that is done, by what it comes to on training tasks.
+
+    Args:
+        directory: of the sweep.
+
+    Returns:
+        By name of the case, the values that its setting has beyond those of the case. The mean score over seeds
+        decides; of settings that score alike, the mean meta-loss.
+
+    Raises:
+        ConfigError: a directory that holds no sweep, or a case of which no setting is done.
+    """
+    report, plan = make_report(directory), artifacts.read_json(directory / PLAN)
+    values: dict[tuple[str, str], list[float]] = {}
+    for row in report.rows:
+        values.setdefault((row["setting"], row["metric"]), []).append(np.nan if row["value"] is None else row["value"])
+    best: dict[str, tuple[tuple[float, float], dict[str, Any]]] = {}
+    for setting in plan["settings"]:
+        scores, losses = (
+            values.get((setting["label"], name), [np.nan]) for name in (f"training_{report.score}", "meta_loss")
+        )
+        worth = (_or_worst(float(np.mean(scores))), _or_worst(-float(np.mean(losses))))
+        case = setting["values"]["case"]
+        if case not in best or worth > best[case][0]:
+            best[case] = (worth, {field: value for field, value in setting["values"].items() if field != "case"})
+    return {case: chosen for case, (_, chosen) in best.items()}
+
+
+def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, curve: int) -> Sweep:
+    """The sweep of the race: each case with its chosen setting alone.
+
+    Args:
+        declared: the sweep that tuned them.
+        chosen: as from `choose`.
+        seeds: how many, from that of the config on.
+        curve: scores along a run.
+
+    Returns:
+        The sweep.
+    """
+    cases = tuple(
+        Case(name=case.name, set={**case.set, **chosen[case.name]}) for case in declared.cases if case.name in chosen
+    )
+    return replace(declared, seeds=seeds, cases=cases, curve=curve)
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows for the screen."""
+    width = max(len(row["method"]) for row in rows) + 2
+    head = f"{'family':<14}{'terms':>5}  {'method':<{width}}{'seeds':>5}{'score':>8}   {'interval':<16}"
+    lines = [head + f"{'lives':>9}{'seconds':>9}  {'beats random':<13}chosen"]
+    for row in rows:
+        name = f"{row['family']:<14}{row['terms']:>5}  {row['method']:<{width}}{row['seeds']:>5}"
+        score = f"{row['score']:>8.3f}   {row['low']:.3f} to {row['high']:.3f}  "
+        spent = f"{row['lives']:>9.0f}{row['seconds']:>9.1f}"
+        lines.append(f"{name}{score}{spent}  {_verdict(row):<13}{row['chosen']}")
+    for row in rows:
+        if row["reached_after"] is not None:
+            share = row["reached_after"] / row["best_search_lives"]
+            says = f"the final score of {row['best_search']} after {row['reached_after']:.0f} lives, {share:.2f} of its"
+        elif row["method"] == "gradient":
+            says = f"not the final score of {row['best_search']}"
+        else:
+            continue
+        lines.append(f"{row['family']}, {row['terms']} terms: gradient descent reaches {says}")
+    return "\n".join(lines)
+
+
+def _serve(words: list[str]) -> int:
+    quick = ["--quick"] if "--quick" in words else []
+    options = decode(dict(parse_overrides([word for word in words if word not in quick])), Options)
+    check_place(options.json)
+    root = Path(f"{options.directory}-quick" if quick else options.directory)
+    rows: list[dict[str, Any]] = []
+    races: dict[str, list[Racer]] = {}
+    status = 0
+    for family in FAMILIES[:1] if quick else FAMILIES:
+        done = _race(family, root, options, quick)
+        if done > 1:
+            return done
+        status = max(status, done)
+        races[family] = read_race(root / family, _costs(root / family))
+        rows += _rows(family, races[family], choose(root / f"{family}-tuning"))
+    draw_races(root / _FIGURE, races)
+    print(f"\n{table(rows)}\n\nfigure: {root / _FIGURE}")
+    write_rows(options.json, rows)
+    return status
+
+
+def _race(family: str, root: Path, options: Options, quick: list[str]) -> int:
+    """Tune every method on a family, and run each as it does best."""
+    file, tuning = _FOLDER / f"search-{family}.toml", root / f"{family}-tuning"
+    status = sweep.main([str(file), "--directory", str(tuning), *quick])
+    if status > 1 or not any(tuning.glob(f"{CELLS}/*/{DONE}")):
+        return status
+    declared, _ = read_sweep(file)
+    race = tuned(declared, choose(tuning), options.seeds, options.curve)
+    race = replace(race, config=os.path.relpath(file.parent / declared.config, root))
+    written = root / f"{family}.toml"
+    try:
+        write_whole(written, msgspec.toml.encode(race, enc_hook=dict).decode())
+    except OSError as error:
+        raise ConfigError(f"--directory '{options.directory}': {error.strerror}") from error
+    return max(status, sweep.main([str(written), "--directory", str(root / family), *quick]))
+
+
+def _costs(directory: Path) -> dict[str, float]:
+    """What a life with its gradient costs in each case that takes one; measured once and kept."""
+    file = directory / "costs.json"
+    known = artifacts.read_json(file)
+    if known is None:
+        settings = artifacts.read_json(directory / PLAN)["settings"]
+        experiments = {one["values"]["case"]: decode(one["experiment"], Experiment) for one in settings}
+        descents = {case: one for case, one in experiments.items() if isinstance(one.optimizer, Gradient)}
+        known = {case: relative_cost(one) for case, one in descents.items()}
+        artifacts.write_json(file, known)
+    return dict(known)
+
+
+def _rows(family: str, racers: Sequence[Racer], chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for racer in racers:
+        others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
+        searches = [one for name, one in others.items() if name != "gradient"]
+        best = max(searches, key=_final, default=None) if racer.method == "gradient" else None
+        control = others.get("random search")
+        ahead = lead(racer, control) if control else (None, None, None)
+        end = interquartile(racer.curves[:, -1])
+        values = chosen[f"{racer.method}, {racer.terms} terms"]
+        yield {
+            "family": family,
+            "terms": racer.terms,
+            "method": racer.method,
+            "seeds": len(racer.seeds),
+            "score": end.mean,
+            "low": end.low,
+            "high": end.high,
+            "lives": float(racer.lives[-1]),
+            "seconds": float(racer.seconds[-1]),
+            "ahead_of_random": ahead[0],
+            "ahead_low": ahead[1],
+            "ahead_high": ahead[2],
+            "best_search": best.method if best else None,
+            "best_search_lives": float(best.lives[-1]) if best else None,
+            "reached_after": reached(racer, _final(best)) if best else None,
+            "chosen": ", ".join(f"{field.split('.')[-1]} = {value:g}" for field, value in values.items()),
+        }
+
+
+def _final(racer: Racer) -> float:
+    return interquartile(racer.curves[:, -1]).mean
+
+
+def _or_worst(value: float) -> float:
+    return value if np.isfinite(value) else -np.inf
+
+
+def _verdict(row: Mapping[str, Any]) -> str:
+    """Whether the method ends ahead of random search, with its whole interval."""
+    return "" if row["ahead_low"] is None else "yes" if row["ahead_low"] > 0 else "no"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,48 @@
+"""A learner whose meta-loss is known: the squared distance of θ from an optimum that differs from task to task."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from metarule.types import Carry, Life, Observation
+
+OPTIMUM = jnp.array([0.3, -0.2, 0.1])
+UNITS = jnp.array([1.0, 1.0, 0.1])
+
+
+class Tasks(NamedTuple):
+    """Tasks are where their own optimum lies, from the common one."""
+
+    score: str = "closeness"
+    needs: int = 0
+
+    def sample(self, key, pool, index):
+        return 0.05 * jax.random.normal(jax.random.fold_in(jax.random.key(7), index % 64), (3,))
+
+
+class Quadratic(NamedTuple):
+    """Lives of one presentation; beyond a bound of its first number θ makes them diverge."""
+
+    bound: float = 1e9
+    presentations: int = 1
+    tasks: Tasks = Tasks()
+
+    def lasting(self, presentations):
+        return self
+
+    def theta(self, key):
+        return jnp.zeros(3)
+
+    def units(self):
+        return UNITS
+
+    def birth(self, key, task):
+        return Life(task, (), key), Carry((jnp.zeros((1, 1)),), ((),), ())
+
+    def step(self, theta, life, carry, time):
+        return carry, Observation(jnp.zeros(()), jnp.zeros(1))
+
+    def assess(self, theta, life, carry):
+        loss = jnp.sum(((theta - OPTIMUM - life.task * UNITS) / UNITS) ** 2)
+        return jnp.where(theta[0] > self.bound, jnp.nan, loss), {"closeness": -loss}
