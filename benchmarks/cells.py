@@ -49,7 +49,7 @@ class State(NamedTuple):
         losses: meta-loss of each meta-step that was taken [steps].
         nonfinite: lives left out because their loss or gradient was not finite.
         rejected: meta-steps after which the step before was taken back.
-        trail: θ after each of the meta-steps after which the point is scored [marks, …].
+        trail: θ after each of the meta-steps after which the point is scored [marks, …]; `()` where there are none.
     """
 
     optimizer: Any
@@ -234,7 +234,9 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any,
     def one(seed: Integer, values: Any) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
         state = begin(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
-        trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), optimizer.theta(state))
+        theta = optimizer.theta(state)
+        # No checkpoint can hold an array without elements.
+        trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), theta) if marks else ()
         none = jnp.zeros((), int)
         return State(state, jnp.full(common.optimizer.steps, jnp.nan), none, none, trail)
 
@@ -264,7 +266,7 @@ def _advance(
             after, info = stage.optimizer.step(stage.learner, pool, state.optimizer, key)
             losses = state.losses.at[number].set(info.loss)
             here = jnp.array(marks, int) == number + 1
-            trail = jax.tree.map(partial(_mark, here), state.trail, optimizer.theta(after))
+            trail = jax.tree.map(partial(_mark, here), state.trail, optimizer.theta(after)) if marks else ()
             nonfinite, rejected = state.nonfinite + info.nonfinite_tasks, state.rejected + info.rejected
             return State(after, losses, nonfinite, rejected, trail)
 
@@ -306,7 +308,7 @@ def _score(
         return (
             theta,
             scores,
-            jax.lax.map(held_out, state.trail) if jax.tree.leaves(state.trail)[0].size else jnp.zeros(0),
+            jax.lax.map(held_out, state.trail) if jax.tree.leaves(state.trail) else jnp.zeros(0),
         )
 
     return _side_by_side(one, seeds, values, state)

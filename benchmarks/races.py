@@ -21,6 +21,7 @@ class Racer(NamedTuple):
     Attributes:
         method: its name.
         terms: of the rule.
+        setting: what it was tuned to.
         seeds: the seeds, in order.
         lives: what was lived until each mark, a life with its gradient counted at its cost [marks].
         seconds: what a seed took until then, beside the others [marks].
@@ -29,6 +30,7 @@ class Racer(NamedTuple):
 
     method: str
     terms: int
+    setting: str
     seeds: tuple[int, ...]
     lives: Float[np.ndarray, " marks"]
     seconds: Float[np.ndarray, " marks"]
@@ -60,6 +62,7 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
                 Racer(
                     method=method,
                     terms=int(terms),
+                    setting=setting["label"].removeprefix(f"{case}, "),
                     seeds=tuple(point["seed"] for point in points),
                     lives=np.array(result["lifetimes"]) * costs.get(case, 1.0),
                     seconds=marks * result["seconds"].get("meta_step", np.nan),

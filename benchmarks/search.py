@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from benchmarks import sweep
 from benchmarks.cells import DONE
 from benchmarks.costs import relative_cost
-from benchmarks.plan import Case, Sweep, read_sweep
+from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
 from benchmarks.report import CELLS, PLAN, interquartile, make_report
 from benchmarks.rows import check_place, write_rows, write_whole
@@ -35,7 +35,7 @@ benchmarks/sweeps/search-boolean.toml and search-conditioning.toml, eight a meth
 the one with the best score on training tasks goes into the race. Out come a table and a figure of the held-out score
 against lives and against seconds. Started again it goes on where it was stopped; several processes share the work.
 
---quick                            two methods, two settings and seeds each, few meta-steps: under a minute
+--quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
 --help                             this text
 
 Options [defaults]:
@@ -118,7 +118,9 @@ def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, 
         The sweep.
     """
     cases = tuple(
-        Case(name=case.name, set={**case.set, **chosen[case.name]}) for case in declared.cases if case.name in chosen
+        replace(case, product={field: (value,) for field, value in chosen[case.name].items()})
+        for case in declared.cases
+        if case.name in chosen
     )
     return replace(declared, seeds=seeds, cases=cases, curve=curve)
 
@@ -133,16 +135,17 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         score = f"{row['score']:>8.3f}   {row['low']:.3f} to {row['high']:.3f}  "
         spent = f"{row['lives']:>9.0f}{row['seconds']:>9.1f}"
         lines.append(f"{name}{score}{spent}  {_verdict(row):<13}{row['chosen']}")
-    for row in rows:
-        if row["reached_after"] is not None:
-            share = row["reached_after"] / row["best_search_lives"]
-            says = f"the final score of {row['best_search']} after {row['reached_after']:.0f} lives, {share:.2f} of its"
-        elif row["method"] == "gradient":
-            says = f"not the final score of {row['best_search']}"
-        else:
-            continue
-        lines.append(f"{row['family']}, {row['terms']} terms: gradient descent reaches {says}")
+    lines += [_chase(row) for row in rows if row["best_search"]]
     return "\n".join(lines)
+
+
+def _chase(row: Mapping[str, Any]) -> str:
+    """After how many lives gradient descent is where the best search ends."""
+    where = f"{row['family']}, {row['terms']} terms: gradient descent"
+    if row["reached_after"] is None:
+        return f"{where} does not reach the final score of {row['best_search']}"
+    share = row["reached_after"] / row["best_search_lives"]
+    return f"{where} reaches the final score of {row['best_search']} with {share:.2f} of its lives"
 
 
 def _serve(words: list[str]) -> int:
@@ -158,8 +161,11 @@ def _serve(words: list[str]) -> int:
         if done > 1:
             return done
         status = max(status, done)
-        races[family] = read_race(root / family, _costs(root / family))
-        rows += _rows(family, races[family], choose(root / f"{family}-tuning"))
+        if any((root / family).glob(f"{CELLS}/*/{DONE}")):
+            races[family] = read_race(root / family, _costs(root / family))
+            rows += _rows(family, races[family])
+    if not rows:
+        return status
     draw_races(root / _FIGURE, races)
     print(f"\n{table(rows)}\n\nfigure: {root / _FIGURE}")
     write_rows(options.json, rows)
@@ -167,16 +173,21 @@ def _serve(words: list[str]) -> int:
 
 
 def _race(family: str, root: Path, options: Options, quick: list[str]) -> int:
-    """Tune every method on a family, and run each as it does best."""
-    file, tuning = _FOLDER / f"search-{family}.toml", root / f"{family}-tuning"
-    status = sweep.main([str(file), "--directory", str(tuning), *quick])
-    if status > 1 or not any(tuning.glob(f"{CELLS}/*/{DONE}")):
-        return status
+    """Tune every method on a family, and run each as it does best; the quick form is not tuned."""
+    file, tuning, status = _FOLDER / f"search-{family}.toml", root / f"{family}-tuning", 0
     declared, _ = read_sweep(file)
-    race = tuned(declared, choose(tuning), options.seeds, options.curve)
+    if quick:
+        chosen = {case.name: {field: values[0] for field, values in case.product.items()} for case in declared.cases}
+    else:
+        status = sweep.main([str(file), "--directory", str(tuning)])
+        if status > 1 or not any(tuning.glob(f"{CELLS}/*/{DONE}")):
+            return status
+        chosen = choose(tuning)
+    race = tuned(declared, chosen, options.seeds, options.curve)
     race = replace(race, config=os.path.relpath(file.parent / declared.config, root))
     written = root / f"{family}.toml"
     try:
+        root.mkdir(parents=True, exist_ok=True)
         write_whole(written, msgspec.toml.encode(race, enc_hook=dict).decode())
     except OSError as error:
         raise ConfigError(f"--directory '{options.directory}': {error.strerror}") from error
@@ -196,7 +207,7 @@ def _costs(directory: Path) -> dict[str, float]:
     return dict(known)
 
 
-def _rows(family: str, racers: Sequence[Racer], chosen: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
     for racer in racers:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
         searches = [one for name, one in others.items() if name != "gradient"]
@@ -204,7 +215,6 @@ def _rows(family: str, racers: Sequence[Racer], chosen: Mapping[str, Mapping[str
         control = others.get("random search")
         ahead = lead(racer, control) if control else (None, None, None)
         end = interquartile(racer.curves[:, -1])
-        values = chosen[f"{racer.method}, {racer.terms} terms"]
         yield {
             "family": family,
             "terms": racer.terms,
@@ -221,7 +231,7 @@ def _rows(family: str, racers: Sequence[Racer], chosen: Mapping[str, Mapping[str
             "best_search": best.method if best else None,
             "best_search_lives": float(best.lives[-1]) if best else None,
             "reached_after": reached(racer, _final(best)) if best else None,
-            "chosen": ", ".join(f"{field.split('.')[-1]} = {value:g}" for field, value in values.items()),
+            "chosen": racer.setting,
         }
 
 
