@@ -69,6 +69,8 @@ _WRITTEN = (
     "performance.json",
     "pruned.npz",
     "pruned.json",
+    "evolve.json",
+    "front.json",
     FIGURES,
 )
 _PACKAGES = (

@@ -21,6 +21,7 @@ class Purpose(IntEnum):
     HELD_OUT = 6
     PHENOMENA = 7
     PRUNING = 8
+    FORMS = 9
 
 
 def run_key(seed: Integer) -> PRNGKey:

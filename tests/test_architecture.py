@@ -13,12 +13,12 @@ FLOORS = [
     {"lifetime", "testing"},
     {"estimators"},
     {"meta", "evaluation", "phenomena"},
-    {"baselines", "figures", "growth", "pruning"},
+    {"baselines", "figures", "forms", "growth", "pruning"},
     {"experiment", "reports"},
     {"artifacts"},
     {"training"},
     {"results"},
-    {"train", "prune"},
+    {"train", "prune", "evolve"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

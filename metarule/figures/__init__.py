@@ -1,11 +1,13 @@
 """Pictures of a run."""
 
 from metarule.figures.conditioning import draw_circuit, draw_phenomena
+from metarule.figures.forms import draw_front
 from metarule.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds
 
 __all__ = [
     "draw_circuit",
     "draw_coefficients",
+    "draw_front",
     "draw_meta_loss",
     "draw_performance",
     "draw_phenomena",

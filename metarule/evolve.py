@@ -1,0 +1,268 @@
+"""Search for the form of a rule: `python -m metarule.evolve CONFIG [--section.field VALUE …]`."""
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool
+from msgspec import Meta, Struct
+from msgspec.structs import asdict, replace
+from tqdm import tqdm
+
+from metarule import artifacts, cli, figures
+from metarule.config import ConfigError, decode, override, parse_overrides, read
+from metarule.evaluation import final_metrics
+from metarule.experiment import Experiment
+from metarule.forms import Candidate, Fitted, Form, Generation, Library, evolve, first_generation, fit, front, library
+from metarule.meta import Gradient
+from metarule.schema import describe
+from metarule.statistics import interval
+from metarule.stopping import Stopped, StopRequest
+from metarule.streams import Purpose, run_key, stream
+from metarule.training import named
+
+__all__ = ["Options", "main"]
+
+_USAGE = """\
+usage: python -m metarule.evolve CONFIG [--section.field VALUE ...] [--evolve.field VALUE ...] [--overwrite]
+       python -m metarule.evolve --resume RUN_DIR
+
+Search for the terms that a rule needs, among those of the rule of CONFIG, by genetic programming: forms are crossed and
+mutated, gradient descent finds the coefficients of each, and those survive that no other beats both in meta-loss and in
+number of terms. Out comes a Pareto front of the held-out score against the number of terms, with its equations.
+
+CONFIG                             a TOML file, such as configs/forms.toml; its optimizer is gradient descent
+--section.field VALUE              set any field of the config, as of metarule.train
+--overwrite                        replace the run that --run.directory holds
+--resume RUN_DIR                   go on from the last generation of a run
+--help                             this text
+
+Fields of the search [defaults]:
+"""
+_STATE, _FRONT, _FIGURE = "evolve.json", "front.json", "front.png"
+_PREFIX = "evolve."
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How forms are searched for.
+
+    Attributes:
+        generations: how many after the first.
+        population: forms that survive each.
+        steps: meta-steps in which the coefficients of a form are found; those of the front have all of the config's.
+        lives: training lives on which a form is judged.
+        at_once: forms side by side, which bounds the memory.
+    """
+
+    generations: Annotated[int, Meta(ge=1, description="generations after the first")] = 12
+    population: Annotated[int, Meta(ge=4, description="forms that survive each")] = 24
+    steps: Annotated[int, Meta(ge=1, description="meta-steps in which the coefficients of a form are found")] = 60
+    lives: Annotated[int, Meta(ge=1, description="training lives on which a form is judged")] = 256
+    at_once: Annotated[int, Meta(ge=1, description="forms side by side, which bounds the memory")] = 8
+
+
+class _Request(NamedTuple):
+    """What the command line asks for."""
+
+    experiment: Experiment
+    options: Options
+    directory: Path
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 128 + signal if stopped.
+    """
+    fields = "\n".join(line.replace("--", f"--{_PREFIX}", 1) for line in describe(Options).rstrip().splitlines())
+    kept = "generations before this one are kept"
+    return cli.run("metarule.evolve", words, lambda: _USAGE + fields, lambda: _serve(words), kept)
+
+
+def _serve(words: list[str]) -> int:
+    request = _resumed(words) if words[0] == "--resume" else _begun(words)
+    experiment, directory = request.experiment, request.directory
+    print(f"run: {directory}", flush=True)
+    terms = library(experiment.lifetime)
+    clock = time.perf_counter()
+    try:
+        with StopRequest() as stop:
+            generation = _search(request, terms, stop)
+    except Stopped:
+        print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
+        return 128 + stop.signal_number
+    print("learning the coefficients of the front, and measuring it on held-out tasks …", flush=True)
+    rows = _judged(request, terms, front(generation.population))
+    found = {"metric": experiment.tasks.score, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
+    found |= {"tried": len(generation.met), "library": terms.names, "seconds": time.perf_counter() - clock}
+    artifacts.write_json(directory / _FRONT, found)
+    picture = directory / artifacts.FIGURES / _FIGURE
+    figures.draw_front(picture, rows, experiment.tasks.score, experiment.evaluation.lifetimes)
+    print(f"\n{_table(rows, experiment.tasks.score, len(generation.met))}\n")
+    print(f"figure: {picture}   numbers: {directory / _FRONT}")
+    return 0
+
+
+def _begun(words: list[str]) -> _Request:
+    if words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
+    config, overwrite = Path(words[0]), "--overwrite" in words
+    pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
+    given, tree = read(config)
+    try:
+        experiment = decode(override(tree, [pair for pair in pairs if not pair[0].startswith(_PREFIX)]), Experiment)
+        own = {name.removeprefix(_PREFIX): value for name, value in pairs if name.startswith(_PREFIX)}
+        options = decode(own, Options)
+        _check(experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{config}: {error}") from error
+    default = Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-forms-s{experiment.seed}")
+    directory = Path(experiment.run.directory) if experiment.run.directory else default
+    artifacts.start(directory, experiment, given, overwrite)
+    return _Request(experiment, options, directory)
+
+
+def _resumed(words: list[str]) -> _Request:
+    if len(words) != 2:
+        raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
+    directory = Path(words[1])
+    experiment, kept = artifacts.read_experiment(directory), artifacts.read_json(directory / _STATE)
+    if kept is None:
+        raise ConfigError(f"{directory}: no search for forms was begun there; it has no {_STATE}")
+    return _Request(experiment, decode(kept["options"], Options), directory)
+
+
+def _check(experiment: Experiment) -> None:
+    if not isinstance(experiment.optimizer, Gradient):
+        kind = type(experiment.optimizer).__name__
+        raise ConfigError(f"optimizer = {kind}: coefficients are found by gradient descent; allowed: gradient")
+    if experiment.seeds > 1:
+        raise ConfigError(f"seeds = {experiment.seeds}: a search for forms has one seed; allowed: 1")
+    library(experiment.lifetime)
+
+
+def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
+    """From the last generation that is kept to the last one of all."""
+    options, seed, file = request.options, request.experiment.seed, request.directory / _STATE
+
+    def worth(forms: Sequence[Form]) -> list[float]:
+        return np.asarray(_fit(request, terms, forms, options.steps).loss, float).tolist()
+
+    if not file.exists():
+        artifacts.write_json(file, {"options": asdict(options)})
+    generation = _restored(artifacts.read_json(file), terms)
+    with tqdm(total=options.generations + 1, desc="generations", disable=None) as bar:
+        while generation is None or generation.number < options.generations:
+            stop.answer(0)
+            if generation is None:
+                generation = first_generation(terms, options.population, seed, worth)
+            else:
+                generation = evolve(generation, terms, options.population, seed, worth)
+            artifacts.write_json(file, _kept(options, generation, terms))
+            best = front(generation.population)
+            says = (
+                f"{len(generation.met)} forms tried, best meta-loss {best[-1].loss:.4f} with {len(best[-1].form)} terms"
+            )
+            bar.set_postfix_str(says, refresh=False)
+            bar.update(generation.number + 1 - bar.n)
+            if bar.disable:
+                print(f"generation {generation.number} of {options.generations}: {says}", flush=True)
+    return generation
+
+
+def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int) -> Fitted:
+    """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
+    experiment, options = request.experiment, request.options
+    optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.at_once)
+    assert isinstance(optimizer, Gradient)
+    key = stream(run_key(experiment.seed), Purpose.FORMS)
+    pool = experiment.tasks.split(experiment.seed).train
+    found = []
+    for start in range(0, len(forms), options.at_once):
+        some = list(forms[start : start + options.at_once])
+        masks = _masks(some + some[:1] * (options.at_once - len(some)), terms)
+        with_steps = replace(optimizer, steps=steps)
+        found.append(fit(experiment.lifetime, with_steps, pool, key, masks, options.lives, options.at_once))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(forms)], *found)
+
+
+def _masks(forms: Sequence[Form], terms: Library) -> Bool[Array, "forms terms"]:
+    return jnp.array([[term in form for term in range(len(terms.names))] for form in forms])
+
+
+def _judged(request: _Request, terms: Library, best: Sequence[Candidate]) -> list[dict[str, Any]]:
+    """The front with all meta-steps of the config, on held-out tasks."""
+    experiment = request.experiment
+    lifetime, split = experiment.lifetime, experiment.tasks.split(experiment.seed)
+    key = stream(run_key(experiment.seed), Purpose.HELD_OUT)
+    fitted = _fit(request, terms, [one.form for one in best], experiment.optimizer.steps)
+    rows, highest = [], -np.inf
+    for number, one in enumerate(best):
+        theta = fitted.theta[number]
+        scores = final_metrics(lifetime, theta, split.test, key, experiment.evaluation.lifetimes)[
+            experiment.tasks.score
+        ]
+        seen = interval(np.asarray(scores, float))
+        rows.append(
+            {
+                "terms": len(one.form),
+                "names": [terms.names[term] for term in sorted(one.form)],
+                **seen._asdict(),
+                "meta_loss": float(fitted.loss[number]),
+                "on_front": seen.mean > highest,
+                "equation": lifetime.equation(theta),
+                "theta": named(lifetime, theta),
+            }
+        )
+        highest = max(highest, seen.mean)
+    return rows
+
+
+def _kept(options: Options, generation: Generation, terms: Library) -> dict[str, Any]:
+    met = [
+        {"terms": [terms.names[term] for term in sorted(form)], "meta_loss": loss}
+        for form, loss in generation.met.items()
+    ]
+    forms = list(generation.met)
+    survivors = [forms.index(candidate.form) for candidate in generation.population]
+    return {"options": asdict(options), "generation": generation.number, "population": survivors, "met": met}
+
+
+def _restored(kept: dict[str, Any], terms: Library) -> Generation | None:
+    if "generation" not in kept:
+        return None
+    losses = {
+        frozenset(map(terms.names.index, one["terms"])): np.inf if one["meta_loss"] is None else one["meta_loss"]
+        for one in kept["met"]
+    }
+    met = [Candidate(form, loss) for form, loss in losses.items()]
+    return Generation(kept["generation"], tuple(met[number] for number in kept["population"]), losses)
+
+
+def _table(rows: Sequence[dict[str, Any]], score: str, tried: int) -> str:
+    lines = [
+        f"{tried} forms tried; held-out tasks, the front of meta-loss against terms",
+        f"{'terms':>5}{score:>10}   95 % interval",
+    ]
+    for row in rows:
+        mark = " " if row["on_front"] else "x"
+        lines.append(
+            f"{row['terms']:>5}{row['mean']:>10.4f}   {row['low']:.4f} to {row['high']:.4f} {mark} {row['equation']}"
+        )
+    if not all(row["on_front"] for row in rows):
+        lines.append("x: on held-out tasks a shorter rule is as good")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
