@@ -118,14 +118,17 @@ def _begun(words: list[str]) -> _Request:
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     config, overwrite = Path(words[0]), "--overwrite" in words
     pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
+    own = [pair for pair in pairs if pair[0].startswith(_PREFIX)]
     given, tree = read(config)
     try:
-        experiment = decode(override(tree, [pair for pair in pairs if not pair[0].startswith(_PREFIX)]), Experiment)
-        own = {name.removeprefix(_PREFIX): value for name, value in pairs if name.startswith(_PREFIX)}
-        options = decode(own, Options)
+        experiment = decode(override(tree, [pair for pair in pairs if pair not in own]), Experiment)
         _check(experiment)
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from error
+    try:
+        options = decode({name.removeprefix(_PREFIX): value for name, value in own}, Options)
+    except ConfigError as error:
+        raise ConfigError(f"{_PREFIX}{error}") from error
     default = Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-forms-s{experiment.seed}")
     directory = Path(experiment.run.directory) if experiment.run.directory else default
     artifacts.start(directory, experiment, given, overwrite)
