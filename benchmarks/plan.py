@@ -230,7 +230,7 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
 def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
     """A small form of a sweep: two seeds, two cases and two values an axis, few meta-steps and lives.
 
-    What it sets itself is no axis in it.
+    Axes of a case have their first value alone. What it sets itself is no axis in it.
 
     Args:
         sweep: the whole.
@@ -239,12 +239,12 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
         (a smaller sweep, fields that are set last).
     """
 
-    def short(axes: Mapping[str, tuple[Any, ...]]) -> dict[str, tuple[Any, ...]]:
-        return {field: values[:2] for field, values in axes.items() if field not in _SMALL}
+    def short(axes: Mapping[str, tuple[Any, ...]], most: int = 2) -> dict[str, tuple[Any, ...]]:
+        return {field: values[:most] for field, values in axes.items() if field not in _SMALL}
 
     seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
     small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
-    cases = tuple(replace(case, product=short(case.product)) for case in sweep.cases[:2])
+    cases = tuple(replace(case, product=short(case.product, 1)) for case in sweep.cases[:2])
     small = replace(small, cases=cases, reference="")
     return small, list(_SMALL.items())
 

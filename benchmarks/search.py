@@ -43,6 +43,8 @@ Options [defaults]:
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"
 _FIGURE = "search.png"
+# Methods that the others are compared with, by their names in the sweep files.
+_GRADIENT, _RANDOM = "gradient", "random search"
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -126,26 +128,38 @@ def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, 
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for the screen."""
-    width = max(len(row["method"]) for row in rows) + 2
-    head = f"{'family':<14}{'terms':>5}  {'method':<{width}}{'seeds':>5}{'score':>8}   {'interval':<16}"
-    lines = [head + f"{'lives':>9}{'seconds':>9}  {'beats random':<13}chosen"]
-    for row in rows:
-        name = f"{row['family']:<14}{row['terms']:>5}  {row['method']:<{width}}{row['seeds']:>5}"
-        score = f"{row['score']:>8.3f}   {row['low']:.3f} to {row['high']:.3f}  "
-        spent = f"{row['lives']:>9.0f}{row['seconds']:>9.1f}"
-        lines.append(f"{name}{score}{spent}  {_verdict(row):<13}{row['chosen']}")
-    lines += [_chase(row) for row in rows if row["best_search"]]
-    return "\n".join(lines)
+    """The rows for the screen, and what they say of gradient descent.
+
+    Args:
+        rows: one a method and problem. `ahead` is by how much it ends ahead of random search, paired by seed;
+            `share` the lives after which gradient descent is where the best search ends, as a share of the lives of
+            that search.
+
+    Returns:
+        Lines.
+    """
+    shown = [[_shown(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(list(rows[0]), *shown, strict=True)]
+    lines = [_line(cells, widths) for cells in (list(rows[0]), *shown)]
+    return "\n".join([*lines, *(_chase(row) for row in rows if row["best_search"])])
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    return "-" if value is None else str(value)
 
 
 def _chase(row: Mapping[str, Any]) -> str:
     """After how many lives gradient descent is where the best search ends."""
     where = f"{row['family']}, {row['terms']} terms: gradient descent"
-    if row["reached_after"] is None:
+    if row["share"] is None:
         return f"{where} does not reach the final score of {row['best_search']}"
-    share = row["reached_after"] / row["best_search_lives"]
-    return f"{where} reaches the final score of {row['best_search']} with {share:.2f} of its lives"
+    return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of its lives"
 
 
 def _serve(words: list[str]) -> int:
@@ -210,9 +224,9 @@ def _costs(directory: Path) -> dict[str, float]:
 def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
     for racer in racers:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
-        searches = [one for name, one in others.items() if name != "gradient"]
-        best = max(searches, key=_final, default=None) if racer.method == "gradient" else None
-        control = others.get("random search")
+        best = max(others.values(), key=_final, default=None) if racer.method == _GRADIENT else None
+        there = reached(racer, _final(best)) if best else None
+        control = others.get(_RANDOM)
         ahead = lead(racer, control) if control else (None, None, None)
         end = interquartile(racer.curves[:, -1])
         yield {
@@ -225,13 +239,12 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             "high": end.high,
             "lives": float(racer.lives[-1]),
             "seconds": float(racer.seconds[-1]),
-            "ahead_of_random": ahead[0],
+            "ahead": ahead[0],
             "ahead_low": ahead[1],
             "ahead_high": ahead[2],
             "best_search": best.method if best else None,
-            "best_search_lives": float(best.lives[-1]) if best else None,
-            "reached_after": reached(racer, _final(best)) if best else None,
-            "chosen": racer.setting,
+            "share": there / float(best.lives[-1]) if best and there else None,
+            "setting": racer.setting,
         }
 
 
@@ -241,11 +254,6 @@ def _final(racer: Racer) -> float:
 
 def _or_worst(value: float) -> float:
     return value if np.isfinite(value) else -np.inf
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
-    """Whether the method ends ahead of random search, with its whole interval."""
-    return "" if row["ahead_low"] is None else "yes" if row["ahead_low"] > 0 else "no"
 
 
 if __name__ == "__main__":

@@ -60,7 +60,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         at_once: forms side by side, which bounds the memory.
     """
 
-    generations: Annotated[int, Meta(ge=1, description="generations after the first")] = 12
+    generations: Annotated[int, Meta(ge=1, description="generations after the first")] = 20
     population: Annotated[int, Meta(ge=4, description="forms that survive each")] = 24
     steps: Annotated[int, Meta(ge=1, description="meta-steps in which the coefficients of a form are found")] = 60
     lives: Annotated[int, Meta(ge=1, description="training lives on which a form is judged")] = 256

@@ -8,8 +8,10 @@ from metarule.figures.canvas import COLOURS, figure_of, save
 
 __all__ = ["draw_front"]
 
+_POWERS = str.maketrans({"^": "", **dict(zip("23456789", "²³⁴⁵⁶⁷⁸⁹"))})
+
 # Longer equations would not fit beside their points.
-_WRITTEN = 3
+_WRITTEN = 2
 
 
 def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, lives: int) -> None:
@@ -29,7 +31,7 @@ def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, lives:
         axes.vlines(row["terms"], row["low"], row["high"], color=colour)
         axes.scatter(row["terms"], row["mean"], color=colour, s=24)
         if row["on_front"] and row["terms"] <= _WRITTEN:
-            text = ", ".join(name.replace("*", "·") for name in row["names"])
+            text = ", ".join(name.replace("*", "·").translate(_POWERS) for name in row["names"])
             axes.annotate(
                 text, (row["terms"], row["mean"]), xytext=(8, -10), textcoords="offset points", fontsize="small"
             )

@@ -9,10 +9,10 @@ from small import EXPERIMENT
 
 from benchmarks.cells import DONE, _fitted, run_cell, solve
 from benchmarks.claims import Lost, take
-from benchmarks.plan import Cell, Point
-from metarule import Auto, artifacts
+from benchmarks.plan import Cell, Point, with_values
+from metarule import Auto, RandomSearch, Sequence, artifacts
 from metarule.estimators.auto import _ways
-from metarule.evaluation import curves
+from metarule.evaluation import curves, final_metrics
 from metarule.meta import train
 from metarule.meta.transforms import Schedule
 from metarule.stopping import Stopped, StopRequest
@@ -59,6 +59,23 @@ def test_a_point_alone_gives_theta_bit_for_bit_as_a_run_does(tmp_path):
     cell = Cell("000-cell", experiment, (), (Point(0, 3),), ((),))
     outcome = solve(cell, tmp_path / "states", lambda: None, StopRequest(), SILENT)
     np.testing.assert_array_equal(outcome.theta[0], trained.theta)
+
+
+def test_a_search_beside_others_comes_to_what_it_comes_to_alone_mark_by_mark(tmp_path):
+    search = RandomSearch(steps=4, population=4, tasks=2, validation=2)
+    experiment = replace(SMALL, optimizer=Sequence(first=search, then=replace(SMALL.optimizer, steps=3)))
+    field = "rule.hebbian_unit"
+    cell = Cell("000-cell", experiment, (field,), (Point(0, 3), Point(1, 5)), ((0.1,), (0.3,)), curve=3)
+    assert cell.marks == (1, 3, 7)
+    together = solve(cell, tmp_path, lambda: None, StopRequest(), SILENT)
+    np.testing.assert_array_equal(together.curve[:, -1], together.metrics["solved"])
+    other, key = with_values(experiment, {field: 0.3}), run_key(5)
+    life, split = other.lifetime, other.tasks.split(5)
+    theta, seen = jax.jit(lambda: train(life, other.optimizer, split.train, key))()
+    np.testing.assert_allclose(together.theta[1], theta, atol=1e-5, rtol=0)
+    for mark, scored in zip(cell.marks, together.curve[1], strict=True):
+        lives = final_metrics(life, seen.theta[mark - 1], split.test, stream(key, Purpose.HELD_OUT), 16)
+        assert scored == pytest.approx(float(lives["solved"].mean()), abs=1e-6)
 
 
 def test_a_way_to_the_gradient_that_is_left_open_has_memory_for_all_points():

@@ -98,6 +98,38 @@ def test_zip_product_and_cases_multiply(tmp_path):
     assert made.axes == ("case", "tasks.inputs", "inner_loop.presentations", RATE)
 
 
+def test_a_case_has_axes_of_its_own(tmp_path):
+    spread, crossover = "optimizer.spread", "optimizer.crossover"
+    cases = [
+        {
+            "name": "genetic",
+            "set": {"optimizer.kind": "genetic"},
+            "product": {spread: [0.1, 0.3], crossover: [0.0, 0.5]},
+        },
+        {"name": "CMA-ES", "set": {"optimizer.kind": "cma_es"}, "product": {spread: [0.2]}},
+        {"name": "as it is"},
+    ]
+    made = plan(tmp_path, seeds=2, cases=cases)
+    assert [setting.label for setting in made.settings][3:] == [
+        "genetic, spread = 0.3, crossover = 0.5",
+        "CMA-ES, spread = 0.2",
+        "as it is",
+    ]
+    assert made.axes == ("case", spread, crossover)
+    assert [(len(cell.points), cell.fields) for cell in made.cells] == [
+        (8, (spread, crossover)),
+        (2, (spread,)),
+        (2, ()),
+    ]
+
+
+def test_marks_are_spread_on_a_logarithmic_scale_and_end_with_the_run(tmp_path):
+    marks = {count: plan(tmp_path, curve=count, set={"optimizer.steps": 100}).cells[0].marks for count in (0, 1, 3, 50)}
+    assert (marks[0], marks[1], marks[3]) == ((), (100,), (1, 10, 100))
+    assert marks[50][:3] == (1, 2, 3)
+    assert marks[50][-1] == 100
+
+
 def test_a_case_names_another_kind_and_keeps_what_is_set_beside_it(tmp_path):
     cases = [{"name": "polynomial"}, {"name": "network", "set": {"rule.kind": "mlp"}}]
     first, second = plan(tmp_path, set={"optimizer.steps": 7}, cases=cases).settings
@@ -136,6 +168,15 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
         ({"set": {RATE: 0.1}, "product": {"optimizer.learning_rate": [1e-3]}}, "two axes on one field"),
         ({"zip": {"optimizer.learning_rate": [0.1]}, "product": {RATE: [1e-3]}}, "two axes on one field"),
         ({"product": {RATE: [1e-3]}, "cases": [{"name": "x", "set": {RATE: 1.0}}]}, "two axes on one field"),
+        (
+            {"set": {RATE: 1.0}, "cases": [{"name": "x", "set": {RATE: 2.0}}]},
+            f"cases.x.{RATE}: two axes on one field; set.{RATE} sets it, too",
+        ),
+        (
+            {"cases": [{"name": "x", "set": {RATE: 1.0}, "product": {RATE: [2.0]}}]},
+            f"cases.x.product.{RATE}: two axes on one field; cases.x.{RATE} sets it, too",
+        ),
+        ({"cases": [{"name": "x", "product": {RATE: []}}]}, f"cases.x.product.{RATE} = []: an axis needs at least"),
         ({"zip": {"tasks.inputs": [2], "optimizer.steps": [3, 4]}}, "as many values"),
         ({"cases": [{"name": "x", "set": {"rule.kind": "y"}}]}, "x: rule.kind = 'y': allowed: polynomial, mlp"),
         ({"cases": [{"name": "x"}, {"name": "x"}]}, "cases: 2 have the name 'x'"),

@@ -1,0 +1,54 @@
+"""What is read of a race, and who is ahead."""
+
+import numpy as np
+import pytest
+
+from benchmarks.races import Racer, draw_races, lead, reached, read_race
+from metarule import artifacts
+
+SEEDS = (0, 1, 2, 3)
+
+
+def racer(method, ends, terms=7, scale=1.0):
+    marks = np.array([1.0, 10.0, 100.0])
+    curves = np.outer(ends, [0.1, 0.5, 1.0])
+    return Racer(method, terms, "spread = 0.1", SEEDS[: len(ends)], scale * marks, 0.01 * marks, curves)
+
+
+def test_a_sweep_is_read_case_by_case(tmp_path):
+    cases = ("gradient, 7 terms", "CMA-ES, 81 terms", "not done, 7 terms")
+    settings = [{"label": f"{case}, spread = 0.1", "values": {"case": case, "optimizer.spread": 0.1}} for case in cases]
+    artifacts.write_json(tmp_path / "plan.json", {"settings": settings, "cells": [{"name": "a"}, {"name": "b"}]})
+    points = [{"setting": number, "seed": seed, "curve": [0.1 * seed, 0.5]} for number in (0, 1) for seed in (1, 0)]
+    (tmp_path / "cells" / "a" / "done").mkdir(parents=True)
+    result = {"points": points, "marks": [1, 4], "lifetimes": [10, 40], "seconds": {"meta_step": 0.5}}
+    artifacts.write_json(tmp_path / "cells" / "a" / "done" / "result.json", result)
+    one, other = read_race(tmp_path, {"gradient, 7 terms": 3.0})
+    assert (one.method, one.terms, one.setting, one.seeds) == ("gradient", 7, "spread = 0.1", (0, 1))
+    assert (other.method, other.terms) == ("CMA-ES", 81)
+    np.testing.assert_array_equal(one.lives, [30, 120])
+    np.testing.assert_array_equal(other.lives, [10, 40])
+    np.testing.assert_array_equal(one.seconds, [0.5, 2.0])
+    np.testing.assert_array_equal(one.curves, [[0.0, 0.5], [0.1, 0.5]])
+
+
+def test_a_lead_is_paired_by_seed():
+    ahead = lead(racer("one", [0.5, 0.6, 0.9, 0.7]), racer("other", [0.4, 0.5, 0.8, 0.6]))
+    assert ahead == pytest.approx((0.1, 0.1, 0.1))
+    assert lead(racer("one", [0.5, 0.6]), racer("other", [0.4, 0.5, 0.0, 0.0]))[0] == pytest.approx(0.1)
+
+
+def test_a_score_is_reached_where_the_middle_of_the_seeds_is_there_first():
+    one = racer("one", [0.2, 0.8, 0.8, 0.8], scale=2.0)
+    assert reached(one, 0.4) == 20.0
+    assert reached(one, 0.41) == 200.0
+    assert reached(one, 0.81) is None
+
+
+def test_every_family_and_size_has_its_panels(tmp_path):
+    races = {
+        "boolean": [racer("one", [0.2, 0.8]), racer("other", [0.1, 0.2], terms=81)],
+        "points": [racer("one", [1.0])],
+    }
+    draw_races(tmp_path / "figures" / "search.png", races)
+    assert (tmp_path / "figures" / "search.png").stat().st_size > 20_000
