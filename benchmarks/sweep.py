@@ -13,6 +13,7 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NamedTuple
 
+import jax
 from msgspec import Meta, Struct
 from tqdm import tqdm
 
@@ -51,6 +52,8 @@ SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learn
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 _FAILED = "failed"
+# Compiled programs that a process keeps. Linux allows each about 65,000 mappings, and a program takes thousands.
+_PROGRAMS = 4
 # Seconds between looks at cells that others work on.
 _POLL = 0.5
 
@@ -227,6 +230,7 @@ def _forget_failure(folder: Path) -> None:
 
 def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:
     """Work through cells until all are settled, those of processes that died on the way included."""
+    programs: set[Any] = set()
     shape = "{l_bar}{bar}| {n:.2f}/{total_fmt} cells [{elapsed}<{remaining}]"
     with tqdm(total=len(plan.cells), bar_format=shape, desc="sweep", disable=None) as bar:
 
@@ -246,12 +250,21 @@ def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:
                     if _is_settled(directory, cell):  # between the look and the claim
                         continue
                     idle = False
+                    _make_room(programs, cell)
                     outcome = _settle(cell, folder, claim, stop, lambda share: settled(share))
                 if bar.disable:
                     print(f"{cell.name}: {outcome}; {settled()} of {len(plan.cells)} cells", flush=True)
             if idle:
                 stop.answer(0)
                 time.sleep(_POLL)
+
+
+def _make_room(programs: set[Any], cell: Cell) -> None:
+    """Forget compiled programs that no later cell is likely to need: a process may hold only so many."""
+    programs.add((cell.experiment, cell.fields, len(cell.points)))
+    if len(programs) > _PROGRAMS:
+        jax.clear_caches()
+        programs.clear()
 
 
 def _settle(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress: Any) -> str:

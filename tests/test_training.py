@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import Persistent, Polynomial, Truncated, artifacts
+from metarule import Genetic, Persistent, Polynomial, Sequence, Truncated, artifacts
 from metarule.config import ConfigError
 from metarule.diagnosis import HOPELESS
 from metarule.experiment import Run
@@ -72,9 +72,20 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_
     assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
 
 
-@pytest.mark.parametrize("estimator", [Truncated(window=8), Persistent(window=8, pairs=2)])
-def test_lives_that_go_on_are_resumed_where_they_were(estimator, tmp_path):
-    experiment = replace(EXPERIMENT, optimizer=replace(EXPERIMENT.optimizer, estimator=estimator))
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        replace(EXPERIMENT.optimizer, estimator=Truncated(window=8)),
+        replace(EXPERIMENT.optimizer, estimator=Persistent(window=8, pairs=2)),
+        Sequence(
+            first=Genetic(steps=8, population=4, tasks=2, validation=2),
+            then=replace(EXPERIMENT.optimizer, steps=4),
+        ),
+    ],
+    ids=["truncated", "persistent", "sequence"],
+)
+def test_what_goes_on_from_step_to_step_is_resumed_where_it_was(optimizer, tmp_path):
+    experiment = replace(EXPERIMENT, optimizer=optimizer)
     thetas = []
     for name, last in (("whole", None), ("resumed", 6)):
         artifacts.start(tmp_path / name, experiment, given=None)
