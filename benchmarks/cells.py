@@ -295,21 +295,18 @@ def _score(
         lifetime, optimizer = _experiment(common, fields, values)
         theta, split, key = optimizer.theta(state.optimizer), lifetime.tasks.split(seed), run_key(seed)
         settings, name = common.evaluation, lifetime.tasks.score
-        seen = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
+
+        def held_out(theta: Theta) -> dict[str, Float[Array, ""]]:
+            lives = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
+            return {name: jnp.mean(values[:, -1]) for name, values in lives.metrics.items()}
+
         trained = look(lifetime, theta, split.train, stream(key, Purpose.TUNING), settings.lifetimes, 1)
         grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.watched)
-        scores = {name: jnp.mean(values[:, -1]) for name, values in seen.metrics.items()}
+        scores = held_out(theta)
         scores |= {f"training_{name}": jnp.mean(trained.metrics[name][:, -1]), "growth": jnp.max(grown)}
-
-        def held_out(theta: Theta) -> Float[Array, ""]:
-            lives = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
-            return jnp.mean(lives.metrics[name][:, -1])
-
-        return (
-            theta,
-            scores,
-            jax.lax.map(held_out, state.trail) if jax.tree.leaves(state.trail) else jnp.zeros(0),
-        )
+        if not jax.tree.leaves(state.trail):
+            return theta, scores, jnp.zeros(0)
+        return theta, scores, jax.lax.map(lambda theta: held_out(theta)[name], state.trail)
 
     return _side_by_side(one, seeds, values, state)
 

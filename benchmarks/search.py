@@ -12,11 +12,10 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from benchmarks import sweep
-from benchmarks.cells import DONE
 from benchmarks.costs import relative_cost
 from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
-from benchmarks.report import CELLS, PLAN, interquartile, make_report
+from benchmarks.report import PLAN, interquartile, make_report
 from benchmarks.rows import check_place, write_rows, write_whole
 from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, parse_overrides
@@ -36,6 +35,7 @@ the one with the best score on training tasks goes into the race. Out come a tab
 against lives and against seconds. Started again it goes on where it was stopped; several processes share the work.
 
 --quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
+--retry                            run failed cells again
 --help                             this text
 
 Options [defaults]:
@@ -43,6 +43,7 @@ Options [defaults]:
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"
 _FIGURE = "search.png"
+_QUICK, _RETRY = "--quick", "--retry"
 # Methods that the others are compared with, by their names in the sweep files.
 _GRADIENT, _RANDOM = "gradient", "random search"
 
@@ -131,9 +132,10 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """The rows for the screen, and what they say of gradient descent.
 
     Args:
-        rows: one a method and problem. `ahead` is by how much it ends ahead of random search, paired by seed;
-            `share` the lives after which gradient descent is where the best search ends, as a share of the lives of
-            that search.
+        rows: one a method and problem. `seconds` are those of a seed beside the others, without compiling and judging,
+            on a machine that may have had other work. `ahead` is by how much it ends ahead of random search, paired by
+            seed; `share` the lives after which gradient descent is where the best search ends, as a share of those
+            after which that search is there itself. Lives with their gradient count at their cost.
 
     Returns:
         Lines.
@@ -159,42 +161,36 @@ def _chase(row: Mapping[str, Any]) -> str:
     where = f"{row['family']}, {row['terms']} terms: gradient descent"
     if row["share"] is None:
         return f"{where} does not reach the final score of {row['best_search']}"
-    return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of its lives"
+    return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of the lives"
 
 
 def _serve(words: list[str]) -> int:
-    quick = ["--quick"] if "--quick" in words else []
-    options = decode(dict(parse_overrides([word for word in words if word not in quick])), Options)
+    flags = [word for word in words if word in (_QUICK, _RETRY)]
+    options = decode(dict(parse_overrides([word for word in words if word not in flags])), Options)
     check_place(options.json)
-    root = Path(f"{options.directory}-quick" if quick else options.directory)
+    root = Path(f"{options.directory}-quick" if _QUICK in flags else options.directory)
     rows: list[dict[str, Any]] = []
     races: dict[str, list[Racer]] = {}
-    status = 0
-    for family in FAMILIES[:1] if quick else FAMILIES:
-        done = _race(family, root, options, quick)
-        if done > 1:
-            return done
-        status = max(status, done)
-        if any((root / family).glob(f"{CELLS}/*/{DONE}")):
-            races[family] = read_race(root / family, _costs(root / family))
-            rows += _rows(family, races[family])
-    if not rows:
-        return status
+    for family in FAMILIES[:1] if _QUICK in flags else FAMILIES:
+        if status := _race(family, root, options, flags):
+            return status
+        races[family] = read_race(root / family, _costs(root / family))
+        rows += _rows(family, races[family])
     draw_races(root / _FIGURE, races)
     print(f"\n{table(rows)}\n\nfigure: {root / _FIGURE}")
     write_rows(options.json, rows)
-    return status
+    return 0
 
 
-def _race(family: str, root: Path, options: Options, quick: list[str]) -> int:
+def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
     """Tune every method on a family, and run each as it does best; the quick form is not tuned."""
-    file, tuning, status = _FOLDER / f"search-{family}.toml", root / f"{family}-tuning", 0
+    file, tuning = _FOLDER / f"search-{family}.toml", root / f"{family}-tuning"
     declared, _ = read_sweep(file)
-    if quick:
+    if _QUICK in flags:
         chosen = {case.name: {field: values[0] for field, values in case.product.items()} for case in declared.cases}
     else:
-        status = sweep.main([str(file), "--directory", str(tuning)])
-        if status > 1 or not any(tuning.glob(f"{CELLS}/*/{DONE}")):
+        status = sweep.main([str(file), "--directory", str(tuning), *flags])
+        if status:  # a method whose settings were not all run would be tuned less than the others
             return status
         chosen = choose(tuning)
     race = tuned(declared, chosen, options.seeds, options.curve)
@@ -205,7 +201,7 @@ def _race(family: str, root: Path, options: Options, quick: list[str]) -> int:
         write_whole(written, msgspec.toml.encode(race, enc_hook=dict).decode())
     except OSError as error:
         raise ConfigError(f"--directory '{options.directory}': {error.strerror}") from error
-    return max(status, sweep.main([str(written), "--directory", str(root / family), *quick]))
+    return sweep.main([str(written), "--directory", str(root / family), *flags])
 
 
 def _costs(directory: Path) -> dict[str, float]:
@@ -224,8 +220,13 @@ def _costs(directory: Path) -> dict[str, float]:
 def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
     for racer in racers:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
-        best = max(others.values(), key=_final, default=None) if racer.method == _GRADIENT else None
-        there = reached(racer, _final(best)) if best else None
+        best = (
+            max(others.values(), key=lambda one: _or_worst(_final(one)), default=None)
+            if racer.method == _GRADIENT
+            else None
+        )
+        score = _final(best) if best else np.inf
+        there, then = reached(racer, score), reached(best, score) if best else None
         control = others.get(_RANDOM)
         ahead = lead(racer, control) if control else (None, None, None)
         end = interquartile(racer.curves[:, -1])
@@ -243,7 +244,7 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             "ahead_low": ahead[1],
             "ahead_high": ahead[2],
             "best_search": best.method if best else None,
-            "share": there / float(best.lives[-1]) if best and there else None,
+            "share": there / then if there and then else None,
             "setting": racer.setting,
         }
 

@@ -35,6 +35,7 @@ from metarule.types import Theta
 __all__ = [
     "CHECKPOINTS",
     "FIGURES",
+    "FORMS",
     "THETA",
     "append_metrics",
     "environment",
@@ -52,6 +53,8 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
+# What a search for forms is resumed from.
+FORMS = "evolve.json"
 THETA = "theta.npz"
 THETA_FORMAT = 1
 
@@ -69,7 +72,7 @@ _WRITTEN = (
     "performance.json",
     "pruned.npz",
     "pruned.json",
-    "evolve.json",
+    FORMS,
     "front.json",
     FIGURES,
 )

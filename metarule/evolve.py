@@ -26,6 +26,7 @@ from metarule.statistics import interval
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import named
+from metarule.types import PRNGKey
 
 __all__ = ["Options", "main"]
 
@@ -45,7 +46,7 @@ CONFIG                             a TOML file, such as configs/forms.toml; its 
 
 Fields of the search [defaults]:
 """
-_STATE, _FRONT, _FIGURE = "evolve.json", "front.json", "front.png"
+_FRONT, _FIGURE = "front.json", "front.png"
 _PREFIX = "evolve."
 
 
@@ -102,7 +103,7 @@ def _serve(words: list[str]) -> int:
         print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stop.signal_number
     print("learning the coefficients of the front, and measuring it on held-out tasks …", flush=True)
-    rows = _judged(request, terms, front(generation.population))
+    rows = _judged(request, terms, generation)
     found = {"metric": experiment.tasks.score, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
     found |= {"tried": len(generation.met), "library": terms.names, "seconds": time.perf_counter() - clock}
     artifacts.write_json(directory / _FRONT, found)
@@ -139,10 +140,8 @@ def _resumed(words: list[str]) -> _Request:
     if len(words) != 2:
         raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
     directory = Path(words[1])
-    experiment, kept = artifacts.read_experiment(directory), artifacts.read_json(directory / _STATE)
-    if kept is None:
-        raise ConfigError(f"{directory}: no search for forms was begun there; it has no {_STATE}")
-    return _Request(experiment, decode(kept["options"], Options), directory)
+    experiment = artifacts.read_experiment(directory)
+    return _Request(experiment, _kept(directory / artifacts.FORMS).options, directory)
 
 
 def _check(experiment: Experiment) -> None:
@@ -156,14 +155,15 @@ def _check(experiment: Experiment) -> None:
 
 def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
     """From the last generation that is kept to the last one of all."""
-    options, seed, file = request.options, request.experiment.seed, request.directory / _STATE
+    options, seed, file = request.options, request.experiment.seed, request.directory / artifacts.FORMS
 
     def worth(forms: Sequence[Form]) -> list[float]:
-        return np.asarray(_fit(request, terms, forms, options.steps).loss, float).tolist()
+        key = jax.random.fold_in(stream(run_key(seed), Purpose.FORMS), 0)
+        return np.asarray(_fit(request, terms, forms, options.steps, key).loss, float).tolist()
 
     if not file.exists():
         artifacts.write_json(file, {"options": asdict(options)})
-    generation = _restored(artifacts.read_json(file), terms)
+    generation = _restored(file, terms)
     with tqdm(total=options.generations + 1, desc="generations", disable=None) as bar:
         while generation is None or generation.number < options.generations:
             stop.answer(0)
@@ -171,11 +171,9 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
                 generation = first_generation(terms, options.population, seed, worth)
             else:
                 generation = evolve(generation, terms, options.population, seed, worth)
-            artifacts.write_json(file, _kept(options, generation, terms))
-            best = front(generation.population)
-            says = (
-                f"{len(generation.met)} forms tried, best meta-loss {best[-1].loss:.4f} with {len(best[-1].form)} terms"
-            )
+            _keep(file, options, generation, terms)
+            best = min(generation.population, key=lambda one: one.loss)
+            says = f"{len(generation.met)} forms tried, best meta-loss {best.loss:.4f} with {len(best.form)} terms"
             bar.set_postfix_str(says, refresh=False)
             bar.update(generation.number + 1 - bar.n)
             if bar.disable:
@@ -183,12 +181,11 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
     return generation
 
 
-def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int) -> Fitted:
+def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
     """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
     experiment, options = request.experiment, request.options
     optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.at_once)
     assert isinstance(optimizer, Gradient)
-    key = stream(run_key(experiment.seed), Purpose.FORMS)
     pool = experiment.tasks.split(experiment.seed).train
     found = []
     for start in range(0, len(forms), options.at_once):
@@ -203,67 +200,85 @@ def _masks(forms: Sequence[Form], terms: Library) -> Bool[Array, "forms terms"]:
     return jnp.array([[term in form for term in range(len(terms.names))] for form in forms])
 
 
-def _judged(request: _Request, terms: Library, best: Sequence[Candidate]) -> list[dict[str, Any]]:
-    """The front with all meta-steps of the config, on held-out tasks."""
-    experiment = request.experiment
-    lifetime, split = experiment.lifetime, experiment.tasks.split(experiment.seed)
-    key = stream(run_key(experiment.seed), Purpose.HELD_OUT)
-    fitted = _fit(request, terms, [one.form for one in best], experiment.optimizer.steps)
-    rows, highest = [], -np.inf
-    for number, one in enumerate(best):
-        theta = fitted.theta[number]
-        scores = final_metrics(lifetime, theta, split.test, key, experiment.evaluation.lifetimes)[
-            experiment.tasks.score
-        ]
-        seen = interval(np.asarray(scores, float))
-        rows.append(
-            {
-                "terms": len(one.form),
-                "names": [terms.names[term] for term in sorted(one.form)],
-                **seen._asdict(),
-                "meta_loss": float(fitted.loss[number]),
-                "on_front": seen.mean > highest,
-                "equation": lifetime.equation(theta),
-                "theta": named(lifetime, theta),
-            }
-        )
-        highest = max(highest, seen.mean)
+def _judged(request: _Request, terms: Library, generation: Generation) -> list[dict[str, Any]]:
+    """The front of the last population, on held-out tasks.
+
+    All of it is fitted again, with the meta-steps of the config and on other training lives, and the front is that of
+    these meta-losses: among hundreds of forms the best on the lives of the search are in part the luckiest.
+    """
+    experiment, forms = request.experiment, [one.form for one in generation.population]
+    lifetime, split, run = experiment.lifetime, experiment.tasks.split(experiment.seed), run_key(experiment.seed)
+    fitted = _fit(request, terms, forms, experiment.optimizer.steps, jax.random.fold_in(stream(run, Purpose.FORMS), 1))
+    again = [Candidate(form, float(loss)) for form, loss in zip(forms, fitted.loss, strict=True)]
+    rows = []
+    for one in front(again):
+        theta = fitted.theta[forms.index(one.form)]
+        key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
+        scores = final_metrics(lifetime, theta, split.test, key, lifetimes)[experiment.tasks.score]
+        row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
+        row |= interval(np.asarray(scores, float))._asdict() | {"meta_loss": one.loss}
+        rows.append(row | {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
     return rows
 
 
-def _kept(options: Options, generation: Generation, terms: Library) -> dict[str, Any]:
+class _Met(Struct, frozen=True):
+    """A form that was fitted, and its meta-loss; None for one that is not finite."""
+
+    terms: tuple[str, ...]
+    meta_loss: float | None
+
+
+class _Kept(Struct, frozen=True):
+    """What a search is resumed from; `population` are places in `met`."""
+
+    options: Options
+    generation: int | None = None
+    population: tuple[int, ...] = ()
+    met: tuple[_Met, ...] = ()
+
+
+def _keep(file: Path, options: Options, generation: Generation, terms: Library) -> None:
+    places = {form: place for place, form in enumerate(generation.met)}
     met = [
         {"terms": [terms.names[term] for term in sorted(form)], "meta_loss": loss}
         for form, loss in generation.met.items()
     ]
-    forms = list(generation.met)
-    survivors = [forms.index(candidate.form) for candidate in generation.population]
-    return {"options": asdict(options), "generation": generation.number, "population": survivors, "met": met}
+    population = [places[one.form] for one in generation.population]
+    kept = {"options": asdict(options), "generation": generation.number, "population": population, "met": met}
+    artifacts.write_json(file, kept)
 
 
-def _restored(kept: dict[str, Any], terms: Library) -> Generation | None:
-    if "generation" not in kept:
+def _kept(file: Path) -> _Kept:
+    tree = artifacts.read_json(file)
+    if tree is None:
+        raise ConfigError(f"{file.parent}: no search for forms was begun there; it has no {file.name}")
+    try:
+        return decode(tree, _Kept)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: it is damaged: {error}") from error
+
+
+def _restored(file: Path, terms: Library) -> Generation | None:
+    """The last generation that is kept, if there is one."""
+    kept = _kept(file)
+    if kept.generation is None:
         return None
-    losses = {
-        frozenset(map(terms.names.index, one["terms"])): np.inf if one["meta_loss"] is None else one["meta_loss"]
-        for one in kept["met"]
-    }
-    met = [Candidate(form, loss) for form, loss in losses.items()]
-    return Generation(kept["generation"], tuple(met[number] for number in kept["population"]), losses)
+    try:
+        met = [
+            Candidate(frozenset(map(terms.names.index, one.terms)), np.inf if one.meta_loss is None else one.meta_loss)
+            for one in kept.met
+        ]
+        population = tuple(met[place] for place in kept.population)
+    except (IndexError, ValueError) as error:
+        raise ConfigError(f"{file}: it is damaged: {error}") from error
+    return Generation(kept.generation, population, dict(met))
 
 
 def _table(rows: Sequence[dict[str, Any]], score: str, tried: int) -> str:
-    lines = [
-        f"{tried} forms tried; held-out tasks, the front of meta-loss against terms",
-        f"{'terms':>5}{score:>10}   95 % interval",
-    ]
+    lines = [f"{tried} forms tried; on held-out tasks:", f"{'terms':>5}{score:>10}   95 % interval"]
     for row in rows:
-        mark = " " if row["on_front"] else "x"
-        lines.append(
-            f"{row['terms']:>5}{row['mean']:>10.4f}   {row['low']:.4f} to {row['high']:.4f} {mark} {row['equation']}"
-        )
-    if not all(row["on_front"] for row in rows):
-        lines.append("x: on held-out tasks a shorter rule is as good")
+        numbers = f"{row['terms']:>5}{row['mean']:>10.4f}   {row['low']:.4f} to {row['high']:.4f}"
+        lines.append(f"{numbers}   {row['equation']}")
     return "\n".join(lines)
 
 

@@ -64,6 +64,9 @@ def _parse(words: list[str]) -> _Request:
         if len(words) != 2:
             raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
         directory = Path(words[1])
+        if (directory / artifacts.FORMS).exists():
+            again = f"python -m metarule.evolve --resume {quote(str(directory))}"
+            raise ConfigError(f"{directory}: it holds a search for forms; go on with: {again}")
         return _Request(artifacts.read_experiment(directory), directory, None, overwrite=False, resume=True)
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")

@@ -166,8 +166,8 @@ class Info(NamedTuple):
     """What is observed of one meta-step; nothing of it is needed to go on.
 
     Attributes:
-        loss: mean meta-loss over the lives that stayed finite.
-        metrics: their mean scores.
+        loss: mean meta-loss: of gradient descent over the lives that stayed finite, of a search that of its challenger.
+        metrics: the mean scores of the same lives.
         observed: what else this kind of optimiser sees, by name.
         lives: how many were lived.
         nonfinite_tasks: those of them left out because their loss or gradient was not finite.

@@ -8,6 +8,7 @@ import pytest
 
 from metarule.evolve import main
 from metarule.stopping import StopRequest
+from metarule.train import main as train
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "forms.toml"
@@ -102,6 +103,21 @@ def test_bad_input_is_refused_in_one_line(others, says, tmp_path, capsys):
     assert says in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kept", ["{}", '{"options": {}, "generation": 1, "population": [3]}', "[1]", "{"])
+def test_a_damaged_search_is_refused_in_one_line(kept, whole, tmp_path, capsys):
+    copy = shutil.copytree(whole, tmp_path / "run")
+    (copy / "evolve.json").write_text(kept)
+    assert main(["--resume", str(copy)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"metarule.evolve: {copy / 'evolve.json'}: ")
+    assert errors.count("\n") == 1
+
+
+def test_training_does_not_take_a_search_over(whole, capsys):
+    assert train(["--resume", str(whole)]) == 2
+    assert "it holds a search for forms; go on with: python -m metarule.evolve" in capsys.readouterr().err
 
 
 def test_what_is_no_search_is_not_resumed(tmp_path, capsys):

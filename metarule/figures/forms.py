@@ -19,26 +19,22 @@ def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, lives:
 
     Args:
         file: where the picture goes.
-        rows: `terms`, `mean`, `low`, `high`, `on_front` and `names` of each form.
+        rows: `terms`, `mean`, `low`, `high` and `names` of each form.
         score: what is drawn.
         lives: over how many lives.
     """
     figure, (axes,) = figure_of(1, width=8.0)
-    best = [row for row in rows if row["on_front"]]
-    axes.step([row["terms"] for row in best], [row["mean"] for row in best], where="post", color="0.7", zorder=0)
-    for row in rows:
-        colour = COLOURS[0] if row["on_front"] else "0.6"
-        axes.vlines(row["terms"], row["low"], row["high"], color=colour)
-        axes.scatter(row["terms"], row["mean"], color=colour, s=24)
-        if row["on_front"] and row["terms"] <= _WRITTEN:
-            text = ", ".join(name.replace("*", "·").translate(_POWERS) for name in row["names"])
-            axes.annotate(
-                text, (row["terms"], row["mean"]), xytext=(8, -10), textcoords="offset points", fontsize="small"
-            )
+    sizes, means = ([row[name] for row in rows] for name in ("terms", "mean"))
+    axes.plot(sizes, means, color="0.8", zorder=0)
+    axes.vlines(sizes, [row["low"] for row in rows], [row["high"] for row in rows], color=COLOURS[0])
+    axes.scatter(sizes, means, color=COLOURS[0], s=24)
+    for row in (row for row in rows if row["terms"] <= _WRITTEN):
+        text = ", ".join(name.replace("*", "·").translate(_POWERS) for name in row["names"])
+        axes.annotate(text, (row["terms"], row["mean"]), xytext=(8, -12), textcoords="offset points", fontsize="small")
     axes.set_xticks(sorted({row["terms"] for row in rows}))
     axes.set(
         xlabel="terms of the rule",
         ylabel=score,
-        title=f"Held-out tasks: mean and 95 % interval over {lives} lives, and the front",
+        title=f"The front on held-out tasks: mean and 95 % interval over {lives} lives",
     )
     save(figure, file)

@@ -1,5 +1,6 @@
 """NSGA-II over forms: those that no other beats both in meta-loss and in number of terms survive and have children."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ __all__ = ["Candidate", "Generation", "evolve", "first_generation", "front"]
 _FEW = 4
 # Children that are tried for one that was not met before.
 _TRIES = 20
+_WORST = 1e30
 
 
 class Candidate(NamedTuple):
@@ -105,10 +107,10 @@ def evolve(generation: Generation, library: Library, size: int, seed: int, fit: 
 
 
 def front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that none beats both in meta-loss and in number of terms, the shortest first."""
+    """Those that none beats both in meta-loss and in number of terms, the shortest first; a loss of ∞ is none."""
     best: list[Candidate] = []
     for candidate in sorted(candidates, key=lambda one: (len(one.form), one.loss, sorted(one.form))):
-        if not best or candidate.loss < best[-1].loss:
+        if candidate.loss < (best[-1].loss if best else math.inf):
             best.append(candidate)
     return best
 
@@ -137,4 +139,5 @@ class _Rated:
 
     def __init__(self, candidate: Candidate) -> None:
         self.candidate = candidate
-        self.fitness = _Worth((candidate.loss, len(candidate.form)))
+        # Distances between infinite losses would not be numbers.
+        self.fitness = _Worth((min(candidate.loss, _WORST), len(candidate.form)))

@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr, replace
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.lives import whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
-from metarule.meta.training_tasks import TrainTasks, task_index
+from metarule.meta.training_tasks import TrainTasks, meet
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.types import Estimate, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
@@ -181,9 +181,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         estimator = self.decided(learner)[0].estimator
 
         def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
-            index_key, task_key, life_key = jax.random.split(jax.random.fold_in(step_key, number), 3)
-            index = task_index(self.train_tasks, self.tasks, state.step, number, index_key)
-            task = learner.tasks.sample(task_key, pool, index)
+            task, life_key = meet(learner, pool, self.train_tasks, self.tasks, state.step, number, step_key)
             estimate, after = estimator.estimate(learner, here.theta, task, estimator_state, life_key)
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
@@ -231,9 +229,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         nothing = jax.tree.map(jnp.zeros_like, theta)
 
         def one_life(number: Integer) -> Float[Array, ""]:
-            index_key, task_key, life_key = jax.random.split(jax.random.fold_in(key, number), 3)
-            index = task_index(self.train_tasks, self.tasks, jnp.zeros((), int), number, index_key)
-            return whole(learner, nothing, learner.tasks.sample(task_key, pool, index), life_key)[0]
+            task, life_key = meet(learner, pool, self.train_tasks, self.tasks, jnp.zeros((), int), number, key)
+            return whole(learner, nothing, task, life_key)[0]
 
         losses = jax.jit(jax.vmap(one_life))(jnp.arange(self.tasks))
         finite = jnp.isfinite(losses)

@@ -7,10 +7,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
-from metarule.estimators.lives import stretch
-from metarule.meta.training_tasks import TrainTasks, task_index
-from metarule.types import Carry, Info, Integer, Learner, Life, Metrics, PRNGKey, Stage, Theta
+from metarule.estimators.lives import whole
+from metarule.meta.training_tasks import TrainTasks, meet
+from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Ask", "Candidates", "Losses", "Population", "PopulationState"]
 
@@ -118,8 +119,8 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         return (Stage(learner, self, self.steps),)
 
     def decided(self, learner: Learner, runs: int = 1) -> tuple["Population", str]:
-        """Nothing is left open."""
-        return self, ""
+        """The same with fewer lives side by side in each of several runs."""
+        return replace(self, at_once=max(self.at_once // runs, 1)), ""
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
         """What a person may try where too many lives come to nothing."""
@@ -162,7 +163,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         candidates, asked = ask.ask(ask_key, state.search)
         candidates = self._with_known(candidates, asked, _numbers(learner, state.best))
         thetas = jax.vmap(lambda numbers: _theta(learner, numbers))(candidates)
-        each, _ = self._live(learner, thetas, self._lives(learner, pool, lives_key, self.tasks, state.step))
+        each, _ = self._live(learner, pool, lives_key, self.tasks, state.step, thetas)
         losses = _worst_where_not_finite(jnp.mean(each, axis=1))
         search = _settled(self._tell(ask, tell_key, candidates, losses, asked))
         challenger = _theta(learner, self._challenger(search, candidates, losses))
@@ -219,33 +220,25 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """How far the candidates are from each other, in units of θ."""
         return search.std
 
-    def _lives(self, learner: Learner, pool: Any, key: PRNGKey, count: int, step: Integer) -> tuple[Life, Carry]:
-        """So many learners at their birth, each before a task of its own."""
+    def _live(
+        self, learner: Learner, pool: Any, key: PRNGKey, count: int, step: Integer, thetas: Theta
+    ) -> tuple[Array, Any]:
+        """Meta-losses and scores of the same lives, so many, under each θ [population, lives]."""
 
-        def one(number: Integer) -> tuple[Life, Carry]:
-            index_key, task_key, life_key = jax.random.split(jax.random.fold_in(key, number), 3)
-            index = task_index(self.train_tasks, count, step, number, index_key)
-            return learner.birth(life_key, learner.tasks.sample(task_key, pool, index))
-
-        return jax.vmap(one)(jnp.arange(count))
-
-    def _live(self, learner: Learner, thetas: Theta, lives: tuple[Life, Carry]) -> tuple[Array, Any]:
-        """Meta-losses and scores of the same lives under each θ [population, lives]."""
-
-        def one(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
-            loss, (_, metrics) = stretch(learner, theta, life, carry, 0, learner.presentations)
-            return loss, metrics
+        def one_life(theta: Theta, number: Integer) -> tuple[Float[Array, ""], Metrics]:
+            task, life_key = meet(learner, pool, self.train_tasks, count, step, number, key)
+            return whole(learner, theta, task, life_key)
 
         def all_lives(theta: Theta) -> Any:
-            return jax.vmap(one, in_axes=(None, 0, 0))(theta, *lives)
+            numbers, together = jnp.arange(count), min(self.at_once, count)
+            return jax.lax.map(lambda number: one_life(theta, number), numbers, batch_size=together)
 
-        count = jax.tree.leaves(lives[1].weights)[0].shape[0]
         return jax.lax.map(all_lives, thetas, batch_size=max(self.at_once // count, 1))
 
     def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
         """Mean meta-loss and scores on the validation lives; a θ under which one of them is not finite is the worst."""
-        lives = self._lives(learner, pool, key, self.validation, jnp.zeros((), int))
-        losses, metrics = self._live(learner, jax.tree.map(lambda leaf: leaf[None], theta), lives)
+        alone = jax.tree.map(lambda leaf: leaf[None], theta)
+        losses, metrics = self._live(learner, pool, key, self.validation, jnp.zeros((), int), alone)
         loss = jnp.mean(losses)
         return jnp.where(jnp.isfinite(loss), loss, jnp.inf), jax.tree.map(jnp.mean, metrics)
 

@@ -19,7 +19,8 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     child = m ∘ parent₁ + (1 − m) ∘ parent₂ + σₜ·noise,  σₜ = spread · shrink^(t / steps)
 
-    The best so far lives again among the children of each generation, so that it is not lost.
+    The parents of the first generation are drawn around the initial θ. The best so far lives again among the children
+    of each generation, so that it is not lost.
 
     Attributes:
         elites: share of a generation that has children.

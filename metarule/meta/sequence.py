@@ -73,8 +73,9 @@ class Sequence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     def decided(self, learner: Learner, runs: int = 1) -> tuple["Sequence", str]:
         """The same with a named way to the θ-gradient, and why where that was left open."""
+        first, _ = self.first.decided(learner, runs)
         then, reason = self.then.decided(learner, runs)
-        return replace(self, then=then), reason
+        return replace(self, first=first, then=then), reason
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
         """What a person may try where too many lives come to nothing."""
@@ -83,7 +84,9 @@ class Sequence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> SequenceState:
         """State before the first generation; arguments as of the parts."""
         descending = self.then.stages(learner)[0].learner
-        return SequenceState(self.first.init(learner, pool, theta, key), self.then.init(descending, pool, theta, key))
+        # The search parts its key in two, as by the numbers 0 and 1.
+        first, then = self.first.init(learner, pool, theta, key), jax.random.fold_in(key, 2)
+        return SequenceState(first, self.then.init(descending, pool, theta, then))
 
     def step(self, learner: Learner, pool: Any, state: SequenceState, key: PRNGKey) -> tuple[SequenceState, Info]:
         """One generation or meta-step, whichever is due; a stage knows which, and is the faster way."""

@@ -1,15 +1,15 @@
 """Which training tasks are met."""
 
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 from msgspec import Meta
 
-from metarule.types import Integer, PRNGKey
+from metarule.types import Integer, Learner, PRNGKey
 
-__all__ = ["TrainTasks", "task_index"]
+__all__ = ["TrainTasks", "meet", "task_index"]
 
 TrainTasks: TypeAlias = Annotated[
     Annotated[int, Meta(ge=1)] | Literal["all"], Meta(description="how many training tasks there are")
@@ -34,3 +34,31 @@ def task_index(
     if train_tasks == "all":
         return jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max)
     return jnp.asarray((step * count + number) % train_tasks)
+
+
+def meet(
+    learner: Learner,
+    pool: Any,
+    train_tasks: int | Literal["all"],
+    count: int,
+    step: Integer,
+    number: Integer,
+    key: PRNGKey,
+) -> tuple[Any, PRNGKey]:
+    """The task of one of the lives of a meta-step, and the key of that life.
+
+    Args:
+        learner: who will live.
+        pool: training tasks.
+        train_tasks: as of `task_index`, and so are `count`, `step` and `number`.
+        count: lives of a meta-step.
+        step: number of the meta-step.
+        number: of the life.
+        key: of the meta-step; the number of the life is folded in here.
+
+    Returns:
+        (task, key of the life).
+    """
+    index_key, task_key, life_key = jax.random.split(jax.random.fold_in(key, number), 3)
+    index = task_index(train_tasks, count, step, number, index_key)
+    return learner.tasks.sample(task_key, pool, index), life_key

@@ -94,7 +94,7 @@ def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, mo
     printed = capsys.readouterr().out
     assert table(rows) in printed
     assert table(rows).splitlines()[0].split() == list(descent)
-    assert "boolean, 7 terms: gradient descent reaches the final score of random search with 0.500 of its" in printed
+    assert "boolean, 7 terms: gradient descent reaches the final score of random search with 0.500 of the" in printed
     assert read_sweep(tmp_path / ("s-quick" if quick else "s") / "boolean.toml")[0].curve == 24
 
 
@@ -103,6 +103,13 @@ def test_what_is_not_reached_is_said():
     assert (
         table([row]).splitlines()[-1] == "boolean, 7 terms: gradient descent does not reach the final score of CMA-ES"
     )
+
+
+def test_no_race_is_run_where_a_method_could_not_be_tuned(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(program.sweep, "main", lambda words: ran.append(words) or 1)
+    assert main(["--directory", str(tmp_path), "--retry"]) == 1
+    assert [(Path(words[2]).name, words[-1]) for words in ran] == [("boolean-tuning", "--retry")]
 
 
 def test_a_sweep_that_is_stopped_ends_the_program(tmp_path, monkeypatch):

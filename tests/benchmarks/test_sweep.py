@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pytest
 import tomli_w
+from msgspec.structs import replace
+from small import EXPERIMENT
 
 from benchmarks import compare, sweep
+from benchmarks.plan import Cell, Point
 from benchmarks.sweep import main
 from metarule import artifacts
 
@@ -197,3 +200,16 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
         kept = {file.name for file in cell.iterdir() if not file.name.startswith(("claim-", "work-"))}
         assert kept == {"done"}
     assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
+
+
+def test_programs_are_forgotten_before_there_are_too_many(monkeypatch):
+    cleared = []
+    monkeypatch.setattr(sweep.jax, "clear_caches", lambda: cleared.append(True))
+    one = Cell("000-cell", EXPERIMENT, (), (Point(0, 0),), ((),))
+    programs = set()
+    for number in range(12):
+        sweep._make_room(programs, one._replace(experiment=replace(EXPERIMENT, seeds=1 + number // 2)))
+    assert len(cleared) == 1
+    for _ in range(20):
+        sweep._make_room(programs, one)
+    assert len(cleared) == 1

@@ -57,3 +57,9 @@ def test_the_front_is_what_none_beats_in_both():
     losses = (({1}, 0.5), ({2}, 0.4), ({1, 2}, 0.4), ({1, 2, 3}, 0.3))
     some = [Candidate(frozenset(form), loss) for form, loss in losses]
     assert front(some) == [some[1], some[3]]
+
+
+def test_a_form_without_a_finite_loss_is_on_no_front():
+    assert front([Candidate(frozenset({1}), float("inf")), Candidate(frozenset({1, 2}), 0.4)])[0].loss == 0.4
+    fit = lambda forms: [float("inf")] * len(forms)
+    assert len(evolve(first_generation(TERMS, 12, 0, fit), TERMS, 12, 0, fit).population) == 12

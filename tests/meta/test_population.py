@@ -8,13 +8,17 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 from quadratic import OPTIMUM, UNITS, Quadratic
+from small import EXPERIMENT
 
 from metarule import CMAES, Annealing, Genetic, OpenES, RandomSearch
+from metarule.estimators.lives import whole
 from metarule.meta import advance, begin, train
 from metarule.meta.population import PopulationState
+from metarule.meta.training_tasks import meet
 
 KEY = jax.random.key(0)
 LIFE = Quadratic()
+POOL = EXPERIMENT.tasks.split(0).train
 SMALL = {"steps": 60, "population": 16, "tasks": 8, "validation": 16}
 SEARCHES = [
     Genetic(**SMALL),
@@ -61,15 +65,15 @@ def test_the_best_is_decided_on_lives_that_stay_the_same(search, trained):
     assert len(taken) > 3
     np.testing.assert_array_equal(best[taken], np.asarray(seen.loss)[taken])
     np.testing.assert_array_equal(seen.theta[-1], theta)
-    lives = search._lives(LIFE, (), begin(LIFE, search, (), KEY).validation, search.validation, jnp.zeros((), int))
-    again = jax.vmap(lambda life, carry: LIFE.assess(theta, life, carry)[0])(*lives)
+    key = begin(LIFE, search, (), KEY).validation
+    lives = [meet(LIFE, (), "all", search.validation, 0, number, key) for number in range(search.validation)]
+    again = jnp.stack([whole(LIFE, theta, *life)[0] for life in lives])
     assert float(jnp.mean(again)) == pytest.approx(float(best[-1]), rel=1e-5)
 
 
 def test_all_candidates_of_a_generation_live_the_same_lives():
     search = SEARCHES[0]
-    lives = search._lives(LIFE, (), KEY, 8, jnp.zeros((), int))
-    losses, _ = search._live(LIFE, jnp.zeros((4, 3)), lives)
+    losses, _ = search._live(LIFE, (), KEY, 8, jnp.zeros((), int), jnp.zeros((4, 3)))
     np.testing.assert_array_equal(losses, jnp.broadcast_to(losses[0], (4, 8)))
     assert len(set(losses[0].tolist())) > 1
 
@@ -81,8 +85,25 @@ def test_one_program_serves_every_call(search, trained):
 
 def test_what_is_found_depends_on_neither_calls_nor_lives_side_by_side(trained):
     search = SEARCHES[0]
-    one_by_one = jax.jit(lambda: train(LIFE, replace(search, at_once=1), (), KEY))()[0]
-    np.testing.assert_allclose(one_by_one, trained[type(search)][0], rtol=1e-4, atol=1e-6)
+    few = jax.jit(lambda: train(LIFE, replace(search, at_once=3), (), KEY))()[0]
+    np.testing.assert_allclose(few, trained[type(search)][0], rtol=1e-4, atol=1e-6)
+
+
+def test_runs_that_share_the_memory_have_fewer_lives_side_by_side_each():
+    assert SEARCHES[0].decided(LIFE, runs=10)[0].at_once == 102
+    assert SEARCHES[0].decided(LIFE, runs=10_000)[0].at_once == 1
+
+
+def test_memory_is_bounded_by_the_lives_side_by_side():
+    fields = SMALL | {"population": 4, "tasks": 512, "validation": 2048}
+
+    def temporary(at_once):
+        search, life = RandomSearch(**fields, at_once=at_once), EXPERIMENT.lifetime
+        state = jax.eval_shape(lambda: begin(life, search, POOL, KEY))
+        compiled = jax.jit(lambda state: search.step(life, POOL, state, KEY)).lower(state).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary(16) < 0.1 * temporary(4096)
 
 
 @KINDS
