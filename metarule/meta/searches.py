@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.meta.population import Ask, Candidates, Losses, Population
+from metarule.meta.population import SPREAD, Ask, Candidates, Losses, Population
 from metarule.types import Integer, PRNGKey
 
 __all__ = ["CMAES", "Annealing", "AnySearch", "Genetic", "OpenES", "RandomSearch"]
@@ -72,7 +72,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Kirkpatrick, Gelatt, Vecchi 1983; Metropolis et al. 1953.
     """
 
-    temperature: Annotated[float, Meta(gt=0, description="first temperature, in units of the meta-loss")] = 0.01
+    temperature: Annotated[float, Meta(gt=0, description="first temperature, in units of the meta-loss")] = 0.001
     cooling: Annotated[float, Meta(gt=0, le=1, description="last temperature as a share of the first")] = 0.01
     shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last steps as a share of the first")] = 0.1
 
@@ -106,6 +106,8 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         Hansen, Ostermeier 2001; Hansen 2016, "The CMA Evolution Strategy: A Tutorial".
     """
 
+    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.05
+
     def _ask(self, start: Float[Array, " numbers"]) -> Ask:
         from evosax.algorithms import CMA_ES
 
@@ -128,7 +130,8 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Salimans, Ho, Chen, Sidor, Sutskever 2017.
     """
 
-    learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in units of theta")] = 0.03
+    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.01
+    learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in units of theta")] = 0.01
 
     def __post_init__(self) -> None:
         if self.population % 2:
@@ -156,6 +159,8 @@ class RandomSearch(
     References:
         Bergstra, Bengio 2012 (random search as a baseline).
     """
+
+    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.05
 
     def _ask(self, start: Float[Array, " numbers"]) -> Ask:
         from evosax.algorithms import RandomSearch as Drawn

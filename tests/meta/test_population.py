@@ -19,7 +19,7 @@ from metarule.meta.training_tasks import meet
 KEY = jax.random.key(0)
 LIFE = Quadratic()
 POOL = EXPERIMENT.tasks.split(0).train
-SMALL = {"steps": 60, "population": 16, "tasks": 8, "validation": 16}
+SMALL = {"steps": 60, "population": 16, "tasks": 8, "validation": 16, "spread": 0.3}
 SEARCHES = [
     Genetic(**SMALL),
     Annealing(**SMALL),
