@@ -15,8 +15,8 @@ from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Stage, Thet
 
 __all__ = ["SPREAD", "Ask", "Candidates", "Losses", "Population", "PopulationState"]
 
-# Defaults of the spread, of OpenES' learning rate, and of Genetic's crossover did well in benchmarks/sweeps/search-*.toml,
-# over rules of 7, 16 and 81 terms on two families of tasks; what else searches have was not tuned.
+# Defaults of the spread, of OpenES' learning rate, and of Genetic's crossover did well in the two sweeps search-*.toml,
+# over rules of 7, 16 and 81 terms each; what else searches have was not tuned.
 SPREAD = "how far candidates are from the initial theta at first, in units of theta"
 
 # Candidates, one a row, as numbers in the units of θ, and the meta-loss of each.
