@@ -81,10 +81,10 @@ def lead(racer: Racer, other: Racer) -> tuple[float, float, float]:
 
 
 def reached(racer: Racer, score: float) -> float | None:
-    """Lives after which the interquartile mean of the seeds is at a score for the first time; None if it never is."""
-    middles = np.array([interquartile(column).mean for column in racer.curves.T])
-    there = np.flatnonzero(middles >= score)
-    return float(racer.lives[there[0]]) if there.size else None
+    """Lives after which the interquartile mean of the seeds is at a score, and stays there; None if it does not."""
+    below = np.array([interquartile(column).mean < score for column in racer.curves.T])
+    first = int(np.flatnonzero(below).max(initial=-1)) + 1
+    return float(racer.lives[first]) if first < len(below) else None
 
 
 def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:

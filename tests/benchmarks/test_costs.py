@@ -9,9 +9,10 @@ from metarule import Evolution, Truncated
 
 def test_the_fastest_of_each_form_counts(monkeypatch):
     monkeypatch.setattr(costs, "_LIVES", 4)
+    monkeypatch.setattr(costs, "_SHARED", 2)
 
-    def timed(form, *given):
-        form(*given)
+    def timed(form, given):
+        form(given)
         return next(seconds)
 
     monkeypatch.setattr(costs, "_timed", timed)

@@ -38,11 +38,14 @@ def test_a_lead_is_paired_by_seed():
     assert lead(racer("one", [0.5, 0.6]), racer("other", [0.4, 0.5, 0.0, 0.0]))[0] == pytest.approx(0.1)
 
 
-def test_a_score_is_reached_where_the_middle_of_the_seeds_is_there_first():
+def test_a_score_is_reached_where_the_middle_of_the_seeds_is_there_to_stay():
     one = racer("one", [0.2, 0.8, 0.8, 0.8], scale=2.0)
     assert reached(one, 0.4) == 20.0
     assert reached(one, 0.41) == 200.0
     assert reached(one, 0.81) is None
+    lucky = one._replace(curves=one.curves[:, [2, 0, 1]])
+    assert reached(lucky, 0.4) == 200.0
+    assert reached(lucky, 0.05) == 2.0
 
 
 def test_every_family_and_size_has_its_panels(tmp_path):
