@@ -4,6 +4,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 import jaxtyping
 import pytest
@@ -31,6 +32,18 @@ LONGEST = ("test_readme.py", "test_train.py", "test_configs.py", "test_sweep.py"
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+# A process may hold about 65,000 memory mappings on Linux, and every compiled program takes many.
+MANY_MAPPINGS = 20_000
+
+
+@pytest.fixture(autouse=True, scope="module")
+def room_for_programs():
+    yield
+    mappings = Path("/proc/self/maps")
+    if mappings.exists() and len(mappings.read_text().splitlines()) > MANY_MAPPINGS:
+        jax.clear_caches()
 
 
 # Optax relies on implicit promotion; what metarule computes itself does not.
