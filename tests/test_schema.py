@@ -113,6 +113,27 @@ BAD = {
 }
 
 
+# Fields of gradient descent, whose kind goes without saying in the texts above.
+BAD |= {
+    case: (f"optimizer.kind = 'gradient'\n{text}", says)
+    for case, (text, says) in BAD.items()
+    if text.startswith("optimizer.")
+} | {
+    "no kind of optimiser": (
+        "optimizer.steps = 3",
+        "optimizer.kind: this field is missing; allowed: gradient, genetic",
+    ),
+    "field of another kind": (
+        "optimizer = {kind = 'genetic', learning_rate = 0.1}",
+        "optimizer.learning_rate = 0.1: there is no such field; allowed: steps, population",
+    ),
+    "odd population of pairs": (
+        "optimizer = {kind = 'open_es', population = 5}",
+        "optimizer: population = 5: candidates come in pairs here; allowed: an even number",
+    ),
+}
+
+
 @pytest.mark.parametrize("case", BAD)
 def test_bad_configs_give_one_line_with_field_value_and_what_is_allowed(case, tmp_path):
     text, says = BAD[case]
