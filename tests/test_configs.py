@@ -35,7 +35,7 @@ def test_it_runs_a_few_steps(path, tmp_path):
 def test_it_opens_with_what_it_shows_how_long_it_takes_and_what_to_expect(path):
     opening = path.read_text().split("\n\n[")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
-    assert f"python -m metarule.train configs/{path.name}" in opening
+    assert any(f"python -m metarule.{command} configs/{path.name}" in opening for command in ("train", "evolve"))
     for word in ("Time:", "Expect:"):
         assert word in opening
 
