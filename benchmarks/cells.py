@@ -300,7 +300,8 @@ def _score(
             lives = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
             return {name: jnp.mean(values[:, -1]) for name, values in lives.metrics.items()}
 
-        trained = look(lifetime, theta, split.train, stream(key, Purpose.TUNING), settings.lifetimes, 1)
+        met = None if optimizer.train_tasks == "all" else optimizer.train_tasks
+        trained = look(lifetime, theta, split.train, stream(key, Purpose.TUNING), settings.lifetimes, 1, met)
         grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.watched)
         scores = held_out(theta)
         scores |= {f"training_{name}": jnp.mean(trained.metrics[name][:, -1]), "growth": jnp.max(grown)}

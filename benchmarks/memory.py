@@ -135,6 +135,11 @@ class Teachers(Struct, frozen=True, kw_only=True):
         return "accuracy"
 
     @property
+    def shot(self) -> int:
+        """Presentations are not in rounds."""
+        return 0
+
+    @property
     def needs(self) -> int:
         """A life of any length will do."""
         return 1

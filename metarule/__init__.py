@@ -13,7 +13,7 @@ from metarule.meta import CMAES, Annealing, Genetic, Gradient, Guard, OpenES, Ra
 from metarule.phenomena import respond, shown
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.scans import Plain, Remat, Segmented
-from metarule.tasks import Boolean, Conditioning, Tabular
+from metarule.tasks import Boolean, Conditioning, Points, Tabular
 
 __all__ = [
     "CMAES",
@@ -37,6 +37,7 @@ __all__ = [
     "OpenES",
     "Persistent",
     "Plain",
+    "Points",
     "Polynomial",
     "RandomSearch",
     "Recurrent",

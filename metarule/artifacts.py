@@ -10,6 +10,8 @@ theta.json        what its numbers mean
 summary.json      what the run ends with
 performance.json  scores along the life on held-out tasks
 pruned.*          the shorter rule that `metarule.prune` found, as theta.* is kept
+evaluations/      what metarule.evaluate found, a folder each time
+adaptations/      what metarule.adapt found
 figures/          pictures of the above
 """
 
@@ -33,7 +35,9 @@ from metarule.experiment import Experiment, to_tree
 from metarule.types import Theta
 
 __all__ = [
+    "ADAPTATIONS",
     "CHECKPOINTS",
+    "EVALUATIONS",
     "FIGURES",
     "FORMS",
     "THETA",
@@ -53,6 +57,8 @@ __all__ = [
 
 CHECKPOINTS = "checkpoints"
 FIGURES = "figures"
+# What a finished run was tried on later.
+EVALUATIONS, ADAPTATIONS = "evaluations", "adaptations"
 # What a search for forms is resumed from.
 FORMS = "evolve.json"
 THETA = "theta.npz"
@@ -74,6 +80,8 @@ _WRITTEN = (
     "pruned.json",
     FORMS,
     "front.json",
+    EVALUATIONS,
+    ADAPTATIONS,
     FIGURES,
 )
 _PACKAGES = (

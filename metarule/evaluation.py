@@ -6,11 +6,12 @@ from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from metarule.types import Carry, Integer, Learner, Life, Metrics, PRNGKey, Theta
 
-__all__ = ["Curves", "curves", "each_life", "final_metrics"]
+__all__ = ["Curves", "curves", "each_life", "final_metrics", "spread"]
 
 T = TypeVar("T")
 
@@ -31,11 +32,19 @@ class Curves(NamedTuple):
 
 
 @partial(jax.jit, static_argnames=("learner", "lifetimes", "points"))
-def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int, points: int) -> Curves:
+def curves(
+    learner: Learner,
+    theta: Theta,
+    pool: Any,
+    key: PRNGKey,
+    lifetimes: int,
+    points: int | tuple[int, ...],
+    tasks: Integer | None = None,
+) -> Curves:
     """Assess fresh networks at several points of their lives, with θ frozen.
 
-    Life number i meets task number i of the pool, so that a finite family is met evenly. Learners that are given
-    the same key meet the same tasks, in the same order, with the same initial weights.
+    Life number i meets task number i of the pool, or i mod `tasks`, so that a finite family is met evenly. Learners
+    that are given the same key meet the same tasks, in the same order, with the same initial weights.
 
     Args:
         learner: who lives.
@@ -43,26 +52,32 @@ def curves(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: i
         pool: tasks.
         key: decides weights, orders and whatever else is drawn.
         lifetimes: how many networks.
-        points: how often a network is assessed after its birth, evenly spread, the end included.
+        points: how often a network is assessed after its birth, evenly spread, the end included; or the presentations
+            after which it is assessed, in order.
+        tasks: how many tasks of the pool are met; None for as many as there are.
 
     Returns:
         The curves, with the score at birth as first point.
     """
-    ends = jnp.round(jnp.linspace(0, learner.presentations, points + 1)).astype(int)
+    ends = spread(learner.presentations, points) if isinstance(points, int) else (0, *points)
 
     def one_life(number: Integer) -> dict[str, Float[Array, " points"]]:
         task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
-        task = learner.tasks.sample(task_key, pool, number)
+        task = learner.tasks.sample(task_key, pool, number if tasks is None else number % tasks)
         life, carry = learner.birth(life_key, task)
 
         def until(carry: Carry, span: tuple[Integer, Integer]) -> tuple[Carry, Metrics]:
             carry = _live_between(learner, theta, life, carry, *span)
             return carry, learner.assess(theta, life, carry)[1]
 
-        starts = jnp.concatenate([ends[:1], ends[:-1]])
-        return jax.lax.scan(until, carry, (starts, ends))[1]
+        return jax.lax.scan(until, carry, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))[1]
 
-    return Curves(ends, each_life(one_life, lifetimes))
+    return Curves(jnp.array(ends), each_life(one_life, lifetimes))
+
+
+def spread(presentations: int, points: int) -> tuple[int, ...]:
+    """Birth, and points that are evenly spread over a life, the end included."""
+    return tuple(int(end) for end in np.round(np.linspace(0, presentations, points + 1)))
 
 
 def final_metrics(

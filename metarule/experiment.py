@@ -1,22 +1,23 @@
 """A whole experiment as one declaration: schema of the config file, API, and assembly."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, Struct
 
+from metarule.baselines import BaselineName, baselines
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
+from metarule.config import decode, override
 from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
-from metarule.tasks.boolean import Boolean
-from metarule.tasks.conditioning import Conditioning
-from metarule.tasks.tabular import Tabular
+from metarule.tasks import AnyTasks, Boolean
 
-__all__ = ["Evaluation", "Experiment", "Run", "to_tree"]
+__all__ = ["Evaluation", "Experiment", "Run", "posed", "to_tree"]
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -27,12 +28,17 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         points: how often the network is assessed along each of them.
         every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
         watched: held-out lives at each look.
+        baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
+            meta-training takes; none for those that the circuit is made for.
     """
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lives at the end")] = 1024
     points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
     every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
     watched: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lives at each look")] = 128
+    baselines: Annotated[
+        tuple[BaselineName, ...], Meta(description="who it is compared with; empty for those the circuit is made for")
+    ] = ()
 
 
 class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +77,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seeds: Annotated[int, Meta(ge=1, le=10_000, description="runs, of seeds seed, seed + 1, ...")] = 1
     rule: Polynomial | MLP = Polynomial()
     circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
-    tasks: Boolean | Tabular | Conditioning = Boolean()
+    tasks: AnyTasks = Boolean()
     inner_loop: InnerLoop = InnerLoop()
     optimizer: AnyOptimizer = Gradient()
     evaluation: Evaluation = Evaluation()
@@ -81,6 +87,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         self.optimizer.stages(self.lifetime)  # refuses components that do not fit together
+        for name in self.evaluation.baselines:
+            try:
+                baselines(self.lifetime, (name,))
+            except ValueError as error:
+                raise ValueError(f"evaluation.baselines: '{name}' cannot be compared with here: {error}") from error
 
     @property
     def lifetime(self) -> Lifetime:
@@ -91,3 +102,28 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def to_tree(experiment: Experiment) -> dict[str, Any]:
     """The experiment as nested tables with every default written out, which decode to an equal experiment."""
     return msgspec.to_builtins(experiment, enc_hook=dict)
+
+
+class _Tasks(Struct, frozen=True, kw_only=True):
+    """The one table of an experiment that says what output neurons are needed."""
+
+    tasks: AnyTasks = Boolean()
+
+
+def posed(experiment: Experiment, pairs: Sequence[tuple[str, Any]]) -> Experiment:
+    """The experiment with some fields set; output neurons follow the tasks unless they are set, too.
+
+    Args:
+        experiment: as it was.
+        pairs: (dotted field, value).
+
+    Returns:
+        Another experiment.
+
+    Raises:
+        ConfigError: naming the field, the value and what is allowed.
+    """
+    tree = override(to_tree(experiment), pairs)
+    if "circuit.output" not in dict(pairs) and "output" in tree["circuit"]:
+        tree["circuit"]["output"] = decode({"tasks": tree["tasks"]}, _Tasks).tasks.link
+    return decode(tree, Experiment)

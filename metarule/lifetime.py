@@ -78,8 +78,8 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         inner_loop: length, bounds and loss of a life.
 
     Raises:
-        ValueError: output neurons that do not fit the loss of the tasks, a rule that looks at what synapses of the
-            circuit do not see, or a life that is too short for the tasks.
+        ValueError: tasks of other sizes than the circuit has, output neurons that do not fit the loss of the tasks, a
+            rule that looks at what synapses of the circuit do not see, or a life that is too short for the tasks.
     """
 
     rule: Rule
@@ -88,6 +88,12 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     inner_loop: InnerLoop = InnerLoop()
 
     def __post_init__(self) -> None:
+        sizes = self.circuit.sizes
+        if sizes is not None and sizes != (self.tasks.inputs, self.tasks.outputs):
+            raise ValueError(
+                f"circuit: it has {sizes[0]} input and {sizes[1]} output neurons; these tasks have "
+                f"{self.tasks.inputs} inputs and {self.tasks.outputs} outputs"
+            )
         if self.circuit.output != self.tasks.link:
             raise ValueError(
                 f"circuit.output = '{self.circuit.output}': the loss of these tasks needs '{self.tasks.link}'"

@@ -3,7 +3,6 @@
 import sys
 import time
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -13,6 +12,7 @@ from tqdm import tqdm
 from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import Experiment
+from metarule.finished import read_finished
 from metarule.lifetime import Lifetime
 from metarule.pruning import Pruned, Trial, prune, terms
 from metarule.schema import describe
@@ -66,9 +66,8 @@ def _serve(words: list[str]) -> int:
         raise ConfigError(f"'{words[0]}': the directory of a run comes first; see --help")
     options = decode(dict(parse_overrides(words[1:])), Options)
     path = Path(words[0])
-    experiment = _finished(path)
+    _, experiment, theta, _, _ = read_finished(path)
     lifetime = experiment.lifetime
-    theta = artifacts.load_theta(path, lifetime.theta(run_key(experiment.seed)))
     count = len(terms(lifetime, theta))
     print(f"{lifetime.equation(theta)}\n", flush=True)
     clock = time.perf_counter()
@@ -79,18 +78,6 @@ def _serve(words: list[str]) -> int:
     artifacts.save_theta(path, pruned.theta, found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
-
-
-def _finished(path: Path) -> Experiment:
-    """The experiment of a run of one seed that has come to its end."""
-    experiment = artifacts.read_experiment(path)
-    if experiment.seeds > 1:
-        one = artifacts.seed_directory(path, experiment.seed)
-        raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {one}")
-    if "held_out" not in (artifacts.read_json(path / "summary.json") or {}):
-        resume = f"python -m metarule.train --resume {quote(str(path))}"
-        raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
-    return experiment
 
 
 def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -> Pruned:

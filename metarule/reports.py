@@ -9,18 +9,17 @@ import numpy as np
 
 from metarule import figures
 from metarule.circuits.conditioning import ConditioningCircuit
+from metarule.comparison import INITIAL, LEARNED, Contender
 from metarule.lifetime import Lifetime
 from metarule.phenomena import respond, shown
 from metarule.tasks.conditioning import Conditioning
-from metarule.types import PRNGKey, Split, Theta
+from metarule.types import PRNGKey, Split
 
 __all__ = ["join_phenomena", "phenomena_table", "report_phenomena"]
 
-_LEARNED, _INITIAL = "learned", "initial"
-
 
 def report_phenomena(
-    folder: Path, contenders: Mapping[str, tuple[Lifetime, Theta]], split: Split, key: PRNGKey, runs: int
+    folder: Path, contenders: Mapping[str, Contender], split: Split, key: PRNGKey, runs: int
 ) -> dict[str, dict[str, Any]]:
     """Share of runs that show each phenomenon, on held-out schedules; and pictures of the learned rule's animals.
 
@@ -35,9 +34,9 @@ def report_phenomena(
         By phenomenon: whether it was trained on, the share of runs in which the learned rule shows it, and the share
         in which the initial rule and the baselines do.
     """
-    lifetime, _ = contenders[_LEARNED]
+    lifetime = contenders[LEARNED].learner
     tasks = lifetime.tasks
-    assert isinstance(tasks, Conditioning)
+    assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
     shares, examples = {}, {}
     for name, (contender, theta) in contenders.items():
         responses = jax.device_get(respond(contender, theta, split.test, key, runs))
@@ -45,14 +44,14 @@ def report_phenomena(
         examples[name] = responses.example
     if isinstance(lifetime.circuit, ConditioningCircuit):
         figures.draw_circuit(folder / "circuit.png", lifetime.circuit)
-    figures.draw_phenomena(folder / "phenomena.png", tasks, examples[_LEARNED], shares[_LEARNED])
+    figures.draw_phenomena(folder / "phenomena.png", tasks, examples[LEARNED], shares[LEARNED])
     return {
         phenomenon.name: {
             "trained": number in tasks.trained,
-            "shown": shares[_LEARNED][phenomenon.name],
-            "initial": shares[_INITIAL][phenomenon.name],
+            "shown": shares[LEARNED][phenomenon.name],
+            "initial": shares[INITIAL][phenomenon.name],
             "baselines": {
-                name: share[phenomenon.name] for name, share in shares.items() if name not in (_LEARNED, _INITIAL)
+                name: share[phenomenon.name] for name, share in shares.items() if name not in (LEARNED, INITIAL)
             },
         }
         for number, phenomenon in enumerate(tasks.phenomena)
@@ -79,7 +78,7 @@ def join_phenomena(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, 
 def phenomena_table(report: Mapping[str, Any]) -> str:
     """The shares for the screen."""
     others = list(next(iter(report.values()))["baselines"])
-    lines = [f"{'shown in this share of runs':<36}" + "".join(f"{name:>17}" for name in (_LEARNED, *others, _INITIAL))]
+    lines = [f"{'shown in this share of runs':<36}" + "".join(f"{name:>17}" for name in (LEARNED, *others, INITIAL))]
     for name, row in report.items():
         values = [row["shown"], *row["baselines"].values(), row["initial"]]
         label = name if row["trained"] else f"{name} (not trained on)"

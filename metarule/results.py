@@ -2,28 +2,25 @@
 
 import time
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Float
 
 from metarule import artifacts, figures
 from metarule.baselines import Tuned, baselines, tune
-from metarule.evaluation import Curves, curves
+from metarule.comparison import Contender, by_task, compare, contenders_of, held_out, points_of
+from metarule.evaluation import Curves
 from metarule.experiment import Experiment
-from metarule.lifetime import Lifetime
 from metarule.reports import join_phenomena, report_phenomena
-from metarule.statistics import Interval, interval
+from metarule.statistics import band, interval
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.conditioning import Conditioning
 from metarule.training import Trained, keep_theta
-from metarule.types import Split, Theta
+from metarule.types import Split
 
-__all__ = ["across_seeds", "contenders", "judge", "table"]
+__all__ = ["across_seeds", "judge", "keep_curves"]
 
 # First and last meta-steps over which the meta-loss is averaged for the summary: one alone is mostly luck.
 _ENDS = 10
@@ -47,16 +44,16 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     lifetime, steps = experiment.lifetime, experiment.optimizer.steps
     keep_theta(path, lifetime, trained.theta)
     split, key = lifetime.tasks.split(experiment.seed), run_key(experiment.seed)
-    look = partial(_look, experiment, split=split)
     clock = [time.perf_counter()]
-    seen = {"learned": look(lifetime, trained.theta), "initial": look(lifetime, trained.initial)}
+    contenders = {"learned": Contender(lifetime, trained.theta), "initial": Contender(lifetime, trained.initial)}
+    seen = _look(experiment, contenders, split)
     clock.append(time.perf_counter())
     tuned: dict[str, Tuned] = {}
-    classics = baselines(lifetime)
-    for name, baseline in classics.items():
+    for name, baseline in baselines(lifetime, experiment.evaluation.baselines).items():
         stop.answer(steps)
         tuned[name] = tune(baseline, split.train, stream(key, Purpose.TUNING), experiment.optimizer.lifetimes)
-        seen[name] = look(baseline, tuned[name].theta)
+        contenders[name] = Contender(baseline, tuned[name].theta)
+        seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
     seconds = trained.seconds | dict(zip(("evaluation", "baselines"), map(float, np.diff(clock))))
     rows = artifacts.read_metrics(path)
@@ -70,40 +67,15 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "nonfinite_tasks": sum(row["nonfinite_tasks"] for row in rows),
         "zero_gradient_tasks": sum(row["zero_gradient_tasks"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),
-        "held_out": _held_out(lifetime.tasks.score, seen, tuned),
+        "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}),
     }
     if isinstance(lifetime.tasks, Conditioning):
-        living = {"learned": (lifetime, trained.theta), "initial": (lifetime, trained.initial)}
-        living |= {name: (baseline, tuned[name].theta) for name, baseline in classics.items()}
         summary["phenomena"] = report_phenomena(
-            path / artifacts.FIGURES, living, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes
+            path / artifacts.FIGURES, contenders, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes
         )
     _draw(experiment, path, rows, seen)
     artifacts.write_json(path / "summary.json", summary)
     return summary
-
-
-def contenders(held_out: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Who is compared in the held-out part of a summary, by name, in the order in which they are shown."""
-    return {"learned": held_out["learned"], **held_out["baselines"], "initial": held_out["initial"]}
-
-
-def table(held_out: Mapping[str, Any], unit: str) -> str:
-    """The held-out part of a summary for the screen.
-
-    Args:
-        held_out: of a summary.
-        unit: what the intervals are taken over.
-
-    Returns:
-        Lines.
-    """
-    title = f"held-out tasks, {held_out['tasks' if unit == 'lives' else 'seeds']} {unit}"
-    lines = [f"{title:<36}{held_out['metric']:>8}   95 % interval"]
-    for name, row in contenders(held_out).items():
-        rate = f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""
-        lines.append(f"  {name + rate:<34}{row['mean']:>8.4f}   {row['low']:.4f} to {row['high']:.4f}")
-    return "\n".join(lines)
 
 
 def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
@@ -118,8 +90,8 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """
     metric = summaries[0]["held_out"]["metric"]
     scores = {
-        name: [contenders(summary["held_out"])[name]["mean"] for summary in summaries]
-        for name in contenders(summaries[0]["held_out"])
+        name: [contenders_of(summary["held_out"])[name]["mean"] for summary in summaries]
+        for name in contenders_of(summaries[0]["held_out"])
     }
     rows = {name: interval(np.array(values))._asdict() | {"by_seed": values} for name, values in scores.items()}
     joint = {
@@ -140,36 +112,14 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     return joint
 
 
-def _look(experiment: Experiment, lifetime: Lifetime, theta: Theta, split: Split) -> Curves:
+def _look(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
     """Held-out curves: every contender meets the same tasks in the same order from the same initial weights."""
-    key = stream(run_key(experiment.seed), Purpose.HELD_OUT)
-    settings = experiment.evaluation
-    return jax.device_get(curves(lifetime, theta, split.test, key, settings.lifetimes, settings.points))
+    key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
+    return compare(contenders, split.test, key, settings.lifetimes, points_of(experiment.lifetime, settings.points))
 
 
-def _held_out(score: str, seen: Mapping[str, Curves], tuned: Mapping[str, Tuned]) -> dict[str, Any]:
-    rows = {name: _row(score, curve) for name, curve in seen.items()}
-    return {
-        "metric": score,
-        "tasks": seen["learned"].metrics[score].shape[0],
-        "learned": rows["learned"],
-        "initial": rows["initial"],
-        "baselines": {
-            name: rows[name] | {"learning_rate": float(outcome.theta[0]), "tuning_lifetimes": outcome.lifetimes}
-            for name, outcome in tuned.items()
-        },
-    }
-
-
-def _row(score: str, curve: Curves) -> dict[str, Any]:
-    final = {name: np.asarray(values[:, -1]) for name, values in curve.metrics.items()}
-    others = {name: float(values.mean()) for name, values in final.items() if name != score}
-    return interval(final[score])._asdict() | others
-
-
-def _band(values: Float[np.ndarray, "lifetimes points"]) -> dict[str, tuple[float, ...]]:
-    """Mean and interval at each point of a curve."""
-    return dict(zip(Interval._fields, zip(*(interval(column) for column in values.T))))
+def _rate(tuned: Tuned) -> dict[str, Any]:
+    return {"learning_rate": tuned.rate, "tuning_lifetimes": tuned.lifetimes}
 
 
 def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
@@ -188,9 +138,24 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
-    points = {name: _band(np.asarray(curve.metrics[score])) for name, curve in seen.items()}
-    presentations = seen["learned"].presentations.tolist()
+    keep_curves(path, seen, score)
+
+
+def keep_curves(path: Path, seen: Mapping[str, Curves], score: str, tasks: int | None = None) -> None:
+    """Write scores along lives, with their intervals, and draw them.
+
+    Args:
+        path: directory in which `performance.json` and its figure go.
+        seen: curves by contender.
+        score: the metric that people quote.
+        tasks: as of `summarise`.
+    """
+    values = {name: by_task(curve.metrics[score], tasks) for name, curve in seen.items()}
+    points = {name: band(each) for name, each in values.items()}
+    first = next(iter(seen))
+    presentations = seen[first].presentations.tolist()
     artifacts.write_json(
         path / "performance.json", {"presentations": presentations, "score": score, "contenders": points}
     )
-    figures.draw_performance(folder / "performance.png", presentations, points, score, experiment.evaluation.lifetimes)
+    met = f"{len(values[first])} {'lives' if tasks is None else 'tasks'}"
+    figures.draw_performance(path / artifacts.FIGURES / "performance.png", presentations, points, score, met)

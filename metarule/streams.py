@@ -22,6 +22,8 @@ class Purpose(IntEnum):
     PHENOMENA = 7
     PRUNING = 8
     FORMS = 9
+    EVALUATION = 10
+    ADAPTATION = 11
 
 
 def run_key(seed: Integer) -> PRNGKey:

@@ -10,10 +10,11 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from metarule import artifacts, cli
+from metarule.comparison import table
 from metarule.config import ConfigError, decode, override, parse_overrides, read
 from metarule.experiment import Experiment
 from metarule.reports import phenomena_table
-from metarule.results import across_seeds, judge, table
+from metarule.results import across_seeds, judge
 from metarule.schema import describe
 from metarule.stopping import Diverged, Stopped, StopRequest
 from metarule.training import train

@@ -6,7 +6,7 @@ arrays and travel as arguments.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
 from jax.tree_util import DictKey
@@ -226,6 +226,10 @@ class Circuit(Protocol):
         """Activation of the output neurons, by name."""
 
     @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Numbers of inputs and outputs that it is made for; None where any will do."""
+
+    @property
     def offers(self) -> tuple[str, ...]:
         """Fields of `Synapse` that its synapses see."""
 
@@ -271,6 +275,10 @@ class TaskFamily(Protocol):
     @property
     def needs(self) -> int:
         """Presentations that a life must have at least."""
+
+    @property
+    def shot(self) -> int:
+        """Presentations in a round that shows one example of each class; 0 where they are not in rounds."""
 
     def stimulus(self, task: Any, time: Integer, key: PRNGKey) -> Stimulus:
         """What is presented at one time."""
@@ -368,6 +376,10 @@ class MetaOptimizer(Mover, Protocol):
     @property
     def lifetimes(self) -> int:
         """Lifetimes that a whole run costs."""
+
+    @property
+    def train_tasks(self) -> int | Literal["all"]:
+        """How many tasks of the training pool are met; `all` where they are drawn at random."""
 
     @property
     def comparable(self) -> bool:

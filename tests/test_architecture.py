@@ -13,12 +13,12 @@ FLOORS = [
     {"lifetime", "testing"},
     {"estimators"},
     {"meta", "evaluation", "phenomena"},
-    {"baselines", "figures", "forms", "growth", "pruning"},
+    {"baselines", "comparison", "figures", "forms", "growth", "pruning"},
     {"experiment", "reports"},
     {"artifacts"},
     {"training"},
-    {"results"},
-    {"train", "prune", "evolve"},
+    {"results", "finished"},
+    {"train", "prune", "evolve", "evaluate", "adapt"},
 ]
 FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
 

@@ -119,7 +119,7 @@ REFLEX = Lifetime(
         (rescorla_wagner, lambda strength, us, before: us - strength),
         (sutton_barto, lambda strength, us, before: 0.5 * (strength + us - 0.5 * before)),
     ],
-    ids=["rescorla-wagner", "sutton-barto"],
+    ids=["rescorla_wagner", "sutton_barto"],
 )
 def test_classic_rules_of_conditioning_by_hand(baseline, change):
     """CS1 alone, then with the US: Δw of the second step, with traces that forget half in a step."""
@@ -134,8 +134,8 @@ def test_classic_rules_of_conditioning_by_hand(baseline, change):
 
 
 def test_rescorla_wagner_is_compared_only_where_the_circuit_is_made_for_it():
-    assert list(baselines(REFLEX)) == ["rescorla-wagner", "sutton-barto"]
+    assert list(baselines(REFLEX)) == ["rescorla_wagner", "sutton_barto"]
     weak = [Connection(pre="US", post="facilitatory", weight=0.5), *REFLEX.circuit.synapses[2:]]
     for synapses in ((REFLEX.circuit.synapses[0], *weak), (REFLEX.circuit.synapses[1], *REFLEX.circuit.synapses[2:])):
         other = replace(REFLEX, circuit=replace(REFLEX.circuit, synapses=synapses))
-        assert list(baselines(other)) == ["sutton-barto"]
+        assert list(baselines(other)) == ["sutton_barto"]

@@ -138,6 +138,11 @@ class ConditioningCircuit(
         return MOTOR
 
     @property
+    def sizes(self) -> tuple[int, int] | None:
+        """The stimuli, and one motor neuron."""
+        return (len(STIMULI), 1)
+
+    @property
     def offers(self) -> tuple[str, ...]:
         """Fields of `Synapse` that its synapses see: all."""
         return Synapse._fields

@@ -62,6 +62,11 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     ] = 1.0
 
     @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Any number of inputs and outputs."""
+        return None
+
+    @property
     def offers(self) -> tuple[str, ...]:
         """Fields of `Synapse` that its synapses see."""
         return ("pre", "post", "potential", "weight", "modulator", "neuromodulator")

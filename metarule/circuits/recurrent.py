@@ -102,6 +102,11 @@ class Recurrent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     trace_decay: Annotated[float, Meta(ge=0, lt=1, description="share of a trace left after one presentation")] = 0.5
 
     @property
+    def sizes(self) -> tuple[int, int] | None:
+        """Any number of inputs and outputs."""
+        return None
+
+    @property
     def offers(self) -> tuple[str, ...]:
         """Fields of `Synapse` that its synapses see: all."""
         return Synapse._fields

@@ -2,7 +2,7 @@
 
 from metarule.figures.conditioning import draw_circuit, draw_phenomena
 from metarule.figures.forms import draw_front
-from metarule.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds
+from metarule.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds, draw_tasks
 
 __all__ = [
     "draw_circuit",
@@ -12,4 +12,5 @@ __all__ = [
     "draw_performance",
     "draw_phenomena",
     "draw_seeds",
+    "draw_tasks",
 ]

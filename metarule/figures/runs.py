@@ -7,7 +7,7 @@ import numpy as np
 
 from metarule.figures.canvas import COLOURS, figure_of, save
 
-__all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds"]
+__all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
 _NAMED = 6
 
@@ -57,7 +57,7 @@ def draw_performance(
     presentations: Sequence[int],
     contenders: Mapping[str, Mapping[str, Sequence[float]]],
     score: str,
-    lives: int,
+    met: str,
 ) -> None:
     """Score over presentations on held-out tasks, with 95 % intervals.
 
@@ -66,7 +66,7 @@ def draw_performance(
         presentations: number of presentations at each point.
         contenders: by name, `mean`, `low` and `high` at each point.
         score: what is drawn.
-        lives: over how many lives.
+        met: over what the intervals are taken, such as `128 tasks`.
     """
     figure, (axes,) = figure_of(1)
     for colour, (name, curve) in zip(COLOURS, contenders.items()):
@@ -75,7 +75,7 @@ def draw_performance(
     axes.set(
         xlabel="presentations",
         ylabel=score,
-        title=f"Held-out tasks: mean and 95 % interval over {lives} lives",
+        title=f"Held-out tasks: mean and 95 % interval over {met}",
         ylim=(0, 1.02),
     )
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -92,4 +92,15 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
         axes.hlines(values.mean(), number - 0.2, number + 0.2, color=colour)
     axes.set_xticks(range(len(contenders)), contenders)
     axes.set(ylabel=score, title=f"Held-out tasks: {columns.shape[1]} seeds (dots) and their mean (bars)")
+    save(figure, file)
+
+
+def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
+    """Final score of each task, the tasks of each contender in the order of their scores."""
+    figure, (axes,) = figure_of(1)
+    for colour, (name, values) in zip(COLOURS, contenders.items()):
+        axes.plot(np.linspace(0, 1, len(values)), np.sort(values), color=colour, label=name)
+    count = len(next(iter(contenders.values())))
+    axes.set(xlabel="share of tasks with at most this score", ylabel=score, title=f"{count} new tasks", ylim=(0, 1.02))
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)

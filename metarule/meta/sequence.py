@@ -1,6 +1,6 @@
 """Search first, then descend: one run in which a search hands its best θ to gradient descent."""
 
-from typing import Annotated, Any, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,11 @@ class Sequence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """Lifetimes that so many generations and meta-steps cost, at most."""
         searched = min(steps, self.first.steps)
         return self.first.spent(searched) + self.then.spent(steps - searched)
+
+    @property
+    def train_tasks(self) -> int | Literal["all"]:
+        """How many training tasks gradient descent meets."""
+        return self.then.train_tasks
 
     @property
     def comparable(self) -> bool:

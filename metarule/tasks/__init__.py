@@ -1,13 +1,19 @@
 """Tasks: distributions over learning problems."""
 
+from typing import TypeAlias
+
 from metarule.tasks.boolean import Boolean, BooleanTask
 from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.phenomena import STANDARD, Phenomenon
+from metarule.tasks.points import Points, PointsTask
 from metarule.tasks.schedules import Phase, Schedule
 from metarule.tasks.tabular import Tabular, TabularTask
 
+AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning
+
 __all__ = [
     "STANDARD",
+    "AnyTasks",
     "Boolean",
     "BooleanTask",
     "Conditioning",
@@ -15,6 +21,8 @@ __all__ = [
     "ConditioningTask",
     "Phase",
     "Phenomenon",
+    "Points",
+    "PointsTask",
     "Schedule",
     "Tabular",
     "TabularTask",

@@ -83,6 +83,11 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return 1
 
     @property
+    def shot(self) -> int:
+        """Presentations are not in rounds."""
+        return 0
+
+    @property
     def link(self) -> str:
         """Output activation that the loss is made for."""
         return "sigmoid"

@@ -144,6 +144,11 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return 1
 
     @property
+    def shot(self) -> int:
+        """Presentations are not in rounds."""
+        return 0
+
+    @property
     def link(self) -> str:
         """The loss is made for the response of a motor neuron."""
         return "motor"

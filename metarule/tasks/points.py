@@ -1,0 +1,229 @@
+"""Learning to tell two classes of points in the plane apart."""
+
+import math
+from typing import Annotated, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+from msgspec import Meta, Struct
+
+from metarule.streams import Purpose, run_key, stream
+from metarule.tasks.losses import binary_cross_entropy
+from metarule.tasks.rounds import rounds
+from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
+
+__all__ = ["SHAPES", "Points", "PointsTask"]
+
+Shape = Literal["blobs", "linear", "circles", "moons", "xor", "spirals"]
+
+# Shapes by whether a line can part the classes.
+SHAPES: dict[str, tuple[Shape, ...]] = {
+    "separable": ("blobs", "linear"),
+    "not_separable": ("circles", "moons", "xor", "spirals"),
+    "all": ("blobs", "linear", "circles", "moons", "xor", "spirals"),
+}
+# Turns of a spiral, and how far noise reaches around the curves of moons and spirals.
+_TURNS = 0.75
+_NOISE = 0.08
+# Standard deviation of a cloud, and what of a normal cloud lies within two of them: clouds end there.
+_SPREAD = 0.25
+_WITHIN = 1 - math.exp(-2)
+
+
+class PointsTask(NamedTuple):
+    """Two classes, and the points of each that are presented and assessed.
+
+    Attributes:
+        presented: points in the order of presentation.
+        presented_labels: their classes, 0 or 1.
+        assessed: other points.
+        assessed_labels: their classes.
+    """
+
+    presented: Float[Array, "presentations 2"]
+    presented_labels: Int[Array, " presentations"]
+    assessed: Float[Array, "assessed 2"]
+    assessed_labels: Int[Array, " assessed"]
+
+
+class Points(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="points"):
+    """Two classes of points in the plane, turned, stretched, shifted and labelled at random.
+
+    Shapes that a line can part are `blobs`, two clouds, and `linear`, a square that a line cuts in two. Those that it
+    cannot are `circles`, a disc within a ring, `moons`, two crescents that reach into each other, `xor`, opposite
+    quadrants, and `spirals`, two arms around each other. Classes never overlap. Points are presented in rounds of one
+    of either class; a life longer than one pass meets them again in the same order.
+
+    Attributes:
+        shapes: `all`, `separable`, `not_separable`, or some by name; each task draws one of them.
+        presented: points of each class that are presented, once each in a pass.
+        assessed: other points of each class, on which the final network is assessed.
+
+    Raises:
+        ValueError: no shape.
+    """
+
+    shapes: Annotated[
+        Literal["all", "separable", "not_separable"] | tuple[Shape, ...],
+        Meta(description="all, separable, not_separable, or some of blobs, linear, circles, moons, xor, spirals"),
+    ] = "all"
+    presented: Annotated[int, Meta(ge=1, description="points of each class presented in a pass")] = 50
+    assessed: Annotated[int, Meta(ge=1, description="points of each class assessed at the end")] = 50
+
+    def __post_init__(self) -> None:
+        if not self._names:
+            raise ValueError(f"shapes = []; allowed: {', '.join(SHAPES)}, or some of {', '.join(SHAPES['all'])}")
+
+    @property
+    def inputs(self) -> int:
+        """The two coordinates."""
+        return 2
+
+    @property
+    def outputs(self) -> int:
+        """One output neuron."""
+        return 1
+
+    @property
+    def needs(self) -> int:
+        """A life of any length will do."""
+        return 1
+
+    @property
+    def shot(self) -> int:
+        """Presentations in a round."""
+        return 2
+
+    @property
+    def link(self) -> str:
+        """Output activation that the loss is made for."""
+        return "sigmoid"
+
+    @property
+    def score(self) -> str:
+        """Share of the assessed points that are classified right."""
+        return "accuracy"
+
+    def split(self, seed: Integer) -> Split:
+        """Two endless rows of tasks.
+
+        Args:
+            seed: decides both; it may be traced.
+
+        Returns:
+            A key for each: no two tasks are the same, but for a chance of one in billions.
+        """
+        train, test = jax.random.split(stream(run_key(seed), Purpose.SPLIT))
+        return Split(train=train, test=test)
+
+    def sample(self, key: PRNGKey, pool: PRNGKey, index: Integer) -> PointsTask:
+        """Task number `index` of a pool.
+
+        Args:
+            key: decides which points are drawn, and in what order they are presented.
+            pool: as from `split`.
+            index: decides the shape, how it lies in the plane, and the labels.
+
+        Returns:
+            The task.
+        """
+        shape_key, line_key, place_key, label_key = jax.random.split(jax.random.fold_in(pool, index), 4)
+        point_key, order_key = jax.random.split(key)
+        order = rounds(order_key, 2, self.presented).reshape(-1)
+        sides = jnp.concatenate([order, jnp.tile(jnp.arange(2), self.assessed)])
+        shape = jax.random.randint(shape_key, (), 0, len(self._names))
+        cut = jax.random.uniform(line_key, (), minval=-0.4, maxval=0.4)
+        draws = jax.random.uniform(point_key, (sides.size, 4))
+        drawn = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self._names])
+        points = _place(place_key, drawn[shape])
+        labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
+        return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
+
+    def stimulus(self, task: PointsTask, time: Integer, key: PRNGKey) -> Stimulus:
+        """The point presented at a time, and its class."""
+        turn = time % task.presented_labels.size
+        return _stimulus(task.presented[turn], task.presented_labels[turn])
+
+    def examples(self, task: PointsTask) -> Stimulus:
+        """The points that are assessed."""
+        return _stimulus(task.assessed, task.assessed_labels)
+
+    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+        """Binary cross-entropy."""
+        return binary_cross_entropy(output, target)
+
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
+        """Share of the points that are classified right, and the mean cross-entropy."""
+        right = (output > 0.5) == (target > 0.5)
+        return {
+            "accuracy": jnp.mean(right.astype(output.dtype)),
+            "cross_entropy": jnp.mean(jax.vmap(binary_cross_entropy)(output, target)),
+        }
+
+    @property
+    def _names(self) -> tuple[Shape, ...]:
+        return SHAPES[self.shapes] if isinstance(self.shapes, str) else self.shapes
+
+
+def _stimulus(points: Float[Array, "*batch 2"], labels: Int[Array, "*batch"]) -> Stimulus:
+    return Stimulus(input=points, target=labels[..., None].astype(points.dtype))
+
+
+def _place(key: PRNGKey, points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
+    """Points stretched, turned and shifted, all alike; no such map changes which classes a line can part."""
+    stretch_key, turn_key, shift_key = jax.random.split(key, 3)
+    stretch = jax.random.uniform(stretch_key, (2,), minval=0.75, maxval=1.5)
+    angle = jax.random.uniform(turn_key, (), maxval=2 * jnp.pi)
+    shift = jax.random.uniform(shift_key, (2,), minval=-0.3, maxval=0.3)
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    turn = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
+    # Not a dot product: accelerators would round it more coarsely than a processor does.
+    return jnp.sum((points * stretch)[:, :, None] * turn, axis=1) + shift
+
+
+def _blobs(draws: Array, side: Array, cut: Array) -> Array:
+    sign = jnp.where(side, 1.0, -1.0)
+    radius = _SPREAD * jnp.sqrt(-2 * jnp.log1p(-_WITHIN * draws[:, 0]))
+    return _polar(radius, draws[:, 1]) + jnp.stack([0.6 * sign, jnp.zeros_like(sign)], axis=1)
+
+
+def _linear(draws: Array, side: Array, cut: Array) -> Array:
+    near, far = jnp.where(side, cut + 0.05, cut - 0.05), jnp.where(side, 1.0, -1.0)
+    return jnp.stack([near + (far - near) * draws[:, 0], 2 * draws[:, 1] - 1], axis=1)
+
+
+def _circles(draws: Array, side: Array, cut: Array) -> Array:
+    inner, outer = jnp.where(side, 0.65, 0.0), jnp.where(side, 1.0, 0.45)
+    return _polar(jnp.sqrt(inner**2 + (outer**2 - inner**2) * draws[:, 0]), draws[:, 1])
+
+
+def _moons(draws: Array, side: Array, cut: Array) -> Array:
+    angle, sign = jnp.pi * draws[:, 0], jnp.where(side, 1.0, -1.0)
+    x, y = jnp.cos(angle) - 0.5, jnp.sin(angle) - 0.25
+    return 0.7 * jnp.stack([sign * x, sign * y], axis=1) + _polar(_NOISE * draws[:, 2], draws[:, 3])
+
+
+def _xor(draws: Array, side: Array, cut: Array) -> Array:
+    x, y = 0.1 + 0.9 * draws[:, 0], 0.1 + 0.9 * draws[:, 1]
+    flip = jnp.where(draws[:, 2] < 0.5, 1.0, -1.0)
+    return jnp.stack([flip * x, jnp.where(side, flip, -flip) * y], axis=1)
+
+
+def _spirals(draws: Array, side: Array, cut: Array) -> Array:
+    radius = 0.2 + 0.8 * draws[:, 0]
+    return _polar(radius, _TURNS * radius + jnp.where(side, 0.5, 0.0)) + _polar(_NOISE * draws[:, 2], draws[:, 3])
+
+
+def _polar(radius: Array, turns: Array) -> Array:
+    return radius[:, None] * jnp.stack([jnp.cos(2 * jnp.pi * turns), jnp.sin(2 * jnp.pi * turns)], axis=1)
+
+
+_DRAW = {
+    "blobs": _blobs,
+    "linear": _linear,
+    "circles": _circles,
+    "moons": _moons,
+    "xor": _xor,
+    "spirals": _spirals,
+}
