@@ -23,6 +23,7 @@ __all__ = [
     "contenders_of",
     "held_out",
     "points_of",
+    "rows_table",
     "summarise",
     "table",
 ]
@@ -168,24 +169,39 @@ def table(held_out: Mapping[str, Any], unit: str) -> str:
         Lines.
     """
     title = f"held-out tasks, {held_out['seeds' if unit == 'seeds' else 'tasks']} {unit}"
-    rows = contenders_of(held_out)
-    shots = list(rows[LEARNED].get("shots", ()))
-    head = f"{title:<36}{held_out['metric']:>8}   {'95 % interval':<18}"
-    paired = "behind" in rows[INITIAL]
-    if paired:
-        head += f"  {'learned ahead by':<26}{'to ' + format(held_out['reach'], 'g'):>7}"
-    lines = [head + "".join(f"{f'{shot} each':>8}" for shot in shots)]
+    rows = {
+        name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
+        for name, row in contenders_of(held_out).items()
+    }
+    return rows_table(title, held_out["metric"], rows, held_out.get("reach"))
+
+
+def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], reach: float | None) -> str:
+    """Rows of `summarise` for the screen, the first of them the one with which the others are compared.
+
+    Args:
+        title: of the column of names.
+        score: the metric that people quote.
+        rows: by name.
+        reach: score of which it is said when it is reached; None where rows hold means and intervals alone.
+
+    Returns:
+        Lines.
+    """
+    first, shots = next(iter(rows)), list(next(iter(rows.values())).get("shots", ()))
+    head = f"{title:<36}{score:>8}   {'95 % interval':<18}"
+    if reach is not None:
+        head += f"  {f'{first} ahead by':<26}{f'to {reach:g}':>7}"
+    lines = [(head + "".join(f"{f'{shot} each':>8}" for shot in shots)).rstrip()]
     for name, row in rows.items():
-        rate = f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""
-        line = f"  {name + rate:<34}{row['mean']:>8.4f}   {row['low']:.4f} to {row['high']:.4f}  "
-        if paired:
-            ahead = row.get("behind")
-            line += f"  {_signed(ahead) if ahead else '':<26}{_shown(row['reached']['at']):>7}"
+        line = f"  {name:<34}{row['mean']:>8.4f}   {row['low']:.4f} to {row['high']:.4f}  "
+        if reach is not None:
+            ahead = _signed(row["behind"]) if "behind" in row else ""
+            line += f"  {ahead:<26}{_shown(row['reached']['at']):>7}"
         lines.append((line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots)).rstrip())
-    if paired:
-        lines.append(
-            f"(to {held_out['reach']:g}: presentations after which the mean is there; each: examples of each class)"
-        )
+    if reach is not None:
+        each = "; each: examples of each class" if shots else ""
+        lines.append(f"(to {reach:g}: presentations after which the mean score is there{each})")
     return "\n".join(lines)
 
 

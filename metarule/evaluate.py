@@ -4,25 +4,23 @@ import csv
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from metarule import artifacts, cli, figures
-from metarule.comparison import REACH, SHOTS, Contender, by_task, compare, held_out, points_of, table
-from metarule.config import ConfigError, decode, parse_overrides
+from metarule.comparison import SHOTS, Contender, by_task, compare, held_out, points_of, table
 from metarule.evaluation import Curves
-from metarule.experiment import Experiment, to_tree
-from metarule.finished import Finished, contenders, new_place, novelty, other_tasks, read_finished
+from metarule.experiment import to_tree
+from metarule.finished import Look, Trial, contenders, new_place, novelty, read_trial
 from metarule.reports import phenomena_table, report_phenomena
 from metarule.results import keep_curves
 from metarule.schema import describe
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.conditioning import Conditioning
 
-__all__ = ["Options", "main"]
+__all__ = ["main"]
 
 _USAGE = """\
 usage: python -m metarule.evaluate RUN_DIR [--option VALUE ...] [--section.field VALUE ...]
@@ -42,22 +40,6 @@ Options [defaults]:
 _BY_TASK = "tasks.csv"
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How new tasks are met.
-
-    Attributes:
-        reach: score to be reached.
-        networks: fresh networks that meet each task; `evaluation.lifetimes` is how many there are of all.
-        draw: number of the draw of weights and orders, to look at others.
-        directory: where the results go; empty for a folder in the run's directory.
-    """
-
-    reach: Annotated[float, Meta(description="score of which it is said when it is reached")] = REACH
-    networks: Annotated[int, Meta(ge=1, le=100_000, description="fresh networks that meet each task")] = 4
-    draw: Annotated[int, Meta(ge=0, lt=2**31, description="another number for other weights and orders")] = 0
-    directory: Annotated[str, Meta(description="where results go; default RUN_DIR/evaluations/<time>")] = ""
-
-
 def main(words: list[str]) -> int:
     """Run the command.
 
@@ -67,33 +49,23 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
     """
-    usage = (_USAGE + describe(Options)).rstrip()
+    usage = (_USAGE + describe(Look)).rstrip()
     return cli.run("metarule.evaluate", words, lambda: usage, lambda: _serve(words), "nothing was written")
 
 
 def _serve(words: list[str]) -> int:
-    if words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}': the directory of a run comes first; see --help")
-    pairs = parse_overrides(words[1:])
-    options = decode({name: value for name, value in pairs if "." not in name}, Options)
-    run = read_finished(Path(words[0]))
-    experiment = other_tasks(run, [pair for pair in pairs if "." in pair[0]])
-    tasks = experiment.evaluation.lifetimes // options.networks
-    if not tasks:
-        raise ConfigError(
-            f"networks = {options.networks}: there are {experiment.evaluation.lifetimes} lives in all "
-            "(evaluation.lifetimes); allowed: at most as many"
-        )
-    path = new_place(run, artifacts.EVALUATIONS, options.directory)
-    print(f"{novelty(run, experiment)}: {tasks} tasks, {options.networks} networks each", flush=True)
+    trial = read_trial(words)
+    run, experiment, look, tasks, _ = trial
+    path = new_place(run, artifacts.EVALUATIONS, look.directory)
+    print(f"{novelty(run, experiment)}: {tasks} tasks, {look.networks} networks each", flush=True)
     met = contenders(run, experiment)
-    seen = _live(experiment, met, tasks, options)
-    found = _judge(run, experiment, options, seen, tasks)
+    seen = _live(trial, met)
+    found = _judge(trial, seen)
     if isinstance(experiment.tasks, Conditioning):
-        key = stream(run_key(experiment.seed), Purpose.PHENOMENA)
-        split, folder = experiment.tasks.split(experiment.seed), path / artifacts.FIGURES
-        found["phenomena"] = report_phenomena(folder, met, split, key, experiment.evaluation.lifetimes)
-    _keep(path, experiment, found, seen, tasks, options.reach)
+        key, split = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.tasks.split(experiment.seed)
+        lives = experiment.evaluation.lifetimes
+        found["phenomena"] = report_phenomena(path / artifacts.FIGURES, met, split, key, lives)
+    _keep(path, trial, found, seen)
     print(f"\n{table(found['held_out'], 'tasks')}\n")
     if "phenomena" in found:
         print(f"{phenomena_table(found['phenomena'])}\n")
@@ -101,33 +73,31 @@ def _serve(words: list[str]) -> int:
     return 0
 
 
-def _live(experiment: Experiment, met: Mapping[str, Contender], tasks: int, options: Options) -> dict[str, Curves]:
+def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
     """Lives on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
+    _, experiment, look, tasks, _ = trial
     lifetime, seed = experiment.lifetime, experiment.seed
-    key = jax.random.fold_in(stream(run_key(seed), Purpose.EVALUATION), options.draw)
+    key = jax.random.fold_in(stream(run_key(seed), Purpose.EVALUATION), look.draw)
     points = points_of(lifetime, experiment.evaluation.points)
-    return compare(met, lifetime.tasks.split(seed).test, key, tasks * options.networks, points, tasks)
+    return compare(met, lifetime.tasks.split(seed).test, key, tasks * look.networks, points, tasks)
 
 
-def _judge(
-    run: Finished, experiment: Experiment, options: Options, seen: Mapping[str, Curves], tasks: int
-) -> dict[str, Any]:
+def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
+    run, experiment, look, tasks, _ = trial
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
     return {
         "run": str(run.path),
         "novelty": novelty(run, experiment),
-        "options": asdict(options),
+        "look": asdict(look),
         "equation": run.experiment.lifetime.equation(run.theta),
-        "held_out": held_out(experiment.lifetime, seen, rates, options.reach, tasks),
+        "held_out": held_out(experiment.lifetime, seen, rates, look.reach, tasks),
         "experiment": to_tree(experiment),
     }
 
 
-def _keep(
-    path: Path, experiment: Experiment, found: Mapping[str, Any], seen: Mapping[str, Curves], tasks: int, reach: float
-) -> None:
-    score = experiment.tasks.score
-    rows = list(_rows(seen, score, tasks, experiment.tasks.shot, reach))
+def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str, Curves]) -> None:
+    tasks, score = trial.tasks, trial.experiment.tasks.score
+    rows = list(_rows(seen, score, tasks, trial.experiment.tasks.shot, trial.look.reach))
     with (path / _BY_TASK).open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -4,19 +4,20 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
+from msgspec import Meta, Struct
 
 from metarule import artifacts
 from metarule.baselines import at_rate, baselines
-from metarule.comparison import INITIAL, LEARNED, Contender
-from metarule.config import ConfigError
+from metarule.comparison import INITIAL, LEARNED, REACH, Contender
+from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import Experiment, posed
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import Theta
 
-__all__ = ["Finished", "contenders", "new_place", "novelty", "other_tasks", "read_finished"]
+__all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "read_finished", "read_trial"]
 
 # Tables of an experiment that say what a learned rule is tried on, and how.
 _FREE = ("tasks", "circuit", "inner_loop", "evaluation")
@@ -38,6 +39,67 @@ class Finished(NamedTuple):
     theta: Theta
     initial: Theta
     rates: dict[str, float]
+
+
+class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How new tasks are met.
+
+    Attributes:
+        reach: score to be reached.
+        networks: fresh networks that meet each task; `evaluation.lifetimes` is how many there are of all.
+        draw: number of the draw of weights and orders, to look at others.
+        directory: where the results go; empty for a folder in the run's directory.
+    """
+
+    reach: Annotated[float, Meta(description="score of which it is said when it is reached")] = REACH
+    networks: Annotated[int, Meta(ge=1, le=100_000, description="fresh networks that meet each task")] = 4
+    draw: Annotated[int, Meta(ge=0, lt=2**31, description="another number for other weights and orders")] = 0
+    directory: Annotated[str, Meta(description="where results go; default a folder in RUN_DIR, by the time")] = ""
+
+
+class Trial(NamedTuple):
+    """What a command asks for: a finished run on new tasks.
+
+    Attributes:
+        run: the run.
+        experiment: what it is tried on.
+        look: how.
+        tasks: how many tasks.
+        rest: fields that are the command's own.
+    """
+
+    run: Finished
+    experiment: Experiment
+    look: Look
+    tasks: int
+    rest: dict[str, Any]
+
+
+def read_trial(words: Sequence[str], own: str = "") -> Trial:
+    """Read `RUN_DIR [--option VALUE …] [--section.field VALUE …]`.
+
+    Args:
+        words: of the command line.
+        own: table whose fields are the command's own.
+
+    Returns:
+        What is asked for.
+
+    Raises:
+        ConfigError: naming the field, the value and what is allowed.
+    """
+    if words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}': the directory of a run comes first; see --help")
+    pairs = parse_overrides(words[1:])
+    look = decode({name: value for name, value in pairs if "." not in name}, Look)
+    rest = {name.removeprefix(f"{own}."): value for name, value in pairs if own and name.startswith(f"{own}.")}
+    run = read_finished(Path(words[0]))
+    others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
+    experiment = _other_tasks(run, others)
+    lives = experiment.evaluation.lifetimes
+    if lives < look.networks:
+        raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lives}")
+    return Trial(run, experiment, look, lives // look.networks, rest)
 
 
 def read_finished(path: Path) -> Finished:
@@ -66,7 +128,7 @@ def read_finished(path: Path) -> Finished:
     return Finished(path, experiment, artifacts.load_theta(path, initial), initial, rates)
 
 
-def other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
+def _other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
     """What a finished run is tried on.
 
     Args:

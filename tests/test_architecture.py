@@ -13,7 +13,7 @@ FLOORS = [
     {"lifetime", "testing"},
     {"estimators"},
     {"meta", "evaluation", "phenomena"},
-    {"baselines", "comparison", "figures", "forms", "growth", "pruning"},
+    {"adaptation", "baselines", "comparison", "figures", "forms", "growth", "pruning"},
     {"experiment", "reports"},
     {"artifacts"},
     {"training"},

@@ -5,7 +5,8 @@ import pytest
 from small import EXPERIMENT
 
 from metarule import artifacts, delta, final_metrics, tune
-from metarule.results import across_seeds, judge, table
+from metarule.comparison import table
+from metarule.results import across_seeds, judge
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import train

@@ -18,7 +18,8 @@ from metarule import (
     final_metrics,
     tune,
 )
-from metarule.baselines import _best, baselines, feedback_alignment, rescorla_wagner, sutton_barto
+from metarule.baselines import baselines, feedback_alignment, rescorla_wagner, sutton_barto
+from metarule.baselines.tuning import _best
 from metarule.types import Stimulus
 
 KEY = jax.random.key(0)
