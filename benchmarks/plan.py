@@ -86,6 +86,7 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         curve: how often along meta-training the learned rule is scored, at meta-steps evenly spread on a logarithmic
             scale, the last included; the lives are those that it is scored on at the end.
         reference: label of the setting that the others are compared with; empty for the first.
+        score: metric of tables and figures; empty for the one that people quote of these tasks.
     """
 
     config: Annotated[str, Meta(description="base config; the path starts at the sweep file")]
@@ -108,6 +109,7 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         int, Meta(ge=0, le=1000, description="scores along meta-training, on a logarithmic scale of meta-steps")
     ] = 0
     reference: Annotated[str, Meta(description="label of the setting to compare with; default the first")] = ""
+    score: Annotated[str, Meta(description="metric of tables and figures; default that of the tasks")] = ""
 
 
 class Setting(NamedTuple):
@@ -184,19 +186,21 @@ class Plan(NamedTuple):
         cells: what is run, part by part.
         axes: what the settings differ in.
         reference: number of the setting that the others are compared with.
+        score: metric of tables and figures.
     """
 
     settings: tuple[Setting, ...]
     cells: tuple[Cell, ...]
     axes: tuple[str, ...]
     reference: int
+    score: str
 
     def tree(self) -> dict[str, Any]:
         """The plan as plain JSON: equal plans have equal trees, and a report needs nothing else."""
         return {
             "axes": list(self.axes),
             "names": _short_names([axis for axis in self.axes if axis != _CASE]),
-            "score": self.settings[0].experiment.lifetime.tasks.score,
+            "score": self.score,
             "reference": self.reference,
             "curve": self.cells[0].curve,
             "settings": [
@@ -272,12 +276,17 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
     for label, count in Counter(labels).items():
         if count > 1:
             raise ConfigError(f"{label}: this setting would be run {count} times")
-    if len({setting.experiment.lifetime.tasks.score for setting in settings}) > 1:
-        raise ConfigError("tasks.kind: these settings have different scores, which cannot stand in one table")
+    scores = {setting.experiment.tasks.score for setting in settings}
+    if len(scores) > 1 and not sweep.score:
+        raise ConfigError(
+            "tasks.kind: these settings have different scores, which cannot stand in one table; name a metric that all "
+            "of them have as the sweep's score"
+        )
     if sweep.reference and sweep.reference not in labels:
         raise ConfigError(f"reference = '{sweep.reference}': there is no such setting; allowed: {'; '.join(labels)}")
     reference = labels.index(sweep.reference) if sweep.reference else 0
-    return Plan(settings, tuple(_cells(sweep, settings, seeds)), axes, reference)
+    score = sweep.score or scores.pop()
+    return Plan(settings, tuple(_cells(sweep, settings, seeds)), axes, reference, score)
 
 
 def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:

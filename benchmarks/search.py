@@ -1,12 +1,10 @@
 """Gradient descent against searches on equal terms: `python -m benchmarks.search [--quick] [--json FILE]`."""
 
-import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 from msgspec.structs import replace
@@ -16,9 +14,9 @@ from benchmarks.costs import relative_cost
 from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
 from benchmarks.report import PLAN, interquartile, make_report
-from benchmarks.rows import check_place, write_rows, write_whole
+from benchmarks.rows import check_place, write_rows
 from metarule import artifacts, cli
-from metarule.config import ConfigError, decode, parse_overrides
+from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
 from metarule.meta import Gradient
 from metarule.schema import describe
@@ -194,14 +192,7 @@ def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
             return status
         chosen = choose(tuning)
     race = tuned(declared, chosen, options.seeds, options.curve)
-    race = replace(race, config=os.path.relpath(file.parent / declared.config, root))
-    written = root / f"{family}.toml"
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        write_whole(written, msgspec.toml.encode(race, enc_hook=dict).decode())
-    except OSError as error:
-        raise ConfigError(f"--directory '{options.directory}': {error.strerror}") from error
-    return sweep.main([str(written), "--directory", str(root / family), *flags])
+    return sweep.run(race, file.parent / declared.config, root / family, flags)
 
 
 def _costs(directory: Path) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Run a study over settings and seeds: `python -m benchmarks.sweep SWEEP.toml [--option VALUE …]`."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -14,7 +15,9 @@ from shlex import quote
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from benchmarks.cells import DONE, measure, run_cell
@@ -28,7 +31,7 @@ from metarule.config import ConfigError, decode, parse_overrides
 from metarule.schema import describe
 from metarule.stopping import Stopped, StopRequest
 
-__all__ = ["Options", "main"]
+__all__ = ["Options", "main", "run"]
 
 _USAGE = """\
 usage: python -m benchmarks.sweep SWEEP.toml [--option VALUE ...]
@@ -100,6 +103,31 @@ def main(words: list[str]) -> int:
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
     return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, lambda: _serve(words), "what is done is kept")
+
+
+def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str]) -> int:
+    """Run a sweep that a program declares, and keep its file beside its directory.
+
+    Args:
+        declared: the sweep.
+        config: its base config, whatever the sweep says.
+        directory: of the sweep.
+        flags: of the command line.
+
+    Returns:
+        Exit status, as of `main`.
+
+    Raises:
+        ConfigError: a file that cannot be written.
+    """
+    file = directory.with_name(f"{directory.name}.toml")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        declared = replace(declared, config=os.path.relpath(config, directory.parent))
+        write_whole(file, msgspec.toml.encode(declared, enc_hook=dict).decode())
+    except OSError as error:
+        raise ConfigError(f"--directory '{directory.parent}': {error.strerror}") from error
+    return main([str(file), "--directory", str(directory), *flags])
 
 
 def _serve(words: list[str]) -> int:

@@ -76,8 +76,8 @@ def _serve(words: list[str]) -> int:
         raise ConfigError(f"{_OWN}.{error}") from error
     if experiment.inner_loop.presentations % adaptation.window:
         raise ConfigError(
-            f"{_OWN}.window = {adaptation.window}: a life of {experiment.inner_loop.presentations} presentations is cut "
-            "into windows; allowed: what divides inner_loop.presentations"
+            f"{_OWN}.window = {adaptation.window}: windows make up a life of {experiment.inner_loop.presentations} "
+            "presentations (inner_loop.presentations); allowed: what divides that"
         )
     path = new_place(run, artifacts.ADAPTATIONS, look.directory)
     print(f"{novelty(run, experiment)}: {tasks} tasks, {look.networks} networks each", flush=True)

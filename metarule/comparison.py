@@ -188,7 +188,7 @@ def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], re
     Returns:
         Lines.
     """
-    first, shots = next(iter(rows)), list(next(iter(rows.values())).get("shots", ()))
+    first, shots = next(iter(rows)).partition(" (")[0], list(next(iter(rows.values())).get("shots", ()))
     head = f"{title:<36}{score:>8}   {'95 % interval':<18}"
     if reach is not None:
         head += f"  {f'{first} ahead by':<26}{f'to {reach:g}':>7}"

@@ -35,14 +35,16 @@ class TabularTask(NamedTuple):
         presented_labels: their labels.
         assessed: rows of the data, none of which is presented.
         assessed_labels: their labels.
-        shift: what is taken from each feature.
-        scale: by what each feature is multiplied then.
+        columns: features that are seen.
+        shift: what is taken from each of them.
+        scale: by what each is multiplied then.
     """
 
     presented: Int[Array, " presentations"]
     presented_labels: Int[Array, " presentations"]
     assessed: Int[Array, " assessed"]
     assessed_labels: Int[Array, " assessed"]
+    columns: Int[Array, " features"]
     shift: Float[Array, " features"]
     scale: Float[Array, " features"]
 
@@ -71,6 +73,8 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         presented: examples of each class that are presented, once each in a pass.
         assessed: examples of each class on which the final network is assessed.
         scaling: how features become inputs.
+        features: features that the network sees, drawn anew for each task, a number or `all`. Tasks from few features
+            are harder, and differ more from each other.
 
     Raises:
         ValueError: more classes or examples than the data set has.
@@ -93,6 +97,10 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     presented: Annotated[int, Meta(ge=1, description="examples of each class presented in a pass")] = 34
     assessed: Annotated[int, Meta(ge=1, description="examples of each class assessed at the end")] = 40
     scaling: Annotated[Literal["range", "standardised"], Meta(description="how features become inputs")] = "range"
+    features: Annotated[
+        Annotated[int, Meta(ge=1)] | Literal["all"],
+        Meta(description="features that the network sees, drawn anew for each task, a number or all"),
+    ] = "all"
 
     def __post_init__(self) -> None:
         classes, smallest = _SHAPES[self.dataset]
@@ -106,6 +114,8 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
                 f"test_classes {self.test_classes} leaves {classes - self.test_classes} of {classes} classes for "
                 f"training; allowed: at least ways, which is {self.ways}, or test_classes 'all' to hold none out"
             )
+        if self.features != "all" and self.features > _FEATURES[self.dataset]:
+            raise ValueError(f"features is {self.features}; allowed: at most {_FEATURES[self.dataset]}, or 'all'")
         if self.presented + self.assessed > smallest:
             raise ValueError(
                 f"presented {self.presented} + assessed {self.assessed} examples of a class; "
@@ -114,8 +124,8 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     @property
     def inputs(self) -> int:
-        """Number of features."""
-        return _load(self.dataset).features.shape[1]
+        """Number of features that are seen."""
+        return _FEATURES[self.dataset] if self.features == "all" else self.features
 
     @property
     def outputs(self) -> int:
@@ -170,6 +180,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """
         draw = jax.random.fold_in(jax.random.key(_NUMBERING), index)
         classes = jax.random.choice(draw, pool, (self.ways,), replace=False)
+        columns = self._columns(jax.random.fold_in(draw, 1))
         example_key, order_key = jax.random.split(key)
         data = _load(self.dataset)
         chosen = jax.vmap(self._examples_of)(
@@ -177,12 +188,13 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         )
         order = rounds(order_key, self.ways, self.presented)
         presented = jnp.take_along_axis(chosen[:, : self.presented].T, order, axis=1).reshape(-1)
-        shift, scale = self._scaling(presented)
+        shift, scale = self._scaling(presented, columns)
         return TabularTask(
             presented=presented,
             presented_labels=order.reshape(-1),
             assessed=chosen[:, self.presented :].reshape(-1),
             assessed_labels=jnp.repeat(jnp.arange(self.ways), self.assessed),
+            columns=columns,
             shift=shift,
             scale=scale,
         )
@@ -214,26 +226,31 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
         return rows[order[: self.presented + self.assessed]]
 
-    def _scaling(self, presented: Int[Array, " presentations"]) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
+    def _columns(self, key: PRNGKey) -> Int[Array, " features"]:
+        count = _FEATURES[self.dataset]
+        return jnp.arange(count) if self.features == "all" else jax.random.permutation(key, count)[: self.features]
+
+    def _scaling(
+        self, presented: Int[Array, " presentations"], columns: Int[Array, " n"]
+    ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Shift and scale of each feature, from the presented examples alone."""
-        features = self._features
         if self.scaling == "range":
-            return jnp.zeros(features.shape[1]), jnp.ones(features.shape[1])
-        mean, deviation = jnp.mean(features[presented], axis=0), jnp.std(features[presented], axis=0)
+            return jnp.zeros(columns.shape), jnp.ones(columns.shape)
+        seen = self._seen(presented, columns)
+        mean, deviation = jnp.mean(seen, axis=0), jnp.std(seen, axis=0)
         is_constant = deviation < _CONSTANT
         return mean, jnp.where(is_constant, 0.0, 1 / jnp.where(is_constant, 1.0, deviation))
 
     def _stimulus(self, task: TabularTask, rows: Int[Array, "*batch"], labels: Int[Array, "*batch"]) -> Stimulus:
-        features = self._features
-        inputs = (features[rows] - task.shift) * task.scale
+        inputs = (self._seen(rows, task.columns) - task.shift) * task.scale
         if self.scaling == "standardised":
-            varying = jnp.sum((task.scale > 0).astype(features.dtype))
+            varying = jnp.sum((task.scale > 0).astype(inputs.dtype))
             inputs = jnp.clip(inputs, -_REACH, _REACH) * (_LENGTH / jnp.sqrt(jnp.maximum(varying, 1.0)))
-        return Stimulus(input=inputs, target=jax.nn.one_hot(labels, self.ways, dtype=features.dtype))
+        return Stimulus(input=inputs, target=jax.nn.one_hot(labels, self.ways, dtype=inputs.dtype))
 
-    @property
-    def _features(self) -> Float[Array, "examples features"]:
-        return jnp.asarray(_load(self.dataset).features, float)
+    def _seen(self, rows: Int[Array, "*batch"], columns: Int[Array, " n"]) -> Float[Array, "*batch n"]:
+        features = jnp.asarray(_load(self.dataset).features, float)
+        return features[rows] if self.features == "all" else features[rows[..., None], columns]
 
 
 class _Data(NamedTuple):
@@ -244,8 +261,10 @@ class _Data(NamedTuple):
     sizes: np.ndarray
 
 
-# Classes and size of the smallest class: known without importing the library that holds the data.
+# Classes and size of the smallest class, and numbers of features: known without importing what holds the data.
 _SHAPES = {"digits": (10, 174), "iris": (3, 50), "wine": (3, 48), "breast_cancer": (2, 212), "mnist": (10, 500)}
+
+_FEATURES = {"digits": 64, "iris": 4, "wine": 13, "breast_cancer": 30, "mnist": 784}
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,1 @@
+"""Studies: what learned rules are worth on new tasks, beside tuned baselines."""

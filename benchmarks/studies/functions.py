@@ -1,0 +1,77 @@
+"""Study B: kinds of Boolean functions, by circuit and rule."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.studies.judging import LEARNED
+from benchmarks.studies.results import Results, lines_of, middle
+from metarule.figures.canvas import COLOURS, figure_of, save
+
+__all__ = ["draw", "table", "table_rows"]
+
+_KIND = "tasks.functions"
+
+
+def table_rows(results: Results) -> list[dict[str, Any]]:
+    """One row a kind of functions and rule, and one for each baseline in the same circuit."""
+    rows: list[dict[str, Any]] = []
+    (test, *_) = results.tests()
+    for number, setting in enumerate(results.plan.settings):
+        score = setting.experiment.tasks.score
+        for contender in results.contenders():
+            learned = contender == LEARNED
+            circuit, _, terms = setting.values["case"].partition(", ")
+            row = {"functions": setting.values[_KIND], "circuit": circuit, "rule": terms if learned else contender}
+            if any({**one, **row} == one for one in rows):  # a baseline is the same whatever the rule
+                continue
+            new = results.by_seed(number, test, contender, score)
+            row |= {"seeds": len(new), "new": middle(new)}
+            row["trained_on"] = middle(results.trained(number, f"training_{score}")) if learned else None
+            row["presentations"] = _presentations(results, number, test, contender)
+            rows.append(row)
+    return sorted(rows, key=lambda row: (row["circuit"] != "one layer", _ORDER.index(row["functions"])))
+
+
+def table(rows: list[dict[str, Any]], results: Results) -> str:
+    """The rows for the screen."""
+    note = f"presentations: after which the mean share of solved new functions is {results.study.reach:g}"
+    return "\n".join([*lines_of(rows), note])
+
+
+def draw(file: Path, results: Results) -> None:
+    """Share of new functions that are solved, with that of training functions beside it."""
+    rows = table_rows(results)
+    circuits = list(dict.fromkeys(row["circuit"] for row in rows))
+    figure, panels = figure_of(len(circuits), width=5.6)
+    rules = list(dict.fromkeys(row["rule"] for row in rows))
+    for axes, circuit in zip(panels, circuits, strict=True):
+        kinds = list(dict.fromkeys(row["functions"] for row in rows if row["circuit"] == circuit))
+        for place, (colour, rule) in enumerate(zip(COLOURS, rules)):
+            mine = {row["functions"]: row for row in rows if (row["circuit"], row["rule"]) == (circuit, rule)}
+            where = np.arange(len(kinds)) + (place - (len(rules) - 1) / 2) * 0.16
+            for x, kind in zip(where, kinds, strict=True):
+                row = mine.get(kind)
+                if row is None or row["new"] is None:
+                    continue
+                axes.vlines(x, row["new"].low, row["new"].high, color=colour)
+                axes.scatter(x, row["new"].mean, color=colour, s=30)
+                if row["trained_on"] is not None:
+                    axes.scatter(x, row["trained_on"].mean, facecolors="none", edgecolors=colour, s=60)
+            axes.scatter([], [], color=colour, label=rule)
+        axes.scatter([], [], facecolors="none", edgecolors="0.3", s=60, label="trained on")
+        axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
+        axes.set(ylim=(-0.03, 1.03), ylabel="share of functions solved", title=circuit)
+    panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, file)
+
+
+_ORDER = ("separable", "not_separable", "all")
+
+
+def _presentations(results: Results, setting: int, test: str, contender: str) -> int | None:
+    """The first point at which the mean over seeds is there."""
+    where, curves = results.curves(setting, test, contender)
+    mean = curves.mean(axis=0)
+    return next((at for at, value in zip(where, mean, strict=True) if value >= results.study.reach), None)

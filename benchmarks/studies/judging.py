@@ -1,0 +1,221 @@
+"""Try learned rules and baselines on the tests of a study, item by item; what is done is kept."""
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import msgspec
+import numpy as np
+
+from benchmarks.cells import DONE
+from benchmarks.plan import Cell, Plan, Setting
+from benchmarks.report import CELLS
+from benchmarks.studies.declaration import Study, Test
+from metarule import artifacts
+from metarule.baselines import at_rate, baselines, tune
+from metarule.comparison import SHOTS, points_of
+from metarule.config import ConfigError
+from metarule.evaluation import Curves, curves
+from metarule.experiment import Experiment, posed, to_tree
+from metarule.statistics import reached
+from metarule.stopping import StopRequest
+from metarule.streams import Purpose, run_key, stream
+from metarule.types import Learner, PRNGKey, Theta
+
+__all__ = ["LEARNED", "RETUNED", "Item", "Judged", "items", "judge"]
+
+LEARNED = "learned"
+# What is added to the name of a baseline that was tuned on the tasks of the test.
+RETUNED = ", tuned here"
+_OWN = Test(name="held-out tasks of their own")
+
+
+class Item(NamedTuple):
+    """Somebody on a test.
+
+    Attributes:
+        setting: number of the setting whose rule it is, or with whose rule it is compared.
+        test: name of the test.
+        contender: `learned`, or a baseline.
+        seed: of the rule, the split and the lives.
+        source: what the rule was learned on, or the rate tuned on.
+        target: what it is tried on.
+        theta: reads the learned θ; None for a baseline, whose rate is tuned.
+    """
+
+    setting: int
+    test: str
+    contender: str
+    seed: int
+    source: Experiment
+    target: Experiment
+    theta: Callable[[], Theta] | None
+
+
+class Judged(NamedTuple):
+    """What an item came to.
+
+    Attributes:
+        item: the item.
+        metrics: by name; a score that is not reached is None.
+        presentations: at which it was assessed.
+        curve: mean score there.
+    """
+
+    item: Item
+    metrics: dict[str, float | None]
+    presentations: list[int]
+    curve: list[float]
+
+
+def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
+    """All that is to be tried.
+
+    Args:
+        study: the study.
+        plan: of its sweep.
+        directory: of its sweep.
+
+    Returns:
+        Items in the order in which they are tried: those that share a program one after another.
+
+    Raises:
+        ConfigError: a test on which a rule cannot be tried.
+    """
+    found = []
+    for test in study.tests or (_OWN,):
+        for number, setting in enumerate(plan.settings):
+            target = _target(setting, test)
+            thetas = _thetas(plan, directory, number)
+            found += [
+                Item(number, test.name, LEARNED, seed, setting.experiment, target, theta)
+                for seed, theta in thetas.items()
+            ]
+            for name in study.baselines:
+                found += [Item(number, test.name, name, seed, setting.experiment, target, None) for seed in thetas]
+            for name in study.retuned:
+                found += [Item(number, test.name, name + RETUNED, seed, target, target, None) for seed in thetas]
+    return found
+
+
+def judge(
+    study: Study, some: list[Item], folder: Path, stop: StopRequest, progress: Callable[[str], None]
+) -> list[Judged]:
+    """Try every item that was not tried before.
+
+    Args:
+        study: the study.
+        some: as from `items`.
+        folder: where what is done is kept, an item a file.
+        stop: looked at between items.
+        progress: told of each item that is done.
+
+    Returns:
+        What each came to.
+
+    Raises:
+        Stopped: on request.
+        ConfigError: a file that cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{folder}: {error.strerror}") from error
+    done, learner = [], None
+    for item in some:
+        file = folder / f"{_name(item, study.reach)}.json"
+        known = artifacts.read_json(file)
+        if known is None:
+            stop.answer(0)
+            who = _learner(item, item.target)
+            if who != learner:  # programs of others are not needed again, and a process may hold only so many
+                jax.clear_caches()
+                learner = who
+            known = _try(item, study.reach)
+            artifacts.write_json(file, known)
+        progress(f"{item.test}: {item.contender}, seed {item.seed}")
+        done.append(Judged(item, known["metrics"], known["presentations"], known["curve"]))
+    return done
+
+
+def _target(setting: Setting, test: Test) -> Experiment:
+    try:
+        return posed(setting.experiment, list(test.set.items()))
+    except ConfigError as error:
+        raise ConfigError(f"tests.{test.name}: {error}") from error
+
+
+def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[], Theta]]:
+    """What reads the learned θ of a setting, by seed, as far as the cells are done."""
+    found: dict[int, Callable[[], Theta]] = {}
+    for cell in plan.cells:
+        place = directory / CELLS / cell.name / DONE
+        for number, point in enumerate(cell.points):
+            if point.setting == setting and place.exists():
+                found[point.seed] = partial(_theta, cell, place, number)
+    return found
+
+
+def _theta(cell: Cell, place: Path, number: int) -> Theta:
+    one = jax.eval_shape(cell.experiment.lifetime.theta, jax.random.key(0))
+    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(cell.points), *leaf.shape), leaf.dtype), one)
+    return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like))
+
+
+def _name(item: Item, reach: float) -> str:
+    """A name that is the same for whatever comes to the same: settings that differ in the rule share baselines."""
+    who = [item.contender, item.seed, reach, item.source.optimizer.lifetimes]
+    if item.theta is None:
+        who += [repr(_learner(item, item.source)), repr(_learner(item, item.target))]
+    else:
+        who += [to_tree(item.source), to_tree(item.target)]
+    who += [to_tree(item.target)["evaluation"]]
+    return hashlib.sha256(msgspec.json.encode(who)).hexdigest()[:20]
+
+
+def _learner(item: Item, experiment: Experiment) -> Learner:
+    """Who lives: under the learned rule, or as a baseline does."""
+    if item.theta is not None:
+        return experiment.lifetime
+    (found,) = baselines(experiment.lifetime, (item.contender.removesuffix(RETUNED),)).values()
+    return found
+
+
+def _try(item: Item, reach: float) -> dict[str, Any]:
+    key, learner = run_key(item.seed), _learner(item, item.target)
+    tuning: dict[str, float] = {}
+    if item.theta is not None:
+        theta = item.theta()
+    else:
+        rate = _rate(_learner(item, item.source), item.seed, item.source.optimizer.lifetimes)
+        theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
+    seen = _look(learner, theta, item, stream(key, Purpose.HELD_OUT))
+    values = np.asarray(seen.metrics[learner.tasks.score], float)
+    where = seen.presentations.tolist()
+    metrics: dict[str, float | None] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
+    metrics |= {"along": float(values.mean()), "reached": reached(values, where, reach).at} | tuning
+    metrics |= {f"after_{shots}_each": at for shots, at in _few(learner, where, values.mean(axis=0))}
+    return {"metrics": metrics, "presentations": where, "curve": values.mean(axis=0)}
+
+
+@lru_cache(maxsize=4096)
+def _rate(learner: Learner, seed: int, budget: int) -> float:
+    """The learning rate that is best on training tasks of a seed; many tests may ask for it."""
+    pool, key = learner.tasks.split(seed).train, stream(run_key(seed), Purpose.TUNING)
+    return tune(learner, pool, key, budget).rate
+
+
+def _few(learner: Learner, where: list[int], curve: Mapping[int, float] | np.ndarray) -> Iterator[tuple[int, float]]:
+    """Scores after some examples of each class."""
+    for shots in SHOTS:
+        if learner.tasks.shot and learner.tasks.shot * shots in where:
+            yield shots, float(curve[where.index(learner.tasks.shot * shots)])
+
+
+def _look(learner: Learner, theta: Theta, item: Item, key: PRNGKey) -> Curves:
+    settings, pool = item.target.evaluation, learner.tasks.split(item.seed).test
+    points = points_of(learner, settings.points)
+    return jax.device_get(curves(learner, theta, pool, key, settings.lifetimes, points))

@@ -1,0 +1,113 @@
+"""The scores of a study, ready to be asked for."""
+
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks.plan import Plan
+from benchmarks.report import interquartile, make_report
+from benchmarks.studies.declaration import Study
+from benchmarks.studies.judging import Judged
+from metarule.statistics import Interval
+
+__all__ = ["Results", "lines_of"]
+
+
+class Results:
+    """What a study came to.
+
+    Attributes:
+        study: what was declared.
+        plan: of its sweep.
+        judged: everybody on every test.
+    """
+
+    def __init__(self, study: Study, plan: Plan, judged: list[Judged], sweep: Path):
+        self.study, self.plan, self.judged = study, plan, judged
+        self._sweep = sweep
+
+    def tests(self) -> list[str]:
+        """Names of the tests, in order."""
+        return list(dict.fromkeys(one.item.test for one in self.judged))
+
+    def contenders(self) -> list[str]:
+        """The learned rule and the baselines, by name, in order."""
+        return list(dict.fromkeys(one.item.contender for one in self.judged))
+
+    def by_seed(self, setting: int, test: str, contender: str, metric: str) -> dict[int, float]:
+        """A metric by seed; seeds without it are left out."""
+        found = {one.item.seed: one.metrics.get(metric) for one in self._of.get((setting, test, contender), ())}
+        return {seed: value for seed, value in sorted(found.items()) if value is not None}
+
+    def curves(self, setting: int, test: str, contender: str) -> tuple[list[int], Float[np.ndarray, "seeds points"]]:
+        """Presentations, and mean scores there by seed."""
+        some = sorted(self._of[setting, test, contender], key=lambda one: one.item.seed)
+        return some[0].presentations, np.array([one.curve for one in some])
+
+    def trained(self, setting: int, metric: str) -> dict[int, float]:
+        """A metric that the sweep itself has measured, by seed."""
+        label = self.plan.settings[setting].label
+        rows = [row for row in self._report.rows if (row["setting"], row["metric"]) == (label, metric)]
+        return {row["seed"]: row["value"] for row in rows if row["value"] is not None}
+
+    def long_form(self) -> list[dict[str, Any]]:
+        """One row a setting, test, contender, seed and metric."""
+        rows = []
+        for one in self.judged:
+            item, setting = one.item, self.plan.settings[one.item.setting]
+            axes = {axis: _plain(setting.values.get(axis)) for axis in self.plan.axes}
+            where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
+            for metric, value in one.metrics.items():
+                rows.append(where | {"seed": item.seed, "metric": metric, "value": value})
+        for row in self._report.rows:
+            setting = next(one for one in self.plan.settings if one.label == row["setting"])
+            axes = {axis: _plain(setting.values.get(axis)) for axis in self.plan.axes}
+            where = {"setting": row["setting"], **axes, "test": "sweep", "contender": "learned"}
+            rows.append(where | {key: row[key] for key in ("seed", "metric", "value")})
+        return rows
+
+    @cached_property
+    def _report(self) -> Any:
+        return make_report(self._sweep)
+
+    @cached_property
+    def _of(self) -> dict[tuple[int, str, str], list[Judged]]:
+        found: dict[tuple[int, str, str], list[Judged]] = {}
+        for one in self.judged:
+            found.setdefault((one.item.setting, one.item.test, one.item.contender), []).append(one)
+        return found
+
+
+def middle(values: dict[int, float]) -> Interval | None:
+    """Interquartile mean over seeds and its interval; None where no seed has a value."""
+    return interquartile(np.array(list(values.values()))) if values else None
+
+
+def apart(one: dict[int, float], other: dict[int, float]) -> Interval | None:
+    """Interquartile mean of the difference, paired by seed."""
+    shared = [seed for seed in one if seed in other]
+    return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
+
+
+def lines_of(rows: list[dict[str, Any]]) -> Iterator[str]:
+    """Rows of a table for the screen, a column as wide as it needs."""
+    cells = [list(rows[0])] + [[_shown(value) for value in row.values()] for row in rows]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    for line in cells:
+        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Interval):
+        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    if isinstance(value, float):
+        return f"{value:.3f}"
+    return "-" if value is None else str(value)
+
+
+def _plain(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int | float) else str(value)

@@ -1,0 +1,169 @@
+"""Study A: error on new tasks and on training tasks against the number of training tasks.
+
+After Bengio et al. a task plays the part of an example: with N training tasks and a rule of capacity h, here the number
+of its coefficients, the gap between error on new and on training tasks is bounded by a curve of the form
+
+    c·√(h·(ln(N/h) + 1)/N),  N ≥ h
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from benchmarks.studies.judging import LEARNED
+from benchmarks.studies.results import Results, lines_of, middle
+from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.statistics import Interval
+
+__all__ = ["Fit", "draw", "fit", "table", "table_rows"]
+
+_AXIS = "optimizer.train_tasks"
+_RESAMPLES = 1000
+
+
+class Fit(NamedTuple):
+    """gap ≈ scale·N^(−exponent), and the 95 % bootstrap intervals over seeds.
+
+    Attributes:
+        scale: the gap with one training task.
+        exponent: how fast it closes.
+    """
+
+    scale: Interval
+    exponent: Interval
+
+
+def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"], seed: int = 0) -> Fit:
+    """Fit a power law to the mean gap over seeds, by least squares on the gaps themselves: some may be below 0.
+
+    Args:
+        numbers: of training tasks.
+        gaps: error on new tasks less that on training tasks.
+        seed: decides the resampling of seeds.
+
+    Returns:
+        The fit.
+
+    References:
+        Efron 1979 (the bootstrap).
+    """
+    rng, found = np.random.default_rng(seed), [_power(numbers, gaps.mean(axis=0))]
+    for _ in range(_RESAMPLES):
+        found.append(_power(numbers, gaps[rng.integers(0, len(gaps), len(gaps))].mean(axis=0)))
+    scales, exponents = np.array(found).T
+    return Fit(_interval(scales), _interval(exponents))
+
+
+def table_rows(results: Results) -> list[dict[str, Any]]:
+    """One row a rule and number of training tasks."""
+    rows: list[dict[str, Any]] = []
+    (test, *_) = results.tests()
+    for number, setting in enumerate(results.plan.settings):
+        score = setting.experiment.tasks.score
+        new = results.by_seed(number, test, LEARNED, score)
+        old = results.trained(number, f"training_{score}")
+        row = {"rule": setting.values["case"], "training_tasks": setting.values[_AXIS], "seeds": len(new)}
+        row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old))}
+        row |= {"gap": middle({seed: old[seed] - new[seed] for seed in new if seed in old})}
+        for name in results.contenders():
+            if name != LEARNED:
+                row[name] = middle(_errors(results.by_seed(number, test, name, score)))
+        rows.append(row)
+    return rows
+
+
+def table(rows: list[dict[str, Any]], results: Results) -> str:
+    """The rows for the screen, and how fast the gap closes."""
+    lines = [*lines_of(rows), ""]
+    for rule, (numbers, gaps) in _gaps(results).items():
+        scale, exponent = fit(numbers, gaps)
+        lines.append(
+            f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval "
+            f"[{exponent.low:.2f}, {exponent.high:.2f}]"
+        )
+    return "\n".join(lines)
+
+
+def draw(file: Path, results: Results) -> None:
+    """Errors and gaps against the number of training tasks."""
+    figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
+    rows, gaps = table_rows(results), _gaps(results)
+    for colour, (rule, (numbers, values)) in zip(COLOURS, gaps.items()):
+        mine = [row for row in rows if row["rule"] == rule]
+        for name, style in (("new_error", "-"), ("training_error", ":")):
+            _line(errors, numbers, [row[name] for row in mine], colour, style, f"{rule}, {name.split('_')[0]} tasks")
+        _line(gap_axes, numbers, [row["gap"] for row in mine], colour, "-", rule)
+        fitted, size = fit(numbers, values), _coefficients(results, rule)
+        smooth = np.geomspace(min(numbers), max(numbers), 100)
+        gap_axes.plot(smooth, fitted.scale.mean * smooth**-fitted.exponent.mean, color=colour, linestyle="--", lw=0.8)
+        beyond = smooth[smooth >= size]
+        if beyond.size:
+            shape = np.sqrt(size * (np.log(beyond / size) + 1) / beyond)
+            at = [(number, gap) for number, gap in zip(numbers, values.mean(axis=0)) if number >= size]
+            terms = np.sqrt([size * (np.log(number / size) + 1) / number for number, _ in at])
+            share = float(np.dot(terms, [gap for _, gap in at]) / np.dot(terms, terms)) if at else np.nan
+            gap_axes.plot(beyond, share * shape, color=colour, linestyle="-.", lw=1.6, alpha=0.5)
+    for name, colour in zip([name for name in results.contenders() if name != LEARNED], ("0.3", "0.6")):
+        known = [row[name].mean for row in rows if row[name] is not None]
+        errors.axhline(float(np.mean(known)), color=colour, linewidth=0.8)
+        errors.annotate(name, (1, float(np.mean(known))), fontsize="small", color=colour, va="bottom")
+    gap_axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
+    for axes, label in ((errors, "error"), (gap_axes, "error on new tasks − on training tasks")):
+        axes.set_xscale("log")
+        axes.set_xticks(numbers, [str(number) for number in numbers])
+        axes.minorticks_off()
+        axes.set(xlabel="training tasks", ylabel=label)
+        axes.legend(frameon=False, fontsize="small")
+    gap_axes.set_title("Gap; dashed: power law, dash-dotted: form of the bound", fontsize="medium")
+    errors.set_title("Interquartile mean over seeds and 95 % interval", fontsize="medium")
+    save(figure, file)
+
+
+def _errors(scores: dict[int, float]) -> dict[int, float]:
+    return {seed: 1 - score for seed, score in scores.items()}
+
+
+def _gaps(results: Results) -> dict[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]:
+    """By rule: numbers of training tasks, and the gap of each seed that has them all."""
+    (test, *_) = results.tests()
+    found: dict[str, dict[int, dict[int, float]]] = {}
+    for number, setting in enumerate(results.plan.settings):
+        score = setting.experiment.tasks.score
+        new, old = results.by_seed(number, test, LEARNED, score), results.trained(number, f"training_{score}")
+        gaps = {seed: old[seed] - new[seed] for seed in new if seed in old}
+        found.setdefault(setting.values["case"], {})[setting.values[_AXIS]] = gaps
+    complete = {}
+    for rule, by_number in found.items():
+        numbers = sorted(by_number)
+        seeds = sorted(set.intersection(*(set(gaps) for gaps in by_number.values())))
+        complete[rule] = numbers, np.array([[by_number[number][seed] for number in numbers] for seed in seeds])
+    return complete
+
+
+def _coefficients(results: Results, rule: str) -> int:
+    setting = next(one for one in results.plan.settings if one.values["case"] == rule)
+    return len(setting.experiment.lifetime.rule.names)  # type: ignore[attr-defined]
+
+
+def _power(numbers: Sequence[int], gaps: Float[np.ndarray, " numbers"]) -> tuple[float, float]:
+    from scipy.optimize import curve_fit  # most of a second to import: only where a result is reported
+
+    start = (max(float(gaps[0]), 1e-3), 0.5)
+    try:
+        (scale, exponent), _ = curve_fit(lambda n, a, b: a * n**-b, np.array(numbers, float), gaps, start, maxfev=5000)
+    except RuntimeError:  # no power law is near
+        return float(gaps[0]), np.nan
+    return float(scale), float(exponent)
+
+
+def _interval(values: Float[np.ndarray, " n"]) -> Interval:
+    low, high = np.nanquantile(values[1:], [0.025, 0.975])
+    return Interval(float(values[0]), float(low), float(high))
+
+
+def _line(axes: Any, where: Sequence[int], values: Sequence[Interval], colour: str, style: str, label: str) -> None:
+    axes.plot(where, [value.mean for value in values], color=colour, linestyle=style, marker="o", ms=3, label=label)
+    axes.fill_between(where, *zip(*((one.low, one.high) for one in values)), color=colour, alpha=0.15, linewidth=0)

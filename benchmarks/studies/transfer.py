@@ -1,0 +1,74 @@
+"""Study C: does a different rule per kind of task pay? Rules learned on one family, tried on each other."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.studies.judging import LEARNED
+from benchmarks.studies.results import Results, apart, lines_of, middle
+from metarule.figures.canvas import figure_of, save
+
+__all__ = ["draw", "table", "table_rows"]
+
+
+def table_rows(results: Results) -> list[dict[str, Any]]:
+    """The matrix: one row a family on which a rule was learned, then the baselines; one column a test."""
+    rows = []
+    for number, setting in enumerate(results.plan.settings):
+        rows.append({"learned on": setting.label} | {test: _score(results, number, test) for test in results.tests()})
+    for contender in results.contenders():
+        if contender != LEARNED:  # tuned on the tasks of the test, so that it is the same in every setting
+            rows.append(
+                {"learned on": contender} | {test: _score(results, 0, test, contender) for test in results.tests()}
+            )
+    return rows
+
+
+def table(rows: list[dict[str, Any]], results: Results) -> str:
+    """The matrix for the screen, and by how much the rule of each family is ahead there."""
+    lines = [f"{results.plan.score}, interquartile mean over seeds and 95 % interval", *lines_of(rows), ""]
+    labels = [setting.label for setting in results.plan.settings]
+    for test in results.tests():
+        if test not in labels:
+            continue
+        own = results.by_seed(labels.index(test), test, LEARNED, results.plan.score)
+        for number, label in enumerate(labels):
+            if label != test:
+                ahead = apart(own, results.by_seed(number, test, LEARNED, results.plan.score))
+                if ahead is not None:
+                    lines.append(
+                        f"on {test}, the rule learned there is ahead of that learned on {label} by "
+                        f"{ahead.mean:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
+                    )
+    return "\n".join(lines)
+
+
+def draw(file: Path, results: Results) -> None:
+    """The matrix as colours and numbers."""
+    rows, tests = table_rows(results), results.tests()
+    values = np.array([[row[test].mean if row[test] else np.nan for test in tests] for row in rows])
+    figure, (axes,) = figure_of(1, width=2.2 + 1.25 * len(tests), height=1.6 + 0.42 * len(rows))
+    axes.imshow(values, cmap="viridis", vmin=np.nanmin(values), vmax=1, aspect="auto")
+    middle_value = (np.nanmin(values) + 1) / 2
+    best = np.nanargmax(values, axis=0)
+    for (row, column), value in np.ndenumerate(values):
+        axes.text(
+            column,
+            row,
+            f"{value:.3f}",
+            ha="center",
+            va="center",
+            color="black" if value > middle_value else "white",
+            weight="bold" if best[column] == row else "normal",
+        )
+    axes.axhline(len(results.plan.settings) - 0.5, color="white", linewidth=3)
+    axes.set_xticks(range(len(tests)), tests, rotation=20, ha="right")
+    axes.set_yticks(range(len(rows)), [row["learned on"] for row in rows])
+    axes.set(xlabel="tried on", ylabel="learned on", title=f"{results.plan.score}; the best of each column in bold")
+    axes.spines[:].set_visible(False)
+    save(figure, file)
+
+
+def _score(results: Results, setting: int, test: str, contender: str = LEARNED) -> Any:
+    return middle(results.by_seed(setting, test, contender, results.plan.score))

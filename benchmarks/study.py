@@ -1,0 +1,144 @@
+"""Learn rules, and try them on new tasks beside tuned baselines: `python -m benchmarks.study STUDY.toml`."""
+
+import csv
+import io
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+from tqdm import tqdm
+
+from benchmarks import sweep
+from benchmarks.plan import hasten, make_plan
+from benchmarks.rows import check_place, write_rows, write_whole
+from benchmarks.studies import data, functions, tasks, transfer
+from benchmarks.studies.declaration import Study, read_study, shortened
+from benchmarks.studies.judging import Judged, items, judge
+from benchmarks.studies.results import Results
+from metarule import cli
+from metarule.config import ConfigError, decode, parse_overrides, read
+from metarule.schema import describe
+from metarule.statistics import Interval
+from metarule.stopping import Stopped, StopRequest
+
+__all__ = ["Options", "main"]
+
+_USAGE = """\
+usage: python -m benchmarks.study STUDY.toml [--option VALUE ...]
+
+Learn rules as the sweep of a study says, try each of them, as it is, on the tests of the study beside baselines that
+are tuned with as many lifetimes as its meta-training took, and make a table and a figure of it. Started again it goes
+on where it was stopped; several processes share the work of the sweep.
+
+STUDY.toml                         a study file, such as configs/study-tasks.toml
+--quick                            two seeds, two values an axis, two tests, few meta-steps, in a directory of its own
+--retry                            run failed cells of the sweep again
+--help                             this text
+
+"""
+_QUICK, _RETRY = "--quick", "--retry"
+_SWEEP, _TRIED, _CSV, _FIGURE = "sweep", "tried", "results.csv", "study.png"
+_KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "data": data}
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a study is kept.
+
+    Attributes:
+        directory: where sweep, scores, table and figure are kept.
+        json: file for the rows of the table, too.
+    """
+
+    directory: Annotated[str, Meta(description="where all is kept; default runs/studies/<name of the file>")] = ""
+    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+    """
+    fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
+    fields += f"Fields of a study file [defaults]:\n{describe(Study).replace('--', '').rstrip()}"
+    return cli.run("benchmarks.study", words, lambda: _USAGE + fields, lambda: _serve(words), "what is done is kept")
+
+
+def _serve(words: list[str]) -> int:
+    if words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}': a study file comes first; see --help")
+    flags = [word for word in words if word in (_QUICK, _RETRY)]
+    pairs = parse_overrides([word for word in words[1:] if word not in flags])
+    options = decode({name: str(value) for name, value in pairs}, Options)
+    check_place(options.json)
+    file = Path(words[0])
+    study = read_study(file)
+    root = Path(options.directory or Path("runs", "studies", file.stem + ("-quick" if _QUICK in flags else "")))
+    config = file.parent / study.sweep.config
+    declared, last = hasten(study.sweep) if _QUICK in flags else (study.sweep, [])
+    study = shortened(study) if _QUICK in flags else study
+    plan = make_plan(declared, read(config)[1], last)
+    items(study, plan, root / _SWEEP)  # a test on which nothing can be tried is refused before anything is learned
+    status = sweep.run(study.sweep, config, root / _SWEEP, [*flags, "--no-report"])
+    if status:
+        return status
+    try:
+        with StopRequest() as stop:
+            judged = _judge(study, items(study, plan, root / _SWEEP), root / _TRIED, stop)
+    except Stopped as stopped:
+        again = " ".join(["python -m benchmarks.study", *map(quote, words)])
+        print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
+        return 128 + stopped.signal_number
+    results = Results(study, plan, judged, root / _SWEEP)
+    kind = _KINDS[study.kind]
+    rows = kind.table_rows(results)
+    write_whole(root / _CSV, _text(results.long_form()))
+    kind.draw(root / _FIGURE, results)
+    print(f"\n{kind.table(rows, results)}\n\nfigure: {root / _FIGURE}   table: {root / _CSV}")
+    write_rows(options.json, [_flat(row) for row in rows])
+    return 0
+
+
+def _flat(row: dict[str, Any]) -> dict[str, Any]:
+    """Intervals as three columns."""
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        if isinstance(value, Interval):
+            flat |= {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+        else:
+            flat[name] = value
+    return flat
+
+
+def _judge(study: Study, some: list[Any], folder: Path, stop: StopRequest) -> list[Judged]:
+    with tqdm(total=len(some), desc="trying rules and baselines", unit="look", disable=None) as bar:
+        shown = ""
+
+        def progress(what: str) -> None:
+            nonlocal shown
+            bar.set_postfix_str(what, refresh=False)
+            bar.update()
+            test = what.partition(", seed")[0]
+            if bar.disable and test != shown:
+                print(f"trying {test}", flush=True)
+            shown = test
+
+        return judge(study, some, folder, stop, progress)
+
+
+def _text(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
