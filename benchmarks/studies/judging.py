@@ -23,7 +23,7 @@ from metarule.experiment import Experiment, posed, to_tree
 from metarule.statistics import reached
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
-from metarule.types import Learner, PRNGKey, Theta
+from metarule.types import Learner, Theta
 
 __all__ = ["LEARNED", "RETUNED", "Item", "Judged", "items", "judge"]
 
@@ -126,7 +126,7 @@ def judge(
         raise ConfigError(f"{folder}: {error.strerror}") from error
     done, learner = [], None
     for item in some:
-        file = folder / f"{_name(item, study.reach)}.json"
+        file = folder / f"{_name(item, study)}.json"
         known = artifacts.read_json(file)
         if known is None:
             stop.answer(0)
@@ -134,7 +134,7 @@ def judge(
             if who != learner:  # programs of others are not needed again, and a process may hold only so many
                 jax.clear_caches()
                 learner = who
-            known = _try(item, study.reach)
+            known = _try(item, study)
             artifacts.write_json(file, known)
         progress(f"{item.test}: {item.contender}, seed {item.seed}")
         done.append(Judged(item, known["metrics"], known["presentations"], known["curve"]))
@@ -165,9 +165,9 @@ def _theta(cell: Cell, place: Path, number: int) -> Theta:
     return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like))
 
 
-def _name(item: Item, reach: float) -> str:
+def _name(item: Item, study: Study) -> str:
     """A name that is the same for whatever comes to the same: settings that differ in the rule share baselines."""
-    who = [item.contender, item.seed, reach, item.source.optimizer.lifetimes]
+    who = [item.contender, item.seed, study.reach, study.points, item.source.optimizer.lifetimes]
     if item.theta is None:
         who += [repr(_learner(item, item.source)), repr(_learner(item, item.target))]
     else:
@@ -184,7 +184,7 @@ def _learner(item: Item, experiment: Experiment) -> Learner:
     return found
 
 
-def _try(item: Item, reach: float) -> dict[str, Any]:
+def _try(item: Item, study: Study) -> dict[str, Any]:
     key, learner = run_key(item.seed), _learner(item, item.target)
     tuning: dict[str, float] = {}
     if item.theta is not None:
@@ -192,17 +192,17 @@ def _try(item: Item, reach: float) -> dict[str, Any]:
     else:
         rate = _rate(_learner(item, item.source), item.seed, item.source.optimizer.lifetimes)
         theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
-    seen = _look(learner, theta, item, stream(key, Purpose.HELD_OUT))
+    seen = _look(learner, theta, item, study.points)
     values = np.asarray(seen.metrics[learner.tasks.score], float)
     where = seen.presentations.tolist()
     metrics: dict[str, float | None] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
-    metrics |= {"along": float(values.mean()), "reached": reached(values, where, reach).at} | tuning
+    metrics |= {"along": float(values.mean()), "reached": reached(values, where, study.reach).at} | tuning
     metrics |= {f"after_{shots}_each": at for shots, at in _few(learner, where, values.mean(axis=0))}
     return {"metrics": metrics, "presentations": where, "curve": values.mean(axis=0)}
 
 
 @lru_cache(maxsize=4096)
-def _rate(learner: Learner, seed: int, budget: int) -> float:
+def _rate(learner: Any, seed: int, budget: int) -> float:
     """The learning rate that is best on training tasks of a seed; many tests may ask for it."""
     pool, key = learner.tasks.split(seed).train, stream(run_key(seed), Purpose.TUNING)
     return tune(learner, pool, key, budget).rate
@@ -215,7 +215,8 @@ def _few(learner: Learner, where: list[int], curve: Mapping[int, float] | np.nda
             yield shots, float(curve[where.index(learner.tasks.shot * shots)])
 
 
-def _look(learner: Learner, theta: Theta, item: Item, key: PRNGKey) -> Curves:
-    settings, pool = item.target.evaluation, learner.tasks.split(item.seed).test
-    points = points_of(learner, settings.points)
-    return jax.device_get(curves(learner, theta, pool, key, settings.lifetimes, points))
+def _look(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
+    """Lives on the test tasks of the rule's own split: what it was learned on stays out."""
+    pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
+    lifetimes = item.target.evaluation.lifetimes
+    return jax.device_get(curves(learner, theta, pool, key, lifetimes, points_of(learner, points)))
