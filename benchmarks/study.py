@@ -124,9 +124,9 @@ def _judge(study: Study, some: list[Any], folder: Path, stop: StopRequest) -> li
             nonlocal shown
             bar.set_postfix_str(what, refresh=False)
             bar.update()
-            test = what.partition(", seed")[0]
+            test = what.partition(": ")[0]
             if bar.disable and test != shown:
-                print(f"trying {test}", flush=True)
+                print(f"trying rules and baselines on {test}", flush=True)
             shown = test
 
         return judge(study, some, folder, stop, progress)

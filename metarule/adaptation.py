@@ -66,7 +66,7 @@ class Adapted(NamedTuple):
     theta: Theta
     carry: Carry
     losses: Float[Array, " windows"]
-    metrics: Metrics
+    metrics: dict[str, Float[Array, " points"]]
 
 
 class TunedAdaptation(NamedTuple):
@@ -171,7 +171,7 @@ def adaptation_curves(
         The curves, at birth and after each window.
     """
 
-    def one_life(number: Integer) -> Metrics:
+    def one_life(number: Integer) -> dict[str, Float[Array, " points"]]:
         task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
         task = lifetime.tasks.sample(task_key, pool, number if tasks is None else number % tasks)
         return adapt(lifetime, theta, task, life_key, adaptation, rate).metrics

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jaxtyping import Float
 from msgspec.structs import asdict
 
 from metarule import artifacts, cli, figures
@@ -119,7 +121,7 @@ def _rows(seen: Mapping[str, Curves], score: str, tasks: int, shot: int, reach: 
             yield row | {"reached": _first(line, where, reach)} | few
 
 
-def _first(line: Sequence[float], where: Sequence[int], reach: float) -> int | None:
+def _first(line: Float[np.ndarray, " points"], where: Sequence[int], reach: float) -> int | None:
     return next((at for value, at in zip(line, where, strict=True) if value >= reach), None)
 
 

@@ -124,7 +124,7 @@ def read_finished(path: Path) -> Finished:
         resume = f"python -m metarule.train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     initial = experiment.lifetime.theta(stream(run_key(experiment.seed), Purpose.THETA))
-    rates = {name: row["learning_rate"] for name, row in held_out["baselines"].items()}
+    rates = {name: row["learning_rate"] for name, row in held_out.get("baselines", {}).items()}
     return Finished(path, experiment, artifacts.load_theta(path, initial), initial, rates)
 
 

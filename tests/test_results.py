@@ -49,7 +49,7 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
     budget, tuning = EXPERIMENT.optimizer.lifetimes, stream(run_key(3), Purpose.TUNING)
     tuned = tune(delta(life), life.tasks.split(3).train, tuning, budget)
-    assert row["learning_rate"] == float(tuned.theta[0])
+    assert row["learning_rate"] == tuned.rate
     assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metarule.statistics import interval
+from metarule.statistics import band, interval, reached
 
 
 def test_interval_of_a_constant_is_a_point():
@@ -24,3 +24,22 @@ def test_interval_covers_the_mean_as_often_as_it_says():
         low <= 0.3 <= high for _, low, high in (interval((rng.random(200) < 0.3).astype(float)) for _ in range(100))
     ]
     assert 86 <= sum(covered) <= 100  # of 100 draws of a binomial with p = .95, fewer than 86 come once in 5,000
+
+
+def test_a_score_is_reached_where_the_mean_is():
+    values = np.array([[0.0, 0.5, 1.0, 1.0], [0.0, 0.3, 0.6, 1.0]])
+    assert reached(values, [0, 10, 20, 30], 0.8) == (20, 20, 30)
+    assert reached(values, [0, 10, 20, 30], 0.4).at == 10
+    assert reached(values, [0, 10, 20, 30], 1.5) == (None, None, None)
+
+
+def test_where_some_resamples_never_get_there_the_interval_is_open():
+    values = np.repeat([[0.0, 1.0], [0.0, 0.6]], 4, axis=0)
+    found = reached(values, [0, 5], 0.79)
+    assert (found.at, found.low, found.high) == (5, 5, None)
+
+
+def test_a_band_is_an_interval_at_each_point():
+    values = np.random.default_rng(0).normal(size=(20, 3))
+    found = band(values)
+    assert (found["mean"][1], found["low"][1], found["high"][1]) == interval(values[:, 1])

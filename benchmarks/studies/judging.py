@@ -185,12 +185,13 @@ def _learner(item: Item, experiment: Experiment) -> Learner:
 
 
 def _try(item: Item, study: Study) -> dict[str, Any]:
-    key, learner = run_key(item.seed), _learner(item, item.target)
+    learner = _learner(item, item.target)
     tuning: dict[str, float] = {}
     if item.theta is not None:
         theta = item.theta()
     else:
-        rate = _rate(_learner(item, item.source), item.seed, item.source.optimizer.lifetimes)
+        tuned_on: Any = _learner(item, item.source)
+        rate = _rate(tuned_on, item.seed, item.source.optimizer.lifetimes)
         theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
     seen = _look(learner, theta, item, study.points)
     values = np.asarray(seen.metrics[learner.tasks.score], float)

@@ -179,7 +179,7 @@ def _place(key: PRNGKey, points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
     # Not a dot product: accelerators would round it more coarsely than a processor does.
-    return jnp.sum((points * stretch)[:, :, None] * turn, axis=1) + shift
+    return jnp.sum((points * stretch[None])[:, :, None] * turn[None], axis=1) + shift[None]
 
 
 def _blobs(draws: Array, side: Array, cut: Array) -> Array:

@@ -242,7 +242,9 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return mean, jnp.where(is_constant, 0.0, 1 / jnp.where(is_constant, 1.0, deviation))
 
     def _stimulus(self, task: TabularTask, rows: Int[Array, "*batch"], labels: Int[Array, "*batch"]) -> Stimulus:
-        inputs = (self._seen(rows, task.columns) - task.shift) * task.scale
+        seen = self._seen(rows, task.columns)
+        alike = (1,) * rows.ndim + task.shift.shape
+        inputs = (seen - task.shift.reshape(alike)) * task.scale.reshape(alike)
         if self.scaling == "standardised":
             varying = jnp.sum((task.scale > 0).astype(inputs.dtype))
             inputs = jnp.clip(inputs, -_REACH, _REACH) * (_LENGTH / jnp.sqrt(jnp.maximum(varying, 1.0)))

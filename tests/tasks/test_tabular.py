@@ -5,7 +5,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from metarule.tasks import Tabular
-from metarule.tasks.tabular import _SHAPES, _load
+from metarule.tasks.tabular import _FEATURES, _SHAPES, _load
 
 KEY = jax.random.key(0)
 LABELS = load_digits().target
@@ -84,6 +84,8 @@ def test_metrics_against_literal_numbers():
 def test_stated_shapes_are_those_of_the_data():
     for name, (classes, smallest) in _SHAPES.items():
         assert (len(_load(name).sizes), _load(name).sizes.min()) == (classes, smallest)
+        assert _load(name).features.shape[1] == _FEATURES[name]
+        assert (_load(name).features.min(), _load(name).features.max()) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -92,8 +94,50 @@ def test_stated_shapes_are_those_of_the_data():
         ({"ways": 5}, "test_classes is 4; allowed: at least ways"),
         ({"ways": 5, "test_classes": 6}, "leaves 4 of 10 classes"),
         ({"presented": 150, "assessed": 30}, "at most 174"),
+        ({"dataset": "iris"}, "or test_classes 'all' to hold none out"),
+        ({"dataset": "breast_cancer", "test_classes": "all"}, "ways is 3; allowed: at most 2"),
+        ({"features": 65}, "features is 65; allowed: at most 64"),
     ],
 )
 def test_more_than_there_is_is_refused(arguments, says):
     with pytest.raises(ValueError, match=says):
         Tabular(**arguments)
+
+
+def test_examples_come_in_rounds_of_one_of_each_class():
+    tasks = many(Tabular(), Tabular().split(0).train, 5)
+    for labels in np.asarray(tasks.presented_labels):
+        np.testing.assert_array_equal(np.sort(labels.reshape(34, 3), axis=1), np.tile(np.arange(3), (34, 1)))
+
+
+@pytest.mark.parametrize("dataset", ["digits", "iris", "wine", "breast_cancer", "mnist"])
+def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
+    ways = 2
+    family = Tabular(dataset=dataset, ways=ways, test_classes="all", presented=20, assessed=20, scaling="standardised")
+    task = family.sample(KEY, family.split(0).test, 1)
+    features = _load(dataset).features
+    seen = features[np.asarray(task.presented)]
+    mean, deviation = seen.mean(axis=0), seen.std(axis=0)
+    varies = deviation > 1e-6
+    expected = np.zeros((ways * 20, features.shape[1]))
+    rows = features[np.asarray(task.assessed)]
+    expected[:, varies] = np.clip((rows[:, varies] - mean[varies]) / deviation[varies], -3, 3)
+    expected *= 3 / np.sqrt(varies.sum())
+    np.testing.assert_allclose(family.examples(task).input, expected, atol=2e-3)
+    assert family.inputs == features.shape[1]
+
+
+def test_where_no_class_is_held_out_both_pools_hold_all():
+    train, test = Tabular(dataset="wine", test_classes="all", presented=20, assessed=20).split(3)
+    assert set(np.asarray(train)) == set(np.asarray(test)) == {0, 1, 2}
+
+
+def test_few_features_are_drawn_anew_for_each_task_number():
+    family, pool = Tabular(features=8), Tabular().split(0).train
+    one, again, other = (family.sample(jax.random.key(k), pool, n) for k, n in ((1, 4), (2, 4), (1, 5)))
+    assert family.inputs == 8
+    assert len(set(np.asarray(one.columns).tolist())) == 8
+    np.testing.assert_array_equal(one.columns, again.columns)
+    assert set(np.asarray(one.columns).tolist()) != set(np.asarray(other.columns).tolist())
+    shown = family.stimulus(one, 3, KEY).input
+    np.testing.assert_allclose(shown, load_digits().data[one.presented[3], np.asarray(one.columns)] / 16)

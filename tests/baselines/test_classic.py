@@ -16,10 +16,10 @@ from metarule import (
     backprop,
     delta,
     final_metrics,
-    tune,
 )
-from metarule.baselines import baselines, feedback_alignment, rescorla_wagner, sutton_barto
-from metarule.baselines.tuning import _best
+from metarule.baselines import at_rate, baselines, feedback_alignment, rescorla_wagner, sutton_barto
+from metarule.config import ConfigError, decode
+from metarule.experiment import Experiment
 from metarule.types import Stimulus
 
 KEY = jax.random.key(0)
@@ -90,22 +90,6 @@ def test_the_delta_rule_keeps_a_learned_path_under_one_theta():
     assert np.abs(back).max() > 1e-3
 
 
-def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():
-    learner, pool = backprop(LIFE), LIFE.tasks.split(0).train
-    tuned = tune(learner, pool, KEY, budget=1000)
-    assert tuned.lifetimes <= 1000
-    assert len(tuned.rates) == len(tuned.scores) == 26
-    assert len(np.unique(np.round(np.log10(tuned.rates), 6))) == 25
-    best = max(range(13, 26), key=lambda number: tuple(tuned.scores[number]))
-    assert tuned.theta[0] == np.float32(tuned.rates[best])
-    score = lambda rate: final_metrics(learner, jnp.array([rate]), pool, jax.random.key(9), 64)["solved"].mean()
-    assert score(float(tuned.theta[0])) > max(score(1e-3), score(10.0)) + 0.2
-
-
-def test_of_rates_that_end_equally_well_the_one_that_learns_sooner_is_picked():
-    assert _best(np.array([[0.5, 0.9], [1.0, 0.2], [1.0, 0.6], [1.0, 0.4]])) == 2
-
-
 REFLEX = Lifetime(
     rule=Polynomial(),
     circuit=ConditioningCircuit(trace_decay=0.5),
@@ -140,3 +124,33 @@ def test_rescorla_wagner_is_compared_only_where_the_circuit_is_made_for_it():
     for synapses in ((REFLEX.circuit.synapses[0], *weak), (REFLEX.circuit.synapses[1], *REFLEX.circuit.synapses[2:])):
         other = replace(REFLEX, circuit=replace(REFLEX.circuit, synapses=synapses))
         assert list(baselines(other)) == ["sutton_barto"]
+
+
+def test_every_baseline_of_a_feedforward_circuit_learns_or_lives():
+    names = ("delta", "feedback_alignment", "backprop", "momentum", "adam", "hebb", "oja", "bcm", "covariance")
+    found = baselines(LIFE, names)
+    assert tuple(found) == names
+    for learner in found.values():
+        theta = at_rate(learner, 0.1)
+        scores = final_metrics(learner, theta, LIFE.tasks.split(0).train, KEY, 8)
+        assert np.isfinite(scores["accuracy"]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("rescorla_wagner", "needs a circuit of conditioning"), ("sgd", "'sgd' is no baseline")]
+)
+def test_a_baseline_that_does_not_fit_is_refused(name, says):
+    with pytest.raises(ValueError, match=says):
+        baselines(LIFE, (name,))
+
+
+def test_backprop_needs_a_feedforward_circuit():
+    with pytest.raises(ValueError, match="feedforward|Feedforward"):
+        backprop(REFLEX)
+
+
+def test_an_experiment_names_the_baseline_that_does_not_fit():
+    with pytest.raises(ConfigError, match="evaluation.baselines: 'sutton_barto' cannot be compared with here"):
+        decode({"evaluation": {"baselines": ["sutton_barto"]}}, Experiment)
+    with pytest.raises(ConfigError, match=r"evaluation.baselines.0 = 'sgd': allowed: adam, anti_hebb, "):
+        decode({"evaluation": {"baselines": ["sgd"]}}, Experiment)

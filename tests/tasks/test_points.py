@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.optimize import linprog
+
+from metarule.tasks import Points
+from metarule.tasks.points import SHAPES
+
+KEY = jax.random.key(0)
+
+
+def is_separable(points, labels):
+    """Whether s·(w·x + b) ≥ 1 has a solution."""
+    signs = 2 * np.asarray(labels) - 1
+    rows = np.hstack([np.asarray(points), np.ones((len(points), 1))])
+    program = linprog(np.zeros(3), A_ub=-signs[:, None] * rows, b_ub=-np.ones(len(rows)), bounds=(None, None))
+    return program.status == 0
+
+
+@pytest.mark.parametrize("shape", SHAPES["all"])
+def test_shapes_are_separable_as_they_say(shape):
+    family = Points(shapes=(shape,), presented=150, assessed=50)
+    pool = family.split(0).train
+    for index in range(6):
+        task = family.sample(jax.random.key(index), pool, index)
+        points = np.concatenate([task.presented, task.assessed])
+        labels = np.concatenate([task.presented_labels, task.assessed_labels])
+        assert is_separable(points, labels) == (shape in SHAPES["separable"])
+
+
+@pytest.mark.parametrize("shape", SHAPES["all"])
+def test_classes_never_overlap(shape):
+    """The nearest other point of two thousand is one of the same class."""
+    family = Points(shapes=(shape,), presented=1000, assessed=1)
+    task = family.sample(KEY, family.split(1).test, 3)
+    points, labels = np.asarray(task.presented), np.asarray(task.presented_labels)
+    far = ((points[:, None] - points[None]) ** 2).sum(-1) + 1e9 * np.eye(len(points))
+    assert (labels[far.argmin(axis=1)] == labels).mean() > 0.995
+
+
+def test_points_come_in_rounds_of_one_of_either_class():
+    family = Points(presented=20)
+    task = family.sample(KEY, family.split(0).train, 0)
+    pairs = np.asarray(task.presented_labels).reshape(20, 2)
+    np.testing.assert_array_equal(pairs.sum(axis=1), 1)
+    assert 0 < pairs[:, 0].sum() < 20
+    assert np.asarray(task.assessed_labels).sum() == 50
+
+
+def test_numbers_decide_the_shape_and_keys_the_points():
+    family = Points(shapes=("linear",))
+    pool = family.split(0).train
+    one, two = (family.sample(jax.random.key(seed), pool, 4) for seed in (1, 2))
+    assert not np.allclose(one.presented, two.presented)
+    both = np.concatenate([one.presented, two.presented]), np.concatenate([one.presented_labels, two.presented_labels])
+    assert is_separable(*both)
+    other = family.sample(jax.random.key(1), pool, 5)
+    assert not is_separable(
+        np.concatenate([one.presented, other.presented]), np.concatenate([one.presented_labels, other.presented_labels])
+    )
+
+
+def test_pools_share_no_task_and_seeds_have_their_own():
+    family = Points()
+    tasks = [
+        tuple(np.asarray(family.sample(KEY, pool, index).presented).ravel()[:4].tolist())
+        for seed in (0, 1)
+        for pool in family.split(seed)
+        for index in range(20)
+    ]
+    assert len(set(tasks)) == len(tasks)
+
+
+def test_every_shape_and_either_labelling_is_drawn():
+    family = Points()
+    seen = jax.vmap(lambda index: family.sample(KEY, family.split(0).train, index))(jnp.arange(64))
+    assert len({points.tobytes() for points in np.asarray(seen.presented)}) == 64
+    linear = Points(shapes=("blobs",), presented=1)
+    first = [linear.sample(KEY, linear.split(0).train, index) for index in range(20)]
+    sides = {int(task.presented_labels[0]) for task in first}
+    assert sides == {0, 1}
+
+
+def test_stimuli_start_again_after_a_pass():
+    family = Points(presented=3)
+    task = family.sample(KEY, family.split(0).train, 2)
+    for time in (0, 5, 6, 13):
+        stimulus = family.stimulus(task, time, KEY)
+        np.testing.assert_array_equal(stimulus.input, task.presented[time % 6])
+        assert int(stimulus.target[0]) == int(task.presented_labels[time % 6])
+
+
+def test_metrics_against_literal_numbers():
+    metrics = Points().metrics(jnp.array([[0.9], [0.4], [0.6]]), jnp.array([[1.0], [1.0], [0.0]]))
+    assert metrics["accuracy"] == pytest.approx(1 / 3)
+    assert metrics["cross_entropy"] == pytest.approx(-(np.log(0.9) + 2 * np.log(0.4)) / 3, rel=1e-5)
+
+
+def test_no_shape_is_refused():
+    with pytest.raises(ValueError, match="shapes = ..; allowed: "):
+        Points(shapes=())

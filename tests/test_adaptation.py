@@ -1,0 +1,134 @@
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, curves, live
+from metarule.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
+
+KEY = jax.random.key(0)
+LIFE = Lifetime(
+    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.3}),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=40, loss_along=0.3, l1=0.1),
+)
+POOL = LIFE.tasks.split(0).test
+TASK = LIFE.tasks.sample(KEY, POOL, 1)
+THETA = LIFE.theta(KEY)
+WINDOW = Adaptation(window=10)
+
+
+def test_with_a_rate_of_zero_it_is_a_life_under_a_frozen_rule():
+    adapted = adapt(LIFE, THETA, TASK, KEY, WINDOW, 0.0)
+    life, carry = LIFE.birth(KEY, TASK)
+    carry, _ = live(LIFE, THETA, life, carry, jnp.arange(40))
+    np.testing.assert_array_equal(adapted.theta, THETA)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6), adapted.carry, carry
+    )
+    final = LIFE.assess(THETA, life, carry)[1]["accuracy"]
+    assert adapted.metrics["accuracy"].shape == (5,)
+    assert adapted.metrics["accuracy"][-1] == final
+
+
+def test_frozen_curves_are_those_of_evaluation():
+    ours = adaptation_curves(LIFE, THETA, POOL, KEY, 6, WINDOW, 0.0, 3)
+    theirs = curves(LIFE, THETA, POOL, KEY, 6, 4, 3)
+    np.testing.assert_array_equal(ours.presentations, theirs.presentations)
+    np.testing.assert_array_equal(ours.metrics["solved"], theirs.metrics["solved"])
+
+
+def test_two_windows_by_hand():
+    """Plain gradient descent on the loss of the presentations, from weights that are drawn once."""
+    plain = Adaptation(window=20, name="sgd", clip=1e9)
+    life, carry = LIFE.birth(KEY, TASK)
+    theta, units = THETA, LIFE.units()
+    for start in (0, 20):
+
+        def loss(theta, carry=carry, start=start):
+            total = 0.0
+            for time in range(start, start + 20):
+                stimulus = LIFE.tasks.stimulus(TASK, time, KEY)
+                output = LIFE.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)[1]
+                total += LIFE.tasks.loss(output, stimulus.target)
+                carry, _ = LIFE.step(theta, life, carry, time)
+            return total / 20, carry
+
+        gradient, carry = jax.grad(loss, has_aux=True)(theta)
+        theta = theta - 0.05 * units**2 * gradient
+    adapted = adapt(LIFE, THETA, TASK, KEY, plain, 0.05)
+    np.testing.assert_allclose(adapted.theta, theta, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(adapted.carry.weights[0], carry.weights[0], rtol=1e-4, atol=1e-5)
+
+
+def test_assessed_examples_decide_nothing():
+    tasks = Tabular(presented=10, assessed=20)
+    lifetime = replace(
+        LIFE, tasks=tasks, circuit=Feedforward(hidden=(4,), output="softmax"), inner_loop=InnerLoop(presentations=20)
+    )
+    task = tasks.sample(KEY, tasks.split(0).test, 0)
+    other = task._replace(assessed=task.assessed[::-1] * 0, assessed_labels=task.assessed_labels * 0)
+    one, two = (adapt(lifetime, THETA, one, KEY, WINDOW, 0.01) for one in (task, other))
+    np.testing.assert_array_equal(one.theta, two.theta)
+    assert one.metrics["accuracy"][-1] != two.metrics["accuracy"][-1]
+
+
+def test_it_can_be_differentiated():
+    def final(theta):
+        return adapt(LIFE, theta, TASK, KEY, Adaptation(window=20, name="sgd"), 0.05).losses.sum()
+
+    with jax.enable_x64(True):
+        theta = jnp.asarray(np.asarray(THETA, np.float64))
+        lifetime_key = jax.random.key(0)
+        task = LIFE.tasks.sample(lifetime_key, LIFE.tasks.split(0).test, 1)
+
+        def loss(theta):
+            plain = Adaptation(window=20, name="sgd", clip=1e9)
+            return adapt(LIFE, theta, task, lifetime_key, plain, 0.05).losses.sum()
+
+        gradient = jax.grad(loss)(theta)
+        for number in range(3):
+            step = 1e-6 * jnp.eye(theta.size)[number]
+            slope = (loss(theta + step) - loss(theta - step)) / 2e-6
+            np.testing.assert_allclose(gradient[number], slope, rtol=1e-5, atol=1e-8)
+    assert np.isfinite(jax.grad(final)(THETA)).all()
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out():
+    adapted = adapt(LIFE, THETA.at[0].set(jnp.inf), TASK, KEY, WINDOW, 0.1)
+    np.testing.assert_array_equal(adapted.theta, THETA.at[0].set(jnp.inf))
+
+
+def test_rates_share_one_program():
+    count = chex.assert_max_traces(lambda rate: adapt(LIFE, THETA, TASK, KEY, WINDOW, rate).losses, n=1)
+    jitted = jax.jit(count)
+    assert (jitted(0.01) != jitted(0.1)).any()
+
+
+def test_adapting_helps_where_the_rule_is_bad_and_the_best_rate_is_picked():
+    lifetime = replace(LIFE, inner_loop=InnerLoop(presentations=200))
+    bad = THETA.at[list(LIFE.rule.names).index("pre*modulator")].set(0.005)
+    tuned = tune_adaptation(lifetime, bad, POOL, KEY, 7 * 16, WINDOW)
+    assert (len(tuned.rates), tuned.lifetimes) == (7, 112)
+    assert tuned.scores[tuned.rates.index(tuned.rate)] == max(tuned.scores)
+    frozen, moving = (
+        adaptation_curves(lifetime, bad, POOL, jax.random.key(5), 32, WINDOW, rate).metrics["accuracy"][:, -1].mean()
+        for rate in (0.0, tuned.rate)
+    )
+    assert moving > frozen + 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [({"name": "adams"}, "'adams' is no optimiser"), ({"arguments": {"b9": 1.0}}, "b9")]
+)
+def test_an_optimiser_that_optax_does_not_have_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        Adaptation(**arguments)
+
+
+def test_windows_have_to_make_up_a_life():
+    with pytest.raises(ValueError, match="windows of 7; allowed: multiples of 7"):
+        adapt(LIFE, THETA, TASK, KEY, Adaptation(window=7), 0.1)

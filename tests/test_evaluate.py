@@ -1,0 +1,217 @@
+"""The commands that try a learned rule on new tasks, as a user runs them."""
+
+import csv
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from small import EXPERIMENT
+
+from metarule import adapt as adapt_command
+from metarule import artifacts, curves, final_metrics
+from metarule import evaluate as evaluate_command
+from metarule.experiment import posed
+from metarule.results import judge
+from metarule.stopping import StopRequest
+from metarule.streams import Purpose, run_key, stream
+from metarule.training import train
+
+SMALL = ["--evaluation.lifetimes", "12", "--evaluation.points", "2"]
+COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A finished run."""
+    path = tmp_path_factory.mktemp("runs") / "a run"
+    experiment = replace(EXPERIMENT, inner_loop=replace(EXPERIMENT.inner_loop, theta="per_projection"))
+    artifacts.start(path, experiment, given=None)
+    trained = train(experiment, path, StopRequest(), lambda step, row: None)
+    judge(experiment, path, trained, StopRequest())
+    return path
+
+
+@pytest.fixture
+def own(run, tmp_path):
+    """A copy of the run that a test may change."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def refused(command, words, capsys):
+    assert COMMANDS[command]([str(word) for word in words]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"metarule.{command}: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
+    assert evaluate_command.main([str(own), *SMALL, "--networks", "3", "--reach=0.7"]) == 0
+    printed = capsys.readouterr().out
+    assert "tasks that the run held out: 4 tasks, 3 networks each" in printed
+    (folder,) = (own / "evaluations").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    held_out = summary["held_out"]
+    assert (held_out["tasks"], held_out["reach"], held_out["metric"]) == (4, 0.7, "solved")
+    experiment = artifacts.read_experiment(own)
+    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)))
+    key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
+    pool = experiment.lifetime.tasks.split(3).test
+    again = curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
+    assert held_out["learned"]["mean"] == pytest.approx(float(again.mean()))
+    assert set(held_out["baselines"]) == {"delta", "backprop"}
+    rates = json.loads((own / "summary.json").read_text())["held_out"]["baselines"]
+    assert held_out["baselines"]["delta"]["learning_rate"] == rates["delta"]["learning_rate"]
+    with (folder / "tasks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 4
+    learned = [float(row["solved"]) for row in rows if row["contender"] == "learned"]
+    np.testing.assert_allclose(learned, np.asarray(again).reshape(3, 4).mean(axis=0), rtol=1e-6)
+    for name in ("performance.png", "tasks.png"):
+        assert (folder / "figures" / name).stat().st_size > 5000
+
+
+def test_another_family_gets_the_output_neurons_that_it_needs(own, tmp_path, capsys):
+    words = ["--tasks.kind", "tabular", "--tasks.dataset", "iris", "--tasks.test_classes", "all"]
+    words += ["--tasks.presented", "5", "--tasks.assessed", "5", "--directory", str(tmp_path / "there")]
+    assert evaluate_command.main([str(own), *SMALL, *words]) == 0
+    printed = capsys.readouterr().out
+    assert "another family of tasks" in printed
+    for column in ("1 each", "3 each", "5 each", "to 0.9"):
+        assert column in printed
+    summary = json.loads((tmp_path / "there" / "summary.json").read_text())
+    assert summary["experiment"]["circuit"]["output"] == "softmax"
+    assert set(summary["held_out"]["learned"]["shots"]) == {"1", "3", "5"}
+    assert not (own / "evaluations").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--tasks.split_by", "npn"], "some of these tasks may have been trained on"),
+        (["--circuit.backward", "zero"], "tasks that the run held out"),
+    ],
+)
+def test_it_says_how_new_the_tasks_are(own, words, says, capsys):
+    assert evaluate_command.main([str(own), *SMALL, *words]) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_another_draw_has_other_lives(own, tmp_path):
+    means = []
+    for draw in ("0", "0", "1"):
+        place = tmp_path / f"draw-{len(means)}"
+        words = ["--draw", draw, "--directory", str(place), "--evaluation.lifetimes", "60"]
+        assert evaluate_command.main([str(own), *words]) == 0
+        held_out = json.loads((place / "summary.json").read_text())["held_out"]
+        means.append(held_out["learned"]["accuracy"])
+    assert means[0] == means[1] != means[2]
+
+
+def test_starts_are_compared_on_the_same_lives(own, capsys):
+    assert adapt_command.main([str(own), *SMALL, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
+    printed = capsys.readouterr().out
+    for name in (
+        "learned (rate",
+        "learned, frozen",
+        "random, adapting (rate",
+        "delta, adapting (rate",
+        "delta, frozen",
+    ):
+        assert name in printed
+    (folder,) = (own / "adaptations").iterdir()
+    found = json.loads((folder / "summary.json").read_text())
+    assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
+    experiment = artifacts.read_experiment(own)
+    there = posed(experiment, [("tasks.kind", "points")])
+    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)))
+    key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
+    frozen = curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
+    assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
+    assert "rate" not in found["contenders"]["learned, frozen"]
+    assert len(found["contenders"]["learned"]["scores"]) == 7
+    assert (folder / "figures" / "performance.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--rule.terms", '["seven"]'], "--rule.terms: it is part of how θ was learned; allowed: --tasks.FIELD"),
+        (["--seed", "4"], "seed = 4: there is no such field; allowed: reach, networks, draw, directory"),
+        (["--tasks.inputs", "0"], "tasks.inputs = 0: expected `int` >= 1"),
+        (["--tasks.kind", "point"], "tasks.kind = 'point': allowed: boolean, "),
+        (
+            ["--circuit.hidden", "[4, 4]"],
+            "of shape [(2, 7)], one for each projection part; this circuit needs [(3, 7)]",
+        ),
+        (["--networks", "5000"], "networks = 5000: allowed: at most evaluation.lifetimes, which is 16"),
+        (
+            ["--circuit.kind", "conditioning"],
+            "it has 3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
+        ),
+        (
+            ["--evaluation.baselines", '["oja"]'],
+            "the rate of 'oja' was not tuned by this run; allowed: delta, backprop",
+        ),
+        (["extra"], "'extra' is not expected here"),
+    ],
+)
+def test_bad_input_is_one_line(run, command, words, says, capsys):
+    assert says in refused(command, [run, *words], capsys)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
+    assert "this is no run directory" in refused(command, [tmp_path / "nowhere"], capsys)
+    assert "the directory of a run comes first" in refused(command, ["--reach", "0.5"], capsys)
+    (own / "theta.json").write_text('{"format": 99}')
+    assert "format 99; this version reads 1" in refused(command, [own], capsys)
+    shutil.copy(own / "theta.npz", tmp_path)
+    (own / "theta.json").write_text('{"format": 1}')
+    (own / "theta.npz").write_bytes(b"PK")
+    assert "no θ can be read from it" in refused(command, [own], capsys)
+    (own / "summary.json").write_text('{"torn')
+    assert "damaged" in refused(command, [own], capsys)
+    (own / "summary.json").unlink()
+    assert "this run is not finished; go on with: python -m metarule.train --resume" in refused(command, [own], capsys)
+    (own / "resolved.toml").write_text("[rule]\nkind = 'of tomorrow'")
+    assert "resolved.toml: rule.kind = 'of tomorrow'" in refused(command, [own], capsys)
+
+
+def test_windows_make_up_a_life(run, capsys):
+    assert "adaptation.window = 7: windows make up a life of 20" in refused(
+        "adapt", [run, "--adaptation.window", "7"], capsys
+    )
+    assert "adaptation.name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
+
+
+def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "note.txt").write_text("mine")
+    says = refused("evaluate", [run, "--directory", tmp_path], capsys)
+    assert "it holds something; choose another" in says
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_every_option(command, capsys):
+    assert COMMANDS[command](["--help"]) == 0
+    printed = capsys.readouterr().out
+    for option in ("--reach", "--networks", "--draw", "--directory"):
+        assert option in printed
+    assert ("--adaptation.window" in printed) == (command == "adapt")
+
+
+def test_overwriting_a_run_takes_what_was_found_with_it(own):
+    (own / "evaluations" / "x").mkdir(parents=True)
+    artifacts.start(own, EXPERIMENT, None, overwrite=True)
+    assert not (own / "evaluations").exists()
+
+
+def test_final_metrics_do_not_depend_on_the_points_between(run):
+    experiment = artifacts.read_experiment(run)
+    theta, pool = experiment.lifetime.theta(run_key(3)), experiment.tasks.split(3).test
+    ends = curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
+    np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])
