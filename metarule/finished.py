@@ -152,8 +152,8 @@ def _other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
     )
     if needed != found:
         raise ConfigError(
-            f"circuit, inner_loop.theta: the rule was learned with θ of shape {found}, one for each "
-            f"{run.experiment.inner_loop.theta.removeprefix('per_')} part; this circuit needs {needed}"
+            f"circuit, inner_loop.theta: the rule was learned with θ of shape {found} "
+            f"({run.experiment.inner_loop.theta}); this circuit needs {needed} ({experiment.inner_loop.theta})"
         )
     unknown = [name for name in experiment.evaluation.baselines if name not in run.rates]
     if unknown:

@@ -77,13 +77,8 @@ def test_intervals_are_over_tasks_where_their_number_is_given():
 
 
 def test_the_table_says_who_is_ahead_and_when():
-    rows = summarise(
-        {"first": curve([[0.0, 0.4, 0.8, 1.0]] * 2), "second": curve([[0.0, 0.2, 0.4, 0.6]] * 2)},
-        "accuracy",
-        2,
-        0.7,
-        "first",
-    )
+    seen = {"first": curve([[0.0, 0.4, 0.8, 1.0]] * 2), "second": curve([[0.0, 0.2, 0.4, 0.6]] * 2)}
+    rows = summarise(seen, "accuracy", 2, 0.7, "first")
     lines = rows_table("tasks", "accuracy", rows, 0.7).splitlines()
     assert "first ahead by" in lines[0]
     assert lines[1].split()[:2] == ["first", "1.0000"]

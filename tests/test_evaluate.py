@@ -142,20 +142,20 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     [
         (["--rule.terms", '["seven"]'], "--rule.terms: it is part of how θ was learned; allowed: --tasks.FIELD"),
         (["--seed", "4"], "seed = 4: there is no such field; allowed: reach, networks, draw, directory"),
-        (["--tasks.inputs", "0"], "tasks.inputs = 0: expected `int` >= 1"),
+        (["--tasks.inputs", "0"], "tasks.inputs = 0: expected"),
         (["--tasks.kind", "point"], "tasks.kind = 'point': allowed: boolean, "),
         (
             ["--circuit.hidden", "[4, 4]"],
-            "of shape [(2, 7)], one for each projection part; this circuit needs [(3, 7)]",
+            "with θ of shape [(2, 7)] (per_projection); this circuit needs [(3, 7)]",
         ),
         (["--networks", "5000"], "networks = 5000: allowed: at most evaluation.lifetimes, which is 16"),
         (
             ["--circuit.kind", "conditioning"],
-            "it has 3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
+            "3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
         ),
         (
             ["--evaluation.baselines", '["oja"]'],
-            "the rate of 'oja' was not tuned by this run; allowed: delta, backprop",
+            "rate of 'oja' was not tuned by this run; allowed: delta, backprop",
         ),
         (["extra"], "'extra' is not expected here"),
     ],

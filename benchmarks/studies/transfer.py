@@ -51,7 +51,7 @@ def draw(file: Path, results: Results) -> None:
     figure, (axes,) = figure_of(1, width=2.2 + 1.25 * len(tests), height=1.6 + 0.42 * len(rows))
     axes.imshow(values, cmap="viridis", vmin=np.nanmin(values), vmax=1, aspect="auto")
     middle_value = (np.nanmin(values) + 1) / 2
-    best = np.nanargmax(values, axis=0)
+    best = np.nanmax(values, axis=0)
     for (row, column), value in np.ndenumerate(values):
         axes.text(
             column,
@@ -60,7 +60,7 @@ def draw(file: Path, results: Results) -> None:
             ha="center",
             va="center",
             color="black" if value > middle_value else "white",
-            weight="bold" if best[column] == row else "normal",
+            weight="bold" if f"{value:.3f}" == f"{best[column]:.3f}" else "normal",
         )
     axes.axhline(len(results.plan.settings) - 0.5, color="white", linewidth=3)
     axes.set_xticks(range(len(tests)), tests, rotation=20, ha="right")
