@@ -17,7 +17,10 @@ from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
 
-__all__ = ["Evaluation", "Experiment", "Run", "posed", "to_tree"]
+# Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
+FREE = ("tasks", "circuit", "inner_loop", "evaluation")
+
+__all__ = ["FREE", "Evaluation", "Experiment", "Run", "posed", "to_tree"]
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

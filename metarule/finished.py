@@ -13,14 +13,11 @@ from metarule import artifacts
 from metarule.baselines import at_rate, baselines
 from metarule.comparison import INITIAL, LEARNED, REACH, Contender
 from metarule.config import ConfigError, decode, parse_overrides
-from metarule.experiment import Experiment, posed
+from metarule.experiment import FREE, Experiment, posed
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import Theta
 
 __all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "read_finished", "read_trial"]
-
-# Tables of an experiment that say what a learned rule is tried on, and how.
-_FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 
 
 class Finished(NamedTuple):
@@ -142,8 +139,8 @@ def _other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
         ConfigError: a field that is part of what was learned, or components to which the learned θ does not belong.
     """
     for name, _ in pairs:
-        if name.split(".")[0] not in _FREE:
-            allowed = ", ".join(f"--{table}.FIELD" for table in _FREE)
+        if name.split(".")[0] not in FREE:
+            allowed = ", ".join(f"--{table}.FIELD" for table in FREE)
             raise ConfigError(f"--{name}: it is part of how θ was learned; allowed: {allowed}")
     experiment = posed(run.experiment, pairs)
     needed, found = (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import msgspec
 import numpy as np
 
@@ -19,7 +20,7 @@ from metarule.baselines import at_rate, baselines, tune
 from metarule.comparison import SHOTS, points_of
 from metarule.config import ConfigError
 from metarule.evaluation import Curves, curves
-from metarule.experiment import Experiment, posed, to_tree
+from metarule.experiment import FREE, Experiment, posed, to_tree
 from metarule.statistics import reached
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
@@ -89,6 +90,7 @@ def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
     for test in study.tests or (_OWN,):
         for number, setting in enumerate(plan.settings):
             target = _target(setting, test)
+            _check(study, test, setting.experiment, target)
             thetas = _thetas(plan, directory, number)
             found += [
                 Item(number, test.name, LEARNED, seed, setting.experiment, target, theta)
@@ -142,10 +144,26 @@ def judge(
 
 
 def _target(setting: Setting, test: Test) -> Experiment:
+    for field in test.set:
+        if field.split(".")[0] not in FREE:
+            raise ConfigError(
+                f"tests.{test.name}: {field}: a rule is tried as it is; allowed: fields of {', '.join(FREE)}"
+            )
     try:
         return posed(setting.experiment, list(test.set.items()))
     except ConfigError as error:
         raise ConfigError(f"tests.{test.name}: {error}") from error
+
+
+def _check(study: Study, test: Test, source: Experiment, target: Experiment) -> None:
+    """Refuse baselines that cannot be tried."""
+    for field, names in (("baselines", study.baselines), ("retuned", study.retuned)):
+        for name in names:
+            try:
+                for one in (source, target):
+                    baselines(one.lifetime, (name,))
+            except ValueError as error:
+                raise ConfigError(f"{field}: '{name}' cannot be tried on {test.name}: {error}") from error
 
 
 def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[], Theta]]:
@@ -161,7 +179,7 @@ def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[],
 
 def _theta(cell: Cell, place: Path, number: int) -> Theta:
     one = jax.eval_shape(cell.experiment.lifetime.theta, jax.random.key(0))
-    like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(cell.points), *leaf.shape), leaf.dtype), one)
+    like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
     return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like))
 
 

@@ -14,7 +14,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import Judged
 from metarule.statistics import Interval
 
-__all__ = ["Results", "lines_of"]
+__all__ = ["Results", "apart", "lines_of", "middle"]
 
 
 class Results:

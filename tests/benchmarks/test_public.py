@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-FILES = [file for file in sorted((ROOT / "benchmarks").glob("*.py")) if file.stem != "__init__"]
+FILES = [file for file in sorted((ROOT / "benchmarks").rglob("*.py")) if file.stem != "__init__"]
 PROGRAMS = [file for file in FILES if '__name__ == "__main__"' in file.read_text()]
 
 
-@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_public_names_are_listed_and_documented(file):
-    module = importlib.import_module(f"benchmarks.{file.stem}")
+    module = importlib.import_module(".".join(file.relative_to(ROOT).with_suffix("").parts))
     assert module.__doc__
     defined = {
         name
