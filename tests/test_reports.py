@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from metarule import Conditioning, ConditioningCircuit, InnerLoop, Lifetime, Polynomial
 from metarule.baselines import rescorla_wagner
+from metarule.comparison import Contender
 from metarule.reports import join_phenomena, phenomena_table, report_phenomena
 from metarule.tasks import STANDARD
 
@@ -25,9 +26,9 @@ def report(tmp_path_factory):
     folder = tmp_path_factory.mktemp("figures")
     classic = rescorla_wagner(LIFE)
     contenders = {
-        "learned": (LIFE, jnp.array([0.2])),
-        "initial": (LIFE, jnp.array([0.0])),
-        "classic": (classic, jnp.array([0.5])),
+        "learned": Contender(LIFE, jnp.array([0.2])),
+        "initial": Contender(LIFE, jnp.array([0.0])),
+        "classic": Contender(classic, jnp.array([0.5])),
     }
     return folder, report_phenomena(folder, contenders, TASKS.split(0), jax.random.key(0), 16)
 

@@ -11,6 +11,7 @@ from metarule.figures.canvas import COLOURS, figure_of, save
 
 __all__ = ["draw", "table", "table_rows"]
 
+_TICKS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 # Whose final score is to be reached.
 _BACKPROP = "backprop"
 
@@ -56,24 +57,23 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 
 
 def draw(file: Path, results: Results) -> None:
-    """Scores along the life, a panel a test."""
+    """Errors along the life on a logarithmic scale, a panel a test."""
     tests = results.tests()
-    figure, panels = figure_of(len(tests), width=3.6, height=3.6)
+    figure, panels = figure_of(len(tests), width=3.4, height=4.2)
     for axes, test in zip(panels, tests, strict=True):
         for colour, contender in zip(COLOURS, results.contenders()):
             where, curves = results.curves(0, test, contender)
-            style = "--" if "tuned here" in contender else "-"
-            axes.plot(where, curves.mean(axis=0), color=colour, linestyle=style, label=contender)
-            spread = curves.std(axis=0) / max(len(curves), 1) ** 0.5
-            axes.fill_between(
-                where, *(curves.mean(axis=0) + sign * spread for sign in (-1, 1)), color=colour, alpha=0.15
-            )
-        goal = float(results.curves(0, test, _BACKPROP)[1][:, -1].mean())
+            errors, style = 1 - curves.mean(axis=0), "--" if "tuned here" in contender else "-"
+            axes.plot(where[1:], errors[1:], color=colour, linestyle=style, label=contender)
+        goal = 1 - float(results.curves(0, test, _BACKPROP)[1][:, -1].mean())
         axes.axhline(goal, color="0.5", linewidth=0.6, zorder=0)
-        axes.set(xlabel="presentations", title=test, ylim=(max(0.0, goal - 0.45), 1.01))
-    panels[0].set_ylabel(results.plan.score)
-    panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    figure.suptitle("Mean over seeds and its standard error; grey: where backprop ends")
+        axes.set_yscale("log")
+        axes.minorticks_off()
+        axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
+        axes.set(xlabel="presentations", title=test, ylim=(0.75 * goal, 0.7))
+    panels[0].set_ylabel(f"1 − {results.plan.score}")
+    panels[-1].legend(frameon=False, loc="upper right", fontsize="small")
+    figure.suptitle("Mean over seeds; grey: where backprop ends")
     save(figure, file)
 
 

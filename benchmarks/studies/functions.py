@@ -31,7 +31,13 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
             row["trained_on"] = middle(results.trained(number, f"training_{score}")) if learned else None
             row["presentations"] = _presentations(results, number, test, contender)
             rows.append(row)
-    return sorted(rows, key=lambda row: (row["circuit"] != "one layer", _ORDER.index(row["functions"])))
+    circuits, kinds = (list(dict.fromkeys(row[name] for row in rows)) for name in ("circuit", "functions"))
+    baselines = set(results.contenders())
+
+    def place(row: dict[str, Any]) -> tuple[int, int, bool]:
+        return circuits.index(row["circuit"]), kinds.index(row["functions"]), row["rule"] in baselines
+
+    return sorted(rows, key=place)
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
@@ -65,9 +71,6 @@ def draw(file: Path, results: Results) -> None:
         axes.set(ylim=(-0.03, 1.03), ylabel="share of functions solved", title=circuit)
     panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
-
-
-_ORDER = ("separable", "not_separable", "all")
 
 
 def _presentations(results: Results, setting: int, test: str, contender: str) -> int | None:
