@@ -139,6 +139,9 @@ class Teachers(Struct, frozen=True, kw_only=True):
         """Presentations are not in rounds."""
         return 0
 
+    def count(self, pool: Any) -> None:
+        """Endless."""
+
     @property
     def needs(self) -> int:
         """A life of any length will do."""

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Any
 
 import numpy as np
@@ -192,7 +193,8 @@ def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
             return status
         chosen = choose(tuning)
     race = tuned(declared, chosen, options.seeds, options.curve)
-    return sweep.run(race, file.parent / declared.config, root / family, flags)
+    again = " ".join(["python -m benchmarks.search --directory", quote(options.directory), *flags])
+    return sweep.run(race, file.parent / declared.config, root / family, flags, again)
 
 
 def _costs(directory: Path) -> dict[str, float]:

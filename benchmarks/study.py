@@ -24,7 +24,7 @@ from metarule.schema import describe
 from metarule.statistics import Interval
 from metarule.stopping import Stopped, StopRequest
 
-__all__ = ["Options", "main"]
+__all__ = ["KINDS", "Options", "main"]
 
 _USAGE = """\
 usage: python -m benchmarks.study STUDY.toml [--option VALUE ...]
@@ -41,7 +41,7 @@ STUDY.toml                         a study file, such as configs/study-tasks.tom
 """
 _QUICK, _RETRY = "--quick", "--retry"
 _SWEEP, _TRIED, _CSV, _FIGURE = "sweep", "tried", "results.csv", "study.png"
-_KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "data": data}
+KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "data": data}
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -84,19 +84,21 @@ def _serve(words: list[str]) -> int:
     declared, last = hasten(study.sweep) if _QUICK in flags else (study.sweep, [])
     study = shortened(study) if _QUICK in flags else study
     plan = make_plan(declared, read(config)[1], last)
-    items(study, plan, root / _SWEEP)  # a test on which nothing can be tried is refused before anything is learned
-    status = sweep.run(study.sweep, config, root / _SWEEP, [*flags, "--no-report"])
+    # What cannot be tried, or made a table of, is refused before anything is learned.
+    KINDS[study.kind].check(study, plan)
+    items(study, plan, root / _SWEEP)
+    again = " ".join(["python -m benchmarks.study", *map(quote, words)])
+    status = sweep.run(study.sweep, config, root / _SWEEP, [*flags, "--no-report"], again)
     if status:
         return status
     try:
         with StopRequest() as stop:
             judged = _judge(study, items(study, plan, root / _SWEEP), root / _TRIED, stop)
     except Stopped as stopped:
-        again = " ".join(["python -m benchmarks.study", *map(quote, words)])
         print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
     results = Results(study, plan, judged, root / _SWEEP)
-    kind = _KINDS[study.kind]
+    kind = KINDS[study.kind]
     rows = kind.table_rows(results)
     write_whole(root / _CSV, _text(results.long_form()))
     kind.draw(root / _FIGURE, results)

@@ -105,7 +105,7 @@ def main(words: list[str]) -> int:
     return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, lambda: _serve(words), "what is done is kept")
 
 
-def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str]) -> int:
+def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:
     """Run a sweep that a program declares, and keep its file beside its directory.
 
     Args:
@@ -113,12 +113,13 @@ def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str]) ->
         config: its base config, whatever the sweep says.
         directory: of the sweep.
         flags: of the command line.
+        again: command by which a sweep that is stopped goes on.
 
     Returns:
-        Exit status, as of `main`.
+        Exit status: 0 done, 1 some cells failed, 128 + signal if stopped.
 
     Raises:
-        ConfigError: a file that cannot be written.
+        ConfigError: a sweep that cannot be laid out, or a file that cannot be written.
     """
     file = directory.with_name(f"{directory.name}.toml")
     try:
@@ -127,7 +128,7 @@ def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str]) ->
         write_whole(file, msgspec.toml.encode(declared, enc_hook=dict).decode())
     except OSError as error:
         raise ConfigError(f"--directory '{directory.parent}': {error.strerror}") from error
-    return main([str(file), "--directory", str(directory), *flags])
+    return _run(_parse([str(file), "--directory", str(directory), *flags]), again)
 
 
 def _serve(words: list[str]) -> int:
@@ -146,7 +147,8 @@ def _serve(words: list[str]) -> int:
         _report(request.directory, "")
         write_rows(request.options.json, rows)
         return 0
-    return _run(request)
+    again = f"python -m benchmarks.sweep {quote(str(request.file))} --directory {quote(str(request.directory))}"
+    return _run(request, again)
 
 
 def _parse(words: list[str]) -> _Request:
@@ -207,7 +209,7 @@ def _estimate(cells: Sequence[Cell]) -> float:
     return compiling * programs + each * sum(cell.work for cell in cells)
 
 
-def _run(request: _Request) -> int:
+def _run(request: _Request, again: str) -> int:
     directory, plan, flags = request.directory, request.plan, request.flags
     _lay_out(request)
     print(f"sweep: {directory}", flush=True)
@@ -215,7 +217,6 @@ def _run(request: _Request) -> int:
         with StopRequest() as stop:
             _work(plan, directory, request.options.lapse, stop)
     except Stopped as stopped:
-        again = f"python -m benchmarks.sweep {quote(str(request.file))} --directory {quote(str(directory))}"
         print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
     failed = [cell for cell in plan.cells if _is_there(directory, cell, _FAILED)]

@@ -31,7 +31,7 @@ usage: python -m metarule.adapt RUN_DIR [--option VALUE ...] [--section.field VA
 Let the rule that a finished run has learned go on learning on each of some new tasks: rule steps and θ steps alternate,
 and the weights are not drawn again. Compared are the learned rule with θ frozen, and adapting from a random θ and from
 the delta rule, on the same tasks from the same weights. The learning rate of θ is picked on training tasks of the new
-family, for each start alike.
+family, for each start alike; of data of which no class is held out these are made of the same examples.
 
 RUN_DIR                            directory of a run of one seed
 --section.field VALUE              set a field of tasks, circuit, inner_loop or evaluation, as for metarule.train;
@@ -43,7 +43,7 @@ _OWN = "adaptation"
 # Size of a random θ, in units.
 _SPREAD = 0.1
 # With whom the others are compared, and the classic rule from which θ begins, too.
-_LEARNED, _CLASSIC = "learned", "delta"
+_LEARNED, _CLASSIC = "learned, adapting", "delta"
 
 
 class _Start(NamedTuple):
@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
 
 def _serve(words: list[str]) -> int:
     trial = read_trial(words, _OWN)
-    run, experiment, look, tasks, rest = trial
+    run, experiment, look, tasks, networks, rest = trial
     try:
         adaptation = decode(rest, Adaptation)
     except ConfigError as error:
@@ -80,14 +80,16 @@ def _serve(words: list[str]) -> int:
             "presentations (inner_loop.presentations); allowed: what divides that"
         )
     path = new_place(run, artifacts.ADAPTATIONS, look.directory)
-    print(f"{novelty(run, experiment)}: {tasks} tasks, {look.networks} networks each", flush=True)
+    print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
+    if f"{_CLASSIC}, adapting" not in _starts(trial):
+        print(f"left out: {_CLASSIC}: it is no point of this family of rules, or was not tuned by the run", flush=True)
     seen, tuned = _live(trial, adaptation)
     score = experiment.tasks.score
     rows = summarise(seen, score, experiment.tasks.shot, look.reach, _LEARNED, tasks)
     found = {
         "run": str(run.path),
         "novelty": novelty(run, experiment),
-        "look": asdict(look),
+        "look": asdict(look) | {"networks": networks},
         "adaptation": asdict(adaptation),
         "metric": score,
         "tasks": tasks,
@@ -105,11 +107,11 @@ def _serve(words: list[str]) -> int:
 
 def _live(trial: Trial, adaptation: Adaptation) -> tuple[dict[str, Curves], dict[str, dict[str, Any]]]:
     """Curves of each start on test tasks, and how the rates of those that adapt were tuned on training tasks."""
-    _, experiment, look, tasks, _ = trial
+    _, experiment, look, tasks, networks, _ = trial
     run = run_key(experiment.seed)
     key = jax.random.fold_in(stream(run, Purpose.EVALUATION), look.draw)
     tuning_key, split = stream(run, Purpose.TUNING), experiment.tasks.split(experiment.seed)
-    budget, lives = experiment.evaluation.lifetimes, tasks * look.networks
+    budget, lives = experiment.evaluation.lifetimes, tasks * networks
     seen, tuned = dict[str, Curves](), dict[str, dict[str, Any]]()
     starts = _starts(trial)
     for name, start in tqdm(starts.items(), desc="adapting", unit="start", disable=None):

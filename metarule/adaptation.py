@@ -116,14 +116,14 @@ def adapt(
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
     window, units = adaptation.window, lifetime.units()
-    # One presentation's loss is its whole share: what is assessed at the end of a life does not count here.
-    seen_alone = replace(lifetime.inner_loop, loss_along=1.0, l1=0.0, presentations=window)
+    # What is assessed at the end of a life does not count here.
+    seen_alone = replace(lifetime.inner_loop, loss_along=1.0, l1=0.0)
     learner, transform = replace(lifetime, inner_loop=seen_alone), adaptation.transform(rate)
     life, carry = lifetime.birth(key, task)
 
     def through(theta: Theta, carry: Carry, start: Integer) -> tuple[Scalar, Carry]:
         carry, seen = live(learner, theta, life, carry, start + jnp.arange(window))
-        return jnp.sum(seen.loss), carry
+        return jnp.sum(seen.loss) * (lifetime.presentations / window), carry
 
     def one(state: tuple[Theta, Carry, Any], start: Integer) -> tuple[tuple[Theta, Carry, Any], tuple[Scalar, Metrics]]:
         theta, carry, optimizer = state

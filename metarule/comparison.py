@@ -1,6 +1,6 @@
 """Several learners on the same tasks, from the same weights, in the same order: who is better, and by how much."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,6 +21,7 @@ __all__ = [
     "by_task",
     "compare",
     "contenders_of",
+    "few_shots",
     "held_out",
     "points_of",
     "rows_table",
@@ -86,6 +87,19 @@ def by_task(values: Any, tasks: int | None) -> Float[np.ndarray, "tasks ..."]:
     return np.asarray(values, float).reshape(-1, tasks, *values.shape[1:]).mean(axis=0)
 
 
+def few_shots(where: Sequence[int], shot: int) -> dict[int, int]:
+    """Places among points at which 1, 3 and 5 examples of each class had been met, by that number.
+
+    Args:
+        where: presentations at each point.
+        shot: presentations of one example of each class; 0 where there is no such thing.
+
+    Returns:
+        Those of the places that there are.
+    """
+    return {shots: where.index(shot * shots) for shots in SHOTS if shot and shot * shots in where}
+
+
 def summarise(
     seen: Mapping[str, Curves], score: str, shot: int, reach: float, first: str, tasks: int | None = None
 ) -> dict[str, dict[str, Any]]:
@@ -101,8 +115,8 @@ def summarise(
 
     Returns:
         By contender: mean and interval of the score at the end, the means of the other metrics, `reached`, the
-        presentations after which the mean score is at least `reach`, `shots`, the score after so many examples of each
-        class, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
+        presentations from which on the mean score is at least `reach`, `shots`, the score after so many examples of
+        each class, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
     """
     finals = {name: by_task(one.metrics[score][:, -1], tasks) for name, one in seen.items()}
     found = {}
@@ -111,11 +125,8 @@ def summarise(
         row = interval(finals[name])._asdict()
         row |= {other: float(values[:, -1].mean()) for other, values in one.metrics.items() if other != score}
         row["reached"] = reached(values, where, reach)._asdict()
-        row["shots"] = {
-            str(shots): interval(values[:, where.index(shot * shots)])._asdict()
-            for shots in SHOTS
-            if shot and shot * shots in where
-        }
+        few = few_shots(where, shot)
+        row["shots"] = {str(shots): interval(values[:, place])._asdict() for shots, place in few.items()}
         if name != first:
             row["behind"] = interval(finals[first] - finals[name])._asdict()
         found[name] = row
@@ -201,7 +212,7 @@ def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], re
         lines.append((line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots)).rstrip())
     if reach is not None:
         each = "; each: examples of each class" if shots else ""
-        lines.append(f"(to {reach:g}: presentations after which the mean score is there{each})")
+        lines.append(f"(to {reach:g}: presentations from which on the mean score is there{each})")
     return "\n".join(lines)
 
 

@@ -2,23 +2,22 @@
 
 import csv
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
-from jaxtyping import Float
 from msgspec.structs import asdict
 
 from metarule import artifacts, cli, figures
-from metarule.comparison import SHOTS, Contender, by_task, compare, held_out, points_of, table
+from metarule.comparison import Contender, by_task, compare, few_shots, held_out, points_of, table
 from metarule.evaluation import Curves
 from metarule.experiment import to_tree
 from metarule.finished import Look, Trial, contenders, new_place, novelty, read_trial
 from metarule.reports import phenomena_table, report_phenomena
 from metarule.results import keep_curves
 from metarule.schema import describe
+from metarule.statistics import lasting
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.conditioning import Conditioning
 
@@ -57,12 +56,14 @@ def main(words: list[str]) -> int:
 
 def _serve(words: list[str]) -> int:
     trial = read_trial(words)
-    run, experiment, look, tasks, _ = trial
+    run, experiment, look, tasks, networks, _ = trial
     path = new_place(run, artifacts.EVALUATIONS, look.directory)
-    print(f"{novelty(run, experiment)}: {tasks} tasks, {look.networks} networks each", flush=True)
-    met = contenders(run, experiment)
+    print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
+    met, left_out = contenders(run, experiment)
+    for name, reason in left_out.items():
+        print(f"left out: {name}: {reason}", flush=True)
     seen = _live(trial, met)
-    found = _judge(trial, seen)
+    found = _judge(trial, seen) | {"left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
         key, split = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.tasks.split(experiment.seed)
         lives = experiment.evaluation.lifetimes
@@ -77,20 +78,20 @@ def _serve(words: list[str]) -> int:
 
 def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
     """Lives on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
-    _, experiment, look, tasks, _ = trial
+    _, experiment, look, tasks, networks, _ = trial
     lifetime, seed = experiment.lifetime, experiment.seed
     key = jax.random.fold_in(stream(run_key(seed), Purpose.EVALUATION), look.draw)
     points = points_of(lifetime, experiment.evaluation.points)
-    return compare(met, lifetime.tasks.split(seed).test, key, tasks * look.networks, points, tasks)
+    return compare(met, lifetime.tasks.split(seed).test, key, tasks * networks, points, tasks)
 
 
 def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
-    run, experiment, look, tasks, _ = trial
+    run, experiment, look, tasks, networks, _ = trial
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
     return {
         "run": str(run.path),
         "novelty": novelty(run, experiment),
-        "look": asdict(look),
+        "look": asdict(look) | {"networks": networks},
         "equation": run.experiment.lifetime.equation(run.theta),
         "held_out": held_out(experiment.lifetime, seen, rates, look.reach, tasks),
         "experiment": to_tree(experiment),
@@ -116,17 +117,9 @@ def _rows(seen: Mapping[str, Curves], score: str, tasks: int, shot: int, reach: 
     for name, curve in seen.items():
         where, values = curve.presentations.tolist(), by_task(curve.metrics[score], tasks)
         for task, line in enumerate(values):
-            few = {f"{shots}_each": line[where.index(shots * shot)] for shots in _shots(where, shot)}
-            row = {"contender": name, "task": task, score: line[-1], "born": line[0]}
-            yield row | {"reached": _first(line, where, reach)} | few
-
-
-def _first(line: Float[np.ndarray, " points"], where: Sequence[int], reach: float) -> int | None:
-    return next((at for value, at in zip(line, where, strict=True) if value >= reach), None)
-
-
-def _shots(where: Sequence[int], shot: int) -> tuple[int, ...]:
-    return tuple(shots for shots in SHOTS if shot and shots * shot in where)
+            few = {f"{shots}_each": line[place] for shots, place in few_shots(where, shot).items()}
+            scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
+            yield {"contender": name, "task": task, "reached": lasting(line, where, reach)} | scores
 
 
 if __name__ == "__main__":

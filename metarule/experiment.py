@@ -10,7 +10,7 @@ from metarule.baselines import BaselineName, baselines
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
-from metarule.config import decode, override
+from metarule.config import ConfigError, decode, override
 from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient
 from metarule.rules.mlp import MLP
@@ -127,6 +127,12 @@ def posed(experiment: Experiment, pairs: Sequence[tuple[str, Any]]) -> Experimen
         ConfigError: naming the field, the value and what is allowed.
     """
     tree = override(to_tree(experiment), pairs)
-    if "circuit.output" not in dict(pairs) and "output" in tree["circuit"]:
-        tree["circuit"]["output"] = decode({"tasks": tree["tasks"]}, _Tasks).tasks.link
-    return decode(tree, Experiment)
+    if "circuit.output" in dict(pairs) or "output" not in tree["circuit"]:
+        return decode(tree, Experiment)
+    link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.link
+    try:
+        return decode(tree | {"circuit": tree["circuit"] | {"output": link}}, Experiment)
+    except ConfigError as error:
+        if not str(error).startswith("circuit.output"):
+            raise
+        return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has

@@ -43,13 +43,13 @@ class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         reach: score to be reached.
-        networks: fresh networks that meet each task; `evaluation.lifetimes` is how many there are of all.
+        networks: fresh networks that meet each task, at least; `evaluation.lifetimes` is how many there are of all.
         draw: number of the draw of weights and orders, to look at others.
         directory: where the results go; empty for a folder in the run's directory.
     """
 
     reach: Annotated[float, Meta(description="score of which it is said when it is reached")] = REACH
-    networks: Annotated[int, Meta(ge=1, le=100_000, description="fresh networks that meet each task")] = 4
+    networks: Annotated[int, Meta(ge=1, le=100_000, description="fresh networks that meet each task, at least")] = 4
     draw: Annotated[int, Meta(ge=0, lt=2**31, description="another number for other weights and orders")] = 0
     directory: Annotated[str, Meta(description="where results go; default a folder in RUN_DIR, by the time")] = ""
 
@@ -61,7 +61,8 @@ class Trial(NamedTuple):
         run: the run.
         experiment: what it is tried on.
         look: how.
-        tasks: how many tasks.
+        tasks: how many tasks, at most as many as there are.
+        networks: that meet each of them.
         rest: fields that are the command's own.
     """
 
@@ -69,6 +70,7 @@ class Trial(NamedTuple):
     experiment: Experiment
     look: Look
     tasks: int
+    networks: int
     rest: dict[str, Any]
 
 
@@ -88,7 +90,8 @@ def read_trial(words: Sequence[str], own: str = "") -> Trial:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': the directory of a run comes first; see --help")
     pairs = parse_overrides(words[1:])
-    look = decode({name: value for name, value in pairs if "." not in name}, Look)
+    options = {name: str(value) if name == "directory" else value for name, value in pairs if "." not in name}
+    look = decode(options, Look)
     rest = {name.removeprefix(f"{own}."): value for name, value in pairs if own and name.startswith(f"{own}.")}
     run = read_finished(Path(words[0]))
     others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
@@ -96,7 +99,10 @@ def read_trial(words: Sequence[str], own: str = "") -> Trial:
     lives = experiment.evaluation.lifetimes
     if lives < look.networks:
         raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lives}")
-    return Trial(run, experiment, look, lives // look.networks, rest)
+    held = experiment.tasks.count(experiment.tasks.split(experiment.seed).test)
+    # Where there are fewer tasks they are met by more networks: no task counts twice in an interval.
+    tasks = min(lives // look.networks, held or lives)
+    return Trial(run, experiment, look, tasks, lives // tasks, rest)
 
 
 def read_finished(path: Path) -> Finished:
@@ -147,7 +153,7 @@ def _other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
         [leaf.shape for leaf in jax.tree.leaves(theta)]
         for theta in (jax.eval_shape(experiment.lifetime.theta, jax.random.key(0)), run.theta)
     )
-    if needed != found:
+    if needed != found or experiment.inner_loop.theta != run.experiment.inner_loop.theta:
         raise ConfigError(
             f"circuit, inner_loop.theta: the rule was learned with θ of shape {found} "
             f"({run.experiment.inner_loop.theta}); this circuit needs {needed} ({experiment.inner_loop.theta})"
@@ -173,17 +179,28 @@ def novelty(run: Finished, experiment: Experiment) -> str:
     return "the same family, otherwise parted or posed: some of these tasks may have been trained on"
 
 
-def contenders(run: Finished, experiment: Experiment) -> dict[str, Contender]:
-    """The learned rule, its baselines at the rates at which the run had tuned them, and the initial rule."""
+def contenders(run: Finished, experiment: Experiment) -> tuple[dict[str, Contender], dict[str, str]]:
+    """Who is tried beside each other.
+
+    Args:
+        run: the run.
+        experiment: what it is tried on.
+
+    Returns:
+        (the learned rule, the initial one, and the baselines at the rates at which the run had tuned them; baselines
+        that the circuit is not made for, and why).
+    """
     lifetime = experiment.lifetime
     found = {LEARNED: Contender(lifetime, run.theta), INITIAL: Contender(lifetime, run.initial)}
+    left_out: dict[str, str] = {}
     for name in experiment.evaluation.baselines or run.rates:
         try:
             (learner,) = baselines(lifetime, (name,)).values()
-        except ValueError:  # a rule of another kind of circuit
+        except ValueError as error:
+            left_out[name] = str(error)
             continue
         found[name] = Contender(learner, at_rate(learner, run.rates[name]))
-    return found
+    return found, left_out
 
 
 def new_place(run: Finished, kind: str, directory: str) -> Path:

@@ -157,5 +157,5 @@ def keep_curves(path: Path, seen: Mapping[str, Curves], score: str, tasks: int |
     artifacts.write_json(
         path / "performance.json", {"presentations": presentations, "score": score, "contenders": points}
     )
-    met = f"{len(values[first])} {'lives' if tasks is None else 'tasks'}"
+    met = f"{len(values[first])} {'held-out lives' if tasks is None else 'new tasks'}"
     figures.draw_performance(path / artifacts.FIGURES / "performance.png", presentations, points, score, met)

@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-__all__ = ["Interval", "Reached", "band", "interval", "reached"]
+__all__ = ["Interval", "Reached", "band", "interval", "lasting", "reached"]
 
 _RESAMPLES = 2000
+# Resamples that are held at once.
+_BATCH = 100
 
 
 class Interval(NamedTuple):
@@ -49,7 +51,7 @@ def interval(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
         n_resamples=_RESAMPLES,
         method="percentile",
         rng=np.random.default_rng(seed),
-        batch=100,
+        batch=_BATCH,
     )
     return Interval(mean, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
 
@@ -60,10 +62,10 @@ def band(values: Float[np.ndarray, "n points"]) -> dict[str, tuple[float, ...]]:
 
 
 class Reached(NamedTuple):
-    """When curves reach a score in the mean, and the 95 % bootstrap interval of that; None for never.
+    """When curves reach a score in the mean, to stay there, and the 95 % bootstrap interval of that; None for never.
 
     Attributes:
-        at: the first point at which the mean is at least the score.
+        at: the first point from which the mean is at least the score.
         low: lower end.
         high: upper end.
     """
@@ -74,7 +76,7 @@ class Reached(NamedTuple):
 
 
 def reached(values: Float[np.ndarray, "n points"], where: Sequence[int], score: float, seed: int = 0) -> Reached:
-    """The first point at which the mean of independent curves is at least a score.
+    """The first point from which the mean of independent curves is at least a score, to the end.
 
     Args:
         values: at least one curve.
@@ -88,8 +90,21 @@ def reached(values: Float[np.ndarray, "n points"], where: Sequence[int], score: 
     References:
         Efron 1979.
     """
-    drawn = np.random.default_rng(seed).multinomial(len(values), np.full(len(values), 1 / len(values)), _RESAMPLES)
-    means = np.vstack([values.mean(axis=0, keepdims=True), drawn @ values / len(values)])
-    first = np.where(means >= score, np.arange(len(where)), len(where)).min(axis=1)
+    rng, count = np.random.default_rng(seed), len(values)
+    batches = [rng.multinomial(count, np.full(count, 1 / count), _BATCH) @ values for _ in range(_RESAMPLES // _BATCH)]
+    means = np.vstack([values.mean(axis=0, keepdims=True), np.concatenate(batches) / count])
+    first = _lasting(means, score)
     ends = np.quantile(first[1:], [0.025, 0.975], method="nearest")
     return Reached(*(where[point] if point < len(where) else None for point in (first[0], *ends.astype(int))))
+
+
+def lasting(curve: Float[np.ndarray, " points"], where: Sequence[int], score: float) -> int | None:
+    """The first point from which a curve is at least a score, to its end; None for never."""
+    (first,) = _lasting(curve[None], score)
+    return where[first] if first < len(where) else None
+
+
+def _lasting(curves: Float[np.ndarray, "n points"], score: float) -> Int[np.ndarray, " n"]:
+    """Number of the point after the last that is below a score."""
+    points = np.arange(1, curves.shape[1] + 1)
+    return np.where(curves < score, points, 0).max(axis=1)

@@ -272,6 +272,9 @@ class TaskFamily(Protocol):
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
         """Task number `index` of a pool; the key draws what is incidental, such as the order of presentation."""
 
+    def count(self, pool: Any) -> int | None:
+        """How many tasks a pool holds, after which they start again; None where no two are the same."""
+
     @property
     def needs(self) -> int:
         """Presentations that a life must have at least."""

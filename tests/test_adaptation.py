@@ -5,7 +5,18 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, curves, live
+from metarule import (
+    Boolean,
+    Conditioning,
+    ConditioningCircuit,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    Tabular,
+    curves,
+    live,
+)
 from metarule.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
 
 KEY = jax.random.key(0)
@@ -132,3 +143,16 @@ def test_an_optimiser_that_optax_does_not_have_is_refused(arguments, says):
 def test_windows_have_to_make_up_a_life():
     with pytest.raises(ValueError, match="windows of 7; allowed: multiples of 7"):
         adapt(LIFE, THETA, TASK, KEY, Adaptation(window=7), 0.1)
+
+
+def test_tasks_that_need_long_lives_can_be_adapted_to():
+    reflex = Lifetime(
+        rule=Polynomial(terms=("pre*modulator",), initial={"pre*modulator": 0.3}),
+        circuit=ConditioningCircuit(),
+        tasks=Conditioning(),
+        inner_loop=InnerLoop(presentations=440),
+    )
+    task = reflex.tasks.sample(KEY, reflex.tasks.split(0).test, 0)
+    adapted = adapt(reflex, reflex.theta(KEY), task, KEY, Adaptation(window=20), 1e-3)
+    assert adapted.metrics["closeness"].shape == (23,)
+    assert (adapted.theta != reflex.theta(KEY)).any()

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from metarule.statistics import band, interval, reached
+from metarule.statistics import band, interval, lasting, reached
 
 
 def test_interval_of_a_constant_is_a_point():
@@ -43,3 +43,10 @@ def test_a_band_is_an_interval_at_each_point():
     values = np.random.default_rng(0).normal(size=(20, 3))
     found = band(values)
     assert (found["mean"][1], found["low"][1], found["high"][1]) == interval(values[:, 1])
+
+
+def test_a_score_that_is_lost_again_is_not_reached():
+    assert lasting(np.array([0.0, 0.95, 0.8, 0.92, 0.93]), [0, 1, 2, 3, 4], 0.9) == 3
+    assert lasting(np.array([0.95, 0.8]), [0, 1], 0.9) is None
+    assert lasting(np.array([0.95, 0.9]), [0, 1], 0.9) == 0
+    assert reached(np.array([[0.0, 1.0, 0.5]] * 3), [0, 1, 2], 0.9) == (None, None, None)

@@ -3,43 +3,53 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from benchmarks.studies.judging import LEARNED
+from benchmarks.plan import Plan
+from benchmarks.studies.declaration import Study
+from benchmarks.studies.judging import RETUNED
 from benchmarks.studies.results import Results, apart, lines_of, middle
+from metarule.comparison import LEARNED, SHOTS
+from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.statistics import lasting
 
-__all__ = ["draw", "table", "table_rows"]
+__all__ = ["check", "draw", "table", "table_rows"]
 
 _TICKS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 # Whose final score is to be reached.
 _BACKPROP = "backprop"
+_TUNED = _BACKPROP + RETUNED
+
+
+def check(study: Study, plan: Plan) -> None:
+    """Refuse a study of which no such table can be made."""
+    if _BACKPROP not in study.baselines:
+        raise ConfigError(f"kind = 'data': baselines = {list(study.baselines)}: '{_BACKPROP}' has to be among them")
+    if len(plan.settings) > 1:
+        raise ConfigError(f"kind = 'data': the sweep has {len(plan.settings)} settings; allowed: 1")
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
     """One row a test and contender.
 
-    `reached` are the presentations after which its mean score over seeds is at the final score of backprop, and `share`
-    is what part that is of the presentations of the whole life, and `of_backprop` of those that backprop needs to be
-    there itself.
+    `reached` are the presentations from which on its score is at least the final score of backprop; `share` is what
+    part that is of the whole life, and `of_backprop` of the presentations that backprop takes to be there itself.
+    `reached_tuned` are those to the final score of backprop that is tuned on the data of the test.
     """
     rows: list[dict[str, Any]] = []
     for test in results.tests():
-        where, curves = results.curves(0, test, _BACKPROP)
-        goal = float(curves[:, -1].mean())
-        own = _first(where, curves.mean(axis=0), goal)
+        where, curve = results.curve(0, test, _BACKPROP)
+        own = lasting(curve, where, curve[-1])
         learned = results.by_seed(0, test, LEARNED, results.plan.score)
         for contender in results.contenders():
-            there, mine = results.curves(0, test, contender)
-            at, scores = _first(there, mine.mean(axis=0), goal), results.by_seed(0, test, contender, results.plan.score)
+            there, mine = results.curve(0, test, contender)
+            at, scores = lasting(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
             row["learned_ahead"] = None if contender == LEARNED else apart(learned, scores)
-            row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in (1, 3, 5)}
-            row |= {
-                "reached": at,
-                "share": at / there[-1] if at else None,
-                "of_backprop": at / own if at and own else None,
-            }
+            row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}
+            row |= {"reached": at, "share": at / there[-1] if at else None}
+            row["of_backprop"] = at / own if at and own else None
+            if _TUNED in results.contenders():
+                row["reached_tuned"] = lasting(mine, there, results.curve(0, test, _TUNED)[1][-1])
             rows.append(row)
     return rows
 
@@ -47,11 +57,8 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]], results: Results) -> str:
     """The rows for the screen, and on how many tests the goal is reached."""
     tests = results.tests()
-    fast = [
-        row["test"]
-        for row in rows
-        if row["contender"] == LEARNED and row["share"] is not None and row["share"] <= 1 / 3
-    ]
+    learned = [row for row in rows if row["contender"] == LEARNED and row["share"] is not None]
+    fast = [row["test"] for row in learned if row["share"] <= 1 / 3]
     says = f"the learned rule is at the final score of {_BACKPROP} after at most a third of the life on "
     return "\n".join([*lines_of(rows), "", says + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
 
@@ -62,10 +69,10 @@ def draw(file: Path, results: Results) -> None:
     figure, panels = figure_of(len(tests), width=3.4, height=4.2)
     for axes, test in zip(panels, tests, strict=True):
         for colour, contender in zip(COLOURS, results.contenders()):
-            where, curves = results.curves(0, test, contender)
-            errors, style = 1 - curves.mean(axis=0), "--" if "tuned here" in contender else "-"
-            axes.plot(where[1:], errors[1:], color=colour, linestyle=style, label=contender)
-        goal = 1 - float(results.curves(0, test, _BACKPROP)[1][:, -1].mean())
+            where, curve = results.curve(0, test, contender)
+            style = "--" if contender.endswith(RETUNED) else "-"
+            axes.plot(where[1:], 1 - curve[1:], color=colour, linestyle=style, label=contender)
+        goal = 1 - float(results.curve(0, test, _BACKPROP)[1][-1])
         axes.axhline(goal, color="0.5", linewidth=0.6, zorder=0)
         axes.set_yscale("log")
         axes.minorticks_off()
@@ -73,12 +80,8 @@ def draw(file: Path, results: Results) -> None:
         axes.set(xlabel="presentations", title=test, ylim=(0.75 * goal, 0.7))
     panels[0].set_ylabel(f"1 − {results.plan.score}")
     panels[-1].legend(frameon=False, loc="upper right", fontsize="small")
-    figure.suptitle("Mean over seeds; grey: where backprop ends")
+    figure.suptitle("Interquartile mean over seeds; grey: where backprop ends")
     save(figure, file)
-
-
-def _first(where: list[int], mean: Any, goal: float) -> int | None:
-    return next((at for at, value in zip(where, np.asarray(mean), strict=True) if value >= goal), None)
 
 
 def _few(results: Results, test: str, contender: str, shots: int) -> float | None:

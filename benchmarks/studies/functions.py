@@ -5,13 +5,28 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.judging import LEARNED
+from benchmarks.plan import Plan
+from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, lines_of, middle
+from metarule.comparison import LEARNED
+from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.statistics import lasting
 
-__all__ = ["draw", "table", "table_rows"]
+__all__ = ["check", "draw", "table", "table_rows"]
 
 _KIND = "tasks.functions"
+
+
+def check(study: Study, plan: Plan) -> None:
+    """Refuse a study of which no such table can be made."""
+    if len(study.tests) > 1 or study.retuned:
+        raise ConfigError("kind = 'functions': there is one test, and baselines are tuned where rules are learned")
+    for setting in plan.settings:
+        if set(setting.values) != {"case", _KIND} or ", " not in setting.values["case"]:
+            raise ConfigError(
+                f"kind = 'functions': {setting.label}: cases are called 'CIRCUIT, RULE', and {_KIND} is the axis"
+            )
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
@@ -42,7 +57,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
     """The rows for the screen."""
-    note = f"presentations: after which the mean share of solved new functions is {results.study.reach:g}"
+    note = f"presentations: from which on the mean share of solved new functions is {results.study.reach:g}"
     return "\n".join([*lines_of(rows), note])
 
 
@@ -74,7 +89,6 @@ def draw(file: Path, results: Results) -> None:
 
 
 def _presentations(results: Results, setting: int, test: str, contender: str) -> int | None:
-    """The first point at which the mean over seeds is there."""
-    where, curves = results.curves(setting, test, contender)
-    mean = curves.mean(axis=0)
-    return next((at for at, value in zip(where, mean, strict=True) if value >= results.study.reach), None)
+    """The first point from which on the mean over seeds is there."""
+    where, curve = results.curve(setting, test, contender)
+    return lasting(curve, where, results.study.reach)

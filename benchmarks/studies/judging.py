@@ -1,7 +1,7 @@
 """Try learned rules and baselines on the tests of a study, item by item; what is done is kept."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,18 +17,16 @@ from benchmarks.report import CELLS
 from benchmarks.studies.declaration import Study, Test
 from metarule import artifacts
 from metarule.baselines import at_rate, baselines, tune
-from metarule.comparison import SHOTS, points_of
+from metarule.comparison import LEARNED, few_shots, points_of
 from metarule.config import ConfigError
 from metarule.evaluation import Curves, curves
 from metarule.experiment import FREE, Experiment, posed, to_tree
-from metarule.statistics import reached
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import Learner, Theta
 
-__all__ = ["LEARNED", "RETUNED", "Item", "Judged", "items", "judge"]
+__all__ = ["RETUNED", "Item", "Judged", "items", "judge"]
 
-LEARNED = "learned"
 # What is added to the name of a baseline that was tuned on the tasks of the test.
 RETUNED = ", tuned here"
 _OWN = Test(name="held-out tasks of their own")
@@ -61,13 +59,13 @@ class Judged(NamedTuple):
 
     Attributes:
         item: the item.
-        metrics: by name; a score that is not reached is None.
+        metrics: by name.
         presentations: at which it was assessed.
         curve: mean score there.
     """
 
     item: Item
-    metrics: dict[str, float | None]
+    metrics: dict[str, float]
     presentations: list[int]
     curve: list[float]
 
@@ -185,7 +183,7 @@ def _theta(cell: Cell, place: Path, number: int) -> Theta:
 
 def _name(item: Item, study: Study) -> str:
     """A name that is the same for whatever comes to the same: settings that differ in the rule share baselines."""
-    who = [item.contender, item.seed, study.reach, study.points, item.source.optimizer.lifetimes]
+    who = [item.contender, item.seed, study.points, item.source.optimizer.lifetimes]
     if item.theta is None:
         who += [repr(_learner(item, item.source)), repr(_learner(item, item.target))]
     else:
@@ -214,10 +212,12 @@ def _try(item: Item, study: Study) -> dict[str, Any]:
     seen = _look(learner, theta, item, study.points)
     values = np.asarray(seen.metrics[learner.tasks.score], float)
     where = seen.presentations.tolist()
-    metrics: dict[str, float | None] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
-    metrics |= {"along": float(values.mean()), "reached": reached(values, where, study.reach).at} | tuning
-    metrics |= {f"after_{shots}_each": at for shots, at in _few(learner, where, values.mean(axis=0))}
-    return {"metrics": metrics, "presentations": where, "curve": values.mean(axis=0)}
+    metrics: dict[str, float] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
+    curve = values.mean(axis=0)
+    metrics |= {"along": float(curve.mean())} | tuning
+    few = few_shots(where, learner.tasks.shot)
+    metrics |= {f"after_{shots}_each": float(curve[place]) for shots, place in few.items()}
+    return {"metrics": metrics, "presentations": where, "curve": curve}
 
 
 @lru_cache(maxsize=4096)
@@ -225,13 +225,6 @@ def _rate(learner: Any, seed: int, budget: int) -> float:
     """The learning rate that is best on training tasks of a seed; many tests may ask for it."""
     pool, key = learner.tasks.split(seed).train, stream(run_key(seed), Purpose.TUNING)
     return tune(learner, pool, key, budget).rate
-
-
-def _few(learner: Learner, where: list[int], curve: Mapping[int, float] | np.ndarray) -> Iterator[tuple[int, float]]:
-    """Scores after some examples of each class."""
-    for shots in SHOTS:
-        if learner.tasks.shot and learner.tasks.shot * shots in where:
-            yield shots, float(curve[where.index(learner.tasks.shot * shots)])
 
 
 def _look(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:

@@ -12,7 +12,8 @@ from benchmarks.plan import Plan
 from benchmarks.report import interquartile, make_report
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import Judged
-from metarule.statistics import Interval
+from metarule.comparison import LEARNED
+from metarule.statistics import Interval, lasting
 
 __all__ = ["Results", "apart", "lines_of", "middle"]
 
@@ -40,13 +41,14 @@ class Results:
 
     def by_seed(self, setting: int, test: str, contender: str, metric: str) -> dict[int, float]:
         """A metric by seed; seeds without it are left out."""
-        found = {one.item.seed: one.metrics.get(metric) for one in self._of.get((setting, test, contender), ())}
-        return {seed: value for seed, value in sorted(found.items()) if value is not None}
+        some = self._of.get((setting, test, contender), ())
+        return {one.item.seed: one.metrics[metric] for one in some if metric in one.metrics}
 
-    def curves(self, setting: int, test: str, contender: str) -> tuple[list[int], Float[np.ndarray, "seeds points"]]:
-        """Presentations, and mean scores there by seed."""
-        some = sorted(self._of[setting, test, contender], key=lambda one: one.item.seed)
-        return some[0].presentations, np.array([one.curve for one in some])
+    def curve(self, setting: int, test: str, contender: str) -> tuple[list[int], Float[np.ndarray, " points"]]:
+        """Presentations, and the interquartile mean over seeds of the mean scores there."""
+        some = self._of[setting, test, contender]
+        columns = np.array([one.curve for one in some]).T
+        return some[0].presentations, np.array([interquartile(column).mean for column in columns])
 
     def trained(self, setting: int, metric: str) -> dict[int, float]:
         """A metric that the sweep itself has measured, by seed."""
@@ -61,12 +63,13 @@ class Results:
             item, setting = one.item, self.plan.settings[one.item.setting]
             axes = {axis: _plain(setting.values.get(axis)) for axis in self.plan.axes}
             where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
-            for metric, value in one.metrics.items():
+            there = lasting(np.array(one.curve), one.presentations, self.study.reach)
+            for metric, value in (one.metrics | {"reached": there}).items():
                 rows.append(where | {"seed": item.seed, "metric": metric, "value": value})
         for row in self._report.rows:
             setting = next(one for one in self.plan.settings if one.label == row["setting"])
             axes = {axis: _plain(setting.values.get(axis)) for axis in self.plan.axes}
-            where = {"setting": row["setting"], **axes, "test": "sweep", "contender": "learned"}
+            where = {"setting": row["setting"], **axes, "test": "sweep", "contender": LEARNED}
             rows.append(where | {key: row[key] for key in ("seed", "metric", "value")})
         return rows
 

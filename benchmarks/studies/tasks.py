@@ -7,18 +7,22 @@ of its coefficients, the gap between error on new and on training tasks is bound
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.studies.judging import LEARNED
+from benchmarks.plan import Plan
+from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, lines_of, middle
+from metarule.comparison import LEARNED
+from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
 from metarule.statistics import Interval
 
-__all__ = ["Fit", "draw", "fit", "table", "table_rows"]
+__all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
 
 _AXIS = "optimizer.train_tasks"
 _RESAMPLES = 1000
@@ -30,10 +34,21 @@ class Fit(NamedTuple):
     Attributes:
         scale: the gap with one training task.
         exponent: how fast it closes.
+        failed: resamples of seeds that no power law is near, which the intervals leave out.
     """
 
     scale: Interval
     exponent: Interval
+    failed: int
+
+
+def check(study: Study, plan: Plan) -> None:
+    """Refuse a study of which no such table can be made."""
+    if len(study.tests) > 1 or study.retuned:
+        raise ConfigError("kind = 'tasks': there is one test, and baselines are tuned where rules are learned")
+    for setting in plan.settings:
+        if set(setting.values) != {"case", _AXIS} or not isinstance(setting.values[_AXIS], int):
+            raise ConfigError(f"kind = 'tasks': {setting.label}: cases name the rules, and numbers of {_AXIS} the axis")
 
 
 def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"], seed: int = 0) -> Fit:
@@ -54,7 +69,7 @@ def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"], seed: 
     for _ in range(_RESAMPLES):
         found.append(_power(numbers, gaps[rng.integers(0, len(gaps), len(gaps))].mean(axis=0)))
     scales, exponents = np.array(found).T
-    return Fit(_interval(scales), _interval(exponents))
+    return Fit(_interval(scales), _interval(exponents), int(np.isnan(exponents[1:]).sum()))
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
@@ -79,11 +94,10 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     """The rows for the screen, and how fast the gap closes."""
     lines = [*lines_of(rows), ""]
     for rule, (numbers, gaps) in _gaps(results).items():
-        scale, exponent = fit(numbers, gaps)
-        lines.append(
-            f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval "
-            f"[{exponent.low:.2f}, {exponent.high:.2f}]"
-        )
+        scale, exponent, failed = fit(numbers, gaps)
+        says = f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval "
+        says += f"[{exponent.low:.2f}, {exponent.high:.2f}]"
+        lines.append(says + (f" ({failed} of {_RESAMPLES} resamples left out)" if failed else ""))
     return "\n".join(lines)
 
 
@@ -106,7 +120,7 @@ def draw(file: Path, results: Results) -> None:
             terms = np.sqrt([size * (np.log(number / size) + 1) / number for number, _ in at])
             share = float(np.dot(terms, [gap for _, gap in at]) / np.dot(terms, terms)) if at else np.nan
             gap_axes.plot(beyond, share * shape, color=colour, linestyle="-.", lw=1.6, alpha=0.5)
-    for name, colour in zip([name for name in results.contenders() if name != LEARNED], ("0.3", "0.6")):
+    for name, colour in zip([name for name in results.contenders() if name != LEARNED], cycle(("0.3", "0.6"))):
         known = [row[name].mean for row in rows if row[name] is not None]
         errors.axhline(float(np.mean(known)), color=colour, linewidth=0.8)
         errors.annotate(name, (1, float(np.mean(known))), fontsize="small", color=colour, va="bottom")

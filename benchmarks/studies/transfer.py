@@ -5,11 +5,20 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.studies.judging import LEARNED
+from benchmarks.plan import Plan
+from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, apart, lines_of, middle
+from metarule.comparison import LEARNED
+from metarule.config import ConfigError
 from metarule.figures.canvas import figure_of, save
 
-__all__ = ["draw", "table", "table_rows"]
+__all__ = ["check", "draw", "table", "table_rows"]
+
+
+def check(study: Study, plan: Plan) -> None:
+    """Refuse a study of which no such table can be made."""
+    if study.baselines:
+        raise ConfigError("kind = 'transfer': baselines are tuned on the tasks of each test; name them in retuned")
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:

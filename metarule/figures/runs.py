@@ -66,7 +66,7 @@ def draw_performance(
         presentations: number of presentations at each point.
         contenders: by name, `mean`, `low` and `high` at each point.
         score: what is drawn.
-        met: over what the intervals are taken, such as `128 tasks`.
+        met: over what the intervals are taken, such as `128 new tasks`.
     """
     figure, (axes,) = figure_of(1)
     for colour, (name, curve) in zip(COLOURS, contenders.items()):
@@ -75,7 +75,7 @@ def draw_performance(
     axes.set(
         xlabel="presentations",
         ylabel=score,
-        title=f"Held-out tasks: mean and 95 % interval over {met}",
+        title=f"Mean and 95 % interval over {met}",
         ylim=(0, 1.02),
     )
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
@@ -96,11 +96,11 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
 
 
 def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
-    """Final score of each task, the tasks of each contender in the order of their scores."""
+    """Final scores of all tasks, as a cumulative distribution a contender."""
     figure, (axes,) = figure_of(1)
     for colour, (name, values) in zip(COLOURS, contenders.items()):
-        axes.plot(np.linspace(0, 1, len(values)), np.sort(values), color=colour, label=name)
+        axes.ecdf(values, color=colour, label=name)
     count = len(next(iter(contenders.values())))
-    axes.set(xlabel="share of tasks with at most this score", ylabel=score, title=f"{count} new tasks", ylim=(0, 1.02))
+    axes.set(xlabel=score, ylabel="share of tasks with at most this score", title=f"{count} new tasks")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)

@@ -1,7 +1,7 @@
 """Learning to tell two classes of points in the plane apart."""
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -139,6 +139,9 @@ class Points(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
         points = _place(place_key, drawn[shape])
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
+
+    def count(self, pool: Any) -> None:
+        """Endless: no two tasks are the same."""
 
     def stimulus(self, task: PointsTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The point presented at a time, and its class."""

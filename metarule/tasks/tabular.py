@@ -1,7 +1,7 @@
 """Learning to tell classes of real data apart."""
 
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -198,6 +198,9 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             shift=shift,
             scale=scale,
         )
+
+    def count(self, pool: Any) -> None:
+        """Endless: each task draws its own examples."""
 
     def stimulus(self, task: TabularTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The example presented at a time, and its label, one-hot."""

@@ -11,9 +11,10 @@ import tomli_w
 
 from benchmarks.plan import hasten, make_plan
 from benchmarks.studies.declaration import read_study
-from benchmarks.studies.judging import LEARNED, items
-from benchmarks.study import main
-from metarule import artifacts, delta, final_metrics, tune
+from benchmarks.studies.judging import items
+from benchmarks.study import KINDS, main
+from metarule import artifacts, backprop, final_metrics, tune
+from metarule.comparison import LEARNED
 from metarule.config import read
 from metarule.experiment import posed
 from metarule.streams import Purpose, run_key, stream
@@ -51,7 +52,7 @@ def transferred(tmp_path_factory):
     cases = [{"name": "two inputs"}, {"name": "three inputs", "set": {"tasks.inputs": 3}}]
     tests = [{"name": "two inputs"}, {"name": "iris", "set": IRIS}]
     tests[0]["set"] = {"tasks.inputs": 2}
-    file = small(folder, "transfer", cases=cases, tests=tests, baselines=["delta"], retuned=["delta"])
+    file = small(folder, "transfer", cases=cases, tests=tests, retuned=["delta"])
     assert main([file, "--directory", str(folder / "all"), "--json", str(folder / "rows.json")]) == 0
     return file, folder
 
@@ -60,9 +61,9 @@ def test_everybody_is_tried_on_every_test(transferred):
     _, folder = transferred
     rows = list(csv.DictReader((folder / "all" / "results.csv").open()))
     tried = {(row["setting"], row["test"], row["contender"], row["seed"]) for row in rows if row["test"] != "sweep"}
-    assert len(tried) == 2 * 2 * 3 * 2
+    assert len(tried) == 2 * 2 * 2 * 2
     matrix = json.loads((folder / "rows.json").read_text())
-    assert [row["learned on"] for row in matrix] == ["two inputs", "three inputs", "delta", "delta, tuned here"]
+    assert [row["learned on"] for row in matrix] == ["two inputs", "three inputs", "delta, tuned here"]
     assert {"iris", "iris_low", "iris_high"} <= set(matrix[0])
     assert (folder / "all" / "study.png").stat().st_size > 5000
 
@@ -90,27 +91,11 @@ def test_scores_are_those_of_the_learned_theta_on_the_test_tasks(transferred):
     assert left
 
 
-def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_here(transferred):
-    file, folder = transferred
-    study = read_study(Path(file))
-    experiment = make_plan(study.sweep, read(Path(study.sweep.config))[1]).settings[0].experiment
-    rows = list(csv.DictReader((folder / "all" / "results.csv").open()))
-    rates = {
-        row["contender"]: float(row["value"])
-        for row in rows
-        if (row["setting"], row["test"], row["seed"], row["metric"]) == ("two inputs", "iris", "0", "learning_rate")
-    }
-    for name, one in (("delta", experiment), ("delta, tuned here", posed(experiment, list(IRIS.items())))):
-        pool, key = one.tasks.split(0).train, stream(run_key(0), Purpose.TUNING)
-        tuned = tune(delta(one.lifetime), pool, key, experiment.optimizer.lifetimes)
-        assert rates[name] == pytest.approx(tuned.rate)
-
-
 def test_what_is_done_is_not_done_again(transferred, capsys):
     file, folder = transferred
     kept = {path: path.stat().st_mtime_ns for path in (folder / "all" / "tried").iterdir()}
-    # Baselines do not depend on the setting: of twelve runs of each on either test, those that differ are kept once.
-    assert len(kept) < 2 * 2 * 3 * 2
+    # Baselines do not depend on the rule: eight looks at learned rules, and four at the delta rule on either test.
+    assert len(kept) == 8 + 4
     lost = sorted(kept)[0]
     lost.unlink()
     assert main([file, "--directory", str(folder / "all")]) == 0
@@ -151,16 +136,26 @@ def test_kinds_of_functions(tmp_path, capsys):
 
 def test_real_data(tmp_path, capsys):
     tests = [{"name": "own", "set": {}}, {"name": "iris", "set": IRIS}]
-    file = small(tmp_path, "data", tests=tests, baselines=["backprop"])
+    file = small(tmp_path, "data", tests=tests, baselines=["backprop"], retuned=["backprop"])
     assert main([file, "--directory", str(tmp_path / "all"), "--json", str(tmp_path / "rows.json")]) == 0
     rows = json.loads((tmp_path / "rows.json").read_text())
     assert [(row["test"], row["contender"]) for row in rows] == [
-        (test, who) for test in ("own", "iris") for who in ("learned", "backprop")
+        (test, who) for test in ("own", "iris") for who in ("learned", "backprop", "backprop, tuned here")
     ]
-    backprop = rows[3]
-    assert backprop["of_backprop"] == 1.0
-    assert backprop["share"] == backprop["reached"] / 20 <= 1
+    assert rows[4]["of_backprop"] == 1.0
+    assert rows[4]["share"] == rows[4]["reached"] / 20 <= 1
     assert "after at most a third of the life on " in capsys.readouterr().out
+    study = read_study(Path(file))
+    experiment = make_plan(study.sweep, read(Path(study.sweep.config))[1]).settings[0].experiment
+    looks = list(csv.DictReader((tmp_path / "all" / "results.csv").open()))
+    rates = {
+        row["contender"]: float(row["value"])
+        for row in looks
+        if (row["test"], row["seed"], row["metric"]) == ("iris", "0", "learning_rate")
+    }
+    for name, one in (("backprop", experiment), ("backprop, tuned here", posed(experiment, list(IRIS.items())))):
+        pool, key = one.tasks.split(0).train, stream(run_key(0), Purpose.TUNING)
+        assert rates[name] == pytest.approx(tune(backprop(one.lifetime), pool, key, one.optimizer.lifetimes).rate)
     assert (tmp_path / "all" / "study.png").stat().st_size > 5000
 
 
@@ -170,7 +165,7 @@ def test_every_study_can_be_laid_out(path):
     base = read(path.parent / study.sweep.config)[1]
     for declared, last in ((study.sweep, []), hasten(study.sweep)):
         plan = make_plan(declared, base, last)
-        assert plan.settings
+        KINDS[study.kind].check(study, plan)
         assert items(study, plan, Path("nowhere")) == []
 
 
@@ -187,6 +182,10 @@ def test_the_quick_form_is_quick(capsys, tmp_path, monkeypatch):
         ({"kind": "other"}, "kind = 'other': allowed: data, functions, tasks, transfer"),
         ({"baselines": ["sgd"]}, "baselines.0 = 'sgd': allowed: adam, "),
         ({"tests": [{"name": "x", "set": {"tasks.inputs": 0}}]}, "tests.x: tasks.inputs = 0: expected"),
+        ({"baselines": ["delta"]}, "kind = 'data': baselines = ['delta']: 'backprop' has to be among them"),
+        ({"kind": "tasks"}, "kind = 'tasks': base config: cases name the rules, and numbers of optimizer.train_tasks"),
+        ({"kind": "functions"}, "kind = 'functions': base config: cases are called 'CIRCUIT, RULE'"),
+        ({"kind": "transfer"}, "kind = 'transfer': baselines are tuned on the tasks of each test"),
         ({"retuned": ["rescorla_wagner"]}, "retuned: 'rescorla_wagner' cannot be tried on "),
         ({"sweep": {"config": "nowhere.toml"}}, "nowhere.toml: No such file"),
         ({"tests": [{"name": "x", "set": {"rule.kind": "mlp"}}]}, "tests.x: rule.kind: a rule is tried as it is"),

@@ -96,3 +96,8 @@ def test_more_inputs_are_sampled():
     train, test = (rows(tables_of(family, pool)) for pool in family.split(0))
     assert len(train | test) == 64
     assert not train & test
+
+
+def test_a_pool_knows_how_many_functions_it_holds():
+    family = Boolean(inputs=3, test_fraction=0.25)
+    assert [family.count(pool) for pool in family.split(0)] == [192, 64]
