@@ -14,24 +14,25 @@ from metarule import adapt as adapt_command
 from metarule import artifacts, curves, final_metrics
 from metarule import evaluate as evaluate_command
 from metarule.experiment import posed
-from metarule.results import judge
-from metarule.stopping import StopRequest
+from metarule.finished import contenders, read_finished
 from metarule.streams import Purpose, run_key, stream
-from metarule.training import train
 
 SMALL = ["--evaluation.lifetimes", "12", "--evaluation.points", "2"]
 COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 
 
+def run_directory(path, experiment):
+    """What a finished run leaves, as far as it is read here."""
+    artifacts.start(path, experiment, given=None)
+    artifacts.save_theta(path, experiment.lifetime.theta(jax.random.key(5)), {})
+    artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
+    return path
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """A finished run."""
-    path = tmp_path_factory.mktemp("runs") / "a run"
-    experiment = replace(EXPERIMENT, inner_loop=replace(EXPERIMENT.inner_loop, theta="per_projection"))
-    artifacts.start(path, experiment, given=None)
-    trained = train(experiment, path, StopRequest(), lambda step, row: None)
-    judge(experiment, path, trained, StopRequest())
-    return path
+    inner_loop = replace(EXPERIMENT.inner_loop, theta="per_projection")
+    return run_directory(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, inner_loop=inner_loop))
 
 
 @pytest.fixture
@@ -63,12 +64,11 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
     again = curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
     assert held_out["learned"]["mean"] == pytest.approx(float(again.mean()))
     assert summary["left_out"] == {}
-    assert set(held_out["baselines"]) == {"delta", "backprop"}
-    rates = json.loads((own / "summary.json").read_text())["held_out"]["baselines"]
-    assert held_out["baselines"]["delta"]["learning_rate"] == rates["delta"]["learning_rate"]
+    assert set(held_out["baselines"]) == {"delta"}
+    assert held_out["baselines"]["delta"]["learning_rate"] == 0.2
     with (folder / "tasks.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert len(rows) == 4 * 4
+    assert len(rows) == 3 * 4
     learned = [float(row["solved"]) for row in rows if row["contender"] == "learned"]
     np.testing.assert_allclose(learned, np.asarray(again).reshape(3, 4).mean(axis=0), rtol=1e-5)
     for name in ("performance.png", "tasks.png"):
@@ -110,23 +110,21 @@ def test_no_task_counts_twice(own, tmp_path, capsys):
     assert (summary["held_out"]["tasks"], summary["look"]["networks"]) == (8, 12)
 
 
-def test_baselines_of_another_circuit_are_left_out_by_name(own, capsys):
-    assert evaluate_command.main([str(own), *SMALL, "--circuit.kind", "recurrent", "--circuit.neurons", "4"]) == 2
-    capsys.readouterr()
-    words = ["--circuit.kind", "recurrent", "--circuit.neurons", "4"]
-    shared = own.parent / "shared"
-    experiment = replace(EXPERIMENT, optimizer=replace(EXPERIMENT.optimizer, steps=2))
-    artifacts.start(shared, experiment, given=None)
-    judge(experiment, shared, train(experiment, shared, StopRequest(), lambda step, row: None), StopRequest())
-    assert evaluate_command.main([str(shared), *SMALL, *words]) == 0
-    assert "left out: backprop: errors go backward through a Feedforward circuit" in capsys.readouterr().out
+def test_baselines_of_another_circuit_are_left_out_by_name(tmp_path):
+    run = read_finished(run_directory(tmp_path / "run", EXPERIMENT))
+    run = run._replace(rates={"delta": 0.2, "backprop": 0.3})
+    met, left_out = contenders(run, posed(run.experiment, [("circuit.kind", "recurrent")]))
+    assert list(met) == ["learned", "initial", "delta"]
+    np.testing.assert_array_equal(met["delta"].theta, np.float32([0.2]))
+    assert list(left_out) == ["backprop"]
+    assert "Feedforward circuit" in left_out["backprop"]
 
 
 def test_another_draw_has_other_lives(own, tmp_path):
     means = []
     for draw in ("0", "0", "1"):
         place = tmp_path / f"draw-{len(means)}"
-        words = ["--draw", draw, "--directory", str(place), "--evaluation.lifetimes", "60"]
+        words = ["--draw", draw, "--directory", str(place), *SMALL]
         assert evaluate_command.main([str(own), *words]) == 0
         held_out = json.loads((place / "summary.json").read_text())["held_out"]
         means.append(held_out["learned"]["accuracy"])
@@ -137,7 +135,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     assert adapt_command.main([str(own), *SMALL, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
     printed = capsys.readouterr().out
     for name in (
-        "learned (rate",
+        "learned, adapting (rate",
         "learned, frozen",
         "random, adapting (rate",
         "delta, adapting (rate",
@@ -177,7 +175,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
         ),
         (
             ["--evaluation.baselines", '["oja"]'],
-            "rate of 'oja' was not tuned by this run; allowed: delta, backprop",
+            "rate of 'oja' was not tuned by this run; allowed: delta",
         ),
         (["extra"], "'extra' is not expected here"),
     ],

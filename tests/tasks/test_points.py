@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,11 @@ from metarule.tasks import Points
 from metarule.tasks.points import SHAPES
 
 KEY = jax.random.key(0)
+
+
+@partial(jax.jit, static_argnames="family")
+def draw(family, key, pool, index):
+    return family.sample(key, pool, index)
 
 
 def is_separable(points, labels):
@@ -23,7 +30,7 @@ def test_shapes_are_separable_as_they_say(shape):
     family = Points(shapes=(shape,), presented=150, assessed=50)
     pool = family.split(0).train
     for index in range(6):
-        task = family.sample(jax.random.key(index), pool, index)
+        task = draw(family, jax.random.key(index), pool, index)
         points = np.concatenate([task.presented, task.assessed])
         labels = np.concatenate([task.presented_labels, task.assessed_labels])
         assert is_separable(points, labels) == (shape in SHAPES["separable"])
@@ -33,7 +40,7 @@ def test_shapes_are_separable_as_they_say(shape):
 def test_classes_never_overlap(shape):
     """The nearest other point of two thousand is one of the same class."""
     family = Points(shapes=(shape,), presented=1000, assessed=1)
-    task = family.sample(KEY, family.split(1).test, 3)
+    task = draw(family, KEY, family.split(1).test, 3)
     points, labels = np.asarray(task.presented), np.asarray(task.presented_labels)
     far = ((points[:, None] - points[None]) ** 2).sum(-1) + 1e9 * np.eye(len(points))
     assert (labels[far.argmin(axis=1)] == labels).mean() > 0.995
@@ -41,7 +48,7 @@ def test_classes_never_overlap(shape):
 
 def test_points_come_in_rounds_of_one_of_either_class():
     family = Points(presented=20)
-    task = family.sample(KEY, family.split(0).train, 0)
+    task = draw(family, KEY, family.split(0).train, 0)
     pairs = np.asarray(task.presented_labels).reshape(20, 2)
     np.testing.assert_array_equal(pairs.sum(axis=1), 1)
     assert 0 < pairs[:, 0].sum() < 20
@@ -51,11 +58,11 @@ def test_points_come_in_rounds_of_one_of_either_class():
 def test_numbers_decide_the_shape_and_keys_the_points():
     family = Points(shapes=("linear",))
     pool = family.split(0).train
-    one, two = (family.sample(jax.random.key(seed), pool, 4) for seed in (1, 2))
+    one, two = (draw(family, jax.random.key(seed), pool, 4) for seed in (1, 2))
     assert not np.allclose(one.presented, two.presented)
     both = np.concatenate([one.presented, two.presented]), np.concatenate([one.presented_labels, two.presented_labels])
     assert is_separable(*both)
-    other = family.sample(jax.random.key(1), pool, 5)
+    other = draw(family, jax.random.key(1), pool, 5)
     assert not is_separable(
         np.concatenate([one.presented, other.presented]), np.concatenate([one.presented_labels, other.presented_labels])
     )
@@ -64,7 +71,7 @@ def test_numbers_decide_the_shape_and_keys_the_points():
 def test_pools_share_no_task_and_seeds_have_their_own():
     family = Points()
     tasks = [
-        tuple(np.asarray(family.sample(KEY, pool, index).presented).ravel()[:4].tolist())
+        tuple(np.asarray(draw(family, KEY, pool, index).presented).ravel()[:4].tolist())
         for seed in (0, 1)
         for pool in family.split(seed)
         for index in range(20)
@@ -74,17 +81,17 @@ def test_pools_share_no_task_and_seeds_have_their_own():
 
 def test_every_shape_and_either_labelling_is_drawn():
     family = Points()
-    seen = jax.vmap(lambda index: family.sample(KEY, family.split(0).train, index))(jnp.arange(64))
+    seen = jax.vmap(lambda index: draw(family, KEY, family.split(0).train, index))(jnp.arange(64))
     assert len({points.tobytes() for points in np.asarray(seen.presented)}) == 64
     linear = Points(shapes=("blobs",), presented=1)
-    first = [linear.sample(KEY, linear.split(0).train, index) for index in range(20)]
+    first = [draw(linear, KEY, linear.split(0).train, index) for index in range(20)]
     sides = {int(task.presented_labels[0]) for task in first}
     assert sides == {0, 1}
 
 
 def test_stimuli_start_again_after_a_pass():
     family = Points(presented=3)
-    task = family.sample(KEY, family.split(0).train, 2)
+    task = draw(family, KEY, family.split(0).train, 2)
     for time in (0, 5, 6, 13):
         stimulus = family.stimulus(task, time, KEY)
         np.testing.assert_array_equal(stimulus.input, task.presented[time % 6])

@@ -1,9 +1,29 @@
 import numpy as np
 import pytest
+from fabricated import results
 
-from benchmarks.studies.tasks import fit
+from benchmarks.plan import Case
+from benchmarks.studies.tasks import check, draw, fit, table, table_rows
+from metarule.config import ConfigError
 
 NUMBERS = [1, 2, 3, 5, 9, 20, 50, 100]
+AXIS = "optimizer.train_tasks"
+CASES = (Case(name="7 terms", set={"rule.terms": ["seven"]}), Case(name="16 terms"))
+
+
+def made(product=(1, 2, 4, 8, 16, 32), **fields):
+    """The error on new tasks is 0.2 + 0.3/N, that on training tasks 0.2, and that of the delta rule 0.25."""
+    gap = lambda setting: 0.3 / setting.values[AXIS]
+    end = lambda setting, who: 0.8 - gap(setting) if who == "learned" else 0.75
+    sweep = {"product": {AXIS: product}, "cases": CASES}
+    return results(
+        "tasks",
+        sweep,
+        lambda setting, test, who, seed: [0.5] * 4 + [end(setting, who)],
+        baselines=("delta",),
+        trained=lambda setting, seed: 0.8,
+        **fields,
+    )
 
 
 def test_a_power_law_is_found_with_an_interval_that_holds_it():
@@ -13,9 +33,33 @@ def test_a_power_law_is_found_with_an_interval_that_holds_it():
     assert found.exponent.low < 0.5 < found.exponent.high
     assert found.scale.low < 0.3 < found.scale.high
     assert found.exponent.high - found.exponent.low < 0.3
+    assert found.failed == 0
 
 
-def test_without_noise_the_interval_is_a_point():
-    gaps = np.tile(0.2 / np.array(NUMBERS, float), (4, 1))
-    found = fit(NUMBERS, gaps)
-    assert found.exponent == pytest.approx((1.0, 1.0, 1.0), rel=1e-4)
+def test_rows_hold_errors_and_their_gap():
+    rows = table_rows(made())
+    assert [(row["rule"], row["training_tasks"]) for row in rows[:7]] == [
+        *(("7 terms", number) for number in (1, 2, 4, 8, 16, 32)),
+        ("16 terms", 1),
+    ]
+    for row in rows:
+        assert row["training_error"].mean == pytest.approx(0.2)
+        assert row["new_error"].mean == pytest.approx(0.2 + 0.3 / row["training_tasks"])
+        assert row["gap"].mean == pytest.approx(0.3 / row["training_tasks"])
+        assert row["delta"].mean == pytest.approx(0.25)
+
+
+def test_the_table_says_how_fast_the_gap_closes_and_the_figure_is_drawn(tmp_path):
+    study = made()
+    text = table(table_rows(study), study)
+    assert "7 terms: gap ≈ 0.300·N^−1.00, exponent 95 % interval [1.00, 1.00]" in text
+    draw(tmp_path / "figure.png", study)
+    assert (tmp_path / "figure.png").stat().st_size > 20_000
+
+
+def test_other_axes_are_refused():
+    study = made(("all", 4))
+    with pytest.raises(ConfigError, match="numbers of optimizer.train_tasks"):
+        check(study.study, study.plan)
+    study = made()
+    check(study.study, study.plan)

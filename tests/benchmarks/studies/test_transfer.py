@@ -1,0 +1,39 @@
+import pytest
+from fabricated import results
+
+from benchmarks.plan import Case
+from benchmarks.studies.transfer import draw, table, table_rows
+
+FAMILIES = ("two inputs", "three inputs")
+CASES = (Case(name=FAMILIES[0]), Case(name=FAMILIES[1], set={"tasks.inputs": 3}))
+
+
+@pytest.fixture(scope="module")
+def made():
+    """A rule scores 0.9 where it was learned and 0.7 elsewhere; the delta rule 0.8."""
+    end = lambda setting, test, who: 0.8 if who != "learned" else 0.9 if setting.label == test else 0.7
+    return results(
+        "transfer",
+        {"cases": CASES},
+        lambda setting, test, who, seed: [0.5] * 4 + [end(setting, test, who) + 0.01 * seed],
+        tests=FAMILIES,
+        retuned=("delta",),
+    )
+
+
+def test_the_matrix(made):
+    rows = table_rows(made)
+    assert [row["learned on"] for row in rows] == [*FAMILIES, "delta, tuned here"]
+    values = [[row[test].mean for test in FAMILIES] for row in rows]
+    for found, wanted in zip(values, [[0.91, 0.71], [0.71, 0.91], [0.81, 0.81]], strict=True):
+        assert found == pytest.approx(wanted)
+
+
+def test_it_is_said_by_how_much_the_rule_of_a_family_is_ahead_there(made):
+    text = table(table_rows(made), made)
+    assert "on two inputs, the rule learned there is ahead of that learned on three inputs by +0.200" in text
+
+
+def test_the_figure_is_drawn(made, tmp_path):
+    draw(tmp_path / "figure.png", made)
+    assert (tmp_path / "figure.png").stat().st_size > 10_000
