@@ -1,3 +1,5 @@
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -151,7 +153,6 @@ def test_tasks_that_need_long_lives_can_be_adapted_to():
     )
     task = jax.jit(reflex.tasks.sample)(KEY, reflex.tasks.split(0).test, 0)
     # Traced alone: compiling it takes long, and says no more.
-    adapted = jax.eval_shape(
-        lambda theta: adapt(reflex, theta, task, KEY, Adaptation(window=20), 1e-3), reflex.theta(KEY)
-    )
+    whole = partial(adapt, reflex, task=task, key=KEY, adaptation=Adaptation(window=20), rate=1e-3)
+    adapted = jax.eval_shape(lambda theta: whole(theta=theta), reflex.theta(KEY))
     assert adapted.metrics["closeness"].shape == (23,)
