@@ -10,13 +10,16 @@ BAD = {
         "rule.hiden = 3: there is no such field; allowed: terms, traces",
     ),
     "unknown section": ("ruler.terms = []", "ruler = {'terms': []}: there is no such field; allowed: seed"),
-    "unknown kind": ("tasks.kind = 'bolean'", "tasks.kind = 'bolean': allowed: boolean, tabular, conditioning"),
+    "unknown kind": ("tasks.kind = 'bolean'", "tasks.kind = 'bolean': allowed: boolean, points, tabular, conditioning"),
     "wrong type": ("tasks = {kind = 'boolean', inputs = 'three'}", "tasks.inputs = 'three': expected `int`, got `str`"),
     "number for text": ("optimizer.name = 3", "optimizer.name = 3: expected `str`, got `int`"),
     "value for a table": ("tasks = 3", "tasks = 3: expected a table, got `int`"),
     "negative steps": ("optimizer.steps = -3", "optimizer.steps = -3: expected `int` >= 1"),
     "fraction of a step": ("optimizer.steps = 2.5", "optimizer.steps = 2.5: expected `int`, got `float`"),
-    "no kind": ("tasks.inputs = 3", "tasks.kind: this field is missing; allowed: boolean, tabular, conditioning"),
+    "no kind": (
+        "tasks.inputs = 3",
+        "tasks.kind: this field is missing; allowed: boolean, points, tabular, conditioning",
+    ),
     "zero tasks": ("optimizer.tasks = 0", "optimizer.tasks = 0: expected `int` >= 1"),
     "unknown term": (
         "rule.kind = 'polynomial'\nrule.terms = ['pre*dopamine']",

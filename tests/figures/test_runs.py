@@ -1,7 +1,7 @@
 import numpy as np
 from inking import inked
 
-from metarule.figures import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds
+from metarule.figures import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds, draw_tasks
 
 
 def test_meta_loss_with_values_that_are_not_finite(tmp_path):
@@ -28,7 +28,9 @@ def test_more_terms_than_colours(tmp_path):
 
 def test_performance_and_seeds(tmp_path):
     curve = {"mean": [0.1, 0.5], "low": [0.0, 0.4], "high": [0.2, 0.6]}
-    draw_performance(tmp_path / "performance.png", [0, 10], {"learned": curve, "delta": curve}, "solved", 4)
+    draw_performance(tmp_path / "performance.png", [0, 10], {"learned": curve, "delta": curve}, "solved", "4 lives")
+    draw_tasks(tmp_path / "tasks.png", {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}, "solved")
     draw_seeds(tmp_path / "seeds.png", {"learned": [0.9, 0.8], "delta": [0.5, 0.6]}, "solved")
     assert inked(tmp_path / "performance.png")
     assert inked(tmp_path / "seeds.png")
+    assert inked(tmp_path / "tasks.png")
