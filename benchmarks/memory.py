@@ -248,9 +248,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if the device failed, 2 for bad input, 128 + SIGINT if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
-    # Without words the shared shell would show its help; here everything has a default.
     serve = partial(_serve, words)
-    return cli.run("benchmarks.memory", words or ["--all"], lambda: usage, serve, "nothing was written")
+    return cli.run("benchmarks.memory", words, lambda: usage, serve, "nothing was written", bare=True)
 
 
 def _serve(words: list[str]) -> int:

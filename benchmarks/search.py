@@ -73,9 +73,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
-    # Without words the shared shell would show its help; here everything has a default.
-    given = words or ["--all"]
-    return cli.run("benchmarks.search", given, lambda: usage, lambda: _serve(words), "what is done is kept")
+    kept = "what is done is kept"
+    return cli.run("benchmarks.search", words, lambda: usage, lambda: _serve(words), kept, bare=True)
 
 
 def choose(directory: Path) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,8 @@ RUN_DIR                            directory of a run of one seed
 
 """
 _OWN = "adaptation"
+# Networks are looked at after each window, and the starts are given.
+_IDLE = ("every", "watched", "points", "baselines")
 # Size of a random θ, in units.
 _SPREAD = 0.1
 # With whom the others are compared, and the classic rule from which θ begins, too.
@@ -68,7 +70,7 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    trial = read_trial(words, _OWN)
+    trial = read_trial(words, _OWN, _IDLE)
     run, experiment, look, tasks, networks, rest = trial
     try:
         adaptation = decode(rest, Adaptation)

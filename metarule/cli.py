@@ -11,7 +11,9 @@ from metarule.config import ConfigError
 __all__ = ["run"]
 
 
-def run(name: str, words: list[str], usage: Callable[[], str], serve: Callable[[], int], kept: str) -> int:
+def run(
+    name: str, words: list[str], usage: Callable[[], str], serve: Callable[[], int], kept: str, bare: bool = False
+) -> int:
     """Run a command.
 
     Args:
@@ -20,11 +22,12 @@ def run(name: str, words: list[str], usage: Callable[[], str], serve: Callable[[
         usage: makes the text for `--help`.
         serve: reads the words and does the work; returns the exit status.
         kept: what is there of the work after Ctrl-C.
+        bare: whether it may be run without words; else these show its help.
 
     Returns:
         Exit status: that of `serve`, 0 or 2 for help, 1 if the device failed, 2 for bad input, 128 + SIGINT for Ctrl-C.
     """
-    if not words or {"--help", "-h"} & set(words):
+    if (not words and not bare) or {"--help", "-h"} & set(words):
         print(usage())
         return 0 if words else 2
     try:

@@ -16,9 +16,9 @@ from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
 from metarule import artifacts, cli, figures
-from metarule.config import ConfigError, decode, override, parse_overrides, read
+from metarule.config import ConfigError, decode, parse_overrides
 from metarule.evaluation import final_metrics
-from metarule.experiment import Experiment
+from metarule.experiment import Experiment, read_experiment_file
 from metarule.forms import Candidate, Fitted, Form, Generation, Library, evolve, first_generation, fit, front, library
 from metarule.meta import Gradient
 from metarule.schema import describe
@@ -120,9 +120,8 @@ def _begun(words: list[str]) -> _Request:
     config, overwrite = Path(words[0]), "--overwrite" in words
     pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
     own = [pair for pair in pairs if pair[0].startswith(_PREFIX)]
-    given, tree = read(config)
+    experiment, given = read_experiment_file(config, [pair for pair in pairs if pair not in own])
     try:
-        experiment = decode(override(tree, [pair for pair in pairs if pair not in own]), Experiment)
         _check(experiment)
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from error

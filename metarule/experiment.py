@@ -1,6 +1,7 @@
 """A whole experiment as one declaration: schema of the config file, API, and assembly."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
@@ -10,7 +11,7 @@ from metarule.baselines import BaselineName, baselines
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
-from metarule.config import ConfigError, decode, override
+from metarule.config import ConfigError, decode, override, read
 from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient
 from metarule.rules.mlp import MLP
@@ -20,7 +21,7 @@ from metarule.tasks import AnyTasks, Boolean
 # Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
 FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 
-__all__ = ["FREE", "Evaluation", "Experiment", "Run", "posed", "to_tree"]
+__all__ = ["FREE", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "to_tree"]
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,6 +101,26 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def lifetime(self) -> Lifetime:
         """One learner living through one task."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
+
+
+def read_experiment_file(file: Path, pairs: Sequence[tuple[str, Any]]) -> tuple[Experiment, str]:
+    """Read a config file with some fields set.
+
+    Args:
+        file: the file.
+        pairs: (dotted field, value).
+
+    Returns:
+        (the experiment, text of the file).
+
+    Raises:
+        ConfigError: naming the file, the field, the value and what is allowed.
+    """
+    text, tree = read(file)
+    try:
+        return decode(override(tree, pairs), Experiment), text
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
 
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:

@@ -74,12 +74,13 @@ class Trial(NamedTuple):
     rest: dict[str, Any]
 
 
-def read_trial(words: Sequence[str], own: str = "") -> Trial:
+def read_trial(words: Sequence[str], own: str = "", idle: Sequence[str] = ("every", "watched")) -> Trial:
     """Read `RUN_DIR [--option VALUE …] [--section.field VALUE …]`.
 
     Args:
         words: of the command line.
         own: table whose fields are the command's own.
+        idle: fields of evaluation on which nothing depends that the command finds.
 
     Returns:
         What is asked for.
@@ -93,6 +94,9 @@ def read_trial(words: Sequence[str], own: str = "") -> Trial:
     options = {name: str(value) if name == "directory" else value for name, value in pairs if "." not in name}
     look = decode(options, Look)
     rest = {name.removeprefix(f"{own}."): value for name, value in pairs if own and name.startswith(f"{own}.")}
+    for name, _ in pairs:
+        if name in {f"evaluation.{field}" for field in idle}:
+            raise ConfigError(f"--{name}: nothing depends on it here")
     run = read_finished(Path(words[0]))
     others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
     experiment = _other_tasks(run, others)

@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from metarule import artifacts, cli
 from metarule.comparison import table
-from metarule.config import ConfigError, decode, override, parse_overrides, read
-from metarule.experiment import Experiment
+from metarule.config import ConfigError, parse_overrides
+from metarule.experiment import Experiment, read_experiment_file
 from metarule.reports import phenomena_table
 from metarule.results import across_seeds, judge
 from metarule.schema import describe
@@ -73,11 +73,7 @@ def _parse(words: list[str]) -> _Request:
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     config, overwrite = Path(words[0]), "--overwrite" in words
     pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
-    given, tree = read(config)
-    try:
-        experiment = decode(override(tree, pairs), Experiment)
-    except ConfigError as error:
-        raise ConfigError(f"{config}: {error}") from error
+    experiment, given = read_experiment_file(config, pairs)
     return _Request(experiment, _directory(experiment, config), given, overwrite, resume=False)
 
 

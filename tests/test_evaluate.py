@@ -17,7 +17,8 @@ from metarule.experiment import posed
 from metarule.finished import contenders, read_finished
 from metarule.streams import Purpose, run_key, stream
 
-SMALL = ["--evaluation.lifetimes", "12", "--evaluation.points", "2"]
+LIVES = ["--evaluation.lifetimes", "12"]
+SMALL = [*LIVES, "--evaluation.points", "2"]
 COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 
 
@@ -132,7 +133,7 @@ def test_another_draw_has_other_lives(own, tmp_path):
 
 
 def test_starts_are_compared_on_the_same_lives(own, capsys):
-    assert adapt_command.main([str(own), *SMALL, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
+    assert adapt_command.main([str(own), *LIVES, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
     printed = capsys.readouterr().out
     for name in (
         "learned, adapting (rate",
@@ -178,6 +179,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
             "rate of 'oja' was not tuned by this run; allowed: delta",
         ),
         (["extra"], "'extra' is not expected here"),
+        (["--evaluation.every", "5"], "--evaluation.every: nothing depends on it here"),
     ],
 )
 def test_bad_input_is_one_line(run, command, words, says, capsys):
