@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import msgspec
 from msgspec import Meta, Struct
 
@@ -19,9 +20,9 @@ from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
 
 # Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
-FREE = ("tasks", "circuit", "inner_loop", "evaluation")
+_FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 
-__all__ = ["FREE", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "to_tree"]
+__all__ = ["Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "to_tree"]
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,20 +136,35 @@ class _Tasks(Struct, frozen=True, kw_only=True):
 
 
 def posed(experiment: Experiment, pairs: Sequence[tuple[str, Any]]) -> Experiment:
-    """The experiment with some fields set; output neurons follow the tasks unless they are set, too.
+    """Other tasks for the rule of an experiment; output neurons follow the tasks unless they are set, too.
 
     Args:
-        experiment: as it was.
-        pairs: (dotted field, value).
+        experiment: in which the rule is learned.
+        pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
 
     Returns:
-        Another experiment.
+        The experiment with these fields set.
 
     Raises:
-        ConfigError: naming the field, the value and what is allowed.
+        ConfigError: a field that is part of how the rule is learned, a value that is not allowed, or a circuit to which
+            θ does not belong.
     """
-    tree = override(to_tree(experiment), pairs)
-    if "circuit.output" in dict(pairs) or "output" not in tree["circuit"]:
+    for name, _ in pairs:
+        if name.split(".")[0] not in _FREE:
+            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(_FREE)}")
+    other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
+    found, needed = (_shapes(one.lifetime) for one in (experiment, other))
+    if found != needed or experiment.inner_loop.theta != other.inner_loop.theta:
+        raise ConfigError(
+            f"circuit, inner_loop.theta: θ is of shape {found} where it is learned ({experiment.inner_loop.theta}); "
+            f"this circuit needs {needed} ({other.inner_loop.theta})"
+        )
+    return other
+
+
+def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
+    """Decode, with the output neurons that the tasks need."""
+    if is_set or "output" not in tree["circuit"]:
         return decode(tree, Experiment)
     link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.link
     try:
@@ -157,3 +173,7 @@ def posed(experiment: Experiment, pairs: Sequence[tuple[str, Any]]) -> Experimen
         if not str(error).startswith("circuit.output"):
             raise
         return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has
+
+
+def _shapes(lifetime: Lifetime) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.theta, jax.random.key(0)))]

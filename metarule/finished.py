@@ -6,14 +6,13 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NamedTuple
 
-import jax
 from msgspec import Meta, Struct
 
 from metarule import artifacts
 from metarule.baselines import at_rate, baselines
 from metarule.comparison import INITIAL, LEARNED, REACH, Contender
 from metarule.config import ConfigError, decode, parse_overrides
-from metarule.experiment import FREE, Experiment, posed
+from metarule.experiment import Experiment, posed
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import Theta
 
@@ -99,7 +98,11 @@ def read_trial(words: Sequence[str], own: str = "", idle: Sequence[str] = ("ever
             raise ConfigError(f"--{name}: nothing depends on it here")
     run = read_finished(Path(words[0]))
     others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
-    experiment = _other_tasks(run, others)
+    experiment = posed(run.experiment, others)
+    for name in experiment.evaluation.baselines:
+        if name not in run.rates:
+            says = f"evaluation.baselines: the rate of '{name}' was not tuned by this run"
+            raise ConfigError(f"{says}; allowed: {', '.join(run.rates)}")
     lives = experiment.evaluation.lifetimes
     if lives < look.networks:
         raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lives}")
@@ -133,42 +136,6 @@ def read_finished(path: Path) -> Finished:
     initial = experiment.lifetime.theta(stream(run_key(experiment.seed), Purpose.THETA))
     rates = {name: row["learning_rate"] for name, row in held_out.get("baselines", {}).items()}
     return Finished(path, experiment, artifacts.load_theta(path, initial), initial, rates)
-
-
-def _other_tasks(run: Finished, pairs: Sequence[tuple[str, Any]]) -> Experiment:
-    """What a finished run is tried on.
-
-    Args:
-        run: the run.
-        pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
-
-    Returns:
-        Its experiment with these fields set.
-
-    Raises:
-        ConfigError: a field that is part of what was learned, or components to which the learned θ does not belong.
-    """
-    for name, _ in pairs:
-        if name.split(".")[0] not in FREE:
-            allowed = ", ".join(f"--{table}.FIELD" for table in FREE)
-            raise ConfigError(f"--{name}: it is part of how θ was learned; allowed: {allowed}")
-    experiment = posed(run.experiment, pairs)
-    needed, found = (
-        [leaf.shape for leaf in jax.tree.leaves(theta)]
-        for theta in (jax.eval_shape(experiment.lifetime.theta, jax.random.key(0)), run.theta)
-    )
-    if needed != found or experiment.inner_loop.theta != run.experiment.inner_loop.theta:
-        raise ConfigError(
-            f"circuit, inner_loop.theta: the rule was learned with θ of shape {found} "
-            f"({run.experiment.inner_loop.theta}); this circuit needs {needed} ({experiment.inner_loop.theta})"
-        )
-    unknown = [name for name in experiment.evaluation.baselines if name not in run.rates]
-    if unknown:
-        raise ConfigError(
-            f"evaluation.baselines: the rate of '{unknown[0]}' was not tuned by this run; allowed: "
-            f"{', '.join(run.rates)}"
-        )
-    return experiment
 
 
 def novelty(run: Finished, experiment: Experiment) -> str:

@@ -161,13 +161,16 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--rule.terms", '["seven"]'], "--rule.terms: it is part of how θ was learned; allowed: --tasks.FIELD"),
+        (
+            ["--rule.terms", '["seven"]'],
+            "rule.terms: it is part of how θ is learned; allowed: fields of tasks, circuit,",
+        ),
         (["--seed", "4"], "seed = 4: there is no such field; allowed: reach, networks, draw, directory"),
         (["--tasks.inputs", "0"], "tasks.inputs = 0: expected"),
         (["--tasks.kind", "point"], "tasks.kind = 'point': allowed: boolean, "),
         (
             ["--circuit.hidden", "[4, 4]"],
-            "with θ of shape [(2, 7)] (per_projection); this circuit needs [(3, 7)]",
+            "θ is of shape [(2, 7)] where it is learned (per_projection); this circuit needs [(3, 7)]",
         ),
         (["--networks", "5000"], "networks = 5000: allowed: at most evaluation.lifetimes, which is 16"),
         (

@@ -1,7 +1,9 @@
 import msgspec
+import pytest
 
-from metarule import Boolean, Feedforward, Lifetime, Polynomial
-from metarule.experiment import Experiment, to_tree
+from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
+from metarule.config import ConfigError
+from metarule.experiment import Experiment, posed, to_tree
 
 
 def test_components_are_assembled_into_a_lifetime():
@@ -18,3 +20,28 @@ def test_a_tree_writes_every_default_out():
     assert tree["tasks"]["kind"] == "boolean"
     assert tree["optimizer"]["estimator"] == {"kind": "reverse", "scan": {"kind": "remat"}}
     assert msgspec.convert(tree, Experiment) == Experiment()
+
+
+def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
+    other = posed(Experiment(), [("tasks.kind", "tabular"), ("tasks.ways", 2)])
+    assert (other.tasks, other.circuit.output) == (Tabular(ways=2), "softmax")
+    assert posed(other, []) == other
+    with pytest.raises(ConfigError, match="circuit.output = 'tanh': the loss of these tasks needs 'softmax'"):
+        posed(Experiment(), [("tasks.kind", "tabular"), ("circuit.output", "tanh")])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ([("optimizer.steps", 3)], "optimizer.steps: it is part of how θ is learned"),
+        (
+            [("inner_loop.theta", "per_projection")],
+            "θ is of shape .* where it is learned .shared.; .* .per_projection.",
+        ),
+        ([("tasks.kind", "conditioning")], "circuit.output = 'sigmoid': the loss of these tasks needs 'motor'"),
+        ([("circuit.kind", "conditioning")], "it has 3 input and 1 output neurons; these tasks have 2 inputs"),
+    ],
+)
+def test_what_a_rule_cannot_be_tried_on_is_refused(pairs, says):
+    with pytest.raises(ConfigError, match=says):
+        posed(Experiment(), pairs)
