@@ -36,10 +36,13 @@ def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
         ([("optimizer.steps", 3)], "optimizer.steps: it is part of how θ is learned"),
         (
             [("inner_loop.theta", "per_projection")],
-            "θ is of shape .* where it is learned .shared.; .* .per_projection.",
+            "θ is of shape .* .shared.; .* .per_projection.",
         ),
         ([("tasks.kind", "conditioning")], "circuit.output = 'sigmoid': the loss of these tasks needs 'motor'"),
-        ([("circuit.kind", "conditioning")], "it has 3 input and 1 output neurons; these tasks have 2 inputs"),
+        (
+            [("circuit.kind", "conditioning"), ("tasks.inputs", 2)],
+            "it has 3 input and 1 output neurons; these tasks have 2 inputs",
+        ),
     ],
 )
 def test_what_a_rule_cannot_be_tried_on_is_refused(pairs, says):
