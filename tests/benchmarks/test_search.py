@@ -74,12 +74,12 @@ def test_every_method_is_tuned_over_as_many_settings_and_raced_with_other_seeds(
 def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, monkeypatch, capsys):
     ran = []
 
-    def run(words):
-        ran.append(Path(words[2]).name)
-        sweep(Path(words[2]), TRIED if words[2].endswith("-tuning") else [TRIED[1], TRIED[2]])
+    def run(request, again):
+        ran.append(request.directory.name)
+        sweep(request.directory, TRIED if request.directory.name.endswith("-tuning") else [TRIED[1], TRIED[2]])
         return 0
 
-    monkeypatch.setattr(program.sweep, "main", run)
+    monkeypatch.setattr(program.sweep, "_run", run)
     monkeypatch.setattr(program, "_costs", lambda directory: {"gradient, 7 terms": 0.5})
     file = tmp_path / "rows.json"
     assert main(["--directory", str(tmp_path / "s"), "--json", str(file), *(["--quick"] if quick else [])]) == 0
