@@ -74,12 +74,18 @@ def test_every_method_is_tuned_over_as_many_settings_and_raced_with_other_seeds(
 def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, monkeypatch, capsys):
     ran = []
 
-    def run(request, again):
-        ran.append(request.directory.name)
-        sweep(request.directory, TRIED if request.directory.name.endswith("-tuning") else [TRIED[1], TRIED[2]])
+    def run(directory, tried):
+        ran.append(directory.name)
+        sweep(directory, tried)
         return 0
 
-    monkeypatch.setattr(program.sweep, "_run", run)
+    def race(declared, config, directory, flags, again):
+        assert (declared.curve, config.resolve().stem) == (24, directory.name)
+        assert again.startswith("python -m benchmarks.search ")
+        return run(directory, [TRIED[1], TRIED[2]])
+
+    monkeypatch.setattr(program.sweep, "main", lambda words: run(Path(words[2]), TRIED))
+    monkeypatch.setattr(program.sweep, "run", race)
     monkeypatch.setattr(program, "_costs", lambda directory: {"gradient, 7 terms": 0.5})
     file = tmp_path / "rows.json"
     assert main(["--directory", str(tmp_path / "s"), "--json", str(file), *(["--quick"] if quick else [])]) == 0
@@ -95,7 +101,6 @@ def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, mo
     assert table(rows) in printed
     assert table(rows).splitlines()[0].split() == list(descent)
     assert "boolean, 7 terms: gradient descent reaches the final score of random search with 0.500 of the" in printed
-    assert read_sweep(tmp_path / ("s-quick" if quick else "s") / "boolean.toml")[0].curve == 24
 
 
 def test_what_is_not_reached_is_said():
