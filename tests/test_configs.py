@@ -7,7 +7,7 @@ from msgspec.structs import replace
 from small import overrides
 
 from metarule.artifacts import start
-from metarule.config import decode, override, read
+from metarule.config import decode, override, parse_overrides, read
 from metarule.experiment import Experiment
 from metarule.results import judge
 from metarule.stopping import StopRequest
@@ -25,7 +25,7 @@ UNTRIED = [
 
 @pytest.mark.parametrize("path", UNTRIED, ids=lambda path: path.stem)
 def test_it_runs_a_few_steps(path, tmp_path):
-    pairs = [(field, int(value)) for field, value in overrides(path).items()]
+    pairs = parse_overrides([f"--{field}={value}" for field, value in overrides(path).items()])
     experiment = decode(override(read(path)[1], pairs), Experiment)
     start(tmp_path, experiment, path.read_text())
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
@@ -48,7 +48,8 @@ def test_it_opens_with_what_it_shows_how_long_it_takes_and_what_to_expect(path):
 def test_the_default_experiment_runs(tmp_path):
     experiment = Experiment()
     small = replace(experiment.optimizer, steps=2, tasks=4)
-    experiment = replace(experiment, optimizer=small, evaluation=replace(experiment.evaluation, watched=4, lifetimes=4))
+    evaluation = replace(experiment.evaluation, watched=4, lifetimes=4, baselines=("delta",))
+    experiment = replace(experiment, optimizer=small, evaluation=evaluation)
     start(tmp_path, experiment, None)
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
     assert trained.theta.shape == (16,)
