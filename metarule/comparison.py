@@ -179,7 +179,8 @@ def table(held_out: Mapping[str, Any], unit: str) -> str:
     Returns:
         Lines.
     """
-    title = f"held-out tasks, {held_out['seeds' if unit == 'seeds' else 'tasks']} {unit}"
+    count = held_out["seeds" if unit == "seeds" else "tasks"]
+    title = f"{count} new tasks" if unit == "tasks" else f"held-out tasks, {count} {unit}"
     rows = {
         name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
         for name, row in contenders_of(held_out).items()
@@ -202,13 +203,13 @@ def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], re
     first, shots = next(iter(rows)).partition(" (")[0], list(next(iter(rows.values())).get("shots", ()))
     head = f"{title:<36}{score:>8}   {'95 % interval':<18}"
     if reach is not None:
-        head += f"  {f'{first} ahead by':<26}{f'to {reach:g}':>7}"
+        head += f"  {f'{first} ahead by':<28}{f'to {reach:g}':>7}"
     lines = [(head + "".join(f"{f'{shot} each':>8}" for shot in shots)).rstrip()]
     for name, row in rows.items():
         line = f"  {name:<34}{row['mean']:>8.4f}   {row['low']:.4f} to {row['high']:.4f}  "
         if reach is not None:
             ahead = _signed(row["behind"]) if "behind" in row else ""
-            line += f"  {ahead:<26}{_shown(row['reached']['at']):>7}"
+            line += f"  {ahead:<28}{_shown(row['reached']['at']):>7}"
         lines.append((line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots)).rstrip())
     if reach is not None:
         each = "; each: examples of each class" if shots else ""
