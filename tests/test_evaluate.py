@@ -177,10 +177,6 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
             ["--circuit.kind", "conditioning"],
             "3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
         ),
-        (
-            ["--evaluation.baselines", '["oja"]'],
-            "rate of 'oja' was not tuned by this run; allowed: delta",
-        ),
         (["extra"], "'extra' is not expected here"),
         (["--evaluation.every", "5"], "--evaluation.every: nothing depends on it here"),
     ],
@@ -205,6 +201,13 @@ def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     assert "this run is not finished; go on with: python -m metarule.train --resume" in refused(command, [own], capsys)
     (own / "resolved.toml").write_text("[rule]\nkind = 'of tomorrow'")
     assert "resolved.toml: rule.kind = 'of tomorrow'" in refused(command, [own], capsys)
+
+
+def test_only_baselines_that_the_run_has_tuned_are_tried(run, capsys):
+    says = refused("evaluate", [run, "--evaluation.baselines", '["oja"]'], capsys)
+    assert "rate of 'oja' was not tuned by this run; allowed: delta" in says
+    says = refused("adapt", [run, "--evaluation.baselines", '["delta"]'], capsys)
+    assert "--evaluation.baselines: nothing depends on it here" in says
 
 
 def test_windows_make_up_a_life(run, capsys):
