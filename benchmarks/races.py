@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.cells import DONE
-from benchmarks.report import CELLS, PLAN, interquartile
+from benchmarks.report import CELLS, PLAN, interquartile, paired
 from metarule import artifacts
 from metarule.figures.canvas import COLOURS, blank, save
 
@@ -75,9 +75,9 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
 def lead(racer: Racer, other: Racer) -> tuple[float, float, float]:
     """By how much one ends ahead of another: interquartile mean of the difference by seed, and its 95 % interval."""
     ends = [dict(zip(one.seeds, one.curves[:, -1], strict=True)) for one in (racer, other)]
-    shared = [seed for seed in racer.seeds if seed in ends[1]]
-    apart = interquartile(np.array([ends[0][seed] - ends[1][seed] for seed in shared]))
-    return apart.mean, apart.low, apart.high
+    apart = paired(*ends)
+    assert apart is not None
+    return apart
 
 
 def reached(racer: Racer, score: float) -> float | None:

@@ -5,8 +5,6 @@ summary.csv   one row a setting and metric: interquartile mean over seeds and it
 sweep.png     the score against the axes
 """
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,7 +19,7 @@ from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
 from metarule.statistics import Interval
 
-__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "table"]
+__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "paired", "plain", "table"]
 
 PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
 _RESAMPLES = 2000
@@ -73,8 +71,8 @@ def make_report(directory: Path) -> Report:
     reference = plan["settings"][plan["reference"]]["label"]
     done = len({row["cell"] for row in rows})
     report = Report(rows, list(_summary(plan, rows)), plan["score"], reference, done, len(plan["cells"]))
-    write_whole(directory / "results.csv", _csv(report.rows))
-    write_whole(directory / "summary.csv", _csv(report.summary))
+    write_whole(directory / "results.csv", artifacts.csv_text(report.rows))
+    write_whole(directory / "summary.csv", artifacts.csv_text(report.summary))
     _draw(directory / FIGURE, plan, report)
     return report
 
@@ -125,12 +123,18 @@ def interquartile(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
     return Interval(middle, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
 
 
+def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
+    """Interquartile mean of the difference of two values by seed, and its interval; None where no seed has both."""
+    shared = [seed for seed in one if seed in other]
+    return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
+
+
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for cell in plan["cells"]:
         result = artifacts.read_json(directory / CELLS / cell["name"] / DONE / "result.json")
         for point in result["points"] if result else ():
             setting = plan["settings"][point["setting"]]
-            axes = {axis: _plain(setting["values"].get(axis)) for axis in plan["axes"]}
+            axes = {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
             for metric, value in point["metrics"].items():
                 where = {"cell": cell["name"], "setting": setting["label"], **axes, "seed": point["seed"]}
                 yield where | {"metric": metric, "value": value}
@@ -145,35 +149,26 @@ def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iter
     reference = plan["settings"][plan["reference"]]["label"]
     metrics = dict.fromkeys(row["metric"] for row in rows)
     for setting in plan["settings"]:
-        axes = {axis: _plain(setting["values"].get(axis)) for axis in plan["axes"]}
+        axes = {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
         for metric in metrics:
             found = values.get((setting["label"], metric), {})
             if not found:
                 continue
             other = values.get((reference, metric), {})
-            shared = [seed for seed in found if seed in other]
             middle = interquartile(np.array(list(found.values())))
             row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(found)}
             row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
             row |= dict.fromkeys(("difference", "difference_low", "difference_high")) | {"paired": 0}
-            if shared and setting["label"] != reference:
-                apart = interquartile(np.array([found[seed] - other[seed] for seed in shared]))
+            apart = paired(found, other)
+            if apart is not None and setting["label"] != reference:
                 row |= {"difference": apart.mean, "difference_low": apart.low, "difference_high": apart.high}
-                row |= {"paired": len(shared)}
+                row |= {"paired": len(found.keys() & other.keys())}
             yield row
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """A value of an axis as it stands in a table."""
     return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
@@ -201,7 +196,7 @@ def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
 
 
 def _varies(plan: Mapping[str, Any], axis: str) -> bool:
-    return len({_plain(setting["values"].get(axis)) for setting in plan["settings"]}) > 1
+    return len({plain(setting["values"].get(axis)) for setting in plan["settings"]}) > 1
 
 
 def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from metarule.config import ConfigError
+from metarule.statistics import Interval
 
-__all__ = ["check_place", "write_rows", "write_whole"]
+__all__ = ["check_place", "lines_of", "write_rows", "write_whole"]
 
 
 def check_place(file: str) -> None:
@@ -22,6 +23,20 @@ def check_place(file: str) -> None:
     """
     if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
         raise ConfigError(f"--json '{file}': no file can be written there")
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of a table for the screen, its columns as wide as they need.
+
+    Args:
+        rows: at least one, all with the same columns.
+
+    Returns:
+        Lines, the names of the columns first.
+    """
+    cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
 
 
 def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -46,3 +61,11 @@ def write_whole(file: Path, text: str) -> None:
     temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
     temporary.write_text(text, encoding="utf-8")
     temporary.replace(file)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Interval):
+        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    return "-" if value is None else str(value)

@@ -15,7 +15,7 @@ from benchmarks.costs import relative_cost
 from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
 from benchmarks.report import PLAN, interquartile, make_report
-from benchmarks.rows import check_place, write_rows
+from benchmarks.rows import check_place, lines_of, write_rows
 from metarule import artifacts, cli
 from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
@@ -138,20 +138,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     Returns:
         Lines.
     """
-    shown = [[_shown(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(list(rows[0]), *shown, strict=True)]
-    lines = [_line(cells, widths) for cells in (list(rows[0]), *shown)]
-    return "\n".join([*lines, *(_chase(row) for row in rows if row["best_search"])])
-
-
-def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
-    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
-    return "-" if value is None else str(value)
+    return "\n".join([*lines_of(rows), *(_chase(row) for row in rows if row["best_search"])])
 
 
 def _chase(row: Mapping[str, Any]) -> str:

@@ -1,9 +1,6 @@
 """Learn rules, and try them on new tasks beside tuned baselines: `python -m benchmarks.study STUDY.toml`."""
 
-import csv
-import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any
@@ -18,7 +15,7 @@ from benchmarks.studies import data, functions, tasks, transfer
 from benchmarks.studies.declaration import Study, read_study, shortened
 from benchmarks.studies.judging import Judged, items, judge
 from benchmarks.studies.results import Results
-from metarule import cli
+from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, parse_overrides, read
 from metarule.schema import describe
 from metarule.statistics import Interval
@@ -100,8 +97,8 @@ def _serve(words: list[str]) -> int:
     results = Results(study, plan, judged, root / _SWEEP)
     kind = KINDS[study.kind]
     rows = kind.table_rows(results)
-    write_whole(root / _CSV, _text(results.long_form()))
-    kind.draw(root / _FIGURE, results)
+    write_whole(root / _CSV, artifacts.csv_text(results.long_form()))
+    kind.draw(root / _FIGURE, rows, results)
     print(f"\n{kind.table(rows, results)}\n\nfigure: {root / _FIGURE}   table: {root / _CSV}")
     write_rows(options.json, [_flat(row) for row in rows])
     return 0
@@ -132,14 +129,6 @@ def _judge(study: Study, some: list[Any], folder: Path, stop: StopRequest) -> li
             shown = test
 
         return judge(study, some, folder, stop, progress)
-
-
-def _text(rows: Sequence[dict[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Let a learned rule go on learning on new tasks: `python -m metarule.adapt RUN_DIR [--section.field VALUE …]`."""
 
 import sys
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,6 @@ from metarule.adaptation import Adaptation, adaptation_curves, tune_adaptation
 from metarule.comparison import rows_table, summarise
 from metarule.config import ConfigError, decode
 from metarule.evaluation import Curves
-from metarule.experiment import to_tree
 from metarule.finished import Look, Trial, new_place, novelty, read_trial
 from metarule.lifetime import Lifetime
 from metarule.results import keep_curves
@@ -83,20 +83,17 @@ def _serve(words: list[str]) -> int:
         )
     path = new_place(run, artifacts.ADAPTATIONS, look.directory)
     print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
-    if f"{_CLASSIC}, adapting" not in _starts(trial):
+    starts = _starts(trial)
+    if f"{_CLASSIC}, adapting" not in starts:
         print(f"left out: {_CLASSIC}: it is no point of this family of rules, or was not tuned by the run", flush=True)
-    seen, tuned = _live(trial, adaptation)
+    seen, tuned = _live(trial, starts, adaptation)
     score = experiment.tasks.score
     rows = summarise(seen, score, experiment.tasks.shot, look.reach, _LEARNED, tasks)
-    found = {
-        "run": str(run.path),
-        "novelty": novelty(run, experiment),
-        "look": asdict(look) | {"networks": networks},
+    found = trial.tree() | {
         "adaptation": asdict(adaptation),
         "metric": score,
         "tasks": tasks,
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
-        "experiment": to_tree(experiment),
     }
     artifacts.write_json(path / "summary.json", found)
     (path / artifacts.FIGURES).mkdir()
@@ -107,22 +104,22 @@ def _serve(words: list[str]) -> int:
     return 0
 
 
-def _live(trial: Trial, adaptation: Adaptation) -> tuple[dict[str, Curves], dict[str, dict[str, Any]]]:
+def _live(
+    trial: Trial, starts: Mapping[str, _Start], adaptation: Adaptation
+) -> tuple[dict[str, Curves], dict[str, dict[str, Any]]]:
     """Curves of each start on test tasks, and how the rates of those that adapt were tuned on training tasks."""
-    _, experiment, look, tasks, networks, _ = trial
-    run = run_key(experiment.seed)
-    key = jax.random.fold_in(stream(run, Purpose.EVALUATION), look.draw)
-    tuning_key, split = stream(run, Purpose.TUNING), experiment.tasks.split(experiment.seed)
-    budget, lives = experiment.evaluation.lifetimes, tasks * networks
+    experiment, budget = trial.experiment, trial.experiment.evaluation.lifetimes
+    key, split = stream(run_key(experiment.seed), Purpose.TUNING), experiment.tasks.split(experiment.seed)
     seen, tuned = dict[str, Curves](), dict[str, dict[str, Any]]()
-    starts = _starts(trial)
     for name, start in tqdm(starts.items(), desc="adapting", unit="start", disable=None):
         rate = 0.0
         if start.moves:
-            best = tune_adaptation(experiment.lifetime, start.theta, split.train, tuning_key, budget, adaptation)
+            best = tune_adaptation(experiment.lifetime, start.theta, split.train, key, budget, adaptation)
             rate = best.rate
             tuned[name] = best._asdict()
-        curves = adaptation_curves(experiment.lifetime, start.theta, split.test, key, lives, adaptation, rate, tasks)
+        curves = adaptation_curves(
+            experiment.lifetime, start.theta, split.test, trial.key, trial.lives, adaptation, rate, trial.tasks
+        )
         seen[name] = jax.device_get(curves)
     return seen, tuned
 

@@ -15,6 +15,8 @@ adaptations/      what metarule.adapt found
 figures/          pictures of the above
 """
 
+import csv
+import io
 import json
 import math
 import os
@@ -42,6 +44,7 @@ __all__ = [
     "FORMS",
     "THETA",
     "append_metrics",
+    "csv_text",
     "environment",
     "holds_run",
     "keep_metrics",
@@ -52,6 +55,7 @@ __all__ = [
     "save_theta",
     "seed_directory",
     "start",
+    "write_csv",
     "write_json",
 ]
 
@@ -263,6 +267,20 @@ def load_theta(path: Path, like: Theta, name: str = "theta") -> Theta:
 def write_json(file: Path, value: Any) -> None:
     """Write a JSON file whole or not at all."""
     _write(file, _json(value, indent=2) + "\n")
+
+
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Rows, at least one, as a table with a header."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows, at least one, as a table, whole or not at all."""
+    _write(file, csv_text(rows))
 
 
 def read_json(file: Path) -> Any:

@@ -1,18 +1,13 @@
 """Try a learned rule on new tasks: `python -m metarule.evaluate RUN_DIR [--section.field VALUE …]`."""
 
-import csv
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
-from msgspec.structs import asdict
-
 from metarule import artifacts, cli, figures
 from metarule.comparison import Contender, by_task, compare, few_shots, held_out, points_of, table
 from metarule.evaluation import Curves
-from metarule.experiment import to_tree
 from metarule.finished import Look, Trial, contenders, new_place, novelty, read_trial
 from metarule.reports import phenomena_table, report_phenomena
 from metarule.results import keep_curves
@@ -78,33 +73,22 @@ def _serve(words: list[str]) -> int:
 
 def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
     """Lives on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
-    _, experiment, look, tasks, networks, _ = trial
-    lifetime, seed = experiment.lifetime, experiment.seed
-    key = jax.random.fold_in(stream(run_key(seed), Purpose.EVALUATION), look.draw)
-    points = points_of(lifetime, experiment.evaluation.points)
-    return compare(met, lifetime.tasks.split(seed).test, key, tasks * networks, points, tasks)
+    lifetime, pool = trial.experiment.lifetime, trial.experiment.tasks.split(trial.experiment.seed).test
+    points = points_of(lifetime, trial.experiment.evaluation.points)
+    return compare(met, pool, trial.key, trial.lives, points, trial.tasks)
 
 
 def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
-    run, experiment, look, tasks, networks, _ = trial
+    run = trial.run
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
-    return {
-        "run": str(run.path),
-        "novelty": novelty(run, experiment),
-        "look": asdict(look) | {"networks": networks},
-        "equation": run.experiment.lifetime.equation(run.theta),
-        "held_out": held_out(experiment.lifetime, seen, rates, look.reach, tasks),
-        "experiment": to_tree(experiment),
-    }
+    judged = held_out(trial.experiment.lifetime, seen, rates, trial.look.reach, trial.tasks)
+    return trial.tree() | {"equation": run.experiment.lifetime.equation(run.theta), "held_out": judged}
 
 
 def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str, Curves]) -> None:
     tasks, score = trial.tasks, trial.experiment.tasks.score
     rows = list(_rows(seen, score, tasks, trial.experiment.tasks.shot, trial.look.reach))
-    with (path / _BY_TASK).open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
+    artifacts.write_csv(path / _BY_TASK, rows)
     finals = {name: by_task(curve.metrics[score][:, -1], tasks).tolist() for name, curve in seen.items()}
     (path / artifacts.FIGURES).mkdir(exist_ok=True)
     keep_curves(path, seen, score, tasks)

@@ -6,15 +6,17 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NamedTuple
 
+import jax
 from msgspec import Meta, Struct
+from msgspec.structs import asdict
 
 from metarule import artifacts
 from metarule.baselines import at_rate, baselines
 from metarule.comparison import INITIAL, LEARNED, REACH, Contender
 from metarule.config import ConfigError, decode, parse_overrides
-from metarule.experiment import Experiment, posed
+from metarule.experiment import Experiment, posed, to_tree
 from metarule.streams import Purpose, run_key, stream
-from metarule.types import Theta
+from metarule.types import PRNGKey, Theta
 
 __all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "read_finished", "read_trial"]
 
@@ -71,6 +73,25 @@ class Trial(NamedTuple):
     tasks: int
     networks: int
     rest: dict[str, Any]
+
+    @property
+    def lives(self) -> int:
+        """Lives in all."""
+        return self.tasks * self.networks
+
+    @property
+    def key(self) -> PRNGKey:
+        """Decides weights and orders, the same whatever is tried."""
+        return jax.random.fold_in(stream(run_key(self.experiment.seed), Purpose.EVALUATION), self.look.draw)
+
+    def tree(self) -> dict[str, Any]:
+        """What was asked for, for a summary."""
+        return {
+            "run": str(self.run.path),
+            "novelty": novelty(self.run, self.experiment),
+            "look": asdict(self.look) | {"networks": self.networks},
+            "experiment": to_tree(self.experiment),
+        }
 
 
 def read_trial(words: Sequence[str], own: str = "", idle: Sequence[str] = ("every", "watched")) -> Trial:

@@ -9,7 +9,7 @@ import numpy as np
 
 from metarule import artifacts, figures
 from metarule.baselines import Tuned, baselines, tune
-from metarule.comparison import Contender, by_task, compare, contenders_of, held_out, points_of
+from metarule.comparison import INITIAL, LEARNED, Contender, by_task, compare, contenders_of, held_out, points_of
 from metarule.evaluation import Curves
 from metarule.experiment import Experiment
 from metarule.reports import join_phenomena, report_phenomena
@@ -45,7 +45,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     keep_theta(path, lifetime, trained.theta)
     split, key = lifetime.tasks.split(experiment.seed), run_key(experiment.seed)
     clock = [time.perf_counter()]
-    contenders = {"learned": Contender(lifetime, trained.theta), "initial": Contender(lifetime, trained.initial)}
+    contenders = {LEARNED: Contender(lifetime, trained.theta), INITIAL: Contender(lifetime, trained.initial)}
     seen = _look(experiment, contenders, split)
     clock.append(time.perf_counter())
     tuned: dict[str, Tuned] = {}
@@ -100,8 +100,8 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
         "held_out": {
             "metric": metric,
             "seeds": len(summaries),
-            "learned": rows.pop("learned"),
-            "initial": rows.pop("initial"),
+            LEARNED: rows.pop(LEARNED),
+            INITIAL: rows.pop(INITIAL),
             "baselines": rows,
         },
     }

@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.plan import Plan
+from benchmarks.report import paired
+from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import RETUNED
-from benchmarks.studies.results import Results, apart, lines_of, middle
+from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED, SHOTS
 from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
@@ -44,7 +46,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
             there, mine = results.curve(0, test, contender)
             at, scores = lasting(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
-            row["learned_ahead"] = None if contender == LEARNED else apart(learned, scores)
+            row["learned_ahead"] = None if contender == LEARNED else paired(learned, scores)
             row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}
             row |= {"reached": at, "share": at / there[-1] if at else None}
             row["of_backprop"] = at / own if at and own else None
@@ -63,7 +65,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join([*lines_of(rows), "", says + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
 
 
-def draw(file: Path, results: Results) -> None:
+def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Errors along the life on a logarithmic scale, a panel a test."""
     tests = results.tests()
     figure, panels = figure_of(len(tests), width=3.4, height=4.2)

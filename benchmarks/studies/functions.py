@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plan import Plan
+from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
-from benchmarks.studies.results import Results, lines_of, middle
+from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
@@ -61,9 +62,8 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join([*lines_of(rows), note])
 
 
-def draw(file: Path, results: Results) -> None:
+def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Share of new functions that are solved, with that of training functions beside it."""
-    rows = table_rows(results)
     circuits = list(dict.fromkeys(row["circuit"] for row in rows))
     figure, panels = figure_of(len(circuits), width=5.6)
     rules = list(dict.fromkeys(row["rule"] for row in rows))

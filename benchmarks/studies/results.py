@@ -1,6 +1,5 @@
 """The scores of a study, ready to be asked for."""
 
-from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -9,13 +8,13 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.plan import Plan
-from benchmarks.report import interquartile, make_report
+from benchmarks.report import interquartile, make_report, plain
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import Judged
 from metarule.comparison import LEARNED
 from metarule.statistics import Interval, lasting
 
-__all__ = ["Results", "apart", "lines_of", "middle"]
+__all__ = ["Results", "middle"]
 
 
 class Results:
@@ -61,16 +60,14 @@ class Results:
         rows = []
         for one in self.judged:
             item, setting = one.item, self.plan.settings[one.item.setting]
-            axes = {axis: _plain(setting.values.get(axis)) for axis in self.plan.axes}
+            axes = {axis: plain(setting.values.get(axis)) for axis in self.plan.axes}
             where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
             there = lasting(np.array(one.curve), one.presentations, self.study.reach)
             for metric, value in (one.metrics | {"reached": there}).items():
                 rows.append(where | {"seed": item.seed, "metric": metric, "value": value})
         for row in self._report.rows:
-            setting = next(one for one in self.plan.settings if one.label == row["setting"])
-            axes = {axis: _plain(setting.values.get(axis)) for axis in self.plan.axes}
-            where = {"setting": row["setting"], **axes, "test": "sweep", "contender": LEARNED}
-            rows.append(where | {key: row[key] for key in ("seed", "metric", "value")})
+            known = {name: value for name, value in row.items() if name != "cell"}
+            rows.append(known | {"test": "sweep", "contender": LEARNED})
         return rows
 
     @cached_property
@@ -88,29 +85,3 @@ class Results:
 def middle(values: dict[int, float]) -> Interval | None:
     """Interquartile mean over seeds and its interval; None where no seed has a value."""
     return interquartile(np.array(list(values.values()))) if values else None
-
-
-def apart(one: dict[int, float], other: dict[int, float]) -> Interval | None:
-    """Interquartile mean of the difference, paired by seed."""
-    shared = [seed for seed in one if seed in other]
-    return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
-
-
-def lines_of(rows: list[dict[str, Any]]) -> Iterator[str]:
-    """Rows of a table for the screen, a column as wide as it needs."""
-    cells = [list(rows[0])] + [[_shown(value) for value in row.values()] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for line in cells:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Interval):
-        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    return "-" if value is None else str(value)
-
-
-def _plain(value: Any) -> Any:
-    return value if value is None or isinstance(value, str | int | float) else str(value)

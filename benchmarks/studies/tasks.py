@@ -15,8 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.plan import Plan
+from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
-from benchmarks.studies.results import Results, lines_of, middle
+from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
 from metarule.figures.canvas import COLOURS, figure_of, save
@@ -78,11 +79,10 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
     (test, *_) = results.tests()
     for number, setting in enumerate(results.plan.settings):
         score = setting.experiment.tasks.score
-        new = results.by_seed(number, test, LEARNED, score)
-        old = results.trained(number, f"training_{score}")
+        new, old = _scores(results, number)
         row = {"rule": setting.values["case"], "training_tasks": setting.values[_AXIS], "seeds": len(new)}
         row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old))}
-        row |= {"gap": middle({seed: old[seed] - new[seed] for seed in new if seed in old})}
+        row |= {"gap": middle(_gap(new, old))}
         for name in results.contenders():
             if name != LEARNED:
                 row[name] = middle(_errors(results.by_seed(number, test, name, score)))
@@ -101,18 +101,17 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join(lines)
 
 
-def draw(file: Path, results: Results) -> None:
+def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
-    rows, gaps = table_rows(results), _gaps(results)
-    for colour, (rule, (numbers, values)) in zip(COLOURS, gaps.items()):
+    for colour, (rule, (numbers, values)) in zip(COLOURS, _gaps(results).items()):
         mine = [row for row in rows if row["rule"] == rule]
         for name, style in (("new_error", "-"), ("training_error", ":")):
             _line(errors, numbers, [row[name] for row in mine], colour, style, f"{rule}, {name.split('_')[0]} tasks")
         _line(gap_axes, numbers, [row["gap"] for row in mine], colour, "-", rule)
-        fitted, size = fit(numbers, values), _coefficients(results, rule)
+        (scale, exponent), size = _power(numbers, values.mean(axis=0)), _coefficients(results, rule)
         smooth = np.geomspace(min(numbers), max(numbers), 100)
-        gap_axes.plot(smooth, fitted.scale.mean * smooth**-fitted.exponent.mean, color=colour, linestyle="--", lw=0.8)
+        gap_axes.plot(smooth, scale * smooth**-exponent, color=colour, linestyle="--", lw=0.8)
         beyond = smooth[smooth >= size]
         if beyond.size:
             shape = np.sqrt(size * (np.log(beyond / size) + 1) / beyond)
@@ -140,14 +139,22 @@ def _errors(scores: dict[int, float]) -> dict[int, float]:
     return {seed: 1 - score for seed, score in scores.items()}
 
 
+def _scores(results: Results, setting: int) -> tuple[dict[int, float], dict[int, float]]:
+    """By seed, the score on new tasks and on those that were trained on."""
+    (test, *_), score = results.tests(), results.plan.score
+    return results.by_seed(setting, test, LEARNED, score), results.trained(setting, f"training_{score}")
+
+
+def _gap(new: dict[int, float], old: dict[int, float]) -> dict[int, float]:
+    """By seed, by how much new tasks are missed more."""
+    return {seed: old[seed] - new[seed] for seed in new if seed in old}
+
+
 def _gaps(results: Results) -> dict[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]:
     """By rule: numbers of training tasks, and the gap of each seed that has them all."""
-    (test, *_) = results.tests()
     found: dict[str, dict[int, dict[int, float]]] = {}
     for number, setting in enumerate(results.plan.settings):
-        score = setting.experiment.tasks.score
-        new, old = results.by_seed(number, test, LEARNED, score), results.trained(number, f"training_{score}")
-        gaps = {seed: old[seed] - new[seed] for seed in new if seed in old}
+        gaps = _gap(*_scores(results, number))
         found.setdefault(setting.values["case"], {})[setting.values[_AXIS]] = gaps
     complete = {}
     for rule, by_number in found.items():

@@ -6,8 +6,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.plan import Plan
+from benchmarks.report import paired
+from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
-from benchmarks.studies.results import Results, apart, lines_of, middle
+from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
 from metarule.figures.canvas import figure_of, save
@@ -44,7 +46,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
         own = results.by_seed(labels.index(test), test, LEARNED, results.plan.score)
         for number, label in enumerate(labels):
             if label != test:
-                ahead = apart(own, results.by_seed(number, test, LEARNED, results.plan.score))
+                ahead = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
                 if ahead is not None:
                     lines.append(
                         f"on {test}, the rule learned there is ahead of that learned on {label} by "
@@ -53,9 +55,9 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join(lines)
 
 
-def draw(file: Path, results: Results) -> None:
+def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """The matrix as colours and numbers."""
-    rows, tests = table_rows(results), results.tests()
+    tests = results.tests()
     values = np.array([[row[test].mean if row[test] else np.nan for test in tests] for row in rows])
     figure, (axes,) = figure_of(1, width=2.2 + 1.25 * len(tests), height=1.6 + 0.42 * len(rows))
     axes.imshow(values, cmap="viridis", vmin=np.nanmin(values), vmax=1, aspect="auto")

@@ -35,5 +35,5 @@ def test_it_is_counted_on_how_many_tests_the_rule_is_fast(made):
 
 
 def test_the_figure_is_drawn(made, tmp_path):
-    draw(tmp_path / "figure.png", made)
+    draw(tmp_path / "figure.png", table_rows(made), made)
     assert (tmp_path / "figure.png").stat().st_size > 10_000

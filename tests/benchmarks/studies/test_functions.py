@@ -43,5 +43,5 @@ def test_presentations_are_those_from_which_on_the_mean_is_there(made):
 
 
 def test_the_figure_is_drawn(made, tmp_path):
-    draw(tmp_path / "figure.png", made)
+    draw(tmp_path / "figure.png", table_rows(made), made)
     assert (tmp_path / "figure.png").stat().st_size > 10_000

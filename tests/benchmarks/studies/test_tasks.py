@@ -52,7 +52,7 @@ def test_the_table_says_how_fast_the_gap_closes_and_the_figure_is_drawn(tmp_path
     study = made()
     text = table(table_rows(study), study)
     assert "7 terms: gap ≈ 0.300·N^−1.00, exponent 95 % interval [1.00, 1.00]" in text
-    draw(tmp_path / "figure.png", study)
+    draw(tmp_path / "figure.png", table_rows(study), study)
     assert (tmp_path / "figure.png").stat().st_size > 20_000
 
 

@@ -35,5 +35,5 @@ def test_it_is_said_by_how_much_the_rule_of_a_family_is_ahead_there(made):
 
 
 def test_the_figure_is_drawn(made, tmp_path):
-    draw(tmp_path / "figure.png", made)
+    draw(tmp_path / "figure.png", table_rows(made), made)
     assert (tmp_path / "figure.png").stat().st_size > 10_000
