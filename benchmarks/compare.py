@@ -1,5 +1,6 @@
 """What a sweep saves: its time beside that of the same points one after another, each in a process of its own."""
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ from benchmarks.report import CELLS, PLAN
 from metarule import artifacts
 from metarule.config import ConfigError
 from metarule.experiment import to_tree
+from metarule.programs import VARIABLE
 
 __all__ = ["compare", "comparison_table"]
 
@@ -99,10 +101,10 @@ def _place(root: Path, point: Point) -> Path:
 
 
 def _run(words: Sequence[str], directory: Path) -> float:
-    """Seconds that a sweep takes in a process of its own, from start to results."""
+    """Seconds that a sweep takes in a process of its own, from start to results; nothing is compiled beforehand."""
     command = [sys.executable, "-m", "benchmarks.sweep", *words, "--directory", str(directory), "--no-report"]
     start = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {VARIABLE: "off"})
     if done.returncode:
         raise ConfigError(f"a process of the comparison failed: {(done.stderr.splitlines() or ['no reason'])[-1]}")
     return time.perf_counter() - start

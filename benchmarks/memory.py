@@ -249,7 +249,8 @@ def main(words: list[str]) -> int:
     """
     usage = (_USAGE + describe(Options)).rstrip()
     serve = partial(_serve, words)
-    return cli.run("benchmarks.memory", words, lambda: usage, serve, "nothing was written", bare=True)
+    kept = "nothing was written"
+    return cli.run("benchmarks.memory", words, lambda: usage, serve, kept, bare=True, cached=False)
 
 
 def _serve(words: list[str]) -> int:

@@ -7,12 +7,19 @@ from collections.abc import Callable
 from jax.errors import JaxRuntimeError
 
 from metarule.config import ConfigError
+from metarule.programs import keep_programs
 
 __all__ = ["run"]
 
 
 def run(
-    name: str, words: list[str], usage: Callable[[], str], serve: Callable[[], int], kept: str, bare: bool = False
+    name: str,
+    words: list[str],
+    usage: Callable[[], str],
+    serve: Callable[[], int],
+    kept: str,
+    bare: bool = False,
+    cached: bool = True,
 ) -> int:
     """Run a command.
 
@@ -23,6 +30,7 @@ def run(
         serve: reads the words and does the work; returns the exit status.
         kept: what is there of the work after Ctrl-C.
         bare: whether it may be run without words; else these show its help.
+        cached: whether compiled programs are kept for later commands; not where compiling is timed.
 
     Returns:
         Exit status: that of `serve`, 0 or 2 for help, 1 if the device failed, 2 for bad input, 128 + SIGINT for Ctrl-C.
@@ -31,6 +39,8 @@ def run(
         print(usage())
         return 0 if words else 2
     try:
+        if cached and (complaint := keep_programs()):
+            print(f"{name}: {complaint}", file=sys.stderr)
         return serve()
     except ConfigError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)

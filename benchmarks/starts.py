@@ -1,0 +1,69 @@
+"""How long a command takes until its first meta-step is done, with and without compiled programs kept for it."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+from metarule.programs import VARIABLE
+
+__all__ = ["first_step_seconds", "starts"]
+
+# Seconds between looks at the metrics.
+_POLL = 0.01
+# What a user may have set of JAX's own cache.
+_SET = ("JAX_COMPILATION_CACHE_", "JAX_ENABLE_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE_")
+
+
+def first_step_seconds(config: Path, cache: Path | None) -> float:
+    """Time of `metarule.train` from the start of its process until the numbers of its first meta-step are on disk.
+
+    Args:
+        config: what is trained; the run is ended then.
+        cache: where compiled programs are kept; None for nowhere.
+
+    Returns:
+        Seconds.
+
+    Raises:
+        RuntimeError: a command that failed.
+    """
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SET)}
+    environment[VARIABLE] = str(cache) if cache else "off"
+    with tempfile.TemporaryDirectory() as folder:
+        metrics, errors = Path(folder, "run", "metrics.jsonl"), Path(folder, "errors")
+        command = [sys.executable, "-m", "metarule.train", str(config), "--run.steps_per_call", "1"]
+        command += ["--run.directory", str(metrics.parent)]
+        with errors.open("w") as file:
+            clock = time.perf_counter()
+            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=file) as process:
+                while not (metrics.exists() and metrics.stat().st_size) and process.poll() is None:
+                    time.sleep(_POLL)
+                seconds = time.perf_counter() - clock
+                failed = process.poll() is not None
+                process.kill()
+        if failed:
+            raise RuntimeError(f"{config}: {errors.read_text(encoding='utf-8')[-1000:]}")
+    return seconds
+
+
+def starts(config: Path, trials: int = 3) -> dict[str, float]:
+    """Medians of `first_step_seconds`, the three kinds of start in turn, as other work on the machine comes and goes.
+
+    Args:
+        config: what is trained.
+        trials: of each kind.
+
+    Returns:
+        Seconds where nothing is kept (`off`), where the programs are kept but none is there yet (`cold`), and where all
+        are there (`warm`).
+    """
+    seconds = []
+    for _ in range(trials):
+        with tempfile.TemporaryDirectory() as folder:
+            seconds.append([first_step_seconds(config, cache) for cache in (None, Path(folder), Path(folder))])
+    return dict(zip(("off", "cold", "warm"), map(float, np.median(seconds, axis=0)), strict=True))
