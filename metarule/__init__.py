@@ -12,7 +12,7 @@ from metarule.lifetime import InnerLoop, Lifetime, live
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, Guard, OpenES, RandomSearch, Schedule, Sequence
 from metarule.phenomena import respond, shown
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
-from metarule.scans import Plain, Remat, Segmented
+from metarule.scans import Plain, Rebuilt, Remat, Segmented
 from metarule.tasks import Boolean, Conditioning, Points, Tabular
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "Points",
     "Polynomial",
     "RandomSearch",
+    "Rebuilt",
     "Recurrent",
     "Remat",
     "Reverse",

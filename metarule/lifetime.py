@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from metarule.products import bounded
 from metarule.types import (
     LOGITS,
     Carry,
@@ -22,6 +23,7 @@ from metarule.types import (
     PyTree,
     Rule,
     ScanFn,
+    Synapse,
     TaskFamily,
     Theta,
 )
@@ -156,6 +158,22 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         Returns:
             State after it, and what was seen.
         """
+        carry, seen, _ = self.present(theta, life, carry, time)
+        return carry, seen
+
+    def present(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation, Any]:
+        """A presentation, as in `step`, and what its synapses have seen.
+
+        Args:
+            theta: θ.
+            life: constant part of the life.
+            carry: state before the presentation.
+            time: number of the presentation, from 0.
+
+        Returns:
+            State after it, what was seen of it, and what `undo` needs to know: the activity before it, and what was
+            local to the synapses of each projection but for their weights.
+        """
         stimulus = self.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
         activity, output, projections = self.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)
         changes, memory = zip(
@@ -166,9 +184,49 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             strict=True,
         )
         bound = self.inner_loop.weight_bound
-        weights = tuple(jnp.clip(w + change, -bound, bound) for w, change in zip(carry.weights, changes, strict=True))
+        weights = tuple(bounded(w + change, bound) for w, change in zip(carry.weights, changes, strict=True))
         loss = self.inner_loop.loss_along / self.presentations * self.tasks.loss(output, stimulus.target)
-        return Carry(weights, memory, activity), Observation(loss, output)
+        local = tuple({k: v for k, v in seen._asdict().items() if k != "weight"} for seen in projections)
+        return Carry(weights, memory, activity), Observation(loss, output), (carry.activity, local)
+
+    @property
+    def undoable(self) -> bool:
+        """Whether presentations can be undone.
+
+        Δw has to be affine in the weight, which a rule says by `affine` or by not looking at it; synapses remember
+        nothing, and see the very weights that change, which a circuit says by `unmasked`.
+        """
+        scalar = jax.ShapeDtypeStruct((), float)
+        affine = getattr(self.rule, "affine", False) or "weight" not in self.rule.variables
+        return (
+            affine
+            and getattr(self.circuit, "unmasked", False)
+            and not jax.tree.leaves(jax.eval_shape(self.rule.memory, scalar))
+        )
+
+    def undo(self, theta: Theta, carry: Carry, kept: Any) -> Carry:
+        """State before a presentation from that after it, if no weight was stopped at its bound.
+
+        w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)), for Δw is affine in w
+
+        Args:
+            theta: θ.
+            carry: state after the presentation.
+            kept: what `present` told of it.
+
+        Returns:
+            State before it.
+        """
+        activity, local = kept
+        weights = []
+        for number, (after, seen) in enumerate(zip(carry.weights, local, strict=True)):
+
+            def change(weight: Array, number: int = number, seen: Any = seen) -> Array:
+                return self.rule.update(self._theta_of(theta, number), (), Synapse(**seen, weight=weight))[0]
+
+            offset = change(jnp.zeros_like(after))
+            weights.append((after - offset) / (1 + change(jnp.ones_like(after)) - offset))
+        return Carry(tuple(weights), carry.memory, activity)
 
     def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
         """What the network is worth with the rule off.

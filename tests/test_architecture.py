@@ -7,7 +7,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "metarule"
 FLOORS = [
     {"types"},
-    {"streams", "schema", "activations"},
+    {"streams", "schema", "activations", "products", "programs"},
     {"config"},
     {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli", "diagnosis"},
     {"lifetime", "testing"},

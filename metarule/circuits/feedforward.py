@@ -72,6 +72,11 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return ("pre", "post", "potential", "weight", "modulator", "neuromodulator")
 
     @property
+    def unmasked(self) -> bool:
+        """Synapses see the very weights that change."""
+        return True
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """Projections lead forward; after them come those that lead backward, where they are plastic."""
         backward = len(self.hidden) if self.backward == "learned" else 0

@@ -7,9 +7,11 @@ import jax
 from msgspec import Meta, Struct
 
 from metarule.estimators.forward import Forward
+from metarule.estimators.rebuilding import segment_length
 from metarule.estimators.reverse import Reverse
-from metarule.scans import Plain, Remat, Segmented
-from metarule.types import Estimate, Learner, PRNGKey, Theta
+from metarule.lifetime import Lifetime
+from metarule.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Auto"]
 
@@ -24,9 +26,10 @@ class Auto(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     bytes = lives · carries that are kept at once · bytes of a carry
 
     Tried in this order: reverse mode with a plain scan (which keeps all that a step's backward pass asks for; not on
-    CPUs, where living a step again is faster than reading it back), with remat, with segments, with segments of
-    segments; then forward mode. Where nothing fits, the smallest is taken. All are exact, so that results differ by
-    rounding alone. Memory is told from shapes; compilers need somewhat more or less. Pick it unless you know better.
+    CPUs, where living a step again is faster than reading it back), with weights rebuilt where they can be, with remat,
+    with segments, with segments of segments; then forward mode. Where nothing fits, the smallest is taken. All are
+    exact, so that results differ by rounding alone. Memory is told from shapes; compilers need somewhat more or less.
+    Pick it unless you know better.
 
     Attributes:
         memory_gib: memory that the lives of a meta-step may take: a number, or `device` for half of what the device
@@ -96,26 +99,41 @@ class Auto(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
 
 def _ways(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
     """Ways to the gradient and the bytes that each keeps for one life, the fastest first."""
-    length, (carry, step) = learner.presentations, _sizes(learner)
+    length, (carry, step, seen), segment = learner.presentations, _sizes(learner), _segment(learner)
     if jax.default_backend() != "cpu":
         yield Reverse(scan=Plain()), length * step
+    if segment:
+        yield Reverse(scan=Rebuilt()), length * seen + (2 * length / segment + segment) * carry
     yield Reverse(scan=Remat()), length * carry
     for levels in (1, 2):
         yield Reverse(scan=Segmented(levels=levels)), (levels + 1) * length ** (1 / (levels + 1)) * carry
     yield Forward(), 2 * (1 + _numbers(learner)) * carry
 
 
-def _sizes(learner: Learner) -> tuple[int, int]:
-    """Bytes of the carry, and of all that a step keeps for its backward pass; nothing is computed."""
+def _sizes(learner: Learner) -> tuple[int, int, int]:
+    """Bytes of the carry, of all that a step keeps for its backward pass, and of what its synapses see of neurons."""
 
-    def step(key: PRNGKey) -> tuple[Any, Any]:
-        task = learner.tasks.sample(key, learner.tasks.split(0).train, 0)
-        life, carry = learner.birth(key, task)
+    def step(key: PRNGKey) -> tuple[Any, Any, Any]:
+        life, carry = _born(learner, key)
         _, backward = jax.vjp(lambda theta, carry: learner.step(theta, life, carry, 0), learner.theta(key), carry)
-        return carry, backward
+        seen = learner.present(learner.theta(key), life, carry, 0)[-1] if isinstance(learner, Lifetime) else ()
+        return carry, backward, seen
 
-    carry, backward = jax.eval_shape(step, jax.eval_shape(lambda: jax.random.key(0)))
-    return _bytes(carry), _bytes(backward)
+    carry, backward, seen = jax.eval_shape(step, _key())
+    return _bytes(carry), _bytes(backward), _bytes(seen)
+
+
+def _segment(learner: Learner) -> int:
+    """Presentations in a segment where weights are rebuilt, 0 where they are not."""
+    return segment_length(learner, jax.eval_shape(lambda key: _born(learner, key)[1], _key()))
+
+
+def _born(learner: Learner, key: PRNGKey) -> tuple[Life, Carry]:
+    return learner.birth(key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
+
+
+def _key() -> Any:
+    return jax.eval_shape(lambda: jax.random.key(0))
 
 
 def _bytes(tree: Any) -> int:

@@ -6,9 +6,12 @@ from typing import Annotated, Any
 import jax
 from msgspec import Meta, Struct
 
-from metarule.estimators.lives import whole
-from metarule.scans import Plain, Remat, Segmented
-from metarule.types import Estimate, Learner, PRNGKey, Theta
+from metarule.estimators.abreast import abreast
+from metarule.estimators.lives import stretch
+from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
+from metarule.lifetime import Lifetime
+from metarule.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Reverse"]
 
@@ -25,7 +28,9 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         scan: how the time loop is differentiated.
     """
 
-    scan: Annotated[Plain | Remat | Segmented, Meta(description="how the time loop is differentiated")] = Remat()
+    scan: Annotated[Plain | Remat | Segmented | Rebuilt, Meta(description="how the time loop is differentiated")] = (
+        Rebuilt()
+    )
 
     @property
     def lifetimes(self) -> int:
@@ -54,6 +59,31 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Returns:
             (estimate, state).
         """
-        meta_loss = partial(whole, learner, task=task, key=key, scan=self.scan)
-        (loss, metrics), gradient = jax.value_and_grad(meta_loss, has_aux=True)(theta)
-        return Estimate(loss, gradient, metrics), state
+        life, carry = learner.birth(key, task)
+        return self.from_birth(learner, theta, life, carry), state
+
+    def from_birth(self, learner: Learner, theta: Theta, life: Life, carry: Carry) -> Estimate:
+        """Meta-loss and θ-gradient of a life that is about to begin.
+
+        Args:
+            learner: who lives.
+            theta: θ.
+            life: constant part of the life.
+            carry: state before its first presentation.
+
+        Returns:
+            The estimate.
+        """
+
+        def estimate(theta: Theta, life: Life, carry: Carry) -> Estimate:
+            (loss, metrics), gradient = jax.value_and_grad(meta_loss, has_aux=True)(theta, life, carry)
+            return Estimate(loss, gradient, metrics)
+
+        def meta_loss(theta: Theta, life: Life, carry: Carry) -> tuple[Any, Any]:
+            loss, (_, metrics) = stretch(learner, theta, life, carry, 0, learner.presentations, self.scan)
+            return loss, metrics
+
+        segment = segment_length(learner, carry) if isinstance(self.scan, Rebuilt) else 0
+        if segment and isinstance(learner, Lifetime):
+            return abreast(partial(rebuilt_gradient, learner, segment))(theta, life, carry)
+        return abreast(estimate)(theta, life, carry)

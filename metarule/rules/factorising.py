@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from metarule.products import outer_sum
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE
 from metarule.rules.terms import Term
 
@@ -35,11 +36,14 @@ def matrix_form(
         Σₖ cₖ · termₖ.
     """
     total = jnp.zeros_like(values["weight"])
-    for group in _factorise(terms, tuple(values)):
+    groups = _factorise(terms, tuple(values))
+    # One product for all groups: on small networks, calls cost more than what they compute.
+    mixes = coefficients @ jnp.asarray(_side_by_side(groups), coefficients.dtype)
+    sizes = np.cumsum([group.mix[0].size for group in groups])[:-1].tolist()
+    for group, mix in zip(groups, jnp.split(mixes, sizes), strict=True):
         pre = _monomials(values, PRE_SIDE, group.pre)
         post = _monomials(values, _POST_SIDE, group.post)
-        mix = jnp.tensordot(coefficients, jnp.asarray(group.mix, coefficients.dtype), axes=1)
-        change = pre.T @ (mix @ post)
+        change = outer_sum(pre, mix.reshape(group.mix.shape[1:]) @ post)
         total += prod((values[name] ** power for name, power in group.synapse), start=change)
     return total
 
@@ -85,6 +89,10 @@ def _factorise(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> tuple[_Grou
         synapse = tuple((name, power) for name, power in zip(own, shared, strict=True) if power)
         groups.append(_Group(synapse, pre, post, mix))
     return tuple(groups)
+
+
+def _side_by_side(groups: tuple[_Group, ...]) -> np.ndarray:
+    return np.concatenate([group.mix.reshape(len(group.mix), -1) for group in groups], axis=1)
 
 
 def _power(powers: tuple[int, ...], symbols: tuple[str, ...], names: tuple[str, ...]) -> tuple[int, ...]:

@@ -104,6 +104,12 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         seen = {name for term in rule.terms for name in rule.looks_at(term)}
         return tuple(name for name in VARIABLES if name in seen)
 
+    @property
+    def affine(self) -> bool:
+        """Whether Δw is affine in the weight: no term has a higher power of it."""
+        place = VARIABLES.index("weight")
+        return all(powers[place] <= 1 for term in self._expansion.terms for _, powers in term)
+
     def init(self, key: PRNGKey) -> Theta:
         """Initial θ: the stated coefficients of the terms that may move, plus noise, and the stated decays.
 

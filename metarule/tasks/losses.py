@@ -1,5 +1,6 @@
 """Losses of one output, on the activity that the output neurons really have."""
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
@@ -17,7 +18,7 @@ def binary_cross_entropy(output: Float[Array, " outputs"], target: Float[Array, 
         Loss in nats, at most −ln ε an output: beyond it a float cannot tell the probability from 0 or 1.
     """
     margin = jnp.finfo(output.dtype).eps
-    output = jnp.clip(output, margin, 1 - margin)
+    output = jax.lax.clamp(margin, output, 1 - margin)
     return -jnp.sum(target * jnp.log(output) + (1 - target) * jnp.log1p(-output))
 
 

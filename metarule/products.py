@@ -1,0 +1,56 @@
+"""What a network computes with whole weight matrices, written as XLA runs it fastest forwards and backwards.
+
+Reductions are matrix products, which CPUs do several times faster than sums of elementwise products, but for tiny
+matrices, where a call costs more than what it computes. Outer products are broadcast, so that they melt into the
+elementwise update of the weights, where a thin matrix product would be an array of its own.
+"""
+
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+__all__ = ["bounded", "is_tiny", "outer_sum"]
+
+# Synapses up to which a projection is tiny.
+_TINY = 128
+
+
+def is_tiny(shape: tuple[int, ...]) -> bool:
+    """Whether a matrix of a shape has so few numbers that calls cost more than what they compute."""
+    return prod(shape) <= _TINY
+
+
+def outer_sum(left: Float[Array, "k pre"], right: Float[Array, "k post"]) -> Float[Array, "pre post"]:
+    """A sum of few outer products, Σₖ leftₖ ⊗ rightₖ.
+
+    Each is written as a matrix product over an axis of one: forwards XLA makes it a broadcast, and its derivatives are
+    matrix products where those of a broadcast would be sums.
+
+    Args:
+        left: vectors on the side of pre.
+        right: vectors on the side of post.
+
+    Returns:
+        The sum.
+    """
+    tiny = is_tiny((left.shape[1], right.shape[1]))
+    pairs = ((one[:, None], other[None, :]) for one, other in zip(left, right, strict=True))
+    products = [one * other if tiny else one @ other for one, other in pairs]
+    return sum(products[1:], start=products[0])
+
+
+def bounded(weight: Float[Array, "pre post"], bound: float) -> Float[Array, "pre post"]:
+    """Weights kept within ±bound; those beyond have no derivative.
+
+    `jnp.clip` shares the derivative out where a weight equals the bound, and divides for that at every weight.
+
+    Args:
+        weight: weights.
+        bound: largest size.
+
+    Returns:
+        The same, bounded.
+    """
+    return jax.lax.clamp(jnp.asarray(-bound, weight.dtype), weight, jnp.asarray(bound, weight.dtype))

@@ -1,0 +1,150 @@
+"""Weights rebuilt backwards give the gradient that kept weights give, also where they cannot be rebuilt."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from metarule import (
+    MLP,
+    Boolean,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    Rebuilt,
+    Recurrent,
+    Remat,
+    Reverse,
+    Trace,
+)
+from metarule.estimators import rebuilding
+from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
+
+KEY = jax.random.key(0)
+LENGTH, SEGMENT, LIVES = 12, 4, 3
+
+
+SEVEN, SMALL = Polynomial(terms=("seven",)), Feedforward(hidden=(3,))
+
+
+def living(rule=SEVEN, circuit=SMALL, **inner_loop):
+    loop = InnerLoop(**{"presentations": LENGTH} | inner_loop)
+    return Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=loop)
+
+
+CASES = {
+    "seven terms": living(),
+    "sixteen terms": living(Polynomial(terms=("sixteen",)), Feedforward(hidden=(3, 2), backward="learned")),
+    "one theta a projection": living(theta="per_projection", l1=0.1),
+    "a perceptron that does not see the weight": living(MLP(inputs=("pre", "post", "modulator"), initial_spread=1.0)),
+}
+
+
+def setting(life, spread=0.05):
+    """A θ at which every coefficient matters, and networks about to meet a task each."""
+    flat, unravel = ravel_pytree(life.theta(KEY))
+    theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape))
+    pool = life.tasks.split(0).train
+    keys = jax.random.split(KEY, LIVES)
+    born = jax.vmap(lambda key, number: life.birth(key, life.tasks.sample(key, pool, number)))(keys, jnp.arange(LIVES))
+    return theta, born
+
+
+def side_by_side(form, theta, born):
+    return jax.jit(jax.vmap(form, (None, 0, 0)))(theta, *born)
+
+
+def rebuilt(life, theta, born):
+    return side_by_side(lambda *given: rebuilt_gradient(life, SEGMENT, *given), theta, born)
+
+
+def kept(life, theta, born):
+    return side_by_side(lambda *given: Reverse(scan=Remat()).from_birth(life, *given), theta, born)
+
+
+def agree(found, expected):
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12), found, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_kept_weights(case, float64, monkeypatch):
+    life = CASES[case]
+    assert life.undoable
+    theta, born = setting(life)
+    expected = kept(life, theta, born)
+    assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
+    # Not by living again: that would say nothing of what is rebuilt.
+    monkeypatch.setattr(rebuilding, "_lived_again", lambda learner, theta, *rest: rest[-1])
+    agree(rebuilt(life, theta, born), expected)
+
+
+def test_a_segment_in_which_weights_were_stopped_is_lived_again(float64, monkeypatch):
+    life = living(weight_bound=0.7)
+    theta, born = setting(life, spread=0.3)
+    expected = kept(life, theta, born)
+    free = kept(living(weight_bound=100.0), theta, born)
+    assert np.abs(np.asarray(expected.gradient) - np.asarray(free.gradient)).max() > 1e-2, "no weight was stopped"
+    agree(rebuilt(life, theta, born), expected)
+    # Neither look alone would do: one sees weights at rest on the bound, the other those that have left it.
+    monkeypatch.setattr(rebuilding, "_at_bound", lambda learner, carry: jnp.asarray(False))
+    agree(rebuilt(life, theta, born), expected)
+    monkeypatch.setattr(rebuilding, "_differ", lambda one, other: jnp.asarray(False))
+    with pytest.raises(AssertionError):
+        agree(rebuilt(life, theta, born), expected)
+
+
+def test_a_presentation_that_forgets_all_is_lived_again(float64):
+    # Inputs are ±1 and the bias is 1: with −1 of pre·weight, 1 + θ·pre is 0 where pre is 1.
+    life = living(Polynomial(terms=("pre*modulator", "pre*weight"), initial={"pre*modulator": 0.2, "pre*weight": -1.0}))
+    theta, born = setting(life, spread=0.0)
+    found = rebuilt(life, theta, born)
+    assert np.all(np.isfinite(np.asarray(found.gradient)))
+    agree(found, kept(life, theta, born))
+
+
+def test_one_life_and_lives_of_several_seeds(float64):
+    life = CASES["seven terms"]
+    theta, born = setting(life)
+    expected = kept(life, theta, born)
+    alone = jax.jit(lambda *given: rebuilt_gradient(life, SEGMENT, *given))(theta, *jax.tree.map(lambda x: x[0], born))
+    agree(alone, jax.tree.map(lambda leaf: leaf[0], expected))
+    seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), born)
+    both = jax.jit(jax.vmap(lambda born: rebuilt(life, theta, born)))(seeds)
+    agree(both, jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), expected))
+
+
+def test_who_is_not_undone():
+    assert living(Polynomial(terms=("seven", "oja"))).undoable
+    assert not living(Polynomial(terms=("seven", "pre*weight^2"))).undoable
+    assert not living(MLP()).undoable
+    traced = Polynomial(terms=("pre*modulator", "e"), traces={"e": Trace(of="pre*post")})
+    assert not living(traced).undoable
+    assert not living(circuit=Recurrent(neurons=3)).undoable
+
+
+@pytest.mark.parametrize(
+    "hidden, presentations, segment",
+    [((64,), 100, 10), ((64,), 200, 10), ((64,), 97, 0), ((8,), 100, 0)],
+    ids=["a square", "near the root", "a prime", "a tiny network"],
+)
+def test_segments_divide_the_life_near_its_root(hidden, presentations, segment):
+    life = living(circuit=Feedforward(hidden=hidden), presentations=presentations)
+    _, (_, carry) = setting(life)
+    assert segment_length(life, jax.tree.map(lambda leaf: leaf[0], carry)) == segment
+
+
+def test_reverse_mode_rebuilds_by_default(float64):
+    life = living(circuit=Feedforward(hidden=(48,)), presentations=16)
+    theta, born = setting(life)
+    assert Reverse().scan == Rebuilt()
+    found = side_by_side(lambda *given: Reverse().from_birth(life, *given), theta, born)
+    agree(found, kept(life, theta, born))
+    programs = [
+        str(jax.make_jaxpr(lambda *given, scan=scan: Reverse(scan=scan).from_birth(life, *given))(theta, *one))
+        for scan in (Rebuilt(), Remat())
+        for one in [jax.tree.map(lambda leaf: leaf[0], born)]
+    ]
+    assert "remat" not in programs[0].split("cond")[0]
+    assert "remat" in programs[1]
