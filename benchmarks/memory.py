@@ -22,6 +22,7 @@ from metarule import (
     Persistent,
     Plain,
     Polynomial,
+    Rebuilt,
     Remat,
     Reverse,
     Segmented,
@@ -60,6 +61,7 @@ _KEY_SEED = 0
 WAYS: dict[str, Estimator] = {
     "plain": Reverse(scan=Plain()),
     "remat": Reverse(scan=Remat()),
+    "rebuilt": Reverse(scan=Rebuilt()),
     "segmented": Reverse(scan=Segmented()),
     "segmented twice": Reverse(scan=Segmented(levels=2)),
     "forward": Forward(),
@@ -67,7 +69,7 @@ WAYS: dict[str, Estimator] = {
     "evolution": Evolution(pairs=_PAIRS),
     "persistent": Persistent(window=_WINDOW, pairs=_PAIRS),
 }
-EXACT = ("plain", "remat", "segmented", "segmented twice")
+EXACT = ("plain", "remat", "rebuilt", "segmented", "segmented twice")
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -1,0 +1,1 @@
+"""One θ-gradient, computed in many ways on the same lives."""

@@ -1,0 +1,83 @@
+"""The way of the literature in JAX: all terms stacked at every synapse, then contracted with θ (Mehta et al., 2024)."""
+
+import itertools
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from benchmarks.speeds.problem import Lives
+
+__all__ = ["ALL_TERMS", "TERMS", "Powers", "gradients"]
+
+# Of pre, potential, weight and modulator.
+Powers = tuple[int, int, int, int]
+
+# In the order of the stated problem.
+TERMS: tuple[Powers, ...] = (
+    (0, 0, 0, 0),
+    (1, 0, 0, 0),
+    (0, 1, 0, 0),
+    (0, 0, 0, 1),
+    (1, 0, 0, 1),
+    (1, 1, 0, 0),
+    (1, 0, 1, 0),
+)
+# All products of powers up to 2.
+ALL_TERMS: tuple[Powers, ...] = tuple(itertools.product(range(3), range(3), range(3), range(3)))
+
+_Weights = Float[Array, "pre post"]
+
+
+def gradients(
+    powers: tuple[Powers, ...], bound: float
+) -> Callable[[Float[Array, "terms"], Lives], tuple[Float[Array, "lives"], Float[Array, "lives terms"]]]:
+    """Build the function of losses and their gradients, which is compiled once called.
+
+    Args:
+        powers: of the factors of each term, in the order of θ.
+        bound: of weights; math.inf for none.
+
+    Returns:
+        From θ and lives, as JAX arrays, to losses and ∂loss/∂θ of every life.
+    """
+
+    def updated(
+        theta: Float[Array, "terms"],
+        weights: _Weights,
+        pre: Float[Array, "pre"],
+        potentials: Float[Array, "post"],
+        modulators: Float[Array, "post"],
+    ) -> _Weights:
+        factors = pre[:, None], potentials[None], weights, modulators[None]
+        features = jnp.stack(
+            [
+                jnp.broadcast_to(math.prod(factor**power for factor, power in zip(factors, term)), weights.shape)
+                for term in powers
+            ]
+        )
+        weights = weights + jnp.einsum("kij,k->ij", features, theta)
+        return jnp.clip(weights, -bound, bound) if math.isfinite(bound) else weights
+
+    def loss(theta: Float[Array, "terms"], life: Lives) -> Float[Array, ""]:
+        first, second, backward, inputs, targets = map(jnp.asarray, life)
+
+        def present(
+            weights: tuple[_Weights, _Weights], presented: tuple[Float[Array, "inputs"], Float[Array, "outputs"]]
+        ) -> tuple[tuple[_Weights, _Weights], Float[Array, ""]]:
+            (first, second), (inputs, targets) = weights, presented
+            signals = jnp.append(inputs, 1.0)
+            x = signals @ first
+            hidden = jnp.append(jnp.tanh(x), 1.0)
+            z = hidden @ second
+            errors = targets - jax.nn.sigmoid(z)
+            first = updated(theta, first, signals, x, errors @ backward)
+            second = updated(theta, second, hidden, z, errors)
+            return (first, second), (jax.nn.softplus(z) - targets * z).sum()
+
+        _, terms = jax.lax.scan(present, (first, second), (inputs, targets))
+        return terms.mean()
+
+    return jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0)))
