@@ -41,7 +41,7 @@ def outer_sum(left: Float[Array, "k pre"], right: Float[Array, "k post"]) -> Flo
     return sum(products[1:], start=products[0])
 
 
-def bounded(weight: Float[Array, "pre post"], bound: float) -> Float[Array, "pre post"]:
+def bounded(weight: Float[Array, "pre post"], bound: float | Float[Array, ""]) -> Float[Array, "pre post"]:
     """Weights kept within ±bound; those beyond have no derivative.
 
     `jnp.clip` shares the derivative out where a weight equals the bound, and divides for that at every weight.

@@ -10,6 +10,7 @@ from msgspec import Struct
 
 from benchmarks.speeds.problem import Lives, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
+from metarule.estimators.abreast import abreast, block_size
 from metarule.estimators.reverse import Reverse
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
@@ -110,8 +111,11 @@ def gradients(
         From θ and what `born` gives to losses and ∂loss/∂θ of every life.
     """
 
-    def one(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Theta]:
-        estimate = estimator.from_birth(who, theta, life, carry)
-        return estimate.loss, estimate.gradient
+    def every(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, " lives"], Theta]:
+        def one(life: Life, carry: Carry) -> tuple[Float[Array, ""], Theta]:
+            estimate = estimator.from_birth(who, theta, life, carry)
+            return estimate.loss, estimate.gradient
 
-    return jax.jit(jax.vmap(one, (None, 0, 0)))
+        return abreast(one, block_size(who, len(life.key)))(life, carry)
+
+    return jax.jit(every)

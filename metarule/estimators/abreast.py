@@ -1,57 +1,55 @@
-"""How lives that are lived side by side lie in memory."""
+"""Lives side by side, as many at once as a processor can well keep in mind."""
 
 from collections.abc import Callable
-from math import ceil
 from typing import Any
 
 import jax
-from jax.custom_batching import custom_vmap
 
-from metarule.types import Carry, Life, Theta
+from metarule.types import Learner
 
-__all__ = ["abreast"]
+__all__ = ["abreast", "block_size"]
 
 # Weights of so many bytes are worked on together: what they need stays in the cache that a core has for itself.
 _BLOCK_BYTES = 2**18
 
-Form = Callable[[Theta, Life, Carry], Any]
 
-
-def abreast(form: Form) -> Form:
-    """The same function of one life; where `vmap` makes it one of many on a CPU, lives are taken in blocks.
-
-    The weights of a block stay in a core's own cache from one presentation to the next.
+def abreast(form: Callable[..., Any], block: int) -> Callable[..., Any]:
+    """`vmap`, some lives at a time.
 
     Args:
-        form: of θ, the constant part of a life and the state at its start.
+        form: of one life; its arguments are mapped over their leading axis.
+        block: lives at a time, as from `block_size`.
 
     Returns:
-        The function; under `vmap` it cannot be differentiated again.
+        The function of many lives.
+    """
+
+    def many(*given: Any) -> Any:
+        if jax.tree.leaves(given)[0].shape[0] <= block:
+            return jax.vmap(form)(*given)
+        return jax.lax.map(lambda own: form(*own), given, batch_size=block)
+
+    return many
+
+
+def block_size(learner: Learner, lives: int) -> int:
+    """Lives that are best lived at a time: on CPUs so many that their weights stay in a core's cache; all elsewhere.
+
+    Args:
+        learner: who lives.
+        lives: how many there are.
+
+    Returns:
+        A number that divides them, unless none does that is near to the best: the rest is a program of its own.
     """
     if jax.default_backend() != "cpu":
-        return form
-    blockwise = custom_vmap(form)
-
-    @blockwise.def_vmap
-    def in_blocks(count: int, batched: list[Any], *given: Any) -> tuple[Any, Any]:
-        leaves, tree = jax.tree.flatten(given)
-        each = jax.tree.leaves(batched)
-
-        def one(own: list[Any]) -> Any:
-            mine = iter(own)
-            return form(*jax.tree.unflatten(tree, [next(mine) if yes else leaf for yes, leaf in zip(each, leaves)]))
-
-        own = [leaf for yes, leaf in zip(each, leaves) if yes]
-        if not own:  # when derivatives alone are many
-            out = form(*given)
-            return out, jax.tree.map(lambda _: False, out)
-        out = jax.lax.map(one, own, batch_size=_block(count, sum(weight.nbytes for weight in given[-1].weights)))
-        return out, jax.tree.map(lambda _: True, out)
-
-    return blockwise
+        return lives
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    carry = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, _pool(learner), 0))[1], key)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
+    best = min(max(_BLOCK_BYTES // max(size, 1), 1), lives)
+    return next((block for block in range(best, best // 2, -1) if lives % block == 0), best)
 
 
-def _block(count: int, size: int) -> int:
-    """Lives in a block, all blocks being of about the same size; their weights have so many bytes in all."""
-    largest = max(1, count * _BLOCK_BYTES // size)
-    return ceil(count / ceil(count / largest))
+def _pool(learner: Learner) -> Any:
+    return learner.tasks.split(0).train

@@ -67,8 +67,7 @@ def stretch(
         return jax.tree.map(lambda new, old: jnp.where(time <= last, new, old), after, state), None
 
     body = step if learner.presentations % length == 0 else step_if_alive
-    first = jax.eval_shape(lambda: learner.step(theta, life, carry, start)[1].loss)
-    (carry, along), _ = scan(body, (carry, jnp.zeros(first.shape, first.dtype)), start + jnp.arange(length))
+    (carry, along), _ = scan(body, (carry, jnp.zeros(())), start + jnp.arange(length))
     final, metrics = learner.assess(theta, life, carry)
     return along + jnp.where(start + length > last, final, 0.0), (carry, metrics)
 

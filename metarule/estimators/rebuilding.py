@@ -8,15 +8,18 @@ Forwards, what the synapses have seen is kept of every presentation, vectors alo
 Backwards, each presentation is undone and then differentiated, so that the weights and their derivatives are all that
 memory holds of the matrices, and stay in a processor's cache. Rounding adds up over a segment alone.
 
-A weight that was stopped at its bound cannot be told from the weight after it, nor one whose factor is near 0. Each
-segment therefore ends with a look at the weights with which it began: where they are not what was kept, or where
-weights rest at the bound, it is lived again from its start and all its weights kept.
+A weight that was stopped at its bound cannot be told from the weight after it, nor one whose factor is near 0. What is
+rebuilt is therefore looked at: every potential that comes of it has to be the one that was seen, and the first weights
+of a segment those that were kept, but for rounding. Otherwise, and where weights rest at the bound, the segment is
+lived again from its start, and all its weights kept. So a weight is taken for one that moved freely only where its
+bound took from it less than rounding might have.
 
 References:
     Maclaurin, Duvenaud, Adams 2015 (learning undone step by step); Gomez, Ren, Urtasun, Grosse 2017 (activations
     rebuilt backwards).
 """
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -28,7 +31,7 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.lifetime import Lifetime, live
 from metarule.products import is_tiny
 from metarule.scans import Remat
-from metarule.types import Carry, Estimate, Learner, Life, Observation, Theta
+from metarule.types import Carry, Estimate, Learner, Life, Theta
 
 __all__ = ["rebuilt_gradient", "segment_length"]
 
@@ -79,17 +82,18 @@ def rebuilt_gradient(learner: Lifetime, segment: int, theta: Theta, life: Life, 
 
     def forwards(state: tuple[Carry, Array], times: Int[Array, " n"]) -> tuple[tuple[Carry, Array], Any]:
         after, kept = jax.lax.scan(step, state, times)
-        return after, (state[0], after[0], kept)
+        return after, (state[0], kept)
 
-    def backwards(slopes: tuple[Theta, Carry], kept: Any) -> tuple[tuple[Theta, Carry], None]:
-        times, (before, after, seen) = kept
+    def backwards(state: tuple[tuple[Theta, Carry], Carry], segment: Any) -> tuple[Any, None]:
+        (slopes, after), (times, (before, seen)) = state, segment
         lived_again = partial(_lived_again, learner, theta, life, before, times, slopes)
         rebuilt = partial(_rebuilt, learner, theta, life, before, after, times, seen, slopes, lived_again)
-        return jax.lax.cond(_anywhere(_at_bound(learner, after)), lived_again, rebuilt), None
+        return (jax.lax.cond(_anywhere(_at_bound(learner, after)), lived_again, rebuilt), before), None
 
     (last, along), segments = jax.lax.scan(forwards, (carry, jnp.zeros(())), times)
     final, slope, metrics = jax.vjp(lambda theta, carry: learner.assess(theta, life, carry), theta, last, has_aux=True)
-    (gradient, _), _ = jax.lax.scan(backwards, slope(jnp.ones_like(final)), (times, segments), reverse=True)
+    end = slope(jnp.ones_like(final)), last
+    (((gradient, _), _), _) = jax.lax.scan(backwards, end, (times, segments), reverse=True)
     return Estimate(along + final, gradient, metrics)
 
 
@@ -106,13 +110,16 @@ def _rebuilt(
 ) -> tuple[Theta, Carry]:
     """Slopes before a segment, its weights undone one presentation after the other."""
 
-    def undo(state: tuple[Carry, tuple[Theta, Carry]], at: Any) -> tuple[tuple[Carry, tuple[Theta, Carry]], None]:
-        (after, slopes), (time, kept) = state, at
+    def undo(state: tuple[Carry, Any, Array], at: Any) -> tuple[tuple[Carry, Any, Array], None]:
+        (after, slopes, off), (time, kept) = state, at
         carry = learner.undo(theta, after, kept)
-        return (carry, _through(learner, theta, life, carry, time, slopes)), None
+        slopes, again = _through(learner, theta, life, carry, time, slopes)
+        return (carry, slopes, off | _differ(_potentials(again), _potentials(kept))), None
 
-    (first, found), _ = jax.lax.scan(undo, (after, slopes), (times, seen), reverse=True)
-    return jax.lax.cond(_anywhere(_differ(first, before)), lived_again, lambda: found)
+    start = after, slopes, jnp.zeros((), bool)
+    (first, found, off), _ = jax.lax.scan(undo, start, (times, seen), reverse=True)
+    off |= _differ(first.weights, before.weights)
+    return jax.lax.cond(_anywhere(off), lived_again, lambda: found)
 
 
 def _lived_again(
@@ -131,28 +138,36 @@ def _lived_again(
 
 def _through(
     learner: Lifetime, theta: Theta, life: Life, carry: Carry, time: Int[Array, ""], slopes: tuple[Theta, Carry]
-) -> tuple[Theta, Carry]:
-    """Slopes before a presentation from those after it."""
-    (_, seen), slope = jax.vjp(lambda theta, carry: learner.step(theta, life, carry, time), theta, carry)
-    own, before = slope((slopes[1], Observation(jnp.ones_like(seen.loss), jnp.zeros_like(seen.output))))
-    return jax.tree.map(jnp.add, slopes[0], own), before
+) -> tuple[tuple[Theta, Carry], Any]:
+    """Slopes before a presentation from those after it, and what its synapses see."""
+
+    def present(theta: Theta, carry: Carry) -> tuple[tuple[Carry, Float[Array, ""]], Any]:
+        carry, seen, local = learner.present(theta, life, carry, time)
+        return (carry, seen.loss), local
+
+    (_, loss), slope, local = jax.vjp(present, theta, carry, has_aux=True)
+    own, before = slope((slopes[1], jnp.ones_like(loss)))
+    return (jax.tree.map(jnp.add, slopes[0], own), before), local
 
 
 def _at_bound(learner: Lifetime, carry: Carry) -> Bool[Array, ""]:
     bound = learner.inner_loop.weight_bound
-    return jnp.any(jnp.stack([jnp.any(jnp.abs(weight) >= bound) for weight in carry.weights]))
+    weights = jax.lax.stop_gradient(carry.weights)
+    return jnp.any(jnp.stack([jnp.any(jnp.abs(weight) >= bound) for weight in weights]))
 
 
-def _differ(one: Carry, other: Carry) -> Bool[Array, ""]:
-    """Whether weights differ by more than rounding, or are no numbers."""
-    return ~jnp.all(
-        jnp.stack(
-            [
-                jnp.all(jnp.abs(a - b) <= _ROUNDING * jnp.finfo(a.dtype).eps * (1 + jnp.abs(b)))
-                for a, b in zip(one.weights, other.weights, strict=True)
-            ]
-        )
-    )
+def _potentials(kept: Any) -> list[Array]:
+    _, local = kept
+    return [seen["potential"] for seen in local]
+
+
+def _differ(ones: Sequence[Array], others: Sequence[Array]) -> Bool[Array, ""]:
+    """Whether arrays differ by more than rounding, or are no numbers."""
+    near = [
+        jnp.all(jnp.abs(one - other) <= _ROUNDING * jnp.finfo(one.dtype).eps * (1 + jnp.abs(other)))
+        for one, other in zip(jax.lax.stop_gradient(ones), jax.lax.stop_gradient(others), strict=True)
+    ]
+    return ~jnp.all(jnp.stack(near))
 
 
 @custom_vmap

@@ -1,12 +1,10 @@
 """Reverse-mode differentiation through the whole life."""
 
-from functools import partial
 from typing import Annotated, Any
 
 import jax
 from msgspec import Meta, Struct
 
-from metarule.estimators.abreast import abreast
 from metarule.estimators.lives import stretch
 from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
 from metarule.lifetime import Lifetime
@@ -74,16 +72,13 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Returns:
             The estimate.
         """
+        segment = segment_length(learner, carry) if isinstance(self.scan, Rebuilt) else 0
+        if segment and isinstance(learner, Lifetime):
+            return rebuilt_gradient(learner, segment, theta, life, carry)
 
-        def estimate(theta: Theta, life: Life, carry: Carry) -> Estimate:
-            (loss, metrics), gradient = jax.value_and_grad(meta_loss, has_aux=True)(theta, life, carry)
-            return Estimate(loss, gradient, metrics)
-
-        def meta_loss(theta: Theta, life: Life, carry: Carry) -> tuple[Any, Any]:
+        def meta_loss(theta: Theta) -> tuple[Any, Any]:
             loss, (_, metrics) = stretch(learner, theta, life, carry, 0, learner.presentations, self.scan)
             return loss, metrics
 
-        segment = segment_length(learner, carry) if isinstance(self.scan, Rebuilt) else 0
-        if segment and isinstance(learner, Lifetime):
-            return abreast(partial(rebuilt_gradient, learner, segment))(theta, life, carry)
-        return abreast(estimate)(theta, life, carry)
+        (loss, metrics), gradient = jax.value_and_grad(meta_loss, has_aux=True)(theta)
+        return Estimate(loss, gradient, metrics)

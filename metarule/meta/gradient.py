@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
 from metarule.estimators import AnyEstimator, Auto, Reverse
+from metarule.estimators.abreast import abreast, block_size
 from metarule.estimators.lives import whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
@@ -185,7 +186,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             estimate, after = estimator.estimate(learner, here.theta, task, estimator_state, life_key)
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
-        estimates, states = jax.vmap(one_life)(jnp.arange(self.tasks), state.estimator)
+        side_by_side = abreast(one_life, block_size(learner, self.tasks))
+        estimates, states = side_by_side(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)
         updates, optimizer = self._transform(state.step).update(mean.gradient, here.optimizer, in_units)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 
+from benchmarks.speeds.library import Given
 from metarule import (
     MLP,
     Boolean,
@@ -21,6 +22,7 @@ from metarule import (
 )
 from metarule.estimators import rebuilding
 from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
+from metarule.types import Carry, Life, Stimulus
 
 KEY = jax.random.key(0)
 LENGTH, SEGMENT, LIVES = 12, 4, 3
@@ -93,6 +95,29 @@ def test_a_segment_in_which_weights_were_stopped_is_lived_again(float64, monkeyp
     monkeypatch.setattr(rebuilding, "_differ", lambda one, other: jnp.asarray(False))
     with pytest.raises(AssertionError):
         agree(rebuilt(life, theta, born), expected)
+
+
+def test_a_weight_that_is_stopped_after_growing_and_left_again_is_noticed():
+    # Undone, what its bound took from it shrinks with every presentation in which it grew, to less than rounding.
+    presentations, growing, grown = 100, 8, 4.0
+    life = Lifetime(
+        rule=Polynomial(terms=("pre*modulator", "pre*weight")),
+        circuit=Feedforward(hidden=(8,), bias=False),
+        tasks=Given(inputs=3, outputs=2),
+        inner_loop=InnerLoop(presentations=presentations, loss_along=1.0),
+    )
+    random = np.random.default_rng(0)
+    inputs = random.normal(size=(presentations, 3)) * 0.1
+    inputs[:10], inputs[:growing, 0] = -0.3, grown
+    targets, first = random.random((presentations, 2)) > 0.5, random.normal(size=(3, 8)) * 0.3
+    first[0] = 3.0 / (1 + grown) ** growing
+    arrays = (inputs, targets, random.normal(size=(2, 8)), first, random.normal(size=(8, 2)) * 0.1)
+    inputs, targets, backward, *weights = (jnp.asarray(array, jnp.float32) for array in arrays)
+    one = Life(Stimulus(inputs, targets), (backward,), KEY), Carry(tuple(weights), ((), ()), ())
+    theta = jnp.array([0.0, 1.0])
+    expected = jax.jit(lambda *given: Reverse(scan=Remat()).from_birth(life, *given))(theta, *one)
+    found = jax.jit(lambda *given: rebuilt_gradient(life, 10, *given))(theta, *one)
+    np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-4)
 
 
 def test_a_presentation_that_forgets_all_is_lived_again(float64):

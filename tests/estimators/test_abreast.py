@@ -1,0 +1,42 @@
+"""Lives in blocks are the lives that they are all at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from metarule import Boolean, Feedforward, Lifetime, Polynomial
+from metarule.estimators.abreast import abreast, block_size
+
+
+def living(hidden):
+    return Lifetime(rule=Polynomial(terms=("seven",)), circuit=Feedforward(hidden=(hidden,)), tasks=Boolean(inputs=3))
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 6, 7])
+def test_a_block_changes_nothing(block):
+    one = lambda number, state: (number**2, {"after": state["before"] + 1.0})
+    given = jnp.arange(6), {"before": jnp.arange(12.0).reshape(6, 2)}
+    found = jax.jit(abreast(one, block))(*given)
+    jax.tree.map(np.testing.assert_array_equal, found, jax.vmap(one)(*given))
+
+
+def test_nothing_but_numbers_may_be_mapped_over():
+    found = abreast(lambda number, state: (number, state), 2)(jnp.arange(5), ())
+    assert found[0].tolist() == [0, 1, 2, 3, 4]
+    assert found[1] == ()
+
+
+# With n hidden neurons there are 5·n + 1 weights of 4 bytes; 2¹⁸ bytes hold 21 lives of 600 neurons.
+@pytest.mark.parametrize(
+    "hidden, lives, block",
+    [(8, 64, 64), (600, 40, 20), (600, 63, 21), (600, 43, 21), (600, 2, 2), (40_000, 8, 1)],
+    ids=["all", "a divisor", "the best", "with a rest", "few", "one by one"],
+)
+def test_weights_of_a_block_stay_in_the_cache(hidden, lives, block):
+    assert block_size(living(hidden), lives) == block
+
+
+def test_an_accelerator_takes_all_at_once(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    assert block_size(living(40_000), 8) == 8
