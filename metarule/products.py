@@ -5,21 +5,14 @@ matrices, where a call costs more than what it computes. Outer products are broa
 elementwise update of the weights, where a thin matrix product would be an array of its own.
 """
 
-from math import prod
-
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-__all__ = ["bounded", "is_tiny", "outer_sum"]
+__all__ = ["bounded", "outer_sum"]
 
 # Synapses up to which a projection is tiny.
 _TINY = 128
-
-
-def is_tiny(shape: tuple[int, ...]) -> bool:
-    """Whether a matrix of a shape has so few numbers that calls cost more than what they compute."""
-    return prod(shape) <= _TINY
 
 
 def outer_sum(left: Float[Array, "k pre"], right: Float[Array, "k post"]) -> Float[Array, "pre post"]:
@@ -35,7 +28,7 @@ def outer_sum(left: Float[Array, "k pre"], right: Float[Array, "k post"]) -> Flo
     Returns:
         The sum.
     """
-    tiny = is_tiny((left.shape[1], right.shape[1]))
+    tiny = left.shape[1] * right.shape[1] <= _TINY
     pairs = ((one[:, None], other[None, :]) for one, other in zip(left, right, strict=True))
     products = [one * other if tiny else one @ other for one, other in pairs]
     return sum(products[1:], start=products[0])

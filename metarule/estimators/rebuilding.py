@@ -29,7 +29,6 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime import Lifetime, live
-from metarule.products import is_tiny
 from metarule.scans import Remat
 from metarule.types import Carry, Estimate, Learner, Life, Theta
 
@@ -37,6 +36,8 @@ __all__ = ["rebuilt_gradient", "segment_length"]
 
 # Weights are what was kept if they differ by rounding alone: by so many times the precision, over a whole segment.
 _ROUNDING = 1000.0
+# Weights of all presentations of a life that are less are faster kept than rebuilt.
+_WORTH_BYTES = 2**22
 
 
 def segment_length(learner: Learner, carry: Carry) -> int:
@@ -47,14 +48,11 @@ def segment_length(learner: Learner, carry: Carry) -> int:
         carry: state at the start of its life.
 
     Returns:
-        A number that divides the life; 0 where rebuilding is no use: presentations cannot be undone, networks are so
-        tiny that keeping their weights costs less, or no number near √T divides the life.
+        A number that divides the life; 0 where rebuilding is no use: presentations cannot be undone, their weights take
+        so little memory that keeping them costs less, or no number near √T divides the life.
     """
-    if (
-        not isinstance(learner, Lifetime)
-        or not learner.undoable
-        or all(is_tiny(weight.shape) for weight in carry.weights)
-    ):
+    kept = learner.presentations * sum(weight.size * weight.dtype.itemsize for weight in carry.weights)
+    if kept < _WORTH_BYTES or not isinstance(learner, Lifetime) or not learner.undoable:
         return 0
     best = round(learner.presentations**0.5)
     near = [size for size in range((best + 1) // 2, 2 * best + 1) if learner.presentations % size == 0]
