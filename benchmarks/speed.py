@@ -19,6 +19,7 @@ from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.starts import starts
 from metarule import artifacts, cli
 from metarule.config import ConfigError, decode, parse_overrides
+from metarule.experiment import read_experiment_file
 from metarule.schema import describe
 
 __all__ = ["Options", "main"]
@@ -153,6 +154,7 @@ def _check(options: Options) -> None:
     for config in options.configs:
         if not Path(config).is_file():
             raise ConfigError(f"configs: there is no file '{config}'")
+        read_experiment_file(Path(config), [])
     for field in ("presentations", "lives", "hidden", "terms"):
         points = getattr(options, field)
         if list(points) != sorted(set(points)):
@@ -170,8 +172,9 @@ def _lay_out(directory: Path, options: Options) -> None:
             artifacts.write_json(file, asked)
     except OSError as error:
         raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
-    if artifacts.read_json(file) != msgspec.json.decode(msgspec.json.encode(asked)):
-        raise ConfigError(f"--directory '{directory}': it holds measurements with other options")
+    known, asked = artifacts.read_json(file) or {}, msgspec.json.decode(msgspec.json.encode(asked))
+    if other := [name for name in asked if known.get(name) != asked[name]]:
+        raise ConfigError(f"--directory '{directory}': it holds measurements with other {' and '.join(other)}")
 
 
 def _kept(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -222,7 +222,8 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         for number, (after, seen) in enumerate(zip(carry.weights, local, strict=True)):
 
             def change(weight: Array, number: int = number, seen: Any = seen) -> Array:
-                return self.rule.update(self._theta_of(theta, number), (), Synapse(**seen, weight=weight))[0]
+                seen = Synapse(**seen, weight=weight)
+                return self.rule.update(self._theta_of(theta, number), carry.memory[number], seen)[0]
 
             offset = change(jnp.zeros_like(after))
             weights.append((after - offset) / (1 + change(jnp.ones_like(after)) - offset))

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from msgspec import Meta, Struct
 
-__all__ = ["Plain", "Rebuilt", "Remat", "Segmented"]
+__all__ = ["Plain", "Rebuilt", "Remat", "Segmented", "divisor"]
 
 Body = Callable[[Any, Any], tuple[Any, Any]]
 
@@ -97,5 +97,10 @@ class Segmented(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         if self.every != "root":
             return self.every
         best = max(1, round(length ** (self.levels / (self.levels + 1))))
-        near = [size for size in range((best + 1) // 2, min(2 * best, length) + 1) if length % size == 0]
-        return min(near, key=lambda size: abs(size - best), default=best)
+        return divisor(length, best) or best
+
+
+def divisor(length: int, best: int) -> int:
+    """The divisor of a length that is nearest to a number, of those from half of it to twice; 0 if there is none."""
+    near = [size for size in range((best + 1) // 2, min(2 * best, length) + 1) if length % size == 0]
+    return min(near, key=lambda size: abs(size - best), default=0)

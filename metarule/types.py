@@ -189,7 +189,10 @@ class Info(NamedTuple):
 
 @runtime_checkable
 class Rule(Protocol):
-    """Δw = f(local variables; θ), the same function at every synapse."""
+    """Δw = f(local variables; θ), the same function at every synapse.
+
+    A rule may say by `affine = True` that Δw is affine in the weight: then gradients of long lives need less memory.
+    """
 
     @property
     def variables(self) -> tuple[str, ...]:
@@ -219,7 +222,10 @@ class Rule(Protocol):
 
 @runtime_checkable
 class Circuit(Protocol):
-    """Who is wired to whom, and what each synapse sees."""
+    """Who is wired to whom, and what each synapse sees.
+
+    A circuit may say by `unmasked = True` that synapses see the very weights that change, none of them left out.
+    """
 
     @property
     def output(self) -> str:

@@ -29,13 +29,13 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime import Lifetime, live
-from metarule.scans import Remat
+from metarule.scans import Remat, divisor
 from metarule.types import Carry, Estimate, Learner, Life, Theta
 
 __all__ = ["rebuilt_gradient", "segment_length"]
 
 # Weights are what was kept if they differ by rounding alone: by so many times the precision, over a whole segment.
-_ROUNDING = 1000.0
+_ROUNDING = 100.0
 # Weights of all presentations of a life that are less are faster kept than rebuilt.
 _WORTH_BYTES = 2**22
 
@@ -54,9 +54,7 @@ def segment_length(learner: Learner, carry: Carry) -> int:
     kept = learner.presentations * sum(weight.size * weight.dtype.itemsize for weight in carry.weights)
     if kept < _WORTH_BYTES or not isinstance(learner, Lifetime) or not learner.undoable:
         return 0
-    best = round(learner.presentations**0.5)
-    near = [size for size in range((best + 1) // 2, 2 * best + 1) if learner.presentations % size == 0]
-    return min(near, key=lambda size: abs(size - best), default=0)
+    return divisor(learner.presentations, round(learner.presentations**0.5))
 
 
 def rebuilt_gradient(learner: Lifetime, segment: int, theta: Theta, life: Life, carry: Carry) -> Estimate:

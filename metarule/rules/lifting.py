@@ -41,8 +41,8 @@ class Lifted(Struct, frozen=True):
     """A small class of one's own as a whole rule.
 
     The class has `init(key) → θ` and `delta(theta, memory, synapse) → (Δw, memory)`, on scalars. Whatever else of a
-    rule it has is used: `variables`, `units`, `memory`, `update`, `describe`, `equation`. Otherwise every unit is 1,
-    nothing is remembered, `update` is `lift(delta)`, and the numbers of θ are named by their place in it.
+    rule it has is used: `variables`, `affine`, `units`, `memory`, `update`, `describe`, `equation`. Otherwise every
+    unit is 1, nothing is remembered, `update` is `lift(delta)`, and the numbers of θ are named by their place in it.
 
     Attributes:
         rule: an instance; a frozen dataclass or Struct, so that it is hashable.
@@ -68,6 +68,11 @@ class Lifted(Struct, frozen=True):
     def variables(self) -> tuple[str, ...]:
         """Fields of `Synapse` that the rule looks at; where it does not say, those that its Δw is computed from."""
         return tuple(getattr(self.rule, "variables", None) or self._traced_variables())
+
+    @property
+    def affine(self) -> bool:
+        """Whether Δw is affine in the weight, so that a presentation can be undone; not unless the rule says so."""
+        return bool(getattr(self.rule, "affine", False))
 
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""

@@ -83,7 +83,7 @@ def test_a_directory_holds_one_set_of_options(measured, tmp_path, capsys):
     words = [*TINY, "--directory", str(tmp_path)]
     assert main(words) == 0
     assert main([*words, "--seconds", "2"]) == 2
-    assert "it holds measurements with other options" in capsys.readouterr().err
+    assert "it holds measurements with other seconds" in capsys.readouterr().err
 
 
 def test_the_quick_form_is_small_and_kept_apart(measured, tmp_path, monkeypatch):
