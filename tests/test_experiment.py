@@ -18,7 +18,7 @@ def test_components_are_assembled_into_a_lifetime():
 def test_a_tree_writes_every_default_out():
     tree = to_tree(Experiment())
     assert tree["tasks"]["kind"] == "boolean"
-    assert tree["optimizer"]["estimator"] == {"kind": "reverse", "scan": {"kind": "remat"}}
+    assert tree["optimizer"]["estimator"] == {"kind": "reverse", "scan": {"kind": "rebuilt"}}
     assert msgspec.convert(tree, Experiment) == Experiment()
 
 

@@ -116,6 +116,7 @@ def gradients(
             estimate = estimator.from_birth(who, theta, life, carry)
             return estimate.loss, estimate.gradient
 
-        return abreast(one, block_size(who, len(life.key)))(life, carry)
+        first = jax.tree.map(lambda leaf: leaf[0], carry)
+        return abreast(one, block_size(first, len(life.key)))(life, carry)
 
     return jax.jit(every)

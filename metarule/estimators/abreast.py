@@ -5,8 +5,6 @@ from typing import Any
 
 import jax
 
-from metarule.types import Learner
-
 __all__ = ["abreast", "block_size"]
 
 # Weights of so many bytes are worked on together: what they need stays in the cache that a core has for itself.
@@ -32,11 +30,11 @@ def abreast(form: Callable[..., Any], block: int) -> Callable[..., Any]:
     return many
 
 
-def block_size(learner: Learner, lives: int) -> int:
+def block_size(carry: Any, lives: int) -> int:
     """Lives that are best lived at a time: on CPUs so many that their weights stay in a core's cache; all elsewhere.
 
     Args:
-        learner: who lives.
+        carry: state of one life, or its shapes.
         lives: how many there are.
 
     Returns:
@@ -44,12 +42,6 @@ def block_size(learner: Learner, lives: int) -> int:
     """
     if jax.default_backend() != "cpu":
         return lives
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    carry = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, _pool(learner), 0))[1], key)
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
     best = min(max(_BLOCK_BYTES // max(size, 1), 1), lives)
     return next((block for block in range(best, best // 2, -1) if lives % block == 0), best)
-
-
-def _pool(learner: Learner) -> Any:
-    return learner.tasks.split(0).train

@@ -186,7 +186,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             estimate, after = estimator.estimate(learner, here.theta, task, estimator_state, life_key)
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
-        side_by_side = abreast(one_life, block_size(learner, self.tasks))
+        first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], step_key)
+        side_by_side = abreast(one_life, block_size(first, self.tasks))
         estimates, states = side_by_side(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)

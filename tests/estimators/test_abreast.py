@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule import Boolean, Feedforward, Lifetime, Polynomial
 from metarule.estimators.abreast import abreast, block_size
 
 
-def living(hidden):
-    return Lifetime(rule=Polynomial(terms=("seven",)), circuit=Feedforward(hidden=(hidden,)), tasks=Boolean(inputs=3))
+def weights(neurons):
+    """Of 4 bytes each."""
+    return (jax.ShapeDtypeStruct((4, neurons), jnp.float32), jax.ShapeDtypeStruct((neurons + 1, 1), jnp.float32))
 
 
 @pytest.mark.parametrize("block", [1, 2, 3, 6, 7])
@@ -34,9 +34,9 @@ def test_nothing_but_numbers_may_be_mapped_over():
     ids=["all", "a divisor", "the best", "with a rest", "few", "one by one"],
 )
 def test_weights_of_a_block_stay_in_the_cache(hidden, lives, block):
-    assert block_size(living(hidden), lives) == block
+    assert block_size(weights(hidden), lives) == block
 
 
 def test_an_accelerator_takes_all_at_once(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert block_size(living(40_000), 8) == 8
+    assert block_size(weights(40_000), 8) == 8
