@@ -15,9 +15,8 @@ from metarule.estimators.reverse import Reverse
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
 
-__all__ = ["REVERSE", "SEVEN", "Given", "born", "gradients", "learner"]
+__all__ = ["SEVEN", "Given", "born", "gradients", "learner"]
 
-REVERSE = Reverse()
 SEVEN = Polynomial(terms=("1", "pre", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"))
 
 
@@ -98,14 +97,11 @@ def born(who: Lifetime, lives: Lives) -> tuple[Life, Carry]:
     return Life(Stimulus(inputs, targets), (backward,), keys), Carry((first, second), memory, ())
 
 
-def gradients(
-    who: Lifetime, estimator: Reverse = REVERSE
-) -> Callable[[Theta, Life, Carry], tuple[Float[Array, " lives"], Theta]]:
+def gradients(who: Lifetime) -> Callable[[Theta, Life, Carry], tuple[Float[Array, " lives"], Theta]]:
     """Build the function of losses and their gradients, which is compiled once called.
 
     Args:
         who: the learner.
-        estimator: reverse mode, as it is by default or another.
 
     Returns:
         From θ and what `born` gives to losses and ∂loss/∂θ of every life.
@@ -113,7 +109,7 @@ def gradients(
 
     def every(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, " lives"], Theta]:
         def one(life: Life, carry: Carry) -> tuple[Float[Array, ""], Theta]:
-            estimate = estimator.from_birth(who, theta, life, carry)
+            estimate = Reverse().from_birth(who, theta, life, carry)
             return estimate.loss, estimate.gradient
 
         first = jax.tree.map(lambda leaf: leaf[0], carry)

@@ -103,7 +103,7 @@ def _ways(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
     if jax.default_backend() != "cpu":
         yield Reverse(scan=Plain()), length * step
     if segment:
-        yield Reverse(scan=Rebuilt()), length * seen + (2 * length / segment + segment) * carry
+        yield Reverse(scan=Rebuilt()), length * seen + (length / segment + segment) * carry
     yield Reverse(scan=Remat()), length * carry
     for levels in (1, 2):
         yield Reverse(scan=Segmented(levels=levels)), (levels + 1) * length ** (1 / (levels + 1)) * carry
