@@ -170,7 +170,7 @@ def _compiling(call: Callable[[], Any]) -> float:
     """Seconds by which the first call is slower, nothing being kept of earlier processes."""
     import torch
 
-    with torch.compiler.config.patch(force_disable_caches=True):  # type: ignore[attr-defined]
+    with torch.compiler.config.patch(force_disable_caches=True):
         return _clocked(call) - _clocked(call)
 
 
