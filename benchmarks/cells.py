@@ -21,6 +21,7 @@ from benchmarks.plan import Cell, with_values
 from metarule import artifacts
 from metarule.checkpoints import Checkpoints
 from metarule.config import ConfigError
+from metarule.devices import everywhere
 from metarule.evaluation import curves
 from metarule.experiment import Experiment
 from metarule.growth import growth
@@ -227,7 +228,7 @@ def _experiment(common: Experiment, fields: tuple[str, ...], values: Any) -> tup
     return one.lifetime, one.optimizer
 
 
-@partial(jax.jit, static_argnames=("common", "fields", "marks"))
+@everywhere("common", "fields", "marks")
 def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, marks: int) -> State:
     """Every point before its first meta-step."""
 
@@ -243,7 +244,7 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any,
     return _side_by_side(one, seeds, values)
 
 
-@partial(jax.jit, static_argnames=("common", "fields", "end", "marks"))
+@everywhere("common", "fields", "end", "marks")
 def _advance(
     common: Experiment,
     fields: tuple[str, ...],
@@ -279,7 +280,7 @@ def _mark(here: Bool[Array, " marks"], trail: Float[Array, "marks ..."], now: Fl
     return jnp.where(here.reshape(-1, *(1,) * now.ndim), now, trail)
 
 
-@partial(jax.jit, static_argnames=("common", "fields"))
+@everywhere("common", "fields")
 def _score(
     common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State
 ) -> tuple[Theta, dict[str, Any], Float[Array, "points marks"]]:

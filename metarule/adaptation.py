@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
+from metarule.devices import everywhere
 from metarule.evaluation import Curves, each_life
 from metarule.lifetime import Lifetime, live
 from metarule.meta.transforms import Arguments, make_transform
@@ -142,7 +143,7 @@ def adapt(
     return Adapted(theta, carry, losses, metrics)
 
 
-@partial(jax.jit, static_argnames=("lifetime", "adaptation", "lifetimes"))
+@everywhere("lifetime", "adaptation", "lifetimes")
 def adaptation_curves(
     lifetime: Lifetime,
     theta: Theta,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from jax.errors import JaxRuntimeError
 
 from metarule.config import ConfigError
+from metarule.devices import all_devices
 from metarule.programs import keep_programs
 
 __all__ = ["run"]
@@ -41,7 +42,8 @@ def run(
     try:
         if cached and (complaint := keep_programs()):
             print(f"{name}: {complaint}", file=sys.stderr)
-        return serve()
+        with all_devices():
+            return serve()
     except ConfigError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -1,7 +1,6 @@
 """What a θ is worth: its score on tasks, along the life and at its end."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 import jax
@@ -9,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metarule.abreast import abreast
+from metarule.devices import everywhere
 from metarule.types import Carry, Integer, Learner, Life, Metrics, PRNGKey, Theta
 
 __all__ = ["Curves", "curves", "each_life", "final_metrics", "spread"]
@@ -31,7 +32,7 @@ class Curves(NamedTuple):
     metrics: dict[str, Float[Array, "lifetimes points"]]
 
 
-@partial(jax.jit, static_argnames=("learner", "lifetimes", "points"))
+@everywhere("learner", "lifetimes", "points")
 def curves(
     learner: Learner,
     theta: Theta,
@@ -98,11 +99,7 @@ def each_life(one_life: Callable[[Integer], T], lifetimes: int) -> T:
     Returns:
         What it returns, with a leading axis over the lives.
     """
-    batches = -(-lifetimes // _BATCH)
-    width = -(-lifetimes // batches)
-    numbers = jnp.arange(batches * width).reshape(batches, width)
-    seen = jax.lax.map(jax.vmap(one_life), numbers)
-    return jax.tree.map(lambda values: values.reshape(-1, *values.shape[2:])[:lifetimes], seen)
+    return abreast(one_life, _BATCH)(jnp.arange(lifetimes))
 
 
 def _live_between(learner: Learner, theta: Theta, life: Life, carry: Carry, start: Integer, end: Integer) -> Carry:

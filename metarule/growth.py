@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarule.devices import everywhere
 from metarule.evaluation import each_life
 from metarule.types import Carry, Integer, Learner, PRNGKey, Theta
 
 __all__ = ["growth"]
 
 
-@partial(jax.jit, static_argnames=("learner", "lifetimes"))
+@everywhere("learner", "lifetimes")
 def growth(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int) -> Float[Array, " lifetimes"]:
     """Factor by which a small disturbance of the network grows with each presentation, as a mean over the life.
 

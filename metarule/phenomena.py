@@ -8,6 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from metarule.abreast import abreast
+from metarule.devices import everywhere
 from metarule.lifetime import Lifetime
 from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.criteria import Reading, holds, parse_criterion
@@ -46,7 +48,7 @@ class Responses(NamedTuple):
     example: Example
 
 
-@partial(jax.jit, static_argnames=("lifetime", "runs"))
+@everywhere("lifetime", "runs")
 def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGKey, runs: int) -> Responses:
     """Let fresh animals live through every schedule, those included that are never trained on.
 
@@ -82,7 +84,7 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
         return Example(task, jnp.concatenate([along, probe(carry)[None]]))
 
     def one_schedule(schedule: Array) -> Responses:
-        lives = jax.vmap(partial(live_through, schedule))(jnp.arange(runs))
+        lives = abreast(partial(live_through, schedule), runs)(jnp.arange(runs))
         seen = lives.responses
         first = jax.tree.map(lambda leaf: leaf[0], lives)
         return Responses(before=seen[:, 0], peak=jnp.max(seen, axis=1), after=seen[:, -1], example=first)

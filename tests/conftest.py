@@ -18,6 +18,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 # What the tests spend their time on is compiling small programs, not running them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+# The tests share the cores among themselves.
+os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
+
 jaxtyping.install_import_hook("metarule", "beartype.beartype")
 
 import jax

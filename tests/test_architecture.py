@@ -7,8 +7,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "metarule"
 FLOORS = [
     {"types"},
-    {"streams", "schema", "activations", "products", "programs"},
-    {"config"},
+    {"streams", "schema", "activations", "products", "devices"},
+    {"config", "programs", "abreast"},
     {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli", "diagnosis"},
     {"lifetime", "testing"},
     {"estimators"},

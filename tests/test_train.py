@@ -83,10 +83,14 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished):
 LONG = [*SMALL, "--optimizer.steps", "400", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
-def stopped(number, path):
+def on(devices):
+    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+
+
+def stopped(number, path, **options):
     """Start a run, and send it a signal once it has begun to learn."""
     words = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
-    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
     metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -105,11 +109,17 @@ def test_a_stopped_run_says_how_to_go_on(number, tmp_path):
 
 
 def test_a_stopped_run_goes_on_to_the_same_theta_and_metrics(tmp_path):
-    stopped(signal.SIGINT, tmp_path / "run")
-    assert command("--resume", tmp_path / "run").returncode == 0
-    assert command(CONFIG, *LONG, "--run.directory", tmp_path / "whole").returncode == 0
+    stopped(signal.SIGINT, tmp_path / "run", env=on(2))
+    assert command("--resume", tmp_path / "run", env=on(2)).returncode == 0
+    assert command(CONFIG, *LONG, "--run.directory", tmp_path / "whole", env=on(2)).returncode == 0
     assert np.array_equal(theta(tmp_path / "run"), theta(tmp_path / "whole"))
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
+
+
+def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
+    stopped(signal.SIGINT, tmp_path / "run", env=on(2))
+    again = command("--resume", tmp_path / "run", env=on(1))
+    assert again.returncode == 0, again.stderr
 
 
 def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path):

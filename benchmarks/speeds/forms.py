@@ -113,17 +113,19 @@ def _summed(who: Lifetime) -> Callable[[Theta, Life, Carry], tuple[Float[Array, 
 
 def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> Callable[[Size, Lives, int], Prepared]:
     def prepare(size: Size, lives: Lives, room: int) -> Prepared:
-        function, theta, together = literature.gradients(powers, BOUND), _theta(rule), size.lives
-        parts = _parts(lives, together)
-        program = compiled(function, theta, parts[0])
-        if program.temporary_bytes > room:
-            together = _fitting(size.lives, math.ceil(program.temporary_bytes / size.lives), room)
+        # One device, as it is where nobody asks for more; XLA itself divides the work of a CPU among its cores.
+        with jax.set_mesh(jax.make_mesh((1,), ("alone",))):
+            function, theta, together = literature.gradients(powers, BOUND), _theta(rule), size.lives
             parts = _parts(lives, together)
             program = compiled(function, theta, parts[0])
+            if program.temporary_bytes > room:
+                together = _fitting(size.lives, math.ceil(program.temporary_bytes / size.lives), room)
+                parts = _parts(lives, together)
+                program = compiled(function, theta, parts[0])
         return Prepared(
             # One after the other: what is dispatched at once would be in memory at once.
             lambda: [program.run(theta, part) for part in parts],
-            lambda raw: _each([jnp.concatenate(each) for each in zip(*raw, strict=True)]),
+            lambda raw: _each([np.concatenate(each) for each in zip(*raw, strict=True)]),
             program.seconds,
             program.temporary_bytes,
             "" if len(parts) == 1 else f"lives side by side: {together}",

@@ -10,7 +10,8 @@ from msgspec import Struct
 
 from benchmarks.speeds.problem import Lives, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.estimators.abreast import abreast, block_size
+from metarule.abreast import abreast, block_size
+from metarule.devices import everywhere
 from metarule.estimators.reverse import Reverse
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
@@ -107,12 +108,13 @@ def gradients(who: Lifetime) -> Callable[[Theta, Life, Carry], tuple[Float[Array
         From θ and what `born` gives to losses and ∂loss/∂θ of every life.
     """
 
+    @everywhere()
     def every(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, " lives"], Theta]:
         def one(life: Life, carry: Carry) -> tuple[Float[Array, ""], Theta]:
             estimate = Reverse().from_birth(who, theta, life, carry)
             return estimate.loss, estimate.gradient
 
         first = jax.tree.map(lambda leaf: leaf[0], carry)
-        return abreast(one, block_size(first, len(life.key)))(life, carry)
+        return abreast(one, block_size(first))(life, carry)
 
-    return jax.jit(every)
+    return every

@@ -23,7 +23,7 @@ class Program(NamedTuple):
     Attributes:
         run: takes what it was compiled for, and returns when it is done.
         seconds: that tracing and compiling took.
-        temporary_bytes: that it takes beside its input and output.
+        temporary_bytes: that it takes beside its input and output, on all devices together.
     """
 
     run: Callable[..., Any]
@@ -60,7 +60,9 @@ def compiled(function: Callable[..., Any], *given: Any) -> Program:
     seconds = time.perf_counter() - clock
     analysis = program.memory_analysis()
     assert analysis is not None, "this backend does not say what memory a program takes"
-    return Program(lambda *given: jax.block_until_ready(program(*given)), seconds, analysis.temp_size_in_bytes)
+    devices = {device for place in jax.tree.leaves(program.output_shardings) for device in place.device_set}
+    temporary = analysis.temp_size_in_bytes * len(devices)
+    return Program(lambda *given: jax.block_until_ready(program(*given)), seconds, temporary)
 
 
 def take_turns(calls: Sequence[tuple[Callable[[], Any], float]], seconds: float) -> list[Timing]:

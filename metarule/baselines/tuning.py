@@ -1,6 +1,5 @@
 """Tuning the one learning rate of a baseline, with the same number of lifetimes that the learned rule was given."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -8,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from metarule.devices import everywhere
 from metarule.evaluation import curves
 from metarule.types import LOGITS, Learner, PRNGKey, Theta
 
@@ -83,7 +83,7 @@ def _score(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetim
     return np.asarray(_mean_scores(learner, pool, key, jnp.asarray(rates, float), lifetimes))
 
 
-@partial(jax.jit, static_argnames=("learner", "lifetimes"))
+@everywhere("learner", "lifetimes")
 def _mean_scores(
     learner: Learner, pool: Any, key: PRNGKey, rates: Float[Array, " rates"], lifetimes: int
 ) -> Float[Array, "rates 2"]:

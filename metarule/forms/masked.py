@@ -1,12 +1,12 @@
 """A rule with some of its terms alone, and the coefficients that gradient descent finds for them."""
 
-from functools import partial
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from metarule.devices import everywhere
 from metarule.estimators.lives import whole
 from metarule.evaluation import each_life
 from metarule.lifetime import Lifetime
@@ -81,7 +81,7 @@ class Fitted(NamedTuple):
     loss: Float[Array, " forms"]
 
 
-@partial(jax.jit, static_argnames=("lifetime", "optimizer", "lives", "at_once"))
+@everywhere("lifetime", "optimizer", "lives", "at_once")
 def fit(
     lifetime: Lifetime,
     optimizer: Gradient,

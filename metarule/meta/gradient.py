@@ -11,8 +11,9 @@ from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
+from metarule.abreast import abreast, block_size
+from metarule.devices import everywhere
 from metarule.estimators import AnyEstimator, Auto, Reverse
-from metarule.estimators.abreast import abreast, block_size
 from metarule.estimators.lives import whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
@@ -187,7 +188,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
         first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], step_key)
-        side_by_side = abreast(one_life, block_size(first, self.tasks))
+        side_by_side = abreast(one_life, block_size(first))
         estimates, states = side_by_side(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)
@@ -229,13 +230,15 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Seen:
         """What is seen of lives under θ = 0, where most rules do nothing."""
-        nothing = jax.tree.map(jnp.zeros_like, theta)
 
-        def one_life(number: Integer) -> Float[Array, ""]:
-            task, life_key = meet(learner, pool, self.train_tasks, self.tasks, jnp.zeros((), int), number, key)
-            return whole(learner, nothing, task, life_key)[0]
+        def lives(pool: Any, nothing: Theta, key: PRNGKey) -> Float[Array, " tasks"]:
+            def one_life(number: Integer) -> Float[Array, ""]:
+                task, life_key = meet(learner, pool, self.train_tasks, self.tasks, jnp.zeros((), int), number, key)
+                return whole(learner, nothing, task, life_key)[0]
 
-        losses = jax.jit(jax.vmap(one_life))(jnp.arange(self.tasks))
+            return abreast(one_life, self.tasks)(jnp.arange(self.tasks))
+
+        losses = everywhere()(lives)(pool, jax.tree.map(jnp.zeros_like, theta), key)
         finite = jnp.isfinite(losses)
         none = jnp.zeros(())
         return Seen(jnp.mean(losses), standard_error(losses, finite), none, none)

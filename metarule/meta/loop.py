@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from metarule.devices import everywhere
 from metarule.streams import Purpose, stream
 from metarule.types import Info, Integer, Learner, MetaOptimizer, Mover, PRNGKey, Stage, Theta
 
@@ -28,7 +29,7 @@ def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
     return optimizer.init(optimizer.stages(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
 
 
-@partial(jax.jit, static_argnames=("learner", "optimizer", "capacity"))
+@everywhere("learner", "optimizer", "capacity")
 def advance(
     learner: Learner, optimizer: Mover, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
 ) -> tuple[Any, Info]:

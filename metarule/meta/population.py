@@ -1,5 +1,6 @@
 """Search without gradients: candidates are asked for, live, and are told apart by their meta-loss alone."""
 
+from functools import partial
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
@@ -9,6 +10,8 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from metarule.abreast import abreast
+from metarule.devices import everywhere
 from metarule.estimators.lives import whole
 from metarule.meta.training_tasks import TrainTasks, meet
 from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
@@ -143,7 +146,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         search_key, validation = jax.random.split(key)
         start = _numbers(learner, theta)
         search = _settled(self._begin(self._ask(start), search_key, start))
-        loss, _ = jax.jit(lambda: self._judge(learner, pool, validation, theta))()
+        loss, _ = everywhere()(partial(self._judge, learner))(pool, validation, theta)
         return PopulationState(jnp.zeros((), int), theta, search, theta, loss, validation)
 
     def step(self, learner: Learner, pool: Any, state: PopulationState, key: PRNGKey) -> tuple[PopulationState, Info]:
@@ -227,15 +230,14 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ) -> tuple[Array, Any]:
         """Meta-losses and scores of the same lives, so many, under each θ [population, lives]."""
 
-        def one_life(theta: Theta, number: Integer) -> tuple[Float[Array, ""], Metrics]:
-            task, life_key = meet(learner, pool, self.train_tasks, count, step, number, key)
+        def one_life(number: Integer) -> tuple[Float[Array, ""], Metrics]:
+            theta = jax.tree.map(lambda leaf: leaf[number // count], thetas)
+            task, life_key = meet(learner, pool, self.train_tasks, count, step, number % count, key)
             return whole(learner, theta, task, life_key)
 
-        def all_lives(theta: Theta) -> Any:
-            numbers, together = jnp.arange(count), min(self.at_once, count)
-            return jax.lax.map(lambda number: one_life(theta, number), numbers, batch_size=together)
-
-        return jax.lax.map(all_lives, thetas, batch_size=max(self.at_once // count, 1))
+        size = jax.tree.leaves(thetas)[0].shape[0]
+        lived = abreast(one_life, self.at_once)(jnp.arange(size * count))
+        return jax.tree.map(lambda leaf: leaf.reshape(size, count, *leaf.shape[1:]), lived)
 
     def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
         """Mean meta-loss and scores on the validation lives; a θ under which one of them is not finite is the worst."""

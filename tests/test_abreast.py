@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule.estimators.abreast import abreast, block_size
+from metarule.abreast import abreast, block_size
 
 
 def weights(neurons):
@@ -13,7 +13,7 @@ def weights(neurons):
     return (jax.ShapeDtypeStruct((4, neurons), jnp.float32), jax.ShapeDtypeStruct((neurons + 1, 1), jnp.float32))
 
 
-@pytest.mark.parametrize("block", [1, 2, 3, 6, 7])
+@pytest.mark.parametrize("block", [1, 2, 3, 4, 6, 7])
 def test_a_block_changes_nothing(block):
     one = lambda number, state: (number**2, {"after": state["before"] + 1.0})
     given = jnp.arange(6), {"before": jnp.arange(12.0).reshape(6, 2)}
@@ -27,16 +27,12 @@ def test_nothing_but_numbers_may_be_mapped_over():
     assert found[1] == ()
 
 
-# With n hidden neurons there are 5·n + 1 weights of 4 bytes; 2¹⁸ bytes hold 21 lives of 600 neurons.
-@pytest.mark.parametrize(
-    "hidden, lives, block",
-    [(8, 64, 64), (600, 40, 20), (600, 63, 21), (600, 43, 21), (600, 2, 2), (40_000, 8, 1)],
-    ids=["all", "a divisor", "the best", "with a rest", "few", "one by one"],
-)
-def test_weights_of_a_block_stay_in_the_cache(hidden, lives, block):
-    assert block_size(weights(hidden), lives) == block
+# With n hidden neurons there are 5·n + 1 weights of 4 bytes; 2¹⁷ bytes hold 10 lives of 600 neurons.
+@pytest.mark.parametrize("hidden, lives", [(8, 799), (600, 10), (40_000, 1)], ids=["small", "large", "one by one"])
+def test_weights_of_a_block_stay_in_the_cache(hidden, lives):
+    assert block_size(weights(hidden)) == lives
 
 
 def test_an_accelerator_takes_all_at_once(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert block_size(weights(40_000), 8) == 8
+    assert block_size(weights(40_000)) > 10**9

@@ -1,0 +1,66 @@
+"""Lives side by side: spread over devices, and on each as many at once as a processor can well keep in mind."""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metarule.devices import LIVES
+from metarule.types import Integer
+
+__all__ = ["abreast", "block_size"]
+
+# Weights of so many bytes are worked on together: what they need stays in the cache that a core has for itself.
+_BLOCK_BYTES = 2**17
+
+
+def abreast(form: Callable[..., Any], at_once: int) -> Callable[..., Any]:
+    """`vmap`, some lives at a time; in what runs `everywhere`, each device lives its share.
+
+    Lives know nothing of each other: devices tell each other of theirs once, when all are over. Blocks are of one size;
+    where lives do not fill them, the first are lived a second time, for nothing.
+
+    Args:
+        form: of one life; its arguments are mapped over their leading axis.
+        at_once: lives at a time on one device, at most; as from `block_size`.
+
+    Returns:
+        The function of many lives.
+    """
+
+    def many(*given: Any) -> Any:
+        mesh = jax.sharding.get_abstract_mesh()
+        devices = mesh.shape[LIVES] if LIVES in mesh.manual_axes else 1
+        lives = jax.tree.leaves(given)[0].shape[0]
+        blocks = -(-lives // (devices * at_once))
+        block = -(-lives // (devices * blocks))
+        share = blocks * block
+        start = share * jax.lax.axis_index(LIVES) if devices > 1 else 0
+        numbers = (start + jnp.arange(share)) % lives
+
+        def one(number: Integer) -> Any:
+            return form(*jax.tree.map(lambda leaf: leaf[number], given))
+
+        found = jax.lax.map(one, numbers, batch_size=block) if blocks > 1 else jax.vmap(one)(numbers)
+        if devices > 1:
+            found = jax.lax.all_gather(found, LIVES, tiled=True)
+        return jax.tree.map(lambda leaf: leaf[:lives], found)
+
+    return many
+
+
+def block_size(carry: Any) -> int:
+    """Lives that are best lived at a time: on CPUs so many that their weights stay in a core's cache; all elsewhere.
+
+    Args:
+        carry: state of one life, or its shapes.
+
+    Returns:
+        Their number, at most.
+    """
+    if jax.default_backend() != "cpu":
+        return sys.maxsize
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(carry))
+    return max(_BLOCK_BYTES // max(size, 1), 1)

@@ -1,0 +1,79 @@
+"""Devices share the lives, and all of them know what has become of every one."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+# In a process of its own: how many devices there are is settled before anything is computed.
+SCRIPT = """
+import jax, jax.numpy as jnp, numpy as np
+from metarule.devices import all_devices, everywhere
+from metarule.abreast import abreast
+
+@everywhere("lives", "at_once")
+def squares(offset, lives, at_once):
+    return abreast(lambda number, given: (number**2 + offset, given["own"]), at_once)(
+        jnp.arange(lives), {"own": jax.random.split(jax.random.key(0), lives)})
+
+def check(lives, at_once):
+    numbers, keys = squares(3, lives, at_once)
+    np.testing.assert_array_equal(numbers, np.arange(lives) ** 2 + 3)
+    assert (keys == jax.random.split(jax.random.key(0), lives)).all()
+    return numbers
+
+with all_devices():
+    for lives, at_once in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
+        found = check(lives, at_once)
+    print(len(found.sharding.device_set), "devices")
+    print(squares.lower(3, 8, 1).compile().as_text())
+assert len(check(5, 2).sharding.device_set) == 1
+"""
+
+
+def run(script, devices):
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_lives_are_what_they_are_on_any_number_of_devices(devices):
+    said = run(SCRIPT, devices)
+    assert said.startswith(f"{devices} devices")
+    assert len(re.findall(r"= .* all-gather\(", said)) == (2 if devices > 1 else 0)
+
+
+STEPS = """
+import jax, numpy as np
+from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
+from metarule.devices import all_devices
+from metarule.meta.loop import advance, begin
+from metarule.streams import run_key
+
+learner = Lifetime(rule=Polynomial(), circuit=Feedforward(), tasks=Boolean(), inner_loop=InnerLoop(presentations=60))
+optimizer = Gradient(steps=5, tasks=6)
+with all_devices():
+    pool, key = learner.tasks.split(0).train, run_key(0)
+    state = begin(learner, optimizer, pool, key)
+    for _ in range(2):
+        state, seen = advance(learner, optimizer, pool, state, key, 2, 2)
+    assert advance._cache_size() == 1
+    print(*np.asarray(optimizer.theta(state)).tolist())
+    print(advance.lower(learner, optimizer, pool, state, key, 2, 2).compile().as_text())
+"""
+
+COLLECTIVE = r"= .* (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+
+
+def test_devices_speak_to_each_other_once_a_meta_step_and_learn_what_one_would():
+    alone, together = (run(STEPS, devices).split("\n", 1) for devices in (1, 4))
+    one, other = (np.array(said[0].split(), float) for said in (alone, together))
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-7)
+    assert re.findall(COLLECTIVE, alone[1]) == []
+    computations = re.split(r"\n(?=%|ENTRY)", together[1])
+    assert sum(1 for text in computations if re.search(COLLECTIVE, text)) == 1
