@@ -1,5 +1,6 @@
 """One learner living through one task."""
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -118,6 +119,11 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     def lasting(self, presentations: int) -> "Lifetime":
         """The same learner with a life of another length."""
         return replace(self, inner_loop=replace(self.inner_loop, presentations=presentations))
+
+    @property
+    def unbounded(self) -> "Lifetime":
+        """The same learner with weights that nothing stops."""
+        return replace(self, inner_loop=replace(self.inner_loop, weight_bound=math.inf))
 
     def theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""

@@ -5,6 +5,8 @@ matrices, where a call costs more than what it computes. Outer products are broa
 elementwise update of the weights, where a thin matrix product would be an array of its own.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
@@ -35,15 +37,17 @@ def outer_sum(left: Float[Array, "k pre"], right: Float[Array, "k post"]) -> Flo
 
 
 def bounded(weight: Float[Array, "pre post"], bound: float | Float[Array, ""]) -> Float[Array, "pre post"]:
-    """Weights kept within ±bound; those beyond have no derivative.
+    """Weights kept within ±bound, if there is one; those beyond have no derivative.
 
     `jnp.clip` shares the derivative out where a weight equals the bound, and divides for that at every weight.
 
     Args:
         weight: weights.
-        bound: largest size.
+        bound: largest size; the number ∞ for none.
 
     Returns:
         The same, bounded.
     """
+    if isinstance(bound, float) and math.isinf(bound):
+        return weight
     return jax.lax.clamp(jnp.asarray(-bound, weight.dtype), weight, jnp.asarray(bound, weight.dtype))

@@ -104,12 +104,15 @@ def _rebuilt(
     slopes: tuple[Theta, Carry],
     lived_again: Any,
 ) -> tuple[Theta, Carry]:
-    """Slopes before a segment, its weights undone one presentation after the other."""
+    """Slopes before a segment, its weights undone one presentation after the other.
+
+    They are taken as if there were no bound: what it did not stop has the same, and other segments are lived again.
+    """
 
     def undo(state: tuple[Carry, Any, Array], at: Any) -> tuple[tuple[Carry, Any, Array], None]:
         (after, slopes, off), (time, kept) = state, at
         carry = learner.undo(theta, after, kept)
-        slopes, again = _through(learner, theta, life, carry, time, slopes)
+        slopes, again = _through(learner.unbounded, theta, life, carry, time, slopes)
         return (carry, slopes, off | _differ(_potentials(again), _potentials(kept))), None
 
     start = after, slopes, jnp.zeros((), bool)
