@@ -5,6 +5,7 @@ Components are hashable objects that hold hyper-parameters alone; θ, weights, t
 
 from metarule.baselines import Tuned, backprop, delta, feedback_alignment, tune
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
+from metarule.devices import everywhere
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.evaluation import Curves, curves, final_metrics
 from metarule.growth import growth
@@ -54,6 +55,7 @@ __all__ = [
     "backprop",
     "curves",
     "delta",
+    "everywhere",
     "feedback_alignment",
     "final_metrics",
     "growth",

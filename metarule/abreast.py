@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from metarule.devices import LIVES
 from metarule.types import Integer
@@ -45,10 +46,23 @@ def abreast(form: Callable[..., Any], at_once: int) -> Callable[..., Any]:
 
         found = jax.lax.map(one, numbers, batch_size=block) if blocks > 1 else jax.vmap(one)(numbers)
         if devices > 1:
-            found = jax.lax.all_gather(found, LIVES, tiled=True)
+            found = _gathered(found)
         return jax.tree.map(lambda leaf: leaf[:lives], found)
 
     return many
+
+
+def _gathered(found: Any) -> Any:
+    """What all devices have found, from what each has: numbers of one type in one message."""
+    leaves, structure = jax.tree.flatten(found)
+    for kind in dict.fromkeys(leaf.dtype for leaf in leaves):
+        places = [place for place, leaf in enumerate(leaves) if leaf.dtype == kind]
+        rows = [leaves[place].reshape(leaves[place].shape[0], -1) for place in places]
+        ends = np.cumsum([row.shape[1] for row in rows])[:-1].tolist()
+        parts = jnp.split(jax.lax.all_gather(jnp.concatenate(rows, axis=1), LIVES, tiled=True), ends, axis=1)
+        for place, part in zip(places, parts, strict=True):
+            leaves[place] = part.reshape(-1, *leaves[place].shape[1:])
+    return jax.tree.unflatten(structure, leaves)
 
 
 def block_size(carry: Any) -> int:

@@ -67,7 +67,8 @@ def everywhere(*static: str) -> Callable[[Callable[..., Any]], Wrapped]:
             def program(given: dict[str, Any]) -> Any:
                 return function(**given, **fixed)
 
-            if LIVES in jax.sharding.get_abstract_mesh().auto_axes:
+            mesh = jax.sharding.get_abstract_mesh()
+            if LIVES in mesh.axis_names and LIVES not in mesh.manual_axes:
                 return jax.shard_map(program, in_specs=jax.P(), out_specs=jax.P(), check_vma=False)(named)
             return program(named)
 
