@@ -2,6 +2,8 @@
 
 import sys
 from collections.abc import Callable
+from contextvars import ContextVar
+from math import prod
 from typing import Any
 
 import jax
@@ -12,6 +14,9 @@ from metarule.devices import LIVES
 from metarule.types import Integer
 
 __all__ = ["abreast", "block_size"]
+
+# Whether what is traced is a life, on one device with all that is in it.
+_WITHIN = ContextVar("within a life", default=False)
 
 # Weights of so many bytes are worked on together: what they need stays in the cache that a core has for itself.
 _BLOCK_BYTES = 2**17
@@ -33,7 +38,7 @@ def abreast(form: Callable[..., Any], at_once: int) -> Callable[..., Any]:
 
     def many(*given: Any) -> Any:
         mesh = jax.sharding.get_abstract_mesh()
-        devices = mesh.shape[LIVES] if LIVES in mesh.manual_axes else 1
+        devices = mesh.shape[LIVES] if LIVES in mesh.manual_axes and not _WITHIN.get() else 1
         lives = jax.tree.leaves(given)[0].shape[0]
         blocks = -(-lives // (devices * at_once))
         block = -(-lives // (devices * blocks))
@@ -42,7 +47,11 @@ def abreast(form: Callable[..., Any], at_once: int) -> Callable[..., Any]:
         numbers = (start + jnp.arange(share)) % lives
 
         def one(number: Integer) -> Any:
-            return form(*jax.tree.map(lambda leaf: leaf[number], given))
+            within = _WITHIN.set(True)
+            try:
+                return form(*jax.tree.map(lambda leaf: leaf[number], given))
+            finally:
+                _WITHIN.reset(within)
 
         found = jax.lax.map(one, numbers, batch_size=block) if blocks > 1 else jax.vmap(one)(numbers)
         if devices > 1:
@@ -57,11 +66,11 @@ def _gathered(found: Any) -> Any:
     leaves, structure = jax.tree.flatten(found)
     for kind in dict.fromkeys(leaf.dtype for leaf in leaves):
         places = [place for place, leaf in enumerate(leaves) if leaf.dtype == kind]
-        rows = [leaves[place].reshape(leaves[place].shape[0], -1) for place in places]
+        rows = [leaves[place].reshape(leaves[place].shape[0], prod(leaves[place].shape[1:])) for place in places]
         ends = np.cumsum([row.shape[1] for row in rows])[:-1].tolist()
         parts = jnp.split(jax.lax.all_gather(jnp.concatenate(rows, axis=1), LIVES, tiled=True), ends, axis=1)
         for place, part in zip(places, parts, strict=True):
-            leaves[place] = part.reshape(-1, *leaves[place].shape[1:])
+            leaves[place] = part.reshape(part.shape[0], *leaves[place].shape[1:])
     return jax.tree.unflatten(structure, leaves)
 
 

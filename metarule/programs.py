@@ -13,8 +13,6 @@ from pathlib import Path
 import jax
 from filelock import FileLock
 
-from metarule.devices import cores
-
 __all__ = ["VARIABLE", "keep_programs"]
 
 VARIABLE = "METARULE_CACHE"
@@ -71,8 +69,9 @@ def _folder(chosen: str) -> Path:
     else:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         root = (home if home.is_absolute() else Path.home() / ".cache") / "metarule" / "programs"
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = os.environ.get("NPROC", "")  # which XLA goes by, too
-    return root / "-".join([f"{cores()}-cores", *([threads] if threads.isdecimal() else [])])
+    return root / "-".join([f"{cores}-cores", *([threads] if threads.isdecimal() else [])])
 
 
 def _mend(folder: Path) -> None:

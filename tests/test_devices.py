@@ -25,7 +25,16 @@ def check(lives, at_once):
     assert (keys == jax.random.split(jax.random.key(0), lives)).all()
     return numbers
 
+@everywhere()
+def apart(offset):
+    nothing = lambda number: (number, jnp.zeros((0, 3)))
+    sums = lambda outer: abreast(lambda inner: 10 * outer + inner + offset, 5)(jnp.arange(4)).sum()
+    return abreast(nothing, 5)(jnp.arange(4)), abreast(sums, 5)(jnp.arange(4))
+
 with all_devices():
+    (numbers, nothing), sums = apart(1)
+    assert numbers.tolist() == [0, 1, 2, 3] and nothing.shape == (4, 0, 3)
+    assert sums.tolist() == [10, 50, 90, 130]  # lives within a life are on its device
     for lives, at_once in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
         found = check(lives, at_once)
     print(len(found.sharding.device_set), "devices")

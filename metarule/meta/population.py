@@ -92,7 +92,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             number, and then these alone are met, in turn.
         validation: V, fixed lives on which the best is decided.
         spread: how far candidates are from the initial θ at first, in units of θ.
-        at_once: lives side by side, which bounds the memory; what is found does not depend on it.
+        at_once: lives side by side on a device, which bounds the memory; what is found does not depend on it.
     """
 
     OBSERVES: ClassVar[tuple[str, ...]] = ("best_loss", "generation_best", "generation_median", "spread")
@@ -103,7 +103,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     train_tasks: TrainTasks = "all"
     validation: Annotated[int, Meta(ge=1, description="fixed training lives on which the best is decided")] = 128
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.03
-    at_once: Annotated[int, Meta(ge=1, description="lives side by side, which bounds the memory")] = 1024
+    at_once: Annotated[int, Meta(ge=1, description="lives side by side on a device, which bounds the memory")] = 1024
 
     @property
     def lifetimes(self) -> int:
@@ -229,15 +229,18 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         self, learner: Learner, pool: Any, key: PRNGKey, count: int, step: Integer, thetas: Theta
     ) -> tuple[Array, Any]:
         """Meta-losses and scores of the same lives, so many, under each θ [population, lives]."""
-
-        def one_life(number: Integer) -> tuple[Float[Array, ""], Metrics]:
-            theta = jax.tree.map(lambda leaf: leaf[number // count], thetas)
-            task, life_key = meet(learner, pool, self.train_tasks, count, step, number % count, key)
-            return whole(learner, theta, task, life_key)
-
         size = jax.tree.leaves(thetas)[0].shape[0]
-        lived = abreast(one_life, self.at_once)(jnp.arange(size * count))
-        return jax.tree.map(lambda leaf: leaf.reshape(size, count, *leaf.shape[1:]), lived)
+
+        def one_life(number: Integer) -> Any:
+            task, life_key = meet(learner, pool, self.train_tasks, count, step, number, key)
+
+            def under(theta: Theta) -> tuple[Float[Array, ""], Metrics]:
+                return whole(learner, theta, task, life_key)
+
+            return jax.lax.map(under, thetas, batch_size=min(self.at_once, size))
+
+        lived = abreast(one_life, max(self.at_once // size, 1))(jnp.arange(count))
+        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), lived)
 
     def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
         """Mean meta-loss and scores on the validation lives; a θ under which one of them is not finite is the worst."""
