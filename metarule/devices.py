@@ -21,6 +21,11 @@ LIVES = "lives"
 # XLA splits every step of a life among the cores, and waits for all of them: lives on a device a core wait once. Each
 # device has a copy of the tasks, so that there is an end to it.
 _MOST_CORES = 8
+# Devices wait for the slowest, as long as it takes: XLA ends the process after a minute, be it that the machine slept.
+_PATIENT = (
+    "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600",
+    "--xla_cpu_collective_call_terminate_timeout_seconds=1000000",
+)
 
 
 def _cores() -> int:
@@ -41,6 +46,8 @@ def all_devices() -> AbstractContextManager:
     if jax.config.values["jax_num_cpu_devices"] < 0 and "host_platform_device_count" not in flags:
         with suppress(RuntimeError):  # a process that has begun to compute keeps the devices that it has
             jax.config.update("jax_num_cpu_devices", _cores())
+    if jax.config.values["jax_num_cpu_devices"] != 1 and "collective_call" not in flags:
+        os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *_PATIENT])
     count = jax.local_device_count()
     if count == 1 or not jax.sharding.get_abstract_mesh().empty:
         return nullcontext()

@@ -43,8 +43,9 @@ assert len(check(5, 2).sharding.device_set) == 1
 """
 
 
-def run(script, devices):
-    env = os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+def run(script, devices=None, **env):
+    env |= {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    env |= {"JAX_NUM_CPU_DEVICES": str(devices)} if devices else {}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -55,6 +56,33 @@ def test_lives_are_what_they_are_on_any_number_of_devices(devices):
     said = run(SCRIPT, devices)
     assert said.startswith(f"{devices} devices")
     assert len(re.findall(r"= .* all-gather\(", said)) == (2 if devices > 1 else 0)
+
+
+COUNT = """
+import jax
+from metarule.devices import all_devices
+
+with all_devices():
+    print(jax.device_count(), jax.numpy.ones(()).sharding.mesh.axis_names if jax.device_count() > 1 else "")
+"""
+
+
+@pytest.mark.parametrize(
+    "env, says",
+    [
+        ({"NPROC": "1"}, "1 "),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, "3 ('lives',)"),
+        ({}, "2 ('lives',)"),
+    ],
+    ids=["fewer", "set", "all"],
+)
+def test_each_core_is_a_device_unless_the_user_has_set_their_number(env, says):
+    assert (
+        run(
+            COUNT.replace("import jax\n", "import jax\nimport joblib\njoblib.cpu_count = lambda: 2\n", 1), **env
+        ).strip()
+        == says.strip()
+    )
 
 
 STEPS = """
