@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -80,7 +81,7 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished):
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
-LONG = [*SMALL, "--optimizer.steps", "400", "--run.steps_per_call", "2", "--evaluation.every", "20"]
+LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
 def on(devices):
@@ -96,7 +97,7 @@ def stopped(number, path, **options):
         time.sleep(0.05)
     run.send_signal(number)
     _, errors = run.communicate(timeout=120)
-    assert 0 < len(metrics.read_text().splitlines()) < 400
+    assert 0 < len(metrics.read_text().splitlines()) < 160
     return run.returncode, errors
 
 
@@ -110,16 +111,13 @@ def test_a_stopped_run_says_how_to_go_on(number, tmp_path):
 
 def test_a_stopped_run_goes_on_to_the_same_theta_and_metrics(tmp_path):
     stopped(signal.SIGINT, tmp_path / "run", env=on(2))
+    shutil.copytree(tmp_path / "run", tmp_path / "elsewhere")
     assert command("--resume", tmp_path / "run", env=on(2)).returncode == 0
     assert command(CONFIG, *LONG, "--run.directory", tmp_path / "whole", env=on(2)).returncode == 0
     assert np.array_equal(theta(tmp_path / "run"), theta(tmp_path / "whole"))
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
-
-
-def test_a_run_goes_on_with_another_number_of_devices(tmp_path):
-    stopped(signal.SIGINT, tmp_path / "run", env=on(2))
-    again = command("--resume", tmp_path / "run", env=on(1))
-    assert again.returncode == 0, again.stderr
+    other = command("--resume", tmp_path / "elsewhere", env=on(1))  # fewer devices
+    assert other.returncode == 0, other.stderr
 
 
 def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path):

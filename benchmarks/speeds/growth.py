@@ -1,5 +1,6 @@
 """What a θ-gradient of metarule costs as work grows, one axis at a time."""
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -32,12 +33,14 @@ class Axis(NamedTuple):
         unit: one piece of the work.
         case: from a point to the problem, its rule and its work in units.
         pair: points that are compared; the last two where they are not among those measured.
+        bound: of weights; where they come to it, which they do in long lives, presentations are lived again.
     """
 
     option: str
     unit: str
     case: Callable[[int], tuple[Size, Polynomial, int]]
     pair: tuple[int, int] | None = None
+    bound: float = BOUND
 
 
 class _Measured(NamedTuple):
@@ -65,6 +68,9 @@ def _rich(terms: int) -> tuple[Size, Polynomial, int]:
 AXES: dict[str, Axis] = {
     "presentations, 2-4-1": Axis("presentations", "presentation", partial(_long, (2, 4, 1), 64), (1000, 10_000)),
     "presentations, 64-32-10": Axis("presentations", "presentation", partial(_long, (64, 32, 10), 2), (1000, 10_000)),
+    "presentations, 64-32-10, unbounded": Axis(
+        "presentations", "presentation", partial(_long, (64, 32, 10), 2), (1000, 10_000), math.inf
+    ),
     "lives, 2-4-1": Axis("lives", "life", _many, (64, 4096)),
     "hidden neurons, 64-n-10": Axis("hidden", "synapse", _wide),
     "terms, 64-32-10": Axis("terms", "term", _rich),
@@ -86,7 +92,7 @@ def grow(name: str, points: Sequence[int], seconds: float) -> list[dict[str, Any
     axis = AXES[name]
     cases = [axis.case(point) for point in points]
     fixed = [axis.case(_SHORT)] if axis.option == "presentations" else []
-    found = _measured([(size, rule) for size, rule, _ in fixed + cases], seconds)
+    found = _measured([(size, rule) for size, rule, _ in fixed + cases], axis.bound, seconds)
     overhead = found[0].timing.minimum if fixed else 0.0
     rows: list[dict[str, Any]] = []
     for point, (size, _, work), one in zip(points, cases, found[len(fixed) :], strict=True):
@@ -140,10 +146,10 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _measured(cases: Sequence[tuple[Size, Polynomial]], seconds: float) -> list[_Measured]:
+def _measured(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: float) -> list[_Measured]:
     programs, calls = [], []
     for size, rule in cases:
-        who, theta = library.learner(size, BOUND, rule), rule.init(jax.random.key(0))
+        who, theta = library.learner(size, bound, rule), rule.init(jax.random.key(0))
         born = library.born(who, draw(size))
         program = compiled(library.gradients(who), theta, *born)
         call = partial(program.run, theta, *born)

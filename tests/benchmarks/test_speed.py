@@ -44,6 +44,7 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
         ("2-3-1", len(program.FORMS), 10.0, 8 * 2**30),
         ("presentations, 2-4-1", (10,), 10.0),
         ("presentations, 64-32-10", (10,), 10.0),
+        ("presentations, 64-32-10, unbounded", (10,), 10.0),
         ("lives, 2-4-1", (1, 2), 10.0),
         ("terms, 64-32-10", (3,), 10.0),
         ("boolean", 3),
@@ -52,7 +53,7 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
     printed, said = capsys.readouterr()
     assert said.splitlines()[0] == "measuring forms-2-3-1-12-2"
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["table"] for row in rows] == ["forms"] + ["growth"] * 5 + ["starts"] * 2
+    assert [row["table"] for row in rows] == ["forms"] + ["growth"] * 6 + ["starts"] * 2
     for text in ("12,345", "1.0e-07", "NOT STRAIGHT: lives, 2-4-1: from 1 to 2", "digits", "speed.png"):
         assert text in printed
     assert (tmp_path / "speed" / "speed.png").stat().st_size > 5000
