@@ -31,7 +31,7 @@ Time the theta-gradient of one problem (benchmarks/speeds/problem.py) in metarul
 literature, in PyTorch and TorchOpt (the extra `bench`), and the forward pass in numpy; all in turns in one process, and
 checked against each other. Then the cost in metarule as lives grow longer or more, networks wider and rules richer, and
 the time of a command until its first meta-step, with no programs kept (off), none there yet (cold) and all there
-(warm). All of it takes within the hour on two cores; started again it goes on where it was stopped.
+(warm). All of it takes twenty minutes on two cores; started again it goes on where it was stopped.
 
 --quick                            a small network and few points, in a directory of its own: about two minutes
 --help                             this text
