@@ -96,7 +96,7 @@ def test_the_quick_form_is_small_and_kept_apart(measured, tmp_path, monkeypatch)
     assert main(["--quick"]) == 0
     assert (tmp_path / "runs" / "speed-quick" / "speed.png").exists()
     assert [each[0] for each in measured].count("boolean") == 1
-    assert len(measured) == 1 + 5 + 1
+    assert len(measured) == 1 + len(program.AXES) + 1
 
 
 @pytest.mark.parametrize(
