@@ -33,7 +33,8 @@ def _cores() -> int:
     from joblib import cpu_count  # takes a fifth of a second
 
     given = os.environ.get("NPROC", "")
-    return min(cpu_count(), int(given) if given.isdecimal() else cpu_count(), _MOST_CORES) or 1
+    limits = [cpu_count(), _MOST_CORES, *([int(given)] if given.isdecimal() else [])]
+    return max(min(limits), 1)
 
 
 def all_devices() -> AbstractContextManager:

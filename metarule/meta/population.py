@@ -237,7 +237,7 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             def under(theta: Theta) -> tuple[Float[Array, ""], Metrics]:
                 return whole(learner, theta, task, life_key)
 
-            return jax.lax.map(under, thetas, batch_size=min(self.at_once, size))
+            return abreast(under, self.at_once)(thetas)
 
         lived = abreast(one_life, max(self.at_once // size, 1))(jnp.arange(count))
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), lived)
