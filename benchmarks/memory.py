@@ -2,7 +2,6 @@
 
 import sys
 import time
-from functools import partial
 from typing import Annotated, Any
 
 import jax
@@ -250,9 +249,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if the device failed, 2 for bad input, 128 + SIGINT if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
-    serve = partial(_serve, words)
     kept = "nothing was written"
-    return cli.run("benchmarks.memory", words, lambda: usage, serve, kept, bare=True, cached=False)
+    return cli.run("benchmarks.memory", words, lambda: usage, _serve, kept, bare=True, cached=False)
 
 
 def _serve(words: list[str]) -> int:

@@ -59,7 +59,7 @@ def main(words: list[str]) -> int:
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "what is done is kept"
-    return cli.run("benchmarks.robustness", words, lambda: usage, lambda: _serve(words), kept, bare=True)
+    return cli.run("benchmarks.robustness", words, lambda: usage, _serve, kept, bare=True)
 
 
 def robustness(directory: Path) -> list[dict[str, Any]]:

@@ -74,7 +74,7 @@ def main(words: list[str]) -> int:
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "what is done is kept"
-    return cli.run("benchmarks.search", words, lambda: usage, lambda: _serve(words), kept, bare=True)
+    return cli.run("benchmarks.search", words, lambda: usage, _serve, kept, bare=True)
 
 
 def choose(directory: Path) -> dict[str, dict[str, Any]]:

@@ -128,7 +128,7 @@ def main(words: list[str]) -> int:
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "tables that are done are kept"
-    return cli.run("benchmarks.speed", words, lambda: usage, lambda: _serve(words), kept, bare=True, cached=False)
+    return cli.run("benchmarks.speed", words, lambda: usage, _serve, kept, bare=True, cached=False)
 
 
 def _serve(words: list[str]) -> int:

@@ -64,7 +64,7 @@ def main(words: list[str]) -> int:
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a study file [defaults]:\n{describe(Study).replace('--', '').rstrip()}"
-    return cli.run("benchmarks.study", words, lambda: _USAGE + fields, lambda: _serve(words), "what is done is kept")
+    return cli.run("benchmarks.study", words, lambda: _USAGE + fields, _serve, "what is done is kept")
 
 
 def _serve(words: list[str]) -> int:

@@ -103,7 +103,7 @@ def main(words: list[str]) -> int:
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
     kept, cached = "what is done is kept", "--dry-run" not in words  # which tells how long compiling takes
-    return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, lambda: _serve(words), kept, cached=cached)
+    return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, _serve, kept, cached=cached)
 
 
 def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:

@@ -66,7 +66,7 @@ def main(words: list[str]) -> int:
     """
     own = "\n".join(line.replace("--", f"--{_OWN}.", 1) for line in describe(Adaptation).rstrip().splitlines())
     usage = f"{_USAGE}Options [defaults]:\n{describe(Look).rstrip()}\n\n{own}"
-    return cli.run("metarule.adapt", words, lambda: usage, lambda: _serve(words), "nothing was written")
+    return cli.run("metarule.adapt", words, lambda: usage, _serve, "nothing was written")
 
 
 def _serve(words: list[str]) -> int:

@@ -142,6 +142,7 @@ def environment() -> dict[str, Any]:
         "platform": sys.platform,
         "packages": {name: version(name) for name in _PACKAGES},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
+        "processes": jax.process_count(),
     }
 
 

@@ -5,7 +5,10 @@ from types import TracebackType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from absl import logging
+from jaxtyping import Array
 
 from metarule.config import ConfigError
 
@@ -26,7 +29,15 @@ class Checkpoints:
 
         logging.set_verbosity(logging.ERROR)
         self._arguments = ocp.args
-        self._manager = ocp.CheckpointManager(path.absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=_KEPT))
+        me = jax.process_index()  # each process of a run has a directory of its own
+        options = ocp.CheckpointManagerOptions(
+            max_to_keep=_KEPT,
+            create=False,
+            enable_async_checkpointing=False,
+            multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=str(me)),
+        )
+        path.mkdir(parents=True, exist_ok=True)
+        self._manager = ocp.CheckpointManager(path.absolute(), options=options)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -39,7 +50,7 @@ class Checkpoints:
     def save(self, step: int, state: Any) -> None:
         """Keep a state, unless one of this step or later is there."""
         if step > (self._manager.latest_step() or 0):
-            self._manager.save(step, args=self._arguments.StandardSave(state))
+            self._manager.save(step, args=self._arguments.StandardSave(jax.tree.map(_plain, state)))
 
     def restore(self, like: Any) -> tuple[int, Any]:
         """The last state that was kept.
@@ -56,9 +67,24 @@ class Checkpoints:
         step = self._manager.latest_step()
         if step is None:
             return 0, like
-        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=leaf.sharding), like)
+        plain = jax.tree.map(_plain, like)
         try:
-            return step, self._manager.restore(step, args=self._arguments.StandardRestore(shapes))
+            found = self._manager.restore(step, args=self._arguments.StandardRestore(plain))
+            return step, jax.tree.map(_like, like, found)
         except Exception as error:  # Orbax raises many kinds, and says a lot
             reason = str(error).splitlines()[0]
             raise ConfigError(f"{self._manager.directory / str(step)}: no state can be restored: {reason}") from error
+
+
+def _plain(leaf: Array) -> np.ndarray:
+    """Numbers that belong to no device, so that any number of them can go on."""
+    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+
+
+def _like(leaf: Array, numbers: np.ndarray) -> Array:
+    found = jnp.asarray(numbers)
+    return jax.random.wrap_key_data(found, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else found
+
+
+def _is_key(leaf: Array) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)

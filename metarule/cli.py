@@ -3,24 +3,38 @@
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from jax.errors import JaxRuntimeError
+from msgspec import Struct
 
-from metarule.config import ConfigError
-from metarule.devices import all_devices
+from metarule import processes
+from metarule.config import ConfigError, decode, parse_overrides, read
+from metarule.devices import Devices, spread
 from metarule.programs import keep_programs
+from metarule.schema import describe
 
 __all__ = ["run"]
+
+_TABLE = "devices"
+
+
+class _Given(Struct):
+    """What any command may be told besides its own words."""
+
+    devices: Devices = Devices()
 
 
 def run(
     name: str,
     words: list[str],
     usage: Callable[[], str],
-    serve: Callable[[], int],
+    serve: Callable[[list[str]], int],
     kept: str,
     bare: bool = False,
     cached: bool = True,
+    joint: bool = False,
 ) -> int:
     """Run a command.
 
@@ -28,28 +42,57 @@ def run(
         name: of the command, which begins each line of error.
         words: of the command line, without the program's name.
         usage: makes the text for `--help`.
-        serve: reads the words and does the work; returns the exit status.
+        serve: reads the words, those for `devices` left out, and does the work; returns the exit status.
         kept: what is there of the work after Ctrl-C.
         bare: whether it may be run without words; else these show its help.
         cached: whether compiled programs are kept for later commands; not where compiling is timed.
+        joint: whether several processes may run it together.
 
     Returns:
         Exit status: that of `serve`, 0 or 2 for help, 1 if the device failed, 2 for bad input, 128 + SIGINT for Ctrl-C.
     """
     if (not words and not bare) or {"--help", "-h"} & set(words):
-        print(usage())
+        print(f"{usage().rstrip()}\n\n{describe(_Given).strip()}")
         return 0 if words else 2
     try:
+        devices, rest = _devices(words)
+        if not rest and not bare:
+            raise ConfigError(f"'{words[0]}': this says where to compute, and nothing what; see --help")
+        if devices.coordinator and not joint:
+            raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
         if cached and (complaint := keep_programs()):
             print(f"{name}: {complaint}", file=sys.stderr)
-        with all_devices():
-            return serve()
+        with processes.together(devices), spread(devices):
+            return serve(rest)
     except ConfigError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except JaxRuntimeError as error:
-        print(f"{name}: the device failed: {str(error).splitlines()[0]}", file=sys.stderr)
-        return 1
+        reason = str(error).splitlines()[0]
+        if processes.alone():
+            print(f"{name}: the device failed: {reason}", file=sys.stderr)
+            return 1
+        print(f"{name}: another process of this run is gone, or a device failed; {kept}: {reason}", file=sys.stderr)
+        processes.leave(1)
     except KeyboardInterrupt:
         print(f"{name}: stopped at once; {kept}", file=sys.stderr)
+        if not processes.alone():
+            processes.leave(128 + signal.SIGINT)
         return 128 + signal.SIGINT
+
+
+def _devices(words: list[str]) -> tuple[Devices, list[str]]:
+    """Where to compute, as the config file and the command line say, and the other words."""
+    given, rest, left = list[str](), list[str](), list(words)
+    while left:
+        word = left.pop(0)
+        own = word.startswith(f"--{_TABLE}.")
+        (given if own else rest).append(word)
+        if own and "=" not in word and left:
+            given.append(left.pop(0))
+    table: dict[str, object] = {}
+    if rest and rest[0].endswith(".toml"):
+        with suppress(ConfigError):  # of which the command itself will complain
+            table = read(Path(rest[0]))[1].get(_TABLE, {})
+    said = {field.removeprefix(f"{_TABLE}."): value for field, value in parse_overrides(given)}
+    return decode({_TABLE: table | said if isinstance(table, dict) else table}, _Given).devices, rest

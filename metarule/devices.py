@@ -1,4 +1,4 @@
-"""Devices that lives are spread over: the accelerators of this machine, or else the cores of its CPU.
+"""Devices that lives are spread over: the accelerators of each machine, or else the cores of its CPU.
 
 A mesh is ambient, as JAX has it: within `with jax.set_mesh(mesh)`, whose axis is named `lives`, all devices run the
 same program `everywhere`, and each lives its share of the lives. The commands set one; so may one's own code.
@@ -6,15 +6,19 @@ same program `everywhere`, and each lives its share of the lives. The commands s
 
 import inspect
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import jax
 from jax.stages import Wrapped
+from msgspec import Meta, Struct
 
-__all__ = ["LIVES", "all_devices", "everywhere"]
+from metarule.config import ConfigError
+
+__all__ = ["LIVES", "Devices", "everywhere", "spread"]
 
 LIVES = "lives"
 
@@ -37,23 +41,93 @@ def _cores() -> int:
     return max(min(limits), 1)
 
 
-def all_devices() -> AbstractContextManager:
-    """The mesh of all devices of this machine, each core of a CPU one of them unless the user has set their number.
+class Devices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where a command computes: no part of an experiment, whose results depend on it by rounding alone.
 
-    Returns:
-        What to compute in; nothing where there is one device alone, or a mesh already.
+    Attributes:
+        use: how many devices of this machine take part. On a CPU each is a core; more than there are take turns.
+        matmul: precision of matrix products of float32, where the hardware has faster ones than its own.
+        coordinator: where the processes of one run find each other; empty for a run in one process.
+        processes: how many they are.
+        process: which of them this is; number 0 is at the coordinator's address, and alone writes.
+
+    Raises:
+        ValueError: a coordinator without other processes, or other processes without one.
     """
+
+    use: Annotated[
+        Annotated[int, Meta(ge=1, le=4096)] | Literal["all"],
+        Meta(description="devices of this machine that take part, a number or all"),
+    ] = "all"
+    matmul: Annotated[
+        Literal["default", "high", "highest"],
+        Meta(description="precision of matrix products: what is fastest, three passes of bfloat16, or float32"),
+    ] = "default"
+    coordinator: Annotated[
+        str,
+        Meta(description="HOST:PORT of process 0, the same for all; auto under SLURM, Open MPI or on a TPU pod"),
+    ] = ""
+    processes: Annotated[int, Meta(ge=1, description="processes of this run, on one machine or many")] = 1
+    process: Annotated[int, Meta(ge=0, description="number of this one, from 0")] = 0
+
+    def __post_init__(self) -> None:
+        if self.process >= self.processes:
+            raise ValueError(f"process = {self.process}: allowed: 0 to processes - 1, which is {self.processes - 1}")
+        if self.processes > 1 and self.coordinator in ("", "auto"):
+            raise ValueError(
+                f"processes = {self.processes}: with a coordinator = 'HOST:PORT' alone; "
+                f"it is {self.coordinator!r}, and {'tells' if self.coordinator else 'makes'} their number"
+            )
+        if self.coordinator not in ("", "auto") and not re.fullmatch(r"\S+:\d{1,5}", self.coordinator):
+            raise ValueError(f"coordinator = '{self.coordinator}': allowed: HOST:PORT, such as 10.0.0.1:1234, or auto")
+
+
+_ALL = Devices()
+
+
+@contextmanager
+def spread(devices: Devices = _ALL) -> Iterator[None]:
+    """Compute on the mesh of all devices, each core of a CPU one of them unless the user has set their number.
+
+    Args:
+        devices: which of them, and how precisely they multiply.
+
+    Yields:
+        Within it the mesh is ambient, where there is more than one device and no mesh already.
+
+    Raises:
+        ConfigError: more accelerators than there are.
+    """
+    _reserve(devices.use)
+    found = [device for process in range(jax.process_count()) for device in _of_process(process, devices.use)]
+    if len(found) == 1 or not jax.sharding.get_abstract_mesh().empty:
+        mesh = jax.default_device(found[0]) if devices.use != "all" else nullcontext()
+    else:
+        kinds = (jax.sharding.AxisType.Auto,)
+        mesh = jax.set_mesh(jax.make_mesh((len(found),), (LIVES,), axis_types=kinds, devices=found))
+    precision = None if devices.matmul == "default" else devices.matmul
+    with mesh, jax.default_matmul_precision(precision) if precision else nullcontext():
+        yield
+
+
+def _reserve(use: int | Literal["all"]) -> None:
+    """Have as many devices of a CPU as are wanted, before the first is used."""
     flags = os.environ.get("XLA_FLAGS", "")
-    if jax.config.values["jax_num_cpu_devices"] < 0 and "host_platform_device_count" not in flags:
+    free = jax.config.values["jax_num_cpu_devices"] < 0 and "host_platform_device_count" not in flags
+    if free or use != "all":
         with suppress(RuntimeError):  # a process that has begun to compute keeps the devices that it has
-            jax.config.update("jax_num_cpu_devices", _cores())
+            jax.config.update("jax_num_cpu_devices", _cores() if use == "all" else use)
     if jax.config.values["jax_num_cpu_devices"] != 1 and "collective_call" not in flags:
         os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *_PATIENT])
-    count = jax.local_device_count()
-    if count == 1 or not jax.sharding.get_abstract_mesh().empty:
-        return nullcontext()
-    kinds = (jax.sharding.AxisType.Auto,)
-    return jax.set_mesh(jax.make_mesh((count,), (LIVES,), axis_types=kinds, devices=jax.local_devices()))
+
+
+def _of_process(process: int, use: int | Literal["all"]) -> list[jax.Device]:
+    found = jax.local_devices(process)
+    if use == "all":
+        return found
+    if use > len(found):
+        raise ConfigError(f"devices.use = {use}: allowed: at most {len(found)}, which are on this machine")
+    return found[:use]
 
 
 def everywhere(*static: str) -> Callable[[Callable[..., Any]], Wrapped]:

@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
     """
     usage = (_USAGE + describe(Look)).rstrip()
-    return cli.run("metarule.evaluate", words, lambda: usage, lambda: _serve(words), "nothing was written")
+    return cli.run("metarule.evaluate", words, lambda: usage, _serve, "nothing was written")
 
 
 def _serve(words: list[str]) -> int:

@@ -87,7 +87,7 @@ def main(words: list[str]) -> int:
     """
     fields = "\n".join(line.replace("--", f"--{_PREFIX}", 1) for line in describe(Options).rstrip().splitlines())
     kept = "generations before this one are kept"
-    return cli.run("metarule.evolve", words, lambda: _USAGE + fields, lambda: _serve(words), kept)
+    return cli.run("metarule.evolve", words, lambda: _USAGE + fields, _serve, kept)
 
 
 def _serve(words: list[str]) -> int:

@@ -118,6 +118,7 @@ def read_experiment_file(file: Path, pairs: Sequence[tuple[str, Any]]) -> tuple[
         ConfigError: naming the file, the field, the value and what is allowed.
     """
     text, tree = read(file)
+    tree.pop("devices", None)  # where it is run is no part of what is run
     try:
         return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:

@@ -3,6 +3,8 @@
 import signal
 from types import FrameType, TracebackType
 
+from metarule.processes import agreed
+
 __all__ = ["Diverged", "StopRequest", "Stopped"]
 
 
@@ -41,7 +43,8 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal has come, to this process or another of the run."""
+        self.signal_number = agreed(self.signal_number)
         return self.signal_number != 0
 
     def answer(self, step: int) -> None:

@@ -2,14 +2,15 @@
 
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Any, NamedTuple
+from typing import Any
 
 from msgspec.structs import replace
 from tqdm import tqdm
 
-from metarule import artifacts, cli
+from metarule import artifacts, cli, processes
 from metarule.comparison import table
 from metarule.config import ConfigError, parse_overrides
 from metarule.experiment import Experiment, read_experiment_file
@@ -31,20 +32,13 @@ CONFIG                             a TOML file, such as configs/boolean.toml
 --section.field VALUE              set any field of the config; all are listed below
 --overwrite                        replace the run that --run.directory holds
 --resume RUN_DIR                   go on from the last checkpoint of a run
+--devices.field VALUE              where to compute, which may be another place each time; listed last. To share a run
+                                   among N processes, start each with the same words and --devices.coordinator
+                                   HOST:PORT --devices.processes N --devices.process 0, 1, ...
 --help                             this text
 
 Fields [defaults]:
 """
-
-
-class _Request(NamedTuple):
-    """What the command line asks for: a new run, or an old one to go on with."""
-
-    experiment: Experiment
-    directory: Path
-    given: str | None
-    overwrite: bool
-    resume: bool
 
 
 def main(words: list[str]) -> int:
@@ -57,24 +51,33 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if there was nothing to learn from, 2 bad input, 128 + signal if stopped.
     """
     kept = "what was saved before is kept"
-    return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), lambda: _serve(_parse(words)), kept)
+    return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), _serve, kept, joint=True)
 
 
-def _parse(words: list[str]) -> _Request:
+def _serve(words: list[str]) -> int:
+    with processes.place(partial(_begun, words)) as directory:
+        return _run(artifacts.read_experiment(directory), directory)
+
+
+def _begun(words: list[str]) -> Path:
+    """Directory of the run that is asked for, a new one or one to go on with."""
     if words[0] == "--resume":
         if len(words) != 2:
-            raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
+            raise ConfigError("--resume takes one run directory and --devices alone: the run goes on as it was begun")
         directory = Path(words[1])
+        artifacts.read_experiment(directory)
         if (directory / artifacts.FORMS).exists():
             again = f"python -m metarule.evolve --resume {quote(str(directory))}"
             raise ConfigError(f"{directory}: it holds a search for forms; go on with: {again}")
-        return _Request(artifacts.read_experiment(directory), directory, None, overwrite=False, resume=True)
-    if words[0].startswith("-"):
+    elif words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
-    config, overwrite = Path(words[0]), "--overwrite" in words
-    pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
-    experiment, given = read_experiment_file(config, pairs)
-    return _Request(experiment, _directory(experiment, config), given, overwrite, resume=False)
+    else:
+        config, overwrite = Path(words[0]), "--overwrite" in words
+        pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
+        experiment, given = read_experiment_file(config, pairs)
+        directory = _directory(experiment, config)
+        artifacts.start(directory, experiment, given, overwrite)
+    return directory
 
 
 def _directory(experiment: Experiment, config: Path) -> Path:
@@ -85,10 +88,7 @@ def _directory(experiment: Experiment, config: Path) -> Path:
     return Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{seeds}")
 
 
-def _serve(request: _Request) -> int:
-    experiment, directory = request.experiment, request.directory
-    if not request.resume:
-        artifacts.start(directory, experiment, request.given, request.overwrite)
+def _run(experiment: Experiment, directory: Path) -> int:
     print(f"run: {directory}", flush=True)
     _, reason = experiment.optimizer.decided(experiment.lifetime, runs=1)
     if reason:

@@ -7,8 +7,10 @@ from pathlib import Path
 PACKAGE = Path(__file__).parent.parent / "metarule"
 FLOORS = [
     {"types"},
-    {"streams", "schema", "activations", "products", "devices"},
-    {"config", "programs", "abreast"},
+    {"streams", "schema", "activations", "products"},
+    {"config", "programs"},
+    {"devices"},
+    {"abreast", "processes"},
     {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli", "diagnosis"},
     {"lifetime", "testing"},
     {"estimators"},

@@ -11,7 +11,7 @@ import pytest
 # In a process of its own: how many devices there are is settled before anything is computed.
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
-from metarule.devices import all_devices, everywhere
+from metarule.devices import spread, everywhere
 from metarule.abreast import abreast
 
 @everywhere("lives", "at_once")
@@ -31,7 +31,7 @@ def apart(offset):
     sums = lambda outer: abreast(lambda inner: 10 * outer + inner + offset, 5)(jnp.arange(4)).sum()
     return abreast(nothing, 5)(jnp.arange(4)), abreast(sums, 5)(jnp.arange(4))
 
-with all_devices():
+with spread():
     (numbers, nothing), sums = apart(1)
     assert numbers.tolist() == [0, 1, 2, 3] and nothing.shape == (4, 0, 3)
     assert sums.tolist() == [10, 50, 90, 130]  # lives within a life are on its device
@@ -63,9 +63,9 @@ import jax
 import joblib
 
 joblib.cpu_count = lambda: 2
-from metarule.devices import all_devices
+from metarule.devices import spread
 
-with all_devices():
+with spread():
     print(jax.device_count(), jax.numpy.ones(()).sharding.mesh.axis_names if jax.device_count() > 1 else "")
 """
 
@@ -86,13 +86,13 @@ def test_each_core_is_a_device_unless_the_user_has_set_their_number(env, says):
 STEPS = """
 import jax, numpy as np
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Polynomial
-from metarule.devices import all_devices
+from metarule.devices import spread
 from metarule.meta.loop import advance, begin
 from metarule.streams import run_key
 
 learner = Lifetime(rule=Polynomial(), circuit=Feedforward(), tasks=Boolean(), inner_loop=InnerLoop(presentations=60))
 optimizer = Gradient(steps=5, tasks=6)
-with all_devices():
+with spread():
     pool, key = learner.tasks.split(0).train, run_key(0)
     state = begin(learner, optimizer, pool, key)
     for _ in range(2):
