@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from benchmarks.claims import Claim, publish
 from benchmarks.plan import Cell, with_values
 from metarule import artifacts
+from metarule.abreast import abreast, devices_here
 from metarule.checkpoints import Checkpoints
 from metarule.config import ConfigError
 from metarule.devices import everywhere
@@ -210,9 +211,13 @@ def _fitted(cell: Cell, learner: Learner) -> Experiment:
 
 
 def _side_by_side(one: Callable[..., Any], *points: Any) -> Any:
-    """Run something for every point. One alone is not vmapped, for then it is rounded as `metarule.train` rounds it."""
-    if len(points[0]) > 1:
-        return jax.vmap(one)(*points)
+    """Run something for every point: devices share the points, or the lives of each where there are few points.
+
+    One alone is not vmapped, for then it is rounded as `metarule.train` rounds it.
+    """
+    count = len(points[0])
+    if count > 1:
+        return (abreast(one, count) if count >= devices_here() else jax.vmap(one))(*points)
     alone = one(*(jax.tree.map(lambda leaf: leaf[0], point) for point in points))
     return jax.tree.map(lambda leaf: leaf[None], alone)
 

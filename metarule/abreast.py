@@ -13,7 +13,7 @@ import numpy as np
 from metarule.devices import LIVES
 from metarule.types import Integer
 
-__all__ = ["abreast", "block_size"]
+__all__ = ["abreast", "block_size", "devices_here"]
 
 # Whether what is traced is a life, on one device with all that is in it.
 _WITHIN = ContextVar("within a life", default=False)
@@ -39,8 +39,7 @@ def abreast(form: Callable[..., Any], at_once: int) -> Callable[..., Any]:
     """
 
     def many(*given: Any) -> Any:
-        mesh = jax.sharding.get_abstract_mesh()
-        devices = mesh.shape[LIVES] if LIVES in mesh.manual_axes and not _WITHIN.get() else 1
+        devices = devices_here()
         lives = jax.tree.leaves(given)[0].shape[0]
         blocks = -(-lives // (devices * at_once))
         block = -(-lives // (devices * blocks))
@@ -61,6 +60,12 @@ def abreast(form: Callable[..., Any], at_once: int) -> Callable[..., Any]:
         return jax.tree.map(lambda leaf: leaf[:lives], found)
 
     return many
+
+
+def devices_here() -> int:
+    """Devices that `abreast` spreads lives over where this is traced: one alone within a life."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return mesh.shape[LIVES] if LIVES in mesh.manual_axes and not _WITHIN.get() else 1
 
 
 def _gathered(found: Any) -> Any:

@@ -11,6 +11,7 @@ from absl import logging
 from jaxtyping import Array
 
 from metarule.config import ConfigError
+from metarule.processes import alone
 
 __all__ = ["Checkpoints"]
 
@@ -33,7 +34,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT,
             create=False,
-            enable_async_checkpointing=False,
+            enable_async_checkpointing=alone(),  # else Orbax waits for the others
             multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=str(me)),
         )
         path.mkdir(parents=True, exist_ok=True)
@@ -77,8 +78,8 @@ class Checkpoints:
 
 
 def _plain(leaf: Array) -> np.ndarray:
-    """Numbers that belong to no device, so that any number of them can go on."""
-    return np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    """Numbers that belong to no device, so that any number of them can go on: copies, for states are donated."""
+    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
 def _like(leaf: Array, numbers: np.ndarray) -> Array:

@@ -130,7 +130,7 @@ def _of_process(process: int, use: int | Literal["all"]) -> list[jax.Device]:
     return found[:use]
 
 
-def everywhere(*static: str) -> Callable[[Callable[..., Any]], Wrapped]:
+def everywhere(*static: str, donated: str = "") -> Callable[[Callable[..., Any]], Wrapped]:
     """Decorate as `jax.jit` does: the program runs on all devices of the mesh, so that lives in it can be spread.
 
     Every device is given everything, and computes everything but the lives. Without such a mesh it is `jax.jit`.
@@ -139,6 +139,8 @@ def everywhere(*static: str) -> Callable[[Callable[..., Any]], Wrapped]:
 
     Args:
         static: names of the arguments that are no arrays; the function closes over none.
+        donated: name of the argument whose memory the result may take, and which is of no use afterwards; none if
+            empty.
 
     Returns:
         The decorator.
@@ -161,6 +163,6 @@ def everywhere(*static: str) -> Callable[[Callable[..., Any]], Wrapped]:
                 return jax.shard_map(program, in_specs=jax.P(), out_specs=jax.P(), check_vma=False)(arrays)
             return program(arrays)
 
-        return jax.jit(run, static_argnames=static)
+        return jax.jit(run, static_argnames=static, donate_argnames=donated or None)
 
     return decorate

@@ -46,6 +46,8 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
         theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and backward), or one
             `per_projection`.
+        bfloat16: weights and activities have 8 significant bits, so that accelerators move half as much; θ, the
+            meta-loss and the θ-gradient stay as they are. A change of less than 1/256 of a weight is lost.
 
     References:
         Tibshirani 1996 (the penalty on absolute values).
@@ -61,6 +63,7 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Literal["shared", "per_path", "per_projection"],
         Meta(description="one theta for all projections, one for each path of the circuit, or one each"),
     ] = "shared"
+    bfloat16: Annotated[bool, Meta(description="weights and activities in bfloat16, theta in float32")] = False
 
 
 class Lifetime(Struct, frozen=True, kw_only=True):
@@ -148,7 +151,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             What stays constant in this life, and the carry at its start.
         """
         weight_key, stimulus_key = jax.random.split(key)
-        weights, wiring, activity = self.circuit.init(weight_key, self.tasks.inputs, self.tasks.outputs)
+        weights, wiring, activity = self._narrow(self.circuit.init(weight_key, self.tasks.inputs, self.tasks.outputs))
         memory = tuple(self.rule.memory(weight) for weight in weights)
         return Life(task, wiring, stimulus_key), Carry(weights, memory, activity)
 
@@ -181,7 +184,9 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             local to the synapses of each projection but for their weights.
         """
         stimulus = self.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
-        activity, output, projections = self.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)
+        narrow = self._narrow(stimulus)
+        activity, output, projections = self.circuit.step(carry.weights, life.wiring, carry.activity, narrow)
+        output = output.astype(stimulus.target.dtype)
         changes, memory = zip(
             *(
                 self.rule.update(self._theta_of(theta, number), memory, projection)
@@ -199,13 +204,14 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     def undoable(self) -> bool:
         """Whether presentations can be undone.
 
-        Δw has to be affine in the weight, which a rule says by `affine` or by not looking at it; synapses remember
-        nothing, and see the very weights that change, which a circuit says by `unmasked`.
+        Δw has to be affine in the weight, which a rule says by `affine` or by not looking at it, and exact but for
+        rounding; synapses remember nothing, and see the very weights that change, which a circuit says by `unmasked`.
         """
         scalar = jax.ShapeDtypeStruct((), float)
         affine = getattr(self.rule, "affine", False) or "weight" not in self.rule.variables
         return (
             affine
+            and not self.inner_loop.bfloat16
             and getattr(self.circuit, "unmasked", False)
             and not jax.tree.leaves(jax.eval_shape(self.rule.memory, scalar))
         )
@@ -248,7 +254,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """
         examples = self.tasks.examples(life.task)
         answer = jax.vmap(lambda example: self.circuit.step(carry.weights, life.wiring, carry.activity, example)[1])
-        outputs = answer(examples)
+        outputs = answer(self._narrow(examples)).astype(examples.target.dtype)
         loss = (1 - self.inner_loop.loss_along) * jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
         if self.inner_loop.l1:
             loss += self.inner_loop.l1 * _size(theta, self.units())
@@ -286,12 +292,19 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     def _theta_of(self, theta: Theta, projection: int) -> Theta:
         match self.inner_loop.theta:
             case "shared":
-                return theta
+                return self._narrow(theta)
             case "per_path":
                 number = self._owners.index(self.circuit.paths[projection])
             case "per_projection":
                 number = projection
-        return _member(theta, number)
+        return self._narrow(_member(theta, number))
+
+    def _narrow(self, tree: PyTree) -> PyTree:
+        """Numbers as a life has them."""
+        if not self.inner_loop.bfloat16:
+            return tree
+        real = jnp.floating
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, real) else leaf, tree)
 
 
 def _size(theta: Theta, units: Theta) -> Float[Array, ""]:

@@ -63,9 +63,10 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
     move = partial(advance, pool=split.train, key=key, capacity=run.steps_per_call)
     clock = [time.perf_counter()]
-    initial = begin(lifetime, optimizer, split.train, key)
+    start = begin(lifetime, optimizer, split.train, key)
+    initial = jax.tree.map(jnp.copy, optimizer.theta(start))
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
-        step, state = checkpoints.restore(initial)
+        step, state = checkpoints.restore(start)
         artifacts.keep_metrics(path, step)
         rows = artifacts.read_metrics(path)
         first, recent = rows[:FIRST], rows[-HOPELESS:]
@@ -73,7 +74,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             _give_up(path, lifetime, optimizer.theta(state))
         if step < optimizer.steps:
             stage = stage_at(lifetime, optimizer, step)
-            jax.block_until_ready(move(stage.learner, stage.optimizer, state=state, count=0))
+            state, _ = jax.block_until_ready(move(stage.learner, stage.optimizer, state=state, count=0))
         clock.append(time.perf_counter())
         progress(step, {})
         while step < optimizer.steps:
@@ -99,7 +100,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
                 _give_up(path, lifetime, optimizer.theta(state))
     clock.append(time.perf_counter())
     seconds = dict(zip(("compile", "meta_training"), map(float, np.diff(clock))))
-    return Trained(optimizer.theta(state), optimizer.theta(initial), seconds)
+    return Trained(optimizer.theta(state), initial, seconds)
 
 
 def keep_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:

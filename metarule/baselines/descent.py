@@ -70,7 +70,9 @@ class Descent(Struct, frozen=True, kw_only=True):
         transform = make_transform(self.name, theta[0], self.arguments)
         updates, state = transform.update(gradient, carry.memory[0], carry.weights)
         bound = whole.inner_loop.weight_bound
-        weights = tuple(bounded(w + change, bound) for w, change in zip(carry.weights, updates, strict=True))
+        weights = tuple(
+            bounded(w + change.astype(w.dtype), bound) for w, change in zip(carry.weights, updates, strict=True)
+        )
         loss = whole.inner_loop.loss_along / whole.presentations * whole.tasks.loss(output, stimulus.target)
         return Carry(weights, (state,), activity), Observation(loss, output)
 

@@ -23,13 +23,14 @@ def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
         key: key of the run.
 
     Returns:
-        State of the optimiser, with a fresh θ in it.
+        State of the optimiser, with a fresh θ in it, each array with memory of its own, which `advance` takes.
     """
     theta = learner.theta(stream(key, Purpose.THETA))
-    return optimizer.init(optimizer.stages(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
+    state = optimizer.init(optimizer.stages(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
+    return jax.tree.map(jnp.copy, state)
 
 
-@everywhere("learner", "optimizer", "capacity")
+@everywhere("learner", "optimizer", "capacity", donated="state")
 def advance(
     learner: Learner, optimizer: Mover, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
 ) -> tuple[Any, Info]:
@@ -39,7 +40,7 @@ def advance(
         learner: who lives in this part of the run.
         optimizer: what moves θ in it.
         pool: training tasks.
-        state: state before.
+        state: state before; its memory becomes that of the state after.
         key: key of the run.
         count: meta-steps to take, at most `capacity`.
         capacity: length of what is returned.

@@ -230,16 +230,22 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ) -> tuple[Array, Any]:
         """Meta-losses and scores of the same lives, so many, under each θ [population, lives]."""
         size = jax.tree.leaves(thetas)[0].shape[0]
+        numbers = jnp.arange(count)
 
-        def one_life(number: Integer) -> Any:
-            task, life_key = meet(learner, pool, self.train_tasks, count, step, number, key)
+        def met(number: Integer) -> tuple[Any, PRNGKey]:
+            return meet(learner, pool, self.train_tasks, count, step, number, key)
 
-            def under(theta: Theta) -> tuple[Float[Array, ""], Metrics]:
-                return whole(learner, theta, task, life_key)
+        def lives(theta: Theta) -> Any:
+            return abreast(lambda number: whole(learner, theta, *met(number)), self.at_once)(numbers)
 
-            return abreast(under, self.at_once)(thetas)
+        def candidates(number: Integer) -> Any:
+            task, life_key = met(number)
+            return abreast(lambda theta: whole(learner, theta, task, life_key), self.at_once)(thetas)
 
-        lived = abreast(one_life, max(self.at_once // size, 1))(jnp.arange(count))
+        # Devices share what there is more of.
+        if size > count:
+            return abreast(lives, max(self.at_once // count, 1))(thetas)
+        lived = abreast(candidates, max(self.at_once // size, 1))(numbers)
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), lived)
 
     def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:

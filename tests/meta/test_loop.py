@@ -5,6 +5,7 @@ import pytest
 from msgspec.structs import replace
 
 from metarule import (
+    CMAES,
     Boolean,
     Conditioning,
     ConditioningCircuit,
@@ -48,6 +49,30 @@ def test_one_program_serves_every_number_of_steps():
     before = advance._cache_size()
     advanced([1, 2, 3], capacity=5)
     assert advance._cache_size() - before == 1
+
+
+def test_nothing_is_moved_between_host_and_device_while_theta_is():
+    state, count = jax.device_put((begin(LIFE, OPTIMIZER, POOL, KEY), np.int32(2)))
+    state, _ = advance(LIFE, OPTIMIZER, POOL, state, KEY, count, 6)
+    with jax.transfer_guard("disallow"):
+        jax.block_until_ready(advance(LIFE, OPTIMIZER, POOL, state, KEY, count, 6))
+
+
+def test_the_state_after_takes_the_memory_of_the_state_before():
+    before = begin(LIFE, OPTIMIZER, POOL, KEY)
+    advance(LIFE, OPTIMIZER, POOL, before, KEY, 2, 6)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.place))
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("bfloat16", [False, True])
+@pytest.mark.parametrize(
+    "optimizer", [OPTIMIZER, CMAES(steps=2, population=4, tasks=4, validation=4)], ids=["gradient", "search"]
+)
+def test_a_meta_step_lowers_for_accelerators(platform, bfloat16, optimizer):
+    life = replace(LIFE, inner_loop=replace(LIFE.inner_loop, bfloat16=bfloat16))
+    traced = advance.trace(life, optimizer, POOL, begin(life, optimizer, POOL, KEY), KEY, 1, 2)
+    assert "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_no_steps_change_nothing():
