@@ -1,13 +1,11 @@
 """How long a θ-gradient takes, beside other ways to it: `python -m benchmarks.speed [--quick] [--json FILE]`."""
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import jax
-import msgspec
 from msgspec import Meta, Struct
 
 from benchmarks.rows import check_place, lines_of, write_rows
@@ -17,7 +15,8 @@ from benchmarks.speeds.forms import FORMS
 from benchmarks.speeds.growth import AXES, grow, verdicts
 from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.starts import starts
-from metarule import artifacts, cli
+from benchmarks.tables import kept, lay_out
+from metarule import cli
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import read_experiment_file
 from metarule.schema import describe
@@ -136,7 +135,7 @@ def _serve(words: list[str]) -> int:
     options = decode((_HASTE if _QUICK in words else {}) | given, Options)
     _check(options)
     directory = Path(options.directory)
-    _lay_out(directory, options)
+    lay_out(directory, options)
     forms, growth, begun = _forms(directory, options), _growth(directory, options), _starts(directory, options)
     draw_speeds(directory / _FIGURE, forms, growth, begun)
     print(f"figure: {directory / _FIGURE}")
@@ -161,38 +160,11 @@ def _check(options: Options) -> None:
             raise ConfigError(f"{field} = {list(points)}: expected numbers that grow")
 
 
-def _lay_out(directory: Path, options: Options) -> None:
-    """Keep the options, for what is done with others does not belong into the same table."""
-    file = directory / "options.json"
-    asked = {name: value for name, value in msgspec.to_builtins(options).items() if name not in ("directory", "json")}
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if not file.exists():
-            artifacts.write_json(directory / "environment.json", artifacts.environment())
-            artifacts.write_json(file, asked)
-    except OSError as error:
-        raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
-    known, asked = artifacts.read_json(file) or {}, msgspec.json.decode(msgspec.json.encode(asked))
-    if other := [name for name in asked if known.get(name) != asked[name]]:
-        raise ConfigError(f"--directory '{directory}': it holds measurements with other {' and '.join(other)}")
-
-
-def _kept(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of a table, which are measured once."""
-    known = artifacts.read_json(file)
-    if known is None:
-        print(f"measuring {file.stem}", file=sys.stderr, flush=True)
-        known = {"rows": measure()}
-        artifacts.write_json(file, known)
-        jax.clear_caches()  # a process may hold only so many programs
-    return list(known["rows"])
-
-
 def _forms(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows, room = [], int(options.memory_gib * _GIB)
     for size in (Size(*numbers) for numbers in options.sizes):
         file = directory / f"forms-{'-'.join(map(str, size))}.json"
-        found = _kept(file, partial(contest, size, options.forms, options.seconds, room))
+        found = kept(file, partial(contest, size, options.forms, options.seconds, room))
         _show(found)
         rows += found
     return rows
@@ -204,7 +176,7 @@ def _growth(directory: Path, options: Options) -> list[dict[str, Any]]:
         points = getattr(options, axis.option)
         if points:
             file = directory / f"growth-{name.replace(', ', '-').replace(' ', '-')}.json"
-            found = _kept(file, partial(grow, name, points, options.seconds))
+            found = kept(file, partial(grow, name, points, options.seconds))
             _show(found, verdicts(found))
             rows += found
     return rows
@@ -214,7 +186,7 @@ def _starts(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows = []
     for config in map(Path, options.configs):
         file = directory / f"starts-{config.stem}.json"
-        rows += _kept(file, partial(_started, config, options.trials))
+        rows += kept(file, partial(_started, config, options.trials))
     _show(rows)
     return rows
 
