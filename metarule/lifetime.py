@@ -24,6 +24,7 @@ from metarule.types import (
     PyTree,
     Rule,
     ScanFn,
+    Stimulus,
     Synapse,
     TaskFamily,
     Theta,
@@ -134,6 +135,17 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             return self.rule.init(key)
         return jax.vmap(self.rule.init)(jax.random.split(key, len(self._owners)))
 
+    def theta_of(self, theta: Theta, projection: int) -> Theta:
+        """The θ of a projection, by its number."""
+        match self.inner_loop.theta:
+            case "shared":
+                return self._narrow(theta)
+            case "per_path":
+                number = self._owners.index(self.circuit.paths[projection])
+            case "per_projection":
+                number = projection
+        return self._narrow(_member(theta, number))
+
     def units(self) -> Theta:
         """Natural size of each number of θ, shaped as θ."""
         if self.inner_loop.theta == "shared":
@@ -183,22 +195,46 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             State after it, what was seen of it, and what `undo` needs to know: the activity before it, and what was
             local to the synapses of each projection but for their weights.
         """
-        stimulus = self.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
+        stimulus = self.stimulus(life, time)
         narrow = self._narrow(stimulus)
         activity, output, projections = self.circuit.step(carry.weights, life.wiring, carry.activity, narrow)
         output = output.astype(stimulus.target.dtype)
-        changes, memory = zip(
-            *(
-                self.rule.update(self._theta_of(theta, number), memory, projection)
-                for number, (memory, projection) in enumerate(zip(carry.memory, projections, strict=True))
-            ),
-            strict=True,
-        )
-        bound = self.inner_loop.weight_bound
-        weights = tuple(bounded(w + change, bound) for w, change in zip(carry.weights, changes, strict=True))
-        loss = self.inner_loop.loss_along / self.presentations * self.tasks.loss(output, stimulus.target)
+        changed = [
+            self.changed(theta, number, *synapses)
+            for number, synapses in enumerate(zip(carry.weights, carry.memory, projections, strict=True))
+        ]
+        weights, memory = zip(*changed, strict=True)
+        loss = self.price(output, stimulus.target)
         local = tuple({k: v for k, v in seen._asdict().items() if k != "weight"} for seen in projections)
         return Carry(weights, memory, activity), Observation(loss, output), (carry.activity, local)
+
+    def stimulus(self, life: Life, time: Integer) -> Stimulus:
+        """What is presented at a time."""
+        return self.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
+
+    def changed(
+        self, theta: Theta, number: int, weight: Float[Array, "pre post"], memory: PyTree, seen: Synapse
+    ) -> tuple[Float[Array, "pre post"], PyTree]:
+        """Weights and memory of a projection, by its number, after a presentation of which its synapses see `seen`."""
+        change, memory = self.rule.update(self.theta_of(theta, number), memory, seen)
+        return bounded(weight + change, self.inner_loop.weight_bound), memory
+
+    def price(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+        """Share of the meta-loss of an output along the life."""
+        return self.inner_loop.loss_along / self.presentations * self.tasks.loss(output, target)
+
+    @property
+    def chunkable(self) -> bool:
+        """Whether the changes of the first projection can be made chunk by chunk.
+
+        Weights have to change by what depends on pre times themselves, besides products of one side each, which a rule
+        says by `parted`; and the projection hears the stimulus alone, which a circuit says by `ahead`.
+        """
+        return (
+            getattr(self.rule, "parted", False)
+            and getattr(self.circuit, "ahead", False)
+            and not self.inner_loop.bfloat16
+        )
 
     @property
     def undoable(self) -> bool:
@@ -235,7 +271,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
             def change(weight: Array, number: int = number, seen: Any = seen) -> Array:
                 seen = Synapse(**seen, weight=weight)
-                return self.rule.update(self._theta_of(theta, number), carry.memory[number], seen)[0]
+                return self.rule.update(self.theta_of(theta, number), carry.memory[number], seen)[0]
 
             offset = change(jnp.zeros_like(after))
             weights.append((after - offset) / (1 + change(jnp.ones_like(after)) - offset))
@@ -288,16 +324,6 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
     def _each(self, theta: Theta) -> list[Theta]:
         return [_member(theta, number) for number in range(len(self._owners))]
-
-    def _theta_of(self, theta: Theta, projection: int) -> Theta:
-        match self.inner_loop.theta:
-            case "shared":
-                return self._narrow(theta)
-            case "per_path":
-                number = self._owners.index(self.circuit.paths[projection])
-            case "per_projection":
-                number = projection
-        return self._narrow(_member(theta, number))
 
     def _narrow(self, tree: PyTree) -> PyTree:
         """Numbers as a life has them."""

@@ -35,12 +35,13 @@ class Remat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 
 class Rebuilt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuilt"):
-    """Keep the vectors of each step alone, and rebuild the weights before it from those after it.
+    """Keep the vectors of each step alone, and rebuild the weights before it from those after it, or do without them.
 
     Memory O(T · neurons + √T · weights); where weights are many, faster than keeping them, for it spares memory. It
     takes presentations that can be undone: reverse mode does so where Δw is affine in the weight and synapses remember
     nothing, as in the rules of seven and of sixteen terms, and where the weights of all presentations of a life would
-    take 4 MiB or more. Any other loop is run as by `Remat`.
+    take 4 MiB or more. Where weights occur in Δw with pre alone, as in the rule of seven terms, and there are many
+    inputs, chunks of presentations are lived as products of matrices. Any other loop is run as by `Remat`.
     """
 
     def __call__(self, body: Body, carry: Any, xs: Any) -> tuple[Any, Any]:

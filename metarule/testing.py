@@ -85,6 +85,20 @@ def _matrix_form(rule: Any, seed: int) -> None:
         chex.assert_trees_all_close(_update(rule, case), jax.jit(lift(rule.delta))(*case), **_TOLERANCE)
 
 
+def _parts(rule: Any, seed: int) -> None:
+    """Where it is `parted`, `update` is the sum of its parts, and what is of pre knows nothing of post."""
+    if not getattr(rule, "parted", False):
+        return
+    with jax.enable_x64(True):
+        case = _case(rule, seed)
+        left, right, factor = rule.parts(case.theta, case.projection)
+        change = left.T @ right + factor[:, None] * case.projection.weight
+        chex.assert_trees_all_close(_update(rule, case)[0], change, **_TOLERANCE)
+        other = _case(rule, seed + 1).projection
+        sent = other._replace(pre=case.projection.pre, pre_trace=case.projection.pre_trace)
+        chex.assert_trees_all_close(rule.parts(case.theta, sent)[::2], (left, factor), **_TOLERANCE)
+
+
 def _locality(rule: Any, seed: int) -> None:
     """A synapse changes as it would among other synapses: with other weights, memories and activities than its own."""
     with jax.enable_x64(True):
@@ -174,6 +188,7 @@ CHECKS: Mapping[str, Callable[[Any, int], None]] = {
     "shapes": _shapes,
     "dtypes": _dtypes,
     "matrix form": _matrix_form,
+    "parts": _parts,
     "locality": _locality,
     "variables": _variables,
     "finite at rest": _rest,

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from metarule.rules import Lifted, Polynomial, lift
+from metarule.rules.factorising import Parts
 from metarule.testing import CHECKS, check_rule
 
 
@@ -130,6 +131,29 @@ class MemoryOfAnotherKind(Sound, frozen=True):
         return theta["rate"] * memory, memory + synapse.weight
 
 
+class PartsWithoutTheFactor(Sound, frozen=True):
+    parted = True
+
+    def parts(self, theta, projection):
+        left, right = theta["rate"] * projection.pre[None], jnp.ones_like(projection.post)[None]
+        return Parts(left, right, jnp.zeros_like(projection.pre))
+
+
+class PartsThatMeet(Sound, frozen=True):
+    """What is of pre alone depends on post."""
+
+    parted = True
+
+    def delta(self, theta, memory, synapse):
+        return theta["rate"] * (synapse.pre + synapse.post), memory
+
+    def parts(self, theta, projection):
+        shift = projection.post[0]
+        left = jnp.stack([projection.pre - shift, jnp.ones_like(projection.pre)])
+        right = theta["rate"] * jnp.stack([jnp.ones_like(projection.post), projection.post + shift])
+        return Parts(left, right, jnp.zeros_like(projection.pre))
+
+
 class NamesWithColons(Sound, frozen=True):
     def describe(self, theta):
         return {"rate: of decay": theta["rate"]}
@@ -157,6 +181,8 @@ BROKEN = {
     AlwaysSinglePrecision: "dtypes",
     AnotherMatrixForm: "matrix form",
     MemoryInOneForm: "matrix form",
+    PartsWithoutTheFactor: "parts",
+    PartsThatMeet: "parts",
     CompetingWeights: "locality",
     SharedMemory: "locality",
     SecretVariable: "variables",

@@ -10,8 +10,9 @@ from msgspec import Struct
 
 from benchmarks.speeds.problem import Lives, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.abreast import abreast, block_size
+from metarule.abreast import abreast
 from metarule.devices import everywhere
+from metarule.estimators.lives import at_once
 from metarule.estimators.reverse import Reverse
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
@@ -115,6 +116,6 @@ def gradients(who: Lifetime) -> Callable[[Theta, Life, Carry], tuple[Float[Array
             return estimate.loss, estimate.gradient
 
         first = jax.tree.map(lambda leaf: leaf[0], carry)
-        return abreast(one, block_size(first))(life, carry)
+        return abreast(one, at_once(Reverse(), who, first))(life, carry)
 
     return every

@@ -77,6 +77,11 @@ class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return True
 
     @property
+    def ahead(self) -> bool:
+        """The first projection hears the stimulus alone, and its weights do nothing but make potentials."""
+        return True
+
+    @property
     def paths(self) -> tuple[str, ...]:
         """Projections lead forward; after them come those that lead backward, where they are plastic."""
         backward = len(self.hidden) if self.backward == "learned" else 0

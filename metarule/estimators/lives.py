@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
-from metarule.types import Carry, Integer, Learner, Life, Metrics, PRNGKey, ScanFn, Theta
+from metarule.abreast import block_size
+from metarule.types import Carry, Estimator, Integer, Learner, Life, Metrics, PRNGKey, ScanFn, Theta
 
-__all__ = ["Ongoing", "is_over", "renewed", "stretch", "waiting", "whole"]
+__all__ = ["Ongoing", "at_once", "is_over", "renewed", "stretch", "waiting", "whole"]
 
 
 class Ongoing(NamedTuple):
@@ -25,6 +26,21 @@ class Ongoing(NamedTuple):
     carry: Carry
     time: Int[Array, ""]
     start: Int[Array, ""]
+
+
+def at_once(estimator: Estimator, learner: Learner, carry: Any) -> int:
+    """Lives whose θ-gradients are best found side by side on one device.
+
+    Args:
+        estimator: that finds them; it says by `touched` what it goes over at each presentation, unless that is `carry`.
+        learner: who lives.
+        carry: shapes of the state of one life.
+
+    Returns:
+        Their number, at most.
+    """
+    touched = getattr(estimator, "touched", lambda learner, carry: carry)
+    return block_size(touched(learner, carry))
 
 
 def stretch(

@@ -19,16 +19,16 @@ References:
     rebuilt backwards).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.lifetime import Lifetime, live
+from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, lived_again
+from metarule.lifetime import Lifetime
 from metarule.scans import Remat, divisor
 from metarule.types import Carry, Estimate, Learner, Life, Theta
 
@@ -76,21 +76,16 @@ def rebuilt_gradient(learner: Lifetime, segment: int, theta: Theta, life: Life, 
         carry, seen, kept = learner.present(theta, life, state[0], time)
         return (carry, state[1] + seen.loss), kept
 
-    def forwards(state: tuple[Carry, Array], times: Int[Array, " n"]) -> tuple[tuple[Carry, Array], Any]:
-        after, kept = jax.lax.scan(step, state, times)
-        return after, (state[0], kept)
+    def forwards(carry: Carry, times: Int[Array, " n"]) -> tuple[Carry, Float[Array, ""], Any]:
+        (after, loss), seen = jax.lax.scan(step, (carry, jnp.zeros(())), times)
+        return after, loss, seen
 
-    def backwards(state: tuple[tuple[Theta, Carry], Carry], segment: Any) -> tuple[Any, None]:
-        (slopes, after), (times, (before, seen)) = state, segment
-        lived_again = partial(_lived_again, learner, theta, life, before, times, slopes)
-        rebuilt = partial(_rebuilt, learner, theta, life, before, after, times, seen, slopes, lived_again)
-        return (jax.lax.cond(_anywhere(_at_bound(learner, after)), lived_again, rebuilt), before), None
+    def backwards(slopes: Slopes, times: Int[Array, " n"], before: Carry, after: Carry, seen: Any) -> Slopes:
+        again = partial(lived_again, learner, theta, life, before, times, slopes, Remat())
+        rebuilt = partial(_rebuilt, learner, theta, life, before, after, times, seen, slopes, again)
+        return jax.lax.cond(anywhere(_at_bound(learner, after)), again, rebuilt)
 
-    (last, along), segments = jax.lax.scan(forwards, (carry, jnp.zeros(())), times)
-    final, slope, metrics = jax.vjp(lambda theta, carry: learner.assess(theta, life, carry), theta, last, has_aux=True)
-    end = slope(jnp.ones_like(final)), last
-    (((gradient, _), _), _) = jax.lax.scan(backwards, end, (times, segments), reverse=True)
-    return Estimate(along + final, gradient, metrics)
+    return gradient_by_segments(learner, theta, life, carry, times, forwards, backwards)
 
 
 def _rebuilt(
@@ -101,9 +96,9 @@ def _rebuilt(
     after: Carry,
     times: Int[Array, " n"],
     seen: Any,
-    slopes: tuple[Theta, Carry],
-    lived_again: Any,
-) -> tuple[Theta, Carry]:
+    slopes: Slopes,
+    again: Callable[[], Slopes],
+) -> Slopes:
     """Slopes before a segment, its weights undone one presentation after the other.
 
     They are taken as if there were no bound: what it did not stop has the same, and other segments are lived again.
@@ -118,26 +113,12 @@ def _rebuilt(
     start = after, slopes, jnp.zeros((), bool)
     (first, found, off), _ = jax.lax.scan(undo, start, (times, seen), reverse=True)
     off |= _differ(first.weights, before.weights)
-    return jax.lax.cond(_anywhere(off), lived_again, lambda: found)
-
-
-def _lived_again(
-    learner: Lifetime, theta: Theta, life: Life, before: Carry, times: Int[Array, " n"], slopes: tuple[Theta, Carry]
-) -> tuple[Theta, Carry]:
-    """Slopes before a segment that is lived again from its start."""
-
-    def segment(theta: Theta, carry: Carry) -> tuple[Carry, Float[Array, ""]]:
-        carry, seen = live(learner, theta, life, carry, times, Remat())
-        return carry, jnp.sum(seen.loss)
-
-    (_, total), slope = jax.vjp(segment, theta, before)
-    own, carry = slope((slopes[1], jnp.ones_like(total)))
-    return jax.tree.map(jnp.add, slopes[0], own), carry
+    return jax.lax.cond(anywhere(off), again, lambda: found)
 
 
 def _through(
-    learner: Lifetime, theta: Theta, life: Life, carry: Carry, time: Int[Array, ""], slopes: tuple[Theta, Carry]
-) -> tuple[tuple[Theta, Carry], Any]:
+    learner: Lifetime, theta: Theta, life: Life, carry: Carry, time: Int[Array, ""], slopes: Slopes
+) -> tuple[Slopes, Any]:
     """Slopes before a presentation from those after it, and what its synapses see."""
 
     def present(theta: Theta, carry: Carry) -> tuple[tuple[Carry, Float[Array, ""]], Any]:
@@ -167,14 +148,3 @@ def _differ(ones: Sequence[Array], others: Sequence[Array]) -> Bool[Array, ""]:
         for one, other in zip(jax.lax.stop_gradient(ones), jax.lax.stop_gradient(others), strict=True)
     ]
     return ~jnp.all(jnp.stack(near))
-
-
-@custom_vmap
-def _anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether a flag is up in any of the lives side by side: one for all, so that `cond` runs one branch alone."""
-    return flag
-
-
-@_anywhere.def_vmap
-def _in_any_life(count: int, batched: list[bool], flag: Bool[Array, " lives"]) -> tuple[Bool[Array, ""], bool]:
-    return _anywhere(jnp.any(flag)), False

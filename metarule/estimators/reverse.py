@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import jax
 from msgspec import Meta, Struct
 
+from metarule.estimators.chunking import chunk_length, chunked_gradient, touched
 from metarule.estimators.lives import stretch
 from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
 from metarule.lifetime import Lifetime
@@ -40,6 +41,11 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """An estimate is of a whole life."""
         return True
 
+    def touched(self, learner: Learner, carry: Carry) -> Any:
+        """Shapes of what is gone over at each presentation: less than the state, where chunks of them are one."""
+        length = chunk_length(learner, carry) if isinstance(self.scan, Rebuilt) else 0
+        return touched(carry, length) if length else carry
+
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
         """Nothing persists from one meta-step to the next."""
         return ()
@@ -72,9 +78,11 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Returns:
             The estimate.
         """
-        segment = segment_length(learner, carry) if isinstance(self.scan, Rebuilt) else 0
-        if segment and isinstance(learner, Lifetime):
-            return rebuilt_gradient(learner, segment, theta, life, carry)
+        if isinstance(self.scan, Rebuilt) and isinstance(learner, Lifetime):
+            if length := chunk_length(learner, carry):
+                return chunked_gradient(learner, length, theta, life, carry)
+            if length := segment_length(learner, carry):
+                return rebuilt_gradient(learner, length, theta, life, carry)
 
         def meta_loss(theta: Theta) -> tuple[Any, Any]:
             loss, (_, metrics) = stretch(learner, theta, life, carry, 0, learner.presentations, self.scan)

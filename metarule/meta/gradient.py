@@ -11,10 +11,10 @@ from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta, Struct
 from msgspec.structs import force_setattr, replace
 
-from metarule.abreast import abreast, block_size
+from metarule.abreast import abreast
 from metarule.devices import everywhere
 from metarule.estimators import AnyEstimator, Auto, Reverse
-from metarule.estimators.lives import whole
+from metarule.estimators.lives import at_once, whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
@@ -188,7 +188,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             return estimate._replace(gradient=_times(units, estimate.gradient)), after
 
         first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], step_key)
-        side_by_side = abreast(one_life, block_size(first))
+        side_by_side = abreast(one_life, at_once(estimator, learner, first))
         estimates, states = side_by_side(jnp.arange(self.tasks), state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)

@@ -13,7 +13,7 @@ from metarule.products import outer_sum
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE
 from metarule.rules.terms import Term
 
-__all__ = ["matrix_form"]
+__all__ = ["Parts", "matrix_form", "parted", "parts"]
 
 _POST_SIDE = (*POST_SIDE, "neuromodulator")
 
@@ -46,6 +46,43 @@ def matrix_form(
         change = outer_sum(pre, mix.reshape(group.mix.shape[1:]) @ post)
         total += prod((values[name] ** power for name, power in group.synapse), start=change)
     return total
+
+
+class Parts(NamedTuple):
+    """What the value of a polynomial is made of where weights occur with pre alone: Σₗ leftₗ ⊗ rightₗ + factor ∘ W.
+
+    Attributes:
+        left: on the side of pre [l, pre].
+        right: on the side of post [l, post].
+        factor: of the weights, by their pre [pre].
+    """
+
+    left: Float[Array, "l pre"]
+    right: Float[Array, "l post"]
+    factor: Float[Array, " pre"]
+
+
+def parted(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
+    """Whether a polynomial of some variables is made of `parts`."""
+    return all(
+        not group.synapse or (group.synapse == (("weight", 1),) and not any(map(any, group.post)))
+        for group in _factorise(terms, symbols)
+    )
+
+
+def parts(terms: tuple[Term, ...], coefficients: Float[Array, " terms"], values: Mapping[str, Any]) -> Parts:
+    """What the value of a polynomial is made of; arguments as of `matrix_form`, and the terms are `parted`."""
+    weight = values["weight"]
+    left, right = jnp.zeros((0, weight.shape[0]), weight.dtype), jnp.zeros((0, weight.shape[1]), weight.dtype)
+    factor = jnp.zeros(weight.shape[0], weight.dtype)
+    for group in _factorise(terms, tuple(values)):
+        mix = jnp.tensordot(coefficients, jnp.asarray(group.mix, coefficients.dtype), axes=1)
+        pre = _monomials(values, PRE_SIDE, group.pre)
+        if group.synapse:
+            factor = mix[:, 0] @ pre
+        else:
+            left, right = pre, mix @ _monomials(values, _POST_SIDE, group.post)
+    return Parts(left, right, factor)
 
 
 class _Group(NamedTuple):

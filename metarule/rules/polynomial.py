@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import force_setattr
 
 from metarule.rules.expansion import Expansion, expand
-from metarule.rules.factorising import matrix_form
+from metarule.rules.factorising import Parts, matrix_form, parted, parts
 from metarule.rules.terms import VARIABLES, Term, evaluate, show
 from metarule.rules.traces import Trace
 from metarule.types import PRNGKey, Synapse, Theta
@@ -110,6 +110,12 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         place = VARIABLES.index("weight")
         return all(powers[place] <= 1 for term in self._expansion.terms for _, powers in term)
 
+    @property
+    def parted(self) -> bool:
+        """Whether Δw is made of `parts`: weights occur with pre alone, and synapses remember nothing."""
+        rule = self._expansion
+        return not rule.traces and parted(rule.terms, VARIABLES)
+
     def init(self, key: PRNGKey) -> Theta:
         """Initial θ: the stated coefficients of the terms that may move, plus noise, and the stated decays.
 
@@ -188,6 +194,18 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         memory = self._remember(theta, memory, lambda term: matrix_form((term,), one, seen))
         values = seen | {name: memory[name] for name in self._expansion.traces}
         return matrix_form(self._expansion.terms, self.coefficients(theta), values), memory
+
+    def parts(self, theta: Theta, projection: Synapse) -> Parts:
+        """What ΔW of a projection is made of, where the rule is `parted`.
+
+        Args:
+            theta: θ.
+            projection: arrays.
+
+        Returns:
+            Its parts.
+        """
+        return parts(self._expansion.terms, self.coefficients(theta), projection._asdict())
 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
         """Coefficient by term and decay by trace, those that stay included."""

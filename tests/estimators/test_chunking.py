@@ -1,0 +1,133 @@
+"""Chunks of presentations give the gradient that presentations one by one give, also where weights are stopped."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+
+from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Recurrent, Remat, Reverse, Trace
+from metarule.estimators import chunking, reverse
+from metarule.estimators.chunking import chunk_length, chunked_gradient
+from metarule.estimators.lives import at_once
+
+KEY = jax.random.key(0)
+LENGTH, CHUNK, LIVES = 12, 4, 3
+SEVEN, SMALL = Polynomial(terms=("seven",)), Feedforward(hidden=(3,))
+SQUARES = Polynomial(terms=("pre^2*weight", "weight", "pre*modulator", "pre^2*post*modulator^2", "pre*neuromodulator"))
+
+
+def living(rule=SEVEN, circuit=SMALL, **inner_loop):
+    loop = InnerLoop(**{"presentations": LENGTH} | inner_loop)
+    return Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=loop)
+
+
+CASES = {
+    "seven terms": living(),
+    "no bias": living(circuit=Feedforward(hidden=(3,), bias=False)),
+    "no hidden neurons": living(circuit=Feedforward(hidden=()), weight_bound=5.0),
+    "powers, and a learned way back": living(SQUARES, Feedforward(hidden=(3, 2), backward="learned", derivative=True)),
+    "over the transpose": living(circuit=Feedforward(hidden=(3, 2), backward="transpose"), loss_along=1.0),
+    "one theta a projection": living(theta="per_projection", l1=0.1),
+    "weights that are not seen": living(Polynomial(terms=("pre*modulator", "post"))),
+}
+
+
+def setting(life, spread=0.05):
+    """A θ at which every coefficient matters, and networks about to meet a task each."""
+    flat, unravel = ravel_pytree(life.theta(KEY))
+    theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape))
+    pool = life.tasks.split(0).train
+    keys = jax.random.split(KEY, LIVES)
+    born = jax.vmap(lambda key, number: life.birth(key, life.tasks.sample(key, pool, number)))(keys, jnp.arange(LIVES))
+    return theta, born
+
+
+def side_by_side(form, theta, born):
+    return jax.jit(jax.vmap(form, (None, 0, 0)))(theta, *born)
+
+
+def chunked(life, theta, born):
+    return side_by_side(lambda *given: chunked_gradient(life, CHUNK, *given), theta, born)
+
+
+def kept(life, theta, born):
+    return side_by_side(lambda *given: Reverse(scan=Remat()).from_birth(life, *given), theta, born)
+
+
+def agree(found, expected):
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12), found, expected)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_gradients_are_those_of_presentations_one_by_one(case, float64, monkeypatch):
+    life = CASES[case]
+    assert life.chunkable
+    theta, born = setting(life)
+    expected = kept(life, theta, born)
+    assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
+    # Not by living again: that would say nothing of chunks.
+    monkeypatch.setattr(chunking, "lived_again", lambda learner, theta, life, before, times, slopes, scan: slopes)
+    agree(chunked(life, theta, born), expected)
+
+
+def test_a_chunk_in_which_a_weight_may_be_stopped_is_lived_one_by_one(float64, monkeypatch):
+    life = living(weight_bound=0.7)
+    theta, born = setting(life, spread=0.3)
+    expected = kept(life, theta, born)
+    free = kept(living(weight_bound=100.0), theta, born)
+    assert np.abs(np.asarray(expected.gradient) - np.asarray(free.gradient)).max() > 1e-2, "no weight was stopped"
+    agree(chunked(life, theta, born), expected)
+    monkeypatch.setattr(chunking, "_free", lambda *given: jnp.asarray(True))
+    with pytest.raises(AssertionError):
+        agree(chunked(life, theta, born), expected)
+
+
+@pytest.mark.parametrize("factor", [-1.0, -0.99, 30.0])
+def test_a_chunk_that_forgets_or_blows_up_is_lived_one_by_one(factor, float64):
+    # Inputs are ±1 and the bias is 1: with −1 of pre·weight, 1 + θ·pre is 0 where pre is 1.
+    terms = ("pre*modulator", "pre*weight")
+    life = living(Polynomial(terms=terms, initial={"pre*modulator": 0.2, "pre*weight": factor}), weight_bound=1e30)
+    theta, born = setting(life, spread=0.0)
+    found = chunked(life, theta, born)
+    assert np.all(np.isfinite(np.asarray(found.gradient)))
+    agree(found, kept(life, theta, born))
+
+
+def test_who_is_not_lived_in_chunks():
+    assert not living(Polynomial(terms=("sixteen",))).chunkable
+    assert not living(Polynomial(terms=("seven", "post*weight"))).chunkable
+    assert not living(Polynomial(terms=("seven", "pre*weight^2"))).chunkable
+    assert not living(MLP()).chunkable
+    assert not living(Polynomial(terms=("pre*modulator", "e"), traces={"e": Trace(of="pre*post")})).chunkable
+    assert not living(circuit=Recurrent(neurons=3)).chunkable
+    assert not living(bfloat16=True).chunkable
+
+
+@pytest.mark.parametrize(
+    "pre, presentations, length",
+    [(320, 200, 40), (319, 200, 0), (600, 150, 30), (240, 60, 30), (900, 202, 0), (900, 202 * 2, 0)],
+)
+def test_chunks_divide_the_life_where_there_are_many_inputs(pre, presentations, length):
+    life = living(presentations=presentations)
+    carry = jax.eval_shape(lambda: life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 0))[1])
+    carry = carry._replace(weights=(jax.ShapeDtypeStruct((pre, 64), jnp.float32), *carry.weights[1:]))
+    assert chunk_length(life, carry) == length
+    # 64 numbers for each presentation of a chunk fit a core's cache where all weights do not.
+    assert (at_once(Reverse(), life, carry) > at_once(Reverse(scan=Remat()), life, carry)) == (length > 0)
+
+
+def test_reverse_mode_lives_in_chunks_by_default(float64, monkeypatch):
+    monkeypatch.setattr(chunking, "_WORTH", 0)
+    life = living(presentations=80)
+    theta, born = setting(life, spread=0.01)
+    lengths = []
+
+    def noted(life, length, *given):
+        lengths.append(length)
+        return chunked_gradient(life, length, *given)
+
+    monkeypatch.setattr(reverse, "chunked_gradient", noted)
+    found = side_by_side(lambda *given: Reverse().from_birth(life, *given), theta, born)
+    agree(found, kept(life, theta, born))
+    assert lengths == [40]
