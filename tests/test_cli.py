@@ -1,0 +1,62 @@
+"""What all commands share: where to compute is said by config or command line, and is none of their own words."""
+
+import jax
+import pytest
+
+from metarule import cli
+
+
+def ran(*words, **options):
+    """What the command was given, and its exit status."""
+    seen = []
+
+    def serve(rest):
+        seen.append((rest, jax.config.jax_default_matmul_precision))
+        return 0
+
+    return cli.run("a command", list(words), lambda: "usage", serve, "nothing was written", **options), seen
+
+
+def test_words_for_devices_are_no_words_of_the_command():
+    status, [(rest, precision)] = ran("RUN", "--devices.use", "1", "--look", "3", "--devices.matmul=high")
+    assert (status, rest, precision) == (0, ["RUN", "--look", "3"], "high")
+
+
+def test_a_config_may_say_it_too_and_the_command_line_has_the_last_word(tmp_path):
+    config = tmp_path / "config.toml"
+    config.write_text('[devices]\nuse = 1\nmatmul = "high"\n')
+    assert ran(str(config))[1] == [([str(config)], "high")]
+    assert ran(str(config), "--devices.matmul", "highest")[1] == [([str(config)], "highest")]
+
+
+@pytest.mark.parametrize(
+    "words, says",
+    [
+        (["--devices.use", "0"], "devices.use = 0: expected `int` >= 1"),
+        (["--devices.use", "5000"], "devices.use = 5000: expected `int` <= 4096"),
+        (["--devices.matmul", "low"], "devices.matmul = 'low': allowed: default, high, highest"),
+        (["--devices.cores", "1"], "devices.cores = 1: there is no such field; allowed: use, matmul"),
+        (["--devices.use"], "--devices.use: a value is missing"),
+        (["--devices.processes", "2"], "processes = 2: with a coordinator"),
+        (["--devices.processes", "2", "--devices.process", "2", "--devices.coordinator", "a:1"], "allowed: 0 to"),
+        (["--devices.coordinator", "here"], "coordinator = 'here': allowed: HOST:PORT"),
+        (["--devices.coordinator", "a:1"], "this command runs in one process"),
+    ],
+)
+def test_devices_that_cannot_be_are_refused_in_one_line(words, says, capsys):
+    assert ran("RUN", *words) == (2, [])
+    errors = capsys.readouterr().err
+    assert errors.startswith("a command: ")
+    assert says in errors
+    assert errors.count("\n") == 1
+
+
+def test_nothing_but_devices_is_no_command(capsys):
+    assert ran("--devices.use", "1") == (2, [])
+    assert "nothing what" in capsys.readouterr().err
+    assert ran("--devices.use", "1", bare=True)[0] == 0
+
+
+def test_help_says_how_to_choose_devices(capsys):
+    assert ran("--help") == (0, [])
+    assert "--devices.coordinator" in capsys.readouterr().out
