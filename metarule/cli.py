@@ -65,7 +65,7 @@ def run(
         with processes.together(devices), spread(devices):
             return serve(rest)
     except ConfigError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except JaxRuntimeError as error:
         reason = str(error).splitlines()[0]
