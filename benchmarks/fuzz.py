@@ -34,7 +34,8 @@ the smallest input that broke each promise; the exit status is 1 if there is one
 Options [defaults]:
 """
 _QUICK = {"inputs": 200, "steps": 4, "commands": 4}
-_CHUNK = 50
+# Inputs that a worker takes at a time, and how many such pieces there are between two lines where there is no terminal.
+_CHUNK, _SAID = 50, 20
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,9 +102,13 @@ def _serve(words: list[str]) -> int:
 def _share(
     pool: ProcessPoolExecutor, options: Options, work: Callable[..., Any], items: Sequence[Any], name: str
 ) -> Iterator[Any]:
-    """What is made of each item, in their order, while a bar says how far it is."""
-    done = pool.map(partial(work, options.seed), items)
-    return iter(tqdm(done, total=len(items), desc=name, disable=None))
+    """What is made of each item, in their order, while a bar, or a line now and then, says how far it is."""
+    with tqdm(total=len(items), desc=name, disable=None) as bar:
+        for number, one in enumerate(pool.map(partial(work, options.seed), items), 1):
+            bar.update()
+            if bar.disable and (number % _SAID == 0 or number == len(items)):
+                print(f"{name}: {number} of {len(items)}", flush=True)
+            yield one
 
 
 def _row(stage: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ __all__ = [
     "EVALUATIONS",
     "FIGURES",
     "FORMS",
+    "METRICS",
     "THETA",
     "append_metrics",
     "csv_text",
@@ -74,12 +75,12 @@ THETA_FORMAT = 1
 _LARGEST_JSON, _LARGEST_METRICS, _ABOUT_LEAF = 2**26, 2**30, 2**10
 
 _RESOLVED = "resolved.toml"
-_METRICS = "metrics.jsonl"
+METRICS = "metrics.jsonl"
 _WRITTEN = (
     "config.toml",
     _RESOLVED,
     "environment.json",
-    _METRICS,
+    METRICS,
     CHECKPOINTS,
     THETA,
     "theta.json",
@@ -192,8 +193,8 @@ def read_experiment(path: Path) -> Experiment:
     """
     if not holds_run(path):
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
+    tree = read(path / _RESOLVED)[1]
     try:
-        tree = read(path / _RESOLVED)[1]
         check_format("this run directory", tree.pop("format", None), FORMAT)
         return decode(tree, Experiment)
     except ConfigError as error:
@@ -202,14 +203,14 @@ def read_experiment(path: Path) -> Experiment:
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
-    with (path / _METRICS).open("a", encoding="utf-8") as file:
+    with (path / METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
         _flush(file)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Every whole line of the metrics; a last one that was torn is left out."""
-    file = path / _METRICS
+    file = path / METRICS
     if not file.exists():
         return []
     lines = read_text(file, _LARGEST_METRICS).split("\n")[:-1]
@@ -229,9 +230,9 @@ def keep_metrics(path: Path, step: int) -> None:
     rows = read_metrics(path)[:step]
     if [row.get("step") for row in rows] != list(range(1, step + 1)):
         raise ConfigError(
-            f"{path / _METRICS}: it does not hold every meta-step from 1 to {step}, where the checkpoint is"
+            f"{path / METRICS}: it does not hold every meta-step from 1 to {step}, where the checkpoint is"
         )
-    _write(path / _METRICS, "".join(_json(row) + "\n" for row in rows))
+    _write(path / METRICS, "".join(_json(row) + "\n" for row in rows))
 
 
 def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str = "theta") -> None:

@@ -17,6 +17,7 @@ from metarule.experiment import Experiment
 __all__ = ["config_text", "field_names", "run_files", "words"]
 
 Tree = dict[str, Any]
+Kinds = tuple[tuple[str, str], ...]
 _SCHEMA = inspect.type_info(Experiment)
 
 
@@ -36,7 +37,9 @@ def words(rng: Random) -> list[str]:
     """Fields as the command line sets them."""
     given = []
     for _ in range(rng.choice((1, 1, 2, 3))):
-        name, node = rng.choice(list(_fields(_SCHEMA)))
+        name, node, kinds = rng.choice(list(_fields(_SCHEMA)))
+        if rng.random() < 0.7:  # else most fields belong to another kind than the one that is there
+            given += [f"--{field}={kind}" for field, kind in kinds]
         value = rng.choice((fitting, fitting, at_bounds, lambda node, rng: odd(rng)))(node, rng)
         name = rng.choice((name, name, name, name, name + ".x", name + "s", "", "." * 50, "é" + name))
         given += rng.choice(([f"--{name}", _word(value)], [f"--{name}={_word(value)}"]))
@@ -47,7 +50,7 @@ def words(rng: Random) -> list[str]:
 
 def field_names() -> set[str]:
     """Names of all fields, without the tables that they are in."""
-    return {name.rpartition(".")[2] for name, _ in _fields(_SCHEMA)}
+    return {name.rpartition(".")[2] for name, _, _ in _fields(_SCHEMA)}
 
 
 def run_files(rng: Random, files: Mapping[str, bytes]) -> dict[str, bytes]:
@@ -111,7 +114,7 @@ def _other(value: Any, rng: Random) -> Any:
 
 def _set_field(tree: Tree, rng: Random) -> None:
     """Set a field that the schema has, or one that it has not, wherever it belongs."""
-    name, node = rng.choice(list(_fields(_SCHEMA)))
+    name, node, _ = rng.choice(list(_fields(_SCHEMA)))
     if rng.random() < 0.2:
         name += rng.choice(("s", "_", ".x", " "))
     *sections, last = name.split(".")
@@ -133,21 +136,32 @@ def _places(tree: Any, node: Any) -> Iterator[tuple[Any, Any, Any]]:
         yield from _places(value, inner)
 
 
-def _fields(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every field of a schema by its dotted name."""
-    for name, inner in _own(node, None):
-        dotted = f"{path}.{name}" if path else name
-        yield dotted, inner
-        yield from _fields(inner, dotted)
+def _fields(node: Any, path: str = "", kinds: Kinds = ()) -> Iterator[tuple[str, Any, Kinds]]:
+    """Every field of a schema: its dotted name, its type, and the kinds of the tables that it is in."""
+    for struct in _structs(node):
+        inner = (*kinds, (f"{path}kind", str(struct.tag))) if struct.tag else kinds
+        for field in struct.fields:
+            yield path + field.encode_name, field.type, inner
+            yield from _fields(field.type, f"{path}{field.encode_name}.", inner)
+        if struct.tag:
+            yield f"{path}kind", _tags(node), kinds
 
 
 def _own(node: Any, kind: Any) -> Iterator[tuple[str, Any]]:
     """Fields of the tables that a place may hold, or of the one whose kind it names."""
-    structs = [one for one in _members(node) if isinstance(one, inspect.StructType)]
+    structs = _structs(node)
     for struct in [one for one in structs if one.tag == kind] or structs:
         yield from ((field.encode_name, field.type) for field in struct.fields)
         if struct.tag:
-            yield "kind", inspect.LiteralType(tuple(str(one.tag) for one in structs))
+            yield "kind", _tags(node)
+
+
+def _structs(node: Any) -> list[Any]:
+    return [one for one in _members(node) if isinstance(one, inspect.StructType)]
+
+
+def _tags(node: Any) -> inspect.LiteralType:
+    return inspect.LiteralType(tuple(str(one.tag) for one in _structs(node)))
 
 
 def _members(node: Any) -> Iterator[Any]:
