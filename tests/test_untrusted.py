@@ -1,4 +1,4 @@
-"""Files that anybody may have made: refused in one line, before memory is taken for them, and within their directory."""
+"""Files that anybody may have made: refused in one line, before memory is taken for them, and kept in their place."""
 
 import io
 import os
