@@ -40,7 +40,7 @@ class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ValueError: an optimiser that Optax does not have, or arguments that it does not take.
     """
 
-    window: Annotated[int, Meta(ge=2, description="presentations between two steps of theta")] = 10
+    window: Annotated[int, Meta(ge=2, le=10_000_000, description="presentations between two steps of theta")] = 10
     name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
     arguments: Annotated[Arguments, Meta(description="its arguments besides the learning rate")] = immutabledict()
     clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient")] = 1.0

@@ -20,10 +20,11 @@ import io
 import json
 import math
 import os
+import re
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TextIO
@@ -32,8 +33,9 @@ import jax
 import msgspec
 import numpy as np
 
-from metarule.config import ConfigError, decode, read
-from metarule.experiment import Experiment, to_tree
+from metarule.config import ConfigError, check_file, check_format, decode, read, read_text
+from metarule.experiment import FORMAT, Experiment, to_tree
+from metarule.stopping import Diverged
 from metarule.types import Theta
 
 __all__ = [
@@ -42,6 +44,7 @@ __all__ = [
     "EVALUATIONS",
     "FIGURES",
     "FORMS",
+    "METRICS",
     "THETA",
     "append_metrics",
     "csv_text",
@@ -68,13 +71,16 @@ FORMS = "evolve.json"
 THETA = "theta.npz"
 THETA_FORMAT = 1
 
+# Bytes beyond which a file is none of ours; what a leaf of θ takes in its archive besides its numbers.
+_LARGEST_JSON, _LARGEST_METRICS, _ABOUT_LEAF = 2**26, 2**30, 2**10
+
 _RESOLVED = "resolved.toml"
-_METRICS = "metrics.jsonl"
+METRICS = "metrics.jsonl"
 _WRITTEN = (
     "config.toml",
     _RESOLVED,
     "environment.json",
-    _METRICS,
+    METRICS,
     CHECKPOINTS,
     THETA,
     "theta.json",
@@ -114,6 +120,7 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
     Raises:
         ConfigError: a directory that holds a run, or cannot be written.
     """
+    resolved = msgspec.toml.encode({"format": FORMAT} | to_tree(experiment)).decode()
     if holds_run(path) and not overwrite:
         raise ConfigError(
             f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
@@ -127,7 +134,7 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
             _remove_run(path)
         if given is not None:
             _write(path / "config.toml", given)
-        _write(path / _RESOLVED, msgspec.toml.encode(to_tree(experiment)).decode())
+        _write(path / _RESOLVED, resolved)
         write_json(path / "environment.json", environment())
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
@@ -152,11 +159,24 @@ def seed_directory(path: Path, seed: int) -> Path:
 
 
 def holds_run(path: Path) -> bool:
-    """Whether a directory is that of a run."""
+    """Whether a directory is that of a run.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        The answer.
+
+    Raises:
+        ConfigError: a directory that cannot be looked at, or one in which what a run reads and writes lies elsewhere.
+    """
     try:
-        return (path / _RESOLVED).exists()
-    except (OSError, ValueError) as error:
-        raise _unusable(str(path), error) from error
+        holds = (path / _RESOLVED).exists()
+        if holds and (link := next(_leading_out(path), None)):
+            raise ConfigError(f"{link}: this link leads out of the run directory")
+        return holds
+    except (OSError, RuntimeError, ValueError) as error:
+        raise error if isinstance(error, ConfigError) else _unusable(str(path), error) from error
 
 
 def read_experiment(path: Path) -> Experiment:
@@ -173,25 +193,27 @@ def read_experiment(path: Path) -> Experiment:
     """
     if not holds_run(path):
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
+    tree = read(path / _RESOLVED)[1]
     try:
-        return decode(read(path / _RESOLVED)[1], Experiment)
+        check_format("this run directory", tree.pop("format", None), FORMAT)
+        return decode(tree, Experiment)
     except ConfigError as error:
         raise ConfigError(f"{path / _RESOLVED}: {error}") from error
 
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
-    with (path / _METRICS).open("a", encoding="utf-8") as file:
+    with (path / METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
         _flush(file)
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Every whole line of the metrics; a last one that was torn is left out."""
-    file = path / _METRICS
+    file = path / METRICS
     if not file.exists():
         return []
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
+    lines = read_text(file, _LARGEST_METRICS).split("\n")[:-1]
     return [_parse(file, line) for line in lines]
 
 
@@ -208,9 +230,9 @@ def keep_metrics(path: Path, step: int) -> None:
     rows = read_metrics(path)[:step]
     if [row.get("step") for row in rows] != list(range(1, step + 1)):
         raise ConfigError(
-            f"{path / _METRICS}: it does not hold every meta-step from 1 to {step}, where the checkpoint is"
+            f"{path / METRICS}: it does not hold every meta-step from 1 to {step}, where the checkpoint is"
         )
-    _write(path / _METRICS, "".join(_json(row) + "\n" for row in rows))
+    _write(path / METRICS, "".join(_json(row) + "\n" for row in rows))
 
 
 def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str = "theta") -> None:
@@ -224,7 +246,10 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
 
     Raises:
         ConfigError: a directory that cannot be written.
+        Diverged: a θ that is not finite, which is of no use to anybody.
     """
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(theta)):
+        raise Diverged(f"θ is not finite; it is not written to {path / f'{name}.npz'}")
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
     try:
@@ -247,21 +272,21 @@ def load_theta(path: Path, like: Theta, name: str = "theta") -> Theta:
         θ.
 
     Raises:
-        ConfigError: a file that is missing, not a θ file, or that of another rule.
+        ConfigError: a file that is missing, not a θ file, that of another rule, or not finite.
     """
     file = path / f"{name}.npz"
     leaves, treedef = jax.tree.flatten(like)
-    meaning = read_json(path / f"{name}.json") or {}
-    if meaning.get("format") != THETA_FORMAT:
-        raise ConfigError(f"{path / f'{name}.json'}: format {meaning.get('format')}; this version reads {THETA_FORMAT}")
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = [arrays[name] for name in sorted(arrays.files, key=lambda name: int(name.removeprefix("theta_")))]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(f"{file}: no θ can be read from it: {error}") from error
+    meaning = path / f"{name}.json"
+    check_format(f"{meaning}: this θ", (read_json(meaning) or {}).get("format"), THETA_FORMAT)
     shapes = [leaf.shape for leaf in leaves]
-    if [leaf.shape for leaf in found] != shapes:
-        raise ConfigError(f"{file}: arrays of shape {[leaf.shape for leaf in found]}; the rule needs {shapes}")
+    try:
+        found = _read_arrays(file, shapes)
+    except ConfigError:
+        raise
+    except Exception as error:  # damaged archives raise many kinds
+        raise ConfigError(f"{file}: no θ can be read from it: {error}") from error
+    if not all(np.isfinite(leaf).all() for leaf in found):
+        raise ConfigError(f"{file}: it holds numbers that are not finite")
     return jax.tree.unflatten(treedef, [jax.numpy.asarray(leaf) for leaf in found])
 
 
@@ -286,7 +311,38 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
-    return _parse(file, file.read_text(encoding="utf-8")) if file.exists() else None
+    return _parse(file, read_text(file, _LARGEST_JSON)) if os.path.lexists(file) else None
+
+
+def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """The arrays of a θ file: what each claims to be is looked at before any memory is taken for it."""
+    check_file(file, sum(8 * math.prod(shape) + _ABOUT_LEAF for shape in shapes) + _ABOUT_LEAF)
+    with zipfile.ZipFile(file) as archive:
+        names = sorted(archive.namelist(), key=lambda name: int(re.sub(r"^theta_|\.npy$", "", name)))
+        claimed = [_claimed(archive, name) for name in names]
+        if claimed != list(shapes):
+            raise ConfigError(f"{file}: arrays of shape {claimed}; the rule needs {list(shapes)}")
+        with np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name.removesuffix(".npy")] for name in names]
+
+
+def _claimed(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """Shape that an array of real numbers says it has."""
+    with archive.open(name) as opened:
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, kind = read_header[np.lib.format.read_magic(opened)](opened)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"{name} holds {kind}")
+    return shape
+
+
+def _leading_out(path: Path) -> Iterator[Path]:
+    """Links of a run that lead out of its directory; what somebody put beside its files is left alone."""
+    home = path.resolve()
+    for top in path.iterdir():
+        if top.name in _WRITTEN or ".partial" in top.name or re.fullmatch(r"s\d+", top.name):
+            inner = top.rglob("*") if top.name in _WRITTEN and top.is_dir() and not top.is_symlink() else ()
+            yield from (one for one in (top, *inner) if one.is_symlink() and not one.resolve().is_relative_to(home))
 
 
 def _remove_run(path: Path) -> None:
@@ -323,14 +379,14 @@ def _flush(file: TextIO) -> None:
 def _parse(file: Path, text: str) -> Any:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: damaged: {error}") from error
     if not isinstance(value, dict):
         raise ConfigError(f"{file}: damaged: '{text[:40]}' is no JSON object")
     return value
 
 
-def _unusable(what: str, error: OSError | ValueError) -> ConfigError:
+def _unusable(what: str, error: Exception) -> ConfigError:
     return ConfigError(f"{what}: {getattr(error, 'strerror', None) or error}")
 
 

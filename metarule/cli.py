@@ -4,6 +4,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 
 from jax.errors import JaxRuntimeError
@@ -51,6 +52,9 @@ def run(
     Returns:
         Exit status: that of `serve`, 0 or 2 for help, 1 if the device failed, 2 for bad input, 128 + SIGINT for Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal whose character set has no θ is shown its number
+            stream.reconfigure(errors="backslashreplace")
     if (not words and not bare) or {"--help", "-h"} & set(words):
         print(f"{usage().rstrip()}\n\n{describe(_Given).strip()}")
         return 0 if words else 2
@@ -65,7 +69,7 @@ def run(
         with processes.together(devices), spread(devices):
             return serve(rest)
     except ConfigError as error:
-        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{name}: {error}", file=sys.stderr)
         return 2
     except JaxRuntimeError as error:
         reason = str(error).splitlines()[0]

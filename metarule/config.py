@@ -2,8 +2,9 @@
 
 import math
 import re
+import stat
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,14 +13,74 @@ import msgspec
 
 from metarule.schema import explain
 
-__all__ = ["ConfigError", "decode", "override", "parse_overrides", "read"]
+__all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_text"]
 
 T = TypeVar("T")
 Tree = dict[str, Any]
 
 
+# What a person writes is far smaller than this many bytes, and nothing that has a schema is nested so deep.
+_LARGEST, _DEEPEST = 2**22, 32
+# What float32 can hold, products with other numbers of that size included.
+_MOST = 1e18
+# Characters of an error; of a longer one the two ends are shown, for fields stand first, and what is allowed last.
+_LONGEST = 2000
+
+
 class ConfigError(ValueError):
-    """Input that cannot be used; its text is one line for the person who gave it."""
+    """Input that cannot be used; its text is one line for the person who gave it.
+
+    Args:
+        says: what is wrong; what would break the line, or do something to a terminal, is written as in Python.
+    """
+
+    def __init__(self, says: str) -> None:
+        line = " ".join(says.split())
+        line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+        half = _LONGEST // 2
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:half]} … {line[-half:]}")
+
+
+def check_file(path: Path, largest: int) -> None:
+    """Refuse what is no file, or one that is too large to be what it should be, before it is read.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+
+    Raises:
+        ConfigError: no file, or one that is too large.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', error)}") from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe may never end
+        raise ConfigError(f"{path}: this is no file")
+    if found.st_size > largest:
+        raise ConfigError(f"{path}: it has {found.st_size} bytes; allowed: up to {largest}")
+
+
+def read_text(path: Path, largest: int) -> str:
+    """Read a text file that anybody may have made.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+
+    Returns:
+        Its text.
+
+    Raises:
+        ConfigError: no file, one that cannot be read, one that is too large, or not text.
+    """
+    check_file(path, largest)
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except ValueError as error:
+        raise ConfigError(f"{path}: not text: {error}") from error
 
 
 def read(path: Path) -> tuple[str, Tree]:
@@ -34,11 +95,9 @@ def read(path: Path) -> tuple[str, Tree]:
     Raises:
         ConfigError: a file that cannot be read, or is not TOML.
     """
+    text = read_text(path, _LARGEST)
     try:
-        text = path.read_text(encoding="utf-8")
         return text, tomllib.loads(text)
-    except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
@@ -68,7 +127,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
     return pairs
 
 
-def override(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> Tree:
+def override(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:
     """Set fields of a tree.
 
     A new `kind` clears its table, for another kind has other fields; kinds are therefore set first, outer ones before
@@ -82,9 +141,11 @@ def override(tree: Tree, pairs: Sequence[tuple[str, Any]]) -> Tree:
         A new tree.
 
     Raises:
-        ConfigError: a field inside something that is no table.
+        ConfigError: a field inside something that is no table, or too deep.
     """
     for name, value in sorted(pairs, key=lambda pair: (not pair[0].endswith(".kind"), pair[0].count("."))):
+        if name.count(".") > _DEEPEST:
+            raise ConfigError(f"--{name[:80]}…: fields are nested up to {_DEEPEST} deep")
         tree = _set(tree, name.split("."), value, name)
     return tree
 
@@ -105,10 +166,35 @@ def decode(tree: Tree, as_type: type[T]) -> T:
     for path, value in _leaves(tree):
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(f"{path} = {value}: expected a finite number")
+        if isinstance(value, float) and abs(value) > _MOST:
+            raise ConfigError(f"{path} = {value:g}: expected a number of at most {_MOST:g} in size")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ConfigError(f"{path} = {value:#x}: expected a number of 64 bits")
+        if isinstance(value, str) and any("\ud800" <= one <= "\udfff" for one in value):
+            raise ConfigError(f"{path} = {value!r}: expected text of whole characters")
     try:
         return msgspec.convert(tree, type=as_type)
     except msgspec.ValidationError as error:
         raise ConfigError(explain(str(error), tree, as_type)) from error
+
+
+def check_format(what: str, found: object, known: int) -> None:
+    """Refuse what a later version of metarule has written.
+
+    Args:
+        what: was written, such as `"this run directory"`.
+        found: number of its format; None where it says nothing, as before there were such numbers.
+        known: the last format that this version reads.
+
+    Raises:
+        ConfigError: a later format, or none that there ever was.
+    """
+    if found is None:
+        return
+    if type(found) is not int or found < 1:
+        raise ConfigError(f"{what} has format {found!r}; allowed: 1 to {known}")
+    if found > known:
+        raise ConfigError(f"{what} has format {found}; this version of metarule reads up to {known}; upgrade metarule")
 
 
 def _value(text: str) -> Any:
@@ -129,12 +215,14 @@ def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
     return tree | {keys[0]: value}
 
 
-def _leaves(tree: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def _leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if depth > _DEEPEST:
+        raise ConfigError(f"{path}: nested too deep; allowed: up to {_DEEPEST} tables and arrays in each other")
     if isinstance(tree, Mapping):
         for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key)
+            yield from _leaves(value, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(tree, list):
         for number, value in enumerate(tree):
-            yield from _leaves(value, f"{path}[{number}]")
+            yield from _leaves(value, f"{path}[{number}]", depth + 1)
     else:
         yield path, tree

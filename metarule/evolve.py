@@ -61,11 +61,11 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         at_once: forms side by side, which bounds the memory.
     """
 
-    generations: Annotated[int, Meta(ge=1, description="generations after the first")] = 20
-    population: Annotated[int, Meta(ge=4, description="forms that survive each")] = 24
-    steps: Annotated[int, Meta(ge=1, description="meta-steps in which the coefficients of a form are found")] = 60
-    lives: Annotated[int, Meta(ge=1, description="training lives on which a form is judged")] = 256
-    at_once: Annotated[int, Meta(ge=1, description="forms side by side, which bounds the memory")] = 8
+    generations: Annotated[int, Meta(ge=1, le=1_000_000, description="generations after the first")] = 20
+    population: Annotated[int, Meta(ge=4, le=100_000, description="forms that survive each")] = 24
+    steps: Annotated[int, Meta(ge=1, le=1_000_000, description="meta-steps that find the coefficients of a form")] = 60
+    lives: Annotated[int, Meta(ge=1, le=1_000_000, description="training lives on which a form is judged")] = 256
+    at_once: Annotated[int, Meta(ge=1, le=100_000, description="forms side by side, which bounds the memory")] = 8
 
 
 class _Request(NamedTuple):

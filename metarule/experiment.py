@@ -1,6 +1,7 @@
 """A whole experiment as one declaration: schema of the config file, API, and assembly."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,17 +13,25 @@ from metarule.baselines import BaselineName, baselines
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
-from metarule.config import ConfigError, decode, override, read
+from metarule.config import ConfigError, check_format, decode, override, read
 from metarule.lifetime import InnerLoop, Lifetime
-from metarule.meta import AnyOptimizer, Gradient
+from metarule.meta import AnyOptimizer, Gradient, Sequence
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
+from metarule.types import PRNGKey
 
 # Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
 _FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 
-__all__ = ["Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "to_tree"]
+# Numbers of θ, each of which is told by name; numbers of a network with what its synapses remember, and of all that
+# live in one meta-step; lives of these.
+_MOST_THETA, _MOST_NETWORK, _MOST_TOGETHER, _MOST_LIVES = 2**16, 2**30, 2**38, 2**24
+
+# Of run directories; a later one may mean something else by the same fields.
+FORMAT = 1
+
+__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "to_tree"]
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +101,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         self.optimizer.stages(self.lifetime)  # refuses components that do not fit together
+        self._check_size()
         for name in self.evaluation.baselines:
             try:
                 baselines(self.lifetime, (name,))
@@ -103,8 +113,24 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """One learner living through one task."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
 
+    def _check_size(self) -> None:
+        """Refuse what no machine has the memory for, before any of it is taken."""
+        theta, network = _sizes(self.lifetime)
+        parts = (
+            (self.optimizer.first, self.optimizer.then) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
+        )
+        lives = max(part.spent(1) for part in parts)
+        for what, found, most in (
+            ("rule: numbers of θ", theta, _MOST_THETA),
+            ("circuit: numbers of a network and of what its synapses remember", network, _MOST_NETWORK),
+            ("optimizer: lives of a meta-step", lives, _MOST_LIVES),
+            ("circuit and optimizer: numbers of all networks of a meta-step", lives * network, _MOST_TOGETHER),
+        ):
+            if found > most:
+                raise ValueError(f"{what} = {found}; allowed: up to {most}")
 
-def read_experiment_file(file: Path, pairs: Sequence[tuple[str, Any]]) -> tuple[Experiment, str]:
+
+def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
     """Read a config file with some fields set.
 
     Args:
@@ -120,6 +146,7 @@ def read_experiment_file(file: Path, pairs: Sequence[tuple[str, Any]]) -> tuple[
     text, tree = read(file)
     tree.pop("devices", None)  # where it is run is no part of what is run
     try:
+        check_format("this config", tree.pop("format", None), FORMAT)  # it may be that of a run directory
         return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
@@ -136,7 +163,7 @@ class _Tasks(Struct, frozen=True, kw_only=True):
     tasks: AnyTasks = Boolean()
 
 
-def posed(experiment: Experiment, pairs: Sequence[tuple[str, Any]]) -> Experiment:
+def posed(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
     """Other tasks for the rule of an experiment; output neurons follow the tasks unless they are set, too.
 
     Args:
@@ -174,6 +201,19 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
         if not str(error).startswith("circuit.output"):
             raise
         return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has
+
+
+@lru_cache(maxsize=256)
+def _sizes(lifetime: Lifetime) -> tuple[int, int]:
+    """Numbers of θ, and of a network with what its synapses remember."""
+
+    def network(key: PRNGKey) -> tuple[Any, Any]:
+        weights, *rest = lifetime.circuit.init(key, lifetime.tasks.inputs, lifetime.tasks.outputs)
+        return (weights, *rest), [lifetime.rule.memory(weight) for weight in weights]
+
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    theta, born = (jax.eval_shape(make, key) for make in (lifetime.theta, network))
+    return tuple(sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (theta, born))
 
 
 def _shapes(lifetime: Lifetime) -> list[tuple[int, ...]]:

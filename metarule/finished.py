@@ -7,11 +7,12 @@ from shlex import quote
 from typing import Annotated, Any, NamedTuple
 
 import jax
+import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from metarule import artifacts
-from metarule.baselines import at_rate, baselines
+from metarule.baselines import BaselineName, at_rate, baselines
 from metarule.comparison import INITIAL, LEARNED, REACH, Contender
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import Experiment, posed, to_tree
@@ -37,6 +38,24 @@ class Finished(NamedTuple):
     theta: Theta
     initial: Theta
     rates: dict[str, float]
+
+
+class _Tuned(Struct):
+    """What is read of a baseline in a summary."""
+
+    learning_rate: Annotated[float, Meta(gt=0, le=1e18)]
+
+
+class _HeldOut(Struct):
+    """What is read of the held-out part of a summary."""
+
+    baselines: dict[BaselineName, _Tuned] = {}
+
+
+class _Summary(Struct):
+    """What is read of a summary."""
+
+    held_out: _HeldOut | None = None
 
 
 class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -150,12 +169,16 @@ def read_finished(path: Path) -> Finished:
     if experiment.seeds > 1:
         one = artifacts.seed_directory(path, experiment.seed)
         raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {one}")
-    held_out = (artifacts.read_json(path / "summary.json") or {}).get("held_out")
+    file = path / "summary.json"
+    try:
+        held_out = msgspec.convert(artifacts.read_json(file) or {}, _Summary).held_out
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: damaged: {error}") from error
     if held_out is None:
         resume = f"python -m metarule.train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     initial = experiment.lifetime.theta(stream(run_key(experiment.seed), Purpose.THETA))
-    rates = {name: row["learning_rate"] for name, row in held_out.get("baselines", {}).items()}
+    rates: dict[str, float] = {name: row.learning_rate for name, row in held_out.baselines.items()}
     return Finished(path, experiment, artifacts.load_theta(path, initial), initial, rates)
 
 

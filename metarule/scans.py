@@ -70,7 +70,7 @@ class Segmented(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     """
 
     every: Annotated[
-        Annotated[int, Meta(ge=1)] | Literal["root"],
+        Annotated[int, Meta(ge=1, le=10_000_000)] | Literal["root"],
         Meta(description="steps in a segment, a number or the one that makes memory smallest"),
     ] = "root"
     levels: Annotated[int, Meta(ge=1, le=8, description="how deep segments are nested: memory T^(1/(levels+1))")] = 1

@@ -105,13 +105,17 @@ def _run(experiment: Experiment, directory: Path) -> int:
     except Diverged as diverged:
         print(f"metarule.train: {diverged}", file=sys.stderr)
         return 1
-    print(f"\n{table(summary['held_out'], unit)}\n")
-    if "phenomena" in summary:
-        print(f"{phenomena_table(summary['phenomena'])}\n")
-    if experiment.seeds == 1:
-        print(f"{summary['equation']}\n")
+    print(f"\n{_shown(summary, unit)}\n")
     print(f"figures: {directory / artifacts.FIGURES}   numbers: {directory / 'summary.json'}")
     return 0
+
+
+def _shown(summary: dict[str, Any], unit: str) -> str:
+    """A summary for the screen; that of several seeds has no equation."""
+    parts = [table(summary["held_out"], unit)]
+    parts += [phenomena_table(summary["phenomena"])] if "phenomena" in summary else []
+    parts += [summary["equation"]] if "equation" in summary else []
+    return "\n\n".join(parts)
 
 
 def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
@@ -137,8 +141,13 @@ def _seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest)
 
 def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:
     """One run from where its directory has it; a run that is finished is only read."""
-    done = artifacts.read_json(path / "summary.json") or {}
+    file = path / "summary.json"
+    done = artifacts.read_json(file) or {}
     if "held_out" in done:
+        try:
+            _shown(done, "lives")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
         return done
     score, last = experiment.tasks.score, dict[str, Any]()
     steps = experiment.optimizer.steps

@@ -4,15 +4,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Float
+from msgspec import Meta, Struct
 
 from metarule import artifacts
 from metarule.checkpoints import Checkpoints
+from metarule.config import ConfigError
 from metarule.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.evaluation import final_metrics
 from metarule.experiment import Experiment
@@ -69,6 +72,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         step, state = checkpoints.restore(start)
         artifacts.keep_metrics(path, step)
         rows = artifacts.read_metrics(path)
+        _check_rows(path, rows, len(named(lifetime, initial)))
         first, recent = rows[:FIRST], rows[-HOPELESS:]
         if is_hopeless(recent):
             _give_up(path, lifetime, optimizer.theta(state))
@@ -138,6 +142,33 @@ def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
         f"no life of the last {HOPELESS} meta-steps was of use, though theta was led towards 0; the last theta that "
         f"was good, or the first, is in {path / artifacts.THETA}"
     )
+
+
+class _Growth(Struct):
+    """What is read of how chaotic lives were."""
+
+    largest: float | None
+
+
+class _Row(Struct):
+    """What is read of the row of a meta-step, of whose file anybody may have changed a line."""
+
+    loss: float | None
+    lives: Annotated[int, Meta(ge=1)]
+    nonfinite_tasks: int
+    zero_gradient_tasks: int
+    rejected: bool
+    theta: tuple[float | None, ...]
+    growth: _Growth | None = None
+
+
+def _check_rows(path: Path, rows: Sequence[dict[str, Any]], numbers: int) -> None:
+    try:
+        found = msgspec.convert(rows, list[_Row])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{path / artifacts.METRICS}: damaged: {error}") from error
+    if any(len(row.theta) != numbers for row in found):
+        raise ConfigError(f"{path / artifacts.METRICS}: damaged: θ of another rule, which has {numbers} numbers")
 
 
 def _until_next(experiment: Experiment, step: int) -> int:

@@ -71,7 +71,9 @@ def test_a_damaged_summary_is_refused(text, tmp_path):
 def test_a_theta_of_another_format_is_refused(tmp_path):
     artifacts.save_theta(tmp_path, jnp.zeros(3), {})
     (tmp_path / "theta.json").write_text('{"format": 2}')
-    with pytest.raises(ConfigError, match="format 2; this version reads 1"):
+    with pytest.raises(
+        ConfigError, match="this θ has format 2; this version of metarule reads up to 1; upgrade metarule"
+    ):
         artifacts.load_theta(tmp_path, jnp.zeros(3))
 
 

@@ -6,7 +6,7 @@ from metarule.experiment import Experiment, to_tree
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [("rule = [", "not TOML"), ("\xff", "not TOML"), ("a = 1\na = 2", "not TOML")]
+    ("text", "says"), [("rule = [", "not TOML"), ("\xff", "not text"), ("a = 1\na = 2", "not TOML")]
 )
 def test_what_is_not_toml_is_refused(text, says, tmp_path):
     (tmp_path / "bad.toml").write_bytes(text.encode("latin-1"))

@@ -190,7 +190,9 @@ def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     assert "this is no run directory" in refused(command, [tmp_path / "nowhere"], capsys)
     assert "the directory of a run comes first" in refused(command, ["--reach", "0.5"], capsys)
     (own / "theta.json").write_text('{"format": 99}')
-    assert "format 99; this version reads 1" in refused(command, [own], capsys)
+    assert "theta.json: this θ has format 99; this version of metarule reads up to 1; upgrade" in refused(
+        command, [own], capsys
+    )
     shutil.copy(own / "theta.npz", tmp_path)
     (own / "theta.json").write_text('{"format": 1}')
     (own / "theta.npz").write_bytes(b"PK")

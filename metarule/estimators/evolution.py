@@ -33,7 +33,7 @@ class Evolution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     """
 
     sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in units of theta")] = 0.03
-    pairs: Annotated[int, Meta(ge=1, description="antithetic pairs of lives")] = 8
+    pairs: Annotated[int, Meta(ge=1, le=100_000, description="antithetic pairs of lives")] = 8
 
     @property
     def lifetimes(self) -> int:

@@ -52,10 +52,10 @@ class Persistent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Evolution Strategies".
     """
 
-    window: Annotated[int, Meta(ge=1, description="presentations lived in a meta-step")] = 50
+    window: Annotated[int, Meta(ge=1, le=10_000_000, description="presentations lived in a meta-step")] = 50
     staggered: Annotated[bool, Meta(description="first lives begin at random windows, not to end all at once")] = True
     sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in units of theta")] = 0.03
-    pairs: Annotated[int, Meta(ge=1, description="antithetic pairs of networks")] = 8
+    pairs: Annotated[int, Meta(ge=1, le=100_000, description="antithetic pairs of networks")] = 8
 
     @property
     def lifetimes(self) -> int:

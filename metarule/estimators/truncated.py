@@ -35,7 +35,7 @@ class Truncated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         Williams, Peng 1990 (truncated back-propagation); Wu et al. 2018 (its short-horizon bias).
     """
 
-    window: Annotated[int, Meta(ge=1, description="presentations lived in a meta-step")] = 50
+    window: Annotated[int, Meta(ge=1, le=10_000_000, description="presentations lived in a meta-step")] = 50
     staggered: Annotated[bool, Meta(description="first lives begin at random windows, not to end all at once")] = True
     scan: Annotated[Plain | Remat | Segmented, Meta(description="how the time loop is differentiated")] = Remat()
 

@@ -73,8 +73,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     OBSERVES: ClassVar[tuple[str, ...]] = ("gradient_norm", "median_task_norm", "largest_task_norm")
 
-    steps: Annotated[int, Meta(ge=1, description="meta-steps of a whole run")] = 600
-    tasks: Annotated[int, Meta(ge=1, description="lives a meta-step, each on a task of its own")] = 64
+    steps: Annotated[int, Meta(ge=1, le=1_000_000_000, description="meta-steps of a whole run")] = 600
+    tasks: Annotated[int, Meta(ge=1, le=1_000_000, description="lives a meta-step, each on a task of its own")] = 64
     train_tasks: TrainTasks = "all"
     estimator: Annotated[AnyEstimator, Meta(description="how the theta-gradient of one life is found")] = Reverse()
     name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"

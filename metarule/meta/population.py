@@ -97,13 +97,19 @@ class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     OBSERVES: ClassVar[tuple[str, ...]] = ("best_loss", "generation_best", "generation_median", "spread")
 
-    steps: Annotated[int, Meta(ge=1, description="generations of a whole run")] = 200
-    population: Annotated[int, Meta(ge=4, description="candidates a generation")] = 32
-    tasks: Annotated[int, Meta(ge=1, description="lives of each candidate, each on a task of its own")] = 32
+    steps: Annotated[int, Meta(ge=1, le=1_000_000_000, description="generations of a whole run")] = 200
+    population: Annotated[int, Meta(ge=4, le=1_000_000, description="candidates a generation")] = 32
+    tasks: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="lives of each candidate, each on a task of its own")
+    ] = 32
     train_tasks: TrainTasks = "all"
-    validation: Annotated[int, Meta(ge=1, description="fixed training lives on which the best is decided")] = 128
+    validation: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="fixed training lives on which the best is decided")
+    ] = 128
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.03
-    at_once: Annotated[int, Meta(ge=1, description="lives side by side on a device, which bounds the memory")] = 1024
+    at_once: Annotated[
+        int, Meta(ge=1, le=1_000_000_000, description="lives side by side on a device, which bounds the memory")
+    ] = 1024
 
     @property
     def lifetimes(self) -> int:

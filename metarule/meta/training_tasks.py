@@ -12,7 +12,7 @@ from metarule.types import Integer, Learner, PRNGKey
 __all__ = ["TrainTasks", "meet", "task_index"]
 
 TrainTasks: TypeAlias = Annotated[
-    Annotated[int, Meta(ge=1)] | Literal["all"], Meta(description="how many training tasks there are")
+    Annotated[int, Meta(ge=1, lt=2**31)] | Literal["all"], Meta(description="how many training tasks there are")
 ]
 
 

@@ -12,7 +12,9 @@ from metarule.rules.traces import Trace
 
 __all__ = ["MAX_TERMS", "Expansion", "expand", "taylor"]
 
+# Each term, and each of its monomials, is a piece of the program that a life becomes.
 MAX_TERMS = 1024
+MAX_TRACES = 32
 
 _TAYLOR = re.compile(r"taylor\((?P<variables>[^;()]*);(?P<degree>\d{1,3})\)")
 
@@ -66,8 +68,11 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
 
     Raises:
         ValueError: a text that is no term, a term given twice other than by families, a trace whose name is taken or
-            that no term uses, or a term that is to be left out but is in no family of the rule.
+            that no term uses, a term that is to be left out but is in no family of the rule, or too many of them.
     """
+    for what, given, most in (("terms", texts, MAX_TERMS), ("traces", traces, MAX_TRACES)):
+        if len(given) > most:
+            raise ValueError(f"{what}: {len(given)} of them; allowed: up to {most}")
     for name in traces:
         _check_name(name)
     brought = {name: trace for text in texts for name, trace in TRACES.get(text, {}).items()}
@@ -87,6 +92,8 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
             raise ValueError(f"terms '{seen[term]}' and '{name}' are the same")
         else:
             seen[term] = name
+    if (count := sum(map(len, seen))) > MAX_TERMS:
+        raise ValueError(f"terms: they have {count} monomials; allowed: up to {MAX_TERMS} in all")
     for term in missed:
         raise ValueError(f"without term '{left_out[term]}' is in no family of the rule")
     used = {name for term in seen for name in _occurring(term, symbols)}

@@ -20,12 +20,17 @@ from jaxtyping import Array, Float
 
 from metarule.types import Synapse
 
-__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "evaluate", "parse", "show"]
+__all__ = ["MAX_LENGTH", "MAX_POWER", "VARIABLES", "Monomial", "Term", "evaluate", "parse", "show"]
 
 VARIABLES = Synapse._fields
 MAX_POWER = 8
+# Characters of a term, and sizes of its factors, which float32 can hold, their products with weights included.
+MAX_LENGTH = 1000
+LEAST_SCALE, MOST_SCALE = 1e-18, 1e18
 
-_FACTOR = re.compile(r"(?:(?P<number>\d+(?:\.\d+)?)|(?P<variable>[A-Za-z_]\w*)(?:\^(?P<power>\d{1,2}))?)")
+_FACTOR = re.compile(
+    r"(?:(?P<number>\d{1,40}(?:\.\d{1,40})?)|(?P<variable>[A-Za-z_]\w*)(?:\^(?P<power>\d{1,2}))?)", re.ASCII
+)
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -53,6 +58,8 @@ def parse(text: str, variables: tuple[str, ...] = VARIABLES) -> Term:
     Raises:
         ValueError: naming the part that cannot be read, and what is allowed.
     """
+    if len(text) > MAX_LENGTH:
+        raise ValueError(f"term '{text[:40]}…' has {len(text)} characters; allowed: up to {MAX_LENGTH}")
     compact = text.replace(" ", "")
     if not compact:
         raise ValueError("an empty text is not a term; '1' is the constant term")
@@ -63,6 +70,9 @@ def parse(text: str, variables: tuple[str, ...] = VARIABLES) -> Term:
     term = tuple(Monomial(scale, powers) for powers, scale in sorted(sums.items(), reverse=True) if scale)
     if not term:
         raise ValueError(f"term '{text}' is zero everywhere")
+    for scale, _ in term:
+        if not LEAST_SCALE <= abs(scale) <= MOST_SCALE:
+            raise ValueError(f"term '{text}' has factor {scale:g}; allowed: {LEAST_SCALE:g} to {MOST_SCALE:g} in size")
     return term
 
 

@@ -28,7 +28,8 @@ class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         shown: what has to hold, all of it, for the phenomenon to count as shown.
 
     Raises:
-        ValueError: a criterion that cannot be read, or a trained schedule with nothing wanted after it.
+        ValueError: a name that no figure can show, a criterion that cannot be read, or a trained schedule with nothing
+            wanted after it.
     """
 
     name: Annotated[str, Meta(min_length=1, max_length=40, description="what it is called")]
@@ -38,6 +39,8 @@ class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shown: Annotated[tuple[str, ...], Meta(min_length=1, description="criteria, all of which have to hold")]
 
     def __post_init__(self) -> None:
+        if not self.name.isprintable() or "$" in self.name:  # figures would read formulas between them
+            raise ValueError(f"name = {self.name!r}; allowed: characters that can be printed, without $")
         for text in self.shown:
             parse_criterion(text)
         for side in ("animal", "control"):

@@ -68,8 +68,8 @@ class Points(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
         Literal["all", "separable", "not_separable"] | tuple[Shape, ...],
         Meta(description="all, separable, not_separable, or some of blobs, linear, circles, moons, xor, spirals"),
     ] = "all"
-    presented: Annotated[int, Meta(ge=1, description="points of each class presented in a pass")] = 50
-    assessed: Annotated[int, Meta(ge=1, description="points of each class assessed at the end")] = 50
+    presented: Annotated[int, Meta(ge=1, le=100_000, description="points of each class presented in a pass")] = 50
+    assessed: Annotated[int, Meta(ge=1, le=100_000, description="points of each class assessed at the end")] = 50
 
     def __post_init__(self) -> None:
         if not self._names:

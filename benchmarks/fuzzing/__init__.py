@@ -1,0 +1,1 @@
+"""Input that is mutated, and what is made of it."""

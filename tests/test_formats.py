@@ -1,0 +1,83 @@
+"""Run directories of every format that there has been are read, and those of later ones are refused by name."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from metarule import artifacts
+from metarule.config import ConfigError
+from metarule.experiment import read_experiment_file
+from metarule.finished import read_finished
+from metarule.streams import run_key
+from metarule.training import named
+
+FIXTURES = Path(__file__).parent / "fixtures"
+FORMATS = sorted(FIXTURES.glob("run-format-*"))
+NOW = FORMATS[-1]
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A copy of the latest that a test may change."""
+    return shutil.copytree(NOW, tmp_path / "run")
+
+
+def set_format(run, number):
+    lines = [line for line in (run / "resolved.toml").read_text().splitlines() if not line.startswith("format")]
+    (run / "resolved.toml").write_text("\n".join([f"format = {number}"] * (number is not None) + lines))
+
+
+@pytest.mark.parametrize("path", FORMATS, ids=lambda path: path.name)
+def test_a_finished_run_is_read_as_it_was_written(path):
+    run = read_finished(path)
+    written = json.loads((path / "theta.json").read_text())["theta"]
+    read = {name: float(value) for name, value in named(run.experiment.lifetime, run.theta).items()}
+    assert read == pytest.approx(written, rel=1e-6)
+    assert run.rates == {
+        "delta": json.loads((path / "summary.json").read_text())["held_out"]["baselines"]["delta"]["learning_rate"]
+    }
+    rows = artifacts.read_metrics(path)
+    assert [row["step"] for row in rows] == list(range(1, run.experiment.optimizer.steps + 1))
+    np.testing.assert_allclose(rows[-1]["theta"], list(written.values()), rtol=1e-6)
+
+
+def test_what_is_written_now_has_the_latest_of_them(run, tmp_path):
+    experiment = artifacts.read_experiment(run)
+    artifacts.start(tmp_path / "new", experiment, None)
+    artifacts.save_theta(tmp_path / "new", experiment.lifetime.theta(run_key(0)), {})
+    for path in (tmp_path / "new", run):
+        assert (path / "resolved.toml").read_text().startswith("format = 1\n")
+        assert json.loads((path / "theta.json").read_text())["format"] == 1
+
+
+def test_a_later_one_is_refused_by_name(run):
+    set_format(run, 3)
+    says = "this run directory has format 3; this version of metarule reads up to 1; upgrade metarule"
+    with pytest.raises(ConfigError, match=says):
+        read_finished(run)
+    with pytest.raises(ConfigError, match=says.replace("run directory", "config")):
+        read_experiment_file(run / "resolved.toml", [])
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "'1'", "1.0", "true", "[]"])
+def test_what_is_no_format_is_refused(number, run):
+    set_format(run, number)
+    with pytest.raises(ConfigError, match="this run directory has format .*; allowed: 1 to 1"):
+        read_finished(run)
+
+
+def test_one_from_before_there_were_formats_is_read(run):
+    before = read_finished(run)
+    set_format(run, None)
+    (run / "theta.json").unlink()
+    after = read_finished(run)
+    assert after.experiment == before.experiment
+    jax.tree.map(np.testing.assert_array_equal, after.theta, before.theta)
+
+
+def test_the_experiment_of_a_run_is_a_config(run):
+    assert read_experiment_file(run / "resolved.toml", [])[0] == artifacts.read_experiment(run)

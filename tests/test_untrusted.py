@@ -1,0 +1,198 @@
+"""Files that anybody may have made: refused in one line, before memory is taken for them, and kept in their place."""
+
+import io
+import os
+import zipfile
+from pathlib import Path
+from shutil import copytree
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from metarule import artifacts
+from metarule.config import ConfigError, check_file, decode, read
+from metarule.experiment import Experiment
+from metarule.finished import read_finished
+from metarule.stopping import Diverged
+
+FIXTURE = Path(__file__).parent / "fixtures" / "run-format-1"
+THETA = (FIXTURE / "theta.npz").read_bytes()
+LIKE = jnp.zeros(7)
+
+
+@pytest.fixture
+def run(tmp_path):
+    return copytree(FIXTURE, tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return copytree(FIXTURE, tmp_path_factory.mktemp("runs") / "run")
+
+
+def loaded(place, content):
+    """What is made of a θ file: nothing, or a θ of the right shape, all of it finite."""
+    (place / "theta.npz").write_bytes(content)
+    try:
+        theta = artifacts.load_theta(place, LIKE)
+    except ConfigError as error:
+        assert "theta.npz" in str(error)
+        assert "\n" not in str(error)
+        return None
+    assert theta.shape == (7,)
+    assert np.isfinite(theta).all()
+    return theta
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.binary(max_size=400))
+def test_any_bytes_are_no_theta(place, content):
+    assert loaded(place, content) is None
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.integers(0, len(THETA)), st.integers(0, 40), st.binary(max_size=40))
+def test_a_theta_that_was_tampered_with_is_read_or_refused(place, start, length, piece):
+    loaded(place, THETA[:start] + piece + THETA[start + length :])
+
+
+def test_the_theta_that_is_tampered_with_is_one(place):
+    assert loaded(place, THETA) is not None
+
+
+def archive(content, method=zipfile.ZIP_STORED):
+    opened = io.BytesIO()
+    with zipfile.ZipFile(opened, "w", method) as file:
+        file.writestr("theta_0.npy", content)
+    return opened.getvalue()
+
+
+def array(shape, kind=np.float32):
+    opened = io.BytesIO()
+    np.save(opened, np.zeros(shape, kind), allow_pickle=True)
+    return opened.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (archive(array(10**7), zipfile.ZIP_DEFLATED), "bytes; allowed: up to"),
+        (archive(array(10**6), zipfile.ZIP_BZIP2), r"arrays of shape \[\(1000000,\)\]; the rule needs"),
+        (archive(array(7).replace(b"(7,)", b"(" + b"9" * 17 + b",)")), "arrays of shape"),
+        (archive(array(7, np.complex64)), "no θ can be read from it: theta_0.npy holds complex64"),
+        (archive(array(7, object)), "no θ can be read from it: theta_0.npy holds object"),
+        (archive(b""), "no θ can be read from it"),
+        (archive(array(7))[:-30], "no θ can be read from it"),
+    ],
+    ids=["bomb", "large", "claim", "complex", "pickle", "empty", "torn"],
+)
+def test_what_an_archive_claims_is_looked_at_first(content, says, run):
+    (run / "theta.npz").write_bytes(content)
+    with pytest.raises(ConfigError, match=says):
+        artifacts.load_theta(run, LIKE)
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_theta_that_is_not_finite_is_neither_written_nor_read(number, run):
+    before = (run / "theta.npz").read_bytes()
+    with pytest.raises(Diverged, match="θ is not finite; it is not written"):
+        artifacts.save_theta(run, LIKE.at[3].set(number), {})
+    assert (run / "theta.npz").read_bytes() == before
+    np.savez(run / "theta.npz", theta_0=np.full(7, number, np.float32))
+    with pytest.raises(ConfigError, match="numbers that are not finite"):
+        artifacts.load_theta(run, LIKE)
+
+
+@pytest.mark.parametrize("name", ["resolved.toml", "theta.json", "summary.json", "metrics.jsonl"])
+def test_a_file_of_gigabytes_is_not_read(name, run):
+    with (run / name).open("ab") as file:
+        file.truncate(2**31)  # which takes no room on the disk
+    with pytest.raises(ConfigError, match=f"{name}: it has 2147483648 bytes; allowed: up to"):
+        read_finished(run) if name != "metrics.jsonl" else artifacts.read_metrics(run)
+
+
+def test_a_pipe_is_not_waited_for(run):
+    (run / "theta.json").unlink()
+    os.mkfifo(run / "theta.json")
+    with pytest.raises(ConfigError, match="theta.json: this is no file"):
+        read_finished(run)
+    with pytest.raises(ConfigError, match="run: this is no file"):
+        check_file(run, 1)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["theta.npz", "theta.partial.npz", "metrics.jsonl", "summary.json.partial", "figures", "checkpoints/1", "s7"],
+)
+def test_links_that_lead_out_of_a_run_are_refused(name, run, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (run / name).unlink(missing_ok=True)
+    (run / name).parent.mkdir(exist_ok=True)
+    (run / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=f"{name}: this link leads out of the run directory"):
+        read_finished(run)
+
+
+def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
+    (run / "theta.npz").rename(run / "kept.npz")
+    (run / "theta.npz").symlink_to("kept.npz")
+    (run / "notes").symlink_to(tmp_path)
+    (tmp_path / "link").symlink_to(run)
+    assert read_finished(tmp_path / "link").rates
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[" * 100_000, "damaged: maximum recursion"),
+        ("[]", "damaged: '\\[\\]' is no JSON object"),
+        ('{"held_out": 3}', "damaged: Expected `object | null`, got `int` - at `\\$.held_out`"),
+        ('{"held_out": {"baselines": {"delta": {}}}}', "damaged: Object missing required field `learning_rate`"),
+        ('{"held_out": {"baselines": {"delta": {"learning_rate": NaN}}}}', "damaged: Expected `float`"),
+        ('{"held_out": {"baselines": {"../delta": {"learning_rate": 1}}}}', "damaged: Invalid enum value"),
+        ("\udcff", "not text"),
+    ],
+)
+def test_summaries_that_say_something_else_are_refused(content, says, run):
+    (run / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
+    with pytest.raises(ConfigError, match=f"summary.json: {says}"):
+        read_finished(run)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("a." * 5000 + "a = 1", "nested too deep; allowed: up to 32"),
+        ("seed = " + "9" * 100, "seed = 0x.*: expected a number of 64 bits"),
+        ("inner_loop.weight_bound = 1e19", "inner_loop.weight_bound = 1e\\+19: expected a number of at most 1e\\+18"),
+        ("rule = {kind = 'polynomial', terms = ['" + "1+" * 600 + "1']}", "rule: term '1.*' has 1201 characters; all"),
+        ("rule = {kind = 'polynomial', terms = ['" + "9" * 30 + "*pre']}", "has factor 1e\\+30; allowed: 1e-18 to 1e"),
+        (f"rule = {{kind = 'polynomial', terms = {['1'] * 1025}}}", "rule: terms: 1025 of them; allowed: up to 1024"),
+        (
+            "rule = {kind = 'polynomial', terms = ['taylor(pre, post, weight, modulator; 4)', "
+            "'taylor(pre, post, potential, modulator; 4)']}",
+            "rule: terms: they have 1125 monomials; allowed: up to 1024",
+        ),
+        (
+            "circuit = {kind = 'feedforward', hidden = [65536, 65536]}",
+            "circuit: numbers of a network .* allowed: up to",
+        ),
+        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: numbers of θ = 105.*; allowed: up to 65536"),
+        (
+            "optimizer = {kind = 'genetic', population = 100000, tasks = 100000}",
+            "optimizer: lives of a meta-step = 10000000256; allowed: up to",
+        ),
+        (
+            "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', tasks = 1000000}",
+            "circuit and optimizer: numbers of all networks of a meta-step = .*; allowed: up to",
+        ),
+        ("inner_loop.presentations = 100000000", "inner_loop.presentations = 100000000: expected `int` <= 10000000"),
+    ],
+)
+def test_what_no_machine_can_hold_is_refused_before_it_is_made(text, says, tmp_path):
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError, match=says):
+        decode(read(tmp_path / "bad.toml")[1], Experiment)
