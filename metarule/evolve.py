@@ -9,6 +9,7 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import msgspec
 import numpy as np
 from jaxtyping import Array, Bool
 from msgspec import Meta, Struct
@@ -48,6 +49,8 @@ Fields of the search [defaults]:
 """
 _FRONT, _FIGURE = "front.json", "front.png"
 _PREFIX = "evolve."
+# No meta-loss that is finite is higher.
+_HIGHEST = float(np.finfo(np.float64).max)
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -224,7 +227,7 @@ class _Met(Struct, frozen=True):
     """A form that was fitted, and its meta-loss; None for one that is not finite."""
 
     terms: tuple[str, ...]
-    meta_loss: float | None
+    meta_loss: Annotated[float, Meta(ge=-_HIGHEST, le=_HIGHEST)] | None
 
 
 class _Kept(Struct, frozen=True):
@@ -252,8 +255,8 @@ def _kept(file: Path) -> _Kept:
     if tree is None:
         raise ConfigError(f"{file.parent}: no search for forms was begun there; it has no {file.name}")
     try:
-        return decode(tree, _Kept)
-    except ConfigError as error:
+        return msgspec.convert(tree, _Kept)
+    except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: it is damaged: {error}") from error
 
 

@@ -39,6 +39,12 @@ BAD = {
         "animal = {phases = [{trials = ['CS1 > UCS'], times = [1, 2]}]}}]}",
         "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS' names no stimulus at 'UCS'; allowed: CS1, CS2, US",
     ),
+    "name that a figure would read as a formula": (
+        "tasks = {kind = 'conditioning', phenomena = [{name = '$x', shown = ['after CS1 < 1'], "
+        "animal = {phases = [{trials = ['CS1 > US'], times = [1, 2]}]}, "
+        "control = {phases = [{trials = ['CS1'], times = [1, 2]}]}}]}",
+        "tasks.phenomena.0: name = '$x'; allowed: characters that can be printed, without $",
+    ),
     "variable that the circuit does not offer": (
         "rule = {kind = 'polynomial', terms = ['pre_trace*modulator']}",
         "rule: synapses of this circuit see no pre_trace; allowed: pre, post, potential, weight, modulator, neuromod",

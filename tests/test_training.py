@@ -52,6 +52,32 @@ def test_every_meta_step_leaves_one_row(whole):
     assert not np.array_equal(trained.theta, trained.initial)
 
 
+def test_nothing_depends_on_the_steps_of_a_call(whole, tmp_path):
+    other = replace(EXPERIMENT, run=replace(EXPERIMENT.run, steps_per_call=3))
+    artifacts.start(tmp_path, other, given=None)
+    trained = train(other, tmp_path, StopRequest(), SILENT)
+    np.testing.assert_array_equal(trained.theta, whole[1].theta)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("row", "says"),
+    [
+        ({"step": 1}, "missing required field `loss`"),
+        ({"theta": "x"}, "Expected `array`, got `str`"),
+        ({"theta": [0.0]}, "θ of another rule, which has 7 numbers"),
+        ({"lives": 0}, "Expected `int` >= 1"),
+    ],
+)
+def test_metrics_that_somebody_changed_are_refused(row, says, whole, tmp_path):
+    path = shutil.copytree(whole[0], tmp_path / "run")
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    first = row if len(row) == 1 and "step" in row else json.loads(lines[0]) | row
+    (path / "metrics.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
+    with pytest.raises(ConfigError, match=f"metrics.jsonl: damaged: .*{says}"):
+        train(EXPERIMENT, path, StopRequest(), SILENT)
+
+
 def test_theta_learns_from_the_training_pool_alone(whole):
     life, optimizer = EXPERIMENT.lifetime, EXPERIMENT.optimizer
     split, key = life.tasks.split(EXPERIMENT.seed), run_key(EXPERIMENT.seed)

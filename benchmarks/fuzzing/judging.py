@@ -1,5 +1,6 @@
 """What is made of an input: it works, or it is refused in one line; all else breaks the promise."""
 
+import os
 import re
 import shlex
 import signal
@@ -20,6 +21,7 @@ import jax
 import msgspec
 import numpy as np
 
+import benchmarks
 from benchmarks.fuzzing.cases import Case, case_of, finished_run, laid_out
 from benchmarks.fuzzing.mutations import field_names
 from metarule.config import ConfigError, decode, override, parse_overrides, read
@@ -32,8 +34,11 @@ from metarule.streams import run_key
 __all__ = ["ACCEPTED", "BROKEN", "REFUSED", "Outcome", "commanded", "decoded", "stepped"]
 
 ACCEPTED, REFUSED, BROKEN = "accepted", "refused", "broken"
-# Seconds that may pass before an answer; numbers that a meta-step may reckon with to be taken for a trial.
-_PATIENCE, _CHEAP = 120, 3e7
+# Seconds that may pass before an answer, and before a command has ended, which compiles a dozen programs; numbers that
+# a meta-step may reckon with to be taken for a trial.
+_PATIENCE, _PATIENCE_FOR_COMMANDS, _CHEAP = 120, 900, 3e7
+# What a command spends its time on here is compiling small programs.
+_QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_NUM_CPU_DEVICES": "1"}
 _LONGEST = 2100
 _TINY = {"evaluation.lifetimes": "2", "evaluation.points": "1", "evaluation.watched": "1", "run.directory": "run"}
 # Fields, files and parts of a command line, one of which every refusal names.
@@ -101,10 +106,12 @@ def commanded(seed: int, number: int) -> Outcome:
         words = [sys.executable, "-m", _PROGRAMS[case.kind], target, *rest, *_tiny(case, place)]
         work = Path(folder, "work")
         work.mkdir()
+        here = str(Path(benchmarks.__file__).parents[1])
+        quickly = os.environ | _QUICKLY | {"PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
         try:
-            done = subprocess.run(words, cwd=work, capture_output=True, timeout=_PATIENCE, check=False)
+            done = subprocess.run(words, cwd=work, capture_output=True, timeout=_PATIENCE_FOR_COMMANDS, env=quickly)
         except subprocess.TimeoutExpired:
-            return Outcome(number, case.kind, BROKEN, f"no answer in {_PATIENCE} s", _shown(case))
+            return Outcome(number, case.kind, BROKEN, f"not over in {_PATIENCE_FOR_COMMANDS} s", _shown(case))
         errors = done.stderr.decode(errors="replace")
         written = [file.name for file in work.iterdir()]
         kept = {file.name: file.read_bytes() for file in place.iterdir() if file.is_file()} == case.files
@@ -209,12 +216,15 @@ def _smallest(judged: tuple[Case, Outcome], place: Path) -> Outcome:
 
 
 def _smaller(case: Case) -> Iterator[Case]:
-    """The same without one of its pieces: a line of the config, or a pair of words."""
+    """The same without a piece: half of the lines of the config, a quarter, … one, or a word or two."""
     if case.kind == "run":
         return
     lines = case.files["config.toml"].split(b"\n")
-    for line in range(len(lines)):
-        yield case._replace(files={"config.toml": b"\n".join(lines[:line] + lines[line + 1 :])})
+    size = len(lines) // 2
+    while size:
+        for start in range(0, len(lines), size):
+            yield case._replace(files={"config.toml": b"\n".join(lines[:start] + lines[start + size :])})
+        size //= 2
     for place in range(len(case.words)):
         for end in (place + 1, place + 2):
             yield case._replace(words=case.words[:place] + case.words[end:])

@@ -1,0 +1,76 @@
+"""A run where little is as it mostly is, all of it at once, and in double precision."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small import OVERRIDES
+
+from metarule import cli
+from metarule.config import ConfigError
+
+ROOT = Path(__file__).parent.parent
+TINY = [f"--{field}={value}" for field, value in (OVERRIDES | {"optimizer.steps": "2"}).items()]
+BARE = {
+    "LC_ALL": "de_DE.ISO-8859-1",
+    "LANG": "C",
+    "PYTHONIOENCODING": "latin-1",
+    "TERM": "dumb",
+    "HOME": "/dev/null/home",
+    "TZ": "Pacific/Apia",
+    "JAX_ENABLE_X64": "1",
+    "PYTHONPATH": str(ROOT),
+}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    place = tmp_path_factory.mktemp("ein Ort mit Lücken, 漢字 und 'Zeichen'")
+    (place / "Ünser Versuch.toml").write_bytes((ROOT / "configs" / "boolean-2.toml").read_bytes())
+    words = [sys.executable, "-m", "metarule.train", "Ünser Versuch.toml", *TINY, '--evaluation.baselines=["delta"]']
+    done = subprocess.run(words, cwd=place, capture_output=True, env=os.environ | BARE)
+    assert done.returncode == 0, done.stderr
+    (path,) = (place / "runs" / "Ünser Versuch").iterdir()
+    return path, done
+
+
+def test_progress_falls_back_to_plain_lines_in_the_characters_that_there_are(finished):
+    path, done = finished
+    printed = done.stdout.decode("latin-1")
+    assert printed.startswith("run: runs/Ünser Versuch/")
+    assert "meta-step 2 of 2" in printed
+    assert "Δ".encode("unicode_escape").decode() + "w = " in printed
+    assert "\r" not in printed + done.stderr.decode("latin-1")
+    assert "Δw = " in json.loads((path / "theta.json").read_text(encoding="utf-8"))["equation"]
+
+
+def test_the_whole_run_is_in_double_precision(finished):
+    path, _ = finished
+    with np.load(path / "theta.npz") as arrays:
+        assert {name: array.dtype for name, array in arrays.items()} == {"theta_0": np.float64}
+    rows = [json.loads(line) for line in (path / "metrics.jsonl").read_text().splitlines()]
+    summary = json.loads((path / "summary.json").read_text())
+    numbers = [row[name] for row in rows for name in ("loss", "gradient_norm")] + list(summary["theta"].values())
+    assert [number for number in numbers if float(np.float32(number)) == number] == []
+
+
+def test_an_error_is_shown_in_the_characters_that_there_are():
+    says = "import sys; from metarule.train import main; sys.exit(main(['nowhere/θ.toml']))"
+    done = subprocess.run([sys.executable, "-c", says], capture_output=True, env=os.environ | BARE)
+    assert done.returncode == 2
+    assert done.stderr == b"metarule.train: nowhere/\\u03b8.toml: No such file or directory\n"
+
+
+def test_what_would_break_the_line_or_the_terminal_is_spelt(capsys):
+    def serve(words):
+        raise ConfigError("one\n  two \x1b[31m\udcff" + "x" * 5000)
+
+    assert cli.run("metarule.x", ["word"], str, serve, "") == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("metarule.x: one two \\x1b[31m\\udcffxxx")
+    assert errors.count("\n") == 1
+    assert len(errors) < 2100
