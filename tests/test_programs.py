@@ -26,7 +26,7 @@ from metarule import cli
 
 assert jax.config.values["jax_compilation_cache_dir"] is None  # importing has no effect
 
-def serve():
+def serve(_):
     compiled = jax.jit(lambda x: jnp.tanh(x @ x).sum())
     first = compiled(np.ones((3, 3), np.float32))
     (kept,) = [file for file in Path(sys.argv[1]).rglob("*-cache") if "lambda" in file.name]
@@ -126,7 +126,7 @@ def test_a_place_that_cannot_be_written_is_told_where_it_was_asked_for(tmp_path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     assert keep_programs() == ""
     monkeypatch.setenv(programs.VARIABLE, str(file))
-    assert cli.run("metarule.x", ["word"], str, lambda: 0, "") == 0
+    assert cli.run("metarule.x", ["word"], str, lambda _: 0, "") == 0
     assert kept() is None
     reason = "Not a directory; compiled programs are not kept"
     assert capsys.readouterr().err == f"metarule.x: METARULE_CACHE = '{file}': {reason}\n"
@@ -162,8 +162,8 @@ def test_without_a_bound_there_are_no_times_of_use(tmp_path, monkeypatch):
 
 
 def test_help_and_commands_that_time_compiling_keep_nothing():
-    assert cli.run("metarule.x", ["--help"], str, lambda: 0, "") == 0
-    assert cli.run("metarule.x", ["word"], str, lambda: 0, "", cached=False) == 0
+    assert cli.run("metarule.x", ["--help"], str, lambda _: 0, "") == 0
+    assert cli.run("metarule.x", ["word"], str, lambda _: 0, "", cached=False) == 0
     assert kept() is None
 
 
