@@ -26,7 +26,7 @@ from metarule import cli
 
 assert jax.config.values["jax_compilation_cache_dir"] is None  # importing has no effect
 
-def serve():
+def serve(_):
     compiled = jax.jit(lambda x: jnp.tanh(x @ x).sum())
     first = compiled(np.ones((3, 3), np.float32))
     (kept,) = [file for file in Path(sys.argv[1]).rglob("*-cache") if "lambda" in file.name]
@@ -126,7 +126,7 @@ def test_a_place_that_cannot_be_written_is_told_where_it_was_asked_for(tmp_path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     assert keep_programs() == ""
     monkeypatch.setenv(programs.VARIABLE, str(file))
-    assert cli.run("metarule.x", ["word"], str, lambda: 0, "") == 0
+    assert cli.run("metarule.x", ["word"], str, lambda _: 0, "") == 0
     assert kept() is None
     reason = "Not a directory; compiled programs are not kept"
     assert capsys.readouterr().err == f"metarule.x: METARULE_CACHE = '{file}': {reason}\n"
@@ -162,8 +162,8 @@ def test_without_a_bound_there_are_no_times_of_use(tmp_path, monkeypatch):
 
 
 def test_help_and_commands_that_time_compiling_keep_nothing():
-    assert cli.run("metarule.x", ["--help"], str, lambda: 0, "") == 0
-    assert cli.run("metarule.x", ["word"], str, lambda: 0, "", cached=False) == 0
+    assert cli.run("metarule.x", ["--help"], str, lambda _: 0, "") == 0
+    assert cli.run("metarule.x", ["word"], str, lambda _: 0, "", cached=False) == 0
     assert kept() is None
 
 
@@ -172,12 +172,12 @@ def test_a_damaged_program_is_compiled_again_and_other_cpus_have_other_names(tmp
         programs.VARIABLE: str(tmp_path),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_cpu_max_isa=SSE4_2",
     }
     command = [sys.executable, "-c", PROGRAM, str(tmp_path)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    if jax.default_backend() == "cpu" and platform.machine() == "x86_64" and "XLA_FLAGS" not in os.environ:
+    if jax.default_backend() == "cpu" and platform.machine() == "x86_64" and "max_isa" not in os.environ.get("XLA_FLAGS", ""):
         from jax._src.lib import xla_client
 
         assert xla_client.get_topology_for_devices(jax.devices()).fingerprint() != int(done.stdout)

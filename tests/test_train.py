@@ -177,7 +177,7 @@ def test_the_exit_status_reaches_the_shell():
     ],
 )
 def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, says, capsys):
-    def serve():
+    def serve(_):
         raise error
 
     assert cli.run("metarule.x", ["word"], str, serve, "all is kept") == status
