@@ -21,7 +21,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.config import ConfigError, Tree, decode, override, read
-from metarule.experiment import Experiment, to_tree
+from metarule.experiment import Experiment, read_tree, to_tree
 from metarule.types import Learner
 
 __all__ = ["Case", "Cell", "Plan", "Point", "Setting", "Sweep", "hasten", "make_plan", "read_sweep", "with_values"]
@@ -228,7 +228,7 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
         sweep = decode(tree, Sweep)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return sweep, read(file.parent / sweep.config)[1]
+    return sweep, read_tree(file.parent / sweep.config)[1]
 
 
 def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from benchmarks.rows import check_place, lines_of, write_rows
 from benchmarks.scalings.drawing import draw_scaling
 from benchmarks.scalings.model import H100, Prices, fitted, seconds, telling
-from benchmarks.scalings.setups import Setup, Timed, timed
+from benchmarks.scalings.setups import Setup, timed
 from benchmarks.tables import kept, lay_out
 from metarule import cli
 from metarule.config import ConfigError, decode, parse_overrides
@@ -28,9 +28,9 @@ usage: python -m benchmarks.scaling [--quick] [--option VALUE ...]
 
 Time the same meta-step on 1, 2, 4 and 8 devices of one process, and on one device of each of two processes that speak
 over loopback, in turns. Devices are cores of this CPU; where there are more devices than cores they take turns, and
-what can be learned is how much they say to each other, and that they agree. Then time meta-steps of other sizes on one
-device, fit the prices of a model to some of them (benchmarks/scalings/model.py), check it on the others and on more
-devices, and say what it predicts for accelerators. All of it takes about ten minutes on two cores; started again it
+what can be learned is how much they say to each other. In the same turns time meta-steps of other sizes on one device,
+fit the prices of a model to some of them (benchmarks/scalings/model.py), check it on the others and on more devices,
+and say what it predicts for accelerators. All of it takes about ten minutes on two cores; started again it
 goes on where it was stopped.
 
 --quick                            few set-ups and sizes, in a directory of its own: about two minutes
@@ -48,11 +48,13 @@ _HASTE: dict[str, Any] = {
     "devices": [1, 2],
     "processes": [2],
     "hidden": [8, 32],
-    "lives": [16],
+    "lives": [16, 128],
     "turns": 3,
 }
 _FIGURE = "scaling.png"
 _PREDICTED = (1, 8)
+# The model is fitted to all sizes but one of so many.
+_EVERY = 3
 
 _Count = Annotated[int, Meta(ge=1, le=4096)]
 
@@ -66,8 +68,8 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         config: whose meta-steps are taken; of gradient descent.
         devices: of one process.
         processes: with one device each.
-        hidden: numbers of hidden neurons for which the model is fitted; it is checked on those in between.
-        lives: as well, other than those of the config.
+        hidden: numbers of hidden neurons, for the model, which is fitted to some of these sizes and checked on others.
+        lives: of a meta-step, as well.
         turns: of each set-up.
         predicted: lives of a meta-step for which accelerators are predicted.
     """
@@ -89,7 +91,11 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         32,
         128,
     )
-    lives: Annotated[tuple[_Count, ...], Meta(min_length=1, description="lives a meta-step, for the model")] = (16, 256)
+    lives: Annotated[tuple[_Count, ...], Meta(min_length=1, description="lives a meta-step, for the model")] = (
+        16,
+        128,
+        512,
+    )
     turns: Annotated[int, Meta(ge=2, le=1000, description="turns of each set-up")] = 12
     predicted: Annotated[
         tuple[Annotated[int, Meta(ge=1)], ...], Meta(min_length=1, description="lives a meta-step on accelerators")
@@ -117,19 +123,19 @@ def _serve(words: list[str]) -> int:
     _check(options)
     directory = Path(options.directory)
     lay_out(directory, options)
-    setups = kept(directory / "setups.json", partial(_setups, options))
+    measured = kept(directory / "measured.json", partial(_measured, options))
+    setups = _compared([row for row in measured if not row["size"]])
     _show(setups)
-    sizes = kept(directory / "sizes.json", partial(_sizes, options))
-    prices, checks = _checks(sizes, setups)
+    prices, checks = _checks(measured)
     print("\n".join(_priced(prices)), flush=True)
     _show(checks)
-    predictions = _predictions(options, setups)
-    print("PREDICTIONS, not measurements: the model with the data sheet of the accelerator")
+    predictions = _predictions(options, [row["said"] for row in measured])
+    print("PREDICTIONS, not measurements: the model with a data sheet, and with guesses of what starting takes")
     _show(predictions)
     draw_scaling(directory / _FIGURE, setups, checks, predictions)
     print(f"figure: {directory / _FIGURE}")
-    tables = {"setups": setups, "sizes": sizes, "model": checks, "predictions": predictions}
-    write_rows(options.json, [{"table": table} | row for table, rows in tables.items() for row in map(_flat, rows)])
+    tables = {"setups": setups, "model": checks, "predictions": predictions}
+    write_rows(options.json, [{"table": table} | row for table, rows in tables.items() for row in rows])
     return 0
 
 
@@ -143,62 +149,52 @@ def _check(options: Options) -> None:
         raise ConfigError(f"devices = {list(options.devices)}: expected 1 first, with which the others are compared")
 
 
-def _setups(options: Options) -> list[dict[str, Any]]:
-    """The meta-step of the config in every set-up."""
+def _measured(options: Options) -> list[dict[str, Any]]:
+    """The meta-step of the config in every set-up, and meta-steps of other sizes on one device, all in turns."""
     words = (options.config,)
     setups = [Setup(1, count, words) for count in options.devices]
     setups += [Setup(count, 1, words) for count in options.processes if count > 1]
-    found = timed(setups, options.turns)
-    alone = found[0]
+    sizes = [(f"hidden {count}", ("--circuit.hidden", f"[{count}]")) for count in options.hidden]
+    sizes += [(f"lives {count}", ("--optimizer.tasks", str(count))) for count in options.lives]
+    names = [*map(_name, setups), *(name for name, _ in sizes)]
+    found = timed([*setups, *(Setup(1, 1, words + own) for _, own in sizes)], options.turns)
     return [
-        {"setup": _name(setup), "devices": setup.processes * setup.devices}
-        | _times(one)
-        | {
-            "efficiency": min(alone.seconds) / min(one.seconds) / min(setup.processes * setup.devices, _cores()),
-            "collectives": one.said["collectives"],
-            "bytes": one.said["bytes"],
-            "apart": abs(one.said["gradient_norm"] / alone.said["gradient_norm"] - 1),
-            "said": dict(one.said),
-        }
-        for setup, one in zip(setups, found, strict=True)
+        {"what": name, "devices": one.said["devices"], "size": number >= len(setups)}
+        | {"minimum_ms": min(one.seconds) * 1e3, "median_ms": float(np.median(one.seconds)) * 1e3}
+        | {"said": dict(one.said)}
+        for number, (name, one) in enumerate(zip(names, found, strict=True))
     ]
 
 
-def _sizes(options: Options) -> list[dict[str, Any]]:
-    """Meta-steps of other sizes on one device."""
-    given = [{"hidden": count} for count in options.hidden] + [{"lives": count} for count in options.lives]
-    fields = {"hidden": "--circuit.hidden", "lives": "--optimizer.tasks"}
-    texts = [[(fields[name], f"[{n}]" if name == "hidden" else str(n)) for name, n in one.items()] for one in given]
-    setups = [Setup(1, 1, (options.config, *(word for pair in text for word in pair))) for text in texts]
-    found = timed(setups, options.turns)
+def _compared(setups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Set-ups beside the first, which is one device."""
+    alone = setups[0]
     return [
-        {"size": ", ".join(f"{name} {n}" for name, n in one.items())} | _times(seen) | {"said": dict(seen.said)}
-        for one, seen in zip(given, found, strict=True)
+        {name: row[name] for name in ("what", "devices", "minimum_ms", "median_ms")}
+        | {"efficiency": alone["minimum_ms"] / row["minimum_ms"] / min(row["devices"], _cores())}
+        | {"collectives": row["said"]["collectives"], "bytes": row["said"]["bytes"]}
+        | {"apart": abs(row["said"]["gradient_norm"] / alone["said"]["gradient_norm"] - 1)}
+        for row in setups
     ]
 
 
-def _checks(
-    sizes: Sequence[Mapping[str, Any]], setups: Sequence[Mapping[str, Any]]
-) -> tuple[Prices, list[dict[str, Any]]]:
-    """Prices, fitted to every other size, and the model beside all that was measured."""
-    ordered = sorted(sizes, key=lambda row: row["minimum_ms"])
-    chosen = ordered[::2] if len(ordered) > 4 else ordered
+def _checks(measured: Sequence[Mapping[str, Any]]) -> tuple[Prices, list[dict[str, Any]]]:
+    """Prices, fitted to two of three sizes, and the model beside all that was measured on as many cores as devices."""
+    ordered = sorted((row for row in measured if row["size"]), key=lambda row: row["minimum_ms"])
+    chosen = [row for number, row in enumerate(ordered) if number % _EVERY != 1]
     prices = fitted([(row["said"], row["minimum_ms"] / 1e3) for row in chosen])
-    rows = [_compared(row["size"], row, prices, 1, "fitted" if row in chosen else "checked") for row in ordered]
-    for row in setups:
-        if row["devices"] <= _cores():  # others take turns, of which the model knows nothing
-            rows.append(_compared(row["setup"], row, telling(prices, row["said"]), row["devices"], "checked"))
+    others = [row for row in measured if row not in chosen and row["devices"] <= _cores()]
+    rows = []
+    for case, some in (("fitted", chosen), ("checked", others)):
+        for row in some:
+            model = seconds(telling(prices, row["said"]), row["said"], row["devices"]) * 1e3
+            times = {"measured_ms": row["minimum_ms"], "model_ms": model, "ratio": model / row["minimum_ms"]}
+            rows.append({"what": row["what"], "case": case} | times)
     return prices, rows
 
 
-def _compared(name: str, row: Mapping[str, Any], prices: Prices, devices: int, case: str) -> dict[str, Any]:
-    by_model = seconds(prices, row["said"], devices) * 1e3
-    measured = row["minimum_ms"]
-    return {"what": name, "case": case, "measured_ms": measured, "model_ms": by_model, "ratio": by_model / measured}
-
-
-def _predictions(options: Options, setups: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    said = next((row["said"] for row in setups if row["bytes"]), setups[0]["said"])
+def _predictions(options: Options, said_of_all: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    said = next((said for said in said_of_all if said["bytes"]), said_of_all[0])
     rows = []
     for lives in options.predicted:
         alone = seconds(H100, said, 1, lives)
@@ -230,19 +226,10 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _times(one: Timed) -> dict[str, float]:
-    return {"minimum_ms": min(one.seconds) * 1e3, "median_ms": float(np.median(one.seconds)) * 1e3}
-
-
-def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name != "said"}
-
-
 def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     forms = {"apart": ".1e", "bytes": ",", "lives": ","}
     shown = [
-        {name: format(value, forms[name]) if name in forms else value for name, value in _flat(row).items()}
-        for row in rows
+        {name: format(value, forms[name]) if name in forms else value for name, value in row.items()} for row in rows
     ]
     print("\n".join(lines_of(shown)) + "\n", flush=True)
 

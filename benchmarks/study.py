@@ -16,7 +16,8 @@ from benchmarks.studies.declaration import Study, read_study, shortened
 from benchmarks.studies.judging import Judged, items, judge
 from benchmarks.studies.results import Results
 from metarule import artifacts, cli
-from metarule.config import ConfigError, decode, parse_overrides, read
+from metarule.config import ConfigError, decode, parse_overrides
+from metarule.experiment import read_tree
 from metarule.schema import describe
 from metarule.statistics import Interval
 from metarule.stopping import Stopped, StopRequest
@@ -80,7 +81,7 @@ def _serve(words: list[str]) -> int:
     config = file.parent / study.sweep.config
     declared, last = hasten(study.sweep) if _QUICK in flags else (study.sweep, [])
     study = shortened(study) if _QUICK in flags else study
-    plan = make_plan(declared, read(config)[1], last)
+    plan = make_plan(declared, read_tree(config)[1], last)
     # What cannot be tried, or made a table of, is refused before anything is learned.
     KINDS[study.kind].check(study, plan)
     items(study, plan, root / _SWEEP)

@@ -67,22 +67,29 @@ def run(
         if cached and (complaint := keep_programs()):
             print(f"{name}: {complaint}", file=sys.stderr)
         with processes.together(devices), spread(devices):
+            processes.check_alike(f"{_TABLE}.matmul", devices.matmul)
             return serve(rest)
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
-    except JaxRuntimeError as error:
-        reason = str(error).splitlines()[0]
-        if processes.alone():
-            print(f"{name}: the device failed: {reason}", file=sys.stderr)
-            return 1
-        print(f"{name}: another process of this run is gone, or a device failed; {kept}: {reason}", file=sys.stderr)
-        processes.leave(1)
+    except Exception as error:
+        if not processes.alone():  # JAX raises many kinds where a process does not hear of another
+            gone = "another process of this run is gone, or a device failed"
+            print(f"{name}: {gone}; {kept}: {_first_line(error)}", file=sys.stderr)
+            processes.leave(1)
+        if not isinstance(error, JaxRuntimeError):
+            raise
+        print(f"{name}: the device failed: {_first_line(error)}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print(f"{name}: stopped at once; {kept}", file=sys.stderr)
         if not processes.alone():
             processes.leave(128 + signal.SIGINT)
         return 128 + signal.SIGINT
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _devices(words: list[str]) -> tuple[Devices, list[str]]:

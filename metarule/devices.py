@@ -6,7 +6,6 @@ same program `everywhere`, and each lives its share of the lives. The commands s
 
 import inspect
 import os
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from functools import wraps
@@ -73,12 +72,16 @@ class Devices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         if self.process >= self.processes:
             raise ValueError(f"process = {self.process}: allowed: 0 to processes - 1, which is {self.processes - 1}")
+        if self.processes == 1 and self.coordinator not in ("", "auto"):
+            raise ValueError(f"coordinator = '{self.coordinator}': with processes = 2 or more alone, which are 1")
         if self.processes > 1 and self.coordinator in ("", "auto"):
             raise ValueError(
                 f"processes = {self.processes}: with a coordinator = 'HOST:PORT' alone; "
                 f"it is {self.coordinator!r}, and {'tells' if self.coordinator else 'makes'} their number"
             )
-        if self.coordinator not in ("", "auto") and not re.fullmatch(r"\S+:\d{1,5}", self.coordinator):
+        host, _, port = self.coordinator.rpartition(":")
+        named = host.strip() and port.isdecimal() and 0 < int(port) < 2**16
+        if self.coordinator not in ("", "auto") and not named:
             raise ValueError(f"coordinator = '{self.coordinator}': allowed: HOST:PORT, such as 10.0.0.1:1234, or auto")
 
 
@@ -99,7 +102,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
         ConfigError: more accelerators than there are.
     """
     _reserve(devices.use)
-    found = [device for process in range(jax.process_count()) for device in _of_process(process, devices.use)]
+    found = _found(devices.use) if jax.process_count() == 1 else jax.devices()  # each process has made its choice
     if len(found) == 1 or not jax.sharding.get_abstract_mesh().empty:
         mesh = jax.default_device(found[0]) if devices.use != "all" else nullcontext()
     else:
@@ -121,8 +124,8 @@ def _reserve(use: int | Literal["all"]) -> None:
         os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *_PATIENT])
 
 
-def _of_process(process: int, use: int | Literal["all"]) -> list[jax.Device]:
-    found = jax.local_devices(process)
+def _found(use: int | Literal["all"]) -> list[jax.Device]:
+    found = jax.devices()
     if use == "all":
         return found
     if use > len(found):

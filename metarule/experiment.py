@@ -31,7 +31,7 @@ _MOST_THETA, _MOST_NETWORK, _MOST_TOGETHER, _MOST_LIVES = 2**16, 2**30, 2**38, 2
 # Of run directories; a later one may mean something else by the same fields.
 FORMAT = 1
 
-__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "to_tree"]
+__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "read_tree", "to_tree"]
 
 
 class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,13 +143,32 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
     Raises:
         ConfigError: naming the file, the field, the value and what is allowed.
     """
+    text, tree = read_tree(file)
+    try:
+        return decode(override(tree, pairs), Experiment), text
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
+    """Read what a config file says of the experiment, as it stands.
+
+    Args:
+        file: the file.
+
+    Returns:
+        (text of the file, nested tables).
+
+    Raises:
+        ConfigError: a file that cannot be read, is not TOML, or of a newer version.
+    """
     text, tree = read(file)
     tree.pop("devices", None)  # where it is run is no part of what is run
     try:
         check_format("this config", tree.pop("format", None), FORMAT)  # it may be that of a run directory
-        return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+    return text, tree
 
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:

@@ -16,16 +16,16 @@ from typing import NoReturn
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
 
 from metarule.config import ConfigError
 from metarule.devices import Devices
 
-__all__ = ["PATIENCE", "agreed", "alone", "leave", "place", "together"]
+__all__ = ["PATIENCE", "agreed", "alone", "check_alike", "leave", "place", "together"]
 
 # Seconds after which a process that is not heard of counts as gone, and that those who end wait for the others.
 PATIENCE = 60
 _WORKED, _FAILED = b"+", b"-"
+_HEADS = "processes"
 
 
 @contextmanager
@@ -57,7 +57,24 @@ def alone() -> bool:
 
 def agreed(number: int) -> int:
     """The largest of the numbers that the processes come with, each at the same point of the program."""
-    return number if alone() else int(multihost_utils.process_allgather(np.array(number)).max())
+    return number if alone() else int(_of_all(np.array(number)).max())
+
+
+def check_alike(what: str, value: str) -> None:
+    """Refuse processes that were started with other words where they have to be the same.
+
+    Args:
+        what: field by which they differ.
+        value: of this process.
+
+    Raises:
+        ConfigError: in all processes, if one of them has another.
+    """
+    if alone():
+        return
+    first = _tell(value.encode()).decode()
+    if agreed(int(value != first)):
+        raise ConfigError(f"{what} = '{value}': allowed: the same in all processes; the first has '{first}'")
 
 
 @contextmanager
@@ -113,6 +130,7 @@ def _meet(devices: Devices) -> None:
             None if auto else devices.coordinator,
             None if auto else devices.processes,
             None if auto else devices.process,
+            None if devices.use == "all" else range(devices.use),
             initialization_timeout=2 * PATIENCE,  # JAX would end the process with a stack trace
             heartbeat_timeout_seconds=PATIENCE,
             shutdown_timeout_seconds=PATIENCE,
@@ -130,9 +148,20 @@ def _too_late(says: str) -> NoReturn:
 
 def _tell(message: bytes) -> bytes:
     """What the first process has to say."""
-    length = int(multihost_utils.broadcast_one_to_all(np.array(len(message))))
+    length = int(_of_all(np.array(len(message)))[0])
     padded = np.frombuffer(message.ljust(length)[:length], np.uint8)
-    return multihost_utils.broadcast_one_to_all(padded).tobytes()
+    return _of_all(padded)[0].tobytes()
+
+
+def _of_all(own: np.ndarray) -> np.ndarray:
+    """What every process has to say [processes, …], each on one of its devices, of which they may have any number."""
+    heads = [jax.local_devices(number)[0] for number in range(jax.process_count())]
+    mesh = jax.make_mesh((len(heads),), (_HEADS,), axis_types=(jax.sharding.AxisType.Auto,), devices=heads)
+    with jax.set_mesh(mesh):
+        split = jax.NamedSharding(mesh, jax.P(_HEADS))
+        said = jax.make_array_from_process_local_data(split, own[None], (len(heads), *own.shape))
+        gathered = jax.jit(lambda said: said, out_shardings=jax.NamedSharding(mesh, jax.P()))(said)
+        return np.asarray(gathered)
 
 
 def _pack(path: Path) -> bytes:

@@ -30,7 +30,7 @@ class StopRequest:
     """Note SIGINT (Ctrl-C) and SIGTERM within a `with` block; a second signal ends the program at once."""
 
     def __init__(self) -> None:
-        self.signal_number = 0
+        self.signal_number = self._heard = 0
 
     def __enter__(self) -> "StopRequest":
         self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -44,7 +44,7 @@ class StopRequest:
     @property
     def requested(self) -> bool:
         """Whether a signal has come, to this process or another of the run."""
-        self.signal_number = agreed(self.signal_number)
+        self.signal_number = agreed(self._heard)
         return self.signal_number != 0
 
     def answer(self, step: int) -> None:
@@ -53,7 +53,7 @@ class StopRequest:
             raise Stopped(step, self.signal_number)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal_number = number
+        self._heard = number
         self._restore()
 
     def _restore(self) -> None:

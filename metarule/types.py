@@ -192,6 +192,8 @@ class Rule(Protocol):
     """Δw = f(local variables; θ), the same function at every synapse.
 
     A rule may say by `affine = True` that Δw is affine in the weight: then gradients of long lives need less memory.
+    One in which weights occur with pre alone may say so by `parted = True`, and by `parts(theta, projection)` what its
+    change is made of: then lives with many inputs take less time.
     """
 
     @property
@@ -224,7 +226,9 @@ class Rule(Protocol):
 class Circuit(Protocol):
     """Who is wired to whom, and what each synapse sees.
 
-    A circuit may say by `unmasked = True` that synapses see the very weights that change, none of them left out.
+    A circuit may say by `unmasked = True` that synapses see the very weights that change, none of them left out. By
+    `ahead = True` it says that the first projection hears the stimulus alone, of any length, and that its weights do
+    nothing but make potentials: then presentations can be lived in chunks.
     """
 
     @property

@@ -39,8 +39,13 @@ def test_a_config_may_say_it_too_and_the_command_line_has_the_last_word(tmp_path
         (["--devices.use"], "--devices.use: a value is missing"),
         (["--devices.processes", "2"], "processes = 2: with a coordinator"),
         (["--devices.processes", "2", "--devices.process", "2", "--devices.coordinator", "a:1"], "allowed: 0 to"),
-        (["--devices.coordinator", "here"], "coordinator = 'here': allowed: HOST:PORT"),
-        (["--devices.coordinator", "a:1"], "this command runs in one process"),
+        (["--devices.coordinator", "here", "--devices.processes", "2"], "coordinator = 'here': allowed: HOST:PORT"),
+        (
+            ["--devices.coordinator", "a:99999", "--devices.processes", "2"],
+            "'a:99999': allowed: HOST:PORT",
+        ),
+        (["--devices.coordinator", "a:1"], "with processes = 2 or more"),
+        (["--devices.coordinator", "a:1", "--devices.processes", "2"], "this command runs in one process"),
     ],
 )
 def test_devices_that_cannot_be_are_refused_in_one_line(words, says, capsys):

@@ -46,6 +46,7 @@ def wait_for(rows, path):
     metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") >= rows) and time.monotonic() < deadline:
         time.sleep(0.02)
+    assert metrics.read_text().count("\n") >= rows
 
 
 def theta(path):
@@ -65,10 +66,12 @@ def test_a_run_is_shared_stopped_and_goes_on_with_fewer(tmp_path):
     run = Together("--resume", path)
     wait_for(130, path)
     run.processes[1].kill()
+    killed = time.monotonic()
     (says, status), _ = run.end()
     assert status == 1
     assert "another process of this run is gone" in says
     assert "Traceback" not in says
+    assert time.monotonic() - killed < 30
     steps = [int(folder.name) for folder in (path / "checkpoints").iterdir()]
     assert max(steps) >= 120
 

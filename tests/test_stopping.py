@@ -2,6 +2,7 @@ import signal
 
 import pytest
 
+from metarule import stopping
 from metarule.stopping import Stopped, StopRequest
 
 
@@ -15,6 +16,18 @@ def test_a_signal_is_noted_and_answered_when_asked(number):
         with pytest.raises(Stopped, match="after meta-step 5") as caught:
             stop.answer(5)
     assert (caught.value.step, caught.value.signal_number) == (5, number)
+
+
+def test_a_signal_that_comes_while_processes_agree_is_not_lost(monkeypatch):
+    def agreed(number):
+        signal.raise_signal(signal.SIGTERM)  # too late for this time
+        return number
+
+    with StopRequest() as stop:
+        monkeypatch.setattr(stopping, "agreed", agreed)
+        assert not stop.requested
+        monkeypatch.undo()
+        assert stop.requested
 
 
 def test_a_second_ctrl_c_is_not_held_back():

@@ -22,7 +22,7 @@ def draw_scaling(file: Path, setups: _Rows, checks: _Rows, predictions: _Rows) -
     """
     figure, (bars, points, lines) = figure_of(3, 4.5, 4.2)
     bars.barh(range(len(setups)), [row["minimum_ms"] for row in setups], color=COLOURS[0])
-    bars.set_yticks(range(len(setups)), [row["setup"] for row in setups])
+    bars.set_yticks(range(len(setups)), [row["what"] for row in setups])
     for place, row in enumerate(setups):
         bars.text(row["minimum_ms"], place, f" {row['minimum_ms']:.3g}", va="center", fontsize="small")
     bars.invert_yaxis()

@@ -26,10 +26,10 @@ from metarule.meta.loop import advance, begin
 from metarule.streams import run_key
 from metarule.types import Carry, Life
 
-__all__ = ["collectives", "presentation", "serve"]
+__all__ = ["CAPACITY", "collectives", "presentation", "serve"]
 
 # Meta-steps of one call, at most.
-_CAPACITY = 1000
+CAPACITY = 1000
 # Numbers that are gathered to time it, few and many, and how often.
 _FEW, _MANY, _TIMES = 2**8, 2**20, 100
 _SHAPE = re.compile(r"(pred|[a-z]+)(\d*)\[([\d,]*)\]")
@@ -56,7 +56,7 @@ def _serve(words: list[str]) -> int:
         raise ConfigError(f"{words[0]}: optimizer = {type(optimizer).__name__}; allowed: gradient")
     pool, key = lifetime.tasks.split(experiment.seed).train, run_key(experiment.seed)
     state = begin(lifetime, optimizer, pool, key)
-    program = advance.lower(lifetime, optimizer, pool, state, key, jnp.asarray(1), _CAPACITY).compile()
+    program = advance.lower(lifetime, optimizer, pool, state, key, jnp.asarray(1), CAPACITY).compile()
 
     def move(count: int) -> Any:
         nonlocal state
@@ -65,8 +65,9 @@ def _serve(words: list[str]) -> int:
 
     norm = float(move(1).observed["gradient_norm"][0])
     messages = collectives(program.as_text() or "")
-    said = presentation(experiment) | {"collectives": len(messages), "bytes": sum(messages), "gradient_norm": norm}
-    _say(said | {"gather_seconds": [_gathering(count) for count in (_FEW, _MANY)], "gathered": [_FEW * 4, _MANY * 4]})
+    devices = {"devices": jax.device_count(), "collectives": len(messages), "bytes": sum(messages)}
+    gathers = {"gathered": [_FEW * 4, _MANY * 4], "gather_seconds": [_gathering(count) for count in (_FEW, _MANY)]}
+    _say(presentation(experiment) | devices | gathers | {"gradient_norm": norm})
     for line in sys.stdin:
         clock = time.perf_counter()
         move(int(line))

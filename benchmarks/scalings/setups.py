@@ -6,9 +6,12 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any, NamedTuple
+from tempfile import TemporaryFile
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+
+from benchmarks.scalings.probe import CAPACITY
 
 __all__ = ["Setup", "Timed", "timed"]
 
@@ -46,11 +49,11 @@ class Timed(NamedTuple):
 class _Probe:
     """The processes of a set-up; they wait for numbers of meta-steps."""
 
-    def __init__(self, running: list[subprocess.Popen[str]]) -> None:
-        self._running = running
+    def __init__(self, running: list[subprocess.Popen[str]], errors: IO[str]) -> None:
+        self._running, self._errors = running, errors
         self.said: dict[str, Any] = self._read()
         self.count = 1
-        self.count = max(int(_TURN / self.turn()), 1)
+        self.count = min(max(int(_TURN / self.turn()), 1), CAPACITY)
 
     def turn(self) -> float:
         """Take some meta-steps; seconds of one."""
@@ -62,11 +65,12 @@ class _Probe:
 
     def _read(self) -> Any:
         first = self._running[0]
-        assert first.stdout is not None and first.stderr is not None
+        assert first.stdout is not None
         for line in first.stdout:
             if not line.startswith("[Gloo]"):  # which says on standard output that processes have met
                 return json.loads(line)
-        raise RuntimeError(first.stderr.read()[-1000:])
+        self._errors.seek(0)
+        raise RuntimeError(self._errors.read()[-1000:])
 
 
 def timed(setups: Sequence[Setup], turns: int) -> list[Timed]:
@@ -98,16 +102,17 @@ def _probe(setup: Setup) -> Iterator[_Probe]:
             free.bind(("localhost", 0))
             where = f"localhost:{free.getsockname()[1]}"
         shared += ["--devices.coordinator", where, "--devices.processes", str(setup.processes)]
-    running = []
+    running, errors = list[subprocess.Popen[str]](), TemporaryFile("w+")  # noqa: SIM115
     try:
         for number in range(setup.processes):
             own = ["--devices.process", str(number)] if setup.processes > 1 else []
             words = [sys.executable, "-c", _START, *setup.words, *shared, *own]
             pipe = subprocess.PIPE
-            running.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=pipe, text=True))
-        yield _Probe(running)
+            running.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=errors, text=True))
+        yield _Probe(running, errors)
     finally:
         for process in running:
             process.kill()
         for process in running:
             process.communicate()
+        errors.close()

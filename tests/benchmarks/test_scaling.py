@@ -21,10 +21,8 @@ def measured(monkeypatch):
         done.extend(setups)
         said = {"kernels": 9, "flops": 1e3, "traffic": 1e3, "presentations": 10, "lives": 8, "at_once": 8}
         said |= {"gradient_norm": 0.5, "gather_seconds": [1e-5, 1e-3], "gathered": [1024, 4194304]}
-        return [
-            Timed(said | {"collectives": int(one.devices > 1), "bytes": 64 * (one.devices > 1)}, [0.002, 0.003])
-            for one in setups
-        ]
+        told = [{"devices": (count := one.processes * one.devices), "bytes": 64 * (count > 1)} for one in setups]
+        return [Timed(said | own | {"collectives": int(own["devices"] > 1)}, [0.002, 0.003]) for own in told]
 
     monkeypatch.setattr(program, "timed", timed)
     monkeypatch.chdir(ROOT)
@@ -41,10 +39,11 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
         (1, 1, ("--circuit.hidden", "[8]")),
         (1, 1, ("--circuit.hidden", "[32]")),
         (1, 1, ("--optimizer.tasks", "16")),
+        (1, 1, ("--optimizer.tasks", "128")),
     ]
     printed = capsys.readouterr().out
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert {row["table"] for row in rows} == {"setups", "sizes", "model", "predictions"}
+    assert {row["table"] for row in rows} == {"setups", "model", "predictions"}
     for text in ("2 devices", "2 processes", "fitted", "PREDICTIONS, not measurements", "H100", "scaling.png"):
         assert text in printed
     assert (tmp_path / "scaling" / "scaling.png").stat().st_size > 5000
