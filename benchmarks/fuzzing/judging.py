@@ -36,7 +36,7 @@ __all__ = ["ACCEPTED", "BROKEN", "REFUSED", "Outcome", "commanded", "decoded", "
 ACCEPTED, REFUSED, BROKEN = "accepted", "refused", "broken"
 # Seconds that may pass before an answer, and before a command has ended, which compiles a dozen programs; numbers that
 # a meta-step may reckon with to be taken for a trial.
-_PATIENCE, _PATIENCE_FOR_COMMANDS, _CHEAP = 120, 900, 3e7
+_PATIENCE, _PATIENCE_FOR_COMMANDS, _CHEAP = 600, 1800, 3e7
 # What a command spends its time on here is compiling small programs.
 _QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_NUM_CPU_DEVICES": "1"}
 _LONGEST = 2100
@@ -102,14 +102,14 @@ def commanded(seed: int, number: int) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         case = case_of(seed, number, finished_run(Path(folder, "finished")))
         place = laid_out(case, Path(folder, "input"))
-        target, rest = (str(place), []) if case.kind == "run" else (str(place / "config.toml"), [*case.words])
-        words = [sys.executable, "-m", _PROGRAMS[case.kind], target, *rest, *_tiny(case, place)]
         work = Path(folder, "work")
         work.mkdir()
         here = str(Path(benchmarks.__file__).parents[1])
         quickly = os.environ | _QUICKLY | {"PYTHONPATH": os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])}
         try:
-            done = subprocess.run(words, cwd=work, capture_output=True, timeout=_PATIENCE_FOR_COMMANDS, env=quickly)
+            done = subprocess.run(
+                _words(case, place), cwd=work, capture_output=True, timeout=_PATIENCE_FOR_COMMANDS, env=quickly
+            )
         except subprocess.TimeoutExpired:
             return Outcome(number, case.kind, BROKEN, f"not over in {_PATIENCE_FOR_COMMANDS} s", _shown(case))
         errors = done.stderr.decode(errors="replace")
@@ -176,6 +176,12 @@ def _one_step(experiment: Experiment) -> Any:
     state, stage = begin(lifetime, optimizer, pool, key), stage_at(lifetime, optimizer, 0)
     state, _ = advance(stage.learner, stage.optimizer, pool, state, key, 1, 1)
     return optimizer.theta(state)
+
+
+def _words(case: Case, place: Path) -> list[str]:
+    """The command that a user would give an input to."""
+    target = place if case.kind == "run" else place / "config.toml"
+    return [sys.executable, "-m", _PROGRAMS[case.kind], str(target), *case.words, *_tiny(case, place)]
 
 
 def _tiny(case: Case, place: Path) -> list[str]:

@@ -1,13 +1,14 @@
 """The fuzzer: inputs are decided by their seed, and what breaks the promise is found and made small."""
 
 import json
+import sys
 
 import pytest
 
 from benchmarks.fuzz import main
 from benchmarks.fuzzing import judging
 from benchmarks.fuzzing.cases import case_of, finished_run, laid_out
-from benchmarks.fuzzing.judging import ACCEPTED, BROKEN, REFUSED, decoded
+from benchmarks.fuzzing.judging import ACCEPTED, BROKEN, REFUSED, commanded, decoded, stepped
 from metarule.config import ConfigError
 
 
@@ -18,14 +19,30 @@ def files(tmp_path_factory):
 
 def test_counts_are_printed_and_kept(tmp_path, capsys):
     file = tmp_path / "rows.json"
-    assert main(["--inputs", "4", "--steps", "1", "--commands", "0", "--seed", "4", f"--json={file}"]) == 0
+    assert main(["--inputs", "4", "--steps", "0", "--commands", "0", "--seed", "4", f"--json={file}"]) == 0
     printed = capsys.readouterr().out
     read, lived, ordered = json.loads(file.read_text())
     assert read["inputs"] == 4 == read["accepted"] + read["refused"]
-    assert (lived["accepted"], lived["broken"], ordered["inputs"]) == (1, 0, 0)
+    assert (lived["inputs"], ordered["inputs"]) == (0, 0)
     assert "decode, build, shapes" in printed
-    assert "read: 1 of 1" in printed
+    assert "read: 1 of 1\n" in printed
     assert "seed 4" in printed
+
+
+def test_an_input_that_is_cheap_takes_a_meta_step():
+    (one,) = (one for one in decoded(4, range(1)) if one.cheap)
+    assert stepped(4, one.number).verdict == ACCEPTED
+
+
+@pytest.mark.parametrize("verdict", [REFUSED, BROKEN])
+def test_what_the_command_says_and_leaves_is_looked_at(verdict, monkeypatch):
+    """Refused in one line it may be, and nothing may be written beside it."""
+    written = "" if verdict == REFUSED else "open('left.txt', 'w');"
+    program = f"import sys; {written} sys.exit(print('metarule.x: refused', file=sys.stderr) or 2)"
+    monkeypatch.setattr(judging, "_words", lambda case, place: [sys.executable, "-c", program])
+    found = commanded(4, 0)
+    assert found.verdict == verdict
+    assert ("left.txt" in found.says) == (verdict == BROKEN)
 
 
 def test_inputs_are_decided_by_seed_and_number(files):
