@@ -52,8 +52,12 @@ class StopRequest:
         if self.requested:
             raise Stopped(step, self.signal_number)
 
+    def ask(self, signal_number: int) -> None:
+        """Ask for a stop, as a signal does."""
+        self._heard = signal_number
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._heard = number
+        self.ask(number)
         self._restore()
 
     def _restore(self) -> None:

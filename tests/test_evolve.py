@@ -57,7 +57,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_front(whole, tmp_path, mon
     def answer(self, step):
         answered.append(step)
         if len(answered) == 2:
-            self.signal_number = 15
+            self.ask(15)
             StopRequest_answer(self, step)
 
     StopRequest_answer = StopRequest.answer

@@ -87,7 +87,7 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
 def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
     _, trained, _ = finished
     stop = StopRequest()
-    stop.signal_number = 2
+    stop.ask(2)
     artifacts.start(tmp_path / "run", EXPERIMENT, given=None)
     with pytest.raises(Stopped):
         judge(EXPERIMENT, tmp_path / "run", trained, stop)

@@ -27,7 +27,7 @@ def begun(path):
 def stopping_at(stop, last):
     def progress(step, row):
         if step >= last:
-            stop.signal_number = 15
+            stop.ask(15)
 
     return progress
 

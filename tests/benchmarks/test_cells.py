@@ -123,7 +123,7 @@ def test_a_traced_learning_rate_moves_theta_as_the_number_does(name, rate):
 def stopping_at(stop, last):
     def progress(share):
         if share >= last:
-            stop.signal_number = 15
+            stop.ask(15)
 
     return progress
 
