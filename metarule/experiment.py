@@ -1,7 +1,6 @@
 """A whole experiment as one declaration: schema of the config file, API, and assembly."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -222,7 +221,6 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
         return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has
 
 
-@lru_cache(maxsize=256)
 def _sizes(lifetime: Lifetime) -> tuple[int, int]:
     """Numbers of θ, and of a network with what its synapses remember."""
 

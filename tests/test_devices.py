@@ -44,7 +44,7 @@ assert len(check(5, 2).sharding.device_set) == 1
 
 
 def run(script, devices=None, **env):
-    env |= {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"}
+    env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"} | env
     env |= {"JAX_NUM_CPU_DEVICES": str(devices)} if devices else {}
     done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
