@@ -35,6 +35,8 @@ def draw_scaling(file: Path, setups: _Rows, checks: _Rows, predictions: _Rows) -
     both = [row[name] for row in checks for name in ("measured_ms", "model_ms")]
     points.plot([min(both), max(both)], [min(both), max(both)], color="0.6", linewidth=0.8)
     points.set(xscale="log", yscale="log", xlabel="measured ms", ylabel="ms by the model")
+    for axis in (points.xaxis, points.yaxis, lines.yaxis):
+        axis.set_minor_formatter("")
     points.legend(frameon=False)
     for number, devices in enumerate(dict.fromkeys(row["devices"] for row in predictions)):
         line = [row for row in predictions if row["devices"] == devices]
