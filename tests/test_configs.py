@@ -15,11 +15,13 @@ from metarule.training import train
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
-# Others are run by test_readme, command by command, and studies by tests of benchmarks.
+# Others are run by test_readme, command by command, boolean-2 by test_train, and studies by tests of benchmarks.
 UNTRIED = [
     path
     for path in CONFIGS
-    if f"metarule.train configs/{path.name}" not in (ROOT / "README.md").read_text() and "study" not in path.name
+    if f"metarule.train configs/{path.name}" not in (ROOT / "README.md").read_text()
+    and path.stem != "boolean-2"
+    and "study" not in path.name
 ]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ def command(*words, **options):
     return subprocess.run(
         [sys.executable, "-m", "metarule.train", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options
     )
+
+
+def here(*words):
+    """The command in this process, where little is compiled anew; paths of configs are those of the repository."""
+    with chdir(ROOT):
+        return main([str(word) for word in words])
 
 
 def theta(path):
@@ -60,17 +67,16 @@ def test_a_run_leaves_everything_behind(finished):
 
 
 def test_the_same_command_gives_the_same_theta(finished, tmp_path):
-    done = command(CONFIG, *SMALL, "--run.directory", tmp_path / "run")
-    assert done.returncode == 0, done.stderr
+    assert here(CONFIG, *SMALL, "--run.directory", tmp_path / "run") == 0
     assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
 
 
-def test_a_directory_that_holds_a_run_is_refused(finished):
-    refused = command(CONFIG, *SMALL, "--run.directory", finished[0])
-    assert refused.returncode == 2
-    assert refused.stderr.count("\n") == 1
-    assert "--resume" in refused.stderr
-    assert "--overwrite" in refused.stderr
+def test_a_directory_that_holds_a_run_is_refused(finished, capsys):
+    assert here(CONFIG, *SMALL, "--run.directory", finished[0]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "--resume" in errors
+    assert "--overwrite" in errors
 
 
 def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished):
@@ -84,8 +90,7 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished):
 LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
-def on(devices):
-    return os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)}
+TWO_DEVICES = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
 
 
 def stopped(number, path, **options):
@@ -110,26 +115,23 @@ def test_a_stopped_run_says_how_to_go_on(number, tmp_path):
 
 
 def test_a_stopped_run_goes_on_to_the_same_theta_and_metrics(tmp_path):
-    stopped(signal.SIGINT, tmp_path / "run", env=on(2))
+    stopped(signal.SIGINT, tmp_path / "run", env=TWO_DEVICES)
     shutil.copytree(tmp_path / "run", tmp_path / "elsewhere")
-    assert command("--resume", tmp_path / "run", env=on(2)).returncode == 0
-    assert command(CONFIG, *LONG, "--run.directory", tmp_path / "whole", env=on(2)).returncode == 0
+    assert command("--resume", tmp_path / "run", env=TWO_DEVICES).returncode == 0
+    assert command(CONFIG, *LONG, "--run.directory", tmp_path / "whole", env=TWO_DEVICES).returncode == 0
     assert np.array_equal(theta(tmp_path / "run"), theta(tmp_path / "whole"))
     assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
-    other = command("--resume", tmp_path / "elsewhere", env=on(1))  # fewer devices
-    assert other.returncode == 0, other.stderr
+    assert here("--resume", tmp_path / "elsewhere") == 0  # on one device
 
 
-def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path):
-    done = command(CONFIG, *SMALL, "--seeds", 2, "--run.directory", tmp_path / "runs")
-    assert done.returncode == 0, done.stderr
-    assert "2 seeds" in done.stdout
+def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, capsys):
+    assert here(CONFIG, *SMALL, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
+    assert "2 seeds" in capsys.readouterr().out
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
     assert summary["seeds"] == [0, 1]
     first = (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns
     (tmp_path / "runs" / "s1" / "summary.json").unlink()
-    again = command("--resume", tmp_path / "runs")
-    assert again.returncode == 0, again.stderr
+    assert here("--resume", tmp_path / "runs") == 0
     assert json.loads((tmp_path / "runs" / "summary.json").read_text()) == summary
     assert (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns == first
 
