@@ -40,7 +40,15 @@ jax.config.update("jax_default_matmul_precision", "highest")
 
 
 # Files whose tests take longest are begun first, so that both workers are done at about the same time.
-LONGEST = ("test_readme.py", "test_train.py", "test_configs.py", "test_sweep.py", "test_cells.py", "test_training.py")
+LONGEST = (
+    "test_readme.py",
+    "test_train.py",
+    "test_processes.py",
+    "test_devices.py",
+    "test_cells.py",
+    "test_training.py",
+    "test_configs.py",
+)
 
 
 def pytest_collection_modifyitems(items):
