@@ -34,8 +34,13 @@ THETA = LIFE.theta(KEY)
 WINDOW = Adaptation(window=5)
 
 
+@partial(jax.jit, static_argnames="lifetime")
+def adapted_to(task, theta=THETA, rate=0.01, lifetime=LIFE):
+    return adapt(lifetime, theta, task, KEY, WINDOW, rate)
+
+
 def test_with_a_rate_of_zero_it_is_a_life_under_a_frozen_rule():
-    adapted = adapt(LIFE, THETA, TASK, KEY, WINDOW, 0.0)
+    adapted = adapted_to(TASK, THETA, 0.0)
     life, carry = LIFE.birth(KEY, TASK)
     carry, _ = live(LIFE, THETA, life, carry, jnp.arange(20))
     np.testing.assert_array_equal(adapted.theta, THETA)
@@ -56,23 +61,25 @@ def test_frozen_curves_are_those_of_evaluation():
 
 def test_two_windows_by_hand():
     """Plain gradient descent on the loss of the presentations, from weights that are drawn once."""
-    plain = Adaptation(window=10, name="sgd", clip=1e9)
-    life, carry = LIFE.birth(KEY, TASK)
-    theta, units = THETA, LIFE.units()
-    for start in (0, 10):
+    plain = Adaptation(window=4, name="sgd", clip=1e9)
+    lifetime = replace(LIFE, inner_loop=replace(LIFE.inner_loop, presentations=8))
+    life, carry = lifetime.birth(KEY, TASK)
+    theta, units = THETA, lifetime.units()
 
-        def loss(theta, carry=carry, start=start):
-            total = 0.0
-            for time in range(start, start + 10):
-                stimulus = LIFE.tasks.stimulus(TASK, time, KEY)
-                output = LIFE.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)[1]
-                total += LIFE.tasks.loss(output, stimulus.target)
-                carry, _ = LIFE.step(theta, life, carry, time)
-            return total / 10, carry
+    @partial(jax.grad, has_aux=True)
+    def gradient(theta, carry, start):
+        total = 0.0
+        for time in start + jnp.arange(4):
+            stimulus = lifetime.tasks.stimulus(TASK, time, KEY)
+            output = lifetime.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)[1]
+            total += lifetime.tasks.loss(output, stimulus.target)
+            carry, _ = lifetime.step(theta, life, carry, time)
+        return total / 4, carry
 
-        gradient, carry = jax.jit(jax.grad(loss, has_aux=True))(theta)
-        theta = theta - 0.05 * units**2 * gradient
-    adapted = adapt(LIFE, THETA, TASK, KEY, plain, 0.05)
+    for start in (0, 4):
+        slope, carry = jax.jit(gradient)(theta, carry, start)
+        theta = theta - 0.05 * units**2 * slope
+    adapted = adapt(lifetime, THETA, TASK, KEY, plain, 0.05)
     np.testing.assert_allclose(adapted.theta, theta, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(adapted.carry.weights[0], carry.weights[0], rtol=1e-4, atol=1e-5)
 
@@ -84,7 +91,7 @@ def test_assessed_examples_decide_nothing():
     )
     task = tasks.sample(KEY, tasks.split(0).test, 0)
     other = task._replace(assessed=task.assessed[::-1] * 0, assessed_labels=task.assessed_labels * 0)
-    one, two = (adapt(lifetime, THETA, one, KEY, WINDOW, 0.01) for one in (task, other))
+    one, two = (adapted_to(one, lifetime=lifetime) for one in (task, other))
     np.testing.assert_array_equal(one.theta, two.theta)
     assert one.metrics["accuracy"][-1] != two.metrics["accuracy"][-1]
 
@@ -108,7 +115,7 @@ def test_it_can_be_differentiated():
 
 
 def test_a_step_whose_gradient_is_not_finite_is_left_out():
-    adapted = adapt(LIFE, THETA.at[0].set(jnp.inf), TASK, KEY, WINDOW, 0.1)
+    adapted = adapted_to(TASK, THETA.at[0].set(jnp.inf), 0.1)
     np.testing.assert_array_equal(adapted.theta, THETA.at[0].set(jnp.inf))
 
 

@@ -81,7 +81,7 @@ def test_metrics_that_somebody_changed_are_refused(row, says, whole, tmp_path):
 def test_theta_learns_from_the_training_pool_alone(whole):
     life, optimizer = EXPERIMENT.lifetime, EXPERIMENT.optimizer
     split, key = life.tasks.split(EXPERIMENT.seed), run_key(EXPERIMENT.seed)
-    expected, elsewhere = (jax.jit(lambda pool=pool: pure(life, optimizer, pool, key)[0])() for pool in split)
+    expected, elsewhere = map(jax.jit(lambda pool: pure(life, optimizer, pool, key)[0]), split)
     np.testing.assert_allclose(whole[1].theta, expected, rtol=1e-5, atol=1e-7)
     assert not np.allclose(whole[1].theta, elsewhere, rtol=1e-5, atol=1e-7)
 

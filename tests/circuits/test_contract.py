@@ -159,7 +159,15 @@ def test_everything_is_finite_at_rest(case):
     chex.assert_tree_all_finite(gradient(KEY))
 
 
-def test_networks_live_side_by_side(case):
+# One of each way in which a circuit computes: the others differ in what is left out.
+WAYS = pytest.mark.parametrize(
+    "name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"]
+)
+
+
+@WAYS
+def test_networks_live_side_by_side(name):
+    case = CASES[name]
     keys = jax.random.split(KEY, 2)
     together = jax.jit(jax.vmap(lambda key: presented(case, key)))(keys)
     for number, key in enumerate(keys):
@@ -167,10 +175,7 @@ def test_networks_live_side_by_side(case):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, presented(case, key))
 
 
-# One of each way in which a circuit computes: the others differ in what is left out.
-@pytest.mark.parametrize(
-    "name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"]
-)
+@WAYS
 def test_gradient_of_a_life_equals_finite_differences(name, float64):
     case = CASES[name]
     offered = [name for name in case.circuit.offers if name not in ("pre", "modulator", "weight")]

@@ -106,10 +106,14 @@ def test_memory_is_bounded_by_the_lives_side_by_side():
     assert temporary(16) < 0.1 * temporary(4096)
 
 
+@partial(jax.jit, static_argnames="search")
+def bounded(search, bound):
+    return train(Quadratic(bound=bound), search, (), KEY)
+
+
 @KINDS
 def test_a_candidate_that_diverges_is_counted_and_not_kept(search):
-    learner = Quadratic(bound=0.1)
-    theta, seen = jax.jit(lambda: train(learner, replace(search, spread=0.3), (), KEY))()
+    theta, seen = bounded(search, 0.1)
     assert int(jnp.sum(seen.nonfinite_tasks)) > 0
     assert np.all(np.asarray(seen.nonfinite_tasks) % search.tasks == 0)
     assert 0 < int(seen.lives[0]) == search.population * search.tasks
@@ -119,7 +123,7 @@ def test_a_candidate_that_diverges_is_counted_and_not_kept(search):
 
 @KINDS
 def test_where_every_life_diverges_theta_stays_where_it_was(search):
-    theta, seen = jax.jit(lambda: train(Quadratic(bound=-1e9), replace(search, steps=5), (), KEY))()
+    theta, seen = bounded(search, -1e9)
     np.testing.assert_array_equal(theta, np.zeros(3))
     np.testing.assert_array_equal(seen.nonfinite_tasks, seen.lives)
 

@@ -21,19 +21,20 @@ class Growth(Struct, frozen=True):
 ELIGIBILITY = {"eligibility": Trace(of="pre*post")}
 
 
-@pytest.mark.parametrize("theta", ["shared", "per_projection"])
+TRACES = Polynomial(
+    terms=("eligibility*modulator", "bcm"), traces=ELIGIBILITY, initial={"eligibility*modulator": 0.3, "bcm": 0.1}
+)
+
+
 @pytest.mark.parametrize(
-    "rule",
+    ("rule", "theta"),
     [
-        MLP(hidden=(3,)),
-        Lifted(Growth()),
-        Polynomial(
-            terms=("eligibility*modulator", "bcm"),
-            traces=ELIGIBILITY,
-            initial={"eligibility*modulator": 0.3, "bcm": 0.1},
-        ),
+        (MLP(hidden=(3,)), "shared"),
+        (Lifted(Growth()), "shared"),
+        (TRACES, "shared"),
+        (TRACES, "per_projection"),
     ],
-    ids=["mlp", "lifted", "traces"],
+    ids=["mlp", "lifted", "traces", "traces of each projection"],
 )
 def test_every_number_of_theta_moves_the_loss_of_a_life(rule, theta):
     lifetime = Lifetime(

@@ -111,7 +111,8 @@ def test_an_animal_and_its_control_share_timings_and_intensities():
 
 def test_the_longest_schedule_fits_and_ends_with_rest():
     tasks = Conditioning()
-    draw = lambda number: jax.vmap(lambda key: alone(tasks, number, key, "train").stimuli)(jax.random.split(KEY, 50))
+    keys = jax.random.split(KEY, 50)
+    draw = jax.jit(lambda number: jax.vmap(lambda key: alone(tasks, number, key, "train").stimuli)(keys))
     for number in range(2 * len(STANDARD)):
         stimuli = draw(number)
         assert stimuli.shape[1] == tasks.needs
