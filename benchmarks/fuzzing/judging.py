@@ -12,7 +12,7 @@ import tomllib
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -80,7 +80,9 @@ def decoded(seed: int, numbers: Iterable[int]) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "input")
         files = finished_run(Path(folder, "run"))
-        return [_smallest(_decode(case_of(seed, number, files), place), place) for number in numbers]
+        found = [_smallest(_decode(case_of(seed, number, files), place), place) for number in numbers]
+    jax.clear_caches()  # which keep every program of every input
+    return found
 
 
 def stepped(seed: int, number: int) -> Outcome:
@@ -152,7 +154,7 @@ def _try_out(experiment: Experiment) -> bool:
     return _shapes(experiment.lifetime, experiment.optimizer) <= _CHEAP
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _shapes(lifetime: Lifetime, optimizer: AnyOptimizer) -> float:
     """Trace one meta-step, and tell about how many numbers it reckons with."""
 
