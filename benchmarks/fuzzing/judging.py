@@ -40,7 +40,13 @@ _PATIENCE, _PATIENCE_FOR_COMMANDS, _CHEAP = 600, 1800, 3e7
 # What a command spends its time on here is compiling small programs.
 _QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_NUM_CPU_DEVICES": "1"}
 _LONGEST = 2100
-_TINY = {"evaluation.lifetimes": "2", "evaluation.points": "1", "evaluation.watched": "1", "run.directory": "run"}
+_TINY = {
+    "seeds": "1",
+    "evaluation.lifetimes": "2",
+    "evaluation.points": "1",
+    "evaluation.watched": "1",
+    "run.directory": "run",
+}
 # Fields, files and parts of a command line, one of which every refusal names.
 _PARTS = ("TOML", "text", "--section.field", "theta.npz", "theta.json", "summary.json", "resolved.toml", "config.toml")
 _NAMED = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, (*field_names(), *_PARTS))) + r")(?!\w)")
