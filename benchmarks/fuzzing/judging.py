@@ -12,7 +12,7 @@ import tomllib
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple
@@ -40,7 +40,13 @@ _PATIENCE, _PATIENCE_FOR_COMMANDS, _CHEAP = 600, 1800, 3e7
 # What a command spends its time on here is compiling small programs.
 _QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "JAX_NUM_CPU_DEVICES": "1"}
 _LONGEST = 2100
-_TINY = {"evaluation.lifetimes": "2", "evaluation.points": "1", "evaluation.watched": "1", "run.directory": "run"}
+_TINY = {
+    "seeds": "1",
+    "evaluation.lifetimes": "2",
+    "evaluation.points": "1",
+    "evaluation.watched": "1",
+    "run.directory": "run",
+}
 # Fields, files and parts of a command line, one of which every refusal names.
 _PARTS = ("TOML", "text", "--section.field", "theta.npz", "theta.json", "summary.json", "resolved.toml", "config.toml")
 _NAMED = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, (*field_names(), *_PARTS))) + r")(?!\w)")
@@ -80,7 +86,9 @@ def decoded(seed: int, numbers: Iterable[int]) -> list[Outcome]:
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder, "input")
         files = finished_run(Path(folder, "run"))
-        return [_smallest(_decode(case_of(seed, number, files), place), place) for number in numbers]
+        found = [_smallest(_decode(case_of(seed, number, files), place), place) for number in numbers]
+    jax.clear_caches()  # which keep every program of every input
+    return found
 
 
 def stepped(seed: int, number: int) -> Outcome:
@@ -152,7 +160,7 @@ def _try_out(experiment: Experiment) -> bool:
     return _shapes(experiment.lifetime, experiment.optimizer) <= _CHEAP
 
 
-@cache
+@lru_cache(maxsize=1024)
 def _shapes(lifetime: Lifetime, optimizer: AnyOptimizer) -> float:
     """Trace one meta-step, and tell about how many numbers it reckons with."""
 
