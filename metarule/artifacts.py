@@ -13,6 +13,7 @@ pruned.*          the shorter rule that `metarule.prune` found, as theta.* is ke
 evaluations/      what metarule.evaluate found, a folder each time
 adaptations/      what metarule.adapt found
 figures/          pictures of the above
+metarule.*        the lock of whoever works in the directory, and which process that is, or was last
 """
 
 import csv
@@ -23,10 +24,11 @@ import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import jax
 import msgspec
@@ -34,6 +36,7 @@ import numpy as np
 
 from metarule.config import ConfigError, decode, read
 from metarule.experiment import Experiment, to_tree
+from metarule.locks import HOLDER, LOCK, locked
 from metarule.types import Theta
 
 __all__ = [
@@ -44,6 +47,7 @@ __all__ = [
     "FORMS",
     "THETA",
     "append_metrics",
+    "claimed",
     "csv_text",
     "environment",
     "holds_run",
@@ -69,6 +73,8 @@ THETA = "theta.npz"
 THETA_FORMAT = 1
 
 _RESOLVED = "resolved.toml"
+# What it is called until all of a new run is there, or once an old one is being removed.
+_BEGUN = "resolved.toml.partial"
 _METRICS = "metrics.jsonl"
 _WRITTEN = (
     "config.toml",
@@ -102,8 +108,26 @@ _PACKAGES = (
 )
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes out of the directory of a run, which may have to be made.
+
+    Args:
+        path: the directory.
+
+    Yields:
+        Within it this process alone works there.
+
+    Raises:
+        ConfigError: another process does, or files are there that no run wrote.
+    """
+    _refuse_others(path)
+    with locked(path):
+        yield
+
+
 def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool = False) -> None:
-    """Lay out the directory of a new run.
+    """Lay out the directory of a new run. It holds one once all is there; if stopped before, this may be called again.
 
     Args:
         path: the directory; it may exist as long as it holds no run.
@@ -118,17 +142,16 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         raise ConfigError(
             f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
         )
-    taken = [name for name in _WRITTEN if (path / name).exists()]
-    if taken and not holds_run(path):
-        raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
+    _refuse_others(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if holds_run(path):
+        if holds_run(path) or _is_partial(path):
             _remove_run(path)
+        _write(path / _BEGUN, msgspec.toml.encode(to_tree(experiment)).decode())
         if given is not None:
             _write(path / "config.toml", given)
-        _write(path / _RESOLVED, msgspec.toml.encode(to_tree(experiment)).decode())
         write_json(path / "environment.json", environment())
+        (path / _BEGUN).replace(path / _RESOLVED)
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
 
@@ -172,6 +195,8 @@ def read_experiment(path: Path) -> Experiment:
         ConfigError: a directory that holds no run, or one that this version cannot read.
     """
     if not holds_run(path):
+        if _is_partial(path):
+            raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
     try:
         return decode(read(path / _RESOLVED)[1], Experiment)
@@ -181,7 +206,7 @@ def read_experiment(path: Path) -> Experiment:
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
-    with (path / _METRICS).open("a", encoding="utf-8") as file:
+    with _naming(path / _METRICS), (path / _METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
         _flush(file)
 
@@ -191,8 +216,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     file = path / _METRICS
     if not file.exists():
         return []
-    lines = file.read_text(encoding="utf-8").split("\n")[:-1]
-    return [_parse(file, line) for line in lines]
+    return [_parse(file, line) for line in file.read_bytes().split(b"\n")[:-1]]
 
 
 def keep_metrics(path: Path, step: int) -> None:
@@ -228,7 +252,9 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
     try:
-        np.savez(temporary, **arrays)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+            _flush(file)
         temporary.replace(path / f"{name}.npz")
         write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
     except OSError as error:
@@ -286,16 +312,38 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
-    return _parse(file, file.read_text(encoding="utf-8")) if file.exists() else None
+    return _parse(file, file.read_bytes()) if file.exists() else None
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a directory with files that a run would write, but none did."""
+    if holds_run(path) or _is_partial(path):
+        return
+    if taken := [name for name in _WRITTEN if (path / name).exists()]:
+        raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether a run was stopped there while its directory was laid out, or while an earlier one was removed."""
+    return (path / _BEGUN).exists()
 
 
 def _remove_run(path: Path) -> None:
-    """Remove what a run wrote, seed by seed, and nothing that somebody put beside it."""
-    experiment = read_experiment(path)
+    """Remove what a run wrote, seed by seed, and nothing that somebody put beside it.
+
+    What it was is known until all of it is gone, so that a removal that was stopped can go on.
+    """
+    if holds_run(path):
+        read_experiment(path)
+        (path / _RESOLVED).replace(path / _BEGUN)
+    experiment = decode(read(path / _BEGUN)[1], Experiment)
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         directory = seed_directory(path, seed)
-        if experiment.seeds > 1 and holds_run(directory):
-            _remove_run(directory)
+        if experiment.seeds > 1 and (holds_run(directory) or _is_partial(directory)):
+            with locked(directory):
+                _remove_run(directory)
+                for name in (_BEGUN, LOCK, HOLDER):
+                    (directory / name).unlink(missing_ok=True)
             if not any(directory.iterdir()):
                 directory.rmdir()
     for name in _WRITTEN:
@@ -308,25 +356,34 @@ def _remove_run(path: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as opened:
+    with _naming(file), temporary.open("w", encoding="utf-8") as opened:
         opened.write(text)
         _flush(opened)
     temporary.replace(file)
 
 
-def _flush(file: TextIO) -> None:
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Name the file that cannot be written, as the system does not once it is open."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def _flush(file: IO[Any]) -> None:
     """On to the disk, so that a power cut does not leave a file that is there but empty."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def _parse(file: Path, text: str) -> Any:
+def _parse(file: Path, text: bytes) -> Any:
     try:
         value = json.loads(text)
     except ValueError as error:
         raise ConfigError(f"{file}: damaged: {error}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{file}: damaged: '{text[:40]}' is no JSON object")
+        raise ConfigError(f"{file}: damaged: '{text[:40].decode()}' is no JSON object")
     return value
 
 
