@@ -130,7 +130,7 @@ def _damaged(how: str, path: Path, programs: Path, whole: Whole, chance: random.
     done = finished(resume(path, programs))
     lost = differences(path, whole.path) if done.status == 0 else [f"ended with {done.status}: {done.says[-300:]}"]
     again = at - last + (EVERY if "going on from" in done.says else 0)
-    return {"struck": True, "at": at, "again": again, "lost": lost + _noise(done.says, most=1)}
+    return {"struck": True, "at": at, "again": again, "lost": lost + _noise(done.says)}
 
 
 def _none_left(path: Path, programs: Path, whole: Whole, chance: random.Random) -> dict[str, Any]:
@@ -141,11 +141,11 @@ def _none_left(path: Path, programs: Path, whole: Whole, chance: random.Random) 
         shutil.rmtree(folder)
     else:
         for checkpoint in folder.iterdir():
-            shutil.rmtree(checkpoint / "default")
+            shutil.rmtree(checkpoint / "default", ignore_errors=True)
     done = finished(resume(path, programs))
     lost = [] if done.status == 2 else [f"ended with {done.status}: {done.says[-300:]}"]
     lost += [] if (path / "metrics.jsonl").read_bytes() == metrics else ["metrics.jsonl"]
-    return {"struck": True, "at": taken(path), "again": 0, "lost": lost + _noise(done.says, most=1)}
+    return {"struck": True, "at": taken(path), "again": 0, "lost": lost + _noise(done.says)}
 
 
 _KINDS: dict[str, Callable[[Path, Path, Whole, random.Random], dict[str, Any]]] = {
@@ -174,9 +174,9 @@ def _judged(path: Path, programs: Path, whole: Whole, status: int, says: str) ->
     """What became of a run that a disk failed, and that went on with a good one."""
     row = {"struck": status != 0, "at": taken(path), "again": max(0, taken(path) - last_checkpoint(path))}
     lost = [f"status {status}"] if status not in (0, 1, 2) else []
-    return row | {"lost": lost + _noise(says, most=1) + ended(path, programs, whole)}
+    return row | {"lost": lost + _noise(says) + ended(path, programs, whole)}
 
 
-def _noise(says: str, most: int) -> list[str]:
+def _noise(says: str) -> list[str]:
     """That more was said than one line."""
-    return [f"said too much: {says[-300:]}"] if says.count("\n") > most or "Traceback" in says else []
+    return [f"said too much: {says[-300:]}"] if says.count("\n") > 1 or "Traceback" in says else []

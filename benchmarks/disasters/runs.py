@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ import numpy as np
 
 from metarule import artifacts
 from metarule.checkpoints import Checkpoints
+from metarule.config import ConfigError
 from metarule.meta import begin
 from metarule.programs import VARIABLE
 from metarule.streams import run_key
@@ -111,6 +113,9 @@ def finished(process: subprocess.Popen[str]) -> Outcome:
     with process:
         try:
             says = process.communicate(timeout=_PATIENCE)[1]
+        except subprocess.TimeoutExpired:
+            process.kill()
+            says = f"hung for {_PATIENCE:.0f} s: {process.communicate()[1]}"
         finally:
             process.kill()
     return Outcome(process.returncode, says)
@@ -167,7 +172,14 @@ def differences(path: Path, whole: Path) -> list[str]:
         "performance.json": lambda one: artifacts.read_json(one / "performance.json"),
         "config.toml": lambda one: (one / "config.toml").read_bytes(),
     }
-    return [name for name, look in seen.items() if look(path) != look(whole)]
+    return [name for name, look in seen.items() if not _same(look, path, whole)]
+
+
+def _same(look: Callable[[Path], Any], path: Path, whole: Path) -> bool:
+    try:
+        return bool(look(path) == look(whole))
+    except (OSError, TypeError, ConfigError):  # a file that is damaged, or not there
+        return False
 
 
 def _start(words: list[str], programs: Path) -> subprocess.Popen[str]:
