@@ -13,6 +13,7 @@ pruned.*          the shorter rule that `metarule.prune` found, as theta.* is ke
 evaluations/      what metarule.evaluate found, a folder each time
 adaptations/      what metarule.adapt found
 figures/          pictures of the above
+metarule.*        the lock of whoever works in the directory, and which process that is, or was last
 """
 
 import csv
@@ -25,16 +26,18 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import IO, Any
 
 import jax
 import msgspec
 import numpy as np
 
-from metarule.config import ConfigError, check_file, check_format, decode, read, read_text
+from metarule.config import ConfigError, check_file, check_format, decode, read, read_bytes
 from metarule.experiment import FORMAT, Experiment, to_tree
+from metarule.locks import HOLDER, LOCK, locked
 from metarule.stopping import Diverged
 from metarule.types import Theta
 
@@ -47,6 +50,7 @@ __all__ = [
     "METRICS",
     "THETA",
     "append_metrics",
+    "claimed",
     "csv_text",
     "environment",
     "holds_run",
@@ -76,6 +80,8 @@ _LARGEST_JSON, _LARGEST_METRICS, _ABOUT_LEAF = 2**26, 2**30, 2**10
 
 _RESOLVED = "resolved.toml"
 METRICS = "metrics.jsonl"
+# What it is called until all of a new run is there, or once an old one is being removed.
+_BEGUN = "resolved.toml.partial"
 _WRITTEN = (
     "config.toml",
     _RESOLVED,
@@ -108,8 +114,26 @@ _PACKAGES = (
 )
 
 
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Keep other processes out of the directory of a run, which may have to be made.
+
+    Args:
+        path: the directory.
+
+    Yields:
+        Within it this process alone works there.
+
+    Raises:
+        ConfigError: another process does, or files are there that no run wrote.
+    """
+    _refuse_others(path)
+    with locked(path):
+        yield
+
+
 def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool = False) -> None:
-    """Lay out the directory of a new run.
+    """Lay out the directory of a new run. It holds one once all is there; if stopped before, this may be called again.
 
     Args:
         path: the directory; it may exist as long as it holds no run.
@@ -125,17 +149,16 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         raise ConfigError(
             f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
         )
-    taken = [name for name in _WRITTEN if (path / name).exists()]
-    if taken and not holds_run(path):
-        raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
+    _refuse_others(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if holds_run(path):
+        if holds_run(path) or _is_partial(path):
             _remove_run(path)
+        _write(path / _BEGUN, resolved)
         if given is not None:
             _write(path / "config.toml", given)
-        _write(path / _RESOLVED, resolved)
         write_json(path / "environment.json", environment())
+        (path / _BEGUN).replace(path / _RESOLVED)
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
 
@@ -192,18 +215,15 @@ def read_experiment(path: Path) -> Experiment:
         ConfigError: a directory that holds no run, or one that this version cannot read.
     """
     if not holds_run(path):
+        if _is_partial(path):
+            raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
-    tree = read(path / _RESOLVED)[1]
-    try:
-        check_format("this run directory", tree.pop("format", None), FORMAT)
-        return decode(tree, Experiment)
-    except ConfigError as error:
-        raise ConfigError(f"{path / _RESOLVED}: {error}") from error
+    return _what_ran(path / _RESOLVED)
 
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
-    with (path / METRICS).open("a", encoding="utf-8") as file:
+    with _naming(path / METRICS), (path / METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
         _flush(file)
 
@@ -213,8 +233,7 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     file = path / METRICS
     if not file.exists():
         return []
-    lines = read_text(file, _LARGEST_METRICS).split("\n")[:-1]
-    return [_parse(file, line) for line in lines]
+    return [_parse(file, line) for line in read_bytes(file, _LARGEST_METRICS).split(b"\n")[:-1]]
 
 
 def keep_metrics(path: Path, step: int) -> None:
@@ -253,7 +272,9 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
     try:
-        np.savez(temporary, **arrays)
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+            _flush(file)
         temporary.replace(path / f"{name}.npz")
         write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
     except OSError as error:
@@ -311,7 +332,7 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
-    return _parse(file, read_text(file, _LARGEST_JSON)) if os.path.lexists(file) else None
+    return _parse(file, read_bytes(file, _LARGEST_JSON)) if os.path.lexists(file) else None
 
 
 def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
@@ -345,13 +366,45 @@ def _leading_out(path: Path) -> Iterator[Path]:
             yield from (one for one in (top, *inner) if one.is_symlink() and not one.resolve().is_relative_to(home))
 
 
+def _what_ran(file: Path) -> Experiment:
+    """The experiment that a file of a run directory tells of."""
+    tree = read(file)[1]
+    try:
+        check_format("this run directory", tree.pop("format", None), FORMAT)
+        return decode(tree, Experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a directory with files that a run would write, but none did."""
+    if holds_run(path) or _is_partial(path):
+        return
+    if taken := [name for name in _WRITTEN if (path / name).exists()]:
+        raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
+
+
+def _is_partial(path: Path) -> bool:
+    """Whether a run was stopped there while its directory was laid out, or while an earlier one was removed."""
+    return (path / _BEGUN).exists()
+
+
 def _remove_run(path: Path) -> None:
-    """Remove what a run wrote, seed by seed, and nothing that somebody put beside it."""
-    experiment = read_experiment(path)
+    """Remove what a run wrote, seed by seed, and nothing that somebody put beside it.
+
+    What it was is known until all of it is gone, so that a removal that was stopped can go on.
+    """
+    if holds_run(path):
+        read_experiment(path)
+        (path / _RESOLVED).replace(path / _BEGUN)
+    experiment = _what_ran(path / _BEGUN)
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         directory = seed_directory(path, seed)
-        if experiment.seeds > 1 and holds_run(directory):
-            _remove_run(directory)
+        if experiment.seeds > 1 and (holds_run(directory) or _is_partial(directory)):
+            with locked(directory):
+                _remove_run(directory)
+                for name in (_BEGUN, LOCK, HOLDER):
+                    (directory / name).unlink(missing_ok=True)
             if not any(directory.iterdir()):
                 directory.rmdir()
     for name in _WRITTEN:
@@ -364,25 +417,34 @@ def _remove_run(path: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
-    with temporary.open("w", encoding="utf-8") as opened:
+    with _naming(file), temporary.open("w", encoding="utf-8") as opened:
         opened.write(text)
         _flush(opened)
     temporary.replace(file)
 
 
-def _flush(file: TextIO) -> None:
+@contextmanager
+def _naming(file: Path) -> Iterator[None]:
+    """Name the file that cannot be written, as the system does not once it is open."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from error
+
+
+def _flush(file: IO[Any]) -> None:
     """On to the disk, so that a power cut does not leave a file that is there but empty."""
     file.flush()
     os.fsync(file.fileno())
 
 
-def _parse(file: Path, text: str) -> Any:
+def _parse(file: Path, text: bytes) -> Any:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{file}: damaged: {error}") from error
     if not isinstance(value, dict):
-        raise ConfigError(f"{file}: damaged: '{text[:40]}' is no JSON object")
+        raise ConfigError(f"{file}: damaged: '{text[:40].decode(errors='replace')}' is no JSON object")
     return value
 
 

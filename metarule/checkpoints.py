@@ -1,6 +1,15 @@
-"""States of a run, kept by Orbax."""
+"""States of a run, kept by Orbax.
 
+With each goes the sum of its numbers, in the metadata that Orbax makes visible together with them. So a checkpoint is
+whole, or is known for damaged, whatever befell its files. The numbers are one array of bytes: where one of many arrays
+cannot be read or written, Orbax leaves the others to print stack traces.
+"""
+
+import hashlib
+import sys
+from collections.abc import Mapping
 from pathlib import Path
+from textwrap import shorten
 from types import TracebackType
 from typing import Any
 
@@ -16,6 +25,8 @@ from metarule.processes import alone
 __all__ = ["Checkpoints"]
 
 _KEPT = 2
+_NUMBERS, _SUM = "numbers", "sha256"
+_BRIEF = 200
 
 
 class Checkpoints:
@@ -28,7 +39,7 @@ class Checkpoints:
     def __init__(self, path: Path) -> None:
         import orbax.checkpoint as ocp  # three seconds to import: only where states are kept
 
-        logging.set_verbosity(logging.ERROR)
+        logging.set_verbosity(logging.FATAL)  # errors are raised as well
         self._arguments = ocp.args
         me = jax.process_index()  # each process of a run has a directory of its own
         options = ocp.CheckpointManagerOptions(
@@ -46,15 +57,33 @@ class Checkpoints:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._manager.close()
+        try:
+            self._manager.close()
+        except Exception as failed:
+            if error is None:  # else that one is why the work ends
+                raise self._unkept(failed) from failed
 
     def save(self, step: int, state: Any) -> None:
-        """Keep a state, unless one of this step or later is there."""
-        if step > (self._manager.latest_step() or 0):
-            self._manager.save(step, args=self._arguments.StandardSave(jax.tree.map(_plain, state)))
+        """Keep a state, unless one of this step or later is there.
+
+        Args:
+            step: meta-steps taken.
+            state: the state after them.
+
+        Raises:
+            OSError: this one, or the one before, could not be written.
+        """
+        if step <= (self._manager.latest_step() or 0):
+            return
+        plain = jax.tree.map(_plain, state)
+        try:
+            arguments = self._arguments.StandardSave({_NUMBERS: _packed(plain)})
+            self._manager.save(step, args=arguments, custom_metadata={_SUM: _sum(plain)})
+        except Exception as failed:  # Orbax raises many kinds
+            raise self._unkept(failed) from failed
 
     def restore(self, like: Any) -> tuple[int, Any]:
-        """The last state that was kept.
+        """The last state that was kept and is not damaged; those after it are removed, with a word on each.
 
         Args:
             like: state at step 0, which is returned where none was kept.
@@ -63,18 +92,66 @@ class Checkpoints:
             (step, state).
 
         Raises:
-            ConfigError: a checkpoint that is damaged, or of another experiment.
+            ConfigError: checkpoints that are all damaged, or of another experiment.
         """
-        step = self._manager.latest_step()
-        if step is None:
-            return 0, like
-        plain = jax.tree.map(_plain, like)
-        try:
-            found = self._manager.restore(step, args=self._arguments.StandardRestore(plain))
+        plain, damaged = jax.tree.map(_plain, like), dict[int, str]()
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                found = self._restored(step, plain)
+            except Exception as error:  # Orbax raises many kinds, and says a lot
+                damaged[step] = f"{self._manager.directory / str(step)}: {_brief(error)}"
+                continue
+            self._remove(damaged, step)
             return step, jax.tree.map(_like, like, found)
-        except Exception as error:  # Orbax raises many kinds, and says a lot
-            reason = str(error).splitlines()[0]
-            raise ConfigError(f"{self._manager.directory / str(step)}: no state can be restored: {reason}") from error
+        if damaged:
+            raise ConfigError(f"no state can be restored: {'; '.join(damaged.values())}")
+        return 0, like
+
+    def _restored(self, step: int, like: Any) -> Any:
+        known = (self._manager.metadata(step).custom_metadata or {}).get(_SUM)
+        if known is None:
+            found = self._manager.restore(step, args=self._arguments.StandardRestore(like))
+            says = "no sum was kept with it, as in earlier versions: it is taken as it is"
+            print(f"{self._manager.directory / str(step)}: {says}", file=sys.stderr)
+            return found
+        arguments = self._arguments.StandardRestore({_NUMBERS: _packed(like)})
+        found = _unpacked(self._manager.restore(step, args=arguments)[_NUMBERS], like)
+        if known != _sum(found):
+            raise ValueError("its numbers do not have the sum that was kept with them")
+        return found
+
+    def _remove(self, damaged: Mapping[int, str], good: int) -> None:
+        """Make room for the states that are now reached again."""
+        for step, reason in damaged.items():
+            print(f"damaged, and removed: {reason}; going on from meta-step {good}", file=sys.stderr)
+            self._manager.delete(step)
+
+    def _unkept(self, error: Exception) -> OSError:
+        return OSError(f"{self._manager.directory}: a checkpoint could not be kept: {_brief(error)}")
+
+
+def _brief(error: Exception) -> str:
+    """What an error says, which may be pages."""
+    return shorten(str(error), _BRIEF, placeholder=" …") or type(error).__name__
+
+
+def _packed(plain: Any) -> np.ndarray:
+    return np.frombuffer(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(plain)), np.uint8)
+
+
+def _unpacked(numbers: np.ndarray, like: Any) -> Any:
+    leaves, treedef = jax.tree.flatten(like)
+    parts = np.split(np.asarray(numbers), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
+    return jax.tree.unflatten(treedef, [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
+
+
+def _sum(plain: Any) -> str:
+    """SHA-256 of all numbers, and of the type and shape of each array."""
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(plain):
+        digest.update(f"{leaf.dtype.str}{leaf.shape}".encode())
+        digest.update(leaf.tobytes())
+    return digest.hexdigest()
 
 
 def _plain(leaf: Array) -> np.ndarray:

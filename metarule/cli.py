@@ -1,5 +1,6 @@
-"""What the commands share: help, and bad input, a device that fails or Ctrl-C answered by one line."""
+"""What the commands share: help, and bad input, a device or disk that fails, or Ctrl-C answered by one line."""
 
+import atexit
 import signal
 import sys
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from metarule.schema import describe
 __all__ = ["run"]
 
 _TABLE = "devices"
+_GONE = "another process of this run is gone, or a device failed"
 
 
 class _Given(Struct):
@@ -50,7 +52,8 @@ def run(
         joint: whether several processes may run it together.
 
     Returns:
-        Exit status: that of `serve`, 0 or 2 for help, 1 if the device failed, 2 for bad input, 128 + SIGINT for Ctrl-C.
+        Exit status: that of `serve`, 0 or 2 for help, 1 if the device or a disk failed, 2 for bad input, 128 + SIGINT
+        for Ctrl-C.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal whose character set has no θ is shown its number
@@ -58,6 +61,8 @@ def run(
     if (not words and not bare) or {"--help", "-h"} & set(words):
         print(f"{usage().rstrip()}\n\n{describe(_Given).strip()}")
         return 0 if words else 2
+    # Once a command has ended, Ctrl-C finds nothing to stop but JAX, which would print a stack trace.
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     try:
         devices, rest = _devices(words)
         if not rest and not bare:
@@ -74,18 +79,25 @@ def run(
         return 2
     except Exception as error:
         if not processes.alone():  # JAX raises many kinds where a process does not hear of another
-            gone = "another process of this run is gone, or a device failed"
-            print(f"{name}: {gone}; {kept}: {_first_line(error)}", file=sys.stderr)
-            processes.leave(1)
-        if not isinstance(error, JaxRuntimeError):
-            raise
-        print(f"{name}: the device failed: {_first_line(error)}", file=sys.stderr)
-        return 1
+            return _failed(name, f"{_GONE}: {_first_line(error)}", kept)
+        if isinstance(error, JaxRuntimeError):
+            return _failed(name, f"the device failed: {_first_line(error)}", kept)
+        if isinstance(error, OSError):
+            where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            return _failed(name, where, kept)
+        raise
     except KeyboardInterrupt:
         print(f"{name}: stopped at once; {kept}", file=sys.stderr)
         if not processes.alone():
             processes.leave(128 + signal.SIGINT)
         return 128 + signal.SIGINT
+
+
+def _failed(name: str, what: str, kept: str) -> int:
+    print(f"{name}: {what}; {kept}", file=sys.stderr)
+    if not processes.alone():
+        processes.leave(1)
+    return 1
 
 
 def _first_line(error: Exception) -> str:

@@ -13,7 +13,7 @@ import msgspec
 
 from metarule.schema import explain
 
-__all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_text"]
+__all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_bytes"]
 
 T = TypeVar("T")
 Tree = dict[str, Any]
@@ -61,26 +61,24 @@ def check_file(path: Path, largest: int) -> None:
         raise ConfigError(f"{path}: it has {found.st_size} bytes; allowed: up to {largest}")
 
 
-def read_text(path: Path, largest: int) -> str:
-    """Read a text file that anybody may have made.
+def read_bytes(path: Path, largest: int) -> bytes:
+    """Read a file that anybody may have made.
 
     Args:
         path: the file.
         largest: bytes that it may have.
 
     Returns:
-        Its text.
+        What it holds.
 
     Raises:
-        ConfigError: no file, one that cannot be read, one that is too large, or not text.
+        ConfigError: no file, one that cannot be read, or one that is too large.
     """
     check_file(path, largest)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_bytes()
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
-        raise ConfigError(f"{path}: not text: {error}") from error
 
 
 def read(path: Path) -> tuple[str, Tree]:
@@ -95,7 +93,11 @@ def read(path: Path) -> tuple[str, Tree]:
     Raises:
         ConfigError: a file that cannot be read, or is not TOML.
     """
-    text = read_text(path, _LARGEST)
+    raw = read_bytes(path, _LARGEST)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text: {error}") from error
     try:
         return text, tomllib.loads(text)
     except (ValueError, RecursionError) as error:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NamedTuple
@@ -94,7 +95,11 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    request = _resumed(words) if words[0] == "--resume" else _begun(words)
+    with ExitStack() as held:
+        return _run(_resumed(words, held) if words[0] == "--resume" else _begun(words, held))
+
+
+def _run(request: _Request) -> int:
     experiment, directory = request.experiment, request.directory
     print(f"run: {directory}", flush=True)
     terms = library(experiment.lifetime)
@@ -117,7 +122,7 @@ def _serve(words: list[str]) -> int:
     return 0
 
 
-def _begun(words: list[str]) -> _Request:
+def _begun(words: list[str], held: ExitStack) -> _Request:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     config, overwrite = Path(words[0]), "--overwrite" in words
@@ -134,16 +139,19 @@ def _begun(words: list[str]) -> _Request:
         raise ConfigError(f"{_PREFIX}{error}") from error
     default = Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-forms-s{experiment.seed}")
     directory = Path(experiment.run.directory) if experiment.run.directory else default
+    held.enter_context(artifacts.claimed(directory))
     artifacts.start(directory, experiment, given, overwrite)
     return _Request(experiment, options, directory)
 
 
-def _resumed(words: list[str]) -> _Request:
+def _resumed(words: list[str], held: ExitStack) -> _Request:
     if len(words) != 2:
         raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
     directory = Path(words[1])
     experiment = artifacts.read_experiment(directory)
-    return _Request(experiment, _kept(directory / artifacts.FORMS).options, directory)
+    options = _kept(directory / artifacts.FORMS).options
+    held.enter_context(artifacts.claimed(directory))
+    return _Request(experiment, options, directory)
 
 
 def _check(experiment: Experiment) -> None:

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from shlex import quote
@@ -48,19 +49,19 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if there was nothing to learn from, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if nothing could be learned from or a disk failed, 2 bad input, 128 + signal if stopped.
     """
     kept = "what was saved before is kept"
     return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), _serve, kept, joint=True)
 
 
 def _serve(words: list[str]) -> int:
-    with processes.place(partial(_begun, words)) as directory:
+    with ExitStack() as held, processes.place(partial(_begun, words, held)) as directory:
         return _run(artifacts.read_experiment(directory), directory)
 
 
-def _begun(words: list[str]) -> Path:
-    """Directory of the run that is asked for, a new one or one to go on with."""
+def _begun(words: list[str], held: ExitStack) -> Path:
+    """Directory of the run that is asked for, a new one or one to go on with, where others are kept out."""
     if words[0] == "--resume":
         if len(words) != 2:
             raise ConfigError("--resume takes one run directory and --devices alone: the run goes on as it was begun")
@@ -69,6 +70,7 @@ def _begun(words: list[str]) -> Path:
         if (directory / artifacts.FORMS).exists():
             again = f"python -m metarule.evolve --resume {quote(str(directory))}"
             raise ConfigError(f"{directory}: it holds a search for forms; go on with: {again}")
+        held.enter_context(artifacts.claimed(directory))
     elif words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     else:
@@ -76,6 +78,7 @@ def _begun(words: list[str]) -> Path:
         pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
         experiment, given = read_experiment_file(config, pairs)
         directory = _directory(experiment, config)
+        held.enter_context(artifacts.claimed(directory))
         artifacts.start(directory, experiment, given, overwrite)
     return directory
 
@@ -134,9 +137,10 @@ def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict
 def _seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:
     path = artifacts.seed_directory(directory, seed)
     one = replace(experiment, seed=seed, seeds=1)
-    if not artifacts.holds_run(path):
-        artifacts.start(path, one, None)
-    return _one(one, path, stop)
+    with artifacts.claimed(path):
+        if not artifacts.holds_run(path):
+            artifacts.start(path, one, None)
+        return _one(one, path, stop)
 
 
 def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:

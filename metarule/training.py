@@ -1,5 +1,6 @@
 """The host loop: from a seed, or from the last checkpoint of a run, to a learned θ."""
 
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -61,6 +62,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     Raises:
         Stopped: on request.
         Diverged: no life of many meta-steps was of use; the last good θ is saved.
+        ConfigError: checkpoints or metrics that are damaged or lost.
+        OSError: a disk that cannot be written.
     """
     lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
     key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
@@ -70,6 +73,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     initial = jax.tree.map(jnp.copy, optimizer.theta(start))
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(start)
+        if not step:
+            _tell_of_restart(path, run.checkpoint_every)
         artifacts.keep_metrics(path, step)
         rows = artifacts.read_metrics(path)
         _check_rows(path, rows, len(named(lifetime, initial)))
@@ -123,6 +128,16 @@ def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
         )
         flat.update(inner)
     return flat
+
+
+def _tell_of_restart(path: Path, every: int) -> None:
+    """A run that has taken meta-steps and has no checkpoint begins again with a word, or not at all."""
+    taken = len(artifacts.read_metrics(path))
+    if taken > 2 * every:  # by then the first one was on disk
+        where = path / artifacts.CHECKPOINTS
+        raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
+    if taken:
+        print(f"{path}: it was stopped before a checkpoint was kept; beginning again at meta-step 1", file=sys.stderr)
 
 
 def _diagnose(

@@ -11,7 +11,7 @@ FLOORS = [
     {"config", "programs"},
     {"devices"},
     {"abreast", "processes"},
-    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli", "diagnosis"},
+    {"rules", "circuits", "tasks", "scans", "statistics", "stopping", "checkpoints", "cli", "diagnosis", "locks"},
     {"lifetime", "testing"},
     {"estimators"},
     {"meta", "evaluation", "phenomena"},

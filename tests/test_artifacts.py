@@ -1,3 +1,4 @@
+import errno
 import json
 
 import chex
@@ -51,6 +52,59 @@ def test_runs_of_seeds_are_overwritten_with_their_directory_and_those_of_others_
     assert artifacts.holds_run(tmp_path / "s0")
     assert not (tmp_path / "s1").exists()
     assert [file.name for file in (tmp_path / "s2").iterdir()] == ["notes.txt"]
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_a_run_that_was_killed_while_laid_out_says_so_and_is_begun_again(tmp_path, monkeypatch):
+    def die():
+        raise Killed
+
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(artifacts, "environment", die)
+        artifacts.start(tmp_path, EXPERIMENT, given="# mine\n")
+    with pytest.raises(ConfigError, match="stopped before it had begun; start it again with the same command"):
+        artifacts.read_experiment(tmp_path)
+    artifacts.start(tmp_path, EXPERIMENT, given=None)
+    assert artifacts.read_experiment(tmp_path) == EXPERIMENT
+    assert not (tmp_path / "config.toml").exists()
+
+
+def test_a_removal_that_was_killed_is_gone_on_with(tmp_path, monkeypatch):
+    def die(*_, **__):
+        raise Killed
+
+    old = replace(EXPERIMENT, seed=1, seeds=2)
+    artifacts.start(tmp_path, old, given="# old\n")
+    artifacts.start(artifacts.seed_directory(tmp_path, 2), replace(EXPERIMENT, seed=2), given=None)
+    (tmp_path / "figures").mkdir()
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(artifacts.shutil, "rmtree", die)
+        artifacts.start(tmp_path, EXPERIMENT, given=None, overwrite=True)
+    with pytest.raises(ConfigError, match="stopped before it had begun"):
+        artifacts.read_experiment(tmp_path)
+    artifacts.start(tmp_path, EXPERIMENT, given=None)
+    assert {file.name for file in tmp_path.iterdir()} == {"resolved.toml", "environment.json"}
+
+
+def test_a_disk_that_fails_is_named_with_the_file(tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifacts.os, "fsync", fail)
+    for write in (lambda: artifacts.append_metrics(tmp_path, [{}]), lambda: artifacts.keep_metrics(tmp_path, 0)):
+        with pytest.raises(OSError, match="No space left on device: '.*metrics.jsonl'"):
+            write()
+
+
+def test_a_line_that_was_torn_within_a_letter_is_left_out(tmp_path):
+    (tmp_path / "metrics.jsonl").write_bytes('{"step": 1}\n{"trouble": "θ'.encode()[:-1])
+    assert artifacts.read_metrics(tmp_path) == [{"step": 1}]
+    (tmp_path / "metrics.jsonl").write_bytes('{"trouble": "θ'.encode()[:-1] + b'"}\n')
+    with pytest.raises(ConfigError, match="metrics.jsonl: damaged"):
+        artifacts.read_metrics(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["x" * 300, "nul\0"])

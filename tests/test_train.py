@@ -50,6 +50,8 @@ def test_a_run_leaves_everything_behind(finished):
     path, done = finished
     assert done.returncode == 0, done.stderr
     assert {file.name for file in path.iterdir()} == {
+        "metarule.lock",
+        "metarule.process.json",
         "config.toml",
         "resolved.toml",
         "environment.json",
@@ -175,17 +177,26 @@ def test_the_exit_status_reaches_the_shell():
             1,
             "the device failed: RESOURCE_EXHAUSTED",
         ),
+        (OSError(28, "No space left on device", "a/file"), 1, "a/file: No space left on device; all is kept"),
+        (OSError("no checkpoint could be kept"), 1, "no checkpoint could be kept; all is kept"),
         (KeyboardInterrupt(), 130, "stopped at once; all is kept"),
     ],
 )
 def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, says, capsys):
-    def serve(_):
+    def serve(words):
         raise error
 
     assert cli.run("metarule.x", ["word"], str, serve, "all is kept") == status
     errors = capsys.readouterr().err
     assert errors.startswith(f"metarule.x: {says}")
     assert errors.count("\n") == 1
+
+
+def test_ctrl_c_while_a_command_exits_is_silent():
+    late = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT)"
+    code = f"{late}; from metarule import cli; cli.run('metarule.x', ['word'], str, lambda words: 0, '')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
 def test_help_lists_fields_and_exits_with_0(capsys):

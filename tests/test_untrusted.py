@@ -153,7 +153,7 @@ def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
         ('{"held_out": {"baselines": {"delta": {}}}}', "damaged: Object missing required field `learning_rate`"),
         ('{"held_out": {"baselines": {"delta": {"learning_rate": NaN}}}}', "damaged: Expected `float`"),
         ('{"held_out": {"baselines": {"../delta": {"learning_rate": 1}}}}', "damaged: Invalid enum value"),
-        ("\udcff", "not text"),
+        ("\udcff", "damaged"),
     ],
 )
 def test_summaries_that_say_something_else_are_refused(content, says, run):

@@ -1,0 +1,1 @@
+"""A small run, what befalls it, and whether it ends as if nothing had."""
