@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from metarule.devices import everywhere
 from metarule.evaluation import each_life
+from metarule.scans import loop
 from metarule.types import Carry, Integer, Learner, PRNGKey, Theta
 
 __all__ = ["growth"]
@@ -55,7 +56,7 @@ def _of_one_life(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number
     keys = jax.random.split(disturbance_key, len(leaves))
     drawn = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
     start = (carry, _unit(jax.tree.unflatten(structure, drawn))[0])
-    _, logarithms = jax.lax.scan(step, start, jnp.arange(learner.presentations))
+    _, logarithms = loop(step, start, jnp.arange(learner.presentations))
     return jnp.exp(jnp.mean(logarithms))
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.products import bounded
+from metarule.scans import loop
 from metarule.types import (
     LOGITS,
     Carry,
@@ -345,7 +346,7 @@ def _member(theta: Theta, number: int) -> Theta:
 
 
 def live(
-    learner: Learner, theta: Theta, life: Life, carry: Carry, times: Int[Array, " n"], scan: ScanFn = jax.lax.scan
+    learner: Learner, theta: Theta, life: Life, carry: Carry, times: Int[Array, " n"], scan: ScanFn = loop
 ) -> tuple[Carry, Observation]:
     """Live through some presentations.
 

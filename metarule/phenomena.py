@@ -11,6 +11,7 @@ from jaxtyping import Array, Bool, Float
 from metarule.abreast import abreast
 from metarule.devices import everywhere
 from metarule.lifetime import Lifetime
+from metarule.scans import loop
 from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.criteria import Reading, holds, parse_criterion
 from metarule.types import STIMULI, Carry, Integer, PRNGKey, Theta
@@ -80,7 +81,7 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
         def body(carry: Carry, time: Integer) -> tuple[Carry, Float[Array, " 2"]]:
             return lifetime.step(theta, life, carry, time)[0], probe(carry)
 
-        carry, along = jax.lax.scan(body, carry, jnp.arange(lifetime.presentations))
+        carry, along = loop(body, carry, jnp.arange(lifetime.presentations))
         return Example(task, jnp.concatenate([along, probe(carry)[None]]))
 
     def one_schedule(schedule: Array) -> Responses:

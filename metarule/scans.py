@@ -7,9 +7,18 @@ import jax
 import jax.numpy as jnp
 from msgspec import Meta, Struct
 
-__all__ = ["Plain", "Rebuilt", "Remat", "Segmented", "divisor"]
+__all__ = ["Plain", "Rebuilt", "Remat", "Segmented", "divisor", "loop"]
 
 Body = Callable[[Any, Any], tuple[Any, Any]]
+
+# A GPU takes a microsecond for each kernel of a presentation, however small it is: presentations in a row share some.
+# On an H100 four of them take .6 of the time; with eight, compiling takes twice as long for a tenth more at most.
+_IN_A_ROW = {"gpu": 4}
+
+
+def loop(body: Body, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, Any]:
+    """`lax.scan`, with as many steps in each round of the loop as is best where it runs."""
+    return jax.lax.scan(body, carry, xs, reverse=reverse, unroll=_IN_A_ROW.get(jax.default_backend(), 1))
 
 
 class Plain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="plain"):
@@ -20,7 +29,7 @@ class Plain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     def __call__(self, body: Body, carry: Any, xs: Any) -> tuple[Any, Any]:
         """Run `body` over the leading axis of `xs`."""
-        return jax.lax.scan(body, carry, xs)
+        return loop(body, carry, xs)
 
 
 class Remat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="remat"):
@@ -31,7 +40,7 @@ class Remat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     def __call__(self, body: Body, carry: Any, xs: Any) -> tuple[Any, Any]:
         """Run `body` over the leading axis of `xs`."""
-        return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), carry, xs)
+        return loop(jax.checkpoint(body, prevent_cse=False), carry, xs)
 
 
 class Rebuilt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuilt"):

@@ -18,6 +18,7 @@ def ran(*words, **options):
 
 
 def test_words_for_devices_are_no_words_of_the_command():
+    assert ran("RUN")[1] == [(["RUN"], "highest")]
     status, [(rest, precision)] = ran("RUN", "--devices.use", "1", "--look", "3", "--devices.matmul=high")
     assert (status, rest, precision) == (0, ["RUN", "--look", "3"], "high")
 

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from metarule import scans
 from metarule.scans import Plain, Remat, Segmented
 
 
@@ -34,6 +35,18 @@ def test_scans_equal_lax_scan_with_their_gradient(scan, float64):
     found, found_gradient = jax.value_and_grad(lambda start: loss(scan, start))(start)
     np.testing.assert_allclose(found, expected, rtol=1e-14)
     np.testing.assert_allclose(found_gradient, gradient, rtol=1e-12)
+
+
+def test_steps_in_a_row_come_to_the_same_whether_or_not_they_fill_the_loop(monkeypatch):
+    monkeypatch.setattr(scans, "_IN_A_ROW", {"cpu": 4})
+    monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
+    xs = jnp.linspace(0.5, 1.5, 13)
+    for reverse in (False, True):
+        jaxpr = str(jax.make_jaxpr(lambda xs: scans.loop(body, jnp.ones(2), xs, reverse))(xs))  # noqa: B023
+        assert "unroll=4" in jaxpr
+        found = scans.loop(body, jnp.ones(2), xs, reverse)
+        expected = jax.lax.scan(body, jnp.ones(2), xs, reverse=reverse)
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), found, expected)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -30,7 +31,7 @@ _Update = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
 def prepare(theta: Float[np.ndarray, "7"], lives: Lives) -> "tuple[Tensor, list[Tensor]]":
-    """Move the rule and lives to PyTorch, and give it its threads.
+    """Move the rule and lives to PyTorch, on an accelerator if JAX works on one too, and give it its threads.
 
     Args:
         theta: the rule.
@@ -42,7 +43,10 @@ def prepare(theta: Float[np.ndarray, "7"], lives: Lives) -> "tuple[Tensor, list[
     import torch
 
     torch.set_num_threads(_THREADS)
-    return torch.tensor(theta, dtype=torch.float32), [torch.from_numpy(array) for array in lives]
+    place = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
+    return torch.tensor(theta, dtype=torch.float32, device=place), [
+        torch.tensor(array, device=place) for array in lives
+    ]
 
 
 def eager(bound: float) -> _Gradients:
@@ -144,12 +148,12 @@ def _gradients(presentations: _Presentations, block: int | None) -> _Gradients:
         first, second, backward, inputs, targets = lives
         length = block or inputs.shape[1]
         rules = theta.repeat(len(inputs), 1).requires_grad_()
-        total = torch.zeros(len(inputs))
+        total = theta.new_zeros(len(inputs))
         for some_inputs, some_targets in zip(inputs.split(length, 1), targets.split(length, 1)):
             loss, first, second = presentations(rules, first, second, backward, some_inputs, some_targets)
             total = total + loss
         losses = total / inputs.shape[1]
         (result,) = torch.autograd.grad(losses.sum(), rules)
-        return losses.detach(), result
+        return losses.detach().cpu(), result.cpu()  # for which an accelerator has to be done
 
     return gradients

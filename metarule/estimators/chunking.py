@@ -37,7 +37,7 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, lived_again, slopes_before
 from metarule.lifetime import Lifetime, live
 from metarule.products import outer_sum
-from metarule.scans import Segmented, divisor
+from metarule.scans import Segmented, divisor, loop
 from metarule.types import Carry, Estimate, Learner, Life, Stimulus, Theta
 
 __all__ = ["chunk_length", "chunked_gradient", "touched"]
@@ -113,7 +113,7 @@ def _together(
     first, *rest = carry.weights
     stimuli = jax.vmap(partial(learner.stimulus, life))(times)
     pre, left, factor = jax.vmap(partial(_sent, learner, theta, life, carry))(stimuli)
-    _, (before, after) = jax.lax.scan(lambda p, g: (p * g, (p, p * g)), jnp.ones_like(factor[0]), factor)
+    _, (before, after) = loop(lambda p, g: (p * g, (p, p * g)), jnp.ones_like(factor[0]), factor)
     read, written = pre * before, left / after[:, None]
     flat = written.reshape(-1, pre.shape[1])
     # The neuron that is always at 1, where there is one, is among those of `pre`: within the chunk it sends nothing.
@@ -134,7 +134,7 @@ def _together(
 
     start = rows, tuple(rest), carry.activity, jnp.zeros(())
     steps = jnp.arange(len(times)), stimuli.target, pre, added
-    (_, weights, activity, loss), right = jax.lax.scan(present, start, steps)
+    (_, weights, activity, loss), right = loop(present, start, steps)
     last = after[-1][:, None] * first + (flat * after[-1][None]).T @ right.reshape(len(flat), -1)
     carry = Carry((last, *weights), carry.memory, activity)
     seen = jax.lax.stop_gradient((first, last, written, right, after))

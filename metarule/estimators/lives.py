@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from metarule.abreast import block_size
+from metarule.scans import loop
 from metarule.types import Carry, Estimator, Integer, Learner, Life, Metrics, PRNGKey, ScanFn, Theta
 
 __all__ = ["Ongoing", "at_once", "is_over", "renewed", "stretch", "waiting", "whole"]
@@ -50,7 +51,7 @@ def stretch(
     carry: Carry,
     start: Integer,
     length: int,
-    scan: ScanFn = jax.lax.scan,
+    scan: ScanFn = loop,
 ) -> tuple[Float[Array, ""], tuple[Carry, Metrics]]:
     """The meta-loss that falls on a stretch of a life.
 
@@ -89,7 +90,7 @@ def stretch(
 
 
 def whole(
-    learner: Learner, theta: Theta, task: PyTree, key: PRNGKey, scan: ScanFn = jax.lax.scan
+    learner: Learner, theta: Theta, task: PyTree, key: PRNGKey, scan: ScanFn = loop
 ) -> tuple[Float[Array, ""], Metrics]:
     """The meta-loss of one life from its birth to its assessment, and the scores at its end."""
     life, carry = learner.birth(key, task)

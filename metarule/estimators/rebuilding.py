@@ -29,7 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, lived_again
 from metarule.lifetime import Lifetime
-from metarule.scans import Remat, divisor
+from metarule.scans import Remat, divisor, loop
 from metarule.types import Carry, Estimate, Learner, Life, Theta
 
 __all__ = ["rebuilt_gradient", "segment_length"]
@@ -77,7 +77,7 @@ def rebuilt_gradient(learner: Lifetime, segment: int, theta: Theta, life: Life, 
         return (carry, state[1] + seen.loss), kept
 
     def forwards(carry: Carry, times: Int[Array, " n"]) -> tuple[Carry, Float[Array, ""], Any]:
-        (after, loss), seen = jax.lax.scan(step, (carry, jnp.zeros(())), times)
+        (after, loss), seen = loop(step, (carry, jnp.zeros(())), times)
         return after, loss, seen
 
     def backwards(slopes: Slopes, times: Int[Array, " n"], before: Carry, after: Carry, seen: Any) -> Slopes:
@@ -111,7 +111,7 @@ def _rebuilt(
         return (carry, slopes, off | _differ(_potentials(again), _potentials(kept))), None
 
     start = after, slopes, jnp.zeros((), bool)
-    (first, found, off), _ = jax.lax.scan(undo, start, (times, seen), reverse=True)
+    (first, found, off), _ = loop(undo, start, (times, seen), reverse=True)
     off |= _differ(first.weights, before.weights)
     return jax.lax.cond(anywhere(off), again, lambda: found)
 
