@@ -18,12 +18,14 @@ metarule.*        the lock of whoever works in the directory, and which process 
 
 import csv
 import io
+import itertools
 import json
 import math
 import os
 import re
 import shutil
 import sys
+import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -56,6 +58,7 @@ __all__ = [
     "holds_run",
     "keep_metrics",
     "load_theta",
+    "named_by_time",
     "read_experiment",
     "read_json",
     "read_metrics",
@@ -174,6 +177,22 @@ def environment() -> dict[str, Any]:
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "processes": jax.process_count(),
     }
+
+
+def named_by_time(parent: Path, suffix: str = "") -> Path:
+    """A directory that is not there, to be named by the time.
+
+    Args:
+        parent: where it will be.
+        suffix: what its name ends with.
+
+    Returns:
+        Its path, with a number at its end where another was named alike: clocks are set back, and commands begin within
+        a second.
+    """
+    name = time.strftime("%Y-%m-%dT%H-%M-%S") + suffix
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(path for path in map(parent.joinpath, names) if not path.exists())
 
 
 def seed_directory(path: Path, seed: int) -> Path:

@@ -137,7 +137,7 @@ def _begun(words: list[str], held: ExitStack) -> _Request:
         options = decode({name.removeprefix(_PREFIX): value for name, value in own}, Options)
     except ConfigError as error:
         raise ConfigError(f"{_PREFIX}{error}") from error
-    default = Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-forms-s{experiment.seed}")
+    default = artifacts.named_by_time(Path("runs", config.stem), f"-forms-s{experiment.seed}")
     directory = Path(experiment.run.directory) if experiment.run.directory else default
     held.enter_context(artifacts.claimed(directory))
     artifacts.start(directory, experiment, given, overwrite)

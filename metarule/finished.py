@@ -1,6 +1,5 @@
 """Runs that have come to their end, and other tasks for what they learned."""
 
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
@@ -232,7 +231,7 @@ def new_place(run: Finished, kind: str, directory: str) -> Path:
     Raises:
         ConfigError: a folder that holds something, or cannot be made.
     """
-    path = Path(directory) if directory else run.path / kind / time.strftime("%Y-%m-%dT%H-%M-%S")
+    path = Path(directory) if directory else artifacts.named_by_time(run.path / kind)
     try:
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):

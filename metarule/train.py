@@ -1,7 +1,6 @@
 """Learn a learning rule: `python -m metarule.train CONFIG [--section.field VALUE …]`."""
 
 import sys
-import time
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
@@ -88,7 +87,7 @@ def _directory(experiment: Experiment, config: Path) -> Path:
         return Path(experiment.run.directory)
     last = experiment.seed + experiment.seeds - 1
     seeds = f"s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
-    return Path("runs", config.stem, f"{time.strftime('%Y-%m-%dT%H-%M-%S')}-{seeds}")
+    return artifacts.named_by_time(Path("runs", config.stem), f"-{seeds}")
 
 
 def _run(experiment: Experiment, directory: Path) -> int:

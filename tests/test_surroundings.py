@@ -1,16 +1,18 @@
 """A run where little is as it mostly is, all of it at once, and in double precision."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from small import OVERRIDES
 
-from metarule import cli
+from metarule import artifacts, cli, train
 from metarule.config import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -56,6 +58,21 @@ def test_the_whole_run_is_in_double_precision(finished):
     summary = json.loads((path / "summary.json").read_text())
     numbers = [row[name] for row in rows for name in ("loss", "gradient_norm")] + list(summary["theta"].values())
     assert [number for number in numbers if float(np.float32(number)) == number] == []
+
+
+def test_a_clock_that_is_set_back_again_and_again_does_no_harm(tmp_path, monkeypatch, capsys):
+    seconds = itertools.count(1_700_000_000, -3600)
+    monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
+    monkeypatch.setattr(time, "strftime", lambda _: "2026-10-25T02-30-00")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        assert train.main([str(ROOT / "configs" / "boolean-2.toml"), *TINY]) == 0
+    first, second = sorted(Path("runs", "boolean-2").iterdir())
+    assert [first.name, second.name] == ["2026-10-25T02-30-00-s0", "2026-10-25T02-30-00-s0-2"]
+    rows = [artifacts.read_metrics(path) for path in (first, second)]
+    assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]] != []
+    assert min(artifacts.read_json(second / "summary.json")["seconds"].values()) >= 0
+    assert train.main(["--resume", str(first)]) == 0  # its last checkpoint is known by its step, not by its time
 
 
 def test_an_error_is_shown_in_the_characters_that_there_are():
