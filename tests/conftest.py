@@ -51,7 +51,27 @@ LONGEST = (
 )
 
 
+# Between them they need every dependency: `-m smoke` tells whether some versions of these will do.
+SMOKE = {
+    "test_artifacts.py",
+    "test_checkpoints.py",
+    "test_config.py",
+    "test_evolve.py",
+    "test_gradient.py",
+    "test_locks.py",
+    "test_polynomial.py",
+    "test_population.py",
+    "test_runs.py",
+    "test_scans.py",
+    "test_statistics.py",
+    "test_tabular.py",
+}
+
+
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name in SMOKE:
+            item.add_marker("smoke")
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
