@@ -14,7 +14,7 @@ from metarule.adaptation import Adaptation, adaptation_curves, tune_adaptation
 from metarule.comparison import rows_table, summarise
 from metarule.config import ConfigError, decode
 from metarule.evaluation import Curves
-from metarule.finished import Look, Trial, new_place, novelty, read_trial
+from metarule.finished import Look, Trial, new_place, novelty, opened, read_trial
 from metarule.lifetime import Lifetime
 from metarule.results import keep_curves
 from metarule.rules.polynomial import Polynomial
@@ -70,7 +70,11 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    trial = read_trial(words, _OWN, _IDLE)
+    with opened(words[0]) as run:
+        return _run(read_trial(run, words[1:], _OWN, _IDLE))
+
+
+def _run(trial: Trial) -> int:
     run, experiment, look, tasks, networks, rest = trial
     try:
         adaptation = decode(rest, Adaptation)

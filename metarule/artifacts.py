@@ -283,21 +283,19 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
         name: of the two files.
 
     Raises:
-        ConfigError: a directory that cannot be written.
+        OSError: a directory that cannot be written.
         Diverged: a θ that is not finite, which is of no use to anybody.
     """
     if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(theta)):
         raise Diverged(f"θ is not finite; it is not written to {path / f'{name}.npz'}")
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-            _flush(file)
+    with _naming(path / f"{name}.npz"), temporary.open("wb") as file:
+        np.savez(file, **arrays)
+        _flush(file)
+    with _naming(path / f"{name}.npz"):
         temporary.replace(path / f"{name}.npz")
-        write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
-    except OSError as error:
-        raise _unusable(str(path), error) from error
+    write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
 
 
 def load_theta(path: Path, like: Theta, name: str = "theta") -> Theta:
@@ -381,8 +379,10 @@ def _leading_out(path: Path) -> Iterator[Path]:
     home = path.resolve()
     for top in path.iterdir():
         if top.name in _WRITTEN or ".partial" in top.name or re.fullmatch(r"s\d+", top.name):
-            inner = top.rglob("*") if top.name in _WRITTEN and top.is_dir() and not top.is_symlink() else ()
-            yield from (one for one in (top, *inner) if one.is_symlink() and not one.resolve().is_relative_to(home))
+            # What Orbax renames and removes meanwhile is passed over.
+            inner = os.walk(top) if top.name in _WRITTEN and not top.is_symlink() else ()
+            below = (Path(folder, name) for folder, folders, files in inner for name in (*folders, *files))
+            yield from (one for one in (top, *below) if one.is_symlink() and not one.resolve().is_relative_to(home))
 
 
 def _what_ran(file: Path) -> Experiment:

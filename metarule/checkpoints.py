@@ -6,6 +6,7 @@ cannot be read or written, Orbax leaves the others to print stack traces.
 """
 
 import hashlib
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -83,7 +84,7 @@ class Checkpoints:
             raise self._unkept(failed) from failed
 
     def restore(self, like: Any) -> tuple[int, Any]:
-        """The last state that was kept and is not damaged; those after it are removed, with a word on each.
+        """The last state that was kept and is not damaged; those after it are put aside, with a word on each.
 
         Args:
             like: state at step 0, which is returned where none was kept.
@@ -93,18 +94,22 @@ class Checkpoints:
 
         Raises:
             ConfigError: checkpoints that are all damaged, or of another experiment.
+            OSError: a checkpoint that cannot be read for now; it is left as it is.
         """
         plain, damaged = jax.tree.map(_plain, like), dict[int, str]()
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:
                 found = self._restored(step, plain)
             except Exception as error:  # Orbax raises many kinds, and says a lot
+                if isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError):
+                    raise
                 damaged[step] = f"{self._manager.directory / str(step)}: {_brief(error)}"
                 continue
-            self._remove(damaged, step)
+            self._put_aside(damaged, step)
             return step, jax.tree.map(_like, like, found)
         if damaged:
-            raise ConfigError(f"no state can be restored: {'; '.join(damaged.values())}")
+            says = "; ".join(damaged.values())
+            raise ConfigError(f"no state can be restored: {says}; start anew with --overwrite")
         return 0, like
 
     def _restored(self, step: int, like: Any) -> Any:
@@ -114,17 +119,21 @@ class Checkpoints:
             says = "no sum was kept with it, as in earlier versions: it is taken as it is"
             print(f"{self._manager.directory / str(step)}: {says}", file=sys.stderr)
             return found
-        arguments = self._arguments.StandardRestore({_NUMBERS: _packed(like)})
-        found = _unpacked(self._manager.restore(step, args=arguments)[_NUMBERS], like)
+        found = _unpacked(self._manager.restore(step, args=self._arguments.StandardRestore())[_NUMBERS], like)
         if known != _sum(found):
             raise ValueError("its numbers do not have the sum that was kept with them")
         return found
 
-    def _remove(self, damaged: Mapping[int, str], good: int) -> None:
+    def _put_aside(self, damaged: Mapping[int, str], good: int) -> None:
         """Make room for the states that are now reached again."""
         for step, reason in damaged.items():
-            print(f"damaged, and removed: {reason}; going on from meta-step {good}", file=sys.stderr)
-            self._manager.delete(step)
+            path = Path(self._manager.directory / str(step))
+            aside = path.with_name(f"damaged-{step}")
+            print(f"damaged, and put aside as {aside.name}: {reason}; going on from meta-step {good}", file=sys.stderr)
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        if damaged:
+            self._manager.reload()
 
     def _unkept(self, error: Exception) -> OSError:
         return OSError(f"{self._manager.directory}: a checkpoint could not be kept: {_brief(error)}")
@@ -141,6 +150,9 @@ def _packed(plain: Any) -> np.ndarray:
 
 def _unpacked(numbers: np.ndarray, like: Any) -> Any:
     leaves, treedef = jax.tree.flatten(like)
+    need = sum(leaf.nbytes for leaf in leaves)
+    if numbers.nbytes != need:
+        raise ValueError(f"it holds {numbers.nbytes} bytes of numbers, and this experiment has {need}")
     parts = np.split(np.asarray(numbers), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
     return jax.tree.unflatten(treedef, [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
 

@@ -8,7 +8,7 @@ from typing import Any
 from metarule import artifacts, cli, figures
 from metarule.comparison import Contender, by_task, compare, few_shots, held_out, points_of, table
 from metarule.evaluation import Curves
-from metarule.finished import Look, Trial, contenders, new_place, novelty, read_trial
+from metarule.finished import Look, Trial, contenders, new_place, novelty, opened, read_trial
 from metarule.reports import phenomena_table, report_phenomena
 from metarule.results import keep_curves
 from metarule.schema import describe
@@ -50,7 +50,11 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    trial = read_trial(words)
+    with opened(words[0]) as run:
+        return _run(read_trial(run, words[1:]))
+
+
+def _run(trial: Trial) -> int:
     run, experiment, look, tasks, networks, _ = trial
     path = new_place(run, artifacts.EVALUATIONS, look.directory)
     print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)

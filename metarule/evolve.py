@@ -148,10 +148,9 @@ def _resumed(words: list[str], held: ExitStack) -> _Request:
     if len(words) != 2:
         raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
     directory = Path(words[1])
-    experiment = artifacts.read_experiment(directory)
-    options = _kept(directory / artifacts.FORMS).options
+    artifacts.read_experiment(directory)  # or a lock would be left where there is no run
     held.enter_context(artifacts.claimed(directory))
-    return _Request(experiment, options, directory)
+    return _Request(artifacts.read_experiment(directory), _kept(directory / artifacts.FORMS).options, directory)
 
 
 def _check(experiment: Experiment) -> None:

@@ -1,6 +1,7 @@
 """Runs that have come to their end, and other tasks for what they learned."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NamedTuple
@@ -18,7 +19,7 @@ from metarule.experiment import Experiment, posed, to_tree
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "read_finished", "read_trial"]
+__all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "opened", "read_finished", "read_trial"]
 
 
 class Finished(NamedTuple):
@@ -112,11 +113,32 @@ class Trial(NamedTuple):
         }
 
 
-def read_trial(words: Sequence[str], own: str = "", idle: Sequence[str] = ("every", "watched")) -> Trial:
-    """Read `RUN_DIR [--option VALUE …] [--section.field VALUE …]`.
+@contextmanager
+def opened(word: str) -> Iterator[Finished]:
+    """The run that a command is given by its first word.
 
     Args:
-        words: of the command line.
+        word: its directory.
+
+    Yields:
+        What is in it; meanwhile no other process works there.
+
+    Raises:
+        ConfigError: as `read_finished` does, or another process works there.
+    """
+    if word.startswith("-"):
+        raise ConfigError(f"'{word}': the directory of a run comes first; see --help")
+    read_finished(Path(word))  # or a lock would be left where there is no run
+    with artifacts.claimed(Path(word)):
+        yield read_finished(Path(word))
+
+
+def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequence[str] = ("every", "watched")) -> Trial:
+    """Read `[--option VALUE …] [--section.field VALUE …]`.
+
+    Args:
+        run: the run.
+        words: of the command line, after the directory of the run.
         own: table whose fields are the command's own.
         idle: fields of evaluation on which nothing depends that the command finds.
 
@@ -126,16 +148,13 @@ def read_trial(words: Sequence[str], own: str = "", idle: Sequence[str] = ("ever
     Raises:
         ConfigError: naming the field, the value and what is allowed.
     """
-    if words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}': the directory of a run comes first; see --help")
-    pairs = parse_overrides(words[1:])
+    pairs = parse_overrides(words)
     options = {name: str(value) if name == "directory" else value for name, value in pairs if "." not in name}
     look = decode(options, Look)
     rest = {name.removeprefix(f"{own}."): value for name, value in pairs if own and name.startswith(f"{own}.")}
     for name, _ in pairs:
         if name in {f"evaluation.{field}" for field in idle}:
             raise ConfigError(f"--{name}: nothing depends on it here")
-    run = read_finished(Path(words[0]))
     others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
     experiment = posed(run.experiment, others)
     for name in experiment.evaluation.baselines:

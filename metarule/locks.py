@@ -37,7 +37,8 @@ def locked(path: Path) -> Iterator[None]:
         path.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
-        (path / HOLDER).write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
+        with suppress(OSError):  # of a disk that is full others will tell
+            (path / HOLDER).write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
     except Timeout as error:
         raise ConfigError(f"{path}: another process works in it{_holder(path)}") from error
     except (OSError, NotImplementedError) as error:

@@ -2,7 +2,6 @@
 
 import sys
 import time
-from pathlib import Path
 from typing import Annotated, Any
 
 from msgspec import Meta, Struct
@@ -10,9 +9,9 @@ from msgspec.structs import asdict
 from tqdm import tqdm
 
 from metarule import artifacts, cli
-from metarule.config import ConfigError, decode, parse_overrides
+from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
-from metarule.finished import read_finished
+from metarule.finished import Finished, opened
 from metarule.lifetime import Lifetime
 from metarule.pruning import Pruned, Trial, prune, terms
 from metarule.schema import describe
@@ -62,11 +61,12 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    if words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}': the directory of a run comes first; see --help")
-    options = decode(dict(parse_overrides(words[1:])), Options)
-    path = Path(words[0])
-    _, experiment, theta, _, _ = read_finished(path)
+    with opened(words[0]) as run:
+        return _run(run, decode(dict(parse_overrides(words[1:])), Options))
+
+
+def _run(run: Finished, options: Options) -> int:
+    path, experiment, theta, _, _ = run
     lifetime = experiment.lifetime
     count = len(terms(lifetime, theta))
     print(f"{lifetime.equation(theta)}\n", flush=True)

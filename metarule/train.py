@@ -1,10 +1,10 @@
 """Learn a learning rule: `python -m metarule.train CONFIG [--section.field VALUE …]`."""
 
+import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 from msgspec.structs import replace
@@ -55,6 +55,7 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
+    processes.check_alike("command line", shlex.join(words))
     with ExitStack() as held, processes.place(partial(_begun, words, held)) as directory:
         return _run(artifacts.read_experiment(directory), directory)
 
@@ -67,7 +68,7 @@ def _begun(words: list[str], held: ExitStack) -> Path:
         directory = Path(words[1])
         artifacts.read_experiment(directory)
         if (directory / artifacts.FORMS).exists():
-            again = f"python -m metarule.evolve --resume {quote(str(directory))}"
+            again = f"python -m metarule.evolve --resume {shlex.quote(str(directory))}"
             raise ConfigError(f"{directory}: it holds a search for forms; go on with: {again}")
         held.enter_context(artifacts.claimed(directory))
     elif words[0].startswith("-"):
@@ -102,7 +103,9 @@ def _run(experiment: Experiment, directory: Path) -> int:
             else:
                 summary, unit = _several(experiment, directory, stop), "seeds"
     except Stopped as stopped:
-        print(f"\n{stopped}; go on with: python -m metarule.train --resume {quote(str(directory))}", file=sys.stderr)
+        print(
+            f"\n{stopped}; go on with: python -m metarule.train --resume {shlex.quote(str(directory))}", file=sys.stderr
+        )
         return 128 + stopped.signal_number
     except Diverged as diverged:
         print(f"metarule.train: {diverged}", file=sys.stderr)

@@ -1,5 +1,8 @@
 import errno
 import json
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import chex
 import jax
@@ -198,3 +201,23 @@ def test_thetas_of_every_structure_are_read_back(rule, tmp_path):
     theta = rule.init(jax.random.key(0))
     artifacts.save_theta(tmp_path, theta, {}, name="pruned")
     chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, rule.init(jax.random.key(1)), name="pruned"), theta)
+
+
+def test_a_run_is_known_while_its_checkpoints_come_and_go(tmp_path):
+    artifacts.start(tmp_path, EXPERIMENT, given=None)
+    ended = threading.Event()
+
+    def save_and_remove():
+        while not ended.is_set():
+            inner = tmp_path / artifacts.CHECKPOINTS / "1" / "default"
+            inner.mkdir(parents=True)
+            (inner / "array").touch()
+            shutil.rmtree(inner.parent)
+
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(save_and_remove)
+        try:
+            assert all(artifacts.holds_run(tmp_path) for _ in range(300))
+        finally:
+            ended.set()
+        busy.result()

@@ -67,12 +67,13 @@ def test_whatever_befalls_a_file_a_state_is_right_or_the_one_before_is_taken(how
     if step == 6:
         assert says == ""
     else:
-        assert says.startswith(f"damaged, and removed: {path / '6'}: ")
+        assert says.startswith(f"damaged, and put aside as damaged-6: {path / '6'}: ")
         assert says.endswith("; going on from meta-step 3\n")
         assert says.count("\n") == 1
         with Checkpoints(path) as checkpoints:
             checkpoints.save(6, LATER)
         assert restored(path)[0] == 6
+        assert (path / "damaged-6").is_dir()
 
 
 def test_numbers_that_are_read_but_are_others_count_as_damaged(two, tmp_path, capsys):
@@ -92,6 +93,29 @@ def test_if_all_are_damaged_each_is_named_and_none_removed(two, tmp_path):
     with pytest.raises(ConfigError, match=f"no state can be restored: {path / '6'}: .*; {path / '3'}: "):
         restored(path)
     assert {file.name for file in path.iterdir()} == {"3", "6"}
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), PermissionError(13, "Permission denied")])
+def test_a_state_that_cannot_be_read_for_now_is_left_as_it_is(error, two, tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise error
+
+    path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
+    with Checkpoints(path) as checkpoints:
+        monkeypatch.setattr(checkpoints._manager, "restore", fail)
+        with pytest.raises(OSError, match=error.strerror):
+            checkpoints.restore(STATE)
+    step, _ = restored(path)
+    assert step == 6
+
+
+def test_a_state_of_another_experiment_is_refused(two, tmp_path):
+    path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
+    with (
+        Checkpoints(path) as checkpoints,
+        pytest.raises(ConfigError, match="bytes of numbers, and this experiment has 4;"),
+    ):
+        checkpoints.restore(jnp.zeros(()))
 
 
 def test_a_state_of_an_earlier_version_is_taken_with_a_word(tmp_path, capsys):

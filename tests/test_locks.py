@@ -6,7 +6,7 @@ import sys
 import pytest
 from small import EXPERIMENT
 
-from metarule import artifacts, evolve, train
+from metarule import adapt, artifacts, evaluate, evolve, finished, prune, train
 from metarule.config import ConfigError
 from metarule.locks import HOLDER, LOCK, locked
 from metarule.stopping import StopRequest
@@ -48,6 +48,14 @@ def test_a_second_run_is_refused_in_one_line_with_directory_and_process(main, re
     assert errors.count("\n") == 1
     assert (path / "resolved.toml").read_bytes() == before
     (path / artifacts.FORMS).unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("main", [evaluate.main, adapt.main, prune.main])
+def test_what_is_found_of_a_run_is_not_written_while_another_works_there(main, held, capsys, monkeypatch):
+    path, process = held
+    monkeypatch.setattr(finished, "read_finished", lambda path: None)
+    assert main([str(path)]) == 2
+    assert f"{path}: another process works in it: {process.pid} on " in capsys.readouterr().err
 
 
 def test_it_is_refused_by_name_alone_where_no_process_is_known(held):

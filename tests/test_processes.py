@@ -15,20 +15,21 @@ ROOT = Path(__file__).parent.parent
 SMALL = [word for field, value in OVERRIDES.items() for word in (f"--{field}", value)]
 LONG = [*SMALL, "--optimizer.steps", "400", "--run.steps_per_call", "2", "--run.checkpoint_every", "20"]
 NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
+TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2
 
 
 class Together:
-    """The same command in processes that share a run, one device each."""
+    """The same command in processes that share a run, one device each; the last may be given more words."""
 
-    def __init__(self, *words):
+    def __init__(self, *words, more=()):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             where = f"localhost:{free.getsockname()[1]}"
         shared = ["--devices.coordinator", where, "--devices.processes", str(COUNT), "--devices.use", "1"]
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "metarule.train", *map(str, words), *shared, "--devices.process", str(number)],
+                [*TRAIN, *map(str, words), *(more if number else ()), *shared, "--devices.process", str(number)],
                 cwd=ROOT,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -75,12 +76,11 @@ def test_a_run_is_shared_stopped_and_goes_on_with_fewer(tmp_path):
     steps = [int(folder.name) for folder in (path / "checkpoints").iterdir()]
     assert max(steps) >= 120
 
-    one = [sys.executable, "-m", "metarule.train"]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": str(COUNT)}
-    alone = subprocess.run([*one, "--resume", path], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
+    alone = subprocess.run([*TRAIN, "--resume", path], cwd=ROOT, capture_output=True, text=True, env=env, check=False)
     assert alone.returncode == 0, alone.stderr
     whole = subprocess.run(
-        [*one, *NEW, tmp_path / "whole"], cwd=ROOT, capture_output=True, text=True, env=env, check=False
+        [*TRAIN, *NEW, tmp_path / "whole"], cwd=ROOT, capture_output=True, text=True, env=env, check=False
     )
     assert whole.returncode == 0, whole.stderr
     np.testing.assert_array_equal(theta(path), theta(tmp_path / "whole"))
@@ -91,3 +91,11 @@ def test_what_the_first_process_refuses_all_do(tmp_path):
     for says, status in Together(*NEW, tmp_path).end():
         assert status == 2
         assert "it holds a run" in says
+
+
+def test_processes_that_were_started_with_other_words_are_refused(tmp_path):
+    for says, status in Together(*NEW, tmp_path / "run", more=["--seed", "3"]).end():
+        assert status == 2
+        assert "command line = 'configs/boolean-2.toml" in says
+        assert "allowed: the same in all processes; the first has 'configs/boolean-2.toml" in says
+    assert not (tmp_path / "run").exists()

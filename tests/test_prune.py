@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import MLP, Polynomial, artifacts
+from metarule.locks import HOLDER, LOCK
 from metarule.prune import main
 
 ROOT = Path(__file__).parent.parent
@@ -66,7 +67,7 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
     assert found["held_out"]["tasks"] == 16
     assert [trial["outcome"] for trial in found["trials"]] == ["alone"] * 2 + ["removed", "kept", "alone", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}
-    assert after.keys() - before.keys() == {"pruned.npz", "pruned.json"}
+    assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER}
     assert {name: after[name] for name in before} == before
 
 
@@ -116,7 +117,8 @@ def test_a_theta_of_another_rule_is_refused(own, capsys):
 
 def test_a_directory_that_cannot_be_written_gives_one_line(own, capsys):
     (own / "pruned.npz").mkdir()
-    assert f"{own}: Is a directory" in refused([own, "--lifetimes", "16"], capsys)
+    assert main([str(own), "--lifetimes", "16"]) == 1
+    assert capsys.readouterr().err == f"metarule.prune: {own / 'pruned.npz'}: Is a directory; nothing was written\n"
     assert sorted(file.name for file in own.iterdir() if file.name.startswith("tmp")) == []
 
 
