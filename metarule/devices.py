@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 
 from metarule.config import ConfigError
 
-__all__ = ["LIVES", "Devices", "everywhere", "spread"]
+__all__ = ["LIVES", "Devices", "everywhere", "reserve", "spread"]
 
 LIVES = "lives"
 
@@ -102,7 +102,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
     Raises:
         ConfigError: more accelerators than there are.
     """
-    _reserve(devices.use)
+    reserve(devices.use)
     found = _found(devices.use) if jax.process_count() == 1 else jax.devices()  # each process has made its choice
     if len(found) == 1 or not jax.sharding.get_abstract_mesh().empty:
         mesh = jax.default_device(found[0]) if devices.use != "all" else nullcontext()
@@ -114,8 +114,12 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
         yield
 
 
-def _reserve(use: int | Literal["all"]) -> None:
-    """Have as many devices of a CPU as are wanted, before the first is used."""
+def reserve(use: int | Literal["all"]) -> None:
+    """Have as many devices of a CPU as are wanted; to be called before the first is used.
+
+    Args:
+        use: their number, or all, which is one for each core unless the user has set another number.
+    """
     flags = os.environ.get("XLA_FLAGS", "")
     free = jax.config.values["jax_num_cpu_devices"] < 0 and "host_platform_device_count" not in flags
     if free or use != "all":

@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from metarule.config import ConfigError
-from metarule.devices import Devices
+from metarule.devices import Devices, reserve
 
 __all__ = ["PATIENCE", "agreed", "alone", "check_alike", "leave", "place", "together"]
 
@@ -42,6 +42,7 @@ def together(devices: Devices) -> Iterator[None]:
         ConfigError: processes that do not find each other.
     """
     if devices.coordinator:
+        reserve(devices.use)
         _meet(devices)
     if alone() or jax.process_index() == 0:
         yield

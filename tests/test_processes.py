@@ -1,5 +1,6 @@
 """Several processes are one run: they learn what one would, stop together, and who dies takes nothing along."""
 
+import json
 import os
 import signal
 import socket
@@ -34,6 +35,7 @@ class Together:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
             )
             for number in range(COUNT)
         ]
@@ -63,6 +65,7 @@ def test_a_run_is_shared_stopped_and_goes_on_with_fewer(tmp_path):
     (says, status), (_, other) = run.end()
     assert status == other == 128 + signal.SIGTERM
     assert f"--resume {path}" in says
+    assert json.loads((path / "environment.json").read_text())["device"]["count"] == COUNT  # each uses one of its two
 
     run = Together("--resume", path)
     wait_for(130, path)
