@@ -119,7 +119,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
     pairs, words = [], list(words)
     while words:
         name, equals, text = words.pop(0).partition("=")
-        if not name.startswith("--") or name == "--":
+        if not name.startswith("--") or not all(name[2:].split(".")):
             raise ConfigError(f"'{name}' is not expected here; fields are set as --section.field VALUE")
         if not equals:
             if not words or re.match(r"--\w", words[0]):

@@ -37,7 +37,13 @@ def test_overrides_are_read(words, pairs):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"), [(["seed", "3"], "'seed' is not expected"), (["--seed"], "a value is missing")]
+    ("words", "says"),
+    [
+        (["seed", "3"], "'seed' is not expected"),
+        (["--seed"], "a value is missing"),
+        (["--rule..l1", "3"], "'--rule..l1' is not expected"),
+        (["--"], "'--' is not expected"),
+    ],
 )
 def test_bad_overrides_are_refused(words, says):
     with pytest.raises(ConfigError, match=says):
