@@ -290,10 +290,10 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
         raise Diverged(f"θ is not finite; it is not written to {path / f'{name}.npz'}")
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
-    with _naming(path / f"{name}.npz"), temporary.open("wb") as file:
-        np.savez(file, **arrays)
-        _flush(file)
     with _naming(path / f"{name}.npz"):
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+            _flush(file)
         temporary.replace(path / f"{name}.npz")
     write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
 

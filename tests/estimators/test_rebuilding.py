@@ -4,12 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
+from side_by_side import KEY, agree, kept, living, setting, side_by_side
 
 from benchmarks.speeds.library import Given
 from metarule import (
     MLP,
-    Boolean,
     Feedforward,
     InnerLoop,
     Lifetime,
@@ -24,18 +23,7 @@ from metarule.estimators import rebuilding
 from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
 from metarule.types import Carry, Life, Stimulus
 
-KEY = jax.random.key(0)
-LENGTH, SEGMENT, LIVES = 12, 4, 3
-
-
-SEVEN, SMALL = Polynomial(terms=("seven",)), Feedforward(hidden=(3,))
-
-
-def living(rule=SEVEN, circuit=SMALL, **inner_loop):
-    loop = InnerLoop(**{"presentations": LENGTH} | inner_loop)
-    return Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=loop)
-
-
+SEGMENT = 4
 CASES = {
     "seven terms": living(),
     "sixteen terms": living(Polynomial(terms=("sixteen",)), Feedforward(hidden=(3, 2), backward="learned")),
@@ -44,30 +32,8 @@ CASES = {
 }
 
 
-def setting(life, spread=0.05):
-    """A θ at which every coefficient matters, and networks about to meet a task each."""
-    flat, unravel = ravel_pytree(life.theta(KEY))
-    theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape))
-    pool = life.tasks.split(0).train
-    keys = jax.random.split(KEY, LIVES)
-    born = jax.vmap(lambda key, number: life.birth(key, life.tasks.sample(key, pool, number)))(keys, jnp.arange(LIVES))
-    return theta, born
-
-
-def side_by_side(form, theta, born):
-    return jax.jit(jax.vmap(form, (None, 0, 0)))(theta, *born)
-
-
 def rebuilt(life, theta, born):
     return side_by_side(lambda *given: rebuilt_gradient(life, SEGMENT, *given), theta, born)
-
-
-def kept(life, theta, born):
-    return side_by_side(lambda *given: Reverse(scan=Remat()).from_birth(life, *given), theta, born)
-
-
-def agree(found, expected):
-    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12), found, expected)
 
 
 @pytest.mark.parametrize("case", CASES)
