@@ -239,7 +239,8 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any,
 
     def one(seed: Integer, values: Any) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
-        state = begin(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
+        # As in `_score`: a program of its own takes no traced numbers.
+        state = inspect.unwrap(begin)(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
         theta = optimizer.theta(state)
         # No checkpoint can hold an array without elements.
         trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), theta) if marks else ()

@@ -1,6 +1,7 @@
 """Strict settings for every test: shapes and types of all calls are checked, and nothing is promoted in silence."""
 
 import atexit
+import gc
 import os
 import shutil
 import subprocess
@@ -15,7 +16,10 @@ import pytest
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache = tempfile.mkdtemp(prefix="metarule-tests-")
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
-    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.5"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
+
+# Tracing makes many objects that live on: looking for garbage as often as Python does would take a tenth of the time.
+gc.set_threshold(100_000, 20, 100)
 
 # What the tests spend their time on is compiling small programs, not running them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")

@@ -86,28 +86,37 @@ def test_each_core_is_a_device_unless_the_user_has_set_their_number(env, says):
 STEPS = """
 import jax, numpy as np
 from metarule import Boolean, Feedforward, Genetic, Gradient, InnerLoop, Lifetime, Polynomial
-from metarule.devices import spread
+from metarule.devices import Devices, spread
 from metarule.meta.loop import advance, begin
 from metarule.streams import run_key
 
-learner = Lifetime(rule=Polynomial(), circuit=Feedforward(), tasks=Boolean(), inner_loop=InnerLoop(presentations=60))
+learner = Lifetime(
+    rule=Polynomial(terms=("seven",)),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=20),
+)
 descent = Gradient(steps=5, tasks=12, name="sgd", learning_rate=1.0)
 search = Genetic(steps=5, population=12, tasks=1, validation=4)
-with spread():
-    pool, key = learner.tasks.split(0).train, run_key(0)
-    for optimizer in (descent, search):
-        state, seen = advance(learner, optimizer, pool, begin(learner, optimizer, pool, key), key, 1, 2)
-        state, _ = advance(learner, optimizer, pool, state, key, 0, 2)
-        print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
-    assert advance._cache_size() == 2
-    print(advance.lower(learner, descent, pool, begin(learner, descent, pool, key), key, 2, 2).compile().as_text())
+pool, key = learner.tasks.split(0).train, run_key(0)
+for use in ("all", 2, 1):
+    programs = advance._cache_size()
+    with spread(Devices(use=use)):
+        for optimizer in (descent, search):
+            state, seen = advance(learner, optimizer, pool, begin(learner, optimizer, pool, key), key, 1, 2)
+            state, _ = advance(learner, optimizer, pool, state, key, 0, 2)
+            print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
+        assert advance._cache_size() == programs + 2
+        begun = begin(learner, descent, pool, key)
+        print(advance.lower(learner, descent, pool, begun, key, 2, 2).compile().as_text())
+    print("=====")
 """
 
 COLLECTIVE = r"= .* (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 
 
 def test_devices_speak_to_each_other_once_a_meta_step_and_find_what_one_would():
-    alone, *together = (run(STEPS, devices).split("\n", 2) for devices in (1, 2, 8))
+    *together, alone = (said.strip().split("\n", 2) for said in run(STEPS, 8).split("=====")[:3])
     assert re.findall(COLLECTIVE, alone[2]) == []
     for said in together:
         for one, other in zip(alone[:2], said[:2], strict=True):  # a step along the θ-gradient, and one of a search

@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from benchmarks.disasters import disks, kills
+from benchmarks.disasters import disks, kills, shared
 from benchmarks.disasters.runs import STEPS, differences, finished, resume, taken, uninterrupted
 
 
@@ -25,6 +25,13 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bits(kind, whole, programs, tm
     assert row["struck"]
     assert row["lost"] == ""
     assert taken(tmp_path / "a run") == STEPS
+
+
+def test_who_dies_takes_nothing_along_and_one_process_goes_on_where_two_were(whole, programs, tmp_path):
+    row = shared.kill_one(tmp_path / "run", programs, whole, random.Random(3))
+    assert row["struck"]
+    assert 0 < row["at"] < STEPS
+    assert row["lost"] == ""
 
 
 def test_what_is_torn_when_no_file_may_grow_is_mended(whole, programs, tmp_path):

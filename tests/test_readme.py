@@ -37,7 +37,8 @@ def test_the_two_commands_stand_at_the_top():
 def test_commands_run(text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     _, *words = shlex.split(text.split(" #")[0])
-    words += [word for field, value in overrides(Path(words[0])).items() for word in (f"--{field}", value)]
+    short = {f"--{field}": value for field, value in overrides(Path(words[0])).items()}
+    words += [word for field, value in short.items() if field not in words for word in (field, value)]
     words += ["--run.directory", str(tmp_path / "run")] + (["--seeds", "2"] if "--seeds" in text else [])
     # In this process, where commands share what is compiled; as a user starts them they are tried in test_train.
     assert main(words) == 0

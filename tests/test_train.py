@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -81,11 +80,10 @@ def test_a_directory_that_holds_a_run_is_refused(finished, capsys):
     assert "--overwrite" in errors
 
 
-def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished):
+def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, capsys):
     before = (finished[0] / "summary.json").read_bytes()
-    again = command("--resume", finished[0])
-    assert again.returncode == 0
-    assert "learned" in again.stdout
+    assert here("--resume", finished[0]) == 0
+    assert "learned" in capsys.readouterr().out
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
@@ -109,21 +107,15 @@ def stopped(number, path, **options):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_run_says_how_to_go_on(number, tmp_path):
-    status, errors = stopped(number, tmp_path / "run")
+def test_a_stopped_run_says_how_to_go_on_and_goes_on_elsewhere(number, tmp_path):
+    status, errors = stopped(number, tmp_path / "run", env=TWO_DEVICES)
     assert status == 128 + number
     assert f"go on with: python -m metarule.train --resume {tmp_path / 'run'}" in errors
     assert "Traceback" not in errors
-
-
-def test_a_stopped_run_goes_on_to_the_same_theta_and_metrics(tmp_path):
-    stopped(signal.SIGINT, tmp_path / "run", env=TWO_DEVICES)
-    shutil.copytree(tmp_path / "run", tmp_path / "elsewhere")
-    assert command("--resume", tmp_path / "run", env=TWO_DEVICES).returncode == 0
-    assert command(CONFIG, *LONG, "--run.directory", tmp_path / "whole", env=TWO_DEVICES).returncode == 0
-    assert np.array_equal(theta(tmp_path / "run"), theta(tmp_path / "whole"))
-    assert (tmp_path / "run" / "metrics.jsonl").read_text() == (tmp_path / "whole" / "metrics.jsonl").read_text()
-    assert here("--resume", tmp_path / "elsewhere") == 0  # on one device
+    if number == signal.SIGINT:
+        assert here("--resume", tmp_path / "run") == 0  # on one device
+        steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+        assert steps == list(range(1, 161))
 
 
 def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, capsys):
@@ -203,11 +195,3 @@ def test_help_lists_fields_and_exits_with_0(capsys):
     assert main(["--help"]) == 0
     assert "--optimizer.learning_rate" in capsys.readouterr().out
     assert main([]) == 2
-
-
-def test_neither_a_network_nor_a_home_that_can_be_written_is_needed(tmp_path):
-    refuse = "import socket\n\ndef refuse(*_):\n    raise OSError('no network')\n\nsocket.socket.connect = refuse\n"
-    (tmp_path / "sitecustomize.py").write_text(refuse)
-    nowhere = {"HOME": "/dev/null/home", "PYTHONPATH": str(tmp_path)}
-    done = command("configs/digits.toml", *SMALL, "--run.directory", tmp_path / "run", env=os.environ | nowhere)
-    assert done.returncode == 0, done.stderr

@@ -30,8 +30,8 @@ def kill_one(path: Path, programs: Path, whole: Whole, chance: random.Random) ->
         chance: decides on the process and the moment.
 
     Returns:
-        As `disasters.kills.kill`; that the other did not stop within a minute counts as lost. It stops with status 1,
-        or is ended by JAX where it is process 0 that is gone.
+        As `disasters.kills.kill`; that the other did not stop within a minute, or did not say why, counts as lost. It
+        stops with status 1, or is ended by JAX where it is process 0 that is gone.
     """
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -53,6 +53,8 @@ def kill_one(path: Path, programs: Path, whole: Whole, chance: random.Random) ->
     lost = ended(path, programs, whole)
     if struck and other.status not in ((0, 1) if victim else (0, 1, -signal.SIGABRT)):
         lost.append(f"the other ended with {other.status}")
+    if other.status == 1 and ("is gone" not in other.says or "Traceback" in other.says):
+        lost.append(f"the other said {other.says[-300:]}")
     if waited > _SOON:
         lost.append(f"the other stopped after {waited:.0f} s")
     return row | {"seconds": time.perf_counter() - clock, "lost": "; ".join(lost)}

@@ -1,5 +1,6 @@
 """Meta-training as pure functions: everything that a seed decides, and nothing of a disk."""
 
+import inspect
 from functools import partial
 from typing import Any
 
@@ -13,6 +14,7 @@ from metarule.types import Info, Integer, Learner, MetaOptimizer, Mover, PRNGKey
 __all__ = ["advance", "begin", "stage_at", "train"]
 
 
+@everywhere("learner", "optimizer")
 def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> Any:
     """State of a run before its first meta-step.
 
@@ -77,7 +79,9 @@ def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
     Returns:
         (learned θ, what was observed of each meta-step [steps, …]).
     """
-    step_key, state, start = stream(key, Purpose.META_STEPS), begin(learner, optimizer, pool, key), 0
+    # Numbers of the learner may be traced here, which no static argument can be.
+    state = inspect.unwrap(begin)(learner, optimizer, pool, key)
+    step_key, start = stream(key, Purpose.META_STEPS), 0
     parts = []
     for stage in optimizer.stages(learner):
         step = partial(_step, stage.learner, stage.optimizer, pool, step_key)
