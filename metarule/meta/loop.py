@@ -51,12 +51,13 @@ def advance(
         State after, and what was observed [capacity, …], of which the first `count` are filled.
     """
     step_key = stream(key, Purpose.META_STEPS)
-    _, shapes = jax.eval_shape(lambda: optimizer.step(learner, pool, state, step_key))
+    step = jax.jit(partial(optimizer.step, learner))  # traced once, for its shapes and for the loop
+    _, shapes = jax.eval_shape(step, pool, state, step_key)
     seen = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
     def body(number: Integer, carry: tuple[Any, Info]) -> tuple[Any, Info]:
         state, seen = carry
-        state, info = optimizer.step(learner, pool, state, step_key)
+        state, info = step(pool, state, step_key)
         return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), seen, info)
 
     return jax.lax.fori_loop(0, count, body, (state, seen))
