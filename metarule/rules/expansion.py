@@ -26,11 +26,13 @@ class Expansion(NamedTuple):
         names: its terms, as they were given.
         terms: the same, read.
         traces: what its synapses remember, by name.
+        sees: variables of a synapse that decide each term, those that its traces average included.
     """
 
     names: tuple[str, ...]
     terms: tuple[Term, ...]
     traces: Mapping[str, Trace]
+    sees: tuple[frozenset[str], ...]
 
     @property
     def symbols(self) -> tuple[str, ...]:
@@ -45,13 +47,6 @@ class Expansion(NamedTuple):
     def traced(self, term: Term) -> set[str]:
         """Traces that stand in a term."""
         return set(_occurring(term, self.symbols)) & set(self.traces)
-
-    def looks_at(self, term: Term) -> set[str]:
-        """Variables of a synapse that decide a term, those that its traces average included."""
-        seen = set(_occurring(term, self.symbols))
-        for name in self.traced(term):
-            seen.update(_occurring(self.traces[name].term, VARIABLES))
-        return seen & set(VARIABLES)
 
 
 @lru_cache(maxsize=256)
@@ -96,11 +91,12 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
         raise ValueError(f"terms: they have {count} monomials; allowed: up to {MAX_TERMS} in all")
     for term in missed:
         raise ValueError(f"without term '{left_out[term]}' is in no family of the rule")
-    used = {name for term in seen for name in _occurring(term, symbols)}
+    occurring = [_occurring(term, symbols) for term in seen]
+    used = set[str]().union(*occurring)
     for name in named:
         if name not in used:
             raise ValueError(f"trace '{name}' stands in no term")
-    return Expansion(tuple(seen.values()), tuple(seen), named)
+    return Expansion(tuple(seen.values()), tuple(seen), named, tuple(_sees(names, named) for names in occurring))
 
 
 @lru_cache(maxsize=256)
@@ -160,6 +156,11 @@ def _read(text: str, symbols: tuple[str, ...]) -> Term:
 def _occurring(term: Term, symbols: tuple[str, ...]) -> list[str]:
     columns = zip(*(powers for _, powers in term), strict=True)
     return [name for name, column in zip(symbols, columns, strict=True) if any(column)]
+
+
+def _sees(occurring: list[str], traces: Mapping[str, Trace]) -> frozenset[str]:
+    averaged = [name for trace in occurring if trace in traces for name in _occurring(traces[trace].term, VARIABLES)]
+    return frozenset(occurring + averaged) & frozenset(VARIABLES)
 
 
 def _check_name(name: str) -> None:

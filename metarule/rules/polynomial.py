@@ -100,8 +100,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     @property
     def variables(self) -> tuple[str, ...]:
         """Local variables that occur in its terms and traces."""
-        rule = self._expansion
-        seen = {name for term in rule.terms for name in rule.looks_at(term)}
+        seen = frozenset[str]().union(*self._expansion.sees)
         return tuple(name for name in VARIABLES if name in seen)
 
     @property
@@ -244,9 +243,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     def _sizes(self) -> Float[Array, " free"]:
         rule = self._expansion
-        supervised = {
-            name for name, term in zip(rule.names, rule.terms, strict=True) if "modulator" in rule.looks_at(term)
-        }
+        supervised = {name for name, sees in zip(rule.names, rule.sees, strict=True) if "modulator" in sees}
         return jnp.array([1.0 if name in supervised else self.hebbian_unit for name in self._free])
 
     def _remember(self, theta: Theta, memory: Any, see: Callable[[Term], Float[Array, "*synapse"]]) -> Any:
