@@ -40,8 +40,9 @@ _FIELDS = {
 _NEW = [str(_ROOT / "configs" / "boolean-2.toml")] + [
     word for field, value in _FIELDS.items() for word in (f"--{field}", value)
 ]
-# Of any machine the CPU, as two devices: two processes with one each then come to the same bits.
-_PLACE = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+# Of any machine the CPU, as two devices: two processes with one each then come to the same bits. Every program is kept,
+# however fast it was compiled, so that no trial has to write one.
+_PLACE = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 # Seconds after which a process that does not end counts as hung.
 _PATIENCE = 600.0
 
