@@ -46,12 +46,14 @@ jax.config.update("jax_default_matmul_precision", "highest")
 # Files whose tests take longest are begun first, so that both workers are done at about the same time.
 LONGEST = (
     "test_readme.py",
-    "test_train.py",
-    "test_processes.py",
-    "test_devices.py",
-    "test_cells.py",
-    "test_training.py",
+    "test_faults.py",
     "test_configs.py",
+    "test_cells.py",
+    "test_train.py",
+    "test_devices.py",
+    "test_training.py",
+    "test_setups.py",
+    "test_surroundings.py",
 )
 
 
