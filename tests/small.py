@@ -30,7 +30,7 @@ OVERRIDES = {
 def overrides(config: Path) -> dict[str, str]:
     """Overrides that make the run of a config small; schedules of conditioning cannot be cut short.
 
-    Baselines of other circuits are tried in test_train, and by the command of the README that names them.
+    Others have no baseline: those are tried in test_train, and by the command of the README that names them.
     """
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.presentations"}

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from benchmarks.disasters import disks, kills, shared
-from benchmarks.disasters.runs import STEPS, differences, finished, resume, taken, uninterrupted
+from benchmarks.disasters.runs import EVERY, STEPS, differences, finished, resume, taken, uninterrupted
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +31,7 @@ def test_who_dies_takes_nothing_along_and_one_process_goes_on_where_two_were(who
     row = shared.kill_one(tmp_path / "run", programs, whole, random.Random(3))
     assert row["struck"]
     assert 0 < row["at"] < STEPS
+    assert row["again"] <= EVERY
     assert row["lost"] == ""
 
 

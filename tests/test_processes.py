@@ -13,8 +13,8 @@ from small import OVERRIDES
 
 ROOT = Path(__file__).parent.parent
 SMALL = [word for field, value in OVERRIDES.items() for word in (f"--{field}", value)]
-LONG = [*SMALL, "--optimizer.steps", "200", "--run.steps_per_call", "2", "--run.checkpoint_every", "20"]
-LONG += ["--evaluation.every", "200", "--evaluation.baselines", "[]"]
+LONG = [*SMALL, "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
+LONG += ["--evaluation.baselines", "[]"]
 NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
 TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2
@@ -52,7 +52,7 @@ def wait_for(rows, path):
     assert metrics.read_text().count("\n") >= rows
 
 
-def test_a_run_is_shared_and_whoever_is_asked_to_stop_all_do(tmp_path):
+def test_a_run_is_shared_all_stop_where_one_is_asked_to_and_all_go_on(tmp_path):
     path = tmp_path / "shared"
     run = Together(*NEW, path)
     wait_for(25, path)
@@ -62,6 +62,9 @@ def test_a_run_is_shared_and_whoever_is_asked_to_stop_all_do(tmp_path):
     assert f"--resume {path}" in says
     assert "Traceback" not in says
     assert json.loads((path / "environment.json").read_text())["device"]["count"] == COUNT  # each uses one of its two
+    assert [status for _, status in Together("--resume", path).end()] == [0, 0]
+    steps = [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 101))
 
 
 def test_what_the_first_process_refuses_all_do(tmp_path):

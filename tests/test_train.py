@@ -90,30 +90,22 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, cap
 LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
-TWO_DEVICES = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
-
-
-def stopped(number, path, **options):
-    """Start a run, and send it a signal once it has begun to learn."""
+def test_a_stopped_run_says_how_to_go_on_and_goes_on_elsewhere(tmp_path):
+    path = tmp_path / "run"
     words = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
-    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options)
+    two_devices = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
+    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=two_devices)
     metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
         time.sleep(0.05)
-    run.send_signal(number)
+    run.send_signal(signal.SIGINT)
     _, errors = run.communicate(timeout=120)
     assert 0 < len(metrics.read_text().splitlines()) < 160
-    return run.returncode, errors
-
-
-def test_a_stopped_run_says_how_to_go_on_and_goes_on_elsewhere(tmp_path):
-    status, errors = stopped(signal.SIGINT, tmp_path / "run", env=TWO_DEVICES)
-    assert status == 128 + signal.SIGINT
-    assert f"go on with: python -m metarule.train --resume {tmp_path / 'run'}" in errors
+    assert run.returncode == 128 + signal.SIGINT
+    assert f"go on with: python -m metarule.train --resume {path}" in errors
     assert "Traceback" not in errors
-    assert here("--resume", tmp_path / "run") == 0  # on one device
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 161))
+    assert here("--resume", path) == 0  # on one device
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, 161))
 
 
 def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, capsys):
