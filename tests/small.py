@@ -1,5 +1,6 @@
 """A small experiment that every test of whole runs shares."""
 
+import time
 from pathlib import Path
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
@@ -36,3 +37,16 @@ def overrides(config: Path) -> dict[str, str]:
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.presentations"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}
     return OVERRIDES | {"evaluation.baselines": "[]"}
+
+
+def words(fields: dict[str, str]) -> list[str]:
+    """The same as a command line."""
+    return [word for field, value in fields.items() for word in (f"--{field}", value)]
+
+
+def wait_for(rows: int, path: Path) -> None:
+    """Wait until so many meta-steps of a run are on disk."""
+    metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
+    while not (metrics.exists() and metrics.read_text().count("\n") >= rows) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert metrics.read_text().count("\n") >= rows

@@ -6,14 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from small import OVERRIDES
+from small import OVERRIDES, wait_for, words
 
 ROOT = Path(__file__).parent.parent
-SMALL = [word for field, value in OVERRIDES.items() for word in (f"--{field}", value)]
-LONG = [*SMALL, "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
+LONG = [*words(OVERRIDES), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
 LONG += ["--evaluation.baselines", "[]"]
 NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
 TRAIN = [sys.executable, "-m", "metarule.train"]
@@ -43,13 +41,6 @@ class Together:
     def end(self):
         """What each said on standard error, and its status."""
         return [(process.communicate(timeout=120)[1], process.returncode) for process in self.processes]
-
-
-def wait_for(rows, path):
-    metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and metrics.read_text().count("\n") >= rows) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert metrics.read_text().count("\n") >= rows
 
 
 def test_a_run_is_shared_all_stop_where_one_is_asked_to_and_all_go_on(tmp_path):

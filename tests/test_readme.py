@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from small import overrides
+from small import overrides, words
 
 from metarule.config import decode, read
 from metarule.experiment import Experiment
@@ -36,12 +36,12 @@ def test_the_two_commands_stand_at_the_top():
 @pytest.mark.parametrize("text", COMMANDS)
 def test_commands_run(text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    _, *words = shlex.split(text.split(" #")[0])
-    short = {f"--{field}": value for field, value in overrides(Path(words[0])).items()}
-    words += [word for field, value in short.items() if field not in words for word in (field, value)]
-    words += ["--run.directory", str(tmp_path / "run")] + (["--seeds", "2"] if "--seeds" in text else [])
+    _, *command = shlex.split(text.split(" #")[0])
+    short = overrides(Path(command[0]))
+    command += words({field: value for field, value in short.items() if f"--{field}" not in command})
+    command += ["--run.directory", str(tmp_path / "run")] + (["--seeds", "2"] if "--seeds" in text else [])
     # In this process, where commands share what is compiled; as a user starts them they are tried in test_train.
-    assert main(words) == 0
+    assert main(command) == 0
     assert "learned" in capsys.readouterr().out
 
 

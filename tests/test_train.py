@@ -5,21 +5,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
 import pytest
 from jax.errors import JaxRuntimeError
-from small import OVERRIDES
+from small import OVERRIDES, wait_for, words
 
 from metarule import cli
 from metarule.train import main
 
 ROOT = Path(__file__).parent.parent
 CONFIG = "configs/boolean-2.toml"
-SMALL = [word for field, value in OVERRIDES.items() for word in (f"--{field}", value)]
+SMALL = words(OVERRIDES)
 
 
 def command(*words, **options):
@@ -63,8 +62,8 @@ def test_a_run_leaves_everything_behind(finished):
         "figures",
     }
     assert (path / "config.toml").read_text() == (ROOT / CONFIG).read_text()
-    for words in ("learned", "backprop", "Δw = ", "meta-step 6 of 6", "summary.json"):
-        assert words in done.stdout
+    for said in ("learned", "backprop", "Δw = ", "meta-step 6 of 6", "summary.json"):
+        assert said in done.stdout
 
 
 def test_the_same_command_gives_the_same_theta(finished, tmp_path):
@@ -90,22 +89,32 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, cap
 LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
-def test_a_stopped_run_says_how_to_go_on_and_goes_on_elsewhere(tmp_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    assert here(CONFIG, *LONG, "--run.directory", path) == 0
+    return path
+
+
+@pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+def test_a_stopped_run_says_how_to_go_on_and_goes_on_to_the_same(number, devices, whole, tmp_path):
     path = tmp_path / "run"
-    words = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
-    two_devices = os.environ | {"JAX_NUM_CPU_DEVICES": "2"}
-    run = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=two_devices)
-    metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
-    while not (metrics.exists() and metrics.stat().st_size) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    run.send_signal(signal.SIGINT)
+    start = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
+    run = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    wait_for(1, path)
+    run.send_signal(number)
     _, errors = run.communicate(timeout=120)
+    metrics = path / "metrics.jsonl"
     assert 0 < len(metrics.read_text().splitlines()) < 160
-    assert run.returncode == 128 + signal.SIGINT
+    assert run.returncode == 128 + number
     assert f"go on with: python -m metarule.train --resume {path}" in errors
     assert "Traceback" not in errors
     assert here("--resume", path) == 0  # on one device
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, 161))
+    if devices == "1":
+        assert np.array_equal(theta(path), theta(whole))
+        assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
 
 
 def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, capsys):

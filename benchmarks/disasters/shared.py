@@ -45,13 +45,14 @@ def kill_one(path: Path, programs: Path, whole: Whole, chance: random.Random) ->
         time.sleep(_POLL)
     time.sleep(chance.uniform(0, _AFTER))
     victim = chance.randrange(_COUNT)
+    allowed = {1} | ({0} if (path / artifacts.THETA).exists() else set()) | (set() if victim else {-signal.SIGABRT})
     processes[victim].kill()
     clock = time.perf_counter()
     other, killed = finished(processes[1 - victim]), finished(processes[victim])
     waited, struck = time.perf_counter() - clock, killed.status == -signal.SIGKILL
     row = {"struck": struck, "at": taken(path), "again": max(0, taken(path) - last_checkpoint(path))}
     lost = ended(path, programs, whole)
-    if struck and other.status not in ((0, 1) if victim else (0, 1, -signal.SIGABRT)):
+    if struck and other.status not in allowed:
         lost.append(f"the other ended with {other.status}")
     if other.status == 1 and ("is gone" not in other.says or "Traceback" in other.says):
         lost.append(f"the other said {other.says[-300:]}")

@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from small import OVERRIDES
+from small import OVERRIDES, words
 
 from benchmarks.scalings.setups import Setup, timed
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "boolean-2.toml")
-WORDS = (CONFIG, *(word for field, value in OVERRIDES.items() for word in (f"--{field}", value)))
+WORDS = (CONFIG, *words(OVERRIDES))
 
 
 def test_devices_and_processes_are_timed_and_agree():
