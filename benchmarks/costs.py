@@ -36,7 +36,7 @@ def relative_cost(experiment: Experiment) -> float:
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assert isinstance(optimizer, Gradient)
     estimator: Estimator = optimizer.decided(lifetime)[0].estimator
-    pool, theta = lifetime.tasks.split(experiment.seed).train, lifetime.theta(jax.random.key(0))
+    pool, theta = experiment.split.train, lifetime.theta(jax.random.key(0))
 
     def met(number: Integer) -> tuple[Any, Array]:
         task_key, life_key = jax.random.split(jax.random.fold_in(jax.random.key(1), number))

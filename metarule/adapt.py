@@ -113,7 +113,7 @@ def _live(
 ) -> tuple[dict[str, Curves], dict[str, dict[str, Any]]]:
     """Curves of each start on test tasks, and how the rates of those that adapt were tuned on training tasks."""
     experiment, budget = trial.experiment, trial.experiment.evaluation.lifetimes
-    key, split = stream(run_key(experiment.seed), Purpose.TUNING), experiment.tasks.split(experiment.seed)
+    key, split = stream(run_key(experiment.seed), Purpose.TUNING), experiment.split
     seen, tuned = dict[str, Curves](), dict[str, dict[str, Any]]()
     for name, start in tqdm(starts.items(), desc="adapting", unit="start", disable=None):
         rate = 0.0

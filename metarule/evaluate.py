@@ -64,7 +64,7 @@ def _run(trial: Trial) -> int:
     seen = _live(trial, met)
     found = _judge(trial, seen) | {"left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
-        key, split = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.tasks.split(experiment.seed)
+        key, split = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.split
         lives = experiment.evaluation.lifetimes
         found["phenomena"] = report_phenomena(path / artifacts.FIGURES, met, split, key, lives)
     _keep(path, trial, found, seen)
@@ -77,7 +77,7 @@ def _run(trial: Trial) -> int:
 
 def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
     """Lives on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
-    lifetime, pool = trial.experiment.lifetime, trial.experiment.tasks.split(trial.experiment.seed).test
+    lifetime, pool = trial.experiment.lifetime, trial.experiment.split.test
     points = points_of(lifetime, trial.experiment.evaluation.points)
     return compare(met, pool, trial.key, trial.lives, points, trial.tasks)
 

@@ -81,6 +81,7 @@ def spread(presentations: int, points: int) -> tuple[int, ...]:
     return tuple(int(end) for end in np.round(np.linspace(0, presentations, points + 1)))
 
 
+@everywhere("learner", "lifetimes")
 def final_metrics(
     learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
 ) -> dict[str, Float[Array, " lifetimes"]]:

@@ -195,7 +195,7 @@ def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, k
     experiment, options = request.experiment, request.options
     optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.at_once)
     assert isinstance(optimizer, Gradient)
-    pool = experiment.tasks.split(experiment.seed).train
+    pool = experiment.split.train
     found = []
     for start in range(0, len(forms), options.at_once):
         some = list(forms[start : start + options.at_once])
@@ -216,7 +216,7 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
     these meta-losses: among hundreds of forms the best on the lives of the search are in part the luckiest.
     """
     experiment, forms = request.experiment, [one.form for one in generation.population]
-    lifetime, split, run = experiment.lifetime, experiment.tasks.split(experiment.seed), run_key(experiment.seed)
+    lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
     fitted = _fit(request, terms, forms, experiment.optimizer.steps, jax.random.fold_in(stream(run, Purpose.FORMS), 1))
     again = [Candidate(form, float(loss)) for form, loss in zip(forms, fitted.loss, strict=True)]
     rows = []

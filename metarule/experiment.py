@@ -1,6 +1,7 @@
 """A whole experiment as one declaration: schema of the config file, API, and assembly."""
 
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ from metarule.meta import AnyOptimizer, Gradient, Sequence
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
-from metarule.types import PRNGKey
+from metarule.types import Integer, Split, TaskFamily
 
 # Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
 _FREE = ("tasks", "circuit", "inner_loop", "evaluation")
@@ -112,6 +113,11 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """One learner living through one task."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
 
+    @property
+    def split(self) -> Split:
+        """Training and held-out tasks of its seed."""
+        return _split(self.tasks, self.seed)
+
     def _check_size(self) -> None:
         """Refuse what no machine has the memory for, before any of it is taken."""
         theta, network = _sizes(self.lifetime)
@@ -175,6 +181,11 @@ def to_tree(experiment: Experiment) -> dict[str, Any]:
     return msgspec.to_builtins(experiment, enc_hook=dict)
 
 
+@partial(jax.jit, static_argnums=0)
+def _split(tasks: TaskFamily, seed: Integer) -> Split:
+    return tasks.split(seed)
+
+
 class _Tasks(Struct, frozen=True, kw_only=True):
     """The one table of an experiment that says what output neurons are needed."""
 
@@ -224,13 +235,13 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
 def _sizes(lifetime: Lifetime) -> tuple[int, int]:
     """Numbers of θ, and of a network with what its synapses remember."""
 
-    def network(key: PRNGKey) -> tuple[Any, Any]:
+    def born() -> tuple[Any, Any]:
+        key = jax.random.key(0)
         weights, *rest = lifetime.circuit.init(key, lifetime.tasks.inputs, lifetime.tasks.outputs)
-        return (weights, *rest), [lifetime.rule.memory(weight) for weight in weights]
+        return lifetime.theta(key), (weights, rest, [lifetime.rule.memory(weight) for weight in weights])
 
-    key = jax.eval_shape(lambda: jax.random.key(0))
-    theta, born = (jax.eval_shape(make, key) for make in (lifetime.theta, network))
-    return tuple(sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in (theta, born))
+    theta, network = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in jax.eval_shape(born))
+    return theta, network
 
 
 def _shapes(lifetime: Lifetime) -> list[tuple[int, ...]]:

@@ -164,7 +164,7 @@ def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequenc
     lives = experiment.evaluation.lifetimes
     if lives < look.networks:
         raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lives}")
-    held = experiment.tasks.count(experiment.tasks.split(experiment.seed).test)
+    held = experiment.tasks.count(experiment.split.test)
     # Where there are fewer tasks they are met by more networks: no task counts twice in an interval.
     tasks = min(lives // look.networks, held or lives)
     return Trial(run, experiment, look, tasks, lives // tasks, rest)

@@ -92,7 +92,7 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -
         return prune(
             lifetime,
             theta,
-            lifetime.tasks.split(experiment.seed),
+            experiment.split,
             stream(run_key(experiment.seed), Purpose.PRUNING),
             options.lifetimes,
             options.tolerance,

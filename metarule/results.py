@@ -43,7 +43,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     """
     lifetime, steps = experiment.lifetime, experiment.optimizer.steps
     keep_theta(path, lifetime, trained.theta)
-    split, key = lifetime.tasks.split(experiment.seed), run_key(experiment.seed)
+    split, key = experiment.split, run_key(experiment.seed)
     clock = [time.perf_counter()]
     contenders = {LEARNED: Contender(lifetime, trained.theta), INITIAL: Contender(lifetime, trained.initial)}
     seen = _look(experiment, contenders, split)

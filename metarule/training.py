@@ -25,7 +25,7 @@ from metarule.lifetime import Lifetime
 from metarule.meta.loop import advance, begin, stage_at
 from metarule.stopping import Diverged, StopRequest
 from metarule.streams import Purpose, run_key, stream
-from metarule.types import Info, Split, Theta
+from metarule.types import Info, MetaOptimizer, Split, Theta
 
 __all__ = ["Progress", "Trained", "keep_theta", "named", "train"]
 
@@ -66,21 +66,21 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         OSError: a disk that cannot be written.
     """
     lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
-    key, split = run_key(experiment.seed), lifetime.tasks.split(experiment.seed)
+    key, split = run_key(experiment.seed), experiment.split
     move = partial(advance, pool=split.train, key=key, capacity=run.steps_per_call)
     clock = [time.perf_counter()]
     start = begin(lifetime, optimizer, split.train, key)
-    initial = jax.tree.map(jnp.copy, optimizer.theta(start))
+    initial = _theta(optimizer, start)
     with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(start)
         if not step:
             _tell_of_restart(path, run.checkpoint_every)
         artifacts.keep_metrics(path, step)
         rows = artifacts.read_metrics(path)
-        _check_rows(path, rows, len(named(lifetime, initial)))
+        _check_rows(path, rows, len(jax.eval_shape(partial(named, lifetime), initial)))
         first, recent = rows[:FIRST], rows[-HOPELESS:]
         if is_hopeless(recent):
-            _give_up(path, lifetime, optimizer.theta(state))
+            _give_up(path, lifetime, _theta(optimizer, state))
         if step < optimizer.steps:
             stage = stage_at(lifetime, optimizer, step)
             state, _ = jax.block_until_ready(move(stage.learner, stage.optimizer, state=state, count=0))
@@ -98,7 +98,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
             look = _due(step, experiment.evaluation.every, optimizer.steps)
             if look:
-                rows[-1] |= _watch(experiment, optimizer.theta(state), split)
+                rows[-1] |= _watch(experiment, _theta(optimizer, state), split)
                 rows[-1] |= _diagnose(experiment, first, recent)
             artifacts.append_metrics(path, rows)
             hopeless = look and is_hopeless(recent)
@@ -106,10 +106,10 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
                 checkpoints.save(step, state)
             progress(step, rows[-1])
             if hopeless:
-                _give_up(path, lifetime, optimizer.theta(state))
+                _give_up(path, lifetime, _theta(optimizer, state))
     clock.append(time.perf_counter())
     seconds = dict(zip(("compile", "meta_training"), map(float, np.diff(clock))))
-    return Trained(optimizer.theta(state), initial, seconds)
+    return Trained(_theta(optimizer, state), initial, seconds)
 
 
 def keep_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
@@ -128,6 +128,12 @@ def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
         )
         flat.update(inner)
     return flat
+
+
+@partial(jax.jit, static_argnums=0)
+def _theta(optimizer: MetaOptimizer, state: Any) -> Theta:
+    """θ of a state, in memory of its own."""
+    return jax.tree.map(jnp.copy, optimizer.theta(state))
 
 
 def _tell_of_restart(path: Path, every: int) -> None:
@@ -200,7 +206,7 @@ def _due(step: int, every: int, last: int) -> bool:
 @partial(jax.jit, static_argnums=0)
 def _numbers(lifetime: Lifetime, theta: Theta) -> Float[Array, "steps names"]:
     """The named numbers of a θ a step, in the order of their names."""
-    return jax.vmap(lambda one: jnp.stack(list(named(lifetime, one).values())))(theta)
+    return jax.vmap(lambda one: jnp.array(list(named(lifetime, one).values())))(theta)
 
 
 def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[str, Any]]:
@@ -223,7 +229,7 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
 def _watch(experiment: Experiment, theta: Theta, split: Split) -> dict[str, dict[str, float]]:
     """Scores on held-out tasks, and how chaotic lives on training tasks are."""
     key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.watched
-    seen = final_metrics(experiment.lifetime, theta, split.test, key, lifetimes)
+    seen = jax.device_get(final_metrics(experiment.lifetime, theta, split.test, key, lifetimes))
     grown = np.asarray(growth(experiment.lifetime, theta, split.train, key, lifetimes))
     return {
         "held_out": {name: float(values.mean()) for name, values in seen.items()},

@@ -210,5 +210,5 @@ def _last_state(path: Path) -> tuple[int, list[Any]]:
 def _first_state(path: Path) -> Any:
     experiment = artifacts.read_experiment(path)
     lifetime = experiment.lifetime
-    pool = lifetime.tasks.split(experiment.seed).train
+    pool = experiment.split.train
     return begin(lifetime, experiment.optimizer, pool, run_key(experiment.seed))

@@ -180,7 +180,7 @@ def _shapes(lifetime: Lifetime, optimizer: AnyOptimizer) -> float:
 def _one_step(experiment: Experiment) -> Any:
     """θ after one meta-step."""
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
-    pool, key = lifetime.tasks.split(experiment.seed).train, run_key(experiment.seed)
+    pool, key = experiment.split.train, run_key(experiment.seed)
     state, stage = begin(lifetime, optimizer, pool, key), stage_at(lifetime, optimizer, 0)
     state, _ = advance(stage.learner, stage.optimizer, pool, state, key, 1, 1)
     return optimizer.theta(state)

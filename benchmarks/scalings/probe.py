@@ -54,7 +54,7 @@ def _serve(words: list[str]) -> int:
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     if not isinstance(optimizer, Gradient):
         raise ConfigError(f"{words[0]}: optimizer = {type(optimizer).__name__}; allowed: gradient")
-    pool, key = lifetime.tasks.split(experiment.seed).train, run_key(experiment.seed)
+    pool, key = experiment.split.train, run_key(experiment.seed)
     state = begin(lifetime, optimizer, pool, key)
     program = advance.lower(lifetime, optimizer, pool, state, key, jnp.asarray(1), CAPACITY).compile()
 

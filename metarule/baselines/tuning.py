@@ -1,5 +1,6 @@
 """Tuning the one learning rate of a baseline, with the same number of lifetimes that the learned rule was given."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -68,7 +69,7 @@ def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
     best = float(rates[_best(fine)])
     return Tuned(
         rate=best,
-        theta=at_rate(learner, best),
+        theta=jax.jit(partial(at_rate, learner))(best),
         rates=np.concatenate([_COARSE, rates]),
         scores=np.concatenate([coarse, fine]),
         lifetimes=lives * (_COARSE.size + _FINE.size),

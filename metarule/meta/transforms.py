@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Annotated, Any
 
 import jax
@@ -110,6 +111,7 @@ def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
+@cache
 def _optimizers() -> dict[str, Callable[..., Any]]:
     return {
         name: function
@@ -120,6 +122,7 @@ def _optimizers() -> dict[str, Callable[..., Any]]:
     }
 
 
+@cache
 def _schedules() -> dict[str, Callable[..., Any]]:
     return {
         name: function

@@ -208,13 +208,14 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
         """Coefficient by term and decay by trace, those that stay included."""
-        coefficients = dict(zip(self.names, self.coefficients(theta), strict=True))
-        return coefficients | {f"decay of {name}": decay for name, decay in self.decays(theta).items()}
+        coefficients = self.coefficients(theta)
+        named = {name: coefficients[number] for number, name in enumerate(self.names)}
+        return named | {f"decay of {name}": decay for name, decay in self.decays(theta).items()}
 
     def equation(self, theta: Theta) -> str:
         """The rule as a person would write it, as in `Δw = 0.5·pre·modulator − 0.01·weight`, and its traces."""
         rule = self._expansion
-        coefficients = self.coefficients(theta)
+        coefficients = np.asarray(self.coefficients(theta))
         change = _sum(coefficients, rule.terms, rule.symbols)
         used = {
             name for term, value in zip(rule.terms, coefficients, strict=True) if value for name in rule.traced(term)

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from msgspec import Meta, Struct
 
 from metarule.streams import Purpose, run_key, stream
-from metarule.tasks.functions import ENUMERABLE, enumerate_tables, npn_classes, patterns, sample_tables
+from metarule.tasks.functions import ENUMERABLE, enumerate_tables, npn_classes, patterns, sample_tables, separable
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.tasks.pools import Pool, part, pick
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
@@ -177,7 +177,7 @@ def _family(
     if inputs > ENUMERABLE:
         tables = sample_tables(inputs, sampled, functions, seed=_SAMPLE_SEED)
     else:
-        tables, separable = enumerate_tables(inputs)
-        wanted = {"all": separable | True, "separable": separable, "not_separable": ~separable}
-        tables = tables[wanted[functions]]
+        tables = enumerate_tables(inputs)
+        if functions != "all":
+            tables = tables[separable(tables, inputs) == (functions == "separable")]
     return tables, npn_classes(tables, inputs)

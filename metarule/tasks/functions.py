@@ -1,12 +1,11 @@
 """Boolean functions as truth tables: which exist, which are separable, and which are twins of each other."""
 
-from functools import lru_cache
 from itertools import permutations, product
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-__all__ = ["ENUMERABLE", "enumerate_tables", "is_separable", "npn_classes", "patterns", "sample_tables"]
+__all__ = ["ENUMERABLE", "enumerate_tables", "is_separable", "npn_classes", "patterns", "sample_tables", "separable"]
 
 ENUMERABLE = 4
 
@@ -16,23 +15,33 @@ def patterns(inputs: int) -> Int[np.ndarray, "patterns inputs"]:
     return np.array(list(product((0, 1), repeat=inputs)))
 
 
-@lru_cache(maxsize=8)
-def enumerate_tables(inputs: int) -> tuple[UInt8[np.ndarray, "functions patterns"], Bool[np.ndarray, " functions"]]:
-    """Every function of up to four inputs, and whether it is linearly separable.
-
-    Separability is the same for all members of an NPN class, so that one linear program a class decides it.
+def enumerate_tables(inputs: int) -> UInt8[np.ndarray, "functions patterns"]:
+    """Truth tables of every function of up to four inputs.
 
     Args:
         inputs: from 1 to `ENUMERABLE`.
 
     Returns:
-        Truth tables, and a flag for each.
+        Truth tables.
     """
     size = 2**inputs
-    tables = ((np.arange(2**size)[:, None] >> np.arange(size)[::-1]) & 1).astype(np.uint8)
-    classes = npn_classes(tables, inputs)
-    _, first = np.unique(classes, return_index=True)
-    return tables, np.array([is_separable(tables[index], inputs) for index in first])[classes]
+    return ((np.arange(2**size)[:, None] >> np.arange(size)[::-1]) & 1).astype(np.uint8)
+
+
+def separable(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Bool[np.ndarray, " functions"]:
+    """Which functions of up to four inputs are linearly separable.
+
+    All members of an NPN class are, or none is, so that one linear program a class decides it.
+
+    Args:
+        tables: functions.
+        inputs: from 1 to `ENUMERABLE`.
+
+    Returns:
+        A flag for each.
+    """
+    _, first, classes = np.unique(npn_classes(tables, inputs), return_index=True, return_inverse=True)
+    return np.array([is_separable(tables[index], inputs) for index in first])[classes]
 
 
 def sample_tables(inputs: int, count: int, functions: str, seed: int) -> UInt8[np.ndarray, "functions patterns"]:
@@ -75,7 +84,7 @@ def is_separable(table: UInt8[np.ndarray, " patterns"], inputs: int) -> bool:
     Returns:
         The answer, which is exact: a feasible program has a solution whose margin is 1.
     """
-    from scipy.optimize import linprog  # most of a second to import: only where a family is enumerated
+    from scipy.optimize import linprog  # most of a second to import: only where it is asked
 
     rows = np.hstack([2 * patterns(inputs) - 1, np.ones((2**inputs, 1), int)])
     signs = 2 * table.astype(int) - 1
