@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
+from jaxtyping import Array
 
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, Lifted, lift
-from metarule.types import Rule, Synapse, Theta
+from metarule.types import PRNGKey, Rule, Synapse, Theta
 
 __all__ = ["CHECKS", "check_rule"]
 
@@ -91,12 +92,13 @@ def _parts(rule: Any, seed: int) -> None:
         return
     with jax.enable_x64(True):
         case = _case(rule, seed)
-        left, right, factor = rule.parts(case.theta, case.projection)
+        parts = jax.jit(rule.parts)
+        left, right, factor = jax.device_get(parts(case.theta, case.projection))
         change = left.T @ right + factor[:, None] * case.projection.weight
         chex.assert_trees_all_close(_update(rule, case)[0], change, **_TOLERANCE)
         other = _case(rule, seed + 1).projection
         sent = other._replace(pre=case.projection.pre, pre_trace=case.projection.pre_trace)
-        chex.assert_trees_all_close(rule.parts(case.theta, sent)[::2], (left, factor), **_TOLERANCE)
+        chex.assert_trees_all_close(parts(case.theta, sent)[::2], (left, factor), **_TOLERANCE)
 
 
 def _locality(rule: Any, seed: int) -> None:
@@ -211,13 +213,17 @@ def _update(rule: Any, case: _Case) -> Any:
     return rule.update(*case)
 
 
+@partial(jax.jit, static_argnums=0)
+def _stated(rule: Any, key: PRNGKey) -> tuple[Theta, Theta]:
+    return rule.init(key), rule.units()
+
+
 def _case(rule: Any, seed: int) -> _Case:
     """A θ in general position, a projection, and the memory of synapses that have seen something before."""
     draw = np.random.default_rng(seed)
     theta = jax.tree.map(
-        lambda leaf, unit: leaf + 0.3 * unit * draw.normal(size=leaf.shape).astype(leaf.dtype),
-        rule.init(jax.random.key(seed)),
-        rule.units(),
+        lambda leaf, unit: jnp.asarray(leaf + 0.3 * unit * draw.normal(size=leaf.shape), leaf.dtype),
+        *jax.device_get(_stated(rule, jax.random.key(seed))),
     )
     case = _Case(theta, (), _projection(draw))
     case = case._replace(memory=rule.memory(case.projection.weight))
@@ -239,12 +245,12 @@ def _places(pre: int, post: int) -> dict[str, tuple[int, ...]]:
 
 
 def _at(tree: Any, pre: int, post: int) -> Any:
-    return jax.tree.map(lambda leaf: leaf[pre, post], tree)
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[pre, post], tree)
 
 
 def _one(case: _Case, pre: int = 0, post: int = 0) -> _Case:
     """What one synapse is given of it."""
-    seen = {name: getattr(case.projection, name)[place] for name, place in _places(pre, post).items()}
+    seen = {name: np.asarray(getattr(case.projection, name))[place] for name, place in _places(pre, post).items()}
     return _Case(case.theta, _at(case.memory, pre, post), Synapse(**seen))
 
 
@@ -252,11 +258,17 @@ def _transplant(case: _Case, other: _Case, pre: int, post: int) -> _Case:
     """The other network, with what one synapse has and sees taken from this one."""
     own = _one(case, pre, post)
     seen = {
-        name: getattr(other.projection, name).at[place].set(getattr(own.projection, name))
+        name: _put(getattr(other.projection, name), place, getattr(own.projection, name))
         for name, place in _places(pre, post).items()
     }
-    memory = jax.tree.map(lambda leaf, one: leaf.at[pre, post].set(one), other.memory, own.memory)
+    memory = jax.tree.map(lambda leaf, one: _put(leaf, (pre, post), one), other.memory, own.memory)
     return _Case(case.theta, memory, Synapse(**seen))
+
+
+def _put(array: Array, place: tuple[int, ...], value: Any) -> Array:
+    changed = np.array(array)
+    changed[place] = value
+    return jnp.asarray(changed)
 
 
 def _twice(tree: Any) -> Any:

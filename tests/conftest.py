@@ -12,7 +12,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
-# Many tests compile the same programs, some of them in processes of their own.
+# Processes that tests start compile the same programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = cache = tempfile.mkdtemp(prefix="metarule-tests-")
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
@@ -39,6 +39,8 @@ jaxtyping.install_import_hook("metarule", "beartype.beartype")
 
 import jax
 
+# Of what a worker compiles little is of use to another process, and keeping a program takes a twentieth of a second.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -22,6 +22,7 @@ def lifetime(rule=None, circuit=None, tasks=None, **inner_loop):
     )
 
 
+@partial(jax.jit, static_argnums=(0, 2, 3))
 def lived(life, theta, presentations, index=0):
     task = life.tasks.sample(KEY, life.tasks.split(0).train, index)
     constant, carry = life.birth(KEY, task)
@@ -41,8 +42,8 @@ def test_a_step_changes_weights_by_the_rule():
     life, theta = lifetime(), jnp.array([0.3])
     constant, carry, _ = lived(life, theta, 0)
     stimulus = life.tasks.stimulus(constant.task, 0, KEY)
-    _, output, projections = life.circuit.step(carry.weights, constant.wiring, (), stimulus)
-    after, seen = life.step(theta, constant, carry, 0)
+    _, output, projections = jax.jit(life.circuit.step)(carry.weights, constant.wiring, (), stimulus)
+    after, seen = jax.jit(life.step)(theta, constant, carry, 0)
     np.testing.assert_array_equal(seen.output, output)
     for before, projection, weight in zip(carry.weights, projections, after.weights, strict=True):
         np.testing.assert_allclose(weight, before + 0.3 * jnp.outer(projection.pre, projection.modulator), rtol=1e-6)
@@ -65,11 +66,10 @@ def test_no_rule_no_change():
 def test_meta_loss_is_the_weighted_sum_of_life_and_end(along):
     life, theta = lifetime(presentations=24, loss_along=along), jnp.array([0.3])
     constant, carry, seen = lived(life, theta, 24)
-    targets = jnp.stack([life.tasks.stimulus(constant.task, time, KEY).target for time in range(24)])
-    along_loss = jnp.mean(jax.vmap(life.tasks.loss)(seen.output, targets))
+    wanted = jax.vmap(lambda time: life.tasks.stimulus(constant.task, time, KEY).target)
+    along_loss = jnp.mean(jax.vmap(life.tasks.loss)(seen.output, wanted(jnp.arange(24))))
     whole = lifetime(presentations=24, loss_along=0.0)
-    final_loss, _ = whole.assess(theta, constant, carry)
-    final, _ = life.assess(theta, constant, carry)
+    final_loss, final = (jax.jit(one.assess)(theta, constant, carry)[0] for one in (whole, life))
     np.testing.assert_allclose(jnp.sum(seen.loss) + final, along * along_loss + (1 - along) * final_loss, rtol=1e-5)
 
 
@@ -96,25 +96,21 @@ def test_every_number_of_theta_but_decays_has_its_price(rule, inner_loop, priced
     dear, free = lifetime(rule=rule, l1=0.2, **inner_loop), lifetime(rule=rule, **inner_loop)
     theta = jax.tree.map(lambda leaf: leaf - 0.7, dear.theta(KEY))
     constant, carry, _ = lived(dear, theta, 0)
-    price = 0.2 * jnp.sum(jnp.abs(priced(theta)) / jnp.array(unit))
-    np.testing.assert_allclose(
-        dear.assess(theta, constant, carry)[0] - free.assess(theta, constant, carry)[0], price, rtol=1e-5
-    )
-    gradient = jax.grad(lambda theta: dear.assess(theta, constant, carry)[0])(theta)
-    expected = 0.2 * jnp.sign(priced(theta)) / jnp.array(unit)
+    price = 0.2 * np.sum(np.abs(priced(theta)) / np.array(unit))
+    loss, gradient = jax.jit(jax.value_and_grad(lambda theta: dear.assess(theta, constant, carry)[0]))(theta)
+    np.testing.assert_allclose(loss - jax.jit(free.assess)(theta, constant, carry)[0], price, rtol=1e-5)
+    expected = 0.2 * np.sign(priced(theta)) / np.array(unit)
     np.testing.assert_allclose(priced(gradient), expected, rtol=1e-6)
-    assert sum(map(jnp.count_nonzero, jax.tree.leaves(gradient))) == expected.size
+    assert sum(map(np.count_nonzero, jax.tree.leaves(gradient))) == expected.size
 
 
 def test_assessing_changes_nothing_and_scores_every_pattern():
     life, theta = lifetime(loss_along=0.0), jnp.array([0.3])
     constant, carry, _ = lived(life, theta, 400)
-    loss, metrics = life.assess(theta, constant, carry)
-    examples = life.tasks.examples(constant.task)
-    outputs = jnp.stack(
-        [life.circuit.step(carry.weights, constant.wiring, (), type(examples)(*pair))[1] for pair in zip(*examples)]
-    )
-    assert metrics["accuracy"] == jnp.mean(((outputs > 0.5) == (examples.target > 0.5)).astype(float))
+    loss, metrics = jax.jit(life.assess)(theta, constant, carry)
+    examples, step = life.tasks.examples(constant.task), jax.jit(life.circuit.step)
+    outputs = np.stack([step(carry.weights, constant.wiring, (), type(examples)(*pair))[1] for pair in zip(*examples)])
+    assert metrics["accuracy"] == np.mean((outputs > 0.5) == (examples.target > 0.5))
     np.testing.assert_allclose(loss, jnp.mean(jax.vmap(life.tasks.loss)(outputs, examples.target)), rtol=1e-5)
 
 

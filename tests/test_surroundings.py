@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import OVERRIDES
+from small import overrides, words
 
 from metarule import artifacts, cli, train
 from metarule.config import ConfigError
 
 ROOT = Path(__file__).parent.parent
-TINY = [f"--{field}={value}" for field, value in (OVERRIDES | {"optimizer.steps": "2"}).items()]
+CONFIG = ROOT / "configs" / "digits.toml"
+TINY = words(overrides(CONFIG) | {"optimizer.steps": "2"})
 BARE = {
     "LC_ALL": "de_DE.ISO-8859-1",
     "LANG": "C",
@@ -32,11 +33,11 @@ NO_NETWORK = "import socket\n\ndef refuse(*_):\n    raise OSError('no network')\
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     place = tmp_path_factory.mktemp("ein Ort mit Lücken, 漢字 und 'Zeichen'")
-    (place / "Ünser Versuch.toml").write_bytes((ROOT / "configs" / "digits.toml").read_bytes())
+    (place / "Ünser Versuch.toml").write_bytes(CONFIG.read_bytes())
     (place / "sitecustomize.py").write_text(NO_NETWORK)
     bare = BARE | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(place)])}
-    words = [sys.executable, "-m", "metarule.train", "Ünser Versuch.toml", *TINY]
-    done = subprocess.run(words, cwd=place, capture_output=True, env=os.environ | bare)
+    command = [sys.executable, "-m", "metarule.train", "Ünser Versuch.toml", *TINY]
+    done = subprocess.run(command, cwd=place, capture_output=True, env=os.environ | bare)
     assert done.returncode == 0, done.stderr
     (path,) = (place / "runs" / "Ünser Versuch").iterdir()
     return path, done

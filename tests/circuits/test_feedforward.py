@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,10 +21,18 @@ LOSSES = {
 TARGETS = {"sigmoid": [1.0, 0.0, 1.0], "softmax": [0.0, 1.0, 0.0], "identity": [0.3, -1.2, 2.0]}
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def present(circuit, key=0, target="sigmoid"):
     weights, wiring, activity = circuit.init(jax.random.key(key), 4, 3)
     stimulus = Stimulus(jax.random.normal(jax.random.key(9), (4,)), jnp.array(TARGETS[target]))
     return weights, wiring, stimulus, circuit.step(weights, wiring, activity, stimulus)
+
+
+@jax.jit
+def changes(projections):
+    """Under the delta rule with rate 1."""
+    rule = Polynomial(terms=("delta",))
+    return [rule.update(jnp.ones(1), (), projection)[0] for projection in projections]
 
 
 @pytest.mark.parametrize("output", LOSSES)
@@ -31,10 +41,8 @@ def present(circuit, key=0, target="sigmoid"):
 def test_delta_rule_over_the_transpose_with_derivative_is_backprop(output, bias, hidden, float64):
     circuit = Feedforward(hidden=hidden, output=output, bias=bias, backward="transpose", derivative=True)
     weights, wiring, stimulus, (_, _, projections) = present(circuit, target=output)
-    rule = Polynomial(terms=("delta",))
-    changes = tuple(rule.update(jnp.ones(1), (), projection)[0] for projection in projections)
     loss = lambda weights: LOSSES[output](circuit.step(weights, wiring, (), stimulus)[1], stimulus.target)
-    for change, gradient in zip(changes, jax.grad(loss)(weights), strict=True):
+    for change, gradient in zip(changes(projections), jax.jit(jax.grad(loss))(weights), strict=True):
         np.testing.assert_allclose(change, -gradient, rtol=1e-6, atol=1e-9)
         assert np.abs(gradient).max() > 1e-3
 
@@ -151,9 +159,8 @@ class TestLearnedBackwardWeights:
 
     def test_change_under_the_delta_rule_as_the_forward_weights_do(self):
         *_, (_, _, seen) = present(Feedforward(hidden=(6, 5), backward="learned"))
-        rule = Polynomial(terms=("delta",))
-        changes = [rule.update(jnp.ones(1), (), projection)[0] for projection in seen]
-        for forward, backward in zip(changes[1:3], changes[3:], strict=True):
+        changed = changes(seen)
+        for forward, backward in zip(changed[1:3], changed[3:], strict=True):
             np.testing.assert_allclose(backward, forward[:-1].T, rtol=1e-6)
             assert np.abs(backward).max() > 1e-3
 
@@ -165,11 +172,17 @@ class TestLearnedBackwardWeights:
         """
         circuit = Feedforward(hidden=hidden, backward="learned", derivative=True)
         life = lifetime(circuit, presentations=3000, weight_bound=4.0)
-        xor = life.tasks.sample(KEY, life.tasks.split(0).train, 6)._replace(table=jnp.array([0.0, 1.0, 1.0, 0.0]))
-        constant, born = life.birth(jax.random.key(4), xor)
-        theta = jnp.array([0.3, -0.003])
-        grown, _ = live(life, theta, constant, born, jnp.arange(3000))
-        assert life.assess(theta, constant, grown)[1]["solved"] == 1
+
+        @jax.jit
+        def lived():
+            xor = life.tasks.sample(KEY, life.tasks.split(0).train, 6)._replace(table=jnp.array([0.0, 1.0, 1.0, 0.0]))
+            constant, born = life.birth(jax.random.key(4), xor)
+            theta = jnp.array([0.3, -0.003])
+            grown, _ = live(life, theta, constant, born, jnp.arange(3000))
+            return life.assess(theta, constant, grown)[1], born, grown
+
+        metrics, born, grown = lived()
+        assert metrics["solved"] == 1
         for layer in range(1, len(hidden) + 1):
             pairs = [(carry.weights[layer], carry.weights[layer + len(hidden)]) for carry in (born, grown)]
             before, after = (angle(*pair) for pair in pairs)
@@ -183,13 +196,18 @@ class TestLearnedBackwardWeights:
         theta = jnp.array([[0.3, 0.0], [0.0, 0.0]])
         assert life.theta(KEY).shape == theta.shape
         assert life.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[backward] = 0"
-        constant, born = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
-        grown, _ = live(life, theta, constant, born, jnp.arange(20))
+        random = lifetime(Feedforward(hidden=(6, 5), backward="random"))
+
+        @jax.jit
+        def lives():
+            constant, born = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
+            grown, _ = live(life, theta, constant, born, jnp.arange(20))
+            other, _ = live(random, theta[0], *random.birth(KEY, constant.task), jnp.arange(20))
+            return born, grown, other
+
+        born, grown, other = lives()
         changed = [not np.array_equal(*pair) for pair in zip(born.weights, grown.weights, strict=True)]
         assert changed == [True, True, True, False, False]
-
-        random = lifetime(Feedforward(hidden=(6, 5), backward="random"))
-        other, _ = live(random, theta[0], *random.birth(KEY, constant.task), jnp.arange(20))
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grown.weights[:3], other.weights)
 
     @pytest.mark.parametrize("theta", ["shared", "per_path"])

@@ -1,3 +1,4 @@
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -21,13 +22,26 @@ def stimuli(steps=STEPS):
     )
 
 
+@partial(jax.jit, static_argnums=(0, 1, 2))
+def born(circuit, inputs=INPUTS, outputs=OUTPUTS):
+    return circuit.init(KEY, inputs, outputs)
+
+
+@partial(jax.jit, static_argnums=0)
+def along(circuit, weights, wiring, activity):
+    """Activity, output and what the synapses see [presentations, …]."""
+
+    def present(activity, stimulus):
+        after, output, projections = circuit.step(weights, wiring, activity, stimulus)
+        return after, (after, output, projections)
+
+    return jax.lax.scan(present, activity, stimuli())[1]
+
+
 def presented(circuit, weights, wiring, activity):
-    """Activity, output and what the synapses see at each presentation."""
-    seen = []
-    for stimulus in zip(*stimuli(), strict=True):
-        activity, output, projections = circuit.step(weights, wiring, activity, Stimulus(*stimulus))
-        seen.append((activity, output, projections))
-    return seen
+    """The same, presentation by presentation."""
+    seen = jax.device_get(along(circuit, weights, wiring, activity))
+    return [jax.tree.map(lambda leaf, time=time: leaf[time], seen) for time in range(STEPS)]
 
 
 def by_hand(circuit, weights, wiring):
@@ -79,7 +93,7 @@ def by_hand(circuit, weights, wiring):
 )
 def test_synapses_see_what_a_loop_by_hand_computes(options, float64):
     circuit = Recurrent(neurons=7, **options)
-    weights, wiring, activity = circuit.init(KEY, INPUTS, OUTPUTS)
+    weights, wiring, activity = born(circuit)
     pairs = zip(presented(circuit, weights, wiring, activity), by_hand(circuit, weights, wiring), strict=True)
     for (_, output, projections), wanted in pairs:
         np.testing.assert_array_equal(output, projections[2].post)
@@ -90,7 +104,7 @@ def test_synapses_see_what_a_loop_by_hand_computes(options, float64):
 
 def test_traces_leave_the_present_out():
     circuit = Recurrent(neurons=5, trace_decay=0.0)
-    seen = presented(circuit, *circuit.init(KEY, INPUTS, OUTPUTS))
+    seen = presented(circuit, *born(circuit))
     for (_, _, earlier), (_, _, now) in pairwise(seen):
         for one, two in zip(earlier, now, strict=True):
             np.testing.assert_array_equal(two.pre_trace, one.pre)
@@ -106,12 +120,13 @@ def test_without_memory_it_is_a_layered_network(backward, bias):
     options = {"bias": bias, "backward": backward, "derivative": True}
     circuit = Recurrent(neurons=6, leak=1.0, recurrent_scale=0.0, **options)
     layered = Feedforward(hidden=(6,), **options)
-    (into, recurrent, out), wiring, activity = circuit.init(KEY, INPUTS, OUTPUTS)
+    (into, recurrent, out), wiring, activity = born(circuit)
+    present = jax.jit(layered.step)
     back = (wiring.backward,) if backward == "random" else ()
     for stimulus, (_, output, (first, _, last)) in zip(
         zip(*stimuli(), strict=True), presented(circuit, (into, recurrent, out), wiring, activity), strict=True
     ):
-        _, same, projections = layered.step((into, out), back, (), Stimulus(*stimulus))
+        _, same, projections = present((into, out), back, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
         for one, two in zip((first, last), projections, strict=True):
             jax.tree.map(
@@ -124,29 +139,26 @@ def test_without_memory_it_is_a_layered_network(backward, bias):
 class TestAbsentSynapses:
     CIRCUIT = Recurrent(neurons=6, density=0.5)
 
-    def born(self):
-        return self.CIRCUIT.init(KEY, INPUTS, OUTPUTS)
-
     def outputs(self, recurrent):
-        (into, _, out), wiring, activity = self.born()
-        return jnp.stack([output for _, output, _ in presented(self.CIRCUIT, (into, recurrent, out), wiring, activity)])
+        (into, _, out), wiring, activity = born(self.CIRCUIT)
+        return along(self.CIRCUIT, (into, recurrent, out), wiring, activity)[1]
 
     def test_have_no_weight_at_birth_and_are_never_of_a_neuron_to_itself(self):
-        weights, wiring, _ = self.born()
+        weights, wiring, _ = born(self.CIRCUIT)
         assert set(np.unique(wiring.mask)) == {0, 1}
         assert not np.any(np.diag(wiring.mask))
         np.testing.assert_array_equal(weights[1] != 0, wiring.mask == 1)
 
     @pytest.mark.parametrize("drift", [5.0, np.inf, np.nan])
     def test_are_never_read(self, drift):
-        weights, wiring, activity = self.born()
+        weights, wiring, activity = born(self.CIRCUIT)
         drifted = (weights[0], jnp.where(wiring.mask > 0, weights[1], drift), weights[2])
         one, two = (presented(self.CIRCUIT, w, wiring, activity) for w in (weights, drifted))
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
     @pytest.mark.parametrize("drift", [0.0, np.nan])
     def test_have_no_gradient(self, drift):
-        weights, wiring, _ = self.born()
+        weights, wiring, _ = born(self.CIRCUIT)
         recurrent = jnp.where(wiring.mask > 0, weights[1], drift)
         gradient = jax.grad(lambda recurrent: self.outputs(recurrent)[-1].sum())(recurrent)
         np.testing.assert_array_equal(gradient != 0, wiring.mask == 1)
@@ -156,24 +168,24 @@ class TestAbsentSynapses:
         """A rule that lets every weight grow, and the same life with absent weights put back to 0 at each step."""
         life = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), presentations=30)
         theta = jnp.array([0.1, 0.01])
-        constant, carry = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
-        other = carry
+        constant, carry = jax.jit(lambda: life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6)))()
+        other, step, assess = carry, jax.jit(life.step), jax.jit(life.assess)
         for time in range(30):
-            carry, one = life.step(theta, constant, carry, time)
-            other, two = life.step(theta, constant, other, time)
+            carry, one = step(theta, constant, carry, time)
+            other, two = step(theta, constant, other, time)
             into, recurrent, out = other.weights
             other = other._replace(weights=(into, recurrent * constant.wiring.mask, out))
             jax.tree.map(np.testing.assert_array_equal, one, two)
         absent = constant.wiring.mask == 0
         assert np.all(carry.weights[1][absent] != 0)
         jax.tree.map(
-            np.testing.assert_array_equal, life.assess(theta, constant, carry), life.assess(theta, constant, other)
+            np.testing.assert_array_equal, assess(theta, constant, carry), assess(theta, constant, other)
         )
 
 
 def test_initial_weights_have_the_stated_scale():
     circuit = Recurrent(neurons=400, density=0.25, weight_scale=2.0, recurrent_scale=1.5, backward_scale=3.0)
-    weights, wiring, _ = circuit.init(KEY, 99, 400)
+    weights, wiring, _ = born(circuit, 99, 400)
     assert np.mean(wiring.mask) == pytest.approx(0.25, rel=0.02)
     assert np.std(weights[0]) == pytest.approx(2.0 / 100**0.5, rel=0.02)
     assert np.std(weights[2]) == pytest.approx(2.0 / 401**0.5, rel=0.02)
@@ -182,18 +194,18 @@ def test_initial_weights_have_the_stated_scale():
 
 
 def test_full_density_wires_every_neuron_to_every_other():
-    _, wiring, _ = Recurrent(neurons=50, density=1.0).init(KEY, INPUTS, OUTPUTS)
+    _, wiring, _ = born(Recurrent(neurons=50, density=1.0))
     np.testing.assert_array_equal(wiring.mask, 1 - np.eye(50))
 
 
 def test_what_is_drawn_does_not_depend_on_density_or_path():
     base = Recurrent(neurons=20, density=1.0)
-    full, wiring, _ = base.init(KEY, INPUTS, OUTPUTS)
-    sparse, thinned, _ = replace(base, density=0.25).init(KEY, INPUTS, OUTPUTS)
+    full, wiring, _ = born(base)
+    sparse, thinned, _ = born(replace(base, density=0.25))
     np.testing.assert_allclose(sparse[1], 2 * full[1] * thinned.mask, rtol=1e-6)
     np.testing.assert_array_equal(thinned.backward, wiring.backward)
     for backward in ("transpose", "zero"):
-        weights, none, _ = replace(base, backward=backward).init(KEY, INPUTS, OUTPUTS)
+        weights, none, _ = born(replace(base, backward=backward))
         assert none.backward is None
         jax.tree.map(np.testing.assert_array_equal, weights, full)
 
@@ -201,10 +213,10 @@ def test_what_is_drawn_does_not_depend_on_density_or_path():
 def test_a_leak_keeps_part_of_the_potential():
     """With no input, bias or recurrence, a potential decays as (1 − leak)ᵗ."""
     circuit = Recurrent(neurons=5, leak=0.25, recurrent_scale=0.0, bias=False)
-    weights, wiring, activity = circuit.init(KEY, INPUTS, OUTPUTS)
-    activity = activity._replace(potential=jnp.arange(5.0))
+    weights, wiring, activity = born(circuit)
+    activity, step = activity._replace(potential=jnp.arange(5.0)), jax.jit(circuit.step)
     for time in range(1, 5):
-        activity, _, _ = circuit.step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS)))
+        activity, _, _ = step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS)))
         np.testing.assert_allclose(activity.potential, 0.75**time * np.arange(5), rtol=1e-5)
 
 
@@ -252,8 +264,8 @@ def test_memory_lets_it_tell_what_came_before():
         _, outputs = jax.lax.scan(present, (weights, activity), (signs[1:], (signs[:-1] + 1) / 2))
         return jnp.mean(((outputs[500:] > 0.5) == (signs[500:-1] > 0)).astype(float))
 
-    assert accuracy(1.0, 1.0) > 0.95
-    assert accuracy(1.0, 0.0) < 0.6
+    assert jax.jit(lambda: accuracy(1.0, 1.0))() > 0.95
+    assert jax.jit(lambda: accuracy(1.0, 0.0))() < 0.6
 
 
 def test_each_path_may_have_its_own_theta():
@@ -261,7 +273,11 @@ def test_each_path_may_have_its_own_theta():
     theta = jnp.zeros((3, 2)).at[1, 1].set(0.1)
     assert life.theta(KEY).shape == theta.shape
     assert list(life.describe(theta)) == ["input", "recurrent", "output"]
-    constant, born = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
-    grown, _ = live(life, theta, constant, born, jnp.arange(20))
-    changed = [not np.array_equal(*pair) for pair in zip(born.weights, grown.weights, strict=True)]
+
+    @jax.jit
+    def weights():
+        constant, carry = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
+        return carry.weights, live(life, theta, constant, carry, jnp.arange(20))[0].weights
+
+    changed = [not np.array_equal(*pair) for pair in zip(*weights(), strict=True)]
     assert changed == [False, True, False]

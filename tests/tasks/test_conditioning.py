@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +16,7 @@ def phenomenon(*phases, **after):
     return Phenomenon(name="it", animal=Schedule(phases=phases, after=after), control=RESTING, shown=("after CS1 < 1",))
 
 
+@partial(jax.jit, static_argnames=("tasks", "side"))
 def alone(tasks, number=0, key=KEY, side="train"):
     """The task of one schedule."""
     pool = getattr(tasks.split(0), side)
@@ -22,7 +25,7 @@ def alone(tasks, number=0, key=KEY, side="train"):
 
 def repetitions(tasks, side):
     """Numbers of trials of habituation that occur."""
-    stimuli = jax.vmap(lambda key: alone(tasks, 0, key, side).stimuli)(jax.random.split(KEY, 200))
+    stimuli = jax.jit(jax.vmap(lambda key: alone(tasks, 0, key, side).stimuli))(jax.random.split(KEY, 200))
     on = np.pad(np.asarray(stimuli)[:, :, 0] > 0, ((0, 0), (1, 0)))
     return set((on[:, 1:] & ~on[:, :-1]).sum(axis=1).tolist())
 
@@ -86,7 +89,7 @@ def test_loss_and_score_by_hand():
 
 def test_test_schedules_share_no_delay_gap_intensity_or_number_of_trials():
     tasks = Conditioning()
-    split = tasks.split(0)
+    split = jax.jit(tasks.split)(0)
     for name in ("delays", "gaps", "intensities"):
         train, test = (set(np.asarray(getattr(pool, name)).tolist()) for pool in split)
         assert not train & test
@@ -117,7 +120,7 @@ def test_the_longest_schedule_fits_and_ends_with_rest():
         stimuli = draw(number)
         assert stimuli.shape[1] == tasks.needs
         assert not stimuli[:, -min(tasks.gaps) :].any()
-    beyond = tasks.stimulus(alone(tasks), tasks.needs + 100, KEY)
+    beyond = jax.jit(tasks.stimulus)(alone(tasks), tasks.needs + 100, KEY)
     assert not beyond.input.any()
     assert beyond.target[2] == 0
 

@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +13,17 @@ KEY = jax.random.key(0)
 LABELS = load_digits().target
 
 
+@partial(jax.jit, static_argnums=0)
+def split(family, seed):
+    return family.split(seed)
+
+
+@partial(jax.jit, static_argnums=0)
+def sample(family, key, pool, index):
+    return family.sample(key, pool, index)
+
+
+@partial(jax.jit, static_argnums=(0, 2))
 def many(family, pool, count=60):
     keys = jax.random.split(jax.random.key(1), count)
     return jax.vmap(lambda key, index: family.sample(key, pool, index))(keys, jnp.arange(count))
@@ -20,7 +33,7 @@ def many(family, pool, count=60):
 def test_test_tasks_use_classes_that_no_training_task_has(seed):
     family = Tabular()
     seen = []
-    for pool in family.split(seed):
+    for pool in split(family, seed):
         tasks = many(family, pool)
         seen.append(set(LABELS[np.asarray(tasks.presented)].flat) | set(LABELS[np.asarray(tasks.assessed)].flat))
     assert len(seen[0]) == 6
@@ -29,7 +42,7 @@ def test_test_tasks_use_classes_that_no_training_task_has(seed):
 
 
 def test_presented_and_assessed_examples_are_disjoint_and_distinct():
-    tasks = many(Tabular(), Tabular().split(0).train)
+    tasks = many(Tabular(), split(Tabular(), 0).train)
     for presented, assessed in zip(np.asarray(tasks.presented), np.asarray(tasks.assessed)):
         assert len(set(presented)) == len(presented) == 3 * 34
         assert len(set(assessed)) == len(assessed) == 3 * 40
@@ -45,7 +58,7 @@ def test_every_example_of_a_class_can_be_drawn_and_no_padding_is():
 
 def test_labels_are_one_to_one_with_classes_and_shuffled():
     family = Tabular()
-    tasks = many(family, family.split(0).train)
+    tasks = many(family, split(family, 0).train)
     first = set()
     for rows, labels in zip(np.asarray(tasks.presented), np.asarray(tasks.presented_labels)):
         pairs = set(zip(LABELS[rows].tolist(), labels.tolist()))
@@ -56,16 +69,17 @@ def test_labels_are_one_to_one_with_classes_and_shuffled():
 
 def test_stimulus_shows_the_image_and_its_label():
     family = Tabular()
-    task = family.sample(KEY, family.split(0).train, 3)
+    task = sample(family, KEY, split(family, 0).train, 3)
+    show = jax.jit(family.stimulus)
     for time in (0, 50, 101, 102):
-        stimulus = family.stimulus(task, time, KEY)
+        stimulus = show(task, time, KEY)
         np.testing.assert_allclose(stimulus.input, load_digits().data[task.presented[time % 102]] / 16)
         np.testing.assert_array_equal(stimulus.target, np.eye(3)[task.presented_labels[time % 102]])
 
 
 def test_task_numbers_decide_the_classes_and_keys_the_examples():
-    family, pool = Tabular(), Tabular().split(0).train
-    one, two = (family.sample(jax.random.key(seed), pool, 4) for seed in (1, 2))
+    family, pool = Tabular(), split(Tabular(), 0).train
+    one, two = (sample(family, jax.random.key(seed), pool, 4) for seed in (1, 2))
     classes = lambda task: [
         set(LABELS[np.asarray(task.assessed)[np.asarray(task.assessed_labels) == k]]) for k in range(3)
     ]
@@ -105,7 +119,7 @@ def test_more_than_there_is_is_refused(arguments, says):
 
 
 def test_examples_come_in_rounds_of_one_of_each_class():
-    tasks = many(Tabular(), Tabular().split(0).train, 5)
+    tasks = many(Tabular(), split(Tabular(), 0).train, 5)
     for labels in np.asarray(tasks.presented_labels):
         np.testing.assert_array_equal(np.sort(labels.reshape(34, 3), axis=1), np.tile(np.arange(3), (34, 1)))
 
@@ -114,7 +128,7 @@ def test_examples_come_in_rounds_of_one_of_each_class():
 def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
     ways = 2
     family = Tabular(dataset=dataset, ways=ways, test_classes="all", presented=20, assessed=20, scaling="standardised")
-    task = family.sample(KEY, family.split(0).test, 1)
+    task = sample(family, KEY, split(family, 0).test, 1)
     features = _load(dataset).features
     seen = features[np.asarray(task.presented)]
     mean, deviation = seen.mean(axis=0), seen.std(axis=0)
@@ -123,21 +137,21 @@ def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
     rows = features[np.asarray(task.assessed)]
     expected[:, varies] = np.clip((rows[:, varies] - mean[varies]) / deviation[varies], -3, 3)
     expected *= 3 / np.sqrt(varies.sum())
-    np.testing.assert_allclose(family.examples(task).input, expected, atol=2e-3)
+    np.testing.assert_allclose(jax.jit(family.examples)(task).input, expected, atol=2e-3)
     assert family.inputs == features.shape[1]
 
 
 def test_where_no_class_is_held_out_both_pools_hold_all():
-    train, test = Tabular(dataset="wine", test_classes="all", presented=20, assessed=20).split(3)
+    train, test = split(Tabular(dataset="wine", test_classes="all", presented=20, assessed=20), 3)
     assert set(np.asarray(train)) == set(np.asarray(test)) == {0, 1, 2}
 
 
 def test_few_features_are_drawn_anew_for_each_task_number():
-    family, pool = Tabular(features=8), Tabular().split(0).train
-    one, again, other = (family.sample(jax.random.key(k), pool, n) for k, n in ((1, 4), (2, 4), (1, 5)))
+    family, pool = Tabular(features=8), split(Tabular(), 0).train
+    one, again, other = (sample(family, jax.random.key(k), pool, n) for k, n in ((1, 4), (2, 4), (1, 5)))
     assert family.inputs == 8
     assert len(set(np.asarray(one.columns).tolist())) == 8
     np.testing.assert_array_equal(one.columns, again.columns)
     assert set(np.asarray(one.columns).tolist()) != set(np.asarray(other.columns).tolist())
-    shown = family.stimulus(one, 3, KEY).input
+    shown = jax.jit(family.stimulus)(one, 3, KEY).input
     np.testing.assert_allclose(shown, load_digits().data[one.presented[3], np.asarray(one.columns)] / 16)
