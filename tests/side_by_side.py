@@ -1,5 +1,7 @@
 """Small lives side by side, and the θ-gradient with all weights kept, to which other ways to it have to come."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +19,7 @@ def living(rule=SEVEN, circuit=SMALL, **inner_loop):
     return Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=loop)
 
 
+@partial(jax.jit, static_argnums=(0, 1))
 def setting(life, spread=0.05):
     """A θ at which every coefficient matters, and networks about to meet a task each."""
     flat, unravel = ravel_pytree(life.theta(KEY))

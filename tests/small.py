@@ -1,7 +1,10 @@
 """A small experiment that every test of whole runs shares."""
 
 import time
+from functools import partial
 from pathlib import Path
+
+import jax
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
 from metarule.experiment import Evaluation, Experiment, Run
@@ -42,6 +45,12 @@ def overrides(config: Path) -> dict[str, str]:
 def words(fields: dict[str, str]) -> list[str]:
     """The same as a command line."""
     return [word for field, value in fields.items() for word in (f"--{field}", value)]
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def met(tasks, number: int):
+    """A training task, as one program: operation by operation each would be compiled by itself."""
+    return tasks.sample(jax.random.key(0), tasks.split(0).train, number)
 
 
 def wait_for(rows: int, path: Path) -> None:

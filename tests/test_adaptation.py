@@ -28,9 +28,8 @@ LIFE = Lifetime(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(presentations=20, loss_along=0.3, l1=0.1),
 )
-POOL = LIFE.tasks.split(0).test
-TASK = LIFE.tasks.sample(KEY, POOL, 1)
-THETA = LIFE.theta(KEY)
+POOL, THETA = jax.jit(lambda: (LIFE.tasks.split(0).test, LIFE.theta(KEY)))()
+TASK = jax.jit(LIFE.tasks.sample)(KEY, POOL, 1)
 WINDOW = Adaptation(window=5)
 
 
@@ -41,13 +40,18 @@ def adapted_to(task, theta=THETA, rate=0.01, lifetime=LIFE):
 
 def test_with_a_rate_of_zero_it_is_a_life_under_a_frozen_rule():
     adapted = adapted_to(TASK, THETA, 0.0)
-    life, carry = LIFE.birth(KEY, TASK)
-    carry, _ = live(LIFE, THETA, life, carry, jnp.arange(20))
+
+    @jax.jit
+    def frozen():
+        life, carry = LIFE.birth(KEY, TASK)
+        carry, _ = live(LIFE, THETA, life, carry, jnp.arange(20))
+        return carry, LIFE.assess(THETA, life, carry)[1]["accuracy"]
+
+    carry, final = frozen()
     np.testing.assert_array_equal(adapted.theta, THETA)
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6), adapted.carry, carry
     )
-    final = LIFE.assess(THETA, life, carry)[1]["accuracy"]
     assert adapted.metrics["accuracy"].shape == (5,)
     assert adapted.metrics["accuracy"][-1] == final
 
@@ -63,7 +67,7 @@ def test_two_windows_by_hand():
     """Plain gradient descent on the loss of the presentations, from weights that are drawn once."""
     plain = Adaptation(window=4, name="sgd", clip=1e9)
     lifetime = replace(LIFE, inner_loop=replace(LIFE.inner_loop, presentations=8))
-    life, carry = lifetime.birth(KEY, TASK)
+    life, carry = jax.jit(lifetime.birth)(KEY, TASK)
     theta, units = THETA, lifetime.units()
 
     @partial(jax.grad, has_aux=True)
@@ -79,7 +83,7 @@ def test_two_windows_by_hand():
     for start in (0, 4):
         slope, carry = jax.jit(gradient)(theta, carry, start)
         theta = theta - 0.05 * units**2 * slope
-    adapted = adapt(lifetime, THETA, TASK, KEY, plain, 0.05)
+    adapted = jax.jit(lambda: adapt(lifetime, THETA, TASK, KEY, plain, 0.05))()
     np.testing.assert_allclose(adapted.theta, theta, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(adapted.carry.weights[0], carry.weights[0], rtol=1e-4, atol=1e-5)
 
@@ -89,7 +93,7 @@ def test_assessed_examples_decide_nothing():
     lifetime = replace(
         LIFE, tasks=tasks, circuit=Feedforward(hidden=(4,), output="softmax"), inner_loop=InnerLoop(presentations=20)
     )
-    task = tasks.sample(KEY, tasks.split(0).test, 0)
+    task = jax.jit(lambda: tasks.sample(KEY, tasks.split(0).test, 0))()
     other = task._replace(assessed=task.assessed[::-1] * 0, assessed_labels=task.assessed_labels * 0)
     one, two = (adapted_to(one, lifetime=lifetime) for one in (task, other))
     np.testing.assert_array_equal(one.theta, two.theta)
@@ -100,7 +104,7 @@ def test_it_can_be_differentiated():
     with jax.enable_x64(True):
         theta = jnp.asarray(np.asarray(THETA, np.float64))
         lifetime_key = jax.random.key(0)
-        task = LIFE.tasks.sample(lifetime_key, LIFE.tasks.split(0).test, 1)
+        task = jax.jit(lambda: LIFE.tasks.sample(lifetime_key, LIFE.tasks.split(0).test, 1))()
 
         def loss(theta):
             plain = Adaptation(window=10, name="sgd", clip=1e9)
@@ -109,7 +113,7 @@ def test_it_can_be_differentiated():
         loss = jax.jit(loss)
         gradient = jax.jit(jax.grad(loss))(theta)
         for number in range(3):
-            step = 1e-6 * jnp.eye(theta.size)[number]
+            step = 1e-6 * np.eye(theta.size)[number]
             slope = (loss(theta + step) - loss(theta - step)) / 2e-6
             np.testing.assert_allclose(gradient[number], slope, rtol=1e-5, atol=1e-8)
 

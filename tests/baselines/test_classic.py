@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from msgspec.structs import replace
+from small import met
 
 from metarule import (
     Boolean,
@@ -31,20 +32,25 @@ LIFE = Lifetime(
 )
 
 
+def born(learner):
+    return jax.jit(learner.birth)(KEY, met(LIFE.tasks, 1))
+
+
 def test_baselines_share_tasks_and_initial_weights_with_the_learner():
-    task = LIFE.tasks.sample(KEY, LIFE.tasks.split(0).train, 1)
-    births = [learner.birth(KEY, task)[1].weights for learner in (LIFE, delta(LIFE), backprop(LIFE))]
+    births = [born(learner)[1].weights for learner in (LIFE, delta(LIFE), backprop(LIFE))]
     jax.tree.map(np.testing.assert_array_equal, births[0], births[1])
     jax.tree.map(np.testing.assert_array_equal, births[0], births[2])
 
 
 def test_backprop_steps_down_the_gradient_of_the_loss():
     learner = backprop(LIFE)
-    life, carry = learner.birth(KEY, LIFE.tasks.sample(KEY, LIFE.tasks.split(0).train, 1))
+    life, carry = born(learner)
     stimulus = LIFE.tasks.stimulus(life.task, 0, KEY)
     loss = lambda weights: LIFE.tasks.loss(learner.circuit.step(weights, (), (), stimulus)[1], stimulus.target)
-    after, _ = learner.step(jnp.array([0.1]), life, carry, 0)
-    for before, gradient, weight in zip(carry.weights, jax.grad(loss)(carry.weights), after.weights, strict=True):
+    after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
+    for before, gradient, weight in zip(
+        carry.weights, jax.jit(jax.grad(loss))(carry.weights), after.weights, strict=True
+    ):
         np.testing.assert_allclose(weight, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
 
 
@@ -56,8 +62,8 @@ def test_backprop_steps_down_the_gradient_of_the_loss():
 @pytest.mark.parametrize("backward", ["zero", "learned"])
 def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path, backward):
     learner = baseline(replace(LIFE, circuit=replace(LIFE.circuit, backward=backward)))
-    life, carry = learner.birth(KEY, LIFE.tasks.sample(KEY, LIFE.tasks.split(0).train, 1))
-    after, _ = learner.step(jnp.array([0.1]), life, carry, 0)
+    life, carry = born(learner)
+    after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
 
     forward = [np.asarray(weight) for weight in carry.weights]
     stimulus = LIFE.tasks.stimulus(life.task, 0, KEY)
@@ -83,8 +89,8 @@ def test_the_delta_rule_keeps_a_learned_path_under_one_theta():
     )
     assert learner.circuit.backward == "learned"
     assert learner.theta(KEY).shape == (1,)
-    life, carry = learner.birth(KEY, LIFE.tasks.sample(KEY, LIFE.tasks.split(0).train, 1))
-    after, _ = learner.step(jnp.array([0.1]), life, carry, 0)
+    life, carry = born(learner)
+    after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
     _, ahead, back = (new - old for new, old in zip(after.weights, carry.weights, strict=True))
     np.testing.assert_allclose(back, ahead[:-1].T, atol=1e-6)
     assert np.abs(back).max() > 1e-3
@@ -109,11 +115,16 @@ REFLEX = Lifetime(
 def test_classic_rules_of_conditioning_by_hand(baseline, change):
     """CS1 alone, then with the US: Δw of the second step, with traces that forget half in a step."""
     learner = baseline(REFLEX)
-    weights, wiring, activity = learner.circuit.init(KEY, 3, 1)
-    for us in (0.0, 1.0):
-        stimulus = Stimulus(jnp.array([1.0, 0.0, us]), jnp.zeros(3))
-        activity, _, (seen,) = learner.circuit.step(weights, wiring, activity, stimulus)
-    delta_w, _ = learner.rule.update(jnp.array([0.3]), (), seen)
+
+    @jax.jit
+    def changed():
+        weights, wiring, activity = learner.circuit.init(KEY, 3, 1)
+        for us in (0.0, 1.0):
+            stimulus = Stimulus(jnp.array([1.0, 0.0, us]), jnp.zeros(3))
+            activity, _, (seen,) = learner.circuit.step(weights, wiring, activity, stimulus)
+        return weights, learner.rule.update(jnp.array([0.3]), (), seen)[0]
+
+    weights, delta_w = changed()
     strength = float(weights[0][0, 0])
     np.testing.assert_allclose(delta_w[:, 0], [0.3 * change(strength, 1.0, strength), 0], rtol=1e-5)
 

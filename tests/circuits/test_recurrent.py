@@ -178,9 +178,7 @@ class TestAbsentSynapses:
             jax.tree.map(np.testing.assert_array_equal, one, two)
         absent = constant.wiring.mask == 0
         assert np.all(carry.weights[1][absent] != 0)
-        jax.tree.map(
-            np.testing.assert_array_equal, assess(theta, constant, carry), assess(theta, constant, other)
-        )
+        jax.tree.map(np.testing.assert_array_equal, assess(theta, constant, carry), assess(theta, constant, other))
 
 
 def test_initial_weights_have_the_stated_scale():

@@ -1,5 +1,7 @@
 """What every way to the gradient has to keep to: exact ones agree, others agree in expectation."""
 
+from functools import partial
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -61,6 +63,7 @@ OTHERS = {
 }
 
 
+@partial(jax.jit, static_argnums=0)
 def setting(life):
     """A θ at which every coefficient matters, and a task."""
     flat, unravel = ravel_pytree(life.theta(KEY))

@@ -44,6 +44,7 @@ def stepped(optimizer, state, life=LIFE):
     return optimizer.step(life, POOL, state, KEY)
 
 
+@partial(jax.jit, static_argnames=("optimizer", "life"))
 def begun(optimizer, life=LIFE):
     return optimizer.init(life, POOL, life.theta(KEY), KEY)
 
