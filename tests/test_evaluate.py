@@ -112,7 +112,8 @@ def test_no_task_counts_twice(own, tmp_path, capsys):
 
 
 def test_baselines_of_another_circuit_are_left_out_by_name(tmp_path):
-    run = read_finished(run_directory(tmp_path / "run", EXPERIMENT))
+    default = replace(EXPERIMENT, evaluation=replace(EXPERIMENT.evaluation, baselines=()))
+    run = read_finished(run_directory(tmp_path / "run", default))
     run = run._replace(rates={"delta": 0.2, "backprop": 0.3})
     met, left_out = contenders(run, posed(run.experiment, [("circuit.kind", "recurrent")]))
     assert list(met) == ["learned", "initial", "delta"]

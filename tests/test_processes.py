@@ -12,7 +12,6 @@ from small import OVERRIDES, wait_for, words
 
 ROOT = Path(__file__).parent.parent
 LONG = [*words(OVERRIDES), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
-LONG += ["--evaluation.baselines", "[]"]
 NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
 TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2
