@@ -12,7 +12,7 @@ from metarule.experiment import Evaluation, Experiment, Run
 EXPERIMENT = Experiment(
     seed=3,
     rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.1}, initial_spread=0.1),
-    circuit=Feedforward(hidden=(4,)),
+    circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(presentations=20),
     optimizer=Gradient(steps=12, tasks=4),
@@ -29,6 +29,10 @@ OVERRIDES = {
     "evaluation.watched": "8",
     "evaluation.baselines": '["backprop"]',
 }
+
+
+# Where it does not matter what is learned: no hidden neurons, and two terms.
+SIMPLEST = OVERRIDES | {"circuit.hidden": "[]", "rule.terms": '["pre*modulator", "weight"]'}
 
 
 def overrides(config: Path) -> dict[str, str]:

@@ -91,7 +91,7 @@ def test_two_windows_by_hand():
 def test_assessed_examples_decide_nothing():
     tasks = Tabular(presented=10, assessed=20)
     lifetime = replace(
-        LIFE, tasks=tasks, circuit=Feedforward(hidden=(4,), output="softmax"), inner_loop=InnerLoop(presentations=20)
+        LIFE, tasks=tasks, circuit=Feedforward(hidden=(), output="softmax"), inner_loop=InnerLoop(presentations=20)
     )
     task = jax.jit(lambda: tasks.sample(KEY, tasks.split(0).test, 0))()
     other = task._replace(assessed=task.assessed[::-1] * 0, assessed_labels=task.assessed_labels * 0)

@@ -171,7 +171,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
         (["--tasks.kind", "point"], "tasks.kind = 'point': allowed: boolean, "),
         (
             ["--circuit.hidden", "[4, 4]"],
-            "θ is of shape [(2, 7)] where it is learned (per_projection); this circuit needs [(3, 7)]",
+            "θ is of shape [(1, 7)] where it is learned (per_projection); this circuit needs [(3, 7)]",
         ),
         (["--networks", "5000"], "networks = 5000: allowed: at most evaluation.lifetimes, which is 16"),
         (

@@ -8,10 +8,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from small import OVERRIDES, wait_for, words
+from small import SIMPLEST, wait_for, words
 
 ROOT = Path(__file__).parent.parent
-LONG = [*words(OVERRIDES), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
+LONG = [*words(SIMPLEST), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
 NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
 TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2

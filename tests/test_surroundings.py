@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small import overrides, words
+from small import SIMPLEST, words
 
 from metarule import artifacts, cli, train
 from metarule.config import ConfigError
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "digits.toml"
-TINY = words(overrides(CONFIG) | {"optimizer.steps": "2"})
+TINY = words(SIMPLEST | {"optimizer.steps": "2"})
 BARE = {
     "LC_ALL": "de_DE.ISO-8859-1",
     "LANG": "C",

@@ -24,8 +24,8 @@ __all__ = ["EVERY", "STEPS", "Outcome", "Whole", "begun", "differences", "finish
 _ROOT = Path(__file__).parents[2]
 STEPS, EVERY = 60, 4
 _FIELDS = {
-    "rule.terms": '["seven"]',
-    "circuit.hidden": "[4]",
+    "rule.terms": '["pre*modulator", "weight"]',
+    "circuit.hidden": "[]",
     "inner_loop.presentations": "20",
     "optimizer.steps": str(STEPS),
     "optimizer.tasks": "4",

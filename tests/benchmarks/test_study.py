@@ -25,6 +25,7 @@ NUMBERS = {
     "optimizer.steps": 4,
     "optimizer.tasks": 4,
     "inner_loop.presentations": 20,
+    "circuit.hidden": [],
     "evaluation.lifetimes": 16,
     "evaluation.watched": 4,
 }

@@ -20,7 +20,7 @@ from metarule.meta import advance, begin, stage_at, train
 
 LIFE = Lifetime(
     rule=Polynomial(initial={"pre*modulator": 0.2}, initial_spread=0.1),
-    circuit=Feedforward(hidden=(4,)),
+    circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(presentations=30),
 )

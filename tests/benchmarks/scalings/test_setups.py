@@ -3,12 +3,12 @@
 from pathlib import Path
 
 import pytest
-from small import OVERRIDES, words
+from small import SIMPLEST, words
 
 from benchmarks.scalings.setups import Setup, timed
 
 CONFIG = str(Path(__file__).parents[3] / "configs" / "boolean-2.toml")
-WORDS = (CONFIG, *words(OVERRIDES))
+WORDS = (CONFIG, *words(SIMPLEST))
 
 
 def test_devices_and_processes_are_timed_and_agree():
