@@ -34,6 +34,7 @@ def side_by_side(form, theta, born):
     return jax.jit(jax.vmap(form, (None, 0, 0)))(theta, *born)
 
 
+@partial(jax.jit, static_argnums=0)
 def kept(life, theta, born):
     return side_by_side(lambda *given: Reverse(scan=Remat()).from_birth(life, *given), theta, born)
 
