@@ -1,7 +1,7 @@
 """A whole experiment as one declaration: schema of the config file, API, and assembly."""
 
 from collections.abc import Iterable
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -120,7 +120,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _check_size(self) -> None:
         """Refuse what no machine has the memory for, before any of it is taken."""
-        theta, network = _sizes(self.lifetime)
+        try:
+            theta, network = _sizes(self.lifetime)
+        except TypeError:  # numbers that are traced cannot be looked up
+            theta, network = _sizes.__wrapped__(self.lifetime)
         parts = (
             (self.optimizer.first, self.optimizer.then) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
         )
@@ -232,6 +235,7 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
         return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has
 
 
+@lru_cache(maxsize=1024)
 def _sizes(lifetime: Lifetime) -> tuple[int, int]:
     """Numbers of θ, and of a network with what its synapses remember."""
 

@@ -74,9 +74,9 @@ def stimulus(case, key=KEY):
 
 @partial(jax.jit, static_argnums=0)
 def presented(case, key=KEY):
-    """What was drawn, and (activity, output, projections) after a few presentations."""
+    """What was drawn, and (activity, output, projections) after two presentations."""
     weights, wiring, activity = drawn = born(case, key)
-    for step in range(3):
+    for step in range(2):
         seen = stimulus(case, jax.random.fold_in(key, step))
         activity, output, projections = case.circuit.step(weights, wiring, activity, seen)
     return drawn, (activity, output, projections)
