@@ -120,10 +120,13 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     def _check_size(self) -> None:
         """Refuse what no machine has the memory for, before any of it is taken."""
+        lifetime = self.lifetime
         try:
-            theta, network = _sizes(self.lifetime)
+            hash(lifetime)
         except TypeError:  # numbers that are traced cannot be looked up
-            theta, network = _sizes.__wrapped__(self.lifetime)
+            theta, network = _sizes.__wrapped__(lifetime)
+        else:
+            theta, network = _sizes(lifetime)
         parts = (
             (self.optimizer.first, self.optimizer.then) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
         )

@@ -277,7 +277,7 @@ class TaskFamily(Protocol):
         """The metric that people quote; larger is better."""
 
     def split(self, seed: Integer) -> Split:
-        """Part the tasks into two disjoint pools."""
+        """Part the tasks into two disjoint pools; the seed may be traced."""
 
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
         """Task number `index` of a pool; the key draws what is incidental, such as the order of presentation."""

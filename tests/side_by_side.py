@@ -36,7 +36,8 @@ def side_by_side(form, theta, born):
 
 @partial(jax.jit, static_argnums=0)
 def kept(life, theta, born):
-    return side_by_side(lambda *given: Reverse(scan=Remat()).from_birth(life, *given), theta, born)
+    form = lambda *given: Reverse(scan=Remat()).from_birth(life, *given)
+    return jax.vmap(form, (None, 0, 0))(theta, *born)
 
 
 def agree(found, expected):

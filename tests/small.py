@@ -19,7 +19,7 @@ EXPERIMENT = Experiment(
     evaluation=Evaluation(lifetimes=16, points=2, every=5, watched=8, baselines=("delta",)),
     run=Run(steps_per_call=4, checkpoint_every=6),
 )
-# One baseline will do, where none is named there are two: each takes as long to compile as the learned rule.
+# Where none is named there are two baselines; one will do, for each takes as long to compile as the learned rule.
 OVERRIDES = {
     "optimizer.steps": "6",
     "optimizer.tasks": "4",

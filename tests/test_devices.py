@@ -124,6 +124,7 @@ def steps(said):
 def test_devices_speak_to_each_other_once_a_meta_step_and_find_what_one_would():
     *together, (alone, program) = (said.split("-----") for said in run(STEPS, 8).split("=====")[:3])
     assert re.findall(COLLECTIVE, program) == []
+    assert [len(steps(said)) for said, _ in together] == [2, 1]  # the search on all or one alone
     for said, program in together:
         for one, other in zip(steps(alone), steps(said)):
             np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())

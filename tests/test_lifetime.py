@@ -154,7 +154,7 @@ def test_equal_lifetimes_share_one_trace(tasks):
     assert hash(lifetime()) == hash(lifetime())
 
 
-@pytest.mark.parametrize("rule", [Polynomial(terms=("seven",), initial={"pre*modulator": 0.3}), MLP()])
+@pytest.mark.parametrize("rule", [Polynomial(terms=("sixteen",), initial={"pre*modulator": 0.3}), MLP()])
 def test_half_of_the_bits_of_a_life_change_little_and_those_of_theta_stay(rule):
     def loss(life, theta):
         constant, carry, seen = lived(life, theta, 40)

@@ -5,15 +5,15 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT as ONE
 
-from metarule import artifacts, delta, final_metrics, tune
+from metarule import Feedforward, artifacts, delta, final_metrics, tune
 from metarule.comparison import table
 from metarule.results import across_seeds, judge
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import train
 
-# With all baselines of its circuit, as where none is named.
-EXPERIMENT = replace(ONE, evaluation=replace(ONE.evaluation, baselines=()))
+# With all baselines of its circuit, as where none is named; without hidden neurons two of them are the same.
+EXPERIMENT = replace(ONE, circuit=Feedforward(hidden=(4,)), evaluation=replace(ONE.evaluation, baselines=()))
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from jax.errors import JaxRuntimeError
-from small import OVERRIDES, SIMPLEST, wait_for, words
+from small import OVERRIDES, wait_for, words
 
 from metarule import cli
 from metarule.train import main
@@ -86,7 +86,7 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, cap
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
-LONG = [*words(SIMPLEST), "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
+LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
 @pytest.fixture(scope="module")

@@ -92,7 +92,13 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     def __post_init__(self) -> None:
         force_setattr(self, "arguments", immutabledict(self.arguments))
-        jax.eval_shape(self._tried, jax.ShapeDtypeStruct((), "int32"))  # computes nothing
+
+        def made(step: Integer) -> Integer:
+            self._transform(step)
+            return step
+
+        # Refuses what Optax does not take, and computes nothing: each operation of a schedule would be compiled.
+        jax.eval_shape(made, jax.ShapeDtypeStruct((), "int32"))
 
     @property
     def lifetimes(self) -> int:
@@ -248,10 +254,6 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """The first meta-step after each part of the curriculum."""
         parts = len(self.curriculum)
         return [(number + 1) * self.steps // parts for number in range(parts)]
-
-    def _tried(self, step: Integer) -> Integer:
-        self._transform(step)
-        return step
 
     def _transform(self, step: Integer = 0) -> optax.GradientTransformation:
         """The transformation at a meta-step: schedules go by meta-steps, those that are taken back included."""

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -209,6 +210,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
         """Coefficient by term and decay by trace, those that stay included."""
         coefficients = self.coefficients(theta)
+        chex.assert_shape(coefficients, (len(self.names),))
         named = {name: coefficients[number] for number, name in enumerate(self.names)}
         return named | {f"decay of {name}": decay for name, decay in self.decays(theta).items()}
 
@@ -259,7 +261,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
 def _sum(coefficients: Any, terms: tuple[Term, ...], symbols: tuple[str, ...]) -> str:
     text = ""
-    for term, value in zip(terms, np.asarray(coefficients), strict=True):
+    for term, value in zip(terms, coefficients, strict=True):
         if value:
             sign = " − " if value < 0 else " + "
             text += (sign if text else sign.strip(" +")) + _scaled(abs(value), _bracketed(term, symbols))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from msgspec import Meta, Struct
 
 from metarule.streams import Purpose, run_key, stream
-from metarule.tasks.functions import ENUMERABLE, enumerate_tables, npn_classes, patterns, sample_tables, separable
+from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.tasks.pools import Pool, part, pick
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
@@ -179,5 +179,5 @@ def _family(
     else:
         tables = enumerate_tables(inputs)
         if functions != "all":
-            tables = tables[separable(tables, inputs) == (functions == "separable")]
+            tables = tables[are_separable(tables, inputs) == (functions == "separable")]
     return tables, npn_classes(tables, inputs)

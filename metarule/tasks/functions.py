@@ -5,7 +5,15 @@ from itertools import permutations, product
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-__all__ = ["ENUMERABLE", "enumerate_tables", "is_separable", "npn_classes", "patterns", "sample_tables", "separable"]
+__all__ = [
+    "ENUMERABLE",
+    "are_separable",
+    "enumerate_tables",
+    "is_separable",
+    "npn_classes",
+    "patterns",
+    "sample_tables",
+]
 
 ENUMERABLE = 4
 
@@ -28,7 +36,7 @@ def enumerate_tables(inputs: int) -> UInt8[np.ndarray, "functions patterns"]:
     return ((np.arange(2**size)[:, None] >> np.arange(size)[::-1]) & 1).astype(np.uint8)
 
 
-def separable(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Bool[np.ndarray, " functions"]:
+def are_separable(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Bool[np.ndarray, " functions"]:
     """Which functions of up to four inputs are linearly separable.
 
     All members of an NPN class are, or none is, so that one linear program a class decides it.

@@ -76,7 +76,7 @@ def test_the_seed_decides_the_split_even_when_it_is_traced():
     family = Boolean()
     splits = jax.jit(jax.vmap(family.split))(jnp.arange(3))
     for seed in range(3):
-        np.testing.assert_array_equal(splits.train.members[seed], split(family, seed).train.members)
+        np.testing.assert_array_equal(splits.train.members[seed], family.split(seed).train.members)
     assert not np.array_equal(splits.train.members[0], splits.train.members[1])
 
 

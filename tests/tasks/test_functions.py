@@ -2,12 +2,12 @@ import numpy as np
 import pytest
 
 from metarule.tasks.functions import (
+    are_separable,
     enumerate_tables,
     is_separable,
     npn_classes,
     patterns,
     sample_tables,
-    separable,
 )
 
 
@@ -15,7 +15,7 @@ from metarule.tasks.functions import (
 def test_separable_functions_are_counted_exactly(inputs, count):
     tables = enumerate_tables(inputs)
     assert len(np.unique(tables, axis=0)) == 2 ** (2**inputs)
-    assert separable(tables, inputs).sum() == count
+    assert are_separable(tables, inputs).sum() == count
 
 
 @pytest.mark.parametrize(("inputs", "classes"), [(2, 4), (3, 14), (4, 222)])
@@ -26,7 +26,7 @@ def test_npn_classes_are_counted_exactly(inputs, classes):
 
 def test_one_linear_program_a_class_equals_one_a_function():
     tables = enumerate_tables(3)
-    assert [is_separable(table, 3) for table in tables] == separable(tables, 3).tolist()
+    assert [is_separable(table, 3) for table in tables] == are_separable(tables, 3).tolist()
 
 
 def test_xor_is_not_separable_and_majority_is():
