@@ -48,9 +48,15 @@ def words(fields: dict[str, str]) -> list[str]:
     return [word for field, value in fields.items() for word in (f"--{field}", value)]
 
 
+@partial(jax.jit, static_argnums=0)
+def split(tasks, seed):
+    """Both pools, as one program: operation by operation each would be compiled by itself."""
+    return tasks.split(seed)
+
+
 @partial(jax.jit, static_argnums=(0, 1))
 def met(tasks, number: int):
-    """A training task, as one program: operation by operation each would be compiled by itself."""
+    """A training task, as one program."""
     return tasks.sample(jax.random.key(0), tasks.split(0).train, number)
 
 

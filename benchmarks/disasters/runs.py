@@ -209,6 +209,4 @@ def _last_state(path: Path) -> tuple[int, list[Any]]:
 @lru_cache
 def _first_state(path: Path) -> Any:
     experiment = artifacts.read_experiment(path)
-    lifetime = experiment.lifetime
-    pool = experiment.split.train
-    return begin(lifetime, experiment.optimizer, pool, run_key(experiment.seed))
+    return begin(experiment.lifetime, experiment.optimizer, experiment.split.train, run_key(experiment.seed))

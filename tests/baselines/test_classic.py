@@ -48,9 +48,8 @@ def test_backprop_steps_down_the_gradient_of_the_loss():
     stimulus = LIFE.tasks.stimulus(life.task, 0, KEY)
     loss = lambda weights: LIFE.tasks.loss(learner.circuit.step(weights, (), (), stimulus)[1], stimulus.target)
     after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
-    for before, gradient, weight in zip(
-        carry.weights, jax.jit(jax.grad(loss))(carry.weights), after.weights, strict=True
-    ):
+    gradients = jax.jit(jax.grad(loss))(carry.weights)
+    for before, gradient, weight in zip(carry.weights, gradients, after.weights, strict=True):
         np.testing.assert_allclose(weight, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
 
 

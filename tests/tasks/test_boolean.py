@@ -4,16 +4,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small import split
 
 from metarule.tasks import Boolean
 from metarule.tasks.functions import is_separable, npn_classes
 
 KEY = jax.random.key(0)
-
-
-@partial(jax.jit, static_argnums=0)
-def split(family, seed):
-    return family.split(seed)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -5,17 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from small import split
 
 from metarule.tasks import Tabular
 from metarule.tasks.tabular import _FEATURES, _SHAPES, _load
 
 KEY = jax.random.key(0)
 LABELS = load_digits().target
-
-
-@partial(jax.jit, static_argnums=0)
-def split(family, seed):
-    return family.split(seed)
 
 
 @partial(jax.jit, static_argnums=0)
