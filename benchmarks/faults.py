@@ -25,7 +25,7 @@ usage: python -m benchmarks.faults [--quick] [--option VALUE ...]
 
 Runs of a few seconds are killed at random moments, or asked to stop, or their disks fail; each then goes on with
 --resume, and has to end as a run that nothing befell, bit for bit: theta, the last checkpoint, metrics and summary,
-fields of time aside. All of it takes three quarters of an hour on two cores; started again it goes on where it was
+fields of time aside. All of it takes half an hour on two cores; started again it goes on where it was
 stopped.
 
 --quick                            a few kills and damaged files, in a directory of its own: under two minutes

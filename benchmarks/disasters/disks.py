@@ -89,8 +89,9 @@ def _remount(path: Path, options: str) -> None:
 
 
 def _full(path: Path, programs: Path, whole: Whole, chance: random.Random) -> dict[str, Any]:
-    """A disk on which there is soon no room left."""
-    with disk(path, chance.randrange(8 * _KIB, 1024 * _KIB)) as change:
+    """A disk with less room than the run takes."""
+    files = [file.stat().st_size for file in whole.path.rglob("*") if file.is_file()]
+    with disk(path, chance.randrange(8 * _KIB, sum(files))) as change:
         return _stopped_and_mended(path / "run", programs, whole, partial(change, f"size={2**25}"))
 
 
