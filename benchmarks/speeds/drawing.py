@@ -79,7 +79,7 @@ def _draw_starts(axes: Any, rows: _Rows) -> None:
         axes.bar_label(bars, fmt="%.1f", fontsize="small")
     axes.set_xticks(range(len(rows)), [row["config"] for row in rows])
     axes.set_ylabel("seconds to the first meta-step")
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(_STARTS))
 
 
 def _draw_growth(pair: Sequence[Any], option: str, rows: _Rows) -> None:
