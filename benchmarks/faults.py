@@ -39,7 +39,8 @@ Options [defaults]:
 """
 _QUICK = "--quick"
 _HASTE: dict[str, Any] = {"directory": "runs/faults-quick", "kills": 4, "shared": 0, "disks": 2}
-_WHOLE, _PROGRAMS = "whole", "programs"
+# Where the last is, the directory is this command's.
+_WHOLE, _PROGRAMS, _MARK = "whole", "programs", "faults.environment.json"
 
 _Count = Annotated[int, Meta(ge=0, le=100_000)]
 
@@ -140,15 +141,17 @@ def _whole(directory: Path) -> Whole:
     file, programs = directory / f"{_WHOLE}.json", directory / _PROGRAMS
     known = artifacts.read_json(file)
     if known is None:
-        print("running what nothing befalls", file=sys.stderr, flush=True)
         first, path = directory / f"{_WHOLE}-cold", directory / _WHOLE
         try:
             directory.mkdir(parents=True, exist_ok=True)
+            if any(directory.iterdir()) and not (directory / _MARK).exists():
+                raise ConfigError(f"--directory '{directory}': it holds what this command did not make; choose another")
             for left in (first, path):
                 shutil.rmtree(left, ignore_errors=True)
-            artifacts.write_json(directory / "environment.json", artifacts.environment())
+            artifacts.write_json(directory / _MARK, artifacts.environment())
         except OSError as error:
             raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
+        print("running what nothing befalls", file=sys.stderr, flush=True)
         uninterrupted(first, programs)
         whole = uninterrupted(path, programs)
         if other := differences(path, first):

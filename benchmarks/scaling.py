@@ -30,8 +30,8 @@ Time the same meta-step on 1, 2, 4 and 8 devices of one process, and on one devi
 over loopback, in turns. Devices are cores of this CPU; where there are more devices than cores they take turns, and
 what can be learned is how much they say to each other. In the same turns time meta-steps of other sizes on one device,
 fit the prices of a model to some of them (benchmarks/scalings/model.py), check it on the others and on more devices,
-and say what it predicts for accelerators. All of it takes about ten minutes on two cores; started again it
-goes on where it was stopped.
+and say what it predicts for accelerators. All of it takes about four minutes on two cores; started again it goes on
+where it was stopped.
 
 --quick                            few set-ups and sizes, in a directory of its own: about two minutes
 --help                             this text

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -66,15 +67,17 @@ def main(words: list[str]) -> int:
     """
     own = "\n".join(line.replace("--", f"--{_OWN}.", 1) for line in describe(Adaptation).rstrip().splitlines())
     usage = f"{_USAGE}Options [defaults]:\n{describe(Look).rstrip()}\n\n{own}"
-    return cli.run("metarule.adapt", words, lambda: usage, _serve, "nothing was written")
+    return cli.run("metarule.adapt", words, lambda: usage, _serve, "what was written before is kept")
 
 
 def _serve(words: list[str]) -> int:
     with opened(words[0]) as run:
-        return _run(read_trial(run, words[1:], _OWN, _IDLE))
+        trial = read_trial(run, words[1:], _OWN, _IDLE)
+        with new_place(run, artifacts.ADAPTATIONS, trial.look.directory) as path:
+            return _run(trial, path)
 
 
-def _run(trial: Trial) -> int:
+def _run(trial: Trial, path: Path) -> int:
     run, experiment, look, tasks, networks, rest = trial
     try:
         adaptation = decode(rest, Adaptation)
@@ -85,7 +88,6 @@ def _run(trial: Trial) -> int:
             f"{_OWN}.window = {adaptation.window}: windows make up a life of {experiment.inner_loop.presentations} "
             "presentations (inner_loop.presentations); allowed: what divides that"
         )
-    path = new_place(run, artifacts.ADAPTATIONS, look.directory)
     print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
     starts = _starts(trial)
     if f"{_CLASSIC}, adapting" not in starts:

@@ -17,6 +17,8 @@ metarule.*        the lock of whoever works in the directory, and which process 
 """
 
 import csv
+import errno
+import hashlib
 import io
 import itertools
 import json
@@ -39,7 +41,7 @@ import numpy as np
 
 from metarule.config import ConfigError, check_file, check_format, decode, read, read_bytes
 from metarule.experiment import FORMAT, Experiment, to_tree
-from metarule.locks import HOLDER, LOCK, locked
+from metarule.locks import HOLDER, LOCK, holder, locked
 from metarule.stopping import Diverged
 from metarule.types import Theta
 
@@ -52,6 +54,7 @@ __all__ = [
     "METRICS",
     "THETA",
     "append_metrics",
+    "check_place",
     "claimed",
     "csv_text",
     "environment",
@@ -65,6 +68,7 @@ __all__ = [
     "save_theta",
     "seed_directory",
     "start",
+    "what_learns",
     "write_csv",
     "write_json",
 ]
@@ -153,10 +157,10 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
             f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
         )
     _refuse_others(path)
+    _refuse_seeds(path, experiment)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if holds_run(path) or _is_partial(path):
-            _remove_run(path)
+        _remove_run(path)
         _write(path / _BEGUN, resolved)
         if given is not None:
             _write(path / "config.toml", given)
@@ -214,7 +218,7 @@ def holds_run(path: Path) -> bool:
     """
     try:
         holds = (path / _RESOLVED).exists()
-        if holds and (link := next(_leading_out(path), None)):
+        if path.is_dir() and (link := next(_leading_out(path), None)):
             raise ConfigError(f"{link}: this link leads out of the run directory")
         return holds
     except (OSError, RuntimeError, ValueError) as error:
@@ -238,6 +242,29 @@ def read_experiment(path: Path) -> Experiment:
             raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
     return _what_ran(path / _RESOLVED)
+
+
+def what_learns(path: Path) -> str:
+    """SHA-256 of what a run directory says of all that θ depends on, as it stands there."""
+    tree = read(path / _RESOLVED)[1]
+    said = {name: tree.get(name) for name in ("seed", "rule", "circuit", "tasks", "inner_loop", "optimizer")}
+    return hashlib.sha256(json.dumps(said, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def check_place(path: Path, before: str) -> None:
+    """Stop a run whose directory is no longer its own, whoever took it away.
+
+    Args:
+        path: the run directory.
+        before: who worked there when this process began, as `locks.holder` says.
+
+    Raises:
+        OSError: it was removed or moved, or its lock was, and another process works there.
+    """
+    if not (path / _RESOLVED).exists():
+        raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
+    if (now := holder(path)) != before:
+        raise OSError(errno.EBUSY, f"another process works in it{now}", str(path))
 
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -378,7 +405,7 @@ def _leading_out(path: Path) -> Iterator[Path]:
     """Links of a run that lead out of its directory; what somebody put beside its files is left alone."""
     home = path.resolve()
     for top in path.iterdir():
-        if top.name in _WRITTEN or ".partial" in top.name or re.fullmatch(r"s\d+", top.name):
+        if top.name in (*_WRITTEN, LOCK, HOLDER) or ".partial" in top.name or re.fullmatch(r"s\d+", top.name):
             # What Orbax renames and removes meanwhile is passed over.
             inner = os.walk(top) if top.name in _WRITTEN and not top.is_symlink() else ()
             below = (Path(folder, name) for folder, folders, files in inner for name in (*folders, *files))
@@ -403,6 +430,28 @@ def _refuse_others(path: Path) -> None:
         raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
 
 
+def _refuse_seeds(path: Path, experiment: Experiment) -> None:
+    """Refuse a directory in which the run of a seed would meet one that was not begun as part of this."""
+    before = _there(path)
+    for seed in _seeds(experiment):
+        directory = seed_directory(path, seed)
+        there = _there(directory)
+        if there is not None and (before is None or there != before.of_seed(seed)):
+            raise ConfigError(f"{directory}: it holds a run of its own, where that of seed {seed} would be")
+
+
+def _seeds(experiment: Experiment) -> range:
+    """Seeds whose runs have a directory each; that of a single one is the run's."""
+    return range(experiment.seed, experiment.seed + (experiment.seeds if experiment.seeds > 1 else 0))
+
+
+def _there(path: Path) -> Experiment | None:
+    """What ran in a directory, or was about to."""
+    if holds_run(path):
+        return _what_ran(path / _RESOLVED)
+    return _what_ran(path / _BEGUN) if _is_partial(path) else None
+
+
 def _is_partial(path: Path) -> bool:
     """Whether a run was stopped there while its directory was laid out, or while an earlier one was removed."""
     return (path / _BEGUN).exists()
@@ -413,13 +462,14 @@ def _remove_run(path: Path) -> None:
 
     What it was is known until all of it is gone, so that a removal that was stopped can go on.
     """
+    experiment = _there(path)
+    if experiment is None:
+        return
     if holds_run(path):
-        read_experiment(path)
         (path / _RESOLVED).replace(path / _BEGUN)
-    experiment = _what_ran(path / _BEGUN)
-    for seed in range(experiment.seed, experiment.seed + experiment.seeds):
+    for seed in _seeds(experiment):
         directory = seed_directory(path, seed)
-        if experiment.seeds > 1 and (holds_run(directory) or _is_partial(directory)):
+        if _there(directory) == experiment.of_seed(seed):
             with locked(directory):
                 _remove_run(directory)
                 for name in (_BEGUN, LOCK, HOLDER):

@@ -6,13 +6,14 @@ cannot be read or written, Orbax leaves the others to print stack traces.
 """
 
 import hashlib
+import os
 import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ from metarule.processes import alone
 __all__ = ["Checkpoints"]
 
 _KEPT = 2
-_NUMBERS, _SUM = "numbers", "sha256"
+_NUMBERS, _SUM, _ORIGIN = "numbers", "sha256", "origin"
 _BRIEF = 200
 
 
@@ -35,13 +36,14 @@ class Checkpoints:
 
     Args:
         path: directory of the checkpoints.
+        origin: what their states come from; one that was kept with another is not gone on from.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, origin: str = "") -> None:
         import orbax.checkpoint as ocp  # three seconds to import: only where states are kept
 
         logging.set_verbosity(logging.FATAL)  # errors are raised as well
-        self._arguments = ocp.args
+        self._arguments, self._origin = ocp.args, origin
         me = jax.process_index()  # each process of a run has a directory of its own
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT,
@@ -50,7 +52,8 @@ class Checkpoints:
             multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=str(me)),
         )
         path.mkdir(parents=True, exist_ok=True)
-        self._manager = ocp.CheckpointManager(path.absolute(), options=options)
+        handler = ocp.StandardCheckpointHandler()  # which Orbax else guesses from the last, that may be damaged
+        self._manager = ocp.CheckpointManager(path.absolute(), options=options, item_handlers=handler)
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -79,7 +82,8 @@ class Checkpoints:
         plain = jax.tree.map(_plain, state)
         try:
             arguments = self._arguments.StandardSave({_NUMBERS: _packed(plain)})
-            self._manager.save(step, args=arguments, custom_metadata={_SUM: _sum(plain)})
+            metadata = {_SUM: _sum(plain)} | ({_ORIGIN: self._origin} if self._origin else {})
+            self._manager.save(step, args=arguments, custom_metadata=metadata)
         except Exception as failed:  # Orbax raises many kinds
             raise self._unkept(failed) from failed
 
@@ -101,7 +105,8 @@ class Checkpoints:
             try:
                 found = self._restored(step, plain)
             except Exception as error:  # Orbax raises many kinds, and says a lot
-                if isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError):
+                passing = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
+                if passing or isinstance(error, ConfigError):
                     raise
                 damaged[step] = f"{self._manager.directory / str(step)}: {_brief(error)}"
                 continue
@@ -113,11 +118,20 @@ class Checkpoints:
         return 0, like
 
     def _restored(self, step: int, like: Any) -> Any:
-        known = (self._manager.metadata(step).custom_metadata or {}).get(_SUM)
+        path = Path(self._manager.directory / str(step))
+        for _ in os.walk(path, onerror=_raise):  # what may not be read Orbax takes for damaged
+            pass
+        metadata = self._manager.metadata(step).custom_metadata or {}
+        known, origin = metadata.get(_SUM), metadata.get(_ORIGIN, self._origin)
+        if self._origin and origin != self._origin:
+            raise ConfigError(
+                f"{path}: it was kept by another experiment: what θ depends on was changed since; change it back, or "
+                "start anew with --overwrite"
+            )
         if known is None:
             found = self._manager.restore(step, args=self._arguments.StandardRestore(like))
             says = "no sum was kept with it, as in earlier versions: it is taken as it is"
-            print(f"{self._manager.directory / str(step)}: {says}", file=sys.stderr)
+            print(f"{path}: {says}", file=sys.stderr)
             return found
         found = _unpacked(self._manager.restore(step, args=self._arguments.StandardRestore())[_NUMBERS], like)
         if known != _sum(found):
@@ -137,6 +151,10 @@ class Checkpoints:
 
     def _unkept(self, error: Exception) -> OSError:
         return OSError(f"{self._manager.directory}: a checkpoint could not be kept: {_brief(error)}")
+
+
+def _raise(error: OSError) -> NoReturn:
+    raise error
 
 
 def _brief(error: Exception) -> str:

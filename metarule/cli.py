@@ -1,6 +1,7 @@
 """What the commands share: help, and bad input, a device or disk that fails, or Ctrl-C answered by one line."""
 
 import atexit
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -58,22 +59,16 @@ def run(
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal whose character set has no θ is shown its number
             stream.reconfigure(errors="backslashreplace")
-    if (not words and not bare) or {"--help", "-h"} & set(words):
-        print(f"{usage().rstrip()}\n\n{describe(_Given).strip()}")
-        return 0 if words else 2
     # Once a command has ended, Ctrl-C finds nothing to stop but JAX, which would print a stack trace.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     try:
-        devices, rest = _devices(words)
-        if not rest and not bare:
-            raise ConfigError(f"'{words[0]}': this says where to compute, and nothing what; see --help")
-        if devices.coordinator and not joint:
-            raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
-        if cached and (complaint := keep_programs()):
-            print(f"{name}: {complaint}", file=sys.stderr)
-        with processes.together(devices), spread(devices):
-            processes.check_alike(f"{_TABLE}.matmul", devices.matmul)
-            return serve(rest)
+        if (not words and not bare) or {"--help", "-h"} & set(words):
+            print(f"{usage().rstrip()}\n\n{describe(_Given).strip()}")
+            status = 0 if words else 2
+        else:
+            status = _served(name, words, serve, bare, cached, joint)
+        print(end="", flush=True)
+        return status
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
@@ -83,7 +78,8 @@ def run(
         if isinstance(error, JaxRuntimeError):
             return _failed(name, f"the device failed: {_first_line(error)}", kept)
         if isinstance(error, OSError):
-            where = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+            _mute()
+            where = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
             return _failed(name, where, kept)
         raise
     except KeyboardInterrupt:
@@ -91,6 +87,35 @@ def run(
         if not processes.alone():
             processes.leave(128 + signal.SIGINT)
         return 128 + signal.SIGINT
+
+
+def _served(
+    name: str, words: list[str], serve: Callable[[list[str]], int], bare: bool, cached: bool, joint: bool
+) -> int:
+    """Do the work of a command where it is to be done."""
+    for word in words:
+        try:
+            word.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"'{word}': this is not text: {error.reason}") from error
+    devices, rest = _devices(words)
+    if not rest and not bare:
+        raise ConfigError(f"'{words[0]}': this says where to compute, and nothing what; see --help")
+    if devices.coordinator and not joint:
+        raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
+    if cached and (complaint := keep_programs()):
+        print(f"{name}: {complaint}", file=sys.stderr)
+    with processes.together(devices), spread(devices):
+        processes.check_alike(f"{_TABLE}.matmul", devices.matmul)
+        return serve(rest)
+
+
+def _mute() -> None:
+    """Leave nothing for standard output where nobody takes it: Python would fail over it once more at its end."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _failed(name: str, what: str, kept: str) -> int:

@@ -95,7 +95,7 @@ def read(path: Path) -> tuple[str, Tree]:
     """
     raw = read_bytes(path, _LARGEST)
     try:
-        text = raw.decode()
+        text = raw.decode("utf-8-sig")  # some editors begin a file with a mark
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not text: {error}") from error
     try:

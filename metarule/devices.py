@@ -130,7 +130,11 @@ def reserve(use: int | Literal["all"]) -> None:
 
 
 def _found(use: int | Literal["all"]) -> list[jax.Device]:
-    found = jax.devices()
+    try:
+        found = jax.devices()
+    except (AssertionError, RuntimeError) as error:  # as where `JAX_PLATFORMS` names what is not there
+        says = str(error).partition("\n")[0] or f"JAX_PLATFORMS = '{jax.config.values['jax_platforms'] or ''}'"
+        raise ConfigError(f"devices: JAX finds none: {says}") from error
     if use == "all":
         return found
     if use > len(found):

@@ -46,17 +46,18 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
     """
     usage = (_USAGE + describe(Look)).rstrip()
-    return cli.run("metarule.evaluate", words, lambda: usage, _serve, "nothing was written")
+    return cli.run("metarule.evaluate", words, lambda: usage, _serve, "what was written before is kept")
 
 
 def _serve(words: list[str]) -> int:
     with opened(words[0]) as run:
-        return _run(read_trial(run, words[1:]))
+        trial = read_trial(run, words[1:])
+        with new_place(run, artifacts.EVALUATIONS, trial.look.directory) as path:
+            return _run(trial, path)
 
 
-def _run(trial: Trial) -> int:
-    run, experiment, look, tasks, networks, _ = trial
-    path = new_place(run, artifacts.EVALUATIONS, look.directory)
+def _run(trial: Trial, path: Path) -> int:
+    run, experiment, _, tasks, networks, _ = trial
     print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
     met, left_out = contenders(run, experiment)
     for name, reason in left_out.items():

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import jax
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from metarule.baselines import BaselineName, baselines
 from metarule.circuits.conditioning import ConditioningCircuit
@@ -112,6 +113,10 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def lifetime(self) -> Lifetime:
         """One learner living through one task."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
+
+    def of_seed(self, seed: int) -> "Experiment":
+        """The run of one of its seeds."""
+        return replace(self, seed=seed, seeds=1)
 
     @property
     def split(self) -> Split:

@@ -1,7 +1,7 @@
 """Runs that have come to their end, and other tasks for what they learned."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 from typing import Annotated, Any, NamedTuple
@@ -187,6 +187,8 @@ def read_finished(path: Path) -> Finished:
     if experiment.seeds > 1:
         one = artifacts.seed_directory(path, experiment.seed)
         raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {one}")
+    if (path / artifacts.FORMS).exists():
+        raise ConfigError(f"{path}: it holds a search for forms, which ends with no θ to be tried")
     file = path / "summary.json"
     try:
         held_out = msgspec.convert(artifacts.read_json(file) or {}, _Summary).held_out
@@ -236,7 +238,8 @@ def contenders(run: Finished, experiment: Experiment) -> tuple[dict[str, Contend
     return found, left_out
 
 
-def new_place(run: Finished, kind: str, directory: str) -> Path:
+@contextmanager
+def new_place(run: Finished, kind: str, directory: str) -> Iterator[Path]:
     """A new folder for what is found, in the run's directory unless another is named.
 
     Args:
@@ -244,8 +247,8 @@ def new_place(run: Finished, kind: str, directory: str) -> Path:
         kind: folder of all that are made alike.
         directory: where it is wanted; empty for a folder named by the time.
 
-    Returns:
-        The folder, which holds nothing.
+    Yields:
+        The folder, which holds nothing, and is removed if it still does at the end.
 
     Raises:
         ConfigError: a folder that holds something, or cannot be made.
@@ -257,4 +260,8 @@ def new_place(run: Finished, kind: str, directory: str) -> Path:
             raise ConfigError(f"directory = '{path}': it holds something; choose another")
     except OSError as error:
         raise ConfigError(f"directory = '{path}': {error.strerror}") from error
-    return path
+    try:
+        yield path
+    finally:
+        with suppress(OSError):
+            path.rmdir()

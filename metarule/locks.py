@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from metarule.config import ConfigError
 
-__all__ = ["HOLDER", "LOCK", "locked"]
+__all__ = ["HOLDER", "LOCK", "holder", "locked"]
 
 # The lock is the system's, and ends with the process that holds it, however that ends; its file stays. Who holds it, or
 # did last, is said in a file of its own, for where the system knows no locks their file is not ours to write.
@@ -40,10 +40,12 @@ def locked(path: Path) -> Iterator[None]:
         with suppress(OSError):  # of a disk that is full others will tell
             (path / HOLDER).write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
     except Timeout as error:
-        raise ConfigError(f"{path}: another process works in it{_holder(path)}") from error
+        raise ConfigError(f"{path}: another process works in it{holder(path)}") from error
     except (OSError, NotImplementedError) as error:
-        if os.access(path, os.W_OK):
-            reason = getattr(error, "strerror", None) or error
+        reason = getattr(error, "strerror", None) or error
+        if isinstance(error, PermissionError) and (path / LOCK).exists() and os.access(path, os.W_OK):
+            raise ConfigError(f"{path / LOCK}: {reason}: is it another user's run?") from error
+        if path.is_dir() and os.access(path, os.W_OK):
             print(f"{path}: it cannot be kept for this process alone: {reason}", file=sys.stderr)
     try:
         yield
@@ -51,8 +53,15 @@ def locked(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _holder(path: Path) -> str:
-    """Which process it is, where that is known."""
+def holder(path: Path) -> str:
+    """Which process works in a directory, or did last.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        ": number on host"; empty where that is not known.
+    """
     try:
         known = json.loads((path / HOLDER).read_text())
         return f": {int(known['process'])} on {known['host']}"

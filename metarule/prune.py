@@ -57,7 +57,7 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
-    return cli.run("metarule.prune", words, lambda: usage, _serve, "nothing was written")
+    return cli.run("metarule.prune", words, lambda: usage, _serve, "what was written before is kept")
 
 
 def _serve(words: list[str]) -> int:

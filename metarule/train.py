@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
 from tqdm import tqdm
 
 from metarule import artifacts, cli, processes
@@ -138,10 +137,12 @@ def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict
 
 def _seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:
     path = artifacts.seed_directory(directory, seed)
-    one = replace(experiment, seed=seed, seeds=1)
+    one = experiment.of_seed(seed)
     with artifacts.claimed(path):
         if not artifacts.holds_run(path):
             artifacts.start(path, one, None)
+        elif artifacts.read_experiment(path) != one:
+            raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
         return _one(one, path, stop)
 
 
@@ -154,6 +155,11 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
             _shown(done, "lives")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
+        if (done.get("seed"), done.get("steps")) != (experiment.seed, experiment.optimizer.steps):
+            raise ConfigError(
+                f"{path}: optimizer.steps = {experiment.optimizer.steps}, seed = {experiment.seed}: the run that is "
+                f"finished there took {done.get('steps')} meta-steps with seed {done.get('seed')}"
+            )
         return done
     score, last = experiment.tasks.score, dict[str, Any]()
     steps = experiment.optimizer.steps

@@ -22,6 +22,7 @@ from metarule.evaluation import final_metrics
 from metarule.experiment import Experiment
 from metarule.growth import growth
 from metarule.lifetime import Lifetime
+from metarule.locks import holder
 from metarule.meta.loop import advance, begin, stage_at
 from metarule.stopping import Diverged, StopRequest
 from metarule.streams import Purpose, run_key, stream
@@ -71,7 +72,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     clock = [time.perf_counter()]
     start = begin(lifetime, optimizer, split.train, key)
     initial = _theta(optimizer, start)
-    with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
+    before = holder(path)
+    with Checkpoints(path / artifacts.CHECKPOINTS, artifacts.what_learns(path)) as checkpoints:
         step, state = checkpoints.restore(start)
         if not step:
             _tell_of_restart(path, run.checkpoint_every)
@@ -100,6 +102,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             if look:
                 rows[-1] |= _watch(experiment, _theta(optimizer, state), split)
                 rows[-1] |= _diagnose(experiment, first, recent)
+            artifacts.check_place(path, before)
             artifacts.append_metrics(path, rows)
             hopeless = look and is_hopeless(recent)
             if hopeless or _due(step, run.checkpoint_every, optimizer.steps):

@@ -61,6 +61,18 @@ class Killed(BaseException):
     pass
 
 
+def test_a_run_that_lies_where_that_of_a_seed_would_be_is_neither_gone_on_with_nor_removed(tmp_path):
+    artifacts.start(tmp_path / "s4", EXPERIMENT, given=None)
+    both = replace(EXPERIMENT, seeds=2)
+    with pytest.raises(ConfigError, match="s4: it holds a run of its own, where that of seed 4 would be"):
+        artifacts.start(tmp_path, both, given=None)
+    assert [file.name for file in tmp_path.iterdir()] == ["s4"]
+    artifacts.start(tmp_path, EXPERIMENT, given=None)  # as a run of one seed lies beside it
+    with pytest.raises(ConfigError, match="s4: it holds a run of its own"):
+        artifacts.start(tmp_path, both, given=None, overwrite=True)
+    assert artifacts.read_experiment(tmp_path) == EXPERIMENT
+
+
 def test_a_run_that_was_killed_while_laid_out_says_so_and_is_begun_again(tmp_path, monkeypatch):
     def die():
         raise Killed

@@ -76,6 +76,41 @@ def test_whatever_befalls_a_file_a_state_is_right_or_the_one_before_is_taken(how
         assert (path / "damaged-6").is_dir()
 
 
+@pytest.mark.parametrize("name", ["6", "6/default"])
+@pytest.mark.parametrize("emptied", [True, False])
+def test_the_one_before_is_taken_where_of_a_state_there_is_little_or_nothing(name, emptied, two, tmp_path, capfd):
+    path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
+    shutil.rmtree(path / name)
+    if emptied:
+        (path / name).mkdir()
+    step, state = restored(path)
+    assert step == 3
+    jax.tree.map(np.testing.assert_array_equal, state, STATE)
+    assert capfd.readouterr().err.count("\n") == (emptied or name != "6")
+
+
+def test_a_state_that_may_not_be_read_is_not_damaged(two, tmp_path, monkeypatch):
+    def forbidden(path, onerror):
+        onerror(PermissionError(13, "Permission denied", str(path)))
+
+    path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
+    with monkeypatch.context() as patched, pytest.raises(PermissionError):
+        patched.setattr("metarule.checkpoints.os.walk", forbidden)
+        restored(path)
+    assert restored(path)[0] == 6
+
+
+def test_a_state_is_not_gone_on_from_where_it_comes_from_something_else(tmp_path):
+    path = tmp_path / "checkpoints"
+    with Checkpoints(path, "this") as checkpoints:
+        checkpoints.save(3, STATE)
+    with Checkpoints(path, "that") as checkpoints, pytest.raises(ConfigError, match="3: it was kept by another exper"):
+        checkpoints.restore(STATE)
+    for origin in ("this", ""):
+        with Checkpoints(path, origin) as checkpoints:
+            assert checkpoints.restore(STATE)[0] == 3
+
+
 def test_numbers_that_are_read_but_are_others_count_as_damaged(two, tmp_path, capsys):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
     metadata = path / "6" / "_CHECKPOINT_METADATA"

@@ -1,5 +1,9 @@
 """What all commands share: where to compute is said by config or command line, and is none of their own words."""
 
+import os
+import subprocess
+import sys
+
 import jax
 import pytest
 
@@ -61,6 +65,38 @@ def test_nothing_but_devices_is_no_command(capsys):
     assert ran("--devices.use", "1") == (2, [])
     assert "nothing what" in capsys.readouterr().err
     assert ran("--devices.use", "1", bare=True)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("place", "says"), [("closed", "Broken pipe"), ("/dev/full", "No space left on device"), (os.devnull, "")]
+)
+@pytest.mark.parametrize("words", [["--help"], ["RUN"]])
+def test_where_nobody_takes_what_is_printed_one_line_says_so(place, says, words):
+    command = "import sys; from metarule import cli; serve = lambda rest: print('done') or 0; "
+    command += f"sys.exit(cli.run('a command', {words}, lambda: 'usage', serve, 'all is kept'))"
+    if place == "closed":
+        reader, writer = os.pipe()
+        os.close(reader)
+    else:
+        writer = os.open(place, os.O_WRONLY)
+    done = subprocess.run([sys.executable, "-c", command], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.stderr == (f"a command: {says}; all is kept\n" if says else "")
+    assert done.returncode == bool(says)
+
+
+def test_words_that_are_no_text_are_refused_in_one_line(capsys):
+    assert ran("a\udcff") == (2, [])
+    assert capsys.readouterr().err == "a command: 'a\\udcff': this is not text: surrogates not allowed\n"
+
+
+def test_devices_that_are_not_there_are_refused_in_one_line(monkeypatch, capsys):
+    def none():
+        raise RuntimeError("Unable to initialize backend 'cuda'\nand more")
+
+    monkeypatch.setattr(jax, "devices", none)
+    assert ran("RUN") == (2, [])
+    assert capsys.readouterr().err == "a command: devices: JAX finds none: Unable to initialize backend 'cuda'\n"
 
 
 def test_help_says_how_to_choose_devices(capsys):

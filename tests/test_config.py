@@ -14,6 +14,11 @@ def test_what_is_not_toml_is_refused(text, says, tmp_path):
         read(tmp_path / "bad.toml")
 
 
+def test_a_file_may_begin_with_a_mark_and_end_lines_as_on_windows(tmp_path):
+    (tmp_path / "config.toml").write_bytes(b"\xef\xbb\xbfseed = 1\r\nseeds = 2\r\n")
+    assert read(tmp_path / "config.toml")[1] == {"seed": 1, "seeds": 2}
+
+
 def test_a_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ConfigError, match="nothing.toml: No such file"):
         read(tmp_path / "nothing.toml")

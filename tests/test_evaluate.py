@@ -227,6 +227,18 @@ def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+def test_of_a_trial_that_is_stopped_no_empty_folder_is_left(command, own, tmp_path, monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for module in (adapt_command, evaluate_command):
+        monkeypatch.setattr(module, "_run", stopped)
+    assert COMMANDS[command]([str(own), "--directory", str(tmp_path / "found")]) == 130
+    assert "stopped at once" in capsys.readouterr().err
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_lists_every_option(command, capsys):
     assert COMMANDS[command](["--help"]) == 0
     printed = capsys.readouterr().out

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock
 from small import EXPERIMENT
 
 from metarule import adapt, artifacts, evaluate, evolve, finished, prune, train
 from metarule.config import ConfigError
-from metarule.locks import HOLDER, LOCK, locked
+from metarule.locks import HOLDER, LOCK, holder, locked
 from metarule.stopping import StopRequest
 
 HOLD = """
@@ -83,6 +84,33 @@ def test_a_lock_ends_with_a_process_that_is_killed(held):
         pass
 
 
+def test_a_run_ends_where_its_directory_is_taken_away(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    artifacts.start(path, EXPERIMENT, given=None)
+    with locked(path):
+        before = holder(path)
+        artifacts.check_place(path, before)
+        (path / LOCK).unlink()  # by somebody who takes it for one that was left behind
+        monkeypatch.setattr("os.getpid", lambda: 1)
+        with locked(path), pytest.raises(OSError, match="another process works in it: 1 on ") as caught:
+            artifacts.check_place(path, before)
+        assert caught.value.filename == str(path)
+        path.rename(tmp_path / "elsewhere")
+        with pytest.raises(FileNotFoundError, match="it was removed or moved while the run went on"):
+            artifacts.check_place(path, before)
+        assert not path.exists()
+
+
+def test_a_lock_that_is_another_users_is_not_passed_over(tmp_path, monkeypatch):
+    def denied(lock):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", denied)
+    (tmp_path / LOCK).touch()
+    with pytest.raises(ConfigError, match=f"{LOCK}: Permission denied: is it another user's run?"), locked(tmp_path):
+        pass
+
+
 def test_files_that_no_run_wrote_are_not_joined_by_a_lock(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
     with pytest.raises(ConfigError, match="it holds no run, but files of the same name"), artifacts.claimed(tmp_path):
@@ -92,5 +120,6 @@ def test_files_that_no_run_wrote_are_not_joined_by_a_lock(tmp_path):
 
 def test_where_nothing_can_be_written_no_lock_is_needed(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with locked(tmp_path / "file" / "run"):
-        assert capsys.readouterr() == ("", "")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with locked(path):
+            assert capsys.readouterr() == ("", "")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -86,6 +87,18 @@ def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, cap
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
+def test_a_finished_run_is_not_taken_for_a_longer_one(finished, tmp_path, capsys):
+    path = shutil.copytree(finished[0], tmp_path / "run")
+    resolved = (path / "resolved.toml").read_text()
+    (path / "resolved.toml").write_text(resolved.replace("steps = 6", "steps = 8"))
+    assert here("--resume", path) == 2
+    errors = capsys.readouterr().err
+    assert "optimizer.steps = 8, seed = 0: the run that is finished there took 6 meta-steps with seed 0" in errors
+    (path / "summary.json").unlink()
+    assert here("--resume", path) == 2
+    assert "checkpoints/6: it was kept by another experiment" in capsys.readouterr().err
+
+
 LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
 
 
@@ -127,6 +140,10 @@ def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, cap
     assert here("--resume", tmp_path / "runs") == 0
     assert json.loads((tmp_path / "runs" / "summary.json").read_text()) == summary
     assert (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns == first
+    resolved = tmp_path / "runs" / "s1" / "resolved.toml"
+    resolved.write_text(resolved.read_text().replace("presentations = 20", "presentations = 10"))
+    assert here("--resume", tmp_path / "runs") == 2
+    assert "s1: it holds another run than that of seed 1 in " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

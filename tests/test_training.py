@@ -139,7 +139,7 @@ def test_a_finished_run_is_not_run_again(whole):
 
 
 @pytest.mark.parametrize(
-    "damage", ["lose a row", "lose the file", "garble a row", "empty the checkpoint", "change the rule"]
+    "damage", ["lose a row", "lose the file", "garble a row", "change the rule", "change the seed"]
 )
 def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
     path, experiment = tmp_path / "run", EXPERIMENT
@@ -153,10 +153,12 @@ def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
             metrics.unlink()
         case "garble a row":
             metrics.write_text("".join([rows[0], "}" + rows[1], *rows[2:]]))
-        case "empty the checkpoint":
-            shutil.rmtree(path / "checkpoints" / "12" / "default")
         case "change the rule":
             experiment = replace(EXPERIMENT, rule=Polynomial(terms=("sixteen",)))
+        case "change the seed":
+            resolved = path / "resolved.toml"
+            resolved.write_text(resolved.read_text().replace("\nseed = 3\n", "\nseed = 4\n"))
+            experiment = artifacts.read_experiment(path)
     with pytest.raises(ConfigError, match=r"metrics.jsonl: |checkpoints/12: ") as caught:
         train(experiment, path, StopRequest(), SILENT)
     assert "\n" not in str(caught.value)

@@ -125,7 +125,17 @@ def test_a_pipe_is_not_waited_for(run):
 
 @pytest.mark.parametrize(
     "name",
-    ["theta.npz", "theta.partial.npz", "metrics.jsonl", "summary.json.partial", "figures", "checkpoints/1", "s7"],
+    [
+        "theta.npz",
+        "theta.partial.npz",
+        "metrics.jsonl",
+        "summary.json.partial",
+        "figures",
+        "checkpoints/1",
+        "s7",
+        "metarule.lock",
+        "metarule.process.json",
+    ],
 )
 def test_links_that_lead_out_of_a_run_are_refused(name, run, tmp_path):
     (tmp_path / "elsewhere").mkdir()
@@ -134,6 +144,18 @@ def test_links_that_lead_out_of_a_run_are_refused(name, run, tmp_path):
     (run / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=f"{name}: this link leads out of the run directory"):
         read_finished(run)
+
+
+@pytest.mark.parametrize("name", ["environment.json.partial", "metarule.process.json"])
+def test_nothing_is_written_through_a_link_that_was_there_before_the_run(name, tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
+    with pytest.raises(ConfigError, match=f"{name}: this link leads"), artifacts.claimed(tmp_path / "run"):
+        pass
+    with pytest.raises(ConfigError, match=f"{name}: this link leads"):
+        artifacts.start(tmp_path / "run", Experiment(), given=None)
+    assert (tmp_path / "kept").read_text() == "mine"
 
 
 def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):

@@ -53,6 +53,15 @@ def test_all_is_tried_once_shown_and_kept(happened, tmp_path, capsys):
     assert capsys.readouterr().out == printed
 
 
+def test_a_directory_of_somebody_else_is_left_alone(happened, tmp_path, capsys):
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "whole" / "thesis.txt").write_text("")
+    assert main(["--quick", "--directory", str(tmp_path)]) == 2
+    assert "it holds what this command did not make; choose another" in capsys.readouterr().err
+    assert happened == []
+    assert (tmp_path / "whole" / "thesis.txt").exists()
+
+
 def test_it_goes_on_where_it_was_stopped_and_with_another_seed_anew(happened, tmp_path, monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
