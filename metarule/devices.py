@@ -100,10 +100,10 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
         Within it the mesh is ambient, where there is more than one device and no mesh already.
 
     Raises:
-        ConfigError: more accelerators than there are.
+        ConfigError: more accelerators than there are, or none of the kind that JAX is told to use.
     """
     reserve(devices.use)
-    found = _found(devices.use) if jax.process_count() == 1 else jax.devices()  # each process has made its choice
+    found = _found(devices.use)
     if len(found) == 1 or not jax.sharding.get_abstract_mesh().empty:
         mesh = jax.default_device(found[0]) if devices.use != "all" else nullcontext()
     else:
@@ -135,7 +135,7 @@ def _found(use: int | Literal["all"]) -> list[jax.Device]:
     except (AssertionError, RuntimeError) as error:  # as where `JAX_PLATFORMS` names what is not there
         says = str(error).partition("\n")[0] or f"JAX_PLATFORMS = '{jax.config.values['jax_platforms'] or ''}'"
         raise ConfigError(f"devices: JAX finds none: {says}") from error
-    if use == "all":
+    if use == "all" or jax.process_count() > 1:  # then each process has made its choice
         return found
     if use > len(found):
         raise ConfigError(f"devices.use = {use}: allowed: at most {len(found)}, which are on this machine")
