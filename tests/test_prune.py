@@ -118,7 +118,8 @@ def test_a_theta_of_another_rule_is_refused(own, capsys):
 def test_a_directory_that_cannot_be_written_gives_one_line(own, capsys):
     (own / "pruned.npz").mkdir()
     assert main([str(own), "--lifetimes", "16"]) == 1
-    assert capsys.readouterr().err == f"metarule.prune: {own / 'pruned.npz'}: Is a directory; what was written before is kept\n"
+    says = f"{own / 'pruned.npz'}: Is a directory; what was written before is kept"
+    assert capsys.readouterr().err == f"metarule.prune: {says}\n"
     assert sorted(file.name for file in own.iterdir() if file.name.startswith("tmp")) == []
 
 

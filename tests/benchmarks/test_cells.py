@@ -54,7 +54,7 @@ def test_a_seed_beside_others_gives_the_theta_and_the_score_that_it_gives_alone(
 
 def test_a_point_alone_gives_theta_bit_for_bit_as_a_run_does(tmp_path):
     experiment = replace(SMALL, seed=3, optimizer=replace(SMALL.optimizer, curriculum=(0.5, 1.0)))
-    (tmp_path / "run").mkdir()
+    artifacts.start(tmp_path / "run", experiment, given=None)
     trained = run(experiment, tmp_path / "run", StopRequest(), lambda step, row: None)
     cell = Cell("000-cell", experiment, (), (Point(0, 3),), ((),))
     outcome = solve(cell, tmp_path / "states", lambda: None, StopRequest(), SILENT)
