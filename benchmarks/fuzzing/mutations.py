@@ -19,6 +19,8 @@ __all__ = ["config_text", "field_names", "run_files", "words"]
 Tree = dict[str, Any]
 Kinds = tuple[tuple[str, str], ...]
 _SCHEMA = inspect.type_info(Experiment)
+# Up to here integers have a third that is a float.
+_LARGE = 1e300
 
 
 def config_text(rng: Random, bases: list[Tree]) -> bytes:
@@ -106,7 +108,8 @@ def _other(value: Any, rng: Random) -> Any:
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
-        return rng.choice((value * 2, value + 1, -value, value / 3))
+        third = value / 3 if abs(value) < _LARGE else value // 3
+        return rng.choice((value * 2, value + 1, -value, third))
     if isinstance(value, list) and value:
         return [*value, rng.choice(value)]
     return f"{value}{rng.choice(('s', ' ', 'é'))}" if isinstance(value, str) else value

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from random import Random
 
 import pytest
 
@@ -9,6 +10,7 @@ from benchmarks.fuzz import main
 from benchmarks.fuzzing import judging
 from benchmarks.fuzzing.cases import case_of, finished_run, laid_out
 from benchmarks.fuzzing.judging import ACCEPTED, BROKEN, REFUSED, commanded, decoded, stepped
+from benchmarks.fuzzing.mutations import config_text
 from metarule.config import ConfigError
 
 
@@ -27,6 +29,11 @@ def test_counts_are_printed_and_kept(tmp_path, capsys):
     assert "decode, build, shapes" in printed
     assert "read: 1 of 1\n" in printed
     assert "seed 4" in printed
+
+
+def test_integers_beyond_all_floats_are_mutated_too():
+    for seed in range(60):
+        assert config_text(Random(seed), [{"seed": 10**400}])
 
 
 def test_an_input_that_is_cheap_takes_a_meta_step():
