@@ -432,8 +432,9 @@ def _refuse_others(path: Path) -> None:
 
 def _refuse_seeds(path: Path, experiment: Experiment) -> None:
     """Refuse a directory in which the run of a seed would meet one that was not begun as part of this."""
-    before = _there(path)
-    for seed in _seeds(experiment):
+    seeds = _seeds(experiment)
+    before = _there(path) if seeds else None
+    for seed in seeds:
         directory = seed_directory(path, seed)
         there = _there(directory)
         if there is not None and (before is None or there != before.of_seed(seed)):

@@ -108,7 +108,7 @@ class Checkpoints:
                 passing = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
                 if passing or isinstance(error, ConfigError):
                     raise
-                damaged[step] = f"{self._manager.directory / str(step)}: {_brief(error)}"
+                damaged[step] = f"{self._path(step)}: {_brief(error)}"
                 continue
             self._put_aside(damaged, step)
             return step, jax.tree.map(_like, like, found)
@@ -118,7 +118,7 @@ class Checkpoints:
         return 0, like
 
     def _restored(self, step: int, like: Any) -> Any:
-        path = Path(self._manager.directory / str(step))
+        path = self._path(step)
         for _ in os.walk(path, onerror=_raise):  # what may not be read Orbax takes for damaged
             pass
         metadata = self._manager.metadata(step).custom_metadata or {}
@@ -141,13 +141,16 @@ class Checkpoints:
     def _put_aside(self, damaged: Mapping[int, str], good: int) -> None:
         """Make room for the states that are now reached again."""
         for step, reason in damaged.items():
-            path = Path(self._manager.directory / str(step))
+            path = self._path(step)
             aside = path.with_name(f"damaged-{step}")
             print(f"damaged, and put aside as {aside.name}: {reason}; going on from meta-step {good}", file=sys.stderr)
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         if damaged:
             self._manager.reload()
+
+    def _path(self, step: int) -> Path:
+        return Path(self._manager.directory / str(step))
 
     def _unkept(self, error: Exception) -> OSError:
         return OSError(f"{self._manager.directory}: a checkpoint could not be kept: {_brief(error)}")
