@@ -17,6 +17,9 @@ __all__ = ["Conditioning", "ConditioningPool", "ConditioningTask"]
 
 _US = STIMULI.index("US")
 
+# Least and most that a value may be, by field.
+_ALLOWED = {"delays": (1, 100), "gaps": (1, 100), "intensities": (0.01, 100.0)}
+
 # Small wanted responses may be off by less than large ones: tolerances are as wide as this + the wanted response.
 _FLOOR = 0.15
 
@@ -64,9 +67,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     wanted and, at the end of the life, for every stimulus alone. Along the life the loss is a mean over the trials that
     count, in a life as long as the longest schedule; in a longer one it weighs less.
 
-    A CS lasts for the delay and one step more, the US for one step. Test schedules have other delays, gaps,
-    intensities and numbers of repetitions than any training schedule: of the values in order, every second one is
-    kept for them, so that they lie between those trained on.
+    A CS lasts for the delay and one step more, the US for one step. Held-out schedules share no delay, gap, intensity
+    or number of repetitions with those trained on: some values lie between these, others on both sides outside.
 
     Attributes:
         phenomena: what is lived through.
@@ -75,10 +77,14 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         gaps: steps from the end of a trial to the next; whatever it holds, a trial lasts for twice the delay and one
             step.
         intensities: of a stimulus.
+        test_delays: delays that are held out.
+        test_gaps: gaps that are held out.
+        test_intensities: intensities that are held out.
         tolerance: tolerance of a wanted response r is this times (0.15 + r), in units of the response to the US.
 
     Raises:
-        ValueError: a name that stands twice, no phenomenon that is trained, or timings that cannot be.
+        ValueError: a name that stands twice, no phenomenon that is trained, timings that cannot be, or held-out ones
+            that are trained on or of which none lies between those trained on.
     """
 
     phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1, description="what is lived through")] = STANDARD
@@ -87,22 +93,26 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = ()
     delays: Annotated[
         tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to those that follow")
-    ] = (2, 3, 4)
-    gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")] = (
-        3,
-        4,
-        5,
-        6,
-        7,
-    )
+    ] = (2, 4)
+    gaps: Annotated[
+        tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")
+    ] = (3, 5, 7)
     intensities: Annotated[tuple[float, ...], Meta(min_length=2, description="intensities of a stimulus")] = (
         0.85,
-        0.9,
         0.95,
-        1.0,
         1.05,
-        1.1,
         1.15,
+    )
+    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="delays that are held out")] = (1, 3, 5, 6)
+    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="gaps that are held out")] = (1, 4, 6, 9)
+    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1, description="intensities that are held out")] = (
+        0.5,
+        0.7,
+        0.9,
+        1.0,
+        1.1,
+        1.3,
+        1.5,
     )
     tolerance: Annotated[
         float, Meta(gt=0, description="a response may be off its wanted r by this times (0.15 + r)")
@@ -117,12 +127,15 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
         if not self.trained:
             raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
-        for field, least, most in (("delays", 1, 100), ("gaps", 1, 100), ("intensities", 0.01, 100.0)):
-            for value in getattr(self, field):
-                if not least <= value <= most:
-                    raise ValueError(f"{field}: {value}; allowed: {least} to {most}")
-            if len(set(getattr(self, field))) < len(getattr(self, field)):
-                raise ValueError(f"{field}: a value stands twice")
+        for field, (least, most) in _ALLOWED.items():
+            _check_values(field, getattr(self, field), least, most)
+            _check_values(f"test_{field}", getattr(self, f"test_{field}"), least, most)
+            for value in getattr(self, f"test_{field}"):
+                if value in getattr(self, field):
+                    raise ValueError(f"test_{field}: {value} is trained on; allowed: none of {field}")
+            if not self.held_out(field, "between"):
+                low, high = min(getattr(self, field)), max(getattr(self, field))
+                raise ValueError(f"test_{field}: none lies between the {field} trained on, {low} and {high}")
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -162,32 +175,51 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     def needs(self) -> int:
         """Steps of the longest schedule."""
         trials = (_table(self.phenomena).most * _table(self.phenomena).block).sum(axis=1).max()
-        return int(trials) * (2 * max(self.delays) + 1 + max(self.gaps))
+        delay, gap = max(self.delays + self.test_delays), max(self.gaps + self.test_gaps)
+        return int(trials) * (2 * delay + 1 + gap)
+
+    def held_out(self, field: str, side: str) -> tuple[float, ...]:
+        """Held-out values of `delays`, `gaps` or `intensities` that lie `below`, `between` or `above` those trained on."""
+        low, high = min(getattr(self, field)), max(getattr(self, field))
+        sides = {"below": lambda value: value < low, "above": lambda value: value > high}
+        sides["between"] = lambda value: low < value < high
+        return tuple(filter(sides[side], getattr(self, f"test_{field}")))
 
     def split(self, seed: Integer) -> Split:
         """Part timings and intensities; both pools hold the trained phenomena and their controls.
 
         Args:
-            seed: decides nothing: what is held out lies between what is trained on, whatever the seed.
+            seed: decides nothing: what is held out is declared.
 
         Returns:
             Two pools that share no delay, gap, intensity or number of repetitions.
         """
-        schedules = _integers([2 * number + side for number in self.trained for side in range(2)])
+        test = (self.test_delays, self.test_gaps, self.test_intensities)
+        return Split(
+            train=self.pool(self.delays, self.gaps, self.intensities, trained=True), test=self.pool(*test, trained=False)
+        )
 
-        def pool(side: int) -> ConditioningPool:
-            delays, gaps, intensities = (
-                sorted(values)[side::2] for values in (self.delays, self.gaps, self.intensities)
-            )
-            return ConditioningPool(
-                schedules=schedules,
-                delays=_integers(delays),
-                gaps=_integers(gaps),
-                intensities=jnp.array(intensities),
-                more=_integers(side),
-            )
+    def pool(
+        self, delays: tuple[int, ...], gaps: tuple[int, ...], intensities: tuple[float, ...], trained: bool
+    ) -> ConditioningPool:
+        """Schedules of the trained phenomena and their controls with some timings and intensities.
 
-        return Split(train=pool(0), test=pool(1))
+        Args:
+            delays: steps from the first stimuli of a trial to those that follow.
+            gaps: steps from the end of a trial to the next.
+            intensities: of a stimulus.
+            trained: numbers of repetitions are those of training, or those held out.
+
+        Returns:
+            The pool.
+        """
+        return ConditioningPool(
+            schedules=_integers([2 * number + side for number in self.trained for side in range(2)]),
+            delays=_integers(delays),
+            gaps=_integers(gaps),
+            intensities=jnp.array(intensities, float),
+            more=_integers(0 if trained else 1),
+        )
 
     def sample(self, key: PRNGKey, pool: ConditioningPool, index: Integer) -> ConditioningTask:
         """Schedule number `index` of a pool.
@@ -256,6 +288,14 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Wanted responses, given in units of the response to the US; all that count have a mean share of 1."""
         share = counts * counts.size / jnp.maximum(jnp.sum(counts), 1.0)
         return jnp.stack([us * response, us * self.tolerance * (_FLOOR + response), share], axis=1)
+
+
+def _check_values(field: str, values: tuple[float, ...], least: float, most: float) -> None:
+    for value in values:
+        if not least <= value <= most:
+            raise ValueError(f"{field}: {value}; allowed: {least} to {most}")
+    if len(set(values)) < len(values):
+        raise ValueError(f"{field}: a value stands twice")
 
 
 class _Table(NamedTuple):
