@@ -1,86 +1,87 @@
-"""What a run of conditioning ends with besides scores: which phenomena are shown, and by whom."""
+"""Reports of conditioning: who shows which phenomenon, at which timings, and at which learning rates."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from metarule import figures
+from metarule.baselines import RATES, at_rate
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.comparison import INITIAL, LEARNED, Contender
 from metarule.lifetime import Lifetime
-from metarule.phenomena import respond, shown
-from metarule.tasks.conditioning import Conditioning
-from metarule.types import PRNGKey, Split
+from metarule.phenomena import Example, respond, shown, timings
+from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool
+from metarule.types import Learner, PRNGKey, Theta
 
-__all__ = ["join_phenomena", "phenomena_table", "report_phenomena"]
+__all__ = ["Phenomena", "draw_report", "join_phenomena", "measure_phenomena", "phenomena_table"]
+
+# The claim is made for timings on these sides; what lies outside the range trained on is reported beside it.
+_CLAIMED = ("trained", "between")
 
 
-def report_phenomena(
-    folder: Path, contenders: Mapping[str, Contender], split: Split, key: PRNGKey, runs: int
-) -> dict[str, dict[str, Any]]:
-    """Share of runs that show each phenomenon, on held-out schedules; and pictures of the learned rule's animals.
+class Phenomena(NamedTuple):
+    """Outcome of probing phenomena.
+
+    Attributes:
+        report: by phenomenon, as from `measure_phenomena`; it can be written as JSON.
+        example: one animal of the learned rule for each schedule, with interpolated timings.
+    """
+
+    report: dict[str, dict[str, Any]]
+    example: Example
+
+
+def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: int) -> Phenomena:
+    """Share of animals that show each phenomenon, by timing, and for baselines by learning rate.
+
+    shown = min over trained and interpolated timings of the share of animals with that timing
 
     Args:
-        folder: where the pictures go.
-        contenders: who lives, and under which θ, by name; `learned` and `initial` among them.
-        split: of the tasks.
+        contenders: learner and θ by name; `learned` and `initial` among them, the others have one learning rate.
         key: decides weights, timings and intensities, which are the same for all contenders.
-        runs: animals a schedule.
+        runs: animals a schedule and timing.
 
     Returns:
-        By phenomenon: whether it was trained on, the share of runs in which the learned rule shows it, and the share
-        in which the initial rule and the baselines do.
+        The report: for each phenomenon whether it was `trained` on; the share `shown` by the learned rule, by the
+        `initial` rule and by each of the `baselines`; the learned rule's share `by_timing`; and each baseline's share
+        `by_rate`, with interpolated timings, at the rates of the coarse grid on which it was tuned.
     """
     lifetime = contenders[LEARNED].learner
     tasks = lifetime.tasks
     assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
-    shares, examples = {}, {}
-    for name, (contender, theta) in contenders.items():
-        responses = jax.device_get(respond(contender, theta, split.test, key, runs))
-        shares[name] = {phenomenon: float(np.mean(held)) for phenomenon, held in shown(tasks, responses).items()}
-        examples[name] = responses.example
-    if isinstance(lifetime.circuit, ConditioningCircuit):
-        figures.draw_circuit(folder / "circuit.png", lifetime.circuit)
-    figures.draw_phenomena(folder / "phenomena.png", tasks, examples[LEARNED], shares[LEARNED])
-    return {
-        phenomenon.name: {
-            "trained": number in tasks.trained,
-            "shown": shares[LEARNED][phenomenon.name],
-            "initial": shares[INITIAL][phenomenon.name],
-            "baselines": {
-                name: share[phenomenon.name] for name, share in shares.items() if name not in (LEARNED, INITIAL)
-            },
-        }
+    places = timings(tasks)
+    usual = tasks.interpolated()
+
+    def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> tuple[dict[str, float], Example]:
+        responses = jax.device_get(respond(learner, theta, pool, key, runs))
+        return {name: float(np.mean(held)) for name, held in shown(tasks, responses).items()}, responses.example
+
+    by_timing = {
+        name: [shares(one.learner, one.theta, place.pool)[0] for place in places] for name, one in contenders.items()
+    }
+    by_rate = {
+        name: [shares(one.learner, at_rate(one.learner, rate), usual)[0] for rate in RATES.tolist()]
+        for name, one in contenders.items()
+        if name not in (LEARNED, INITIAL)
+    }
+    report = {
+        phenomenon.name: _joined(
+            {
+                "trained": number in tasks.trained,
+                "by_timing": [
+                    {"field": place.field, "value": place.value, "side": place.side}
+                    | {name: found[row][phenomenon.name] for name, found in by_timing.items()}
+                    for row, place in enumerate(places)
+                ],
+                "by_rate": [
+                    {"rate": rate} | {name: found[row][phenomenon.name] for name, found in by_rate.items()}
+                    for row, rate in enumerate(RATES.tolist())
+                ],
+            }
+        )
         for number, phenomenon in enumerate(tasks.phenomena)
     }
-
-
-def join_phenomena(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean shares over seeds, with that of the learned rule by seed."""
-    return {
-        name: {
-            "trained": first["trained"],
-            "shown": float(np.mean([report[name]["shown"] for report in reports])),
-            "by_seed": [report[name]["shown"] for report in reports],
-            "initial": float(np.mean([report[name]["initial"] for report in reports])),
-            "baselines": {
-                baseline: float(np.mean([report[name]["baselines"][baseline] for report in reports]))
-                for baseline in first["baselines"]
-            },
-        }
-        for name, first in reports[0].items()
-    }
-
-
-def phenomena_table(report: Mapping[str, Any]) -> str:
-    """The shares for the screen."""
-    others = list(next(iter(report.values()))["baselines"])
-    lines = [f"{'shown in this share of runs':<36}" + "".join(f"{name:>17}" for name in (LEARNED, *others, INITIAL))]
-    for name, row in report.items():
-        values = [row["shown"], *row["baselines"].values(), row["initial"]]
-        label = name if row["trained"] else f"{name} (not trained on)"
-        lines.append(f"  {label:<34}" + "".join(f"{value:>17.3f}" for value in values))
-    return "\n".join(lines)
+    return Phenomena(report, shares(lifetime, contenders[LEARNED].theta, usual)[1])

@@ -1,23 +1,21 @@
 """Classical conditioning: one life a schedule of stimuli, and the response that is wanted of the motor neuron."""
 
-from functools import lru_cache
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
 
 from metarule.tasks.phenomena import STANDARD, Phenomenon
-from metarule.tasks.schedules import parse_trial
+from metarule.tasks.timelines import US, clock, switched_on, table
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus
 
-__all__ = ["Conditioning", "ConditioningPool", "ConditioningTask"]
+__all__ = ["FIELDS", "Conditioning", "ConditioningPool", "ConditioningTask"]
 
-_US = STIMULI.index("US")
-
-# Least and most that a value may be, by field.
+# What schedules of one phenomenon differ in, besides numbers of repetitions.
+FIELDS = ("delays", "gaps", "intensities")
+# Least and most that a value may be.
 _ALLOWED = {"delays": (1, 100), "gaps": (1, 100), "intensities": (0.01, 100.0)}
 
 # Small wanted responses may be off by less than large ones: tolerances are as wide as this + the wanted response.
@@ -94,9 +92,11 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     delays: Annotated[
         tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to those that follow")
     ] = (2, 4)
-    gaps: Annotated[
-        tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")
-    ] = (3, 5, 7)
+    gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")] = (
+        3,
+        5,
+        7,
+    )
     intensities: Annotated[tuple[float, ...], Meta(min_length=2, description="intensities of a stimulus")] = (
         0.85,
         0.95,
@@ -127,15 +127,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
                 raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
         if not self.trained:
             raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
-        for field, (least, most) in _ALLOWED.items():
-            _check_values(field, getattr(self, field), least, most)
-            _check_values(f"test_{field}", getattr(self, f"test_{field}"), least, most)
-            for value in getattr(self, f"test_{field}"):
-                if value in getattr(self, field):
-                    raise ValueError(f"test_{field}: {value} is trained on; allowed: none of {field}")
-            if not self.held_out(field, "between"):
-                low, high = min(getattr(self, field)), max(getattr(self, field))
-                raise ValueError(f"test_{field}: none lies between the {field} trained on, {low} and {high}")
+        for field in FIELDS:
+            self._check_values(field)
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -174,16 +167,29 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def needs(self) -> int:
         """Steps of the longest schedule."""
-        trials = (_table(self.phenomena).most * _table(self.phenomena).block).sum(axis=1).max()
+        arrays = table(self.phenomena)
+        trials = (arrays.most * arrays.block).sum(axis=1).max()
         delay, gap = max(self.delays + self.test_delays), max(self.gaps + self.test_gaps)
         return int(trials) * (2 * delay + 1 + gap)
 
-    def held_out(self, field: str, side: str) -> tuple[float, ...]:
-        """Held-out values of `delays`, `gaps` or `intensities` that lie `below`, `between` or `above` those trained on."""
-        low, high = min(getattr(self, field)), max(getattr(self, field))
-        sides = {"below": lambda value: value < low, "above": lambda value: value > high}
-        sides["between"] = lambda value: low < value < high
-        return tuple(filter(sides[side], getattr(self, f"test_{field}")))
+    def values(self, field: str, side: str) -> tuple:
+        """Values of `delays`, `gaps` or `intensities`.
+
+        Args:
+            field: which of these.
+            side: `trained`, or where held-out values lie from them: `below`, `between` or `above`.
+
+        Returns:
+            The values.
+        """
+        trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
+        low, high = min(trained), max(trained)
+        return {
+            "trained": trained,
+            "below": tuple(value for value in held_out if value < low),
+            "between": tuple(value for value in held_out if low < value < high),
+            "above": tuple(value for value in held_out if value > high),
+        }[side]
 
     def split(self, seed: Integer) -> Split:
         """Part timings and intensities; both pools hold the trained phenomena and their controls.
@@ -194,10 +200,9 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Returns:
             Two pools that share no delay, gap, intensity or number of repetitions.
         """
-        test = (self.test_delays, self.test_gaps, self.test_intensities)
-        return Split(
-            train=self.pool(self.delays, self.gaps, self.intensities, trained=True), test=self.pool(*test, trained=False)
-        )
+        trained = (self.delays, self.gaps, self.intensities)
+        held_out = (self.test_delays, self.test_gaps, self.test_intensities)
+        return Split(train=self.pool(*trained, trained=True), test=self.pool(*held_out, trained=False))
 
     def pool(
         self, delays: tuple[int, ...], gaps: tuple[int, ...], intensities: tuple[float, ...], trained: bool
@@ -232,29 +237,29 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         Returns:
             The task.
         """
-        table = _table(self.phenomena)
+        arrays = table(self.phenomena)
         number = pool.schedules[index % pool.schedules.size]
-        draws = jax.random.uniform(key, (table.most.shape[1] + 5,))
+        draws = jax.random.uniform(key, (arrays.most.shape[1] + 5,))
         delay, gap = _choose(pool.delays, draws[0]), _choose(pool.gaps, draws[1])
         intensities = _choose(pool.intensities, draws[2:5])
-        most, fewest, block = (jnp.asarray(values)[number] for values in (table.most, table.fewest, table.block))
+        most, fewest, block = (jnp.asarray(values)[number] for values in (arrays.most, arrays.fewest, arrays.block))
         first = fewest + pool.more
         choices = ((most - first) // 2 + 1).astype(draws.dtype)
         times = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
 
-        now = _clock(times, block, 2 * delay + 1 + gap, self.needs)
-        stages = jnp.asarray(table.stages)[number, now.phase, now.place]
-        on = _on(stages, now.offset, delay) & ~now.over[:, None]
-        begin, end, asked = jnp.moveaxis(jnp.asarray(table.wanted, float)[number, now.phase, now.place], -1, 0)
+        now = clock(times, block, 2 * delay + 1 + gap, self.needs)
+        stages = jnp.asarray(arrays.stages)[number, now.phase, now.place]
+        on = switched_on(stages, now.offset, delay) & ~now.over[:, None]
+        begin, end, asked = jnp.moveaxis(jnp.asarray(arrays.wanted, float)[number, now.phase, now.place], -1, 0)
         last = jnp.maximum(times[now.phase] - 1, 1)
         left = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
         asked = jnp.where(~now.over & (now.offset == 0), asked, 0.0)
-        response, asked_after = jnp.asarray(table.after, float)[number].T
+        response, asked_after = jnp.asarray(arrays.after, float)[number].T
         return ConditioningTask(
             stimuli=jnp.where(on, intensities[None], 0.0),
-            wanted=self._wanted(end + (begin - end) * left, asked, intensities[_US]),
+            wanted=self._wanted(end + (begin - end) * left, asked, intensities[US]),
             probes=jnp.diag(intensities),
-            after=self._wanted(response, asked_after, intensities[_US]),
+            after=self._wanted(response, asked_after, intensities[US]),
         )
 
     def count(self, pool: Any) -> None:
@@ -282,97 +287,30 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         off = jnp.mean(counts * jnp.abs(output[:, 0] - wanted) / tolerance)
         return {"closeness": 1 / (1 + off), "off": off}
 
+    def _check_values(self, field: str) -> None:
+        """Refuse values that cannot be, and held-out ones that are not held out."""
+        least, most = _ALLOWED[field]
+        trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
+        for name, values in ((field, trained), (f"test_{field}", held_out)):
+            for value in values:
+                if not least <= value <= most:
+                    raise ValueError(f"{name}: {value}; allowed: {least} to {most}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: a value stands twice")
+        if both := set(trained) & set(held_out):
+            raise ValueError(f"test_{field}: {min(both)} is trained on; allowed: values that are not in {field}")
+        if not self.values(field, "between"):
+            raise ValueError(
+                f"test_{field}: none is between {min(trained)} and {max(trained)}, the least and the most of {field}; "
+                "allowed: at least one that is"
+            )
+
     def _wanted(
         self, response: Float[Array, " n"], counts: Float[Array, " n"], us: Float[Array, ""]
     ) -> Float[Array, "n 3"]:
         """Wanted responses, given in units of the response to the US; all that count have a mean share of 1."""
         share = counts * counts.size / jnp.maximum(jnp.sum(counts), 1.0)
         return jnp.stack([us * response, us * self.tolerance * (_FLOOR + response), share], axis=1)
-
-
-def _check_values(field: str, values: tuple[float, ...], least: float, most: float) -> None:
-    for value in values:
-        if not least <= value <= most:
-            raise ValueError(f"{field}: {value}; allowed: {least} to {most}")
-    if len(set(values)) < len(values):
-        raise ValueError(f"{field}: a value stands twice")
-
-
-class _Table(NamedTuple):
-    """All schedules as arrays, padded to the longest: by schedule, phase and place in the block."""
-
-    fewest: np.ndarray
-    most: np.ndarray
-    block: np.ndarray
-    stages: np.ndarray
-    wanted: np.ndarray
-    after: np.ndarray
-
-
-@lru_cache(maxsize=16)
-def _table(phenomena: tuple[Phenomenon, ...]) -> _Table:
-    schedules = [schedule for phenomenon in phenomena for schedule in (phenomenon.animal, phenomenon.control)]
-    phases = max(len(schedule.phases) for schedule in schedules)
-    places = max(len(phase.trials) for schedule in schedules for phase in schedule.phases)
-    shape = (len(schedules), phases)
-    table = _Table(
-        fewest=np.zeros(shape, np.int32),
-        most=np.zeros(shape, np.int32),
-        block=np.ones(shape, np.int32),
-        stages=np.zeros((*shape, places, 2, len(STIMULI)), bool),
-        wanted=np.zeros((*shape, places, 3)),
-        after=np.zeros((len(schedules), len(STIMULI), 2)),
-    )
-    for s, schedule in enumerate(schedules):
-        for p, phase in enumerate(schedule.phases):
-            table.fewest[s, p], table.most[s, p] = phase.times
-            table.block[s, p] = len(phase.trials)
-            for b, trial in enumerate(phase.trials):
-                for stage, names in enumerate(parse_trial(trial)):
-                    table.stages[s, p, b, stage, [STIMULI.index(name) for name in names]] = True
-                if trial in phase.wanted:
-                    table.wanted[s, p, b] = (*phase.wanted[trial], 1.0)
-        for name, value in schedule.after.items():
-            table.after[s, STIMULI.index(name)] = (value, 1.0)
-    return table
-
-
-class _Now(NamedTuple):
-    """Where in its schedule an animal is at each step.
-
-    Attributes:
-        phase: number of the phase.
-        place: of the trial in its block.
-        repetition: of the block.
-        offset: steps since the trial began.
-        over: whether the last phase has ended.
-    """
-
-    phase: Int[Array, " steps"]
-    place: Int[Array, " steps"]
-    repetition: Int[Array, " steps"]
-    offset: Int[Array, " steps"]
-    over: Bool[Array, " steps"]
-
-
-def _clock(times: Int[Array, " phases"], block: Int[Array, " phases"], length: Int[Array, ""], steps: int) -> _Now:
-    step = jnp.arange(steps, dtype=jnp.int32)
-    ends = jnp.cumsum(times * block, dtype=jnp.int32) * length
-    passed = jnp.sum(step[:, None] >= ends[None], axis=1, dtype=jnp.int32)
-    phase = jnp.minimum(passed, ends.size - 1)
-    since = step - (ends - times * block * length)[phase]
-    trial, offset = since // length, since % length
-    return _Now(phase, trial % block[phase], trial // block[phase], offset, passed >= ends.size)
-
-
-def _on(
-    stages: Bool[Array, "steps stages stimuli"], offset: Int[Array, " steps"], delay: Int[Array, ""]
-) -> Bool[Array, "steps stimuli"]:
-    """Which stimuli are on at each step of a trial: those of the second stage come on a delay later."""
-    starts = jnp.stack([jnp.zeros_like(delay), delay])[None, :, None]
-    lasts = jnp.where(jnp.arange(stages.shape[-1]) == _US, 1, delay + 1)[None, None]
-    begun = offset[:, None, None] - starts
-    return jnp.any(stages & (begun >= 0) & (begun < lasts), axis=1)
 
 
 def _integers(values: Any) -> Int[Array, "*n"]:
