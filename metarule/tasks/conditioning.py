@@ -1,11 +1,14 @@
 """Classical conditioning: one life a schedule of stimuli, and the response that is wanted of the motor neuron."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from immutabledict import immutabledict
 from jaxtyping import Array, Float, Int
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.timelines import US, clock, switched_on, table
@@ -78,6 +81,7 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         test_delays: delays that are held out.
         test_gaps: gaps that are held out.
         test_intensities: intensities that are held out.
+        emphasis: how often a meta-step meets a phenomenon, by name, where others are met once.
         tolerance: tolerance of a wanted response r is this times (0.15 + r), in units of the response to the US.
 
     Raises:
@@ -114,6 +118,10 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         1.3,
         1.5,
     )
+    emphasis: Annotated[
+        Mapping[str, Annotated[int, Meta(ge=1, le=100)]],
+        Meta(description="by name, how often a phenomenon is met where others are met once"),
+    ] = immutabledict()
     tolerance: Annotated[
         float, Meta(gt=0, description="a response may be off its wanted r by this times (0.15 + r)")
     ] = 0.1
@@ -125,7 +133,12 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         for name in self.report_only:
             if name not in names:
                 raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
-        if not self.trained:
+        force_setattr(self, "emphasis", immutabledict(self.emphasis))
+        trained = [names[number] for number in self.trained]
+        for name in self.emphasis:
+            if name not in trained:
+                raise ValueError(f"emphasis: no phenomenon '{name}' is trained on; allowed: {', '.join(trained)}")
+        if not trained:
             raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
         for field in FIELDS:
             self._check_values(field)
@@ -202,7 +215,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """
         trained = (self.delays, self.gaps, self.intensities)
         held_out = (self.test_delays, self.test_gaps, self.test_intensities)
-        return Split(train=self.pool(*trained, trained=True), test=self.pool(*held_out, trained=False))
+        train, test = self.pool(*trained, trained=True), self.pool(*held_out, trained=False)
+        return Split(train=train._replace(schedules=self._emphasised()), test=test)
 
     def pool(
         self, delays: tuple[int, ...], gaps: tuple[int, ...], intensities: tuple[float, ...], trained: bool
@@ -292,6 +306,14 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         wanted, tolerance, counts = target.T
         off = jnp.mean(counts * jnp.abs(output[:, 0] - wanted) / tolerance)
         return {"closeness": 1 / (1 + off), "off": off}
+
+    def _emphasised(self) -> Int[Array, " schedules"]:
+        """Schedules of the trained phenomena as often as each is met; one after the other, so that shares are even."""
+        times = [(number, self.emphasis.get(self.phenomena[number].name, 1)) for number in self.trained]
+        rounds = range(max(count for _, count in times))
+        return _integers(
+            [2 * number + side for turn in rounds for number, count in times for side in range(2) if turn < count]
+        )
 
     def _check_values(self, field: str) -> None:
         """Refuse values that cannot be, and held-out ones that are not held out."""

@@ -163,3 +163,20 @@ def test_bad_tasks_are_refused_by_name(arguments, says):
 def test_a_trained_phenomenon_needs_a_wanted_response():
     with pytest.raises(ValueError, match="animal.after of 'it' is empty"):
         phenomenon(Phase(trials=("US",), times=(1, 2)))
+
+
+def test_what_is_emphasised_is_met_more_often():
+    tasks = Conditioning(emphasis={"blocking": 3}, report_only=("habituation",))
+    met = np.asarray(jax.jit(tasks.split)(0).train.schedules).tolist()
+    blocking = [phenomenon.name for phenomenon in STANDARD].index("blocking")
+    assert {number: met.count(number) for number in met} == {
+        number: 3 if number // 2 == blocking else 1 for number in range(2, 12)
+    }
+    assert set(np.asarray(jax.jit(tasks.split)(0).test.schedules).tolist()) == set(met)
+    assert isinstance(hash(tasks), int)
+
+
+@pytest.mark.parametrize("name", ["blockade", "overshadowing"])
+def test_only_what_is_trained_on_is_emphasised(name):
+    with pytest.raises(ValueError, match=f"emphasis: no phenomenon '{name}' is trained on; allowed: habituation, "):
+        Conditioning(emphasis={name: 2})
