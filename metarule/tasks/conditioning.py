@@ -107,8 +107,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         1.05,
         1.15,
     )
-    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="delays that are held out")] = (1, 3, 5, 6)
-    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="gaps that are held out")] = (1, 4, 6, 9)
+    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="delays that are held out")] = (1, 3, 5)
+    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="gaps that are held out")] = (1, 4, 6, 8)
     test_intensities: Annotated[tuple[float, ...], Meta(min_length=1, description="intensities that are held out")] = (
         0.5,
         0.7,
