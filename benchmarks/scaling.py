@@ -15,7 +15,7 @@ from benchmarks.scalings.drawing import draw_scaling
 from benchmarks.scalings.model import H100, Prices, fitted, seconds, telling
 from benchmarks.scalings.setups import Setup, timed
 from benchmarks.tables import kept, lay_out
-from metarule import cli
+from metarule import cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import read_experiment_file
 from metarule.meta import Gradient
@@ -117,6 +117,7 @@ def main(words: list[str]) -> int:
     )
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     given = dict(parse_overrides([word for word in words if word != _QUICK]))
     options = decode((_HASTE if _QUICK in words else {}) | given, Options)

@@ -16,7 +16,7 @@ from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
 from benchmarks.report import PLAN, interquartile, make_report
 from benchmarks.rows import check_place, lines_of, write_rows
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
 from metarule.meta import Gradient
@@ -149,6 +149,7 @@ def _chase(row: Mapping[str, Any]) -> str:
     return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of the lives"
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     flags = [word for word in words if word in (_QUICK, _RETRY)]
     options = decode(dict(parse_overrides([word for word in words if word not in flags])), Options)

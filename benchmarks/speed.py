@@ -16,7 +16,7 @@ from benchmarks.speeds.growth import AXES, grow, verdicts
 from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.starts import starts
 from benchmarks.tables import kept, lay_out
-from metarule import cli
+from metarule import cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import read_experiment_file
 from metarule.schema import describe
@@ -130,6 +130,7 @@ def main(words: list[str]) -> int:
     return cli.run("benchmarks.speed", words, lambda: usage, _serve, kept, bare=True, cached=False)
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     given = dict(parse_overrides([word for word in words if word != _QUICK]))
     options = decode((_HASTE if _QUICK in words else {}) | given, Options)

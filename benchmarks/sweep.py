@@ -26,7 +26,7 @@ from benchmarks.compare import compare, comparison_table
 from benchmarks.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
 from benchmarks.report import CELLS, FIGURE, PLAN, make_report, table
 from benchmarks.rows import check_place, write_rows, write_whole
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.schema import describe
 from metarule.stopping import Stopped, StopRequest
@@ -338,6 +338,7 @@ def _is_settled(directory: Path, cell: Cell) -> bool:
     return _is_there(directory, cell, DONE) or _is_there(directory, cell, _FAILED)
 
 
+@figures.drawn_last()
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")

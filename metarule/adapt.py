@@ -10,7 +10,7 @@ from immutabledict import immutabledict
 from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.adaptation import Adaptation, adaptation_curves, tune_adaptation
 from metarule.comparison import rows_table, summarise
 from metarule.config import ConfigError, decode
@@ -77,6 +77,7 @@ def _serve(words: list[str]) -> int:
             return _run(trial, path)
 
 
+@figures.drawn_last()
 def _run(trial: Trial, path: Path) -> int:
     run, experiment, look, tasks, networks, rest = trial
     try:
@@ -102,7 +103,6 @@ def _run(trial: Trial, path: Path) -> int:
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
     }
     artifacts.write_json(path / "summary.json", found)
-    (path / artifacts.FIGURES).mkdir()
     keep_curves(path, seen, score, tasks)
     shown = {name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()}
     print(f"\n{rows_table(f'{tasks} new tasks', score, shown, look.reach)}\n")

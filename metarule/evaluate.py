@@ -56,6 +56,7 @@ def _serve(words: list[str]) -> int:
             return _run(trial, path)
 
 
+@figures.drawn_last()
 def _run(trial: Trial, path: Path) -> int:
     run, experiment, _, tasks, networks, _ = trial
     print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
@@ -95,7 +96,6 @@ def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str,
     rows = list(_rows(seen, score, tasks, trial.experiment.tasks.shot, trial.look.reach))
     artifacts.write_csv(path / _BY_TASK, rows)
     finals = {name: by_task(curve.metrics[score][:, -1], tasks).tolist() for name, curve in seen.items()}
-    (path / artifacts.FIGURES).mkdir(exist_ok=True)
     keep_curves(path, seen, score, tasks)
     figures.draw_tasks(path / artifacts.FIGURES / "tasks.png", finals, score)
     artifacts.write_json(path / "summary.json", found)

@@ -99,6 +99,7 @@ def _serve(words: list[str]) -> int:
         return _run(_resumed(words, held) if words[0] == "--resume" else _begun(words, held))
 
 
+@figures.drawn_last()
 def _run(request: _Request) -> int:
     experiment, directory = request.experiment, request.directory
     print(f"run: {directory}", flush=True)

@@ -26,8 +26,9 @@ __all__ = ["across_seeds", "judge", "keep_curves"]
 _ENDS = 10
 
 
+@figures.drawn_last()
 def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopRequest) -> dict[str, Any]:
-    """Measure what was learned, and write it down: θ, summary and figures.
+    """Measure what was learned, and write it down: θ and summary, then figures.
 
     Args:
         experiment: what ran.
@@ -78,6 +79,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     return summary
 
 
+@figures.drawn_last()
 def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """Join the summaries of runs that differ in their seed alone, with intervals over seeds.
 

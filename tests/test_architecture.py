@@ -6,8 +6,8 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "metarule"
 FLOORS = [
-    {"types"},
-    {"streams", "schema", "activations", "products"},
+    {"types", "surroundings"},
+    {"complaints", "streams", "schema", "activations", "products"},
     {"config", "programs"},
     {"devices"},
     {"abreast", "processes"},

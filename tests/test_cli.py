@@ -38,7 +38,7 @@ def test_a_config_may_say_it_too_and_the_command_line_has_the_last_word(tmp_path
     "words, says",
     [
         (["--devices.use", "0"], "devices.use = 0: expected `int` >= 1"),
-        (["--devices.use", "5000"], "devices.use = 5000: expected `int` <= 4096"),
+        (["--devices.use", "257"], "devices.use = 257: expected `int` <= 256"),
         (["--devices.matmul", "low"], "devices.matmul = 'low': allowed: default, high, highest"),
         (["--devices.cores", "1"], "devices.cores = 1: there is no such field; allowed: use, matmul"),
         (["--devices.use"], "--devices.use: a value is missing"),

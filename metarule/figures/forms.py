@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_front"]
 
@@ -14,6 +14,7 @@ _POWERS = str.maketrans({"^": "", **dict(zip("23456789", "²³⁴⁵⁶⁷⁸⁹
 _WRITTEN = 2
 
 
+@picture
 def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, lives: int) -> None:
     """Held-out score against the number of terms, with the shortest rules written beside their points.
 

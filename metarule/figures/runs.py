@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
 _NAMED = 6
 
 
+@picture
 def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
     """Meta-loss over meta-steps, with its running median."""
     figure, (axes,) = figure_of(1)
@@ -29,6 +30,7 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
     save(figure, file)
 
 
+@picture
 def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     """Coefficients of θ over meta-steps, one panel a projection; the largest at the end are named.
 
@@ -52,6 +54,7 @@ def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapp
     save(figure, file)
 
 
+@picture
 def draw_performance(
     file: Path,
     presentations: Sequence[int],
@@ -82,6 +85,7 @@ def draw_performance(
     save(figure, file)
 
 
+@picture
 def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
     """Final held-out score of each seed, one line a seed, one column a contender."""
     figure, (axes,) = figure_of(1)
@@ -95,6 +99,7 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
     save(figure, file)
 
 
+@picture
 def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
     """Final scores of all tasks, as a cumulative distribution a contender."""
     figure, (axes,) = figure_of(1)
