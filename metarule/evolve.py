@@ -151,6 +151,7 @@ def _resumed(words: list[str], held: ExitStack) -> _Request:
     directory = Path(words[1])
     artifacts.read_experiment(directory)  # or a lock would be left where there is no run
     held.enter_context(artifacts.claimed(directory))
+    artifacts.join_environment(directory)
     return _Request(artifacts.read_experiment(directory), _kept(directory / artifacts.FORMS).options, directory)
 
 

@@ -124,6 +124,7 @@ def _shown(summary: dict[str, Any]) -> str:
 
 def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
     """All seeds; one with nothing to learn from does not keep the others from being run."""
+    artifacts.join_environment(directory)
     summaries, diverged = [], []
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         try:
@@ -161,6 +162,7 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
                 f"finished there took {done.get('steps')} meta-steps with seed {done.get('seed')}"
             )
         return done
+    artifacts.join_environment(path)
     score, last = experiment.tasks.score, dict[str, Any]()
     steps = experiment.optimizer.steps
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:

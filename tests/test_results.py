@@ -30,7 +30,7 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
     assert (summary["seed"], summary["steps"]) == (3, 12)
     assert summary["equation"].startswith("Δw = ")
     assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
-    assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "total"}
+    assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "statistics", "total"}
     assert summary["nonfinite_tasks"] == 0
     held_out = summary["held_out"]
     assert (held_out["metric"], held_out["tasks"]) == ("solved", 16)
