@@ -62,6 +62,7 @@ __all__ = [
     "keep_metrics",
     "load_theta",
     "named_by_time",
+    "naming",
     "read_experiment",
     "read_json",
     "read_metrics",
@@ -256,7 +257,7 @@ def check_place(path: Path, before: str) -> None:
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
-    with _naming(path / METRICS), (path / METRICS).open("a", encoding="utf-8") as file:
+    with naming(path / METRICS), (path / METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
         _flush(file)
 
@@ -304,7 +305,7 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
         raise Diverged(f"θ is not finite; it is not written to {path / f'{name}.npz'}")
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
-    with _naming(path / f"{name}.npz"):
+    with naming(path / f"{name}.npz"):
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
             _flush(file)
@@ -474,15 +475,22 @@ def _remove_run(path: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
-    with _naming(file), temporary.open("w", encoding="utf-8") as opened:
+    with naming(file), temporary.open("w", encoding="utf-8") as opened:
         opened.write(text)
         _flush(opened)
     temporary.replace(file)
 
 
 @contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Name the file that cannot be written, as the system does not once it is open."""
+def naming(file: Path) -> Iterator[None]:
+    """Name the file that cannot be written, as the system does not once it is open.
+
+    Args:
+        file: what is written within the block.
+
+    Raises:
+        OSError: with the name of the file.
+    """
     try:
         yield
     except OSError as error:
