@@ -129,8 +129,10 @@ def _open_closed() -> None:
         with suppress(OSError):  # it is open
             os.fstat(number)
             continue
-        with Path(os.devnull).open("r+b", buffering=0) as nowhere:
-            os.dup2(nowhere.fileno(), number)
+        nowhere = os.open(os.devnull, os.O_RDWR)
+        if nowhere != number:
+            os.dup2(nowhere, number)
+            os.close(nowhere)
         setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
 
 

@@ -3,6 +3,7 @@
 import importlib
 import importlib.util
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -122,6 +123,8 @@ def _imported() -> Any:
     try:
         return importlib.import_module("matplotlib")
     except ValueError:  # such as a backend of an older version, or a file that is not text
+        for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
+            del sys.modules[name]  # of what is half imported Python would take the parts for whole
         spec = importlib.util.find_spec("matplotlib")
         folders = (spec.submodule_search_locations if spec else None) or [""]
         before = {name: os.environ.pop(name, None) for name in (_RC, _BACKEND)}
