@@ -61,7 +61,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
+        stopped.
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a study file [defaults]:\n{describe(Study).replace('--', '').rstrip()}"

@@ -99,7 +99,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 some cells failed, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 some cells failed or a figure could not be drawn, 2 bad input, 128 + signal if stopped.
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"

@@ -64,7 +64,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
+        signal if stopped.
     """
     own = "\n".join(line.replace("--", f"--{_OWN}.", 1) for line in describe(Adaptation).rstrip().splitlines())
     usage = f"{_USAGE}Options [defaults]:\n{describe(Look).rstrip()}\n\n{own}"
