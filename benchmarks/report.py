@@ -16,7 +16,7 @@ from benchmarks.cells import DONE
 from benchmarks.rows import write_whole
 from metarule import artifacts
 from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.statistics import Interval, interval, span
 from metarule.tasks.scores import DIVERGED
 
@@ -165,6 +165,7 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
+@picture
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
     """The score against the first axis of numbers, one line for all else; without one, a row a setting."""
     axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from metarule.artifacts import naming
 from metarule.config import ConfigError
 from metarule.statistics import Interval, span
 
@@ -59,10 +60,11 @@ def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file whole or not at all; several processes may write the same."""
+    """Write a file whole or not at all; several processes may write the same. An error names the file."""
     temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with naming(file):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(file)
 
 
 def _shown(value: Any) -> str:

@@ -89,7 +89,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
+        signal if stopped.
     """
     fields = "\n".join(line.replace("--", f"--{_PREFIX}", 1) for line in describe(Options).rstrip().splitlines())
     kept = "generations before this one are kept"
@@ -101,6 +102,7 @@ def _serve(words: list[str]) -> int:
         return _run(_resumed(words, held) if words[0] == "--resume" else _begun(words, held))
 
 
+@figures.drawn_last()
 def _run(request: _Request) -> int:
     experiment, directory = request.experiment, request.directory
     print(f"run: {directory}", flush=True)
@@ -153,6 +155,7 @@ def _resumed(words: list[str], held: ExitStack) -> _Request:
     directory = Path(words[1])
     artifacts.read_experiment(directory)  # or a lock would be left where there is no run
     held.enter_context(artifacts.claimed(directory))
+    artifacts.join_environment(directory)
     return _Request(artifacts.read_experiment(directory), _kept(directory / artifacts.FORMS).options, directory)
 
 

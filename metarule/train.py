@@ -47,7 +47,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if nothing could be learned from or a disk failed, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if nothing could be learned from, a device or disk failed, or a figure could not be
+        drawn, 2 bad input, 128 + signal if stopped.
     """
     kept = "what was saved before is kept"
     return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), _serve, kept, joint=True)
@@ -124,6 +125,7 @@ def _shown(summary: dict[str, Any]) -> str:
 
 def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
     """All seeds; one with nothing to learn from does not keep the others from being run."""
+    artifacts.join_environment(directory)
     summaries, diverged = [], []
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         try:
@@ -161,6 +163,7 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
                 f"finished there took {done.get('steps')} meta-steps with seed {done.get('seed')}"
             )
         return done
+    artifacts.join_environment(path)
     score, last = experiment.tasks.score, dict[str, Any]()
     of = novelty_of(experiment.split)
     where = "held-out" if of == HELD_OUT else "training"

@@ -20,7 +20,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.statistics import Interval, interval, span
 
 __all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
@@ -98,6 +98,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join(lines)
 
 
+@picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)

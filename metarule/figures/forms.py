@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_front"]
 
@@ -16,6 +16,7 @@ _POWERS = str.maketrans({"^": "", **dict(zip("23456789", "²³⁴⁵⁶⁷⁸⁹
 _WRITTEN = 2
 
 
+@picture
 def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, title: str) -> None:
     """Held-out score against the number of terms, with the shortest rules written beside their points.
 
