@@ -12,7 +12,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
-from metarule.figures.canvas import figure_of, save
+from metarule.figures.canvas import figure_of, picture, save
 
 __all__ = ["check", "draw", "table", "table_rows"]
 
@@ -55,6 +55,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join(lines)
 
 
+@picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """The matrix as colours and numbers."""
     tests = results.tests()
