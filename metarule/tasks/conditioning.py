@@ -81,7 +81,8 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         test_delays: delays that are held out.
         test_gaps: gaps that are held out.
         test_intensities: intensities that are held out.
-        emphasis: how often a meta-step meets a phenomenon, by name, where others are met once.
+        emphasis: how often a phenomenon is met where others are met once, by name; of no effect on one that is
+            `report_only`.
         tolerance: tolerance of a wanted response r is this times (0.15 + r), in units of the response to the US.
 
     Raises:
@@ -116,7 +117,6 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         1.0,
         1.1,
         1.3,
-        1.5,
     )
     emphasis: Annotated[
         Mapping[str, Annotated[int, Meta(ge=1, le=100)]],
@@ -134,11 +134,11 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
             if name not in names:
                 raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
         force_setattr(self, "emphasis", immutabledict(self.emphasis))
-        trained = [names[number] for number in self.trained]
+        allowed = [phenomenon.name for phenomenon in self.phenomena if phenomenon.trained]
         for name in self.emphasis:
-            if name not in trained:
-                raise ValueError(f"emphasis: no phenomenon '{name}' is trained on; allowed: {', '.join(trained)}")
-        if not trained:
+            if name not in allowed:
+                raise ValueError(f"emphasis: no phenomenon '{name}' is trained on; allowed: {', '.join(allowed)}")
+        if not self.trained:
             raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
         for field in FIELDS:
             self._check_values(field)

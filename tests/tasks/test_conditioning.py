@@ -166,7 +166,7 @@ def test_a_trained_phenomenon_needs_a_wanted_response():
 
 
 def test_what_is_emphasised_is_met_more_often():
-    tasks = Conditioning(emphasis={"blocking": 3}, report_only=("habituation",))
+    tasks = Conditioning(emphasis={"blocking": 3, "habituation": 2}, report_only=("habituation",))
     met = np.asarray(jax.jit(tasks.split)(0).train.schedules).tolist()
     blocking = [phenomenon.name for phenomenon in STANDARD].index("blocking")
     assert {number: met.count(number) for number in met} == {
