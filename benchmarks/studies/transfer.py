@@ -48,10 +48,9 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
             if label != test:
                 ahead = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
                 if ahead is not None:
-                    lines.append(
-                        f"on {test}, the rule learned there is ahead of that learned on {label} by "
-                        f"{ahead.mean:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
-                    )
+                    between = span(ahead.low, ahead.high, "+.3f", ", ")
+                    says = f"on {test}, the rule learned there is ahead of that learned on {label} by"
+                    lines.append(f"{says} {ahead.mean:+.3f} [{between}]")
     return "\n".join(lines)
 
 
