@@ -13,6 +13,7 @@ from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
 from metarule.figures.canvas import figure_of, picture, save
+from metarule.statistics import span
 
 __all__ = ["check", "draw", "table", "table_rows"]
 
