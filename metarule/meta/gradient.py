@@ -65,9 +65,10 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         curriculum: length of the lives in each part of the run, as a share of a whole life; the parts have as many
             meta-steps. A rule that was learned on short lives seldom makes long ones chaotic.
         lengths: multiples of a lifetime, of which each meta-step draws one for all of its lifetimes, with equal
-            chances; log-uniform where they are a geometric series. A rule that was learned at one length often fails
-            at longer ones. With several lengths the guard does not judge jumps of the meta-loss, and runs that are
-            vmapped compute every length at every meta-step.
+            chances: log-uniform where they are a geometric series, and one given twice is drawn twice as often. A rule
+            that was learned at one length often fails at longer ones. A longer lifetime takes more time and counts by
+            its length, so that baselines are tuned with as many presentations. With several lengths the guard does not
+            judge jumps of the meta-loss, and runs that are vmapped compute every length at every meta-step.
 
     Raises:
         ValueError: an optimiser that Optax does not have, or arguments that it does not take; other lengths for an
@@ -174,8 +175,8 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """
         if not isinstance(self.estimator, Auto):
             return self, ""
-        longest = max(self._learners(learner), key=lambda one: one.presentations)
-        estimator, reason = self.estimator.choose(longest, self.tasks * runs)
+        longest = _scaled(learner.presentations, max(self.lengths))
+        estimator, reason = self.estimator.choose(learner.lasting(longest), self.tasks * runs)
         return replace(self, estimator=estimator), f"gradient by {reason}"
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
@@ -217,10 +218,13 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         step_key, units, here = jax.random.fold_in(key, state.step), learner.units(), state.place
         estimator = self.decided(learner)[0].estimator
 
-        # A number that no lifetime has; one branch is compiled for each length, and one alone runs.
-        drawn = jax.random.randint(jax.random.fold_in(step_key, self.tasks), (), 0, len(self.lengths))
-        lived = [partial(self._live, one, pool, estimator, here.theta, step_key) for one in self._learners(learner)]
-        estimates, states = jax.lax.switch(drawn, lived, state.step, state.estimator)
+        lengths = [_scaled(learner.presentations, multiple) for multiple in self.lengths]
+        branches = sorted(set(lengths))  # one program for each length, of which one alone runs
+        # The key of a number that no lifetime has.
+        drawn = jax.random.randint(jax.random.fold_in(step_key, self.tasks), (), 0, len(lengths))
+        live = [partial(self._live, learner.lasting(n), pool, estimator, here.theta, step_key) for n in branches]
+        branch = jnp.array([branches.index(n) for n in lengths])[drawn]
+        estimates, states = jax.lax.switch(branch, live, state.step, state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)
         updates, optimizer = self._transform(state.step).update(mean.gradient, here.optimizer, in_units)
@@ -272,10 +276,6 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
         first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], key)
         return abreast(one_life, at_once(estimator, learner, first))(jnp.arange(self.tasks), states)
-
-    def _learners(self, learner: Learner) -> list[Learner]:
-        """The learner with each of the lengths that a meta-step may draw."""
-        return [learner.lasting(_scaled(learner.presentations, multiple)) for multiple in self.lengths]
 
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Seen:
         """What is seen of lives under θ = 0, where most rules do nothing."""
