@@ -155,7 +155,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     @property
     def comparable(self) -> bool:
-        """Meta-losses can be compared where all are of whole lives."""
+        """Meta-losses can be compared where all are of whole lifetimes of one length."""
         return self.curriculum == (1.0,) and self._compares
 
     @property
