@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from metarule import artifacts, figures
+from metarule.ablation import measure_if_few
 from metarule.baselines import Tuned, baselines, tune
 from metarule.comparison import (
     INITIAL,
@@ -67,7 +68,11 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         contenders[name] = Contender(baseline, tuned[name].theta)
         seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
-    seconds = trained.seconds | dict(zip(("evaluation", "baselines"), map(float, np.diff(clock))))
+    stop.answer(steps)
+    lives = experiment.evaluation.lifetimes
+    contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lives)
+    clock.append(time.perf_counter())
+    seconds = trained.seconds | dict(zip(("evaluation", "baselines", "contributions"), map(float, np.diff(clock))))
     rows = artifacts.read_metrics(path)
     summary = {
         "seed": experiment.seed,
@@ -81,6 +86,8 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "rejected_steps": sum(row["rejected"] for row in rows),
         "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, novelty_of(split)),
     }
+    if contributions is not None:
+        summary["contributions"] = contributions
     if isinstance(lifetime.tasks, Conditioning):
         summary["phenomena"] = report_phenomena(
             path / artifacts.FIGURES, contenders, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes

@@ -67,8 +67,8 @@ def make_transform(
 ) -> optax.GradientTransformation:
     """The optimiser of Optax of a name.
 
-    Steps of those that take `eps_root`, such as Adam, have a finite derivative also where a gradient is exactly 0. Those
-    of adafactor, lamb, lars, novograd and radam have none there.
+    Steps of those that take `eps_root`, such as Adam, have a finite derivative where a gradient is exactly 0, too;
+    those of adafactor, lamb, lars, novograd and radam have none there.
 
     Args:
         name: such as `adam`.
