@@ -168,8 +168,8 @@ def contributions_table(report: Mapping[str, Any]) -> str:
     width = max(34, len(title), *(len(row["term"]) + 2 for row in most)) + 2
     lines = [f"{title:<{width}}{'coefficient':>12}{'without':>9}   {'full rule ahead by':<28}{'up to it alone':>14}"]
     for row in most:
-        line = f"  {row['term']:<{width - 2}}{row['coefficient']:>12.3g}{row['without']['mean']:>9.4f}   {signed(row['difference']):<28}"
-        lines.append(f"{line}{row['alone_up_to']['mean']:>14.4f}")
+        line = f"  {row['term']:<{width - 2}}{row['coefficient']:>12.3g}{row['without']['mean']:>9.4f}"
+        lines.append(f"{line}   {signed(row['difference']):<28}{row['alone_up_to']['mean']:>14.4f}")
     shown = "" if len(rows) == len(most) else f"the {len(most)} most needed of {len(rows)} terms; "
     lines.append(f"({shown}up to it alone: the rule of this term and those above it)")
     return "\n".join(lines)
