@@ -64,7 +64,7 @@ def draw_performance(file: Path, written: Mapping[str, Any], length: int, title:
         title: of the picture.
     """
     where = np.array(written["presentations"])
-    beyond = where[-1] > length
+    beyond = bool(where[-1] > length)
     figure, panels = figure_of(1 + beyond)
     for axes, inside in zip(panels, (where <= length, where >= length)):
         for number, (name, curve) in enumerate(written["contenders"].items()):
