@@ -147,7 +147,7 @@ def measure_if_few(
     if not isinstance(lifetime.rule, Polynomial):
         return None
     if (count := len(terms(lifetime, theta))) > _MOST_COEFFICIENTS:
-        says = f"{count} coefficients, of more than {_MOST_COEFFICIENTS} they are measured by metarule.prune alone"
+        says = f"the rule has {count} coefficients; a run measures up to {_MOST_COEFFICIENTS}, metarule.prune all"
         return {"left_out": says}
     return measure(lifetime, theta, split, key, min(lifetimes, _MOST_LIFETIMES))
 

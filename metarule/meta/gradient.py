@@ -17,7 +17,7 @@ from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.lives import at_once, whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
-from metarule.meta.transforms import Arguments, Schedule, clip_by_norm, make_schedule, make_transform, norm
+from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.types import Estimate, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]
@@ -259,7 +259,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """The transformation at a meta-step: schedules go by meta-steps, those that are taken back included."""
         rate = self.learning_rate
         rate = make_schedule(rate, self.steps)(step) if isinstance(rate, Schedule) else rate
-        return optax.chain(clip_by_norm(self.clip), make_transform(self.name, rate, self.arguments))
+        return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
 
 
 def _times(units: Theta, tree: Theta) -> Theta:
@@ -279,7 +279,7 @@ def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Floa
         (mean estimate, which lives are finite [tasks], norms before clipping [tasks]). With no finite life the loss
         is NaN and the gradient 0.
     """
-    norms = jax.vmap(norm)(estimates.gradient)
+    norms = jax.vmap(optax.tree.norm)(estimates.gradient)
     finite = jnp.isfinite(norms) & jnp.isfinite(estimates.loss)
     count = jnp.sum(finite)
     scale = jnp.where(finite, jnp.minimum(1.0, clip / jnp.maximum(norms, jnp.finfo(norms.dtype).tiny)), 0.0)

@@ -92,14 +92,14 @@ def make_transform(
 
 
 def norm(tree: PyTree) -> Float[Array, ""]:
-    """√Σx² over all numbers of a pytree, whose derivative is 0 where all of them are."""
+    """The root √Σx² over all numbers of a pytree, whose derivative is 0 where all of them are."""
     squared = optax.tree.norm(tree, squared=True)
     nothing = squared == 0
     return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, squared)))
 
 
 def clip_by_norm(largest: float) -> optax.GradientTransformation:
-    """`optax.clip_by_global_norm` with a finite derivative where all numbers are 0.
+    """Clip as `optax.clip_by_global_norm` does, with a finite derivative where all numbers are 0, too.
 
     x ← x · min(1, largest / ‖x‖)
 
@@ -112,9 +112,8 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
 
     def update(tree: PyTree, state: Any, params: Any = None) -> tuple[PyTree, Any]:
         length = norm(tree)
-        inside = length < largest
-        beyond = jnp.where(inside, 1, length)
-        return jax.tree.map(lambda x: jnp.where(inside, x, x / beyond.astype(x.dtype) * largest), tree), state
+        inside, divisor = length < largest, jnp.where(length == 0, 1, length)
+        return jax.tree.map(lambda x: jax.lax.select(inside, x, x / divisor.astype(x.dtype) * largest), tree), state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
 
