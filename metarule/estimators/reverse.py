@@ -22,8 +22,8 @@ class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     Time of a few forward passes whatever the size of θ; memory as the scan says. Pick it for exact gradients of rules
     with many coefficients over lives that fit into memory. One corner is not exact: the `rebuilt` scan takes weights
-    that their bound clipped by less than rounding for weights that moved freely, which put the gradient off by 5 % where
-    it was contrived; the other scans are exact there, too.
+    that their bound clipped by less than rounding for weights that moved freely, which put the gradient off by 5 % in
+    a contrived case; the other scans are exact there, too.
 
     Attributes:
         scan: how the time loop is differentiated.
