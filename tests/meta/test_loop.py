@@ -145,6 +145,6 @@ def test_lives_too_short_for_their_tasks_are_refused():
         Experiment(
             circuit=ConditioningCircuit(),
             tasks=Conditioning(),
-            inner_loop=InnerLoop(presentations=440),
+            inner_loop=InnerLoop(presentations=520),
             optimizer=Gradient(curriculum=(0.1, 1.0)),
         )
