@@ -123,5 +123,5 @@ def _draw(axes: Any, racer: Racer, spent: Float[np.ndarray, " marks"], colour: s
 
 def _band(racer: Racer) -> Iterator[tuple[float, float, float]]:
     for column in racer.curves.T:
-        middle = interquartile(column)
+        middle = interquartile(column, share=True)
         yield middle.low, middle.mean, middle.high

@@ -99,13 +99,13 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def interquartile(values: Real[np.ndarray, " n"]) -> Interval:
+def interquartile(values: Real[np.ndarray, " n"], share: bool = False) -> Interval:
     """Mean of the middle half of independent values, with its 95 % interval; see `metarule.statistics.interval`.
 
     References:
         Agarwal et al. 2021 (the interquartile mean over runs).
     """
-    return interval(np.asarray(values, float), trim=_TAIL)
+    return interval(np.asarray(values, float), _TAIL, share)
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
@@ -149,7 +149,7 @@ def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iter
             if not found:
                 continue
             other = values.get((reference, metric), {})
-            middle = interquartile(np.array(list(found.values())))
+            middle = interquartile(np.array(list(found.values())), share=metric == plan["score"])
             row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(found)}
             row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
             row |= dict.fromkeys(("difference", "difference_low", "difference_high")) | {"paired": 0}

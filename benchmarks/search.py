@@ -210,7 +210,7 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
         there, then = reached(racer, score), reached(best, score) if best else None
         control = others.get(_RANDOM)
         ahead = lead(racer, control) if control else (None, None, None)
-        end = interquartile(racer.curves[:, -1])
+        end = interquartile(racer.curves[:, -1], share=True)
         yield {
             "family": family,
             "terms": racer.terms,

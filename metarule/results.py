@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from metarule import artifacts, figures
+from metarule.ablation import measure_if_few
 from metarule.baselines import Tuned, baselines, tune
 from metarule.comparison import (
     INITIAL,
@@ -68,6 +69,10 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         contenders[name] = Contender(baseline, tuned[name].theta)
         seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
+    stop.answer(steps)
+    lives = experiment.evaluation.lifetimes
+    contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lives)
+    clock.append(time.perf_counter())
     rows = artifacts.read_metrics(path)
     summary = {
         "seed": experiment.seed,
@@ -80,6 +85,8 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "rejected_steps": sum(row["rejected"] for row in rows),
         "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, novelty_of(split)),
     }
+    if contributions is not None:
+        summary["contributions"] = contributions
     if isinstance(lifetime.tasks, Conditioning):
         runs = experiment.evaluation.lifetimes
         found = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), runs)
@@ -87,7 +94,8 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         draw_report(path / artifacts.FIGURES, lifetime, found)
     keep_curves(path, seen, lifetime, novelty_of(split))
     clock.append(time.perf_counter())
-    seconds = trained.seconds | dict(zip(("evaluation", "baselines", "statistics"), map(float, np.diff(clock))))
+    parts = ("evaluation", "baselines", "contributions", "statistics")
+    seconds = trained.seconds | dict(zip(parts, map(float, np.diff(clock)), strict=True))
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
     artifacts.write_json(path / "summary.json", summary)
     _draw(path, rows)

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.plan import Plan
+from benchmarks.report import paired
 from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
@@ -80,7 +81,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
         new, old = _scores(results, number)
         row = {"rule": setting.values["case"], "training_tasks": setting.values[_AXIS], "seeds": len(new)}
         row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old))}
-        row |= {"gap": middle(_gap(new, old))}
+        row |= {"gap": paired(old, new)}
         for name in results.contenders():
             if name != LEARNED:
                 row[name] = middle(_errors(results.by_seed(number, test, name, score)))
