@@ -13,7 +13,7 @@ from metarule.config import ConfigError
 from metarule.evaluation import curves
 from metarule.lifetime import Lifetime
 from metarule.rules.polynomial import Polynomial
-from metarule.statistics import SHARES, Interval, interval
+from metarule.statistics import Interval, interval
 from metarule.types import PRNGKey, Split, Theta
 
 __all__ = [
@@ -98,9 +98,9 @@ def contributions(
         row = Contribution(
             term=names[number],
             coefficient=float(full.ravel()[number]),
-            without=interval(missed[number], limits=SHARES),
-            difference=interval(whole - missed[number], limits=(-1.0, 1.0)),
-            alone_up_to=interval(scores(jnp.asarray(kept)), limits=SHARES),
+            without=interval(missed[number], share=True),
+            difference=interval(whole - missed[number]),
+            alone_up_to=interval(scores(jnp.asarray(kept)), share=True),
         )
         found.append(row)
     return tuple(found)

@@ -47,7 +47,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
         watched: held-out lives at each look.
         baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
-            meta-training takes; none for those that the circuit is made for.
+            meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
     """
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lives at the end")] = 1024
@@ -167,6 +167,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
         ConfigError: naming the file, the field, the value and what is allowed.
     """
     text, tree = read_tree(file)
+    tree.pop("devices", None)  # where it is run is no part of what is run: the command line reads it
     try:
         return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:
@@ -186,7 +187,6 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
         ConfigError: a file that cannot be read, is not TOML, or of a newer version.
     """
     text, tree = read(file)
-    tree.pop("devices", None)  # where it is run is no part of what is run
     try:
         check_format("this config", tree.pop("format", None), FORMAT)  # it may be that of a run directory
     except ConfigError as error:

@@ -17,7 +17,7 @@ from metarule.experiment import Experiment
 from metarule.finished import Finished, opened
 from metarule.pruning import Pruned, Trial, prune
 from metarule.schema import describe
-from metarule.statistics import SHARES, interval, span
+from metarule.statistics import interval, span
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import named
 from metarule.types import Theta
@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a device or disk failed, 2 bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     return cli.run("metarule.prune", words, lambda: usage, _serve, "what was written before is kept")
@@ -122,9 +122,9 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
             "of": novelty_of(experiment.split),
             "tasks": pruned.before.size,
             "lifetimes": options.lifetimes,
-            "before": interval(pruned.before, limits=SHARES)._asdict(),
-            "after": interval(pruned.after, limits=SHARES)._asdict(),
-            "difference": interval(pruned.after - pruned.before, limits=(-1.0, 1.0))._asdict(),
+            "before": interval(pruned.before, share=True)._asdict(),
+            "after": interval(pruned.after, share=True)._asdict(),
+            "difference": interval(pruned.after - pruned.before)._asdict(),
         },
         "trials": pruned.trials,
     }

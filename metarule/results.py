@@ -24,7 +24,7 @@ from metarule.comparison import (
 )
 from metarule.evaluation import Curves
 from metarule.experiment import Experiment
-from metarule.reports import join_phenomena, report_phenomena
+from metarule.reports import draw_report, join_phenomena, measure_phenomena
 from metarule.statistics import band
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
@@ -39,8 +39,9 @@ __all__ = ["across_seeds", "judge", "keep_curves"]
 _ENDS = 10
 
 
+@figures.drawn_last()
 def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopRequest) -> dict[str, Any]:
-    """Measure what was learned, and write it down: θ, summary and figures.
+    """Measure what was learned, and write it down: θ and summary, then figures.
 
     Args:
         experiment: what ran.
@@ -72,12 +73,10 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     lives = experiment.evaluation.lifetimes
     contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lives)
     clock.append(time.perf_counter())
-    seconds = trained.seconds | dict(zip(("evaluation", "baselines", "contributions"), map(float, np.diff(clock))))
     rows = artifacts.read_metrics(path)
     summary = {
         "seed": experiment.seed,
         "steps": steps,
-        "seconds": seconds | {"total": sum(seconds.values())},
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
         "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
@@ -89,14 +88,21 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     if contributions is not None:
         summary["contributions"] = contributions
     if isinstance(lifetime.tasks, Conditioning):
-        summary["phenomena"] = report_phenomena(
-            path / artifacts.FIGURES, contenders, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes
-        )
-    _draw(experiment, path, rows, seen)
+        runs = experiment.evaluation.lifetimes
+        found = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), runs)
+        summary["phenomena"] = found.report
+        draw_report(path / artifacts.FIGURES, lifetime, found)
+    keep_curves(path, seen, lifetime, novelty_of(split))
+    clock.append(time.perf_counter())
+    parts = ("evaluation", "baselines", "contributions", "statistics")
+    seconds = trained.seconds | dict(zip(parts, map(float, np.diff(clock)), strict=True))
+    summary["seconds"] = seconds | {"total": sum(seconds.values())}
     artifacts.write_json(path / "summary.json", summary)
+    _draw(path, rows)
     return summary
 
 
+@figures.drawn_last()
 def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """Join the summaries of runs that differ in their seed alone, with intervals over seeds.
 
@@ -114,6 +120,7 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     }
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
+        figures.draw_timings(path / artifacts.FIGURES / "timings.png", joint["phenomena"])
     artifacts.write_json(path / "summary.json", joint)
     by_seed = {name: row["by_seed"] for name, row in contenders_of(joint["held_out"]).items()}
     what = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
@@ -137,7 +144,8 @@ def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
     return float(np.mean(losses)) if losses else None
 
 
-def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: Mapping[str, Curves]) -> None:
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """What became of θ and its meta-loss."""
     folder = path / artifacts.FIGURES
     steps = [row["step"] for row in rows]
     figures.draw_meta_loss(folder / "meta-loss.png", steps, [row["loss"] for row in rows])
@@ -147,7 +155,6 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
-    keep_curves(path, seen, experiment.lifetime, novelty_of(experiment.split))
 
 
 def keep_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: str) -> None:

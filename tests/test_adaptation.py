@@ -165,7 +165,7 @@ def test_tasks_that_need_long_lives_can_be_adapted_to():
         rule=Polynomial(terms=("pre*modulator",), initial={"pre*modulator": 0.3}),
         circuit=ConditioningCircuit(),
         tasks=Conditioning(),
-        inner_loop=InnerLoop(presentations=440),
+        inner_loop=InnerLoop(presentations=520),
     )
     task = jax.jit(reflex.tasks.sample)(KEY, reflex.tasks.split(0).test, 0)
     # Traced alone: compiling it takes long, and says no more.
