@@ -93,7 +93,7 @@ def contributions(
     present = map(int, np.flatnonzero(full))
     missed = {number: scores(without(full, number)) for number in present}
     kept, found = np.zeros_like(full), []
-    for number in sorted(missed, key=lambda number: np.nan_to_num(missed[number].mean(), nan=-np.inf)):
+    for number in sorted(missed, key=lambda number: float(missed[number].mean())):
         kept.flat[number] = full.ravel()[number]
         row = Contribution(
             term=names[number],

@@ -29,6 +29,7 @@ __all__ = [
     "counted",
     "few_shots",
     "held_out",
+    "join",
     "novelty_of",
     "points_of",
     "rows_table",

@@ -3,6 +3,8 @@
 import importlib
 import sys
 
+__all__: list[str] = []
+
 try:
     importlib.import_module("jax")
 except ValueError as error:

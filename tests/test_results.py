@@ -131,7 +131,7 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
     learned = joint["held_out"]["learned"]
     assert learned["by_seed"] == scores
     assert learned["mean"] == pytest.approx(np.mean(scores))
-    assert (learned["low"], learned["high"]) == (0.0, 1.0)  # three values so far apart tell nothing
+    assert 0 < learned["low"] < 0.05 < 0.95 < learned["high"] < 1  # three values so far apart tell nothing
     assert "3 seeds" in table(joint["held_out"])
     assert (tmp_path / "figures" / "seeds.png").exists()
 

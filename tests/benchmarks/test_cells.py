@@ -145,7 +145,7 @@ def test_a_finished_cell_is_whole_and_says_what_it_ran_in(whole, tmp_path):
     damaged.mkdir(parents=True)
     with take(tmp_path, 60.0) as claim:
         assert run_cell(CELL, tmp_path, claim, StopRequest(), SILENT)
-    assert {file.name for file in tmp_path.iterdir()} == {DONE, claim.file.name}
+    assert {file.name for file in tmp_path.iterdir()} == {DONE, claim.file.name, "environment.json"}
     result = artifacts.read_json(tmp_path / DONE / "result.json")
     assert [(point["setting"], point["seed"]) for point in result["points"]] == list(CELL.points)
     assert result["points"][1]["metrics"]["solved"] == pytest.approx(float(whole.metrics["solved"][1]))
