@@ -232,6 +232,7 @@ def test_derivatives_are_finite_of_all_rules_in_all_circuits(rule, activation, b
     inner_loop = InnerLoop(presentations=8, theta=sharing)
     lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
     assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
+    jax.clear_caches()  # hundreds of programs would not fit into memory
 
 
 @pytest.mark.parametrize("name", ["adam", "momentum"])
