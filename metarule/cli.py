@@ -9,6 +9,7 @@ from contextlib import suppress
 from io import TextIOWrapper
 from pathlib import Path
 
+import jax
 from jax.errors import JaxRuntimeError
 from msgspec import Struct
 
@@ -105,7 +106,8 @@ def _served(
         raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
     if cached and (complaint := keep_programs()):
         print(f"{name}: {complaint}", file=sys.stderr)
-    with processes.together(devices), spread(devices):
+    # The same seed means the same random numbers, whatever JAX is set to; `run_key` sees to the rest.
+    with jax.threefry_partitionable(True), processes.together(devices), spread(devices):
         processes.check_alike(f"{_TABLE}.matmul", devices.matmul)
         return serve(rest)
 

@@ -19,6 +19,7 @@ from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient, Sequence
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.streams import run_key
 from metarule.tasks import AnyTasks, Boolean
 from metarule.types import Integer, Split, TaskFamily
 
@@ -248,7 +249,7 @@ def _sizes(lifetime: Lifetime) -> tuple[int, int]:
     """Numbers of θ, and of a network with what its synapses remember."""
 
     def born() -> tuple[Any, Any]:
-        key = jax.random.key(0)
+        key = run_key(0)
         weights, *rest = lifetime.circuit.init(key, lifetime.tasks.inputs, lifetime.tasks.outputs)
         return lifetime.theta(key), (weights, rest, [lifetime.rule.memory(weight) for weight in weights])
 
@@ -257,4 +258,4 @@ def _sizes(lifetime: Lifetime) -> tuple[int, int]:
 
 
 def _shapes(lifetime: Lifetime) -> list[tuple[int, ...]]:
-    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.theta, jax.random.key(0)))]
+    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.theta, run_key(0)))]

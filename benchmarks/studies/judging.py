@@ -171,7 +171,7 @@ def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[],
 
 
 def _theta(cell: Cell, place: Path, number: int) -> Theta:
-    one = jax.eval_shape(cell.experiment.lifetime.theta, jax.random.key(0))
+    one = jax.eval_shape(cell.experiment.lifetime.theta, run_key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
     return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like))
 

@@ -11,6 +11,7 @@ from metarule.estimators.rebuilding import segment_length
 from metarule.estimators.reverse import Reverse
 from metarule.lifetime import Lifetime
 from metarule.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.streams import run_key
 from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Auto"]
@@ -133,7 +134,7 @@ def _born(learner: Learner, key: PRNGKey) -> tuple[Life, Carry]:
 
 
 def _key() -> Any:
-    return jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(run_key, 0)
 
 
 def _bytes(tree: Any) -> int:

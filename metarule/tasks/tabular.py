@@ -178,7 +178,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Returns:
             The task.
         """
-        draw = jax.random.fold_in(jax.random.key(_NUMBERING), index)
+        draw = jax.random.fold_in(run_key(_NUMBERING), index)
         classes = jax.random.choice(draw, pool, (self.ways,), replace=False)
         columns = self._columns(jax.random.fold_in(draw, 1))
         example_key, order_key = jax.random.split(key)
