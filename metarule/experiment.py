@@ -19,6 +19,7 @@ from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient, Sequence
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.schema import Checked
 from metarule.streams import run_key
 from metarule.tasks import AnyTasks, Boolean
 from metarule.types import Integer, Split, TaskFamily
@@ -36,7 +37,7 @@ FORMAT = 1
 __all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "read_tree", "to_tree"]
 
 
-class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How θ is judged on held-out tasks, while it is learned and at the end.
 
     Attributes:
@@ -57,7 +58,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
 
 
-class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a run is kept, and how often it comes up for air.
 
     Attributes:
@@ -71,7 +72,7 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint_every: Annotated[int, Meta(ge=1, description="meta-steps between checkpoints")] = 100
 
 
-class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a run needs, one field a component.
 
     Attributes:
@@ -100,6 +101,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run: Run = Run()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         self.optimizer.stages(self.lifetime)  # refuses components that do not fit together

@@ -16,6 +16,7 @@ from metarule.baselines import BaselineName, at_rate, baselines
 from metarule.comparison import INITIAL, LEARNED, REACH, Contender
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import Experiment, posed, to_tree
+from metarule.schema import Checked
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import PRNGKey, Theta
 
@@ -58,7 +59,7 @@ class _Summary(Struct):
     held_out: _HeldOut | None = None
 
 
-class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Look(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How new tasks are met.
 
     Attributes:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from metarule.products import bounded
 from metarule.scans import loop
+from metarule.schema import Checked
 from metarule.types import (
     LOGITS,
     Carry,
@@ -36,13 +37,13 @@ __all__ = ["InnerLoop", "Lifetime", "live"]
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a life lasts, how strong a weight may become, and what of the life counts.
 
     Attributes:
         presentations: length of the life.
         weight_bound: weights stay within ±weight_bound. Tight bounds keep long lives from being chaotic, so that their
-            gradients are of use.
+            gradients are of use. In Python it may be infinite.
         loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
             rest is the mean loss of the final network on the assessed examples.
         l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
@@ -56,7 +57,9 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     presentations: Annotated[int, Meta(ge=1, le=10_000_000, description="presentations in a life")] = 200
-    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 2.0
+    weight_bound: Annotated[
+        float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
+    ] = 2.0
     loss_along: Annotated[
         float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
     ] = 0.5

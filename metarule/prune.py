@@ -4,7 +4,7 @@ import sys
 import time
 from typing import Annotated, Any
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import asdict
 from tqdm import tqdm
 
@@ -14,7 +14,7 @@ from metarule.experiment import Experiment
 from metarule.finished import Finished, opened
 from metarule.lifetime import Lifetime
 from metarule.pruning import Pruned, Trial, prune, terms
-from metarule.schema import describe
+from metarule.schema import Checked, describe
 from metarule.statistics import Interval, interval
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import named
@@ -35,7 +35,7 @@ Options [defaults]:
 """
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a shorter rule may cost, and how surely that is known.
 
     Attributes:

@@ -9,8 +9,9 @@ import jax
 import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
-from msgspec.structs import force_setattr
+from msgspec import Meta
+
+from metarule.schema import Checked
 
 __all__ = ["Arguments", "Schedule", "make_schedule", "make_transform"]
 
@@ -20,7 +21,7 @@ Arguments = Mapping[str, bool | int | float | str]
 _LENGTHS = ("decay_steps", "transition_steps")
 
 
-class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schedule of Optax for the learning rate.
 
     Attributes:
@@ -32,9 +33,6 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     arguments: Annotated[
         Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")
     ] = immutabledict()
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "arguments", immutabledict(self.arguments))
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.schedules import parse_trial
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus
@@ -55,7 +56,9 @@ class ConditioningTask(NamedTuple):
     after: Float[Array, "3 3"]
 
 
-class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"):
+class Conditioning(
+    Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
+):
     """Phenomena of conditioning: one life a schedule, of an animal or of its control.
 
     loss = √(1 + ((response − wanted)/tolerance)²) − 1
@@ -109,6 +112,7 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [phenomenon.name for phenomenon in self.phenomena]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"phenomena: '{twice}' stands twice")

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.losses import cross_entropy
 from metarule.tasks.rounds import rounds
@@ -49,7 +50,7 @@ class TabularTask(NamedTuple):
     scale: Float[Array, " features"]
 
 
-class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tabular"):
+class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tabular"):
     """k-way classification among classes drawn at random from a real data set, with their labels shuffled.
 
     Test tasks are made of classes that no training task has. Within a task, the presented and the assessed examples
@@ -103,6 +104,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     ] = "all"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         classes, smallest = _SHAPES[self.dataset]
         if self.test_classes == "all":
             if self.ways > classes:
