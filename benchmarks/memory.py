@@ -141,8 +141,9 @@ class Teachers(Struct, frozen=True, kw_only=True):
         """Presentations are not in rounds."""
         return 0
 
-    def count(self, pool: Any) -> None:
-        """Endless."""
+    def identity(self, pool: Any, index: Integer) -> Integer:
+        """No two tasks are the same."""
+        return index
 
     @property
     def needs(self) -> int:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from immutabledict import immutabledict
 from msgspec.structs import asdict, replace
 from tqdm import tqdm
@@ -78,7 +79,7 @@ def _serve(words: list[str]) -> int:
 
 
 def _run(trial: Trial, path: Path) -> int:
-    run, experiment, look, tasks, networks, rest = trial
+    run, experiment, look, _, rest = trial
     try:
         adaptation = decode(rest, Adaptation)
     except ConfigError as error:
@@ -88,24 +89,27 @@ def _run(trial: Trial, path: Path) -> int:
             f"{_OWN}.window = {adaptation.window}: windows make up a life of {experiment.inner_loop.presentations} "
             "presentations (inner_loop.presentations); allowed: what divides that"
         )
-    print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
+    of = novelty(run, experiment)
+    print(f"{of}: {trial.lives} networks", flush=True)
     starts = _starts(trial)
     if f"{_CLASSIC}, adapting" not in starts:
         print(f"left out: {_CLASSIC}: it is no point of this family of rules, or was not tuned by the run", flush=True)
     seen, tuned = _live(trial, starts, adaptation)
     score = experiment.tasks.score
-    rows = summarise(seen, score, experiment.tasks.shot, look.reach, _LEARNED, tasks)
+    rows, tasks = summarise(seen, experiment.lifetime, look.reach, _LEARNED), len(np.unique(seen[_LEARNED].task))
     found = trial.tree() | {
         "adaptation": asdict(adaptation),
         "metric": score,
+        "of": of,
         "tasks": tasks,
+        "lifetimes": trial.lives,
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
     }
     artifacts.write_json(path / "summary.json", found)
     (path / artifacts.FIGURES).mkdir()
-    keep_curves(path, seen, score, tasks)
+    keep_curves(path, seen, experiment.lifetime, of)
     shown = {name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()}
-    print(f"\n{rows_table(f'{tasks} new tasks', score, shown, look.reach)}\n")
+    print(f"\n{rows_table(f'{of}, {tasks} tasks', score, shown, look.reach)}\n")
     print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}")
     return 0
 

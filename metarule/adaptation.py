@@ -173,13 +173,16 @@ def adaptation_curves(
         The curves, at birth and after each window.
     """
 
-    def one_life(number: Integer) -> dict[str, Float[Array, " points"]]:
+    def one_life(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
         task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
-        task = lifetime.tasks.sample(task_key, pool, number if tasks is None else number % tasks)
-        return adapt(lifetime, theta, task, life_key, adaptation, rate).metrics
+        index = number if tasks is None else number % tasks
+        task = lifetime.tasks.sample(task_key, pool, index)
+        adapted = adapt(lifetime, theta, task, life_key, adaptation, rate)
+        return adapted.metrics, jnp.asarray(lifetime.tasks.identity(pool, index))
 
     ends = jnp.append(_starts(lifetime, adaptation), lifetime.presentations)
-    return Curves(ends, each_life(one_life, lifetimes))
+    metrics, task = each_life(one_life, lifetimes)
+    return Curves(ends, metrics, task)
 
 
 def tune_adaptation(

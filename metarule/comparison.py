@@ -4,25 +4,32 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from metarule.evaluation import Curves, curves, spread
 from metarule.lifetime import Lifetime
-from metarule.statistics import interval, reached
-from metarule.types import Learner, PRNGKey, Theta
+from metarule.statistics import NO_SPAN, SHARES, interval, reached, span
+from metarule.tasks.scores import DIVERGED
+from metarule.types import Learner, PRNGKey, Split, Theta
 
 __all__ = [
+    "HELD_OUT",
+    "HORIZONS",
     "INITIAL",
     "LEARNED",
+    "NOTHING_HELD_OUT",
     "REACH",
     "SHOTS",
     "Contender",
     "by_task",
     "compare",
     "contenders_of",
+    "counted",
     "few_shots",
     "held_out",
+    "novelty_of",
     "points_of",
     "rows_table",
     "summarise",
@@ -33,6 +40,10 @@ __all__ = [
 LEARNED, INITIAL = "learned", "initial"
 # Score to be reached, where nobody says which.
 REACH = 0.9
+# What test tasks are to the rule that was learned on the training tasks of the same split.
+HELD_OUT, NOTHING_HELD_OUT = "held-out tasks", "training tasks (nothing held out)"
+# Multiples of the length of a lifetime at which a rule is judged: one that was learned on short ones may fail later.
+HORIZONS = (2, 5, 20)
 
 # Examples of each class after which a classification is read, as in few-shot learning.
 SHOTS = (1, 3, 5)
@@ -50,19 +61,21 @@ class Contender(NamedTuple):
     theta: Theta
 
 
-def points_of(learner: Learner, points: int) -> tuple[int, ...]:
-    """Presentations after which a network is assessed: evenly spread, and after 1, 3 and 5 examples of each class.
+def points_of(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tuple[int, ...]:
+    """Presentations after which a network is assessed.
 
     Args:
         learner: who lives.
-        points: how many are evenly spread.
+        points: how many are evenly spread over a lifetime, besides those after 1, 3 and 5 examples of each class.
+        horizons: multiples of its length after which a network that goes on learning is assessed, too.
 
     Returns:
         The presentations, in order, birth left out.
     """
-    even = spread(learner.presentations, points)
+    length = learner.presentations
     few = {learner.tasks.shot * shots for shots in SHOTS}
-    return tuple(sorted({end for end in (*even, *few) if 0 < end <= learner.presentations}))
+    within = {end for end in (*spread(length, points), *few) if 0 < end <= length}
+    return tuple(sorted(within | {length * horizon for horizon in horizons}))
 
 
 def compare(
@@ -80,11 +93,13 @@ def compare(
     }
 
 
-def by_task(values: Any, tasks: int | None) -> Float[np.ndarray, "tasks ..."]:
-    """Means over the networks that met the same task; life number i of the leading axis met task i mod `tasks`."""
-    if tasks is None:
-        return np.asarray(values, float)
-    return np.asarray(values, float).reshape(-1, tasks, *values.shape[1:]).mean(axis=0)
+def by_task(seen: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
+    """Average a metric over the networks that met the same task, for tasks alone are independent of each other."""
+    values = np.asarray(seen.metrics[metric], float)
+    met, where, counts = np.unique(seen.task, return_inverse=True, return_counts=True)
+    sums = np.zeros((met.size, values.shape[1]))
+    np.add.at(sums, where, values)
+    return sums / counts[:, None]
 
 
 def few_shots(where: Sequence[int], shot: int) -> dict[int, int]:
@@ -100,35 +115,38 @@ def few_shots(where: Sequence[int], shot: int) -> dict[int, int]:
     return {shots: where.index(shot * shots) for shots in SHOTS if shot and shot * shots in where}
 
 
-def summarise(
-    seen: Mapping[str, Curves], score: str, shot: int, reach: float, first: str, tasks: int | None = None
-) -> dict[str, dict[str, Any]]:
-    """What curves of several contenders on the same lives come to.
+def summarise(seen: Mapping[str, Curves], learner: Learner, reach: float, first: str) -> dict[str, dict[str, Any]]:
+    """Summarise curves of several contenders on the same lifetimes; all intervals are over tasks.
 
     Args:
         seen: as from `compare`.
-        score: the metric that people quote.
-        shot: presentations of one example of each class; 0 where there is no such thing.
+        learner: one of them; it tells the length of a lifetime, the score and the examples of each class.
         reach: score to be reached.
         first: with whom the others are compared.
-        tasks: how many tasks were met, as independent draws of which intervals are taken; None where each life is one.
 
     Returns:
-        By contender: mean and interval of the score at the end, the means of the other metrics, `reached`, the
-        presentations from which on the mean score is at least `reach`, `shots`, the score after so many examples of
-        each class, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
+        By contender: mean and interval of the score at the end of a lifetime, the means of the other metrics,
+        `diverged`, the number of its networks that did, `reached`, the presentations from which on the mean score is at
+        least `reach`, `shots`, the score after so many examples of each class, `horizon`, the score after so many times
+        the length of a lifetime, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
     """
-    finals = {name: by_task(one.metrics[score][:, -1], tasks) for name, one in seen.items()}
+    score, shot, length = learner.tasks.score, learner.tasks.shot, learner.presentations
+    where = seen[first].presentations.tolist()
+    end = where.index(length)
+    scores = {name: by_task(one, score) for name, one in seen.items()}
     found = {}
     for name, one in seen.items():
-        where, values = one.presentations.tolist(), by_task(one.metrics[score], tasks)
-        row = interval(finals[name])._asdict()
-        row |= {other: float(values[:, -1].mean()) for other, values in one.metrics.items() if other != score}
-        row["reached"] = reached(values, where, reach)._asdict()
+        values, finals = scores[name], {metric: each[:, end] for metric, each in one.metrics.items()}
+        row: dict[str, Any] = _share(values[:, end])
+        row |= {metric: float(each.mean()) for metric, each in finals.items() if metric != score}
+        row[DIVERGED] = int(finals[DIVERGED].sum())
+        row["reached"] = reached(values[:, : end + 1], where[: end + 1], reach)._asdict()
         few = few_shots(where, shot)
-        row["shots"] = {str(shots): interval(values[:, place])._asdict() for shots, place in few.items()}
+        row["shots"] = {str(shots): _share(values[:, place]) for shots, place in few.items()}
+        beyond = range(end, len(where)) if len(where) > end + 1 else ()
+        row["horizon"] = {str(where[place] // length): _share(values[:, place]) for place in beyond}
         if name != first:
-            row["behind"] = interval(finals[first] - finals[name])._asdict()
+            row["behind"] = interval(scores[first][:, end] - values[:, end], limits=(-1.0, 1.0))._asdict()
         found[name] = row
     return found
 
@@ -137,26 +155,27 @@ def held_out(
     lifetime: Lifetime,
     seen: Mapping[str, Curves],
     rates: Mapping[str, Mapping[str, Any]],
+    of: str,
     reach: float = REACH,
-    tasks: int | None = None,
 ) -> dict[str, Any]:
-    """The held-out part of a summary.
+    """Make the held-out part of a summary.
 
     Args:
         lifetime: who lives under the learned rule.
         seen: curves by contender, `learned` and `initial` among them.
         rates: what is known of the tuning of each baseline.
+        of: what the tasks are, such as `novelty_of` says.
         reach: score to be reached.
-        tasks: as of `summarise`.
 
     Returns:
         What each contender comes to, baselines apart.
     """
-    score = lifetime.tasks.score
-    rows = summarise(seen, score, lifetime.tasks.shot, reach, LEARNED, tasks)
+    rows = summarise(seen, lifetime, reach, LEARNED)
     return {
-        "metric": score,
-        "tasks": len(seen[LEARNED].metrics[score]) if tasks is None else tasks,
+        "metric": lifetime.tasks.score,
+        "of": of,
+        "tasks": len(np.unique(seen[LEARNED].task)),
+        "lifetimes": len(seen[LEARNED].task),
         "reach": reach,
         LEARNED: rows[LEARNED],
         INITIAL: rows[INITIAL],
@@ -164,61 +183,124 @@ def held_out(
     }
 
 
+def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join the held-out parts of runs that differ in their seed alone; all intervals are over seeds.
+
+    Each seed parts the tasks anew, so that tasks are nested in seeds: the mean of a seed is one independent value,
+    whose spread over seeds holds that of its tasks, too.
+
+    Args:
+        reports: as from `held_out`, one a seed.
+
+    Returns:
+        One such part, in which each contender has its score `by_seed`.
+    """
+    by_name: dict[str, list[Any]] = {
+        name: [contenders_of(report)[name] for report in reports] for name in contenders_of(reports[0])
+    }
+    rows = {name: _joined(rows, by_name[LEARNED]) for name, rows in by_name.items()}
+    first = reports[0]
+    del rows[LEARNED]["behind"]
+    return {
+        "metric": first["metric"],
+        "of": first["of"],
+        "seeds": len(reports),
+        "tasks": first["tasks"],
+        "lifetimes": first["lifetimes"],
+        LEARNED: rows.pop(LEARNED),
+        INITIAL: rows.pop(INITIAL),
+        "baselines": rows,
+    }
+
+
+def novelty_of(split: Split) -> str:
+    """Say whether the test tasks of a split are new: a family may be asked to hold nothing out."""
+    leaves = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
+    return NOTHING_HELD_OUT if all(bool(jnp.array_equal(one, other)) for one, other in leaves) else HELD_OUT
+
+
 def contenders_of(held_out: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Who is compared in the held-out part of a summary, by name, in the order in which they are shown."""
     return {LEARNED: held_out[LEARNED], **held_out["baselines"], INITIAL: held_out[INITIAL]}
 
 
-def table(held_out: Mapping[str, Any], unit: str) -> str:
-    """The held-out part of a summary for the screen.
+def table(held_out: Mapping[str, Any]) -> str:
+    """Lay out the held-out part of a summary for the screen, and say where learning has made the rule worse.
 
     Args:
         held_out: of a summary.
-        unit: what the intervals are taken over.
 
     Returns:
         Lines.
     """
-    count = held_out["seeds" if unit == "seeds" else "tasks"]
-    title = f"{count} new tasks" if unit == "tasks" else f"held-out tasks, {count} {unit}"
+    over = "seeds" if "seeds" in held_out else "tasks"
     rows = {
         name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
         for name, row in contenders_of(held_out).items()
     }
-    return rows_table(title, held_out["metric"], rows, held_out.get("reach"))
+    title = f"{held_out['of']}, {counted(held_out[over], over)}"
+    lines = [rows_table(title, held_out["metric"], rows, held_out.get("reach"))]
+    if held_out[INITIAL]["behind"]["mean"] < 0:
+        lines.append(f"the learned rule ends below the rule it started from: {_signed(held_out[INITIAL]['behind'])}")
+    return "\n".join(lines)
+
+
+def counted(number: int, units: str) -> str:
+    """A number of tasks or seeds in words."""
+    return f"{number} {units if number != 1 else units.removesuffix('s')}"
 
 
 def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], reach: float | None) -> str:
-    """Rows of `summarise` for the screen, the first of them the one with which the others are compared.
+    """Lay out rows of `summarise` for the screen, the first of them the one with which the others are compared.
 
     Args:
         title: of the column of names.
         score: the metric that people quote.
         rows: by name.
-        reach: score of which it is said when it is reached; None where rows hold means and intervals alone.
+        reach: score of which it is said when it is reached; None where rows do not know.
 
     Returns:
-        Lines.
+        Lines: scores with intervals, differences and networks that diverged; scores beyond the length of training.
     """
-    first, shots = next(iter(rows)).partition(" (")[0], list(next(iter(rows.values())).get("shots", ()))
-    head = f"{title:<36}{score:>8}   {'95 % interval':<18}"
-    if reach is not None:
-        head += f"  {f'{first} ahead by':<28}{f'to {reach:g}':>7}"
-    lines = [(head + "".join(f"{f'{shot} each':>8}" for shot in shots)).rstrip()]
+    leader = next(iter(rows.values()))
+    first, shots, horizon = next(iter(rows)).partition(" (")[0], list(leader.get("shots", ())), list(leader["horizon"])
+    width = max(34, *(len(name) for name in rows), len(title) - 2)
+    head = f"{title:<{width + 2}}{score:>9}   {'95 % interval':<18}  {f'{first} ahead by':<28}{'diverged':>8}"
+    head += "" if reach is None else f"{f'to {reach:g}':>8}"
+    lines = [head + "".join(f"{f'{shot} each':>8}" for shot in shots)]
     for name, row in rows.items():
-        line = f"  {name:<34}{row['mean']:>8.4f}   {row['low']:.4f} to {row['high']:.4f}  "
-        if reach is not None:
-            ahead = _signed(row["behind"]) if "behind" in row else ""
-            line += f"  {ahead:<28}{_shown(row['reached']['at']):>7}"
-        lines.append((line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots)).rstrip())
+        ahead = _signed(row["behind"]) if "behind" in row else ""
+        line = f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high']):<18}  "
+        line += f"{ahead:<28}{row[DIVERGED]:>8}"
+        line += "" if reach is None else f"{_shown(row['reached']['at']):>8}"
+        lines.append(line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots))
     if reach is not None:
         each = "; each: examples of each class" if shots else ""
         lines.append(f"(to {reach:g}: presentations from which on the mean score is there{each})")
+    if horizon:
+        lines += ["", f"{'after so many times its length':<{width + 2}}" + "".join(f"{at + ' ×':>9}" for at in horizon)]
+        for name, row in rows.items():
+            lines.append(f"  {name:<{width}}" + "".join(f"{row['horizon'][at]['mean']:>9.4f}" for at in horizon))
     return "\n".join(lines)
 
 
+def _joined(rows: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The row of a contender over seeds, and by how much it is behind the learned rule, paired by seed."""
+    finals, others = ([row["mean"] for row in some] for some in (rows, learned))
+    horizon = {at: _share([row["horizon"][at]["mean"] for row in rows]) for at in rows[0]["horizon"]}
+    behind = interval(np.subtract(others, finals), limits=(-1.0, 1.0))
+    diverged = sum(row[DIVERGED] for row in rows)
+    return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "behind": behind._asdict()}
+
+
+def _share(values: Sequence[float] | Float[np.ndarray, " units"]) -> dict[str, Any]:
+    """Mean and interval of a score, which lies between 0 and 1."""
+    return interval(np.asarray(values), limits=SHARES)._asdict()
+
+
 def _signed(ahead: Mapping[str, float]) -> str:
-    return f"{ahead['mean']:+.4f} [{ahead['low']:+.4f}, {ahead['high']:+.4f}]"
+    between = span(ahead["low"], ahead["high"], "+.4f", ", ")
+    return f"{ahead['mean']:+.4f} {between if between == NO_SPAN else f'[{between}]'}"
 
 
 def _shown(presentations: int | None) -> str:

@@ -5,10 +5,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from metarule import artifacts, cli, figures
 from metarule.comparison import Contender, by_task, compare, few_shots, held_out, points_of, table
 from metarule.evaluation import Curves
 from metarule.finished import Look, Trial, contenders, new_place, novelty, opened, read_trial
+from metarule.lifetime import Lifetime
 from metarule.reports import phenomena_table, report_phenomena
 from metarule.results import keep_curves
 from metarule.schema import describe
@@ -57,8 +60,8 @@ def _serve(words: list[str]) -> int:
 
 
 def _run(trial: Trial, path: Path) -> int:
-    run, experiment, _, tasks, networks, _ = trial
-    print(f"{novelty(run, experiment)}: {tasks} tasks, {networks} networks each", flush=True)
+    run, experiment, _, _, _ = trial
+    print(f"{novelty(run, experiment)}: {trial.lives} networks", flush=True)
     met, left_out = contenders(run, experiment)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", flush=True)
@@ -69,7 +72,7 @@ def _run(trial: Trial, path: Path) -> int:
         lives = experiment.evaluation.lifetimes
         found["phenomena"] = report_phenomena(path / artifacts.FIGURES, met, split, key, lives)
     _keep(path, trial, found, seen)
-    print(f"\n{table(found['held_out'], 'tasks')}\n")
+    print(f"\n{table(found['held_out'])}\n")
     if "phenomena" in found:
         print(f"{phenomena_table(found['phenomena'])}\n")
     print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}, {_BY_TASK}")
@@ -79,34 +82,37 @@ def _run(trial: Trial, path: Path) -> int:
 def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
     """Lives on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
     lifetime, pool = trial.experiment.lifetime, trial.experiment.split.test
-    points = points_of(lifetime, trial.experiment.evaluation.points)
+    points = points_of(lifetime, trial.experiment.evaluation.points, trial.experiment.evaluation.horizons)
     return compare(met, pool, trial.key, trial.lives, points, trial.tasks)
 
 
 def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
     run = trial.run
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
-    judged = held_out(trial.experiment.lifetime, seen, rates, trial.look.reach, trial.tasks)
+    judged = held_out(trial.experiment.lifetime, seen, rates, novelty(run, trial.experiment), trial.look.reach)
     return trial.tree() | {"equation": run.experiment.lifetime.equation(run.theta), "held_out": judged}
 
 
 def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str, Curves]) -> None:
-    tasks, score = trial.tasks, trial.experiment.tasks.score
-    rows = list(_rows(seen, score, tasks, trial.experiment.tasks.shot, trial.look.reach))
+    lifetime = trial.experiment.lifetime
+    rows = list(_rows(seen, lifetime, trial.look.reach))
     artifacts.write_csv(path / _BY_TASK, rows)
-    finals = {name: by_task(curve.metrics[score][:, -1], tasks).tolist() for name, curve in seen.items()}
+    score = lifetime.tasks.score
+    finals = {name: [row[score] for row in rows if row["contender"] == name] for name in seen}
     (path / artifacts.FIGURES).mkdir(exist_ok=True)
-    keep_curves(path, seen, score, tasks)
+    keep_curves(path, seen, lifetime, found["held_out"]["of"])
     figures.draw_tasks(path / artifacts.FIGURES / "tasks.png", finals, score)
     artifacts.write_json(path / "summary.json", found)
 
 
-def _rows(seen: Mapping[str, Curves], score: str, tasks: int, shot: int, reach: float) -> Iterator[dict[str, Any]]:
+def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, reach: float) -> Iterator[dict[str, Any]]:
     """One row a contender and task: means over its networks, and the presentations after which `reach` is reached."""
+    score, length = lifetime.tasks.score, lifetime.presentations
     for name, curve in seen.items():
-        where, values = curve.presentations.tolist(), by_task(curve.metrics[score], tasks)
-        for task, line in enumerate(values):
-            few = {f"{shots}_each": line[place] for shots, place in few_shots(where, shot).items()}
+        where = [point for point in curve.presentations.tolist() if point <= length]
+        for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
+            line = line[: len(where)]
+            few = {f"{shots}_each": line[place] for shots, place in few_shots(where, lifetime.tasks.shot).items()}
             scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
             yield {"contender": name, "task": task, "reached": lasting(line, where, reach)} | scores
 

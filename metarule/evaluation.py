@@ -25,11 +25,14 @@ class Curves(NamedTuple):
 
     Attributes:
         presentations: how many had been made at each point [points].
-        metrics: by name [lifetimes, points].
+        metrics: by name [lifetimes, points]; see `metarule.tasks.scores` for networks that diverged.
+        task: which task each met, as `TaskFamily.identity` numbers them [lifetimes]. Lifetimes on one task are not
+            independent of each other.
     """
 
     presentations: Int[Array, " points"]
     metrics: dict[str, Float[Array, "lifetimes points"]]
+    task: Int[Array, " lifetimes"]
 
 
 @everywhere("learner", "lifetimes", "points")
@@ -54,7 +57,7 @@ def curves(
         key: decides weights, orders and whatever else is drawn.
         lifetimes: how many networks.
         points: how often a network is assessed after its birth, evenly spread, the end included; or the presentations
-            after which it is assessed, in order.
+            after which it is assessed, in order. Beyond the length of a life it goes on in the same way.
         tasks: how many tasks of the pool are met; None for as many as there are.
 
     Returns:
@@ -62,18 +65,20 @@ def curves(
     """
     ends = spread(learner.presentations, points) if isinstance(points, int) else (0, *points)
 
-    def one_life(number: Integer) -> dict[str, Float[Array, " points"]]:
+    def one_life(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
         task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
-        task = learner.tasks.sample(task_key, pool, number if tasks is None else number % tasks)
-        life, carry = learner.birth(life_key, task)
+        index = number if tasks is None else number % tasks
+        life, carry = learner.birth(life_key, learner.tasks.sample(task_key, pool, index))
 
         def until(carry: Carry, span: tuple[Integer, Integer]) -> tuple[Carry, Metrics]:
             carry = _live_between(learner, theta, life, carry, *span)
             return carry, learner.assess(theta, life, carry)[1]
 
-        return jax.lax.scan(until, carry, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))[1]
+        _, metrics = jax.lax.scan(until, carry, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
+        return metrics, jnp.asarray(learner.tasks.identity(pool, index))
 
-    return Curves(jnp.array(ends), each_life(one_life, lifetimes))
+    metrics, task = each_life(one_life, lifetimes)
+    return Curves(jnp.array(ends), metrics, task)
 
 
 def spread(presentations: int, points: int) -> tuple[int, ...]:

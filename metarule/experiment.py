@@ -14,6 +14,7 @@ from metarule.baselines import BaselineName, baselines
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
+from metarule.comparison import HORIZONS
 from metarule.config import ConfigError, check_format, decode, override, read
 from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient, Sequence
@@ -43,6 +44,8 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Attributes:
         lifetimes: held-out lives at the end.
         points: how often the network is assessed along each of them.
+        horizons: multiples of the length of a lifetime after which it is assessed, too, going on in the same way: a
+            rule that was learned on lifetimes of one length may fail on longer ones. Empty for none.
         every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
         watched: held-out lives at each look.
         baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
@@ -51,6 +54,10 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lives at the end")] = 1024
     points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
+    horizons: Annotated[
+        tuple[Annotated[int, Meta(ge=2, le=1000)], ...],
+        Meta(description="multiples of the length of a lifetime at which it is assessed, too"),
+    ] = HORIZONS
     every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
     watched: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lives at each look")] = 128
     baselines: Annotated[

@@ -13,7 +13,7 @@ from msgspec.structs import asdict
 
 from metarule import artifacts
 from metarule.baselines import BaselineName, at_rate, baselines
-from metarule.comparison import INITIAL, LEARNED, REACH, Contender
+from metarule.comparison import INITIAL, LEARNED, REACH, Contender, novelty_of
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import Experiment, posed, to_tree
 from metarule.schema import Checked
@@ -82,8 +82,7 @@ class Trial(NamedTuple):
         run: the run.
         experiment: what it is tried on.
         look: how.
-        tasks: how many tasks, at most as many as there are.
-        networks: that meet each of them.
+        tasks: how many are drawn; some may be the same, and then more networks meet them.
         rest: fields that are the command's own.
     """
 
@@ -91,13 +90,12 @@ class Trial(NamedTuple):
     experiment: Experiment
     look: Look
     tasks: int
-    networks: int
     rest: dict[str, Any]
 
     @property
     def lives(self) -> int:
         """Lives in all."""
-        return self.tasks * self.networks
+        return self.tasks * self.look.networks
 
     @property
     def key(self) -> PRNGKey:
@@ -109,7 +107,7 @@ class Trial(NamedTuple):
         return {
             "run": str(self.run.path),
             "novelty": novelty(self.run, self.experiment),
-            "look": asdict(self.look) | {"networks": self.networks},
+            "look": asdict(self.look),
             "experiment": to_tree(self.experiment),
         }
 
@@ -165,10 +163,7 @@ def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequenc
     lives = experiment.evaluation.lifetimes
     if lives < look.networks:
         raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lives}")
-    held = experiment.tasks.count(experiment.split.test)
-    # Where there are fewer tasks they are met by more networks: no task counts twice in an interval.
-    tasks = min(lives // look.networks, held or lives)
-    return Trial(run, experiment, look, tasks, lives // tasks, rest)
+    return Trial(run, experiment, look, lives // look.networks, rest)
 
 
 def read_finished(path: Path) -> Finished:
@@ -207,7 +202,7 @@ def novelty(run: Finished, experiment: Experiment) -> str:
     """How new the test tasks of an experiment are to what a run learned, in words."""
     here, there = experiment.tasks, run.experiment.tasks
     if here == there:
-        return "tasks that the run held out"
+        return novelty_of(experiment.split)
     if type(here) is not type(there):
         return "another family of tasks"
     if getattr(here, "dataset", None) != getattr(there, "dataset", None):

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from metarule.products import bounded
 from metarule.scans import loop
 from metarule.schema import Checked
+from metarule.tasks.scores import scores_of
 from metarule.types import (
     LOGITS,
     Carry,
@@ -290,7 +291,8 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             carry: state of the network.
 
         Returns:
-            (1 − loss_along) · mean loss over the assessed examples + l1 · Σ|θ| / u, and the scores.
+            (1 − loss_along) · mean loss over the assessed examples + l1 · Σ|θ| / u, and the scores: of a network that
+            diverged, those of one that has solved nothing.
         """
         examples = self.tasks.examples(life.task)
         answer = jax.vmap(lambda example: self.circuit.step(carry.weights, life.wiring, carry.activity, example)[1])
@@ -298,7 +300,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         loss = (1 - self.inner_loop.loss_along) * jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
         if self.inner_loop.l1:
             loss += self.inner_loop.l1 * _size(theta, self.units())
-        return loss, self.tasks.metrics(outputs, examples.target)
+        return loss, scores_of(self.tasks, carry.weights, outputs, examples.target)
 
     def describe(self, theta: Theta) -> Mapping[str, Any]:
         """The named numbers of θ, by path or projection where each has its own."""

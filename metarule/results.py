@@ -9,16 +9,28 @@ import numpy as np
 
 from metarule import artifacts, figures
 from metarule.baselines import Tuned, baselines, tune
-from metarule.comparison import INITIAL, LEARNED, Contender, by_task, compare, contenders_of, held_out, points_of
+from metarule.comparison import (
+    INITIAL,
+    LEARNED,
+    Contender,
+    by_task,
+    compare,
+    contenders_of,
+    held_out,
+    join,
+    novelty_of,
+    points_of,
+)
 from metarule.evaluation import Curves
 from metarule.experiment import Experiment
 from metarule.reports import join_phenomena, report_phenomena
-from metarule.statistics import band, interval
+from metarule.statistics import band
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.conditioning import Conditioning
+from metarule.tasks.scores import DIVERGED
 from metarule.training import Trained, keep_theta
-from metarule.types import Split
+from metarule.types import Learner, Split
 
 __all__ = ["across_seeds", "judge", "keep_curves"]
 
@@ -67,7 +79,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "nonfinite_tasks": sum(row["nonfinite_tasks"] for row in rows),
         "zero_gradient_tasks": sum(row["zero_gradient_tasks"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),
-        "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}),
+        "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, novelty_of(split)),
     }
     if isinstance(lifetime.tasks, Conditioning):
         summary["phenomena"] = report_phenomena(
@@ -88,34 +100,25 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     Returns:
         The joint summary.
     """
-    metric = summaries[0]["held_out"]["metric"]
-    scores = {
-        name: [contenders_of(summary["held_out"])[name]["mean"] for summary in summaries]
-        for name in contenders_of(summaries[0]["held_out"])
-    }
-    rows = {name: interval(np.array(values))._asdict() | {"by_seed": values} for name, values in scores.items()}
     joint = {
         "seeds": [summary["seed"] for summary in summaries],
         "nonfinite_tasks": sum(summary["nonfinite_tasks"] for summary in summaries),
-        "held_out": {
-            "metric": metric,
-            "seeds": len(summaries),
-            LEARNED: rows.pop(LEARNED),
-            INITIAL: rows.pop(INITIAL),
-            "baselines": rows,
-        },
+        "held_out": join([summary["held_out"] for summary in summaries]),
     }
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
-    figures.draw_seeds(path / artifacts.FIGURES / "seeds.png", scores, metric)
     artifacts.write_json(path / "summary.json", joint)
+    by_seed = {name: row["by_seed"] for name, row in contenders_of(joint["held_out"]).items()}
+    what = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
+    figures.draw_seeds(path / artifacts.FIGURES / "seeds.png", by_seed, joint["held_out"]["metric"], what)
     return joint
 
 
 def _look(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
     """Held-out curves: every contender meets the same tasks in the same order from the same initial weights."""
     key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
-    return compare(contenders, split.test, key, settings.lifetimes, points_of(experiment.lifetime, settings.points))
+    points = points_of(experiment.lifetime, settings.points, settings.horizons)
+    return compare(contenders, split.test, key, settings.lifetimes, points)
 
 
 def _rate(tuned: Tuned) -> dict[str, Any]:
@@ -129,7 +132,6 @@ def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
 
 def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: Mapping[str, Curves]) -> None:
     folder = path / artifacts.FIGURES
-    score = experiment.lifetime.tasks.score
     steps = [row["step"] for row in rows]
     figures.draw_meta_loss(folder / "meta-loss.png", steps, [row["loss"] for row in rows])
     names = artifacts.read_json(path / "theta.json")["theta"]
@@ -138,24 +140,27 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
-    keep_curves(path, seen, score)
+    keep_curves(path, seen, experiment.lifetime, novelty_of(experiment.split))
 
 
-def keep_curves(path: Path, seen: Mapping[str, Curves], score: str, tasks: int | None = None) -> None:
-    """Write scores along lives, with their intervals, and draw them.
+def keep_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: str) -> None:
+    """Write scores along lifetimes, with their intervals over tasks, and draw them.
 
     Args:
         path: directory in which `performance.json` and its figure go.
         seen: curves by contender.
-        score: the metric that people quote.
-        tasks: as of `summarise`.
+        learner: one of them, who tells the length of a lifetime and the score.
+        of: what the tasks are.
     """
-    values = {name: by_task(curve.metrics[score], tasks) for name, curve in seen.items()}
-    points = {name: band(each) for name, each in values.items()}
-    first = next(iter(seen))
-    presentations = seen[first].presentations.tolist()
-    artifacts.write_json(
-        path / "performance.json", {"presentations": presentations, "score": score, "contenders": points}
-    )
-    met = f"{len(values[first])} {'held-out lives' if tasks is None else 'new tasks'}"
-    figures.draw_performance(path / artifacts.FIGURES / "performance.png", presentations, points, score, met)
+    score = learner.tasks.score
+    points = {name: band(by_task(curve, score)) for name, curve in seen.items()}
+    first = next(iter(seen.values()))
+    where = first.presentations.tolist()
+    written = {"presentations": where, "score": score, "contenders": points}
+    artifacts.write_json(path / "performance.json", written)
+    end = where.index(learner.presentations)
+    counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in seen.items()}
+    says = f"{of}: mean and 95 % interval over {len(np.unique(first.task))} tasks, {len(first.task)} networks"
+    if any(counts.values()):
+        says += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+    figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.presentations, says)

@@ -1,25 +1,27 @@
-"""Means with an honest margin."""
+"""Means and their 95 % intervals, over units that are independent: tasks, or seeds."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-__all__ = ["Interval", "Reached", "band", "interval", "lasting", "reached"]
+__all__ = ["NO_LIMITS", "NO_SPAN", "SHARES", "Interval", "Reached", "band", "interval", "lasting", "reached", "span"]
 
-_RESAMPLES = 2000
-# Resamples that are held at once.
-_BATCH = 100
+_LEVEL = 0.95
+# Between which values a mean can lie: anywhere, or where shares do.
+NO_LIMITS, SHARES = (-np.inf, np.inf), (0.0, 1.0)
+# Stands where there is no interval.
+NO_SPAN = "–"
 
 
 class Interval(NamedTuple):
-    """A mean and its 95 % bootstrap interval.
+    """A mean and its 95 % interval.
 
     Attributes:
-        mean: of the values.
-        low: lower end.
-        high: upper end.
+        mean: of the values; of their middle part where it is trimmed.
+        low: lower end; NaN where values cannot tell, because there is one, or all are alike.
+        high: upper end; NaN likewise.
     """
 
     mean: float
@@ -27,45 +29,52 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
-    """Mean of independent values with its percentile bootstrap interval.
+def interval(
+    values: Float[np.ndarray, " units"], trim: float = 0.0, limits: tuple[float, float] = NO_LIMITS
+) -> Interval:
+    """Mean of independent values with its t interval.
+
+    mean ± t(h − 1)·√((n − 1)·s² / (h·(h − 1))),  h = n − 2·⌊trim·n⌋
+
+    s² is the variance of the values after the h middle ones have taken the place of those that are trimmed. With
+    trim = 0 this is Student's interval; with trim = ¼ the mean is the interquartile mean.
+
+    Values have to be independent: lifetimes on one task are not, and neither are tasks under one learned θ where the
+    question is what another seed would learn. Average them within the unit first.
 
     Args:
-        values: at least one; with one the interval is a point.
-        seed: decides the resampling.
+        values: one a unit, at least one.
+        trim: share of the values that is cut from either end.
+        limits: between which the mean is known to lie; the interval is cut there.
 
     Returns:
-        Mean and 95 % interval.
+        Mean and 95 % interval; its ends are NaN where there is one value, or no spread.
 
     References:
-        Efron 1979.
+        Student 1908; Tukey & McLaughlin 1963 and Yuen 1974 (trimmed means).
     """
-    from scipy.stats import bootstrap  # a second to import: only where a result is reported
-
-    mean = float(np.mean(values))
-    if np.ptp(values) == 0:
-        return Interval(mean, mean, mean)
-    drawn = bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-        batch=_BATCH,
-    )
-    return Interval(mean, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
+    mean, low, high = _ends(np.asarray(values, float)[:, None], trim, limits)
+    return Interval(float(mean[0]), float(low[0]), float(high[0]))
 
 
-def band(values: Float[np.ndarray, "n points"]) -> dict[str, tuple[float, ...]]:
-    """Mean and interval at each point of curves: `mean`, `low` and `high` [points]."""
-    return dict(zip(Interval._fields, zip(*(interval(column) for column in values.T))))
+def band(values: Float[np.ndarray, "units points"], trim: float = 0.0) -> dict[str, tuple[float, ...]]:
+    """Mean and interval of shares at each point of curves: `mean`, `low` and `high` [points]."""
+    ends = _ends(np.asarray(values, float), trim, SHARES)
+    return {name: tuple(found.tolist()) for name, found in zip(Interval._fields, ends, strict=True)}
+
+
+def span(low: float | None, high: float | None, form: str = ".4f", between: str = " to ") -> str:
+    """An interval for the screen; a dash where there is none, as NaN says, or null in JSON."""
+    if low is None or high is None or np.isnan(low):
+        return NO_SPAN
+    return f"{low:{form}}{between}{high:{form}}"
 
 
 class Reached(NamedTuple):
-    """When curves reach a score in the mean, to stay there, and the 95 % bootstrap interval of that; None for never.
+    """Step from which on the mean of curves stays at a score, and the 95 % interval of that; None for never.
 
     Attributes:
-        at: the first point from which the mean is at least the score.
+        at: the first point from which on the mean is at least the score.
         low: lower end.
         high: upper end.
     """
@@ -75,36 +84,55 @@ class Reached(NamedTuple):
     high: int | None
 
 
-def reached(values: Float[np.ndarray, "n points"], where: Sequence[int], score: float, seed: int = 0) -> Reached:
-    """The first point from which the mean of independent curves is at least a score, to the end.
+def reached(values: Float[np.ndarray, "units points"], where: Sequence[int], score: float) -> Reached:
+    """Find the first point from which on the mean of independent curves is at least a score, to the end.
+
+    The interval inverts the band of the mean: from where its upper end stays at the score to where its lower end does.
+    A mean that is there at last, but at a point before it was not, would have to lie outside its own interval.
 
     Args:
         values: at least one curve.
         where: what the points stand for, such as presentations [points].
         score: to be reached.
-        seed: decides the resampling.
 
     Returns:
-        The point, with its percentile bootstrap interval over curves.
-
-    References:
-        Efron 1979.
+        The point, with its interval over units; with one curve, or where all are alike, the interval is the point.
     """
-    rng, count = np.random.default_rng(seed), len(values)
-    batches = [rng.multinomial(count, np.full(count, 1 / count), _BATCH) @ values for _ in range(_RESAMPLES // _BATCH)]
-    means = np.vstack([values.mean(axis=0, keepdims=True), np.concatenate(batches) / count])
-    first = _lasting(means, score)
-    ends = np.quantile(first[1:], [0.025, 0.975], method="nearest")
-    return Reached(*(where[point] if point < len(where) else None for point in (first[0], *ends.astype(int))))
+    mean, low, high = _ends(np.asarray(values, float), 0.0, NO_LIMITS)
+    low, high = (np.where(np.isnan(end), mean, end) for end in (low, high))
+    return Reached(*(lasting(curve, where, score) for curve in (mean, high, low)))
 
 
 def lasting(curve: Float[np.ndarray, " points"], where: Sequence[int], score: float) -> int | None:
-    """The first point from which a curve is at least a score, to its end; None for never."""
-    (first,) = _lasting(curve[None], score)
+    """Find the first point from which on a curve is at least a score, to its end; None for never.
+
+    Args:
+        curve: one value a point; one that is not a number is below any score.
+        where: what the points stand for [points].
+        score: to be reached.
+
+    Returns:
+        What the point stands for.
+    """
+    below = np.flatnonzero(~(curve >= score))
+    first = below[-1] + 1 if below.size else 0
     return where[first] if first < len(where) else None
 
 
-def _lasting(curves: Float[np.ndarray, "n points"], score: float) -> Int[np.ndarray, " n"]:
-    """Number of the point after the last that is below a score."""
-    points = np.arange(1, curves.shape[1] + 1)
-    return np.where(curves < score, points, 0).max(axis=1)
+def _ends(
+    values: Float[np.ndarray, "units points"], trim: float, limits: tuple[float, float]
+) -> tuple[Float[np.ndarray, " points"], ...]:
+    """Mean, low and high of each column."""
+    from scipy.special import stdtrit  # not at every start: only where a result is reported
+
+    units, cut = len(values), int(trim * len(values))
+    kept = units - 2 * cut
+    ordered = np.sort(values, axis=0)
+    mean = ordered[cut : units - cut].mean(axis=0)
+    none = np.full_like(mean, np.nan)
+    if kept < 2:
+        return mean, none, none
+    winsorised = np.clip(values, ordered[cut], ordered[units - cut - 1])
+    error = np.sqrt((units - 1) * winsorised.var(axis=0, ddof=1) / (kept * (kept - 1)))
+    margin = np.where(ordered[0] == ordered[-1], np.nan, stdtrit(kept - 1, (1 + _LEVEL) / 2) * error)
+    return mean, np.maximum(mean - margin, limits[0]), np.minimum(mean + margin, limits[1])

@@ -39,7 +39,7 @@ def run_key(seed: Integer) -> PRNGKey:
     Raises:
         ValueError: JAX is set to draw other numbers from the same key.
     """
-    if not jax.config.jax_threefry_partitionable:
+    if not jax.threefry_partitionable.value:
         raise ValueError(
             "jax_threefry_partitionable = False: JAX would draw other random numbers from the same seed; allowed: True"
         )

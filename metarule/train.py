@@ -98,9 +98,9 @@ def _run(experiment: Experiment, directory: Path) -> int:
     try:
         with StopRequest() as stop:
             if experiment.seeds == 1:
-                summary, unit = _one(experiment, directory, stop), "lives"
+                summary = _one(experiment, directory, stop)
             else:
-                summary, unit = _several(experiment, directory, stop), "seeds"
+                summary = _several(experiment, directory, stop)
     except Stopped as stopped:
         print(
             f"\n{stopped}; go on with: python -m metarule.train --resume {shlex.quote(str(directory))}", file=sys.stderr
@@ -109,14 +109,14 @@ def _run(experiment: Experiment, directory: Path) -> int:
     except Diverged as diverged:
         print(f"metarule.train: {diverged}", file=sys.stderr)
         return 1
-    print(f"\n{_shown(summary, unit)}\n")
+    print(f"\n{_shown(summary)}\n")
     print(f"figures: {directory / artifacts.FIGURES}   numbers: {directory / 'summary.json'}")
     return 0
 
 
-def _shown(summary: dict[str, Any], unit: str) -> str:
+def _shown(summary: dict[str, Any]) -> str:
     """A summary for the screen; that of several seeds has no equation."""
-    parts = [table(summary["held_out"], unit)]
+    parts = [table(summary["held_out"])]
     parts += [phenomena_table(summary["phenomena"])] if "phenomena" in summary else []
     parts += [summary["equation"]] if "equation" in summary else []
     return "\n\n".join(parts)
@@ -152,7 +152,7 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
     done = artifacts.read_json(file) or {}
     if "held_out" in done:
         try:
-            _shown(done, "lives")
+            _shown(done)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
         if (done.get("seed"), done.get("steps")) != (experiment.seed, experiment.optimizer.steps):

@@ -274,7 +274,7 @@ class TaskFamily(Protocol):
 
     @property
     def score(self) -> str:
-        """The metric that people quote; larger is better."""
+        """The metric that people quote, from 0 to 1; larger is better."""
 
     def split(self, seed: Integer) -> Split:
         """Part the tasks into two disjoint pools; the seed may be traced."""
@@ -282,8 +282,8 @@ class TaskFamily(Protocol):
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
         """Task number `index` of a pool; the key draws what is incidental, such as the order of presentation."""
 
-    def count(self, pool: Any) -> int | None:
-        """How many tasks a pool holds, after which they start again; None where no two are the same."""
+    def identity(self, pool: Any, index: Integer) -> Integer:
+        """Number that is the same for two tasks of a pool if they differ only in labels, order or examples."""
 
     @property
     def needs(self) -> int:
@@ -303,7 +303,7 @@ class TaskFamily(Protocol):
         """How wrong one output is."""
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
-        """Scores of a network from its outputs to the assessed examples."""
+        """Scores of a network from its outputs to the assessed examples, all finite; see `tasks.scores` for others."""
 
 
 @runtime_checkable

@@ -63,7 +63,7 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
     assert found["equation"] == "Δw = 0.5·pre·modulator"
     assert found["removed"] == ["pre*post"]
     assert found["options"] == {"tolerance": 0.05, "lifetimes": 16}
-    assert found["held_out"]["difference"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert found["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
     assert found["held_out"]["tasks"] == 16
     assert [trial["outcome"] for trial in found["trials"]] == ["alone"] * 2 + ["removed", "kept", "alone", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}

@@ -33,10 +33,14 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
     assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "total"}
     assert summary["nonfinite_tasks"] == 0
     held_out = summary["held_out"]
-    assert (held_out["metric"], held_out["tasks"]) == ("solved", 16)
-    assert set(held_out["baselines"]) == {"delta", "backprop"}
+    assert (held_out["metric"], held_out["tasks"], held_out["lifetimes"]) == ("solved", 8, 16)
+    assert held_out["of"] == "held-out tasks"
+    assert set(held_out["baselines"]) == {"delta", "feedback_alignment", "backprop", "adam"}
     for row in (held_out["learned"], held_out["initial"], *held_out["baselines"].values()):
-        assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
+        assert np.isnan(row["low"]) or 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
+        assert row["diverged"] == 0
+        assert list(row["horizon"]) == ["1", "2", "5", "20"]
+        assert row["horizon"]["1"]["mean"] == row["mean"]
     losses = [row["loss"] for row in artifacts.read_metrics(path)]
     assert summary["meta_loss"]["first"] == pytest.approx(np.mean(losses[:10]))
     assert summary["meta_loss"]["last"] == pytest.approx(np.mean(losses[-10:]))
@@ -68,7 +72,7 @@ def test_figures_are_drawn(finished):
 
 
 def test_the_table_shows_every_contender(finished):
-    text = table(finished[2]["held_out"], "lives")
+    text = table(finished[2]["held_out"])
     for word in ("learned", "initial", "delta (rate", "backprop (rate", "solved", "95 % interval"):
         assert word in text
 
@@ -83,8 +87,8 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
     learned = joint["held_out"]["learned"]
     assert learned["by_seed"] == scores
     assert learned["mean"] == pytest.approx(np.mean(scores))
-    assert 0.25 <= learned["low"] < learned["mean"] < learned["high"] <= 1
-    assert "3 seeds" in table(joint["held_out"], "seeds")
+    assert (learned["low"], learned["high"]) == (0.0, 1.0)  # three values so far apart tell nothing
+    assert "3 seeds" in table(joint["held_out"])
     assert (tmp_path / "figures" / "seeds.png").exists()
 
 

@@ -54,8 +54,9 @@ class Given(Struct, frozen=True, kw_only=True):
         """Presentations are not in rounds."""
         return 0
 
-    def count(self, pool: Any) -> None:
-        """Endless."""
+    def identity(self, pool: Any, index: Integer) -> Integer:
+        """No two tasks are the same."""
+        return index
 
     def split(self, seed: Integer) -> Split:
         """Nothing is drawn."""

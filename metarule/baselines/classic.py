@@ -66,8 +66,9 @@ def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Learne
 def _of(lifetime: Lifetime) -> tuple[str, ...]:
     """The baselines that a circuit is made for."""
     match lifetime.circuit:
-        case Feedforward():
-            return ("delta", "backprop")
+        case Feedforward(hidden=hidden):
+            # Without hidden neurons errors go nowhere, so that feedback alignment would be the delta rule.
+            return ("delta", "feedback_alignment", "backprop", "adam") if hidden else ("delta", "backprop", "adam")
         case ConditioningCircuit() as circuit:
             return ("rescorla_wagner", "sutton_barto") if _is_driven_by_the_us(circuit) else ("sutton_barto",)
         case _:

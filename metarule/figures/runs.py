@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +11,7 @@ from metarule.figures.canvas import COLOURS, figure_of, save
 __all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
 _NAMED = 6
+_STYLES = ("-", "--", "-.", ":")
 
 
 def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
@@ -52,46 +54,46 @@ def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapp
     save(figure, file)
 
 
-def draw_performance(
-    file: Path,
-    presentations: Sequence[int],
-    contenders: Mapping[str, Mapping[str, Sequence[float]]],
-    score: str,
-    met: str,
-) -> None:
-    """Score over presentations on held-out tasks, with 95 % intervals.
+def draw_performance(file: Path, written: Mapping[str, Any], length: int, title: str) -> None:
+    """Score along lifetimes, with 95 % intervals; beyond their length in a panel of its own, if it was measured there.
 
     Args:
         file: where the picture goes.
-        presentations: number of presentations at each point.
-        contenders: by name, `mean`, `low` and `high` at each point.
-        score: what is drawn.
-        met: over what the intervals are taken, such as `128 new tasks`.
+        written: `presentations`, `score`, and by contender `mean`, `low` and `high` at each point.
+        length: of a lifetime in meta-training.
+        title: of the picture.
     """
-    figure, (axes,) = figure_of(1)
-    for colour, (name, curve) in zip(COLOURS, contenders.items()):
-        axes.plot(presentations, curve["mean"], color=colour, label=name)
-        axes.fill_between(presentations, curve["low"], curve["high"], color=colour, alpha=0.2, linewidth=0)
-    axes.set(
-        xlabel="presentations",
-        ylabel=score,
-        title=f"Mean and 95 % interval over {met}",
-        ylim=(0, 1.02),
-    )
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    where = np.array(written["presentations"])
+    beyond = bool(where[-1] > length)
+    figure, panels = figure_of(1 + beyond)
+    for axes, inside in zip(panels, (where <= length, where >= length)):
+        for number, (name, curve) in enumerate(written["contenders"].items()):
+            mean, low, high = (np.array(curve[end], float)[inside] for end in ("mean", "low", "high"))
+            look = {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
+            axes.plot(where[inside], mean, label=name, **look)
+            axes.fill_between(where[inside], low, high, color=look["color"], alpha=0.2, linewidth=0)
+        axes.set(xlabel="presentations", ylabel=written["score"], ylim=(0, 1.02))
+    if beyond:
+        panels[-1].set_xscale("log")
+        panels[-1].set_xticks(where[where >= length], [f"{at / length:g} ×" for at in where[where >= length]])
+        panels[-1].minorticks_off()
+        panels[-1].set_xlabel("times the length of training")
+    figure.suptitle(title, fontsize="medium")
+    panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
 
 
-def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
-    """Final held-out score of each seed, one line a seed, one column a contender."""
+def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
+    """Final score of each seed, one line a seed, one column a contender."""
     figure, (axes,) = figure_of(1)
     columns = np.array(list(contenders.values()))
     axes.plot(columns, color="0.8", linewidth=0.8, zorder=0)
-    for number, (colour, values) in enumerate(zip(COLOURS, columns)):
+    for number, values in enumerate(columns):
+        colour = COLOURS[number % len(COLOURS)]
         axes.scatter(np.full(len(values), number), values, color=colour, s=18)
         axes.hlines(values.mean(), number - 0.2, number + 0.2, color=colour)
     axes.set_xticks(range(len(contenders)), contenders)
-    axes.set(ylabel=score, title=f"Held-out tasks: {columns.shape[1]} seeds (dots) and their mean (bars)")
+    axes.set(ylabel=score, title=title)
     save(figure, file)
 
 

@@ -141,9 +141,9 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             order=jnp.argsort(jax.random.uniform(key, (_SHUFFLES, 2**self.inputs)), axis=1).reshape(-1),
         )
 
-    def count(self, pool: Pool) -> int:
-        """How many functions a pool holds."""
-        return int(pool.size)
+    def identity(self, pool: Pool, index: Integer) -> Integer:
+        """Number of the function."""
+        return pick(pool, index)
 
     def stimulus(self, task: BooleanTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The pattern presented at a time, and its wanted output."""

@@ -229,8 +229,9 @@ class Conditioning(
             after=self._wanted(response, asked_after, intensities[_US]),
         )
 
-    def count(self, pool: Any) -> None:
-        """Endless: each task draws its own timings."""
+    def identity(self, pool: Any, index: Integer) -> Integer:
+        """Each task draws its own timings and intensities."""
+        return index
 
     def stimulus(self, task: ConditioningTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The stimuli at one step; the last step is one of rest."""

@@ -142,8 +142,9 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
 
-    def count(self, pool: Any) -> None:
-        """Endless: no two tasks are the same."""
+    def identity(self, pool: Any, index: Integer) -> Integer:
+        """No two tasks are the same."""
+        return index
 
     def stimulus(self, task: PointsTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The point presented at a time, and its class."""

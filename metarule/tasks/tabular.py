@@ -1,7 +1,7 @@
 """Learning to tell classes of real data apart."""
 
 from functools import lru_cache
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -180,8 +180,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         Returns:
             The task.
         """
-        draw = jax.random.fold_in(run_key(_NUMBERING), index)
-        classes = jax.random.choice(draw, pool, (self.ways,), replace=False)
+        classes, draw = self._classes(pool, index)
         columns = self._columns(jax.random.fold_in(draw, 1))
         example_key, order_key = jax.random.split(key)
         data = _load(self.dataset)
@@ -201,8 +200,12 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             scale=scale,
         )
 
-    def count(self, pool: Any) -> None:
-        """Endless: each task draws its own examples."""
+    def identity(self, pool: Int[Array, " classes"], index: Integer) -> Integer:
+        """Number of the set of classes; where features are drawn for each task no two tasks are the same."""
+        if self.features != "all":
+            return index
+        classes, _ = self._classes(pool, index)
+        return jnp.sum(2 ** classes.astype(jnp.asarray(index).dtype))
 
     def stimulus(self, task: TabularTask, time: Integer, key: PRNGKey) -> Stimulus:
         """The example presented at a time, and its label, one-hot."""
@@ -224,6 +227,11 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             "accuracy": jnp.mean(right.astype(output.dtype)),
             "cross_entropy": jnp.mean(jax.vmap(cross_entropy)(output, target)),
         }
+
+    def _classes(self, pool: Int[Array, " classes"], index: Integer) -> tuple[Int[Array, " ways"], PRNGKey]:
+        """Classes of task number `index`, in the order of their labels, and the key that drew them."""
+        draw = jax.random.fold_in(run_key(_NUMBERING), index)
+        return jax.random.choice(draw, pool, (self.ways,), replace=False), draw
 
     def _examples_of(self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]) -> Int[Array, " examples"]:
         """Distinct rows of one class: a random order in which the padding comes last."""
