@@ -237,6 +237,9 @@ def posed(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experimen
             f"circuit, inner_loop.theta: θ is of shape {found} where it is learned ({experiment.inner_loop.theta}); "
             f"this circuit needs {needed} ({other.inner_loop.theta})"
         )
+    if experiment.lifetime.owners != other.lifetime.owners:
+        learned, here = (", ".join(one.lifetime.owners) for one in (experiment, other))
+        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ is learned, {learned}")
     return other
 
 

@@ -138,7 +138,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""
         if self.inner_loop.theta == "shared":
             return self.rule.init(key)
-        return jax.vmap(self.rule.init)(jax.random.split(key, len(self._owners)))
+        return jax.vmap(self.rule.init)(jax.random.split(key, len(self.owners)))
 
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """The θ of a projection, by its number."""
@@ -146,7 +146,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             case "shared":
                 return self._narrow(theta)
             case "per_path":
-                number = self._owners.index(self.circuit.paths[projection])
+                number = self.owners.index(self.circuit.paths[projection])
             case "per_projection":
                 number = projection
         return self._narrow(_member(theta, number))
@@ -155,7 +155,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """Natural size of each number of θ, shaped as θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.units()
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self._owners)), self.rule.units())
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.owners)), self.rule.units())
 
     def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
         """A network with fresh weights that is about to meet a task.
@@ -306,13 +306,13 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """The named numbers of θ, by path or projection where each has its own."""
         if self.inner_loop.theta == "shared":
             return self.rule.describe(theta)
-        return {owner: self.rule.describe(one) for owner, one in zip(self._owners, self._each(theta), strict=True)}
+        return {owner: self.rule.describe(one) for owner, one in zip(self.owners, self._each(theta), strict=True)}
 
     def equation(self, theta: Theta) -> str:
         """The rule as a person would write it, one equation a θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.equation(theta)
-        labels = [f"Δw[{owner}]" for owner in self._owners]
+        labels = [f"Δw[{owner}]" for owner in self.owners]
         if self.inner_loop.theta == "per_projection":
             labels = [f"Δw{number + 1}".translate(_SUBSCRIPTS) for number in range(len(labels))]
         return "\n".join(
@@ -321,15 +321,17 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def _owners(self) -> tuple[str, ...]:
-        """Who has a θ of its own, where it is not shared."""
+    def owners(self) -> tuple[str, ...]:
+        """Who has a θ of its own; nobody where it is shared."""
+        if self.inner_loop.theta == "shared":
+            return ()
         paths = self.circuit.paths
         if self.inner_loop.theta == "per_path":
             return tuple(dict.fromkeys(paths))
         return tuple(f"projection {number + 1}" for number in range(len(paths)))
 
     def _each(self, theta: Theta) -> list[Theta]:
-        return [_member(theta, number) for number in range(len(self._owners))]
+        return [_member(theta, number) for number in range(len(self.owners))]
 
     def _narrow(self, tree: PyTree) -> PyTree:
         """Numbers as a life has them."""

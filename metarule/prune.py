@@ -17,7 +17,7 @@ from metarule.pruning import Pruned, Trial, prune, terms
 from metarule.schema import Checked, describe
 from metarule.statistics import Interval, interval
 from metarule.streams import Purpose, run_key, stream
-from metarule.training import named
+from metarule.training import meaning, named
 from metarule.types import Theta
 
 __all__ = ["Options", "main"]
@@ -75,7 +75,7 @@ def _run(run: Finished, options: Options) -> int:
     found = _found(lifetime, pruned) | {"options": asdict(options), "seconds": time.perf_counter() - clock}
     print(f"\n{_table(found, lifetime.tasks.score, options.lifetimes)}\n")
     print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
-    artifacts.save_theta(path, pruned.theta, found, name="pruned")
+    artifacts.save_theta(path, pruned.theta, meaning(lifetime) | found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
 

@@ -13,7 +13,7 @@ from immutabledict import immutabledict
 from msgspec import Struct, inspect
 from msgspec.structs import force_setattr
 
-__all__ = ["DEEPEST", "Checked", "check_leaves", "describe", "explain"]
+__all__ = ["DEEPEST", "Checked", "check_leaves", "describe", "explain", "leaves"]
 
 # Longest default that is written out in the help.
 _SHOWN = 80
@@ -99,7 +99,7 @@ def check_leaves(tree: Any, endless: Collection[str] = ()) -> None:
     Raises:
         ValueError: naming the field, the value and what is allowed; or tables and arrays that are nested too deep.
     """
-    for path, value in _leaves(tree):
+    for path, value in leaves(tree):
         if isinstance(value, float) and not math.isfinite(value) and not (value == math.inf and path in endless):
             raise ValueError(f"{path} = {value}: expected a finite number")
         if isinstance(value, float) and math.isfinite(value) and abs(value) > _MOST:
@@ -162,15 +162,28 @@ def explain(message: str, tree: Mapping[str, Any], as_type: type) -> str:
     return f"{where} = {_short(value)}: {what[0].lower()}{what[1:]}"
 
 
-def _leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+def leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Whatever stands in nested tables and arrays, with its dotted field.
+
+    Args:
+        tree: nested tables and arrays.
+        path: of the tree.
+        depth: of the tree.
+
+    Yields:
+        (dotted field, value).
+
+    Raises:
+        ValueError: tables and arrays that are nested too deep.
+    """
     if depth > DEEPEST:
         raise ValueError(f"{path}: nested too deep; allowed: up to {DEEPEST} tables and arrays in each other")
     if isinstance(tree, Mapping):
         for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key, depth + 1)
+            yield from leaves(value, f"{path}.{key}" if path else key, depth + 1)
     elif isinstance(tree, list):
         for number, value in enumerate(tree):
-            yield from _leaves(value, f"{path}[{number}]", depth + 1)
+            yield from leaves(value, f"{path}[{number}]", depth + 1)
     else:
         yield path, tree
 

@@ -63,7 +63,7 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
 
 def test_theta_is_read_back(finished):
     path, trained, _ = finished
-    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial), trained.theta)
+    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial, {}), trained.theta)
 
 
 def test_figures_are_drawn(finished):
@@ -99,4 +99,4 @@ def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
     artifacts.start(tmp_path / "run", EXPERIMENT, given=None)
     with pytest.raises(Stopped):
         judge(EXPERIMENT, tmp_path / "run", trained, stop)
-    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial), trained.theta)
+    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial, {}), trained.theta)

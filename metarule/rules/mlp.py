@@ -79,6 +79,17 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         """Local variables that it reads."""
         return self.inputs
 
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What θ means besides the names of its numbers."""
+        return {
+            "kind": "mlp",
+            "inputs": self.inputs,
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "scale": self.scale,
+        }
+
     def init(self, key: PRNGKey) -> Theta:
         """Initial θ.
 

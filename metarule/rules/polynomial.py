@@ -106,6 +106,19 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return tuple(name for name in VARIABLES if name in seen)
 
     @property
+    def meaning(self) -> dict[str, Any]:
+        """What θ means besides the names of its numbers: terms and decays that stay, and what traces average."""
+        traces = {
+            name: {"of": show(trace.term, VARIABLES)} | ({} if trace.learned else {"decay": trace.decay})
+            for name, trace in self._expansion.traces.items()
+        }
+        return {
+            "kind": "polynomial",
+            "frozen": {name: self.initial.get(name, 0.0) for name in self.frozen},
+            "traces": traces,
+        }
+
+    @property
     def affine(self) -> bool:
         """Whether Δw is affine in the weight: no term has a higher power of it."""
         place = VARIABLES.index("weight")
