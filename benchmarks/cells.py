@@ -100,6 +100,7 @@ def run_cell(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress
         Stopped: on request.
     """
     states = folder / artifacts.CHECKPOINTS
+    artifacts.join_environment(folder)
     try:
         outcome = solve(cell, states, claim.check, stop, progress)
     except ConfigError:  # a checkpoint that a dying process left damaged: the cell is in progress no longer

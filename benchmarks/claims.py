@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from metarule.artifacts import naming
+
 __all__ = ["Claim", "Lost", "publish", "take"]
 
 # A claim is touched so many times before it lapses.
@@ -135,8 +137,9 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, value: dict[str, Any]) -> None:
     temporary = file.with_suffix(".partial")
-    temporary.write_text(json.dumps(value), encoding="utf-8")
-    temporary.replace(file)
+    with naming(file):
+        temporary.write_text(json.dumps(value), encoding="utf-8")
+        temporary.replace(file)
 
 
 def _owner(lapse: float) -> dict[str, Any]:

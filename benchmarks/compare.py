@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from benchmarks.cells import DONE
 from benchmarks.plan import Plan, Point
 from benchmarks.report import CELLS, PLAN
+from benchmarks.rows import write_whole
 from metarule import artifacts
 from metarule.config import ConfigError
 from metarule.experiment import to_tree
@@ -91,8 +92,8 @@ def _sweep_of(plan: Plan, point: Point, root: Path) -> Path:
     experiment = replace(plan.settings[point.setting].experiment, seed=point.seed, seeds=1)
     file = root / f"sweep-{point.setting}-{point.seed}.toml"
     config = file.with_name(f"config-{file.name}")
-    config.write_bytes(msgspec.toml.encode(to_tree(experiment)))
-    file.write_bytes(msgspec.toml.encode({"config": config.name}))
+    write_whole(config, msgspec.toml.encode(to_tree(experiment)).decode())
+    write_whole(file, msgspec.toml.encode({"config": config.name}).decode())
     return file
 
 

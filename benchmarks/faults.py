@@ -80,7 +80,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 if nothing was lost, 1 if something was, 2 for bad input, 128 + SIGINT if stopped.
+        Exit status: 0 if nothing was lost, 1 if something was, 2 for bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "trials that are done are kept"

@@ -65,7 +65,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if a promise was broken, 2 for bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a promise was broken, 2 for bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     return cli.run("benchmarks.fuzz", words, lambda: usage, _serve, "nothing was written", bare=True)

@@ -248,7 +248,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if the device failed, 2 for bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if the device failed, 2 for bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "nothing was written"

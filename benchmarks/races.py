@@ -10,7 +10,7 @@ from jaxtyping import Float
 from benchmarks.cells import DONE
 from benchmarks.report import CELLS, PLAN, interquartile, paired
 from metarule import artifacts
-from metarule.figures.canvas import COLOURS, blank, save
+from metarule.figures.canvas import COLOURS, blank, picture, save
 
 __all__ = ["Racer", "draw_races", "lead", "reached", "read_race"]
 
@@ -87,6 +87,7 @@ def reached(racer: Racer, score: float) -> float | None:
     return float(racer.lives[first]) if first < len(below) else None
 
 
+@picture
 def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
     """Held-out score against lives and against seconds: interquartile mean over seeds and 95 % interval.
 
@@ -122,5 +123,5 @@ def _draw(axes: Any, racer: Racer, spent: Float[np.ndarray, " marks"], colour: s
 
 def _band(racer: Racer) -> Iterator[tuple[float, float, float]]:
     for column in racer.curves.T:
-        middle = interquartile(column)
+        middle = interquartile(column, share=True)
         yield middle.low, middle.mean, middle.high

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Real
 
 from benchmarks.cells import DONE
 from benchmarks.rows import write_whole
 from metarule import artifacts
 from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, save
-from metarule.statistics import Interval
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.statistics import Interval, interval, span
+from metarule.tasks.scores import DIVERGED
 
 __all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "paired", "plain", "table"]
 
 PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
-_RESAMPLES = 2000
 # Cut from either end for the mean of the middle half.
 _TAIL = 0.25
 # Where values of an axis span more than this, they are drawn on a logarithmic scale.
@@ -80,53 +80,47 @@ def make_report(directory: Path) -> Report:
 def table(report: Report) -> str:
     """The score of each setting for the screen, and how much of the sweep it is made of where that is not all."""
     rows = [row for row in report.summary if row["metric"] == report.score]
+    diverged = _shares(report, DIVERGED)
     width = max((len(row["setting"]) for row in rows), default=0) + 2
     lines = [
-        f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired",
-        f"{'setting':<{width}}{'seeds':>6}{report.score:>10}   {'interval':<18}{'difference':>11}   interval",
+        f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired; "
+        "share of held-out networks that diverged",
+        f"{'setting':<{width}}{'seeds':>6}{report.score:>10}   {'interval':<18}{'diverged':>10}{'difference':>12}   "
+        "interval",
     ]
     for row in rows:
-        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {row['low']:.4f} to {row['high']:.4f}"
+        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {span(row['low'], row['high']):<18}"
+        line += f"{diverged.get(row['setting'], np.nan):>10.4f}"
         if row["paired"]:
-            line += f"{row['difference']:>+11.4f}   {row['difference_low']:+.4f} to {row['difference_high']:+.4f}"
+            line += f"{row['difference']:>+12.4f}   {span(row['difference_low'], row['difference_high'], '+.4f')}"
         lines.append(line)
     if report.done < report.cells:
         lines.append(f"made of {report.done} of {report.cells} cells; the others are not done")
     return "\n".join(lines)
 
 
-def interquartile(values: Float[np.ndarray, " n"], seed: int = 0) -> Interval:
-    """Mean of the middle half of independent values, with its percentile bootstrap interval.
-
-    Args:
-        values: at least one; with one the interval is a point.
-        seed: decides the resampling.
-
-    Returns:
-        Interquartile mean and 95 % interval.
+def interquartile(values: Real[np.ndarray, " n"], share: bool = False) -> Interval:
+    """Mean of the middle half of independent values, with its 95 % interval; see `metarule.statistics.interval`.
 
     References:
-        Agarwal et al. 2021 (the interquartile mean over runs), Efron 1979 (the bootstrap).
+        Agarwal et al. 2021 (the interquartile mean over runs).
     """
-    from scipy.stats import bootstrap, trim_mean  # a second to import: only where a result is reported
-
-    middle = float(trim_mean(values, _TAIL))
-    if np.ptp(values) == 0:
-        return Interval(middle, middle, middle)
-    drawn = bootstrap(
-        (values,),
-        lambda sample, axis: trim_mean(sample, _TAIL, axis=axis),
-        n_resamples=_RESAMPLES,
-        method="percentile",
-        rng=np.random.default_rng(seed),
-    )
-    return Interval(middle, float(drawn.confidence_interval.low), float(drawn.confidence_interval.high))
+    return interval(np.asarray(values, float), _TAIL, share)
 
 
 def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
     """Interquartile mean of the difference of two values by seed, and its interval; None where no seed has both."""
     shared = [seed for seed in one if seed in other]
     return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
+
+
+def _shares(report: Report, metric: str) -> dict[str, float]:
+    """Mean of a metric over all seeds of each setting that has it: of what seldom is, the middle half knows nothing."""
+    found: dict[str, list[float]] = {}
+    for row in report.rows:
+        if row["metric"] == metric and row["value"] is not None:
+            found.setdefault(row["setting"], []).append(row["value"])
+    return {setting: float(np.mean(values)) for setting, values in found.items()}
 
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -155,7 +149,7 @@ def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iter
             if not found:
                 continue
             other = values.get((reference, metric), {})
-            middle = interquartile(np.array(list(found.values())))
+            middle = interquartile(np.array(list(found.values())), share=metric == plan["score"])
             row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(found)}
             row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
             row |= dict.fromkeys(("difference", "difference_low", "difference_high")) | {"paired": 0}
@@ -171,6 +165,7 @@ def plain(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
+@picture
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
     """The score against the first axis of numbers, one line for all else; without one, a row a setting."""
     axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)

@@ -55,7 +55,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
+        stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "what is done is kept"

@@ -1,13 +1,15 @@
 """The rows of a program's table as JSON, and files that are whole or not there."""
 
-import json
 import uuid
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from metarule.artifacts import naming
 from metarule.config import ConfigError
-from metarule.statistics import Interval
+from metarule.statistics import Interval, span
 
 __all__ = ["check_place", "lines_of", "write_rows", "write_whole"]
 
@@ -51,21 +53,25 @@ def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
     """
     if file:
         try:
-            write_whole(Path(file), json.dumps(list(rows), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+            text = msgspec.json.format(msgspec.json.encode(list(rows)), indent=1)  # NaN, for no interval, becomes null
+            write_whole(Path(file), text.decode() + "\n")
         except OSError as error:
             raise ConfigError(f"--json '{file}': {error.strerror}") from error
 
 
 def write_whole(file: Path, text: str) -> None:
-    """Write a file whole or not at all; several processes may write the same."""
+    """Write a file whole or not at all; several processes may write the same. An error names the file."""
     temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
+    with naming(file):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(file)
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, Interval):
-        return f"{value.mean:.3f} [{value.low:.3f}, {value.high:.3f}]"
+        return f"{value.mean:.3f} [{span(value.low, value.high, '.3f', ', ')}]"
+    if value is None or value != value:  # NaN: there is no interval
+        return "-"
     if isinstance(value, float):
         return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
-    return "-" if value is None else str(value)
+    return str(value)

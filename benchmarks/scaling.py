@@ -15,7 +15,7 @@ from benchmarks.scalings.drawing import draw_scaling
 from benchmarks.scalings.model import H100, Prices, fitted, seconds, telling
 from benchmarks.scalings.setups import Setup, timed
 from benchmarks.tables import kept, lay_out
-from metarule import cli
+from metarule import cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import read_experiment_file
 from metarule.meta import Gradient
@@ -109,7 +109,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 for bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a figure could not be drawn, 2 for bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     return cli.run(
@@ -117,6 +117,7 @@ def main(words: list[str]) -> int:
     )
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     given = dict(parse_overrides([word for word in words if word != _QUICK]))
     options = decode((_HASTE if _QUICK in words else {}) | given, Options)

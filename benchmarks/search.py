@@ -16,7 +16,7 @@ from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
 from benchmarks.report import PLAN, interquartile, make_report
 from benchmarks.rows import check_place, lines_of, write_rows
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
 from metarule.meta import Gradient
@@ -70,7 +70,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
+        stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "what is done is kept"
@@ -149,6 +150,7 @@ def _chase(row: Mapping[str, Any]) -> str:
     return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of the lives"
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     flags = [word for word in words if word in (_QUICK, _RETRY)]
     options = decode(dict(parse_overrides([word for word in words if word not in flags])), Options)
@@ -208,7 +210,7 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
         there, then = reached(racer, score), reached(best, score) if best else None
         control = others.get(_RANDOM)
         ahead = lead(racer, control) if control else (None, None, None)
-        end = interquartile(racer.curves[:, -1])
+        end = interquartile(racer.curves[:, -1], share=True)
         yield {
             "family": family,
             "terms": racer.terms,

@@ -16,7 +16,7 @@ from benchmarks.speeds.growth import AXES, grow, verdicts
 from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.starts import starts
 from benchmarks.tables import kept, lay_out
-from metarule import cli
+from metarule import cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import read_experiment_file
 from metarule.schema import describe
@@ -123,13 +123,15 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if the device failed, 2 for bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if the device failed or a figure could not be drawn, 2 for bad input, 128 + signal if
+        stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     kept = "tables that are done are kept"
     return cli.run("benchmarks.speed", words, lambda: usage, _serve, kept, bare=True, cached=False)
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     given = dict(parse_overrides([word for word in words if word != _QUICK]))
     options = decode((_HASTE if _QUICK in words else {}) | given, Options)

@@ -15,7 +15,7 @@ from benchmarks.studies import data, functions, tasks, transfer
 from benchmarks.studies.declaration import Study, read_study, shortened
 from benchmarks.studies.judging import Judged, items, judge
 from benchmarks.studies.results import Results
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import read_tree
 from metarule.schema import describe
@@ -61,13 +61,15 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if some cells failed, 2 for bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
+        stopped.
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a study file [defaults]:\n{describe(Study).replace('--', '').rstrip()}"
     return cli.run("benchmarks.study", words, lambda: _USAGE + fields, _serve, "what is done is kept")
 
 
+@figures.drawn_last()
 def _serve(words: list[str]) -> int:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a study file comes first; see --help")

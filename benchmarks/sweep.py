@@ -26,8 +26,9 @@ from benchmarks.compare import compare, comparison_table
 from benchmarks.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
 from benchmarks.report import CELLS, FIGURE, PLAN, make_report, table
 from benchmarks.rows import check_place, write_rows, write_whole
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.config import ConfigError, decode, parse_overrides
+from metarule.environments import check_precision
 from metarule.schema import describe
 from metarule.stopping import Stopped, StopRequest
 
@@ -54,7 +55,7 @@ SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learn
 
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
-_FAILED = "failed"
+_FAILED, _ENVIRONMENT = "failed", "environment.json"
 # Compiled programs that a process keeps. Linux allows each about 65,000 mappings, and a program takes thousands.
 _PROGRAMS = 4
 # Seconds between looks at cells that others work on.
@@ -98,7 +99,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 some cells failed, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 some cells failed or a figure could not be drawn, 2 bad input, 128 + signal if stopped.
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
@@ -239,6 +240,7 @@ def _lay_out(request: _Request) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not plan.exists():
+            write_whole(directory / _ENVIRONMENT, json.dumps(artifacts.environment(), indent=1))
             write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
             write_whole(plan, text)
         same = plan.read_text(encoding="utf-8") == text
@@ -248,6 +250,7 @@ def _lay_out(request: _Request) -> None:
                 _forget_failure(directory / CELLS / cell.name)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {getattr(error, 'strerror', None) or error}") from error
+    check_precision(directory, (artifacts.read_json(directory / _ENVIRONMENT) or {}).get("precision"))
     if not same:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
 
@@ -338,6 +341,7 @@ def _is_settled(directory: Path, cell: Cell) -> bool:
     return _is_there(directory, cell, DONE) or _is_there(directory, cell, _FAILED)
 
 
+@figures.drawn_last()
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")

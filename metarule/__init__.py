@@ -3,6 +3,7 @@
 Components are hashable objects that hold hyper-parameters alone; θ, weights, tasks and states are pytrees of arrays.
 """
 
+from metarule import surroundings  # noqa: F401 - before anything imports JAX
 from metarule.baselines import Tuned, backprop, delta, feedback_alignment, tune
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.devices import everywhere

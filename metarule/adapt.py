@@ -11,7 +11,7 @@ from immutabledict import immutabledict
 from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
-from metarule import artifacts, cli
+from metarule import artifacts, cli, figures
 from metarule.adaptation import Adaptation, adaptation_curves, tune_adaptation
 from metarule.comparison import rows_table, summarise
 from metarule.config import ConfigError, decode
@@ -64,7 +64,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
+        signal if stopped.
     """
     own = "\n".join(line.replace("--", f"--{_OWN}.", 1) for line in describe(Adaptation).rstrip().splitlines())
     usage = f"{_USAGE}Options [defaults]:\n{describe(Look).rstrip()}\n\n{own}"
@@ -78,6 +79,7 @@ def _serve(words: list[str]) -> int:
             return _run(trial, path)
 
 
+@figures.drawn_last()
 def _run(trial: Trial, path: Path) -> int:
     run, experiment, look, _, rest = trial
     try:
@@ -106,7 +108,6 @@ def _run(trial: Trial, path: Path) -> int:
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
     }
     artifacts.write_json(path / "summary.json", found)
-    (path / artifacts.FIGURES).mkdir()
     keep_curves(path, seen, experiment.lifetime, of)
     shown = {name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()}
     print(f"\n{rows_table(f'{of}, {tasks} tasks', score, shown, look.reach)}\n")

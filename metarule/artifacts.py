@@ -2,7 +2,7 @@
 
 config.toml       the config as it was given, if it came from a file
 resolved.toml     what ran: overrides and defaults written out
-environment.json  command, versions and device
+environment.json  command, versions, device and precision; `resumed` has those of later processes that had others
 metrics.jsonl     one object a meta-step; a number that is not finite is null
 checkpoints/      state of the optimiser, to go on from
 theta.npz         the learned θ, one array a leaf
@@ -26,12 +26,10 @@ import math
 import os
 import re
 import shutil
-import sys
 import time
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
@@ -40,6 +38,7 @@ import msgspec
 import numpy as np
 
 from metarule.config import ConfigError, check_file, check_format, decode, read, read_bytes
+from metarule.environments import check_precision, environment, with_this
 from metarule.experiment import FORMAT, Experiment, to_tree
 from metarule.locks import HOLDER, LOCK, holder, locked
 from metarule.schema import leaves
@@ -60,9 +59,11 @@ __all__ = [
     "csv_text",
     "environment",
     "holds_run",
+    "join_environment",
     "keep_metrics",
     "load_theta",
     "named_by_time",
+    "naming",
     "read_experiment",
     "read_json",
     "read_metrics",
@@ -87,14 +88,14 @@ THETA_FORMAT = 2
 # Bytes beyond which a file is none of ours; what a leaf of θ takes in its archive besides its numbers.
 _LARGEST_JSON, _LARGEST_METRICS, _ABOUT_LEAF = 2**26, 2**30, 2**10
 
-_RESOLVED = "resolved.toml"
+_RESOLVED, _ENVIRONMENT = "resolved.toml", "environment.json"
 METRICS = "metrics.jsonl"
 # What it is called until all of a new run is there, or once an old one is being removed.
 _BEGUN = "resolved.toml.partial"
 _WRITTEN = (
     "config.toml",
     _RESOLVED,
-    "environment.json",
+    _ENVIRONMENT,
     METRICS,
     CHECKPOINTS,
     THETA,
@@ -108,18 +109,6 @@ _WRITTEN = (
     EVALUATIONS,
     ADAPTATIONS,
     FIGURES,
-)
-_PACKAGES = (
-    "metarule",
-    "jax",
-    "jaxlib",
-    "optax",
-    "chex",
-    "msgspec",
-    "orbax-checkpoint",
-    "numpy",
-    "scipy",
-    "scikit-learn",
 )
 
 
@@ -166,23 +155,21 @@ def start(path: Path, experiment: Experiment, given: str | None, overwrite: bool
         _write(path / _BEGUN, resolved)
         if given is not None:
             _write(path / "config.toml", given)
-        write_json(path / "environment.json", environment())
+        write_json(path / _ENVIRONMENT, environment())
         (path / _BEGUN).replace(path / _RESOLVED)
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
 
 
-def environment() -> dict[str, Any]:
-    """What a result may depend on besides its config: command, versions and device."""
-    device = jax.devices()[0]
-    return {
-        "command": sys.argv,
-        "python": sys.version.split()[0],
-        "platform": sys.platform,
-        "packages": {name: version(name) for name in _PACKAGES},
-        "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
-        "processes": jax.process_count(),
-    }
+def join_environment(path: Path) -> None:
+    """Add this process to those that a run took, unless one alike is among them.
+
+    Args:
+        path: directory of the run, or of what else is gone on with.
+    """
+    known = read_json(path / _ENVIRONMENT)
+    if (joined := with_this(known)) != known:
+        write_json(path / _ENVIRONMENT, joined)
 
 
 def named_by_time(parent: Path, suffix: str = "") -> Path:
@@ -237,12 +224,13 @@ def read_experiment(path: Path) -> Experiment:
         The experiment.
 
     Raises:
-        ConfigError: a directory that holds no run, or one that this version cannot read.
+        ConfigError: a directory that holds no run, one that this version cannot read, or one of another precision.
     """
     if not holds_run(path):
         if _is_partial(path):
             raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
         raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
+    check_precision(path, (read_json(path / _ENVIRONMENT) or {}).get("precision"))
     return _what_ran(path / _RESOLVED)
 
 
@@ -271,7 +259,7 @@ def check_place(path: Path, before: str) -> None:
 
 def append_metrics(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Add one line a meta-step."""
-    with _naming(path / METRICS), (path / METRICS).open("a", encoding="utf-8") as file:
+    with naming(path / METRICS), (path / METRICS).open("a", encoding="utf-8") as file:
         file.writelines(_json(row) + "\n" for row in rows)
         _flush(file)
 
@@ -319,7 +307,7 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
         raise Diverged(f"θ is not finite; it is not written to {path / f'{name}.npz'}")
     temporary = path / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
-    with _naming(path / f"{name}.npz"):
+    with naming(path / f"{name}.npz"):
         with temporary.open("wb") as file:
             np.savez(file, **arrays)
             _flush(file)
@@ -504,15 +492,22 @@ def _remove_run(path: Path) -> None:
 
 def _write(file: Path, text: str) -> None:
     temporary = file.with_name(file.name + ".partial")
-    with _naming(file), temporary.open("w", encoding="utf-8") as opened:
+    with naming(file), temporary.open("w", encoding="utf-8") as opened:
         opened.write(text)
         _flush(opened)
     temporary.replace(file)
 
 
 @contextmanager
-def _naming(file: Path) -> Iterator[None]:
-    """Name the file that cannot be written, as the system does not once it is open."""
+def naming(file: Path) -> Iterator[None]:
+    """Name the file that cannot be written, as the system does not once it is open.
+
+    Args:
+        file: what is written within the block.
+
+    Raises:
+        OSError: with the name of the file.
+    """
     try:
         yield
     except OSError as error:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from metarule.evaluation import Curves, curves, spread
 from metarule.lifetime import Lifetime
-from metarule.statistics import NO_SPAN, SHARES, interval, reached, span
+from metarule.statistics import NO_SPAN, interval, reached, span
 from metarule.tasks.scores import DIVERGED
 from metarule.types import Learner, PRNGKey, Split, Theta
 
@@ -146,7 +146,7 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, reach: float, first:
         beyond = range(end, len(where)) if len(where) > end + 1 else ()
         row["horizon"] = {str(where[place] // length): _share(values[:, place]) for place in beyond}
         if name != first:
-            row["behind"] = interval(scores[first][:, end] - values[:, end], limits=(-1.0, 1.0))._asdict()
+            row["behind"] = interval(scores[first][:, end] - values[:, end])._asdict()
         found[name] = row
     return found
 
@@ -288,14 +288,14 @@ def _joined(rows: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, An
     """The row of a contender over seeds, and by how much it is behind the learned rule, paired by seed."""
     finals, others = ([row["mean"] for row in some] for some in (rows, learned))
     horizon = {at: _share([row["horizon"][at]["mean"] for row in rows]) for at in rows[0]["horizon"]}
-    behind = interval(np.subtract(others, finals), limits=(-1.0, 1.0))
+    behind = interval(np.subtract(others, finals))
     diverged = sum(row[DIVERGED] for row in rows)
     return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "behind": behind._asdict()}
 
 
 def _share(values: Sequence[float] | Float[np.ndarray, " units"]) -> dict[str, Any]:
     """Mean and interval of a score, which lies between 0 and 1."""
-    return interval(np.asarray(values), limits=SHARES)._asdict()
+    return interval(np.asarray(values), share=True)._asdict()
 
 
 def _signed(ahead: Mapping[str, float]) -> str:

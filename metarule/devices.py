@@ -25,6 +25,8 @@ LIVES = "lives"
 # XLA splits every step of a life among the cores, and waits for all of them: lives on a device a core wait once. Each
 # device has a copy of the tasks, so that there is an end to it.
 _MOST_CORES = 8
+# Threads that XLA has for the devices of a CPU at most: one more would wait for a thread, and the others for it.
+_MOST = 256
 # Devices wait for the slowest, as long as it takes: XLA ends the process after a minute, be it that the machine slept.
 _PATIENT = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600",
@@ -57,7 +59,7 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     use: Annotated[
-        Annotated[int, Meta(ge=1, le=4096)] | Literal["all"],
+        Annotated[int, Meta(ge=1, le=_MOST)] | Literal["all"],
         Meta(description="devices of this machine that take part, a number or all"),
     ] = "all"
     matmul: Annotated[
@@ -137,6 +139,8 @@ def _found(use: int | Literal["all"]) -> list[jax.Device]:
     except (AssertionError, RuntimeError) as error:  # as where `JAX_PLATFORMS` names what is not there
         says = str(error).partition("\n")[0] or f"JAX_PLATFORMS = '{jax.config.values['jax_platforms'] or ''}'"
         raise ConfigError(f"devices: JAX finds none: {says}") from error
+    if use == "all" and (count := jax.local_device_count()) > _MOST and found[0].platform == "cpu":
+        raise ConfigError(f"JAX_NUM_CPU_DEVICES or XLA_FLAGS: {count} devices of a CPU; allowed: at most {_MOST}")
     if use == "all" or jax.process_count() > 1:  # then each process has made its choice
         return found
     if use > len(found):

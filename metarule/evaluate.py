@@ -46,7 +46,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
+        signal if stopped.
     """
     usage = (_USAGE + describe(Look)).rstrip()
     return cli.run("metarule.evaluate", words, lambda: usage, _serve, "what was written before is kept")
@@ -59,6 +60,7 @@ def _serve(words: list[str]) -> int:
             return _run(trial, path)
 
 
+@figures.drawn_last()
 def _run(trial: Trial, path: Path) -> int:
     run, experiment, _, _, _ = trial
     print(f"{novelty(run, experiment)}: {trial.lives} networks", flush=True)
@@ -99,7 +101,6 @@ def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str,
     artifacts.write_csv(path / _BY_TASK, rows)
     score = lifetime.tasks.score
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in seen}
-    (path / artifacts.FIGURES).mkdir(exist_ok=True)
     keep_curves(path, seen, lifetime, found["held_out"]["of"])
     figures.draw_tasks(path / artifacts.FIGURES / "tasks.png", finals, score)
     artifacts.write_json(path / "summary.json", found)

@@ -18,15 +18,17 @@ from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
 from metarule import artifacts, cli, figures
+from metarule.comparison import by_task, novelty_of
 from metarule.config import ConfigError, decode, parse_overrides
-from metarule.evaluation import final_metrics
+from metarule.evaluation import curves
 from metarule.experiment import Experiment, read_experiment_file
 from metarule.forms import Candidate, Fitted, Form, Generation, Library, evolve, first_generation, fit, front, library
 from metarule.meta import Gradient
 from metarule.schema import Checked, describe
-from metarule.statistics import interval
+from metarule.statistics import interval, span
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
+from metarule.tasks.scores import DIVERGED
 from metarule.training import named
 from metarule.types import PRNGKey
 
@@ -87,7 +89,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
+        signal if stopped.
     """
     fields = "\n".join(line.replace("--", f"--{_PREFIX}", 1) for line in describe(Options).rstrip().splitlines())
     kept = "generations before this one are kept"
@@ -99,6 +102,7 @@ def _serve(words: list[str]) -> int:
         return _run(_resumed(words, held) if words[0] == "--resume" else _begun(words, held))
 
 
+@figures.drawn_last()
 def _run(request: _Request) -> int:
     experiment, directory = request.experiment, request.directory
     print(f"run: {directory}", flush=True)
@@ -110,14 +114,15 @@ def _run(request: _Request) -> int:
     except Stopped:
         print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stop.signal_number
-    print("learning the coefficients of the front, and measuring it on held-out tasks …", flush=True)
+    of = novelty_of(experiment.split)
+    print(f"learning the coefficients of the front, and measuring it on {of} …", flush=True)
     rows = _judged(request, terms, generation)
-    found = {"metric": experiment.tasks.score, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
+    found = {"metric": experiment.tasks.score, "of": of, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
     found |= {"tried": len(generation.met), "library": terms.names, "seconds": time.perf_counter() - clock}
     artifacts.write_json(directory / _FRONT, found)
     picture = directory / artifacts.FIGURES / _FIGURE
-    figures.draw_front(picture, rows, experiment.tasks.score, experiment.evaluation.lifetimes)
-    print(f"\n{_table(rows, experiment.tasks.score, len(generation.met))}\n")
+    figures.draw_front(picture, rows, experiment.tasks.score, f"{of}: mean and 95 % interval over tasks")
+    print(f"\n{_table(rows, experiment.tasks.score, len(generation.met), of)}\n")
     print(f"figure: {picture}   numbers: {directory / _FRONT}")
     return 0
 
@@ -150,6 +155,7 @@ def _resumed(words: list[str], held: ExitStack) -> _Request:
     directory = Path(words[1])
     artifacts.read_experiment(directory)  # or a lock would be left where there is no run
     held.enter_context(artifacts.claimed(directory))
+    artifacts.join_environment(directory)
     return _Request(artifacts.read_experiment(directory), _kept(directory / artifacts.FORMS).options, directory)
 
 
@@ -223,9 +229,10 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
     for one in front(again):
         theta = fitted.theta[forms.index(one.form)]
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
-        scores = final_metrics(lifetime, theta, split.test, key, lifetimes)[experiment.tasks.score]
+        seen = jax.device_get(curves(lifetime, theta, split.test, key, lifetimes, 1))
         row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
-        row |= interval(np.asarray(scores, float))._asdict() | {"meta_loss": one.loss}
+        row |= interval(by_task(seen, experiment.tasks.score)[:, -1], share=True)._asdict()
+        row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
         rows.append(row | {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
     return rows
 
@@ -283,10 +290,10 @@ def _restored(file: Path, terms: Library) -> Generation | None:
     return Generation(kept.generation, population, dict(met))
 
 
-def _table(rows: Sequence[dict[str, Any]], score: str, tried: int) -> str:
-    lines = [f"{tried} forms tried; on held-out tasks:", f"{'terms':>5}{score:>10}   95 % interval"]
+def _table(rows: Sequence[dict[str, Any]], score: str, tried: int, of: str) -> str:
+    lines = [f"{tried} forms tried; on {of}:", f"{'terms':>5}{score:>10}   {'95 % interval':<18}{'diverged':>10}"]
     for row in rows:
-        numbers = f"{row['terms']:>5}{row['mean']:>10.4f}   {row['low']:.4f} to {row['high']:.4f}"
+        numbers = f"{row['terms']:>5}{row['mean']:>10.4f}   {span(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
         lines.append(f"{numbers}   {row['equation']}")
     return "\n".join(lines)
 

@@ -170,6 +170,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
         ConfigError: naming the file, the field, the value and what is allowed.
     """
     text, tree = read_tree(file)
+    tree.pop("devices", None)  # where it is run is no part of what is run: the command line reads it
     try:
         return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:
@@ -189,7 +190,6 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
         ConfigError: a file that cannot be read, is not TOML, or of a newer version.
     """
     text, tree = read(file)
-    tree.pop("devices", None)  # where it is run is no part of what is run
     try:
         check_format("this config", tree.pop("format", None), FORMAT)  # it may be that of a run directory
     except ConfigError as error:

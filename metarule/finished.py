@@ -246,20 +246,23 @@ def new_place(run: Finished, kind: str, directory: str) -> Iterator[Path]:
         directory: where it is wanted; empty for a folder named by the time.
 
     Yields:
-        The folder, which holds nothing, and is removed if it still does at the end.
+        The folder, which holds nothing; what was made for it is removed if it still does at the end.
 
     Raises:
         ConfigError: a folder that holds something, or cannot be made.
     """
     path = Path(directory) if directory else artifacts.named_by_time(run.path / kind)
+    made: list[Path] = []
     try:
-        path.mkdir(parents=True, exist_ok=True)
-        if any(path.iterdir()):
-            raise ConfigError(f"directory = '{path}': it holds something; choose another")
-    except OSError as error:
-        raise ConfigError(f"directory = '{path}': {error.strerror}") from error
-    try:
+        try:
+            made += [one for one in (path, *path.parents) if not one.exists()]
+            path.mkdir(parents=True, exist_ok=True)
+            if any(path.iterdir()):
+                raise ConfigError(f"directory = '{path}': it holds something; choose another")
+        except OSError as error:
+            raise ConfigError(f"directory = '{path}': {error.strerror}") from error
         yield path
     finally:
         with suppress(OSError):
-            path.rmdir()
+            for one in made:
+                one.rmdir()

@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
+        Exit status: 0 done, 1 if a device or disk failed, 2 bad input, 128 + signal if stopped.
     """
     usage = (_USAGE + describe(Options)).rstrip()
     return cli.run("metarule.prune", words, lambda: usage, _serve, "what was written before is kept")

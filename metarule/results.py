@@ -38,8 +38,9 @@ __all__ = ["across_seeds", "judge", "keep_curves"]
 _ENDS = 10
 
 
+@figures.drawn_last()
 def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopRequest) -> dict[str, Any]:
-    """Measure what was learned, and write it down: θ, summary and figures.
+    """Measure what was learned, and write it down: θ and summary, then figures.
 
     Args:
         experiment: what ran.
@@ -67,12 +68,10 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         contenders[name] = Contender(baseline, tuned[name].theta)
         seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
-    seconds = trained.seconds | dict(zip(("evaluation", "baselines"), map(float, np.diff(clock))))
     rows = artifacts.read_metrics(path)
     summary = {
         "seed": experiment.seed,
         "steps": steps,
-        "seconds": seconds | {"total": sum(seconds.values())},
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
         "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
@@ -85,11 +84,16 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         summary["phenomena"] = report_phenomena(
             path / artifacts.FIGURES, contenders, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes
         )
-    _draw(experiment, path, rows, seen)
+    keep_curves(path, seen, lifetime, novelty_of(split))
+    clock.append(time.perf_counter())
+    seconds = trained.seconds | dict(zip(("evaluation", "baselines", "statistics"), map(float, np.diff(clock))))
+    summary["seconds"] = seconds | {"total": sum(seconds.values())}
     artifacts.write_json(path / "summary.json", summary)
+    _draw(path, rows)
     return summary
 
 
+@figures.drawn_last()
 def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """Join the summaries of runs that differ in their seed alone, with intervals over seeds.
 
@@ -130,7 +134,8 @@ def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
     return float(np.mean(losses)) if losses else None
 
 
-def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: Mapping[str, Curves]) -> None:
+def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
+    """What became of θ and its meta-loss."""
     folder = path / artifacts.FIGURES
     steps = [row["step"] for row in rows]
     figures.draw_meta_loss(folder / "meta-loss.png", steps, [row["loss"] for row in rows])
@@ -140,7 +145,6 @@ def _draw(experiment: Experiment, path: Path, rows: list[dict[str, Any]], seen: 
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
-    keep_curves(path, seen, experiment.lifetime, novelty_of(experiment.split))
 
 
 def keep_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: str) -> None:

@@ -239,8 +239,8 @@ def _options(node: inspect.Type) -> list[Any]:
 
 
 def _table(path: str, struct: inspect.StructType) -> Iterator[str]:
-    title = (struct.cls.__doc__ or "").strip().splitlines()[0]
-    yield f"[{path}]" + (f' kind = "{struct.tag}"' if struct.tag else "") + f"  {title}"
+    title = next(iter((struct.cls.__doc__ or "").strip().splitlines()), "")  # python -OO has none
+    yield (f"[{path}]" + (f' kind = "{struct.tag}"' if struct.tag else "") + f"  {title}").rstrip()
     # Members of an array have no name by which the command line could set them.
     dashes = "" if "[]" in path else "--"
     for field in struct.fields:

@@ -6,11 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["NO_LIMITS", "NO_SPAN", "SHARES", "Interval", "Reached", "band", "interval", "lasting", "reached", "span"]
+__all__ = ["NO_SPAN", "Interval", "Reached", "band", "interval", "lasting", "reached", "span"]
 
 _LEVEL = 0.95
-# Between which values a mean can lie: anywhere, or where shares do.
-NO_LIMITS, SHARES = (-np.inf, np.inf), (0.0, 1.0)
 # Stands where there is no interval.
 NO_SPAN = "–"
 
@@ -29,15 +27,15 @@ class Interval(NamedTuple):
     high: float
 
 
-def interval(
-    values: Float[np.ndarray, " units"], trim: float = 0.0, limits: tuple[float, float] = NO_LIMITS
-) -> Interval:
+def interval(values: Float[np.ndarray, " units"], trim: float = 0.0, share: bool = False) -> Interval:
     """Mean of independent values with its t interval.
 
-    mean ± t(h − 1)·√((n − 1)·s² / (h·(h − 1))),  h = n − 2·⌊trim·n⌋
+    mean ± t(h − 1)·e,  e² = (n − 1)·s² / (h·(h − 1)),  h = n − 2·⌊trim·n⌋
 
-    s² is the variance of the values after the h middle ones have taken the place of those that are trimmed. With
-    trim = 0 this is Student's interval; with trim = ¼ the mean is the interquartile mean.
+    s² is the variance of the values after the outermost of the h middle ones have taken the place of those that are
+    trimmed. With trim = 0 this is Student's interval; with trim = ¼ the mean is the interquartile mean. Scores near 1
+    are skewed, and cannot pass it; the interval of a share is therefore one of its logit, whose error is
+    e/(mean·(1 − mean)) by the delta method.
 
     Values have to be independent: lifetimes on one task are not, and neither are tasks under one learned θ where the
     question is what another seed would learn. Average them within the unit first.
@@ -45,7 +43,7 @@ def interval(
     Args:
         values: one a unit, at least one.
         trim: share of the values that is cut from either end.
-        limits: between which the mean is known to lie; the interval is cut there.
+        share: whether values lie between 0 and 1, as scores do.
 
     Returns:
         Mean and 95 % interval; its ends are NaN where there is one value, or no spread.
@@ -53,13 +51,13 @@ def interval(
     References:
         Student 1908; Tukey & McLaughlin 1963 and Yuen 1974 (trimmed means).
     """
-    mean, low, high = _ends(np.asarray(values, float)[:, None], trim, limits)
+    mean, low, high = _ends(np.asarray(values, float)[:, None], trim, share)
     return Interval(float(mean[0]), float(low[0]), float(high[0]))
 
 
 def band(values: Float[np.ndarray, "units points"], trim: float = 0.0) -> dict[str, tuple[float, ...]]:
     """Mean and interval of shares at each point of curves: `mean`, `low` and `high` [points]."""
-    ends = _ends(np.asarray(values, float), trim, SHARES)
+    ends = _ends(np.asarray(values, float), trim, share=True)
     return {name: tuple(found.tolist()) for name, found in zip(Interval._fields, ends, strict=True)}
 
 
@@ -98,7 +96,7 @@ def reached(values: Float[np.ndarray, "units points"], where: Sequence[int], sco
     Returns:
         The point, with its interval over units; with one curve, or where all are alike, the interval is the point.
     """
-    mean, low, high = _ends(np.asarray(values, float), 0.0, NO_LIMITS)
+    mean, low, high = _ends(np.asarray(values, float), 0.0, share=True)
     low, high = (np.where(np.isnan(end), mean, end) for end in (low, high))
     return Reached(*(lasting(curve, where, score) for curve in (mean, high, low)))
 
@@ -120,10 +118,10 @@ def lasting(curve: Float[np.ndarray, " points"], where: Sequence[int], score: fl
 
 
 def _ends(
-    values: Float[np.ndarray, "units points"], trim: float, limits: tuple[float, float]
+    values: Float[np.ndarray, "units points"], trim: float, share: bool
 ) -> tuple[Float[np.ndarray, " points"], ...]:
     """Mean, low and high of each column."""
-    from scipy.special import stdtrit  # not at every start: only where a result is reported
+    from scipy.special import expit, logit, stdtrit  # not at every start: only where a result is reported
 
     units, cut = len(values), int(trim * len(values))
     kept = units - 2 * cut
@@ -134,5 +132,10 @@ def _ends(
         return mean, none, none
     winsorised = np.clip(values, ordered[cut], ordered[units - cut - 1])
     error = np.sqrt((units - 1) * winsorised.var(axis=0, ddof=1) / (kept * (kept - 1)))
-    margin = np.where(ordered[0] == ordered[-1], np.nan, stdtrit(kept - 1, (1 + _LEVEL) / 2) * error)
-    return mean, np.maximum(mean - margin, limits[0]), np.minimum(mean + margin, limits[1])
+    alike = winsorised.min(axis=0) == winsorised.max(axis=0)
+    margin = np.where(alike, np.nan, stdtrit(kept - 1, (1 + _LEVEL) / 2) * error)
+    if not share:
+        return mean, mean - margin, mean + margin
+    with np.errstate(divide="ignore"):  # where all are 0 or 1, there is no margin
+        centre, reach = logit(mean), margin / (mean * (1 - mean))
+    return mean, expit(centre - reach), expit(centre + reach)

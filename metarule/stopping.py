@@ -1,11 +1,15 @@
 """What ends work early, where nothing is lost: requests of a person or a scheduler, and lives that all diverge."""
 
 import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
+from typing import Any, NoReturn
 
 from metarule.processes import agreed
 
-__all__ = ["Diverged", "StopRequest", "Stopped"]
+__all__ = ["Diverged", "StopRequest", "Stopped", "Terminated", "terminable"]
 
 
 class Diverged(Exception):
@@ -26,14 +30,51 @@ class Stopped(Exception):
         self.signal_number = signal_number
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which unwinds a program as Ctrl-C does."""
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Raise `Terminated` where SIGTERM would end the process at once, as a second one does.
+
+    Yields:
+        Within it folders that hold nothing yet are removed, and locks are given back. Handlers of other programs are
+        left alone.
+    """
+    if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+    before = _handlers({signal.SIGTERM: _terminate})
+    try:
+        yield
+    finally:
+        _handlers(before)
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)
+    raise Terminated
+
+
+def _handlers(wanted: dict[signal.Signals, Any]) -> dict[signal.Signals, Any]:
+    """Set handlers of signals, and return those before; in the main thread, for Python knows no others."""
+    if threading.current_thread() is not threading.main_thread():
+        return {}
+    return {number: signal.signal(number, handler) for number, handler in wanted.items()}
+
+
 class StopRequest:
-    """Note SIGINT (Ctrl-C) and SIGTERM within a `with` block; a second signal ends the program at once."""
+    """Note SIGINT (Ctrl-C) and SIGTERM within a `with` block; a second signal ends the program at once.
+
+    In another thread than the main one, as of a notebook server, signals are none of its business.
+    """
 
     def __init__(self) -> None:
         self.signal_number = self._heard = 0
 
     def __enter__(self) -> "StopRequest":
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        self._before = _handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._note))
         return self
 
     def __exit__(
@@ -61,5 +102,4 @@ class StopRequest:
         self._restore()
 
     def _restore(self) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        _handlers(self._before)

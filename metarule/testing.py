@@ -34,7 +34,10 @@ def check_rule(rule: Any, *, checks: Sequence[str] | None = None, seed: int = 0)
 
     Raises:
         AssertionError: naming the rule, the check that it fails, and how.
+        RuntimeError: Python leaves assertions out, so that nothing would be checked.
     """
+    if not __debug__:
+        raise RuntimeError("nothing is checked where Python leaves assertions out; run it without -O")
     for name in CHECKS if checks is None else checks:
         try:
             CHECKS[name](rule, seed)

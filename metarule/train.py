@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from metarule import artifacts, cli, processes
-from metarule.comparison import table
+from metarule.comparison import HELD_OUT, novelty_of, table
 from metarule.config import ConfigError, parse_overrides
 from metarule.experiment import Experiment, read_experiment_file
 from metarule.reports import phenomena_table
@@ -47,7 +47,8 @@ def main(words: list[str]) -> int:
         words: of the command line, without the program's name.
 
     Returns:
-        Exit status: 0 done, 1 if nothing could be learned from or a disk failed, 2 bad input, 128 + signal if stopped.
+        Exit status: 0 done, 1 if nothing could be learned from, a device or disk failed, or a figure could not be
+        drawn, 2 bad input, 128 + signal if stopped.
     """
     kept = "what was saved before is kept"
     return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), _serve, kept, joint=True)
@@ -124,6 +125,7 @@ def _shown(summary: dict[str, Any]) -> str:
 
 def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
     """All seeds; one with nothing to learn from does not keep the others from being run."""
+    artifacts.join_environment(directory)
     summaries, diverged = [], []
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         try:
@@ -161,13 +163,16 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
                 f"finished there took {done.get('steps')} meta-steps with seed {done.get('seed')}"
             )
         return done
+    artifacts.join_environment(path)
     score, last = experiment.tasks.score, dict[str, Any]()
+    of = novelty_of(experiment.split)
+    where = "held-out" if of == HELD_OUT else "training"
     steps = experiment.optimizer.steps
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
 
         def progress(step: int, row: dict[str, Any]) -> None:
             last.update({key: row[key] for key in ("loss", "held_out") if key in row})
-            held_out = f", held-out {score} {last['held_out'][score]:.3f}" if "held_out" in last else ""
+            held_out = f", {where} {score} {last['held_out'][score]:.3f}" if "held_out" in last else ""
             text = f"loss {last['loss']:.3f}{held_out}" if "loss" in last else ""
             bar.set_description(f"seed {experiment.seed}: meta-training", refresh=False)
             bar.set_postfix_str(text, refresh=False)
@@ -179,7 +184,7 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
                 print(f"seed {experiment.seed}: meta-step {step} of {steps}, {text}", flush=True)
 
         trained = train(experiment, path, stop, progress)
-    print("tuning the baselines and measuring on held-out tasks …", flush=True)
+    print(f"tuning the baselines and measuring on {of} …", flush=True)
     return judge(experiment, path, trained, stop)
 
 

@@ -1,13 +1,16 @@
 """What all commands share: where to compute is said by config or command line, and is none of their own words."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import pytest
 
 from metarule import cli
+from metarule.complaints import complain
 
 
 def ran(*words, **options):
@@ -34,11 +37,17 @@ def test_a_config_may_say_it_too_and_the_command_line_has_the_last_word(tmp_path
     assert ran(str(config), "--devices.matmul", "highest")[1] == [([str(config)], "highest")]
 
 
+def test_the_name_of_a_config_does_not_matter(tmp_path):
+    config = tmp_path / "an experiment"
+    config.write_text('[devices]\nmatmul = "high"\n')
+    assert ran(str(config))[1] == [([str(config)], "high")]
+
+
 @pytest.mark.parametrize(
     "words, says",
     [
         (["--devices.use", "0"], "devices.use = 0: expected `int` >= 1"),
-        (["--devices.use", "5000"], "devices.use = 5000: expected `int` <= 4096"),
+        (["--devices.use", "257"], "devices.use = 257: expected `int` <= 256"),
         (["--devices.matmul", "low"], "devices.matmul = 'low': allowed: default, high, highest"),
         (["--devices.cores", "1"], "devices.cores = 1: there is no such field; allowed: use, matmul"),
         (["--devices.use"], "--devices.use: a value is missing"),
@@ -102,3 +111,67 @@ def test_devices_that_are_not_there_are_refused_in_one_line(monkeypatch, capsys)
 def test_help_says_how_to_choose_devices(capsys):
     assert ran("--help") == (0, [])
     assert "--devices.coordinator" in capsys.readouterr().out
+
+
+def test_more_devices_of_a_cpu_than_xla_has_threads_for_are_refused(monkeypatch, capsys):
+    monkeypatch.setattr(jax, "local_device_count", lambda: 257)
+    assert ran("RUN") == (2, [])
+    says = "JAX_NUM_CPU_DEVICES or XLA_FLAGS: 257 devices of a CPU; allowed: at most 256"
+    assert capsys.readouterr().err == f"a command: {says}\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_answered_by_one_line(number, capsys):
+    assert cli.run("a command", ["RUN"], str, lambda rest: signal.raise_signal(number), "all is kept") == 128 + number
+    assert capsys.readouterr().err == "a command: stopped at once; all is kept\n"
+
+
+def test_what_is_left_undone_is_in_the_status_of_the_outer_command_alone(capsys):
+    inner = []
+
+    def serve(rest):
+        inner.append(cli.run("inner", ["RUN"], str, lambda rest: complain("no figure") or 0, ""))
+        complain("no figure either")
+        return 0
+
+    assert cli.run("outer", ["RUN"], str, serve, "") == 1
+    assert inner == [0]
+    assert capsys.readouterr().err == "no figure\nno figure either\n"
+    assert ran("RUN")[0] == 0
+
+
+def test_strict_promotion_is_for_programs_of_ones_own():
+    with jax.numpy_dtype_promotion("strict"):
+        status = cli.run(
+            "a command", ["RUN"], str, lambda rest: int((jax.numpy.ones(1) + jax.numpy.arange(1)).sum()), ""
+        )
+    assert status == 1
+
+
+def test_closed_streams_are_no_place_for_complaints_of_libraries(tmp_path):
+    script = "import os, sys\nfrom pathlib import Path\nfrom metarule import cli\n"
+    script += "def serve(rest):\n    with Path('result').open('w') as file:\n        file.write('whole')\n"
+    script += "        os.write(1, b'noise'), os.write(2, b'noise'), print('said'), print('said', file=sys.stderr)\n"
+    script += "    return 0\nsys.exit(cli.run('a command', ['RUN'], str, serve, ''))"
+    closing = 'exec "$0" -c "$1" <&- >&- 2>&-'
+    env = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    done = subprocess.run(["sh", "-c", closing, sys.executable, script], cwd=tmp_path, env=env)
+    assert (done.returncode, (tmp_path / "result").read_text()) == (0, "whole")
+
+
+@pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES"])
+def test_a_variable_with_which_jax_cannot_start_costs_one_line(variable):
+    command = [sys.executable, "-m", "metarule.train", "RUN"]
+    done = subprocess.run(command, env=os.environ | {variable: "maybe"}, capture_output=True, text=True)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert done.stderr.startswith("metarule: JAX cannot start: ")
+    assert variable in done.stderr.upper()
+
+
+def test_help_without_docstrings_and_under_strict_promotion():
+    env = os.environ | {"JAX_NUMPY_DTYPE_PROMOTION": "strict", "JAX_NUMPY_RANK_PROMOTION": "raise"}
+    command = [sys.executable, "-OO", "-m", "metarule.train", "--help"]
+    done = subprocess.run(command, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert '[circuit] kind = "feedforward"\n' in done.stdout
+    assert "Exit status: 0 done; 1" in done.stdout

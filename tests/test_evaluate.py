@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import signal
 
 import jax
 import numpy as np
@@ -271,3 +272,19 @@ def test_a_theta_whose_numbers_mean_something_else_is_refused(own, command, caps
     says = refused(command, [own], capsys)
     assert "theta.json: this θ is of another rule: names[0] is 'projection 1: 1' there" in says
     assert "there; the rule needs 'projection 1: pre'" in says
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("command", "module"), [("evaluate", evaluate_command), ("adapt", adapt_command)])
+def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, module, number, own, capsys, monkeypatch):
+    monkeypatch.setattr(module, "_live", lambda *_: signal.raise_signal(number))
+    before = set(own.rglob("*"))
+    for words in ([], ["--directory", str(own / "new" / "one")]):
+        assert COMMANDS[command]([str(own), *LIVES, *words, "--inner_loop.presentations", "20"]) == 128 + number
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule.{command}: stopped at once; ")
+    assert {file for file in set(own.rglob("*")) - before if file.is_dir()} == set()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "adapt"])
+def test_a_run_of_another_precision_is_refused(command, own, float64, capsys):
+    assert "begun in float32, and JAX is set to float64 here; set JAX_ENABLE_X64=0" in refused(command, [own], capsys)

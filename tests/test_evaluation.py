@@ -2,8 +2,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import small
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, curves, delta, final_metrics, live
+from metarule import (
+    Boolean,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Points,
+    Polynomial,
+    Recurrent,
+    Tabular,
+    curves,
+    delta,
+    final_metrics,
+    live,
+)
 
 KEY = jax.random.key(0)
 LIFE = delta(
@@ -48,3 +62,34 @@ def test_more_lives_begin_with_the_same_lives():
 def test_learning_raises_the_score():
     scores = curves(LIFE, THETA, POOL, KEY, 64, 1).metrics["accuracy"]
     assert scores[:, -1].mean() > scores[:, 0].mean() + 0.2
+
+
+@pytest.mark.parametrize("tasks", [Boolean(inputs=2, split_by="none"), Points()], ids=["boolean", "points"])
+def test_networks_that_diverge_have_solved_nothing(tasks):
+    """Weights that grow without bounds end as NaN, which is not above ½: of a constant function the right answer."""
+    lifetime = Lifetime(
+        rule=Polynomial(terms=("pre*modulator", "weight"), initial={"weight": 0.5}),
+        circuit=Recurrent(activation="identity"),
+        tasks=tasks,
+        inner_loop=InnerLoop(presentations=200, weight_bound=2.0),
+    )
+    theta = lifetime.theta(jax.random.key(0))
+    seen = curves(lifetime, theta, small.split(tasks, 0).test, jax.random.key(1), 16, (1, 200))
+    np.testing.assert_array_equal(seen.metrics[tasks.score][:, -1], 0.0)
+    np.testing.assert_array_equal(seen.metrics["diverged"][:, 1:], [[0.0, 1.0]] * 16)
+
+
+def test_tasks_are_the_same_if_they_differ_in_labels_order_or_examples_alone():
+    def met(tasks, count=64):
+        pool = small.split(tasks, 0).test
+        return np.asarray(jax.vmap(lambda index: tasks.identity(pool, index))(jnp.arange(count))), pool
+
+    functions, pool = met(Boolean(inputs=2))
+    np.testing.assert_array_equal(functions, np.tile(pool.members[:8], 8))
+    assert np.unique(met(Boolean(inputs=2, split_by="leave_one_out"))[0]).size == 1
+    assert np.unique(met(Points())[0]).size == 64
+    # Three of four held-out digits, in any order.
+    classes, pool = met(Tabular(ways=3, test_classes=4))
+    assert {int(one) for one in classes} == {sum(2 ** int(one) for one in pool if one != left) for left in pool}
+    assert np.unique(met(Tabular(dataset="iris", test_classes="all", presented=5, assessed=5))[0]).size == 1
+    assert np.unique(met(Tabular(ways=3, test_classes=4, features=8))[0]).size == 64

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from msgspec.structs import replace
 from small import EXPERIMENT as ONE
 
@@ -30,7 +31,7 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
     assert (summary["seed"], summary["steps"]) == (3, 12)
     assert summary["equation"].startswith("Δw = ")
     assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
-    assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "total"}
+    assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "statistics", "total"}
     assert summary["nonfinite_tasks"] == 0
     held_out = summary["held_out"]
     assert (held_out["metric"], held_out["tasks"], held_out["lifetimes"]) == ("solved", 8, 16)
@@ -69,6 +70,30 @@ def test_theta_is_read_back(finished):
 def test_figures_are_drawn(finished):
     for name in ("meta-loss", "coefficients", "performance"):
         assert (finished[0] / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_numbers_are_written_before_figures_and_are_whole_without_them(finished, tmp_path, monkeypatch, capsys):
+    path, before = tmp_path / "run", []
+
+    def fail(figure, file, **_):
+        before.append((path / "summary.json").exists() and (path / "performance.json").exists())
+        raise RuntimeError(f"no LaTeX\nfor {file}")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    artifacts.start(path, EXPERIMENT, given=None)
+    (path / "metrics.jsonl").write_bytes((finished[0] / "metrics.jsonl").read_bytes())
+    summary = judge(EXPERIMENT, path, finished[1], StopRequest())
+    assert before == [True] * 3
+    assert artifacts.read_json(path / "summary.json")["held_out"] == json.loads(artifacts._json(summary["held_out"]))
+    names = ("performance", "meta-loss", "coefficients")
+    lines = [f"{path / 'figures' / name}.png: this figure could not be drawn: no LaTeX" for name in names]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_seconds_count_all_until_the_summary(finished):
+    seconds = dict(finished[2]["seconds"])
+    assert seconds.pop("total") == pytest.approx(sum(seconds.values()))
+    assert seconds["statistics"] > 0
 
 
 def test_the_table_shows_every_contender(finished):

@@ -1,9 +1,10 @@
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from metarule import stopping
-from metarule.stopping import Stopped, StopRequest
+from metarule.stopping import Stopped, StopRequest, Terminated, terminable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -42,3 +43,35 @@ def test_handlers_are_put_back():
     with StopRequest():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_in_another_thread_signals_are_left_alone():
+    before = signal.getsignal(signal.SIGTERM)
+
+    def work():
+        with StopRequest() as stop, terminable():
+            return stop.requested, signal.getsignal(signal.SIGTERM)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(work).result() == (False, before)
+
+
+def test_sigterm_unwinds_once_and_ends_at_once_the_second_time():
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    with pytest.raises(Terminated), terminable():
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_handlers_of_other_programs_are_left_alone():
+    heard = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    try:
+        with terminable():
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]

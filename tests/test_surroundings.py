@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from small import SIMPLEST, words
 
-from metarule import artifacts, cli, train
+from metarule import adapt, artifacts, cli, train
 from metarule.config import ConfigError
 
 ROOT = Path(__file__).parent.parent
@@ -68,6 +68,12 @@ def test_the_whole_run_is_in_double_precision(finished):
     numbers = [row[name] for row in rows for name in ("loss", "gradient_norm")]
     numbers += [number for terms in summary["theta"].values() for number in terms.values()]
     assert [number for number in numbers if float(np.float32(number)) == number] == []
+
+
+def test_a_run_in_double_precision_goes_on_learning_in_it(finished, float64, capsys):
+    path, _ = finished
+    assert adapt.main([str(path), "--evaluation.lifetimes", "8", "--adaptation.window", "20"]) == 0
+    assert "learned, adapting" in capsys.readouterr().out
 
 
 def test_a_clock_that_is_set_back_again_and_again_does_no_harm(tmp_path, monkeypatch, capsys):

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import chdir
 from pathlib import Path
 
@@ -70,6 +71,17 @@ def test_a_run_leaves_everything_behind(finished):
 def test_the_same_command_gives_the_same_theta(finished, tmp_path):
     assert here(CONFIG, *SMALL, "--run.directory", tmp_path / "run") == 0
     assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
+
+
+def test_it_runs_in_a_thread_as_of_a_notebook_server(finished, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(here, CONFIG, *SMALL, "--run.directory", tmp_path / "run").result() == 0
+    assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
+
+
+def test_a_run_goes_on_in_its_own_precision_alone(finished, float64, capsys):
+    assert here("--resume", finished[0]) == 2
+    assert "begun in float32, and JAX is set to float64 here; set JAX_ENABLE_X64=0" in capsys.readouterr().err
 
 
 def test_a_directory_that_holds_a_run_is_refused(finished, capsys):

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_scaling"]
 
 _Rows = Sequence[Mapping[str, Any]]
 
 
+@picture
 def draw_scaling(file: Path, setups: _Rows, checks: _Rows, predictions: _Rows) -> None:
     """Draw the time of a meta-step by set-up, measured against modelled, and predicted for accelerators.
 

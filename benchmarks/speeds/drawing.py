@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.figures.canvas import COLOURS, blank, save
+from metarule.figures.canvas import COLOURS, blank, picture, save
 
 __all__ = ["draw_speeds"]
 
@@ -18,6 +18,7 @@ _STARTS = {"off": COLOURS[4], "cold": COLOURS[5], "warm": COLOURS[0]}
 _MIB = 2**20
 
 
+@picture
 def draw_speeds(file: Path, forms: _Rows, growth: _Rows, starts: _Rows) -> None:
     """Draw times of all forms, in those of the C code; the cost of a unit of work as work grows; and cold starts.
 

@@ -11,7 +11,7 @@ from benchmarks.studies.judging import RETUNED
 from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED, SHOTS
 from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.statistics import lasting
 
 __all__ = ["check", "draw", "table", "table_rows"]
@@ -65,6 +65,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join([*lines_of(rows), "", says + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
 
 
+@picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Errors along the life on a logarithmic scale, a panel a test."""
     tests = results.tests()

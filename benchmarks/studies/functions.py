@@ -11,7 +11,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.statistics import lasting
 
 __all__ = ["check", "draw", "table", "table_rows"]
@@ -62,6 +62,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     return "\n".join([*lines_of(rows), note])
 
 
+@picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Share of new functions that are solved, with that of training functions beside it."""
     circuits = list(dict.fromkeys(row["circuit"] for row in rows))

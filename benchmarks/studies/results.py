@@ -83,5 +83,5 @@ class Results:
 
 
 def middle(values: dict[int, float]) -> Interval | None:
-    """Interquartile mean over seeds and its interval; None where no seed has a value."""
-    return interquartile(np.array(list(values.values()))) if values else None
+    """Interquartile mean of shares over seeds and its interval; None where no seed has a value."""
+    return interquartile(np.array(list(values.values())), share=True) if values else None

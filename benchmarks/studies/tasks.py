@@ -15,32 +15,30 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.plan import Plan
+from benchmarks.report import paired
 from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, save
-from metarule.statistics import Interval
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.statistics import Interval, interval, span
 
 __all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
 
 _AXIS = "optimizer.train_tasks"
-_RESAMPLES = 1000
 
 
 class Fit(NamedTuple):
-    """gap ≈ scale·N^(−exponent), and the 95 % bootstrap intervals over seeds.
+    """gap ≈ scale·N^(−exponent), and the 95 % intervals over seeds.
 
     Attributes:
         scale: the gap with one training task.
         exponent: how fast it closes.
-        failed: resamples of seeds that no power law is near, which the intervals leave out.
     """
 
     scale: Interval
     exponent: Interval
-    failed: int
 
 
 def check(study: Study, plan: Plan) -> None:
@@ -52,25 +50,26 @@ def check(study: Study, plan: Plan) -> None:
             raise ConfigError(f"kind = 'tasks': {setting.label}: cases name the rules, and numbers of {_AXIS} the axis")
 
 
-def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"], seed: int = 0) -> Fit:
+def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"]) -> Fit:
     """Fit a power law to the mean gap over seeds, by least squares on the gaps themselves: some may be below 0.
+
+    Intervals are those of the jackknife: of n fits that leave out a seed each come n values, n·fit − (n − 1)·fitᵢ, that
+    are as good as independent.
 
     Args:
         numbers: of training tasks.
         gaps: error on new tasks less that on training tasks.
-        seed: decides the resampling of seeds.
 
     Returns:
-        The fit.
+        The fit; its ends are NaN where no power law is near without one of the seeds.
 
     References:
-        Efron 1979 (the bootstrap).
+        Tukey 1958 (the jackknife).
     """
-    rng, found = np.random.default_rng(seed), [_power(numbers, gaps.mean(axis=0))]
-    for _ in range(_RESAMPLES):
-        found.append(_power(numbers, gaps[rng.integers(0, len(gaps), len(gaps))].mean(axis=0)))
-    scales, exponents = np.array(found).T
-    return Fit(_interval(scales), _interval(exponents), int(np.isnan(exponents[1:]).sum()))
+    count, whole = len(gaps), np.array(_power(numbers, gaps.mean(axis=0)))
+    without = [_power(numbers, np.delete(gaps, seed, axis=0).mean(axis=0)) for seed in range(count) if count > 1]
+    values = count * whole - (count - 1) * np.array(without).reshape(-1, 2)
+    return Fit(*(_around(float(middle), column) for middle, column in zip(whole, values.T, strict=True)))
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
@@ -82,7 +81,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
         new, old = _scores(results, number)
         row = {"rule": setting.values["case"], "training_tasks": setting.values[_AXIS], "seeds": len(new)}
         row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old))}
-        row |= {"gap": middle(_gap(new, old))}
+        row |= {"gap": paired(old, new)}
         for name in results.contenders():
             if name != LEARNED:
                 row[name] = middle(_errors(results.by_seed(number, test, name, score)))
@@ -94,13 +93,13 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     """The rows for the screen, and how fast the gap closes."""
     lines = [*lines_of(rows), ""]
     for rule, (numbers, gaps) in _gaps(results).items():
-        scale, exponent, failed = fit(numbers, gaps)
-        says = f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval "
-        says += f"[{exponent.low:.2f}, {exponent.high:.2f}]"
-        lines.append(says + (f" ({failed} of {_RESAMPLES} resamples left out)" if failed else ""))
+        scale, exponent = fit(numbers, gaps)
+        between = span(exponent.low, exponent.high, ".2f")
+        lines.append(f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval {between}")
     return "\n".join(lines)
 
 
+@picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
@@ -180,9 +179,12 @@ def _power(numbers: Sequence[int], gaps: Float[np.ndarray, " numbers"]) -> tuple
     return float(scale), float(exponent)
 
 
-def _interval(values: Float[np.ndarray, " n"]) -> Interval:
-    low, high = np.nanquantile(values[1:], [0.025, 0.975])
-    return Interval(float(values[0]), float(low), float(high))
+def _around(middle: float, values: Float[np.ndarray, " n"]) -> Interval:
+    """The interval of values, moved to what is reported."""
+    if not values.size:
+        return Interval(middle, np.nan, np.nan)
+    mean, low, high = interval(values)
+    return Interval(middle, middle + low - mean, middle + high - mean)
 
 
 def _line(axes: Any, where: Sequence[int], values: Sequence[Interval], colour: str, style: str, label: str) -> None:

@@ -12,7 +12,8 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.comparison import LEARNED
 from metarule.config import ConfigError
-from metarule.figures.canvas import figure_of, save
+from metarule.figures.canvas import figure_of, picture, save
+from metarule.statistics import span
 
 __all__ = ["check", "draw", "table", "table_rows"]
 
@@ -48,13 +49,13 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
             if label != test:
                 ahead = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
                 if ahead is not None:
-                    lines.append(
-                        f"on {test}, the rule learned there is ahead of that learned on {label} by "
-                        f"{ahead.mean:+.3f} [{ahead.low:+.3f}, {ahead.high:+.3f}]"
-                    )
+                    between = span(ahead.low, ahead.high, "+.3f", ", ")
+                    says = f"on {test}, the rule learned there is ahead of that learned on {label} by"
+                    lines.append(f"{says} {ahead.mean:+.3f} [{between}]")
     return "\n".join(lines)
 
 
+@picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """The matrix as colours and numbers."""
     tests = results.tests()

@@ -1,5 +1,6 @@
 """Pictures of a run."""
 
+from metarule.figures.canvas import drawn_last
 from metarule.figures.conditioning import draw_circuit, draw_phenomena
 from metarule.figures.forms import draw_front
 from metarule.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds, draw_tasks
@@ -13,4 +14,5 @@ __all__ = [
     "draw_phenomena",
     "draw_seeds",
     "draw_tasks",
+    "drawn_last",
 ]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
-from metarule.figures.canvas import COLOURS, blank, figure_of, save
+from metarule.figures.canvas import COLOURS, blank, figure_of, picture, save
 from metarule.phenomena import Example
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
@@ -21,6 +21,7 @@ _STIMULUS_COLOURS = dict(zip(STIMULI, COLOURS))
 _PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 
 
+@picture
 def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
     """Neurons and synapses; which are plastic, and which neuron modulates each.
 
@@ -43,6 +44,7 @@ def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
     save(figure, file)
 
 
+@picture
 def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> None:
     """One panel a phenomenon: stimuli above, wanted and learned responses below.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.figures.canvas import COLOURS, figure_of, save
+from metarule.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
@@ -14,6 +14,7 @@ _NAMED = 6
 _STYLES = ("-", "--", "-.", ":")
 
 
+@picture
 def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
     """Meta-loss over meta-steps, with its running median."""
     figure, (axes,) = figure_of(1)
@@ -31,6 +32,7 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
     save(figure, file)
 
 
+@picture
 def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
     """Coefficients of θ over meta-steps, one panel a projection; the largest at the end are named.
 
@@ -54,6 +56,7 @@ def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapp
     save(figure, file)
 
 
+@picture
 def draw_performance(file: Path, written: Mapping[str, Any], length: int, title: str) -> None:
     """Score along lifetimes, with 95 % intervals; beyond their length in a panel of its own, if it was measured there.
 
@@ -83,6 +86,7 @@ def draw_performance(file: Path, written: Mapping[str, Any], length: int, title:
     save(figure, file)
 
 
+@picture
 def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
     """Final score of each seed, one line a seed, one column a contender."""
     figure, (axes,) = figure_of(1)
@@ -97,6 +101,7 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
     save(figure, file)
 
 
+@picture
 def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
     """Final scores of all tasks, as a cumulative distribution a contender."""
     figure, (axes,) = figure_of(1)

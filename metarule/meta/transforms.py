@@ -11,6 +11,7 @@ from immutabledict import immutabledict
 from jaxtyping import Array, Float
 from msgspec import Meta
 
+from metarule.complaints import first_line
 from metarule.schema import Checked
 
 __all__ = ["Arguments", "Schedule", "make_schedule", "make_transform"]
@@ -95,18 +96,15 @@ def _call(factory: Callable[..., Any], name: str, arguments: Mapping[str, Any]) 
     try:
         return factory(**arguments)
     except Exception as error:
-        raise ValueError(f"arguments of {name}: {_first_line(error)}") from error
+        raise ValueError(f"arguments of {name}: {first_line(error)}") from error
 
 
 def _try_out(name: str, made: Callable[[Any], Any], example: jax.ShapeDtypeStruct) -> None:
     try:
-        jax.eval_shape(made, example)
+        with jax.numpy_dtype_promotion("standard"):  # on which Optax relies
+            jax.eval_shape(made, example)
     except Exception as error:
-        raise ValueError(f"{name} cannot be used with these arguments: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        raise ValueError(f"{name} cannot be used with these arguments: {first_line(error)}") from error
 
 
 @cache

@@ -36,7 +36,7 @@ def test_the_interquartile_mean_leaves_out_the_outer_quarters():
     middle = interquartile(np.array([0.0, 1.0, 2.0, 100.0]))
     assert middle.mean == 1.5
     assert middle.low <= 1.5 <= middle.high
-    assert interquartile(np.ones(5)) == (1.0, 1.0, 1.0)
+    assert np.isnan(interquartile(np.ones(5)).low)
     assert interquartile(np.array([0.3])).mean == pytest.approx(0.3)
 
 
@@ -54,8 +54,8 @@ def test_differences_are_paired_by_seed(tmp_path):
     first, second = (row for row in made.summary if row["metric"] == "solved")
     assert (first["iqm"], first["seeds"], first["paired"]) == (pytest.approx(0.15), 4, 0)
     # Seeds differ by far more than settings do, and the same for both.
-    for end in ("difference", "difference_low", "difference_high"):
-        assert second[end] == pytest.approx(0.5)
+    assert second["difference"] == pytest.approx(0.5)
+    assert np.isnan([second["difference_low"], second["difference_high"]]).all()
     assert second["high"] - second["low"] > 0.05
     assert "+0.5000" in table(made).splitlines()[-1]
 

@@ -57,7 +57,7 @@ def finished(tmp_path_factory):
 def test_a_sweep_leaves_tables_a_figure_and_whole_cells(finished):
     _, directory = finished
     left = {file.name for file in directory.iterdir()}
-    assert left == {"plan.json", "sweep.toml", "cells", "results.csv", "summary.csv", "sweep.png"}
+    assert left == {"environment.json", "plan.json", "sweep.toml", "cells", "results.csv", "summary.csv", "sweep.png"}
     assert len(cells(directory)) == 4
     rows = json.loads((directory.parent / "rows.json").read_text())
     assert [row["seeds"] for row in rows if row["metric"] == "solved"] == [2] * 4
@@ -75,6 +75,19 @@ def test_what_is_done_is_skipped_and_reported_again(finished, capsys, monkeypatc
     assert main(["--report", str(directory)]) == 0
     assert (directory / "results.csv").read_bytes() == before
     assert "interquartile mean over seeds" in capsys.readouterr().out
+
+
+def test_a_sweep_goes_on_in_its_own_precision_alone(finished, float64, capsys):
+    file, directory = finished
+    assert main([file, "--directory", str(directory)]) == 2
+    assert "begun in float32, and JAX is set to float64 here; set JAX_ENABLE_X64=0" in capsys.readouterr().err
+
+
+def test_devices_in_the_config_of_a_sweep_are_not_dropped_in_silence(tmp_path, capsys):
+    config = tmp_path / "config.toml"
+    config.write_text((ROOT / "configs" / "boolean-2.toml").read_text() + "\n[devices]\nuse = 1\n")
+    assert main([small(tmp_path, config=str(config)), "--directory", str(tmp_path / "out")]) == 2
+    assert "devices = {'use': 1}: there is no such field" in capsys.readouterr().err
 
 
 def test_a_failing_cell_is_recorded_and_the_others_are_run(finished, tmp_path, capsys, monkeypatch):

@@ -28,9 +28,13 @@ def test_more_terms_than_colours(tmp_path):
 
 def test_performance_and_seeds(tmp_path):
     curve = {"mean": [0.1, 0.5], "low": [0.0, 0.4], "high": [0.2, 0.6]}
-    draw_performance(tmp_path / "performance.png", [0, 10], {"learned": curve, "delta": curve}, "solved", "4 lives")
+    none = {"mean": [0.1, 1.0], "low": [None, None], "high": [None, None]}
+    written = {"presentations": [0, 10], "score": "solved", "contenders": {"learned": curve, "delta": none}}
+    draw_performance(tmp_path / "performance.png", written, 10, "4 tasks")
+    draw_performance(tmp_path / "horizon.png", written, 5, "4 tasks")
+    assert inked(tmp_path / "horizon.png")
     draw_tasks(tmp_path / "tasks.png", {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}, "solved")
-    draw_seeds(tmp_path / "seeds.png", {"learned": [0.9, 0.8], "delta": [0.5, 0.6]}, "solved")
+    draw_seeds(tmp_path / "seeds.png", {"learned": [0.9, 0.8], "delta": [0.5, 0.6]}, "solved", "2 seeds")
     assert inked(tmp_path / "performance.png")
     assert inked(tmp_path / "seeds.png")
     assert inked(tmp_path / "tasks.png")

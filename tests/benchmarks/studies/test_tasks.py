@@ -32,7 +32,8 @@ def test_a_power_law_is_found_with_an_interval_that_holds_it():
     assert found.exponent.low < 0.5 < found.exponent.high
     assert found.scale.low < 0.3 < found.scale.high
     assert found.exponent.high - found.exponent.low < 0.3
-    assert found.failed == 0
+    assert fit(NUMBERS, gaps[:1]).exponent.mean == pytest.approx(0.5, abs=0.2)
+    assert np.isnan(fit(NUMBERS, gaps[:1]).exponent.low)
 
 
 def test_rows_hold_errors_and_their_gap():
@@ -51,7 +52,7 @@ def test_rows_hold_errors_and_their_gap():
 def test_the_table_says_how_fast_the_gap_closes_and_the_figure_is_drawn(tmp_path):
     study = made()
     text = table(table_rows(study), study)
-    assert "7 terms: gap ≈ 0.300·N^−1.00, exponent 95 % interval [1.00, 1.00]" in text
+    assert "7 terms: gap ≈ 0.300·N^−1.00, exponent 95 % interval –" in text  # seeds are alike
     draw(tmp_path / "figure.png", table_rows(study), study)
     assert (tmp_path / "figure.png").stat().st_size > 20_000
 

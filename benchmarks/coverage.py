@@ -1,0 +1,212 @@
+"""How often 95 % intervals hold what is true: `python -m benchmarks.coverage [--quick] [--json FILE]`.
+
+Networks are simulated, not trained: tasks and seeds differ in how hard they are, each network solves some of the
+examples of its task, and scores rise along a lifetime. What is true is therefore known. The intervals are made by the
+functions that make those of a run.
+"""
+
+import sys
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any
+
+import numpy as np
+from jaxtyping import Float
+from msgspec import Meta, Struct
+from scipy.special import ndtri
+from tqdm import tqdm
+
+from benchmarks.report import interquartile
+from benchmarks.rows import check_place, lines_of, write_rows
+from benchmarks.studies.tasks import fit
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, cli
+from metarule.comparison import HELD_OUT, INITIAL, LEARNED, held_out, join
+from metarule.config import decode, parse_overrides
+from metarule.evaluation import Curves
+from metarule.schema import describe
+from metarule.statistics import lasting
+from metarule.tasks.scores import DIVERGED
+
+__all__ = ["Options", "main", "measured"]
+
+_USAGE = """\
+usage: python -m benchmarks.coverage [--quick] [--option VALUE ...]
+
+Simulate the scores of runs whose true means are known, and print how often each kind of interval that metarule prints
+holds the truth. A 95 % interval should in 93 to 97 % of the simulations; `reached`, which can only be one of the points
+at which a network is assessed, should in 93 % or more. Takes three minutes on two cores.
+
+--quick                            a fifth of the simulations
+--help                             this text
+
+Options [defaults]:
+"""
+_QUICK = {"simulations": 200}
+# Of a lifetime, and of one that is twice and 20 times as long.
+_POINTS, _LENGTH = (0, 25, 50, 75, 100, 200, 2000), 100
+# The score whose reaching is looked at: the learned rule is there from 75 presentations on.
+_REACHED = 0.85
+# Networks on a task, examples on which each is assessed, and tasks under a seed.
+_NETWORKS, _EXAMPLES, _TASKS = 8, 8, 32
+# By contender, in logits: the score of a task of middling difficulty at each point.
+_LEVELS = {LEARNED: (-1.0, 1.0, 2.0, 2.6, 3.0, 3.1, 2.0), INITIAL: (-1.0, 0.2, 0.8, 1.0, 1.2, 1.3, 1.3)}
+# Standard deviations, in logits, of tasks, of the difference that a contender makes to one of them, and of seeds.
+_BY_TASK, _BY_PAIR, _BY_SEED = 1.0, 0.5, 0.3
+# Numbers of training tasks of a study, and the power law of its gap.
+_NUMBERS, _SCALE, _EXPONENT, _NOISE = (1, 2, 5, 10, 20, 50, 100), 0.2, 0.7, 0.02
+_LEARNER = Lifetime(
+    rule=Polynomial(),
+    circuit=Feedforward(hidden=()),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=_LENGTH),
+)
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is simulated.
+
+    Attributes:
+        simulations: how often, for each kind of interval and number of units.
+        json: file for the rows of the table.
+    """
+
+    simulations: Annotated[int, Meta(ge=10, le=1_000_000, description="of each kind and number of units")] = 1000
+    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
+    """
+    usage = _USAGE + describe(Options).rstrip()
+    return cli.run("benchmarks.coverage", words, lambda: usage, _serve, "nothing is kept", bare=True)
+
+
+def _serve(words: list[str]) -> int:
+    quick = _QUICK if "--quick" in words else {}
+    options = decode(quick | dict(parse_overrides([word for word in words if word != "--quick"])), Options)
+    check_place(options.json)
+    rows = []
+    for kind, units in tqdm(_CASES, desc="simulating", unit="case", disable=None):
+        rows += measured(kind, units, options.simulations)
+    print("\n".join(lines_of(rows)))
+    write_rows(options.json, rows)
+    return 0
+
+
+def measured(kind: str, units: int, simulations: int) -> list[dict[str, Any]]:
+    """Measure how often intervals of a kind hold what is true.
+
+    Args:
+        kind: over what the intervals are taken: `tasks`, `seeds`, `seeds, trimmed` or `seeds, power law`.
+        units: how many of these there are.
+        simulations: how often.
+
+    Returns:
+        One row an interval. `coverage` is the share of simulations in which it held the truth, `none` the share in
+        which there was no interval, for all units were alike.
+    """
+    held: dict[str, list[bool | None]] = {}
+    for number in range(simulations):
+        for name, verdict in _KINDS[kind](np.random.default_rng([units, number]), units).items():
+            held.setdefault(name, []).append(verdict)
+    return [
+        {
+            "interval": name,
+            "over": kind,
+            "units": units,
+            "coverage": float(np.mean([verdict for verdict in verdicts if verdict is not None])),
+            "none": float(np.mean([verdict is None for verdict in verdicts])),
+            "simulations": simulations,
+        }
+        for name, verdicts in held.items()
+    ]
+
+
+def _over_tasks(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
+    report = held_out(_LEARNER, _curves(rng, units, 0.0), {}, HELD_OUT, _REACHED)
+    within = _POINTS.index(_LENGTH) + 1
+    true = lasting(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _REACHED)
+    found = report[LEARNED]["reached"]
+    low, high = (np.inf if end is None else end for end in (found["low"], found["high"]))
+    return _verdicts(report, 0.0) | {"reached": bool(low <= (np.inf if true is None else true) <= high)}
+
+
+def _over_seeds(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
+    """Seeds that meet other tasks each."""
+    reports = [held_out(_LEARNER, _curves(rng, _TASKS, _BY_SEED), {}, HELD_OUT) for _ in range(units)]
+    return _verdicts(join(reports), _BY_SEED)
+
+
+def _trimmed(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
+    """Scores of seeds that are not normal: the better they are, the less they differ."""
+    middle = _sigmoid(2.0 + _BY_SEED * ndtri(np.linspace(0.25, 0.75, 1001))).mean()
+    found = interquartile(_sigmoid(2.0 + _BY_SEED * rng.normal(size=units)))
+    return {"interquartile mean": _holds(found._asdict(), middle)}
+
+
+def _power_law(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
+    gaps = _SCALE * np.array(_NUMBERS, float) ** -_EXPONENT + rng.normal(0, _NOISE, (units, len(_NUMBERS)))
+    scale, exponent = fit(_NUMBERS, gaps)
+    return {"scale": _holds(scale._asdict(), _SCALE), "exponent": _holds(exponent._asdict(), _EXPONENT)}
+
+
+def _curves(rng: np.random.Generator, tasks: int, by_seed: float) -> dict[str, Curves]:
+    """Simulated scores of both contenders on the same tasks, under one seed."""
+    hard, task = rng.normal(0, _BY_TASK, tasks), np.repeat(np.arange(tasks), _NETWORKS)
+    found = {}
+    for name, levels in _LEVELS.items():
+        apart = rng.normal(0, _BY_PAIR, tasks) + rng.normal(0, by_seed)
+        right = rng.binomial(_EXAMPLES, _sigmoid(np.add.outer((hard + apart)[task], levels)))
+        simulated: list[Any] = [
+            np.array(_POINTS),
+            {"solved": right / _EXAMPLES, DIVERGED: np.zeros(right.shape)},
+            task,
+        ]
+        found[name] = Curves(*simulated)
+    return found
+
+
+def _truth(name: str, by_seed: float) -> Float[np.ndarray, " points"]:
+    """Mean score of a contender over all tasks and seeds at each point, by Gauss and Hermite's quadrature."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    spread = np.sqrt(_BY_TASK**2 + _BY_PAIR**2 + by_seed**2)
+    return weights @ _sigmoid(np.add.outer(spread * nodes, _LEVELS[name])) / weights.sum()
+
+
+def _verdicts(report: Mapping[str, Any], by_seed: float) -> dict[str, bool | None]:
+    learned, initial = (_truth(name, by_seed) for name in (LEARNED, INITIAL))
+    end = _POINTS.index(_LENGTH)
+    return {
+        "score": _holds(report[LEARNED], learned[end]),
+        "difference": _holds(report[INITIAL]["behind"], learned[end] - initial[end]),
+        "score at 20 ×": _holds(report[LEARNED]["horizon"]["20"], learned[-1]),
+    }
+
+
+def _holds(row: Mapping[str, float], true: float) -> bool | None:
+    return None if np.isnan(row["low"]) else bool(row["low"] <= true <= row["high"])
+
+
+def _sigmoid(values: Any) -> Any:
+    return 1 / (1 + np.exp(-values))
+
+
+_KINDS: dict[str, Callable[[np.random.Generator, int], dict[str, bool | None]]] = {
+    "tasks": _over_tasks,
+    "seeds": _over_seeds,
+    "seeds, trimmed": _trimmed,
+    "seeds, power law": _power_law,
+}
+_CASES = [
+    *(("tasks", units) for units in (3, 5, 10, 20, 128)),
+    *((kind, units) for kind in ("seeds", "seeds, trimmed") for units in (3, 5, 10, 20)),
+    ("seeds, power law", 10),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
