@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from metarule.devices import everywhere
 from metarule.evaluation import Curves, each_life
 from metarule.lifetime import Lifetime, live
-from metarule.meta.transforms import Arguments, make_transform
+from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
 from metarule.schema import Checked
 from metarule.types import Carry, Integer, Metrics, PRNGKey, Theta
 
@@ -52,7 +52,7 @@ class Adaptation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     def transform(self, rate: float | Scalar) -> optax.GradientTransformation:
         """What makes a step of θ of its gradient."""
-        return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
+        return optax.chain(clip_by_norm(self.clip), make_transform(self.name, rate, self.arguments))
 
 
 class Adapted(NamedTuple):

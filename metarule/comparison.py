@@ -29,9 +29,11 @@ __all__ = [
     "counted",
     "few_shots",
     "held_out",
+    "join",
     "novelty_of",
     "points_of",
     "rows_table",
+    "signed",
     "summarise",
     "table",
 ]
@@ -241,7 +243,7 @@ def table(held_out: Mapping[str, Any]) -> str:
     title = f"{held_out['of']}, {counted(held_out[over], over)}"
     lines = [rows_table(title, held_out["metric"], rows, held_out.get("reach"))]
     if held_out[INITIAL]["behind"]["mean"] < 0:
-        lines.append(f"the learned rule ends below the rule it started from: {_signed(held_out[INITIAL]['behind'])}")
+        lines.append(f"the learned rule ends below the rule it started from: {signed(held_out[INITIAL]['behind'])}")
     return "\n".join(lines)
 
 
@@ -269,7 +271,7 @@ def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], re
     head += "" if reach is None else f"{f'to {reach:g}':>8}"
     lines = [head + "".join(f"{f'{shot} each':>8}" for shot in shots)]
     for name, row in rows.items():
-        ahead = _signed(row["behind"]) if "behind" in row else ""
+        ahead = signed(row["behind"]) if "behind" in row else ""
         line = f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high']):<18}  "
         line += f"{ahead:<28}{row[DIVERGED]:>8}"
         line += "" if reach is None else f"{_shown(row['reached']['at']):>8}"
@@ -298,7 +300,8 @@ def _share(values: Sequence[float] | Float[np.ndarray, " units"]) -> dict[str, A
     return interval(np.asarray(values), share=True)._asdict()
 
 
-def _signed(ahead: Mapping[str, float]) -> str:
+def signed(ahead: Mapping[str, float]) -> str:
+    """A difference and its interval for the screen, as in `+0.0310 [+0.0120, +0.0500]`."""
     between = span(ahead["low"], ahead["high"], "+.4f", ", ")
     return f"{ahead['mean']:+.4f} {between if between == NO_SPAN else f'[{between}]'}"
 

@@ -12,7 +12,7 @@ from metarule.comparison import Contender, by_task, compare, few_shots, held_out
 from metarule.evaluation import Curves
 from metarule.finished import Look, Trial, contenders, new_place, novelty, opened, read_trial
 from metarule.lifetime import Lifetime
-from metarule.reports import phenomena_table, report_phenomena
+from metarule.reports import draw_report, measure_phenomena, phenomena_table
 from metarule.results import keep_curves
 from metarule.schema import describe
 from metarule.statistics import lasting
@@ -70,9 +70,10 @@ def _run(trial: Trial, path: Path) -> int:
     seen = _live(trial, met)
     found = _judge(trial, seen) | {"left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
-        key, split = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.split
-        lives = experiment.evaluation.lifetimes
-        found["phenomena"] = report_phenomena(path / artifacts.FIGURES, met, split, key, lives)
+        key, runs = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.evaluation.lifetimes
+        phenomena = measure_phenomena(met, key, runs)
+        found["phenomena"] = phenomena.report
+        draw_report(path / artifacts.FIGURES, experiment.lifetime, phenomena)
     _keep(path, trial, found, seen)
     print(f"\n{table(found['held_out'])}\n")
     if "phenomena" in found:

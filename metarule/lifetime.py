@@ -33,7 +33,10 @@ from metarule.types import (
     Theta,
 )
 
-__all__ = ["InnerLoop", "Lifetime", "live"]
+__all__ = ["LONGEST", "InnerLoop", "Lifetime", "live"]
+
+# Presentations of a lifetime, at most.
+LONGEST = 10_000_000
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
@@ -57,7 +60,7 @@ class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Tibshirani 1996 (the penalty on absolute values).
     """
 
-    presentations: Annotated[int, Meta(ge=1, le=10_000_000, description="presentations in a life")] = 200
+    presentations: Annotated[int, Meta(ge=1, le=LONGEST, description="presentations in a life")] = 200
     weight_bound: Annotated[
         float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
     ] = 2.0

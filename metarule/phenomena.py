@@ -1,6 +1,7 @@
 """Which phenomena of conditioning a θ shows: animals and their controls, probed along their lives."""
 
 from functools import partial
+from math import lcm
 from typing import NamedTuple
 
 import jax
@@ -12,11 +13,14 @@ from metarule.abreast import abreast
 from metarule.devices import everywhere
 from metarule.lifetime import Lifetime
 from metarule.scans import loop
-from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
+from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.criteria import Reading, holds, parse_criterion
 from metarule.types import STIMULI, Carry, Integer, PRNGKey, Theta
 
-__all__ = ["Example", "Responses", "respond", "shown"]
+__all__ = ["Example", "Responses", "Timing", "respond", "shown", "timings"]
+
+# Where a value lies from those trained on, in the order of values.
+_SIDES = ("below", "trained", "between", "above")
 
 
 class Example(NamedTuple):
@@ -47,6 +51,50 @@ class Responses(NamedTuple):
     peak: Float[Array, "schedules runs 2"]
     after: Float[Array, "schedules runs 2"]
     example: Example
+
+
+class Timing(NamedTuple):
+    """One delay, gap or intensity, and schedules that have it.
+
+    Attributes:
+        field: `delays`, `gaps` or `intensities`.
+        value: the delay, the gap, or the intensity of every stimulus.
+        side: `trained`, or where it lies from the values trained on: `below`, `between` or `above`.
+        pool: schedules with this value. What else they draw is trained on where the value is, and else lies between the
+            values trained on, so that each row goes outside in one respect alone.
+    """
+
+    field: str
+    value: float
+    side: str
+    pool: ConditioningPool
+
+
+def timings(tasks: Conditioning) -> list[Timing]:
+    """Every delay, gap and intensity of a family by itself, in order of field and value.
+
+    Pools are of one shape, so that `respond` is compiled once.
+
+    Args:
+        tasks: which values there are.
+
+    Returns:
+        One entry a value.
+    """
+    found = []
+    for field in FIELDS:
+        for side in _SIDES:
+            usual = {name: tasks.values(name, "trained" if side == "trained" else "between") for name in FIELDS}
+            for value in tasks.values(field, side):
+                chosen = {name: _repeated(tasks, name, values) for name, values in (usual | {field: (value,)}).items()}
+                found.append(Timing(field, value, side, tasks.pool(**chosen, trained=side == "trained")))
+    return sorted(found, key=lambda timing: (FIELDS.index(timing.field), timing.value))
+
+
+def _repeated(tasks: Conditioning, field: str, values: tuple) -> tuple:
+    """Values as often as makes pools of one, of the trained and of the interpolated values equally long."""
+    size = lcm(len(tasks.values(field, "trained")), len(tasks.values(field, "between")))
+    return values * (size // len(values))
 
 
 @everywhere("lifetime", "runs")

@@ -4,18 +4,20 @@ import sys
 import time
 from typing import Annotated, Any
 
+import jax
 from msgspec import Meta
 from msgspec.structs import asdict
 from tqdm import tqdm
 
 from metarule import artifacts, cli
+from metarule.ablation import contributions_table, measure, terms
+from metarule.comparison import counted, novelty_of
 from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
 from metarule.finished import Finished, opened
-from metarule.lifetime import Lifetime
-from metarule.pruning import Pruned, Trial, prune, terms
+from metarule.pruning import Pruned, Trial, prune
 from metarule.schema import Checked, describe
-from metarule.statistics import Interval, interval
+from metarule.statistics import interval, span
 from metarule.streams import Purpose, run_key, stream
 from metarule.training import meaning, named
 from metarule.types import Theta
@@ -25,8 +27,9 @@ __all__ = ["Options", "main"]
 _USAGE = """\
 usage: python -m metarule.prune RUN_DIR [--tolerance VALUE] [--lifetimes VALUE]
 
-Remove terms of the rule that a finished run has learned, as long as the score on held-out tasks stays within the
-tolerance, and print the shorter equation. It is written to pruned.npz and pruned.json beside the run's theta.
+Print what each term of the rule that a finished run has learned contributes, remove terms as long as the score on
+training tasks stays within the tolerance, and print the shorter equation and its score on held-out tasks, which decide
+nothing. It is written to pruned.npz and pruned.json beside the run's theta.
 
 RUN_DIR                            directory of a run of one seed, whose rule is a polynomial
 --help                             this text
@@ -35,15 +38,19 @@ Options [defaults]:
 """
 
 
+# Training tasks that say little of others.
+_FEW = 16
+
+
 class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a shorter rule may cost, and how surely that is known.
 
     Attributes:
-        tolerance: how far the held-out score may fall.
+        tolerance: how far the score on training tasks may fall.
         lifetimes: lives in each of the three draws that order, decide and report.
     """
 
-    tolerance: Annotated[float, Meta(ge=0, description="how far the held-out score may fall")] = 0.01
+    tolerance: Annotated[float, Meta(ge=0, description="how far the score on training tasks may fall")] = 0.01
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="lives that each look at a rule takes")] = 512
 
 
@@ -67,13 +74,16 @@ def _serve(words: list[str]) -> int:
 
 def _run(run: Finished, options: Options) -> int:
     path, experiment, theta, _, _ = run
-    lifetime = experiment.lifetime
+    lifetime, split, key = experiment.lifetime, experiment.split, stream(run_key(experiment.seed), Purpose.PRUNING)
     count = len(terms(lifetime, theta))
     print(f"{lifetime.equation(theta)}\n", flush=True)
     clock = time.perf_counter()
+    worth = measure(lifetime, theta, split, jax.random.fold_in(key, 0), options.lifetimes)
+    print(f"{contributions_table(worth)}\n", flush=True)
     pruned = _prune(experiment, theta, options, 2 * count)
-    found = _found(lifetime, pruned) | {"options": asdict(options), "seconds": time.perf_counter() - clock}
-    print(f"\n{_table(found, lifetime.tasks.score, options.lifetimes)}\n")
+    found = _found(experiment, pruned, options)
+    found |= {"contributions": worth, "options": asdict(options), "seconds": time.perf_counter() - clock}
+    print(f"\n{_table(found['held_out'])}\n{_decided(pruned.decided_on)}\n")
     print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
     artifacts.save_theta(path, pruned.theta, meaning(lifetime) | found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
@@ -100,30 +110,41 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -
         )
 
 
-def _found(lifetime: Lifetime, pruned: Pruned) -> dict[str, Any]:
+def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str, Any]:
+    lifetime = experiment.lifetime
     return {
         "equation": lifetime.equation(pruned.theta),
         "theta": named(lifetime, pruned.theta),
         "removed": pruned.removed,
+        "decided_on": {"tasks": pruned.decided_on},
         "held_out": {
             "metric": lifetime.tasks.score,
+            "of": novelty_of(experiment.split),
             "tasks": pruned.before.size,
-            "before": interval(pruned.before),
-            "after": interval(pruned.after),
-            "difference": interval(pruned.after - pruned.before),
+            "lifetimes": options.lifetimes,
+            "before": interval(pruned.before, share=True)._asdict(),
+            "after": interval(pruned.after, share=True)._asdict(),
+            "difference": interval(pruned.after - pruned.before)._asdict(),
         },
         "trials": pruned.trials,
     }
 
 
-def _table(found: dict[str, Any], score: str, lifetimes: int) -> str:
-    """What the rule was and is worth, for the screen."""
-    rows: dict[str, Interval] = {name: found["held_out"][name] for name in ("before", "after", "difference")}
-    title = f"held-out tasks, {lifetimes} other lives"
-    return "\n".join(
-        [f"{title:<36}{score:>8}   95 % interval"]
-        + [f"  {name:<34}{row.mean:>8.4f}   {row.low:.4f} to {row.high:.4f}" for name, row in rows.items()]
-    )
+def _table(held_out: dict[str, Any]) -> str:
+    """What the rule was and is worth, for the screen; intervals are over tasks."""
+    title = f"{held_out['of']}, {counted(held_out['tasks'], 'tasks')}"
+    width = max(34, len(title) - 2)
+    lines = [f"{title:<{width + 2}}{held_out['metric']:>9}   95 % interval"]
+    for name in ("before", "after", "difference"):
+        row = held_out[name]
+        lines.append(f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high'])}")
+    return "\n".join(lines)
+
+
+def _decided(tasks: int) -> str:
+    """On what the removals were decided, and a warning where that is little."""
+    few = "; these are few, and the shorter rule may be good on them alone" if tasks < _FEW else ""
+    return f"(removals were decided on {counted(tasks, 'training tasks')}{few})"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from metarule import artifacts, figures
+from metarule.ablation import measure_if_few
 from metarule.baselines import Tuned, baselines, tune
 from metarule.comparison import (
     INITIAL,
@@ -23,7 +24,7 @@ from metarule.comparison import (
 )
 from metarule.evaluation import Curves
 from metarule.experiment import Experiment
-from metarule.reports import join_phenomena, report_phenomena
+from metarule.reports import draw_report, join_phenomena, measure_phenomena
 from metarule.statistics import band
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
@@ -68,6 +69,10 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         contenders[name] = Contender(baseline, tuned[name].theta)
         seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
+    stop.answer(steps)
+    lives = experiment.evaluation.lifetimes
+    contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lives)
+    clock.append(time.perf_counter())
     rows = artifacts.read_metrics(path)
     summary = {
         "seed": experiment.seed,
@@ -80,13 +85,17 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "rejected_steps": sum(row["rejected"] for row in rows),
         "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, novelty_of(split)),
     }
+    if contributions is not None:
+        summary["contributions"] = contributions
     if isinstance(lifetime.tasks, Conditioning):
-        summary["phenomena"] = report_phenomena(
-            path / artifacts.FIGURES, contenders, split, stream(key, Purpose.PHENOMENA), experiment.evaluation.lifetimes
-        )
+        runs = experiment.evaluation.lifetimes
+        found = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), runs)
+        summary["phenomena"] = found.report
+        draw_report(path / artifacts.FIGURES, lifetime, found)
     keep_curves(path, seen, lifetime, novelty_of(split))
     clock.append(time.perf_counter())
-    seconds = trained.seconds | dict(zip(("evaluation", "baselines", "statistics"), map(float, np.diff(clock))))
+    parts = ("evaluation", "baselines", "contributions", "statistics")
+    seconds = trained.seconds | dict(zip(parts, map(float, np.diff(clock)), strict=True))
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
     artifacts.write_json(path / "summary.json", summary)
     _draw(path, rows)
@@ -111,6 +120,7 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     }
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
+        figures.draw_timings(path / artifacts.FIGURES / "timings.png", joint["phenomena"])
     artifacts.write_json(path / "summary.json", joint)
     by_seed = {name: row["by_seed"] for name, row in contenders_of(joint["held_out"]).items()}
     what = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"

@@ -10,6 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from metarule import artifacts, cli, processes
+from metarule.ablation import contributions_table
 from metarule.comparison import HELD_OUT, novelty_of, table
 from metarule.config import ConfigError, parse_overrides
 from metarule.experiment import Experiment, read_experiment_file
@@ -119,6 +120,7 @@ def _shown(summary: dict[str, Any]) -> str:
     """A summary for the screen; that of several seeds has no equation."""
     parts = [table(summary["held_out"])]
     parts += [phenomena_table(summary["phenomena"])] if "phenomena" in summary else []
+    parts += [contributions_table(summary["contributions"])] if "contributions" in summary else []
     parts += [summary["equation"]] if "equation" in summary else []
     return "\n\n".join(parts)
 

@@ -18,7 +18,7 @@ from metarule import artifacts
 from metarule.checkpoints import Checkpoints
 from metarule.config import ConfigError
 from metarule.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
-from metarule.evaluation import final_metrics
+from metarule.evaluation import curves
 from metarule.experiment import Experiment
 from metarule.growth import growth
 from metarule.lifetime import Lifetime
@@ -251,9 +251,9 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
 def _watch(experiment: Experiment, theta: Theta, split: Split) -> dict[str, dict[str, float]]:
     """Scores on held-out tasks, and how chaotic lives on training tasks are."""
     key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.watched
-    seen = jax.device_get(final_metrics(experiment.lifetime, theta, split.test, key, lifetimes))
+    seen = jax.device_get(curves(experiment.lifetime, theta, split.test, key, lifetimes, 1)).metrics
     grown = np.asarray(growth(experiment.lifetime, theta, split.train, key, lifetimes))
     return {
-        "held_out": {name: float(values.mean()) for name, values in seen.items()},
+        "held_out": {name: float(values[:, -1].mean()) for name, values in seen.items()},
         "growth": {"median": float(np.median(grown)), "largest": float(grown.max())},
     }

@@ -22,14 +22,14 @@ class Tasks(NamedTuple):
 
 
 class Quadratic(NamedTuple):
-    """Lives of one presentation; beyond a bound of its first number θ makes them diverge."""
+    """Lives that learn nothing; beyond a bound of its first number θ makes them diverge."""
 
     bound: float = 1e9
     presentations: int = 1
     tasks: Tasks = Tasks()
 
     def lasting(self, presentations):
-        return self
+        return self._replace(presentations=presentations)
 
     def theta(self, key):
         return jnp.zeros(3)

@@ -16,7 +16,8 @@ EXPERIMENT = Experiment(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(presentations=20),
     optimizer=Gradient(steps=12, tasks=4),
-    evaluation=Evaluation(lifetimes=16, points=2, every=5, watched=8, baselines=("delta",)),
+    # As many watched as at the end, so that contributions of terms take the program that watched.
+    evaluation=Evaluation(lifetimes=16, points=2, every=5, watched=16, baselines=("delta",)),
     run=Run(steps_per_call=4, checkpoint_every=6),
 )
 # Where none is named there are two baselines; one will do, for each takes as long to compile as the learned rule.
@@ -26,7 +27,7 @@ OVERRIDES = {
     "inner_loop.presentations": "20",
     "evaluation.lifetimes": "16",
     "evaluation.points": "2",
-    "evaluation.watched": "8",
+    "evaluation.watched": "16",
     "evaluation.baselines": '["backprop"]',
 }
 

@@ -1,3 +1,4 @@
+import itertools
 from functools import partial
 
 import chex
@@ -8,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from metarule import (
+    MLP,
     Boolean,
     Conditioning,
     ConditioningCircuit,
@@ -15,11 +17,14 @@ from metarule import (
     InnerLoop,
     Lifetime,
     Polynomial,
+    Recurrent,
     Tabular,
+    Trace,
     curves,
     live,
 )
 from metarule.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
+from metarule.baselines import descent
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
@@ -160,10 +165,83 @@ def test_tasks_that_need_long_lives_can_be_adapted_to():
         rule=Polynomial(terms=("pre*modulator",), initial={"pre*modulator": 0.3}),
         circuit=ConditioningCircuit(),
         tasks=Conditioning(),
-        inner_loop=InnerLoop(presentations=440),
+        inner_loop=InnerLoop(presentations=520),
     )
     task = jax.jit(reflex.tasks.sample)(KEY, reflex.tasks.split(0).test, 0)
     # Traced alone: compiling it takes long, and says no more.
     whole = partial(adapt, reflex, task=task, key=KEY, adaptation=Adaptation(window=20), rate=1e-3)
     adapted = jax.eval_shape(lambda theta: whole(theta=theta), reflex.theta(KEY))
     assert adapted.metrics["closeness"].shape == (23,)
+
+
+def everywhere_finite(learner, theta, loss):
+    """Whether a loss and its derivative with respect to θ are finite."""
+    value, slope = jax.jit(jax.value_and_grad(partial(loss, learner)))(theta)
+    return jnp.isfinite(value) and all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def end_of_adapting(lifetime, theta):
+    """All that comes of adapting, in one number."""
+    task = lifetime.tasks.sample(KEY, lifetime.tasks.split(0).test, 1)
+    seen = adapt(lifetime, theta, task, KEY, Adaptation(window=4), 0.01)
+    return seen.losses.sum() + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves((seen.theta, seen.carry.weights)))
+
+
+NOTHING = Polynomial(terms=("seven",))
+TRACED = Polynomial(terms=("e*modulator", "weight"), traces={"e": Trace(of="pre*post", decay=0.5, learned=True)})
+# Where a gradient is exactly 0: rules that do nothing yet, dead neurons, weights of which the window knows nothing.
+CORNERS = {
+    ("rule that does nothing", "learned path", "per_path"): (NOTHING, Feedforward(hidden=(2,), backward="learned")),
+    ("rule that does nothing", "relu with f'", "per_projection"): (
+        NOTHING,
+        Feedforward(hidden=(2,), activation="relu", derivative=True),
+    ),
+    ("all gradients 0", "no errors, no bias", "shared"): (
+        Polynomial(terms=("pre*post*weight",)),
+        Feedforward(hidden=(), backward="zero", weight_scale=0.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS, ids=", ".join)
+def test_derivatives_are_finite_where_gradients_are_zero(corner):
+    rule, circuit = CORNERS[corner]
+    inner_loop = InnerLoop(presentations=8, theta=corner[-1])
+    lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
+    assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
+
+
+ALL = list(
+    itertools.product(
+        (NOTHING, TRACED, MLP(hidden=(2,), initial_spread=0.0)),
+        ("identity", "relu", "sigmoid", "softplus", "tanh"),
+        ("learned", "random", "transpose", "zero", "recurrent"),
+        ("shared", "per_path", "per_projection"),
+    )
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("rule", "activation", "backward", "sharing"), ALL)
+def test_derivatives_are_finite_of_all_rules_in_all_circuits(rule, activation, backward, sharing):
+    circuit = (
+        Recurrent(neurons=2, activation=activation)
+        if backward == "recurrent"
+        else Feedforward(hidden=(2,), activation=activation, backward=backward, derivative=activation == "relu")
+    )
+    inner_loop = InnerLoop(presentations=8, theta=sharing)
+    lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
+    assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum"])
+def test_derivatives_of_baselines_are_finite_where_neurons_are_dead(name):
+    circuit = Feedforward(hidden=(2,), activation="relu", weight_scale=0.0)
+    lifetime = Lifetime(rule=NOTHING, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=InnerLoop(presentations=4))
+
+    def end(learner, theta):
+        life, carry = learner.birth(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).test, 1))
+        carry, seen = live(learner, theta, life, carry, jnp.arange(4))
+        return seen.loss.sum() + learner.assess(theta, life, carry)[0]
+
+    assert everywhere_finite(descent(lifetime, name), jnp.array([0.1]), end)

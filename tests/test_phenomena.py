@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from metarule import Conditioning, ConditioningCircuit, InnerLoop, Lifetime, Polynomial, respond, shown
-from metarule.phenomena import Example, Responses
+from metarule.phenomena import Example, Responses, timings
 from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+from metarule.tasks.conditioning import FIELDS
 
 KEY = jax.random.key(0)
 PAIRING = Phenomenon(
@@ -14,7 +15,9 @@ PAIRING = Phenomenon(
     control=Schedule(phases=(Phase(trials=("CS1", "US"), times=(3, 5)),), after={"CS1": 0.0}),
     shown=("before CS1 < 0.1", "after CS1 >= 0.25", "control CS1 < 0.1", "after CS2 <= 1 before CS2"),
 )
-TASKS = Conditioning(phenomena=(PAIRING,), delays=(1, 2), gaps=(2, 3))
+TASKS = Conditioning(
+    phenomena=(PAIRING,), delays=(1, 3), gaps=(2, 4), test_delays=(2, 4), test_gaps=(3,), test_intensities=(0.5, 1.0)
+)
 LIFE = Lifetime(
     rule=Polynomial(terms=("pre*modulator",)),
     circuit=ConditioningCircuit(),
@@ -54,6 +57,27 @@ def test_what_is_shown_follows_the_criteria(responses):
     np.testing.assert_array_equal(verdicts, expected & (responses.after[1, :, 0] < 0.1))
     assert verdicts.any()
     assert not shown(TASKS, responses._replace(before=responses.before + 1))["pairing"].any()
+
+
+def test_timings_go_outside_in_one_respect_alone():
+    found = timings(TASKS)
+    places = [(place.field, place.value, place.side) for place in found]
+    assert places[:6] == [
+        ("delays", 1, "trained"),
+        ("delays", 2, "between"),
+        ("delays", 3, "trained"),
+        ("delays", 4, "above"),
+        ("gaps", 2, "trained"),
+        ("gaps", 3, "between"),
+    ]
+    assert ("intensities", 0.5, "below") in places
+    assert len({jax.tree.map(jnp.shape, place.pool) for place in found}) == 1  # so that one program serves all
+    for place in found:
+        usual = "trained" if place.side == "trained" else "between"
+        for name in FIELDS:
+            values = (place.value,) if name == place.field else TASKS.values(name, usual)
+            np.testing.assert_allclose(np.unique(getattr(place.pool, name)), sorted(values), rtol=1e-6)
+        assert place.pool.more == (place.side != "trained")
 
 
 # By phenomenon: responses to (CS1, CS2) before, at the peak, after and of the control; only the first row shows it.

@@ -55,7 +55,15 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
     printed = capsys.readouterr().out
     for line in ("Δw = 0.5·pre·modulator + 1e-06·pre·post", "Δw = 0.5·pre·modulator", "1 of 2 terms removed:"):
         assert line in printed.splitlines()
-    for words in ("without pre*post ", "held-out tasks, 16 other lives", "before ", "after ", "difference "):
+    for words in (
+        "without pre*post ",
+        "held-out tasks, 8 tasks",
+        "pre*modulator ",
+        "decided on 8 training tasks; these are few",
+        "before ",
+        "after ",
+        "difference ",
+    ):
         assert words in printed
     with np.load(run / "pruned.npz") as arrays:
         assert arrays.files == ["theta_0"]
@@ -65,7 +73,8 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
     assert found["removed"] == ["pre*post"]
     assert found["options"] == {"tolerance": 0.05, "lifetimes": 16}
     assert found["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
-    assert found["held_out"]["tasks"] == 16
+    assert (found["held_out"]["tasks"], found["held_out"]["lifetimes"], found["decided_on"]) == (8, 16, {"tasks": 8})
+    assert [row["term"] for row in found["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
     assert [trial["outcome"] for trial in found["trials"]] == ["alone"] * 2 + ["removed", "kept", "alone", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}
     assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER}

@@ -5,8 +5,9 @@ import pytest
 from msgspec.structs import replace
 
 from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Trace, final_metrics, pruning
+from metarule.ablation import terms
 from metarule.config import ConfigError
-from metarule.pruning import prune, terms
+from metarule.pruning import prune
 
 KEY = jax.random.key(0)
 LIVES = 64
@@ -53,9 +54,9 @@ def worth(monkeypatch):
 
         def look(lifetime, theta, pool, key, lifetimes):
             looks.append((pool is SPLIT.test, tuple(jax.random.key_data(key).tolist())))
-            return {lifetime.tasks.score: jnp.full(lifetimes, float(score(np.asarray(theta))))}
+            return np.full(lifetimes, float(score(np.asarray(theta))))
 
-        monkeypatch.setattr(pruning, "final_metrics", look)
+        monkeypatch.setattr(pruning, "scores_by_task", look)
         return looks
 
     return use
@@ -86,10 +87,13 @@ def test_a_term_that_harms_goes_first_and_the_rule_is_better_without_it():
     assert better.after.mean() > better.before.mean() + 0.1
 
 
-def test_scores_are_those_of_the_same_fresh_lives(shorter):
-    report_key = jax.random.split(KEY, 3)[2]
+def test_scores_are_means_over_the_same_fresh_lifetimes_by_held_out_task(shorter):
+    report_key, held_out = jax.random.split(KEY, 3)[2], int(SPLIT.test.size)
     for theta, scores in ((THETA, shorter.before), (shorter.theta, shorter.after)):
-        np.testing.assert_array_equal(final_metrics(TOY, theta, SPLIT.test, report_key, LIVES)["solved"], scores)
+        solved = final_metrics(TOY, theta, SPLIT.test, report_key, LIVES)["solved"]
+        assert scores.shape == (held_out,)
+        assert scores.mean() == pytest.approx(np.mean([solved[task::held_out].mean() for task in range(held_out)]))
+    assert shorter.decided_on == int(SPLIT.train.size)
 
 
 def test_each_projection_loses_terms_of_its_own(worth):
@@ -151,7 +155,21 @@ def test_what_decides_the_order_the_removals_and_the_report_are_three_draws(wort
     removals = {key for key, outcome in zip(trials, outcomes, strict=True) if outcome != "alone"}
     assert removals == {full}
     assert [len(order), len({full, *report} | order), report[0] == report[1]] == [1, 3, True]
-    assert all(held_out == (key not in order) for held_out, key in looks)
+    assert all(held_out == (key in report) for held_out, key in looks)
+
+
+def test_held_out_tasks_decide_nothing(worth, monkeypatch):
+    """A term that held-out tasks alone need goes, and the report says what that costs."""
+    worth(lambda theta: 1.0)
+    alike = pruning.scores_by_task
+
+    def judged(lifetime, theta, pool, *rest):
+        return alike(lifetime, theta, pool, *rest) * (pool is SPLIT.train or bool(theta[0] != 0))
+
+    monkeypatch.setattr(pruning, "scores_by_task", judged)
+    found = pruned(tolerance=0.0)
+    assert len(found.removed) == 4
+    assert (found.before.mean(), found.after.mean()) == (1.0, 0.0)
 
 
 def test_a_score_that_is_no_number_removes_nothing(worth):

@@ -31,7 +31,15 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
     assert (summary["seed"], summary["steps"]) == (3, 12)
     assert summary["equation"].startswith("Δw = ")
     assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
-    assert set(summary["seconds"]) == {"compile", "meta_training", "evaluation", "baselines", "statistics", "total"}
+    assert set(summary["seconds"]) == {
+        "compile",
+        "meta_training",
+        "evaluation",
+        "baselines",
+        "contributions",
+        "statistics",
+        "total",
+    }
     assert summary["nonfinite_tasks"] == 0
     held_out = summary["held_out"]
     assert (held_out["metric"], held_out["tasks"], held_out["lifetimes"]) == ("solved", 8, 16)
@@ -60,6 +68,17 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     tuned = tune(delta(life), life.tasks.split(3).train, tuning, budget)
     assert row["learning_rate"] == tuned.rate
     assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
+
+
+def test_the_summary_tells_what_each_term_contributes(finished):
+    _, trained, summary = finished
+    found = summary["contributions"]
+    assert (found["metric"], found["of"], found["lifetimes"]) == ("solved", "held-out tasks", 16)
+    assert sorted(row["term"] for row in found["terms"]) == sorted(EXPERIMENT.rule.names)
+    assert found["terms"][-1]["alone_up_to"]["mean"] == summary["held_out"]["learned"]["mean"]
+    assert {row["term"]: row["coefficient"] for row in found["terms"]} == {
+        name: float(value) for name, value in EXPERIMENT.rule.describe(trained.theta).items()
+    }
 
 
 def test_theta_is_read_back(finished):

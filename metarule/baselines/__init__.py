@@ -12,9 +12,10 @@ from metarule.baselines.classic import (
     under,
 )
 from metarule.baselines.descent import Descent
-from metarule.baselines.tuning import Tuned, at_rate, tune
+from metarule.baselines.tuning import RATES, Tuned, at_rate, tune
 
 __all__ = [
+    "RATES",
     "BaselineName",
     "Descent",
     "Tuned",

@@ -13,10 +13,11 @@ from metarule.evaluation import curves
 from metarule.streams import run_key
 from metarule.types import LOGITS, Learner, PRNGKey, Theta
 
-__all__ = ["Tuned", "at_rate", "tune"]
+__all__ = ["RATES", "Tuned", "at_rate", "tune"]
 
-_COARSE = 10.0 ** np.linspace(-3, 1, 13)
-_FINE = (_COARSE[1] / _COARSE[0]) ** np.linspace(-1, 1, _COARSE.size + 2)[1:-1]
+# The coarse grid.
+RATES = 10.0 ** np.linspace(-3, 1, 13)
+_FINE = (RATES[1] / RATES[0]) ** np.linspace(-1, 1, RATES.size + 2)[1:-1]
 # Points along a life over which the score is averaged, to tell rates apart that end equally well.
 _POINTS = 4
 
@@ -62,18 +63,18 @@ def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
     Returns:
         The best rate, and all that were tried.
     """
-    lives = max(budget // (_COARSE.size + _FINE.size), 1)
+    lives = max(budget // (RATES.size + _FINE.size), 1)
     coarse_key, fine_key = jax.random.split(key)
-    coarse = _score(learner, pool, coarse_key, _COARSE, lives)
-    rates = _FINE * _COARSE[_best(coarse)]
+    coarse = _score(learner, pool, coarse_key, RATES, lives)
+    rates = _FINE * RATES[_best(coarse)]
     fine = _score(learner, pool, fine_key, rates, lives)
     best = float(rates[_best(fine)])
     return Tuned(
         rate=best,
         theta=jax.jit(partial(at_rate, learner))(best),
-        rates=np.concatenate([_COARSE, rates]),
+        rates=np.concatenate([RATES, rates]),
         scores=np.concatenate([coarse, fine]),
-        lifetimes=lives * (_COARSE.size + _FINE.size),
+        lifetimes=lives * (RATES.size + _FINE.size),
     )
 
 

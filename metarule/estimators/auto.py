@@ -30,7 +30,8 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     Tried in this order: reverse mode with a plain scan (which keeps all that a step's backward pass asks for; not on
     CPUs, where living a step again is faster than reading it back), with weights rebuilt where they can be, with remat,
     with segments, with segments of segments; then forward mode. Where nothing fits, the smallest is taken. All are
-    exact, so that results differ by rounding alone. Memory is told from shapes; compilers need somewhat more or less.
+    exact, so that results differ by rounding alone, but for weights that are rebuilt and were clipped by less than it
+    (see `Rebuilt`). Memory is told from shapes; compilers need somewhat more or less.
     Pick it unless you know better.
 
     Attributes:

@@ -12,7 +12,8 @@ A weight that was stopped at its bound cannot be told from the weight after it, 
 rebuilt is therefore looked at: every potential that comes of it has to be the one that was seen, and the first weights
 of a segment those that were kept, but for rounding. Otherwise, and where weights rest at the bound, the segment is
 lived again from its start, and all its weights kept. So a weight is taken for one that moved freely only where its
-bound took from it less than rounding might have.
+bound took from it less than rounding might have. There alone the gradient is not exact: where many weights are clipped
+by so little it was off by 5 % in a contrived case.
 
 References:
     Maclaurin, Duvenaud, Adams 2015 (learning undone step by step); Gomez, Ren, Urtasun, Grosse 2017 (activations

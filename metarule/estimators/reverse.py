@@ -22,7 +22,9 @@ class Reverse(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     ∂loss/∂θ = Σ_t ∂loss/∂w_t · ∂Δw_t/∂θ, with ∂loss/∂w_t carried back through the unrolled lifetime
 
     Time of a few forward passes whatever the size of θ; memory as the scan says. Pick it for exact gradients of rules
-    with many coefficients over lives that fit into memory.
+    with many coefficients over lives that fit into memory. One corner is not exact: the `rebuilt` scan takes weights
+    that their bound clipped by less than rounding for weights that moved freely, which put the gradient off by 5 % in
+    a contrived case; the other scans are exact there, too.
 
     Attributes:
         scan: how the time loop is differentiated.

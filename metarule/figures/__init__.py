@@ -1,7 +1,7 @@
 """Pictures of a run."""
 
 from metarule.figures.canvas import drawn_last
-from metarule.figures.conditioning import draw_circuit, draw_phenomena
+from metarule.figures.conditioning import draw_circuit, draw_phenomena, draw_rates, draw_timings
 from metarule.figures.forms import draw_front
 from metarule.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds, draw_tasks
 
@@ -12,7 +12,9 @@ __all__ = [
     "draw_meta_loss",
     "draw_performance",
     "draw_phenomena",
+    "draw_rates",
     "draw_seeds",
     "draw_tasks",
+    "draw_timings",
     "drawn_last",
 ]

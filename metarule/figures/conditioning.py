@@ -13,7 +13,7 @@ from metarule.phenomena import Example
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
 
-__all__ = ["draw_circuit", "draw_phenomena"]
+__all__ = ["draw_circuit", "draw_phenomena", "draw_rates", "draw_timings"]
 
 _COLUMNS = 3
 _US = STIMULI.index("US")
@@ -52,7 +52,7 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
         file: where the picture goes.
         tasks: which phenomena there are.
         example: one run of each schedule.
-        shown: by phenomenon, the share of runs that show it.
+        shown: by phenomenon, the share of animals that show it at the weakest timing.
     """
     columns = min(_COLUMNS, len(tasks.phenomena))
     rows = -(-len(tasks.phenomena) // columns)
@@ -61,12 +61,62 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
     for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
         above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
         kind = "" if number in tasks.trained else ", never trained on"
-        above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of runs", fontsize="medium")
+        above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of animals", fontsize="medium")
         animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
         _draw_stimuli(above, animal.task)
         _draw_responses(below, animal, control, wanted=number in tasks.trained)
         below.set(xlabel="step", ylabel="response / US")
     figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=2 * columns, loc="outside lower center")
+    save(figure, file)
+
+
+@picture
+def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
+    """A map of the learned rule's shares: a row a phenomenon, a column a delay, gap or intensity.
+
+    Args:
+        file: where the picture goes.
+        report: as from `measure_phenomena`; its `by_timing` is drawn.
+    """
+    places = next(iter(report.values()))["by_timing"]
+    fields = list(dict.fromkeys(place["field"] for place in places))
+    columns = [[n for n, place in enumerate(places) if place["field"] == field] for field in fields]
+    figure = blank(4.2 + 0.6 * len(places), 1.8 + 0.4 * len(report))
+    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False, width_ratios=[len(some) for some in columns])[
+        0
+    ]
+    for field, numbers, axes in zip(fields, columns, panels, strict=True):
+        shares = np.array([[row["by_timing"][number]["learned"] for number in numbers] for row in report.values()])
+        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.6 else "black"
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
+        labels = [f"{places[number]['value']:g}\n{places[number]['side']}" for number in numbers]
+        axes.set_xticks(range(len(numbers)), labels, fontsize="x-small")
+        axes.set_title(field, fontsize="medium")
+        axes.tick_params(length=0)
+    panels[0].set_yticks(range(len(report)), list(report), fontsize="small")
+    figure.suptitle("Share of animals that show each phenomenon, by timing and intensity", fontsize="medium")
+    save(figure, file)
+
+
+@picture
+def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
+    """One panel a baseline: the share of animals that show each phenomenon, against the learning rate.
+
+    Args:
+        file: where the picture goes.
+        report: as from `measure_phenomena`; its `by_rate` is drawn.
+    """
+    names = list(next(iter(report.values()))["baselines"])
+    figure, panels = figure_of(len(names), width=5.5)
+    for name, axes in zip(names, panels, strict=True):
+        for number, (phenomenon, row) in enumerate(report.items()):
+            rates, shares = zip(*((point["rate"], point[name]) for point in row["by_rate"]))
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
+            axes.plot(rates, shares, marker=".", label=phenomenon, **style)
+        axes.set(xscale="log", ylim=(-0.05, 1.05), title=name, xlabel="learning rate", ylabel="share of animals")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
     save(figure, file)
 
 

@@ -1,6 +1,7 @@
 """Gradient descent on θ: the mean of the θ-gradients of many lives, handed to Optax."""
 
 import math
+from functools import partial
 from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
@@ -15,11 +16,12 @@ from metarule.abreast import abreast
 from metarule.devices import everywhere
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.lives import at_once, whole
+from metarule.lifetime import LONGEST
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.schema import Checked
-from metarule.types import Estimate, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
+from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]
 
@@ -63,9 +65,15 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         guard: when a step is taken back.
         curriculum: length of the lives in each part of the run, as a share of a whole life; the parts have as many
             meta-steps. A rule that was learned on short lives seldom makes long ones chaotic.
+        lengths: multiples of a lifetime, of which each meta-step draws one for all of its lifetimes, with equal
+            chances: log-uniform where they are a geometric series, and one given twice is drawn twice as often. A rule
+            that was learned at one length often fails at longer ones. A longer lifetime takes more time and counts by
+            its length, so that baselines are tuned with as many presentations. With several lengths the guard does not
+            judge jumps of the meta-loss, and runs that are vmapped compute every length at every meta-step.
 
     Raises:
-        ValueError: an optimiser that Optax does not have, or arguments that it does not take.
+        ValueError: an optimiser that Optax does not have, or arguments that it does not take; other lengths for an
+            estimator whose lifetimes go on from one meta-step to the next.
 
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992: the
@@ -90,9 +98,18 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
         Meta(min_length=1, description="length of lives in each part of the run, as shares of a whole life"),
     ] = (1.0,)
+    lengths: Annotated[
+        tuple[Annotated[float, Meta(gt=0, le=1000)], ...],
+        Meta(min_length=1, max_length=16, description="multiples of a lifetime, one drawn for each meta-step"),
+    ] = (1.0,)
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.lengths != (1.0,) and not self.estimator.whole:
+            raise ValueError(
+                f"lengths = {list(self.lengths)}: lifetimes go on from one meta-step to the next here; allowed: [1.0], "
+                "or an estimator of whole lifetimes"
+            )
 
         def made(step: Integer) -> Integer:
             self._transform(step)
@@ -103,12 +120,13 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     @property
     def lifetimes(self) -> int:
-        """Lifetimes that a whole run costs, at most."""
+        """Lifetimes that a whole run costs, at most; counted as in `spent`."""
         return self.spent(self.steps)
 
     def spent(self, steps: int) -> int:
-        """Lifetimes that so many meta-steps cost, at most."""
-        return steps * self.tasks * self.estimator.lifetimes
+        """Lifetimes that so many meta-steps cost, at most; a longer one counts by its length, which is the expected."""
+        longer = sum(self.lengths) / len(self.lengths)
+        return math.ceil(steps * self.tasks * self.estimator.lifetimes * longer)
 
     def stages(self, learner: Learner) -> tuple[Stage, ...]:
         """Who lives, part by part of a run.
@@ -120,20 +138,31 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
             The stages, in order; the last ends with the run.
 
         Raises:
-            ValueError: lives that are too short for the tasks.
+            ValueError: lives that are too short for the tasks, or too long.
         """
-        lengths = [max(round(share * learner.presentations), 1) for share in self.curriculum]
-        if min(lengths) < learner.tasks.needs:
+        stages = [_scaled(learner.presentations, share) for share in self.curriculum]
+        shortest = _scaled(min(stages), min(self.lengths))
+        longest = _scaled(max(stages), max(self.lengths))
+        field = "curriculum" if self.lengths == (1.0,) else "lengths"
+        given = f"optimizer.{field} = {list(getattr(self, field))}"
+        if shortest < learner.tasks.needs:
             raise ValueError(
-                f"optimizer.curriculum = {list(self.curriculum)}: its shortest lives have {min(lengths)} "
-                f"presentations; these tasks need at least {learner.tasks.needs}"
+                f"{given}: its shortest lives have {shortest} presentations; these tasks need at least "
+                f"{learner.tasks.needs}"
             )
-        return tuple(Stage(learner.lasting(length), self, end) for length, end in zip(lengths, self._ends, strict=True))
+        if longest > LONGEST:
+            raise ValueError(f"{given}: its longest lives have {longest} presentations; allowed: up to {LONGEST}")
+        return tuple(Stage(learner.lasting(length), self, end) for length, end in zip(stages, self._ends, strict=True))
 
     @property
     def comparable(self) -> bool:
-        """Meta-losses can be compared where all are of whole lives."""
-        return self.curriculum == (1.0,) and self.estimator.whole
+        """Meta-losses can be compared where all are of whole lifetimes of one length."""
+        return self.curriculum == (1.0,) and self._compares
+
+    @property
+    def _compares(self) -> bool:
+        """Whether meta-losses of one part of the curriculum can be compared."""
+        return len(self.lengths) == 1 and self.estimator.whole
 
     def decided(self, learner: Learner, runs: int = 1) -> tuple["Gradient", str]:
         """The same with a named way to the θ-gradient, and why where that was left open.
@@ -147,7 +176,8 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         """
         if not isinstance(self.estimator, Auto):
             return self, ""
-        estimator, reason = self.estimator.choose(learner, self.tasks * runs)
+        longest = _scaled(learner.presentations, max(self.lengths))
+        estimator, reason = self.estimator.choose(learner.lasting(longest), self.tasks * runs)
         return replace(self, estimator=estimator), f"gradient by {reason}"
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
@@ -171,7 +201,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         estimator = self.decided(learner)[0].estimator
         states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
         place = Place(theta, self._transform().init(theta))
-        idle = self._idle(learner, pool, theta, key) if estimator.whole else None
+        idle = self._idle(learner, pool, theta, key) if self._compares else None
         return GradientState(jnp.zeros((), int), place, states, self.guard.init(place, idle))
 
     def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
@@ -189,14 +219,13 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         step_key, units, here = jax.random.fold_in(key, state.step), learner.units(), state.place
         estimator = self.decided(learner)[0].estimator
 
-        def one_life(number: Integer, estimator_state: Any) -> tuple[Estimate, Any]:
-            task, life_key = meet(learner, pool, self.train_tasks, self.tasks, state.step, number, step_key)
-            estimate, after = estimator.estimate(learner, here.theta, task, estimator_state, life_key)
-            return estimate._replace(gradient=_times(units, estimate.gradient)), after
-
-        first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], step_key)
-        side_by_side = abreast(one_life, at_once(estimator, learner, first))
-        estimates, states = side_by_side(jnp.arange(self.tasks), state.estimator)
+        lengths = [_scaled(learner.presentations, multiple) for multiple in self.lengths]
+        branches = sorted(set(lengths))  # one program for each length, of which one alone runs
+        # The key of a number that no lifetime has.
+        drawn = jax.random.randint(jax.random.fold_in(step_key, self.tasks), (), 0, len(lengths))
+        live = [partial(self._live, learner.lasting(n), pool, estimator, here.theta, step_key) for n in branches]
+        branch = jnp.array([branches.index(n) for n in lengths])[drawn]
+        estimates, states = jax.lax.switch(branch, live, state.step, state.estimator)
         mean, finite, norms = robust_mean(estimates, self.task_clip)
         in_units = jax.tree.map(jnp.divide, here.theta, units)
         updates, optimizer = self._transform(state.step).update(mean.gradient, here.optimizer, in_units)
@@ -206,7 +235,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         zero = finite & (norms == 0) & (estimates.loss != 0)
         diverged, useless = (jnp.mean(lives.astype(norms.dtype)) for lives in (~finite, ~finite | zero))
         seen = Seen(mean.loss, standard_error(estimates.loss, finite), diverged, useless)
-        guard = self.guard if estimator.whole else replace(self.guard, jump=math.inf)
+        guard = self.guard if self._compares else replace(self.guard, jump=math.inf)
         longer = jnp.any(state.step == jnp.array(self._ends))
         place, guarded, rejected = guard.move(guard.anew(state.guard, longer), here, there, seen)
         median, largest = jnp.nanmedian(jnp.where(finite, norms, jnp.nan)), jnp.max(jnp.where(finite, norms, 0.0))
@@ -235,6 +264,20 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         place = Place(theta, self._transform().init(theta))
         return state._replace(place=place, guard=state.guard._replace(good=place))
 
+    def _live(
+        self, learner: Learner, pool: Any, estimator: Estimator, theta: Theta, key: PRNGKey, step: Integer, states: Any
+    ) -> tuple[Estimate, Any]:
+        """Estimates and states of the estimator after a meta-step of lifetimes of one length, a leading axis each."""
+        units = learner.units()
+
+        def one_life(number: Integer, state: Any) -> tuple[Estimate, Any]:
+            task, life_key = meet(learner, pool, self.train_tasks, self.tasks, step, number, key)
+            estimate, after = estimator.estimate(learner, theta, task, state, life_key)
+            return estimate._replace(gradient=_times(units, estimate.gradient)), after
+
+        first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], key)
+        return abreast(one_life, at_once(estimator, learner, first))(jnp.arange(self.tasks), states)
+
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Seen:
         """What is seen of lives under θ = 0, where most rules do nothing."""
 
@@ -261,6 +304,10 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         rate = self.learning_rate
         rate = make_schedule(rate, self.steps)(step) if isinstance(rate, Schedule) else rate
         return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
+
+
+def _scaled(presentations: int, share: float) -> int:
+    return max(round(share * presentations), 1)
 
 
 def _times(units: Theta, tree: Theta) -> Theta:

@@ -6,20 +6,24 @@ from functools import cache
 from typing import Annotated, Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from immutabledict import immutabledict
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from msgspec import Meta
 
 from metarule.complaints import first_line
 from metarule.schema import Checked
 
-__all__ = ["Arguments", "Schedule", "make_schedule", "make_transform"]
+__all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_transform", "norm"]
 
 Arguments = Mapping[str, bool | int | float | str]
 
 # What Optax's schedules call their length.
 _LENGTHS = ("decay_steps", "transition_steps")
+# Added below the roots of Adam and its kin, whose slope at 0 is infinite otherwise. The root of this is lost beside
+# their eps of 1e-8, so that steps are those of Optax but for rounding.
+_ROOT = 1e-30
 
 
 class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +66,9 @@ def make_transform(
 ) -> optax.GradientTransformation:
     """The optimiser of Optax of a name.
 
+    Steps of those that take `eps_root`, such as Adam, have a finite derivative where a gradient is exactly 0, too;
+    those of adafactor, lamb, lars, novograd and radam have none there.
+
     Args:
         name: such as `adam`.
         learning_rate: its learning rate; a number may be traced.
@@ -76,9 +83,38 @@ def make_transform(
     if "learning_rate" in arguments:
         raise ValueError("arguments.learning_rate: give it as learning_rate, beside arguments")
     factory = _look_up("name", name, "optimiser", _optimizers())
-    made = _call(factory, name, {"learning_rate": learning_rate} | dict(arguments))
+    root = inspect.signature(factory).parameters.get("eps_root")
+    smooth = {"eps_root": _ROOT} if root and not root.default else {}
+    made = _call(factory, name, {"learning_rate": learning_rate} | smooth | dict(arguments))
     _try_out(name, lambda theta: made.update(theta, made.init(theta), theta), jax.ShapeDtypeStruct((2,), "float32"))
     return made
+
+
+def norm(tree: PyTree) -> Float[Array, ""]:
+    """The root √Σx² over all numbers of a pytree, whose derivative is 0 where all of them are."""
+    squared = optax.tree.norm(tree, squared=True)
+    nothing = squared == 0
+    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, squared)))
+
+
+def clip_by_norm(largest: float) -> optax.GradientTransformation:
+    """Clip as `optax.clip_by_global_norm` does, with a finite derivative where all numbers are 0, too.
+
+    x ← x · min(1, largest / ‖x‖)
+
+    Args:
+        largest: norm.
+
+    Returns:
+        The gradient transformation.
+    """
+
+    def update(tree: PyTree, state: Any, params: Any = None) -> tuple[PyTree, Any]:
+        length = norm(tree)
+        inside, divisor = length < largest, jnp.where(length == 0, 1, length)
+        return jax.tree.map(lambda x: jax.lax.select(inside, x, x / divisor.astype(x.dtype) * largest), tree), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
 
 
 def _look_up(field: str, name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:

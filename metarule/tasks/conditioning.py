@@ -1,22 +1,25 @@
 """Classical conditioning: one life a schedule of stimuli, and the response that is wanted of the motor neuron."""
 
-from functools import lru_cache
+from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from immutabledict import immutabledict
+from jaxtyping import Array, Float, Int
 from msgspec import Meta
 
 from metarule.schema import Checked
 from metarule.tasks.phenomena import STANDARD, Phenomenon
-from metarule.tasks.schedules import parse_trial
+from metarule.tasks.timelines import US, clock, switched_on, table
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus
 
-__all__ = ["Conditioning", "ConditioningPool", "ConditioningTask"]
+__all__ = ["FIELDS", "Conditioning", "ConditioningPool", "ConditioningTask"]
 
-_US = STIMULI.index("US")
+# What schedules of one phenomenon differ in, besides numbers of repetitions.
+FIELDS = ("delays", "gaps", "intensities")
+# Least and most that a value may be.
+_ALLOWED = {"delays": (1, 100), "gaps": (1, 100), "intensities": (0.01, 100.0)}
 
 # Small wanted responses may be off by less than large ones: tolerances are as wide as this + the wanted response.
 _FLOOR = 0.15
@@ -67,9 +70,8 @@ class Conditioning(
     wanted and, at the end of the life, for every stimulus alone. Along the life the loss is a mean over the trials that
     count, in a life as long as the longest schedule; in a longer one it weighs less.
 
-    A CS lasts for the delay and one step more, the US for one step. Test schedules have other delays, gaps,
-    intensities and numbers of repetitions than any training schedule: of the values in order, every second one is
-    kept for them, so that they lie between those trained on.
+    A CS lasts for the delay and one step more, the US for one step. Held-out schedules share no delay, gap, intensity
+    or number of repetitions with those trained on: some values lie between these, others on both sides outside.
 
     Attributes:
         phenomena: what is lived through.
@@ -78,10 +80,16 @@ class Conditioning(
         gaps: steps from the end of a trial to the next; whatever it holds, a trial lasts for twice the delay and one
             step.
         intensities: of a stimulus.
+        test_delays: delays that are held out.
+        test_gaps: gaps that are held out.
+        test_intensities: intensities that are held out.
+        emphasis: how often a phenomenon is met where others are met once, by name; of no effect on one that is
+            `report_only`.
         tolerance: tolerance of a wanted response r is this times (0.15 + r), in units of the response to the US.
 
     Raises:
-        ValueError: a name that stands twice, no phenomenon that is trained, or timings that cannot be.
+        ValueError: a name that stands twice, no phenomenon that is trained, timings that cannot be, or held-out ones
+            that are trained on or of which none lies between those trained on.
     """
 
     phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1, description="what is lived through")] = STANDARD
@@ -90,23 +98,32 @@ class Conditioning(
     ] = ()
     delays: Annotated[
         tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to those that follow")
-    ] = (2, 3, 4)
+    ] = (2, 4)
     gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")] = (
         3,
-        4,
         5,
-        6,
         7,
     )
     intensities: Annotated[tuple[float, ...], Meta(min_length=2, description="intensities of a stimulus")] = (
         0.85,
-        0.9,
         0.95,
-        1.0,
         1.05,
-        1.1,
         1.15,
     )
+    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="delays that are held out")] = (1, 3, 5)
+    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="gaps that are held out")] = (1, 4, 6, 8)
+    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1, description="intensities that are held out")] = (
+        0.5,
+        0.7,
+        0.9,
+        1.0,
+        1.1,
+        1.3,
+    )
+    emphasis: Annotated[
+        Mapping[str, Annotated[int, Meta(ge=1, le=100)]],
+        Meta(description="by name, how often a phenomenon is met where others are met once"),
+    ] = immutabledict()
     tolerance: Annotated[
         float, Meta(gt=0, description="a response may be off its wanted r by this times (0.15 + r)")
     ] = 0.1
@@ -119,14 +136,14 @@ class Conditioning(
         for name in self.report_only:
             if name not in names:
                 raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
+        allowed = [phenomenon.name for phenomenon in self.phenomena if phenomenon.trained]
+        for name in self.emphasis:
+            if name not in allowed:
+                raise ValueError(f"emphasis: no phenomenon '{name}' is trained on; allowed: {', '.join(allowed)}")
         if not self.trained:
             raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
-        for field, least, most in (("delays", 1, 100), ("gaps", 1, 100), ("intensities", 0.01, 100.0)):
-            for value in getattr(self, field):
-                if not least <= value <= most:
-                    raise ValueError(f"{field}: {value}; allowed: {least} to {most}")
-            if len(set(getattr(self, field))) < len(getattr(self, field)):
-                raise ValueError(f"{field}: a value stands twice")
+        for field in FIELDS:
+            self._check_values(field)
 
     @property
     def trained(self) -> tuple[int, ...]:
@@ -165,33 +182,70 @@ class Conditioning(
     @property
     def needs(self) -> int:
         """Steps of the longest schedule."""
-        trials = (_table(self.phenomena).most * _table(self.phenomena).block).sum(axis=1).max()
-        return int(trials) * (2 * max(self.delays) + 1 + max(self.gaps))
+        arrays = table(self.phenomena)
+        trials = (arrays.most * arrays.block).sum(axis=1).max()
+        delay, gap = max(self.delays + self.test_delays), max(self.gaps + self.test_gaps)
+        return int(trials) * (2 * delay + 1 + gap)
+
+    def values(self, field: str, side: str) -> tuple:
+        """Values of `delays`, `gaps` or `intensities`.
+
+        Args:
+            field: which of these.
+            side: `trained`, or where held-out values lie from them: `below`, `between` or `above`.
+
+        Returns:
+            The values.
+        """
+        trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
+        low, high = min(trained), max(trained)
+        return {
+            "trained": trained,
+            "below": tuple(value for value in held_out if value < low),
+            "between": tuple(value for value in held_out if low < value < high),
+            "above": tuple(value for value in held_out if value > high),
+        }[side]
 
     def split(self, seed: Integer) -> Split:
         """Part timings and intensities; both pools hold the trained phenomena and their controls.
 
         Args:
-            seed: decides nothing: what is held out lies between what is trained on, whatever the seed.
+            seed: decides nothing: what is held out is declared.
 
         Returns:
             Two pools that share no delay, gap, intensity or number of repetitions.
         """
-        schedules = _integers([2 * number + side for number in self.trained for side in range(2)])
+        trained = (self.delays, self.gaps, self.intensities)
+        held_out = (self.test_delays, self.test_gaps, self.test_intensities)
+        train, test = self.pool(*trained, trained=True), self.pool(*held_out, trained=False)
+        return Split(train=train._replace(schedules=self._emphasised()), test=test)
 
-        def pool(side: int) -> ConditioningPool:
-            delays, gaps, intensities = (
-                sorted(values)[side::2] for values in (self.delays, self.gaps, self.intensities)
-            )
-            return ConditioningPool(
-                schedules=schedules,
-                delays=_integers(delays),
-                gaps=_integers(gaps),
-                intensities=jnp.array(intensities),
-                more=_integers(side),
-            )
+    def pool(
+        self, delays: tuple[int, ...], gaps: tuple[int, ...], intensities: tuple[float, ...], trained: bool
+    ) -> ConditioningPool:
+        """Schedules of the trained phenomena and their controls with some timings and intensities.
 
-        return Split(train=pool(0), test=pool(1))
+        Args:
+            delays: steps from the first stimuli of a trial to those that follow.
+            gaps: steps from the end of a trial to the next.
+            intensities: of a stimulus.
+            trained: numbers of repetitions are those of training, or those held out.
+
+        Returns:
+            The pool.
+        """
+        return ConditioningPool(
+            schedules=_integers([2 * number + side for number in self.trained for side in range(2)]),
+            delays=_integers(delays),
+            gaps=_integers(gaps),
+            intensities=jnp.array(intensities, float),
+            more=_integers(0 if trained else 1),
+        )
+
+    def interpolated(self) -> ConditioningPool:
+        """Schedules with held-out values that lie between those trained on, in all respects."""
+        delays, gaps, intensities = (self.values(field, "between") for field in FIELDS)
+        return self.pool(delays, gaps, intensities, trained=False)
 
     def sample(self, key: PRNGKey, pool: ConditioningPool, index: Integer) -> ConditioningTask:
         """Schedule number `index` of a pool.
@@ -204,29 +258,29 @@ class Conditioning(
         Returns:
             The task.
         """
-        table = _table(self.phenomena)
+        arrays = table(self.phenomena)
         number = pool.schedules[index % pool.schedules.size]
-        draws = jax.random.uniform(key, (table.most.shape[1] + 5,))
+        draws = jax.random.uniform(key, (arrays.most.shape[1] + 5,))
         delay, gap = _choose(pool.delays, draws[0]), _choose(pool.gaps, draws[1])
         intensities = _choose(pool.intensities, draws[2:5])
-        most, fewest, block = (jnp.asarray(values)[number] for values in (table.most, table.fewest, table.block))
+        most, fewest, block = (jnp.asarray(values)[number] for values in (arrays.most, arrays.fewest, arrays.block))
         first = fewest + pool.more
         choices = ((most - first) // 2 + 1).astype(draws.dtype)
         times = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
 
-        now = _clock(times, block, 2 * delay + 1 + gap, self.needs)
-        stages = jnp.asarray(table.stages)[number, now.phase, now.place]
-        on = _on(stages, now.offset, delay) & ~now.over[:, None]
-        begin, end, asked = jnp.moveaxis(jnp.asarray(table.wanted, float)[number, now.phase, now.place], -1, 0)
+        now = clock(times, block, 2 * delay + 1 + gap, self.needs)
+        stages = jnp.asarray(arrays.stages)[number, now.phase, now.place]
+        on = switched_on(stages, now.offset, delay) & ~now.over[:, None]
+        begin, end, asked = jnp.moveaxis(jnp.asarray(arrays.wanted, float)[number, now.phase, now.place], -1, 0)
         last = jnp.maximum(times[now.phase] - 1, 1)
         left = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
         asked = jnp.where(~now.over & (now.offset == 0), asked, 0.0)
-        response, asked_after = jnp.asarray(table.after, float)[number].T
+        response, asked_after = jnp.asarray(arrays.after, float)[number].T
         return ConditioningTask(
             stimuli=jnp.where(on, intensities[None], 0.0),
-            wanted=self._wanted(end + (begin - end) * left, asked, intensities[_US]),
+            wanted=self._wanted(end + (begin - end) * left, asked, intensities[US]),
             probes=jnp.diag(intensities),
-            after=self._wanted(response, asked_after, intensities[_US]),
+            after=self._wanted(response, asked_after, intensities[US]),
         )
 
     def identity(self, pool: Any, index: Integer) -> Integer:
@@ -255,89 +309,38 @@ class Conditioning(
         off = jnp.mean(counts * jnp.abs(output[:, 0] - wanted) / tolerance)
         return {"closeness": 1 / (1 + off), "off": off}
 
+    def _emphasised(self) -> Int[Array, " schedules"]:
+        """Schedules of the trained phenomena as often as each is met; one after the other, so that shares are even."""
+        times = [(number, self.emphasis.get(self.phenomena[number].name, 1)) for number in self.trained]
+        rounds = range(max(count for _, count in times))
+        return _integers(
+            [2 * number + side for turn in rounds for number, count in times for side in range(2) if turn < count]
+        )
+
+    def _check_values(self, field: str) -> None:
+        """Refuse values that cannot be, and held-out ones that are not held out."""
+        least, most = _ALLOWED[field]
+        trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
+        for name, values in ((field, trained), (f"test_{field}", held_out)):
+            for value in values:
+                if not least <= value <= most:
+                    raise ValueError(f"{name}: {value}; allowed: {least} to {most}")
+            if len(set(values)) < len(values):
+                raise ValueError(f"{name}: a value stands twice")
+        if both := set(trained) & set(held_out):
+            raise ValueError(f"test_{field}: {min(both)} is trained on; allowed: values that are not in {field}")
+        if not self.values(field, "between"):
+            raise ValueError(
+                f"test_{field}: none is between {min(trained)} and {max(trained)}, the least and the most of {field}; "
+                "allowed: at least one that is"
+            )
+
     def _wanted(
         self, response: Float[Array, " n"], counts: Float[Array, " n"], us: Float[Array, ""]
     ) -> Float[Array, "n 3"]:
         """Wanted responses, given in units of the response to the US; all that count have a mean share of 1."""
         share = counts * counts.size / jnp.maximum(jnp.sum(counts), 1.0)
         return jnp.stack([us * response, us * self.tolerance * (_FLOOR + response), share], axis=1)
-
-
-class _Table(NamedTuple):
-    """All schedules as arrays, padded to the longest: by schedule, phase and place in the block."""
-
-    fewest: np.ndarray
-    most: np.ndarray
-    block: np.ndarray
-    stages: np.ndarray
-    wanted: np.ndarray
-    after: np.ndarray
-
-
-@lru_cache(maxsize=16)
-def _table(phenomena: tuple[Phenomenon, ...]) -> _Table:
-    schedules = [schedule for phenomenon in phenomena for schedule in (phenomenon.animal, phenomenon.control)]
-    phases = max(len(schedule.phases) for schedule in schedules)
-    places = max(len(phase.trials) for schedule in schedules for phase in schedule.phases)
-    shape = (len(schedules), phases)
-    table = _Table(
-        fewest=np.zeros(shape, np.int32),
-        most=np.zeros(shape, np.int32),
-        block=np.ones(shape, np.int32),
-        stages=np.zeros((*shape, places, 2, len(STIMULI)), bool),
-        wanted=np.zeros((*shape, places, 3)),
-        after=np.zeros((len(schedules), len(STIMULI), 2)),
-    )
-    for s, schedule in enumerate(schedules):
-        for p, phase in enumerate(schedule.phases):
-            table.fewest[s, p], table.most[s, p] = phase.times
-            table.block[s, p] = len(phase.trials)
-            for b, trial in enumerate(phase.trials):
-                for stage, names in enumerate(parse_trial(trial)):
-                    table.stages[s, p, b, stage, [STIMULI.index(name) for name in names]] = True
-                if trial in phase.wanted:
-                    table.wanted[s, p, b] = (*phase.wanted[trial], 1.0)
-        for name, value in schedule.after.items():
-            table.after[s, STIMULI.index(name)] = (value, 1.0)
-    return table
-
-
-class _Now(NamedTuple):
-    """Where in its schedule an animal is at each step.
-
-    Attributes:
-        phase: number of the phase.
-        place: of the trial in its block.
-        repetition: of the block.
-        offset: steps since the trial began.
-        over: whether the last phase has ended.
-    """
-
-    phase: Int[Array, " steps"]
-    place: Int[Array, " steps"]
-    repetition: Int[Array, " steps"]
-    offset: Int[Array, " steps"]
-    over: Bool[Array, " steps"]
-
-
-def _clock(times: Int[Array, " phases"], block: Int[Array, " phases"], length: Int[Array, ""], steps: int) -> _Now:
-    step = jnp.arange(steps, dtype=jnp.int32)
-    ends = jnp.cumsum(times * block, dtype=jnp.int32) * length
-    passed = jnp.sum(step[:, None] >= ends[None], axis=1, dtype=jnp.int32)
-    phase = jnp.minimum(passed, ends.size - 1)
-    since = step - (ends - times * block * length)[phase]
-    trial, offset = since // length, since % length
-    return _Now(phase, trial % block[phase], trial // block[phase], offset, passed >= ends.size)
-
-
-def _on(
-    stages: Bool[Array, "steps stages stimuli"], offset: Int[Array, " steps"], delay: Int[Array, ""]
-) -> Bool[Array, "steps stimuli"]:
-    """Which stimuli are on at each step of a trial: those of the second stage come on a delay later."""
-    starts = jnp.stack([jnp.zeros_like(delay), delay])[None, :, None]
-    lasts = jnp.where(jnp.arange(stages.shape[-1]) == _US, 1, delay + 1)[None, None]
-    begun = offset[:, None, None] - starts
-    return jnp.any(stages & (begun >= 0) & (begun < lasts), axis=1)
 
 
 def _integers(values: Any) -> Int[Array, "*n"]:

@@ -57,8 +57,13 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     are disjoint. Examples are presented in rounds of one of each class; a life longer than one pass meets them again
     in the same order.
 
-    Inputs are features between 0 and 1 (`range`), or standardised by mean and standard deviation of the examples that
-    the task presents, so that nothing is known of the others:
+    All tasks and seeds draw from the same data, so that an interval over seeds says nothing of other data. Tasks that
+    have the same classes under other labels, with other examples, are one task; see `identity`.
+
+    Inputs are features between 0 and 1 (`range`): by the range in all examples of the data set, those assessed
+    included, which for images is one fixed scale, and for the other sets a little that is known beforehand. Or they are
+    standardised by mean and standard deviation of the examples that the task presents, so that nothing is known of the
+    others:
 
         input_i = clip((feature_i − mean_i) / deviation_i, ±3) · 3/√n,  n = number of features that vary
 

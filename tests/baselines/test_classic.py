@@ -99,7 +99,7 @@ REFLEX = Lifetime(
     rule=Polynomial(),
     circuit=ConditioningCircuit(trace_decay=0.5),
     tasks=Conditioning(),
-    inner_loop=InnerLoop(presentations=440),
+    inner_loop=InnerLoop(presentations=520),
 )
 
 

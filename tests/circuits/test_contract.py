@@ -39,7 +39,9 @@ class Case(NamedTuple):
 
 BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), times=(1, 2)),), after={"CS1": 0.5})
 REFLEX = Conditioning(
-    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, shown=("after CS1 > 0",)),), delays=(1, 2)
+    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, shown=("after CS1 > 0",)),),
+    delays=(1, 3),
+    test_delays=(2,),
 )
 CASES = {
     "conditioning": Case(ConditioningCircuit(), REFLEX),

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 from msgspec.structs import replace
+from quadratic import Quadratic
 
 from metarule import (
     Auto,
@@ -18,12 +19,17 @@ from metarule import (
     Guard,
     InnerLoop,
     Lifetime,
+    Persistent,
     Polynomial,
     Remat,
     Reverse,
     Schedule,
     Segmented,
+    Truncated,
 )
+from metarule.config import ConfigError, decode
+from metarule.experiment import Experiment
+from metarule.meta import train
 from metarule.meta.gradient import robust_mean, standard_error
 from metarule.types import Estimate
 
@@ -184,3 +190,82 @@ def test_a_schedule_goes_by_meta_steps_also_where_steps_are_taken_back():
     plain = stepped(replace(PAPER, learning_rate=0.05), half_way)[0].place.theta - state.place.theta
     np.testing.assert_allclose(last, plain, rtol=1e-5, atol=1e-8)
     assert not np.allclose(first, last, rtol=1e-2)
+
+
+LENGTHS = (1.0, 2.0)
+
+
+class Timed(Quadratic):
+    """The longer they live, the larger is the meta-loss, whatever θ."""
+
+    def assess(self, theta, life, carry):
+        loss, metrics = super().assess(theta, life, carry)
+        return loss + 100.0 * self.presentations, metrics
+
+
+@pytest.mark.parametrize("estimator", [Reverse(), Forward(), Evolution(pairs=2)], ids=lambda one: type(one).__name__)
+def test_a_meta_step_of_a_drawn_length_is_that_of_a_learner_of_that_length(estimator):
+    life = replace(LIFE, circuit=Feedforward(hidden=()), inner_loop=InnerLoop(presentations=6))
+    fixed = replace(PAPER, estimator=estimator)
+    drawing, state, lived = replace(fixed, lengths=LENGTHS), begun(fixed, life), set()
+    for step in range(4):
+        here = state._replace(step=jnp.asarray(step))
+        found, info = stepped(drawing, here, life)
+        [(length, expected)] = [
+            (length, after)
+            for length in (6, 12)
+            for after, seen in [stepped(fixed, here, life.lasting(length))]
+            if np.isclose(seen.loss, info.loss, rtol=1e-5)
+        ]
+        np.testing.assert_allclose(found.place.theta, expected.place.theta, rtol=1e-5, atol=1e-7)
+        lived.add(length)
+    assert lived == {6, 12}
+
+
+def test_each_length_is_drawn_as_often_as_it_is_given_and_none_is_a_jump():
+    optimizer = Gradient(steps=600, tasks=1, lengths=(1.0, 4.0, 2.0, 1.0))
+    seen = jax.jit(jax.vmap(lambda key: train(Timed(), optimizer, None, key)[1]))(jax.random.split(KEY, 2))
+    first, second = np.round(seen.loss, -2)
+    for drawn in (first, second):
+        lengths, counts = np.unique(drawn, return_counts=True)
+        np.testing.assert_array_equal(lengths, [100, 200, 400])
+        # Four standard deviations of binomials of these chances.
+        expected, spread = np.array([300, 150, 150]), np.sqrt(600 * np.array([1 / 4, 3 / 16, 3 / 16]))
+        assert np.all(np.abs(counts - expected) < 4 * spread)
+    assert np.mean(first == second) < 0.6
+    assert not np.any(seen.rejected)
+    assert not optimizer.comparable
+
+
+def test_lifetimes_count_by_their_length():
+    assert Gradient(steps=7, tasks=4, lengths=(1.0, 2.0, 5.0, 10.0)).lifetimes == 126
+    assert Gradient(steps=1, tasks=1, lengths=(1.0, 2.0)).lifetimes == 2
+
+
+def test_an_estimator_is_chosen_for_the_longest_lifetime():
+    short = replace(LIFE, inner_loop=InnerLoop(presentations=10))
+    optimizer = Gradient(tasks=64, estimator=Auto(memory_gib=1e-3), lengths=(1.0, 100.0))
+    assert optimizer.decided(short)[0].estimator == Reverse(scan=Segmented())
+
+
+@pytest.mark.parametrize("estimator", [Truncated(), Persistent()])
+def test_lifetimes_that_go_on_over_meta_steps_have_one_length(estimator):
+    with pytest.raises(ValueError, match=r"lengths = \[1.0, 2.0\]: .* allowed: \[1.0\], or an estimator of whole"):
+        Gradient(estimator=estimator, lengths=LENGTHS)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "says"),
+    [
+        ({"lengths": []}, r"optimizer.lengths"),
+        ({"lengths": [0.0]}, r"optimizer.lengths"),
+        ({"lengths": [1.0, 1001.0]}, r"optimizer.lengths"),
+        ({"lengths": [1.0] * 17}, r"optimizer.lengths"),
+        ({"kind": "cma_es", "lengths": [1.0, 2.0]}, r"optimizer.*lengths"),
+        ({"lengths": [1.0, 900.0]}, r"optimizer.lengths = \[1.0, 900.0\]: its longest lives have 18000000 "),
+    ],
+)
+def test_other_lengths_are_refused_in_one_line(optimizer, says):
+    with pytest.raises(ConfigError, match=says) as refused:
+        decode({"optimizer": {"kind": "gradient"} | optimizer, "inner_loop": {"presentations": 20_000}}, Experiment)
+    assert "\n" not in str(refused.value)

@@ -33,16 +33,21 @@ def assert_same(one, two):
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-def advanced(counts, capacity=6):
-    state, seen = begin(LIFE, OPTIMIZER, POOL, KEY), []
+def advanced(counts, capacity=6, optimizer=OPTIMIZER):
+    state, seen = begin(LIFE, optimizer, POOL, KEY), []
     for count in counts:
-        state, info = advance(LIFE, OPTIMIZER, POOL, state, KEY, count, capacity)
+        state, info = advance(LIFE, optimizer, POOL, state, KEY, count, capacity)
         seen.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
     return state, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *seen)
 
 
 def test_results_do_not_depend_on_the_steps_of_a_call():
     assert_same(advanced([6]), advanced([1, 3, 2]))
+
+
+def test_drawn_lengths_do_not_depend_on_the_steps_of_a_call():
+    drawing = replace(OPTIMIZER, lengths=(1.0, 2.0))
+    assert_same(advanced([6], optimizer=drawing), advanced([1, 3, 2], optimizer=drawing))
 
 
 def test_one_program_serves_every_number_of_steps():
@@ -140,6 +145,6 @@ def test_lives_too_short_for_their_tasks_are_refused():
         Experiment(
             circuit=ConditioningCircuit(),
             tasks=Conditioning(),
-            inner_loop=InnerLoop(presentations=440),
+            inner_loop=InnerLoop(presentations=520),
             optimizer=Gradient(curriculum=(0.1, 1.0)),
         )

@@ -1,8 +1,11 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
 from metarule import Gradient, Schedule
-from metarule.meta.transforms import make_schedule, make_transform
+from metarule.meta.transforms import clip_by_norm, make_schedule, make_transform, norm
 
 
 def test_a_schedule_lasts_as_long_as_the_run():
@@ -48,3 +51,53 @@ def test_what_optax_does_not_take_is_refused_by_name(arguments, says):
     with pytest.raises(ValueError, match=says) as caught:
         Gradient(**arguments)
     assert "\n" not in str(caught.value)
+
+
+ROOTED = ["adam", "adamw", "amsgrad", "optimistic_adam"]
+
+
+def three_steps(transform, gradient):
+    """Where three steps along the same gradient lead from 0."""
+    state, place = transform.init(jnp.zeros(3)), jnp.zeros(3)
+    for _ in range(3):
+        updates, state = transform.update(gradient, state, place)
+        place += updates
+    return place
+
+
+@pytest.mark.parametrize("name", [*ROOTED, "adabelief", "adagrad", "lion", "rmsprop", "sgd"])
+@pytest.mark.parametrize("gradient", [(0.0, 0.0, 0.0), (0.5, 0.0, 1e-20)], ids=["zero", "some zero"])
+def test_steps_have_a_finite_derivative_where_a_gradient_is_zero(name, gradient):
+    transform = optax.chain(clip_by_norm(1.0), make_transform(name, 0.1, {}))
+    slopes = jax.jit(jax.jacobian(lambda gradient: three_steps(transform, gradient)))(jnp.array(gradient))
+    assert np.isfinite(slopes).all()
+
+
+@pytest.mark.parametrize("name", ROOTED)
+def test_steps_are_those_of_optax_but_for_rounding(name):
+    gradient = jnp.array([0.5, -1e-4, 1e-9])
+    ours, theirs = (three_steps(made, gradient) for made in (make_transform(name, 0.1, {}), getattr(optax, name)(0.1)))
+    np.testing.assert_allclose(ours, theirs, rtol=3e-7)
+
+
+def test_an_eps_root_that_is_given_stays():
+    ours = three_steps(make_transform("adam", 0.1, {"eps_root": 1e-2}), jnp.full(3, 1e-3))
+    np.testing.assert_array_equal(ours, three_steps(optax.adam(0.1, eps_root=1e-2), jnp.full(3, 1e-3)))
+
+
+@pytest.mark.parametrize(
+    "tree", [{"a": (3.0, 4.0), "b": 12.0}, {"a": (0.3, 0.4), "b": 0.0}, {"a": (0.0, 0.0), "b": 0.0}]
+)
+def test_clipping_is_that_of_optax(tree):
+    tree = jax.tree.map(jnp.asarray, tree)
+    ours, theirs = (
+        clip.update(tree, clip.init(tree))[0] for clip in (clip_by_norm(2.0), optax.clip_by_global_norm(2.0))
+    )
+    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    assert norm(tree) == optax.tree.norm(tree)
+
+
+def test_what_is_clipped_has_a_derivative_at_zero():
+    slopes = jax.jacobian(lambda x: clip_by_norm(1.0).update(x, optax.EmptyState())[0])(jnp.zeros(2))
+    np.testing.assert_array_equal(slopes, np.eye(2))
+    np.testing.assert_array_equal(jax.grad(norm)(jnp.zeros(2)), np.zeros(2))

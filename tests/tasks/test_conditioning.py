@@ -7,6 +7,7 @@ import pytest
 
 from metarule import Conditioning
 from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+from metarule.tasks.conditioning import FIELDS
 
 KEY = jax.random.key(0)
 RESTING = Schedule(phases=(Phase(trials=("rest",), times=(1, 3)),), after={"CS1": 0.05})
@@ -18,8 +19,10 @@ def phenomenon(*phases, **after):
 
 @partial(jax.jit, static_argnames=("tasks", "side"))
 def alone(tasks, number=0, key=KEY, side="train"):
-    """The task of one schedule."""
+    """The task of one schedule; that of a `fixed` family has its first delay, gap and intensity."""
     pool = getattr(tasks.split(0), side)
+    if len(tasks.phenomena) == 1:
+        pool = pool._replace(delays=pool.delays[:1], gaps=pool.gaps[:1], intensities=pool.intensities[:1])
     return tasks.sample(key, pool._replace(schedules=jnp.array([number])), 0)
 
 
@@ -31,12 +34,15 @@ def repetitions(tasks, side):
 
 
 def fixed(*phases, delay=2, gap=3, **after):
-    """Tasks of one phenomenon with training values that can only be these, and intensity 1 or 2."""
+    """Tasks of one phenomenon."""
     return Conditioning(
         phenomena=(phenomenon(*phases, **(after or {"CS1": 0.5})),),
-        delays=(delay, delay + 1),
-        gaps=(gap, gap + 1),
+        delays=(delay, delay + 2),
+        gaps=(gap, gap + 2),
         intensities=(1.0, 2.0),
+        test_delays=(delay + 1,),
+        test_gaps=(gap + 1,),
+        test_intensities=(1.5,),
     )
 
 
@@ -73,8 +79,8 @@ def test_wanted_responses_go_from_first_to_last():
 def test_wanted_responses_are_relative_to_the_us():
     tasks = fixed(Phase(trials=("CS1",), times=(1, 2), wanted={"CS1": (0.8, 0.8)}))
     task = alone(tasks, side="test")
-    np.testing.assert_allclose(task.probes, 2 * np.eye(3))
-    assert task.wanted[0, 0] == pytest.approx(1.6)
+    np.testing.assert_allclose(task.probes, 1.5 * np.eye(3))
+    assert task.wanted[0, 0] == pytest.approx(1.2)
 
 
 def test_loss_and_score_by_hand():
@@ -90,12 +96,22 @@ def test_loss_and_score_by_hand():
 def test_test_schedules_share_no_delay_gap_intensity_or_number_of_trials():
     tasks = Conditioning()
     split = jax.jit(tasks.split)(0)
-    for name in ("delays", "gaps", "intensities"):
+    for name in FIELDS:
         train, test = (set(np.asarray(getattr(pool, name)).tolist()) for pool in split)
         assert not train & test
-        assert len(train | test) == len(getattr(tasks, name))
-        assert min(train) < min(test) <= max(test) < max(train)
+        assert min(test) < min(train) < max(train) < max(test)
+        assert any(min(train) < value < max(train) for value in test)
     assert (repetitions(tasks, "train"), repetitions(tasks, "test")) == ({10, 12, 14}, {11, 13})
+
+
+def test_values_are_told_by_where_they_lie():
+    tasks = Conditioning(delays=(2, 4), test_delays=(5, 3, 1, 9))
+    sides = {side: tasks.values("delays", side) for side in ("trained", "below", "between", "above")}
+    assert sides == {"trained": (2, 4), "below": (1,), "between": (3,), "above": (5, 9)}
+    pool = jax.jit(tasks.interpolated)()
+    assert pool.delays.tolist() == [3]
+    assert pool.gaps.tolist() == [4, 6]
+    assert pool.more == 1
 
 
 def test_only_trained_phenomena_are_in_the_pools():
@@ -134,6 +150,9 @@ def test_the_longest_schedule_fits_and_ends_with_rest():
         ({"delays": (0, 2)}, "delays: 0; allowed: 1 to 100"),
         ({"gaps": (3, 3)}, "gaps: a value stands twice"),
         ({"intensities": (1.0, -1.0)}, "intensities: -1.0; allowed"),
+        ({"test_delays": (0, 3)}, "test_delays: 0; allowed: 1 to 100"),
+        ({"test_gaps": (4, 5)}, "test_gaps: 5 is trained on; allowed: values that are not in gaps"),
+        ({"test_delays": (1, 5)}, "test_delays: none is between 2 and 4, the least and the most of delays"),
     ],
 )
 def test_bad_tasks_are_refused_by_name(arguments, says):
@@ -144,3 +163,20 @@ def test_bad_tasks_are_refused_by_name(arguments, says):
 def test_a_trained_phenomenon_needs_a_wanted_response():
     with pytest.raises(ValueError, match="animal.after of 'it' is empty"):
         phenomenon(Phase(trials=("US",), times=(1, 2)))
+
+
+def test_what_is_emphasised_is_met_more_often():
+    tasks = Conditioning(emphasis={"blocking": 3, "habituation": 2}, report_only=("habituation",))
+    met = np.asarray(jax.jit(tasks.split)(0).train.schedules).tolist()
+    blocking = [phenomenon.name for phenomenon in STANDARD].index("blocking")
+    assert {number: met.count(number) for number in met} == {
+        number: 3 if number // 2 == blocking else 1 for number in range(2, 12)
+    }
+    assert set(np.asarray(jax.jit(tasks.split)(0).test.schedules).tolist()) == set(met)
+    assert isinstance(hash(tasks), int)
+
+
+@pytest.mark.parametrize("name", ["blockade", "overshadowing"])
+def test_only_what_is_trained_on_is_emphasised(name):
+    with pytest.raises(ValueError, match=f"emphasis: no phenomenon '{name}' is trained on; allowed: habituation, "):
+        Conditioning(emphasis={name: 2})
