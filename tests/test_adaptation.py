@@ -171,7 +171,7 @@ def test_tasks_that_need_long_lives_can_be_adapted_to():
     # Traced alone: compiling it takes long, and says no more.
     whole = partial(adapt, reflex, task=task, key=KEY, adaptation=Adaptation(window=20), rate=1e-3)
     adapted = jax.eval_shape(lambda theta: whole(theta=theta), reflex.theta(KEY))
-    assert adapted.metrics["closeness"].shape == (23,)
+    assert adapted.metrics["closeness"].shape == (27,)
 
 
 def everywhere_finite(learner, theta, loss):
