@@ -242,11 +242,6 @@ class Conditioning(
             more=_integers(0 if trained else 1),
         )
 
-    def interpolated(self) -> ConditioningPool:
-        """Schedules with held-out values that lie between those trained on, in all respects."""
-        delays, gaps, intensities = (self.values(field, "between") for field in FIELDS)
-        return self.pool(delays, gaps, intensities, trained=False)
-
     def sample(self, key: PRNGKey, pool: ConditioningPool, index: Integer) -> ConditioningTask:
         """Schedule number `index` of a pool.
 
