@@ -1,5 +1,6 @@
 """Which phenomena of conditioning a θ shows: animals and their controls, probed along their lives."""
 
+from collections.abc import Mapping
 from functools import partial
 from math import lcm
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, 
 from metarule.tasks.criteria import Reading, holds, parse_criterion
 from metarule.types import STIMULI, Carry, Integer, PRNGKey, Theta
 
-__all__ = ["Example", "Responses", "Timing", "respond", "shown", "timings"]
+__all__ = ["Example", "Responses", "Timing", "interpolated", "respond", "shown", "timings"]
 
 # Where a value lies from those trained on, in the order of values.
 _SIDES = ("below", "trained", "between", "above")
@@ -86,15 +87,21 @@ def timings(tasks: Conditioning) -> list[Timing]:
         for side in _SIDES:
             usual = {name: tasks.values(name, "trained" if side == "trained" else "between") for name in FIELDS}
             for value in tasks.values(field, side):
-                chosen = {name: _repeated(tasks, name, values) for name, values in (usual | {field: (value,)}).items()}
-                found.append(Timing(field, value, side, tasks.pool(**chosen, trained=side == "trained")))
+                pool = _pool(tasks, usual | {field: (value,)}, trained=side == "trained")
+                found.append(Timing(field, value, side, pool))
     return sorted(found, key=lambda timing: (FIELDS.index(timing.field), timing.value))
 
 
-def _repeated(tasks: Conditioning, field: str, values: tuple) -> tuple:
-    """Values as often as makes pools of one, of the trained and of the interpolated values equally long."""
-    size = lcm(len(tasks.values(field, "trained")), len(tasks.values(field, "between")))
-    return values * (size // len(values))
+def interpolated(tasks: Conditioning) -> ConditioningPool:
+    """Schedules of which all values are held out, and lie between those trained on; of one shape with `timings`."""
+    return _pool(tasks, {name: tasks.values(name, "between") for name in FIELDS}, trained=False)
+
+
+def _pool(tasks: Conditioning, values: Mapping[str, tuple], trained: bool) -> ConditioningPool:
+    """A pool with values repeated until one, all trained and all interpolated ones would be equally long."""
+    sizes = {name: lcm(len(tasks.values(name, "trained")), len(tasks.values(name, "between"))) for name in FIELDS}
+    repeated = {name: values[name] * (size // len(values[name])) for name, size in sizes.items()}
+    return tasks.pool(**repeated, trained=trained)
 
 
 @everywhere("lifetime", "runs")

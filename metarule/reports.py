@@ -1,6 +1,7 @@
 """Reports of conditioning: who shows which phenomenon, at which timings, and at which learning rates."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,7 +13,7 @@ from metarule.baselines import RATES, at_rate
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.comparison import INITIAL, LEARNED, Contender
 from metarule.lifetime import Lifetime
-from metarule.phenomena import Example, respond, shown, timings
+from metarule.phenomena import Example, interpolated, respond, shown, timings
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool
 from metarule.types import Learner, PRNGKey, Theta
 
@@ -53,7 +54,7 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
     tasks = lifetime.tasks
     assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
     places = timings(tasks)
-    usual = tasks.interpolated()
+    usual = interpolated(tasks)
 
     def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> tuple[dict[str, float], Example]:
         responses = jax.device_get(respond(learner, theta, pool, key, runs))
@@ -63,7 +64,7 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
         name: [shares(one.learner, one.theta, place.pool)[0] for place in places] for name, one in contenders.items()
     }
     by_rate = {
-        name: [shares(one.learner, at_rate(one.learner, rate), usual)[0] for rate in RATES.tolist()]
+        name: [shares(one.learner, jax.jit(partial(at_rate, one.learner))(rate), usual)[0] for rate in RATES.tolist()]
         for name, one in contenders.items()
         if name not in (LEARNED, INITIAL)
     }

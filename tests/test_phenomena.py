@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from metarule import Conditioning, ConditioningCircuit, InnerLoop, Lifetime, Polynomial, respond, shown
-from metarule.phenomena import Example, Responses, timings
+from metarule.phenomena import Example, Responses, interpolated, timings
 from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
 from metarule.tasks.conditioning import FIELDS
 
@@ -78,6 +78,14 @@ def test_timings_go_outside_in_one_respect_alone():
             values = (place.value,) if name == place.field else TASKS.values(name, usual)
             np.testing.assert_allclose(np.unique(getattr(place.pool, name)), sorted(values), rtol=1e-6)
         assert place.pool.more == (place.side != "trained")
+
+
+def test_interpolated_schedules_are_held_out_in_all_respects():
+    pool = interpolated(TASKS)
+    for name in FIELDS:
+        assert set(np.asarray(getattr(pool, name)).tolist()) == set(TASKS.values(name, "between"))
+    assert pool.more == 1
+    assert jax.tree.map(jnp.shape, pool) == jax.tree.map(jnp.shape, timings(TASKS)[0].pool)
 
 
 # By phenomenon: responses to (CS1, CS2) before, at the peak, after and of the control; only the first row shows it.

@@ -108,10 +108,6 @@ def test_values_are_told_by_where_they_lie():
     tasks = Conditioning(delays=(2, 4), test_delays=(5, 3, 1, 9))
     sides = {side: tasks.values("delays", side) for side in ("trained", "below", "between", "above")}
     assert sides == {"trained": (2, 4), "below": (1,), "between": (3,), "above": (5, 9)}
-    pool = jax.jit(tasks.interpolated)()
-    assert pool.delays.tolist() == [3]
-    assert pool.gaps.tolist() == [4, 6]
-    assert pool.more == 1
 
 
 def test_only_trained_phenomena_are_in_the_pools():
