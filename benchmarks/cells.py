@@ -30,7 +30,7 @@ from metarule.lifetime import Lifetime
 from metarule.meta.loop import begin, stage_at
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
-from metarule.training import named
+from metarule.training import meaning, named
 from metarule.types import Integer, Learner, MetaOptimizer, Theta
 
 __all__ = ["DONE", "Outcome", "State", "measure", "run_cell", "solve"]
@@ -329,7 +329,8 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
         data = dict(zip(cell.fields, values, strict=True))
         found = {"data": data, "metrics": scores, "curve": outcome.curve[number], "theta": named(lifetime, theta)}
         points.append(point._asdict() | found)
-    artifacts.save_theta(work, outcome.theta, {"points": [point._asdict() for point in cell.points]})
+    whose = meaning(lifetime) | {"points": [point._asdict() for point in cell.points]}
+    artifacts.save_theta(work, outcome.theta, whose)
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
     artifacts.write_json(work / "environment.json", artifacts.environment() | {"packages": installed})
     spent = [cell.experiment.optimizer.spent(step) for step in cell.marks]

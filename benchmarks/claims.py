@@ -18,8 +18,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from metarule.artifacts import naming
-
 __all__ = ["Claim", "Lost", "publish", "take"]
 
 # A claim is touched so many times before it lapses.
@@ -137,9 +135,11 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _write(file: Path, value: dict[str, Any]) -> None:
     temporary = file.with_suffix(".partial")
-    with naming(file):
+    try:
         temporary.write_text(json.dumps(value), encoding="utf-8")
         temporary.replace(file)
+    except OSError as error:  # the system does not name a file that is open; metarule itself takes a second to import
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def _owner(lapse: float) -> dict[str, Any]:

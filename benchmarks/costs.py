@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from metarule.estimators.lives import whole
 from metarule.experiment import Experiment
 from metarule.meta import Gradient
+from metarule.streams import run_key
 from metarule.types import Estimator, Integer, Theta
 
 __all__ = ["relative_cost"]
@@ -36,10 +37,10 @@ def relative_cost(experiment: Experiment) -> float:
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assert isinstance(optimizer, Gradient)
     estimator: Estimator = optimizer.decided(lifetime)[0].estimator
-    pool, theta = experiment.split.train, lifetime.theta(jax.random.key(0))
+    pool, theta = experiment.split.train, lifetime.theta(run_key(0))
 
     def met(number: Integer) -> tuple[Any, Array]:
-        task_key, life_key = jax.random.split(jax.random.fold_in(jax.random.key(1), number))
+        task_key, life_key = jax.random.split(jax.random.fold_in(run_key(1), number))
         return lifetime.tasks.sample(task_key, pool, number), life_key
 
     def searched(theta: Theta) -> Float[Array, " lives"]:

@@ -30,6 +30,7 @@ from metarule import (
 )
 from metarule.config import decode, parse_overrides
 from metarule.schema import describe
+from metarule.streams import run_key
 from metarule.tasks.losses import cross_entropy
 from metarule.types import Estimator, Integer, Learner, Metrics, PRNGKey, Split, Stimulus
 
@@ -274,7 +275,7 @@ def _serve(words: list[str]) -> int:
 
 def _given(estimator: Estimator, learner: Learner, lives: int) -> tuple[Any, Any, Any, Any]:
     """θ, tasks, states and keys, as at the first meta-step."""
-    key = jax.random.key(_KEY_SEED)
+    key = run_key(_KEY_SEED)
     theta, keys, pool = learner.theta(key), jax.random.split(key, lives), learner.tasks.split(0).train
     tasks = jax.vmap(lambda key: learner.tasks.sample(key, pool, 0))(keys)
     return theta, tasks, jax.vmap(lambda key: estimator.init(learner, theta, key))(keys), keys

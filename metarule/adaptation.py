@@ -10,13 +10,14 @@ import numpy as np
 import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Float, Int
-from msgspec import Meta, Struct
-from msgspec.structs import force_setattr, replace
+from msgspec import Meta
+from msgspec.structs import replace
 
 from metarule.devices import everywhere
 from metarule.evaluation import Curves, each_life
 from metarule.lifetime import Lifetime, live
 from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
+from metarule.schema import Checked
 from metarule.types import Carry, Integer, Metrics, PRNGKey, Theta
 
 __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curves", "tune_adaptation"]
@@ -27,7 +28,7 @@ Scalar = Float[Array, ""]
 _RATES = 10.0 ** np.linspace(-4, -1, 7)
 
 
-class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Adaptation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How θ moves while a network learns.
 
     Attributes:
@@ -46,7 +47,7 @@ class Adaptation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient")] = 1.0
 
     def __post_init__(self) -> None:
-        force_setattr(self, "arguments", immutabledict(self.arguments))
+        super().__post_init__()
         self.transform(1.0)
 
     def transform(self, rate: float | Scalar) -> optax.GradientTransformation:

@@ -41,6 +41,7 @@ from metarule.config import ConfigError, check_file, check_format, decode, read,
 from metarule.environments import check_precision, environment, with_this
 from metarule.experiment import FORMAT, Experiment, to_tree
 from metarule.locks import HOLDER, LOCK, holder, locked
+from metarule.schema import leaves
 from metarule.stopping import Diverged
 from metarule.types import Theta
 
@@ -81,7 +82,8 @@ EVALUATIONS, ADAPTATIONS = "evaluations", "adaptations"
 # What a search for forms is resumed from.
 FORMS = "evolve.json"
 THETA = "theta.npz"
-THETA_FORMAT = 1
+# Those of format 1 say the names of the numbers alone, if anything.
+THETA_FORMAT = 2
 
 # Bytes beyond which a file is none of ours; what a leaf of θ takes in its archive besides its numbers.
 _LARGEST_JSON, _LARGEST_METRICS, _ABOUT_LEAF = 2**26, 2**30, 2**10
@@ -313,24 +315,24 @@ def save_theta(path: Path, theta: Theta, meaning: Mapping[str, Any], name: str =
     write_json(path / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
 
 
-def load_theta(path: Path, like: Theta, name: str = "theta") -> Theta:
+def load_theta(path: Path, like: Theta, meaning: Mapping[str, Any], name: str = "theta") -> Theta:
     """Read θ of a run directory.
 
     Args:
         path: the run directory.
         like: a θ, or its shapes, as the same rule makes it.
+        meaning: what its file has to say, as from `metarule.training.meaning`; nothing where it is empty.
         name: of the two files.
 
     Returns:
         θ.
 
     Raises:
-        ConfigError: a file that is missing, not a θ file, that of another rule, or not finite.
+        ConfigError: a file that is missing, not a θ file, that of another rule or of other terms, or not finite.
     """
     file = path / f"{name}.npz"
     leaves, treedef = jax.tree.flatten(like)
-    meaning = path / f"{name}.json"
-    check_format(f"{meaning}: this θ", (read_json(meaning) or {}).get("format"), THETA_FORMAT)
+    _check_meaning(path / f"{name}.json", meaning)
     shapes = [leaf.shape for leaf in leaves]
     try:
         found = _read_arrays(file, shapes)
@@ -365,6 +367,21 @@ def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
     return _parse(file, read_bytes(file, _LARGEST_JSON)) if os.path.lexists(file) else None
+
+
+def _check_meaning(file: Path, meaning: Mapping[str, Any]) -> None:
+    """Refuse a θ whose file says that its numbers mean something else."""
+    said = read_json(file) or {}
+    check_format(f"{file}: this θ", said.get("format"), THETA_FORMAT)
+    if said.get("format", 1) < THETA_FORMAT:
+        said = {"names": list(said["theta"])} if isinstance(said.get("theta"), dict) else {}
+        meaning = {part: value for part, value in meaning.items() if part in said}
+    needed = dict(leaves(_plain(meaning)))
+    found = dict(leaves({part: said.get(part) for part in meaning}))
+    for place in needed | found:
+        if found.get(place) != needed.get(place):
+            there, here = (repr(one[place]) if place in one else "nothing" for one in (found, needed))
+            raise ConfigError(f"{file}: this θ is of another rule: {place} is {there} there; the rule needs {here}")
 
 
 def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

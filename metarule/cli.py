@@ -114,8 +114,13 @@ def _served(
         raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
     if cached and (complaint := keep_programs()):
         print(f"{name}: {complaint}", file=sys.stderr)
-    # Whatever the user has set: Optax, and what moves θ, rely on promotion.
-    with processes.together(devices), spread(devices), jax.numpy_dtype_promotion("standard"):
+    # Whatever the user has set: Optax, and what moves θ, rely on promotion, and a seed means the same random numbers.
+    with (
+        jax.numpy_dtype_promotion("standard"),
+        jax.threefry_partitionable(True),
+        processes.together(devices),
+        spread(devices),
+    ):
         processes.check_alike(f"{_TABLE}.matmul", devices.matmul)
         return serve(rest)
 

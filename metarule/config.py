@@ -1,17 +1,16 @@
 """TOML and overrides to typed objects, with errors of one line that name field, value and what is allowed."""
 
-import math
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
-from metarule.schema import explain
+from metarule.schema import DEEPEST, check_leaves, explain
 
 __all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_bytes"]
 
@@ -19,10 +18,8 @@ T = TypeVar("T")
 Tree = dict[str, Any]
 
 
-# What a person writes is far smaller than this many bytes, and nothing that has a schema is nested so deep.
-_LARGEST, _DEEPEST = 2**22, 32
-# What float32 can hold, products with other numbers of that size included.
-_MOST = 1e18
+# What a person writes is far smaller than this many bytes.
+_LARGEST = 2**22
 # Characters of an error; of a longer one the two ends are shown, for fields stand first, and what is allowed last.
 _LONGEST = 2000
 
@@ -146,8 +143,8 @@ def override(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:
         ConfigError: a field inside something that is no table, or too deep.
     """
     for name, value in sorted(pairs, key=lambda pair: (not pair[0].endswith(".kind"), pair[0].count("."))):
-        if name.count(".") > _DEEPEST:
-            raise ConfigError(f"--{name[:80]}…: fields are nested up to {_DEEPEST} deep")
+        if name.count(".") > DEEPEST:
+            raise ConfigError(f"--{name[:80]}…: fields are nested up to {DEEPEST} deep")
         tree = _set(tree, name.split("."), value, name)
     return tree
 
@@ -165,15 +162,10 @@ def decode(tree: Tree, as_type: type[T]) -> T:
     Raises:
         ConfigError: naming the field, the value and what is allowed.
     """
-    for path, value in _leaves(tree):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ConfigError(f"{path} = {value}: expected a finite number")
-        if isinstance(value, float) and abs(value) > _MOST:
-            raise ConfigError(f"{path} = {value:g}: expected a number of at most {_MOST:g} in size")
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
-            raise ConfigError(f"{path} = {value:#x}: expected a number of 64 bits")
-        if isinstance(value, str) and any("\ud800" <= one <= "\udfff" for one in value):
-            raise ConfigError(f"{path} = {value!r}: expected text of whole characters")
+    try:
+        check_leaves(tree)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
     try:
         return msgspec.convert(tree, type=as_type)
     except msgspec.ValidationError as error:
@@ -215,16 +207,3 @@ def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
     if keys == ["kind"] and tree.get("kind", value) != value:
         return {"kind": value}
     return tree | {keys[0]: value}
-
-
-def _leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if depth > _DEEPEST:
-        raise ConfigError(f"{path}: nested too deep; allowed: up to {_DEEPEST} tables and arrays in each other")
-    if isinstance(tree, Mapping):
-        for key, value in tree.items():
-            yield from _leaves(value, f"{path}.{key}" if path else key, depth + 1)
-    elif isinstance(tree, list):
-        for number, value in enumerate(tree):
-            yield from _leaves(value, f"{path}[{number}]", depth + 1)
-    else:
-        yield path, tree

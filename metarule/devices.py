@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal
 
 import jax
 from jax.stages import Wrapped
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.config import ConfigError
+from metarule.schema import Checked
 
 __all__ = ["LIVES", "Devices", "everywhere", "reserve", "spread"]
 
@@ -42,7 +43,7 @@ def _cores() -> int:
     return max(min(limits), 1)
 
 
-class Devices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a command computes: no part of an experiment, whose results depend on it by rounding alone.
 
     Attributes:
@@ -73,6 +74,7 @@ class Devices(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     process: Annotated[int, Meta(ge=0, description="number of this one, from 0")] = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.process >= self.processes:
             raise ValueError(f"process = {self.process}: allowed: 0 to processes - 1, which is {self.processes - 1}")
         if self.processes == 1 and self.coordinator not in ("", "auto"):

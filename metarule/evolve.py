@@ -24,7 +24,7 @@ from metarule.evaluation import curves
 from metarule.experiment import Experiment, read_experiment_file
 from metarule.forms import Candidate, Fitted, Form, Generation, Library, evolve, first_generation, fit, front, library
 from metarule.meta import Gradient
-from metarule.schema import describe
+from metarule.schema import Checked, describe
 from metarule.statistics import interval, span
 from metarule.stopping import Stopped, StopRequest
 from metarule.streams import Purpose, run_key, stream
@@ -56,7 +56,7 @@ _PREFIX = "evolve."
 _HIGHEST = float(np.finfo(np.float64).max)
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How forms are searched for.
 
     Attributes:

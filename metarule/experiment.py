@@ -20,6 +20,8 @@ from metarule.lifetime import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient, Sequence
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.schema import Checked
+from metarule.streams import run_key
 from metarule.tasks import AnyTasks, Boolean
 from metarule.types import Integer, Split, TaskFamily
 
@@ -36,7 +38,7 @@ FORMAT = 1
 __all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "read_tree", "to_tree"]
 
 
-class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How θ is judged on held-out tasks, while it is learned and at the end.
 
     Attributes:
@@ -63,7 +65,7 @@ class Evaluation(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = ()
 
 
-class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Where a run is kept, and how often it comes up for air.
 
     Attributes:
@@ -77,7 +79,7 @@ class Run(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     checkpoint_every: Annotated[int, Meta(ge=1, description="meta-steps between checkpoints")] = 100
 
 
-class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Everything that a run needs, one field a component.
 
     Attributes:
@@ -106,6 +108,7 @@ class Experiment(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     run: Run = Run()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         self.optimizer.stages(self.lifetime)  # refuses components that do not fit together
@@ -234,6 +237,9 @@ def posed(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experimen
             f"circuit, inner_loop.theta: θ is of shape {found} where it is learned ({experiment.inner_loop.theta}); "
             f"this circuit needs {needed} ({other.inner_loop.theta})"
         )
+    if experiment.lifetime.owners != other.lifetime.owners:
+        learned, here = (", ".join(one.lifetime.owners) for one in (experiment, other))
+        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ is learned, {learned}")
     return other
 
 
@@ -255,7 +261,7 @@ def _sizes(lifetime: Lifetime) -> tuple[int, int]:
     """Numbers of θ, and of a network with what its synapses remember."""
 
     def born() -> tuple[Any, Any]:
-        key = jax.random.key(0)
+        key = run_key(0)
         weights, *rest = lifetime.circuit.init(key, lifetime.tasks.inputs, lifetime.tasks.outputs)
         return lifetime.theta(key), (weights, rest, [lifetime.rule.memory(weight) for weight in weights])
 
@@ -264,4 +270,4 @@ def _sizes(lifetime: Lifetime) -> tuple[int, int]:
 
 
 def _shapes(lifetime: Lifetime) -> list[tuple[int, ...]]:
-    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.theta, jax.random.key(0)))]
+    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.theta, run_key(0)))]

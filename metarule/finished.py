@@ -16,7 +16,9 @@ from metarule.baselines import BaselineName, at_rate, baselines
 from metarule.comparison import INITIAL, LEARNED, REACH, Contender, novelty_of
 from metarule.config import ConfigError, decode, parse_overrides
 from metarule.experiment import Experiment, posed, to_tree
+from metarule.schema import Checked
 from metarule.streams import Purpose, run_key, stream
+from metarule.training import meaning
 from metarule.types import PRNGKey, Theta
 
 __all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "opened", "read_finished", "read_trial"]
@@ -58,7 +60,7 @@ class _Summary(Struct):
     held_out: _HeldOut | None = None
 
 
-class Look(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Look(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How new tasks are met.
 
     Attributes:
@@ -194,7 +196,8 @@ def read_finished(path: Path) -> Finished:
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     initial = experiment.lifetime.theta(stream(run_key(experiment.seed), Purpose.THETA))
     rates: dict[str, float] = {name: row.learning_rate for name, row in held_out.baselines.items()}
-    return Finished(path, experiment, artifacts.load_theta(path, initial), initial, rates)
+    theta = artifacts.load_theta(path, initial, meaning(experiment.lifetime))
+    return Finished(path, experiment, theta, initial, rates)
 
 
 def novelty(run: Finished, experiment: Experiment) -> str:

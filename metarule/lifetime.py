@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from metarule.products import bounded
 from metarule.scans import loop
+from metarule.schema import Checked
 from metarule.tasks.scores import scores_of
 from metarule.types import (
     LOGITS,
@@ -40,13 +41,13 @@ LONGEST = 10_000_000
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
-class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How long a life lasts, how strong a weight may become, and what of the life counts.
 
     Attributes:
         presentations: length of the life.
         weight_bound: weights stay within ±weight_bound. Tight bounds keep long lives from being chaotic, so that their
-            gradients are of use.
+            gradients are of use. In Python it may be infinite.
         loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
             rest is the mean loss of the final network on the assessed examples.
         l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
@@ -60,7 +61,9 @@ class InnerLoop(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
 
     presentations: Annotated[int, Meta(ge=1, le=LONGEST, description="presentations in a life")] = 200
-    weight_bound: Annotated[float, Meta(gt=0, description="weights stay within plus and minus this")] = 2.0
+    weight_bound: Annotated[
+        float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
+    ] = 2.0
     loss_along: Annotated[
         float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
     ] = 0.5
@@ -138,7 +141,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""
         if self.inner_loop.theta == "shared":
             return self.rule.init(key)
-        return jax.vmap(self.rule.init)(jax.random.split(key, len(self._owners)))
+        return jax.vmap(self.rule.init)(jax.random.split(key, len(self.owners)))
 
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """The θ of a projection, by its number."""
@@ -146,7 +149,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             case "shared":
                 return self._narrow(theta)
             case "per_path":
-                number = self._owners.index(self.circuit.paths[projection])
+                number = self.owners.index(self.circuit.paths[projection])
             case "per_projection":
                 number = projection
         return self._narrow(_member(theta, number))
@@ -155,7 +158,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """Natural size of each number of θ, shaped as θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.units()
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self._owners)), self.rule.units())
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.owners)), self.rule.units())
 
     def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
         """A network with fresh weights that is about to meet a task.
@@ -306,13 +309,13 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """The named numbers of θ, by path or projection where each has its own."""
         if self.inner_loop.theta == "shared":
             return self.rule.describe(theta)
-        return {owner: self.rule.describe(one) for owner, one in zip(self._owners, self._each(theta), strict=True)}
+        return {owner: self.rule.describe(one) for owner, one in zip(self.owners, self._each(theta), strict=True)}
 
     def equation(self, theta: Theta) -> str:
         """The rule as a person would write it, one equation a θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.equation(theta)
-        labels = [f"Δw[{owner}]" for owner in self._owners]
+        labels = [f"Δw[{owner}]" for owner in self.owners]
         if self.inner_loop.theta == "per_projection":
             labels = [f"Δw{number + 1}".translate(_SUBSCRIPTS) for number in range(len(labels))]
         return "\n".join(
@@ -321,15 +324,17 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def _owners(self) -> tuple[str, ...]:
-        """Who has a θ of its own, where it is not shared."""
+    def owners(self) -> tuple[str, ...]:
+        """Who has a θ of its own; nobody where it is shared."""
+        if self.inner_loop.theta == "shared":
+            return ()
         paths = self.circuit.paths
         if self.inner_loop.theta == "per_path":
             return tuple(dict.fromkeys(paths))
         return tuple(f"projection {number + 1}" for number in range(len(paths)))
 
     def _each(self, theta: Theta) -> list[Theta]:
-        return [_member(theta, number) for number in range(len(self._owners))]
+        return [_member(theta, number) for number in range(len(self.owners))]
 
     def _narrow(self, tree: PyTree) -> PyTree:
         """Numbers as a life has them."""

@@ -5,7 +5,7 @@ import time
 from typing import Annotated, Any
 
 import jax
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import asdict
 from tqdm import tqdm
 
@@ -16,10 +16,10 @@ from metarule.config import decode, parse_overrides
 from metarule.experiment import Experiment
 from metarule.finished import Finished, opened
 from metarule.pruning import Pruned, Trial, prune
-from metarule.schema import describe
+from metarule.schema import Checked, describe
 from metarule.statistics import interval, span
 from metarule.streams import Purpose, run_key, stream
-from metarule.training import named
+from metarule.training import meaning, named
 from metarule.types import Theta
 
 __all__ = ["Options", "main"]
@@ -42,7 +42,7 @@ Options [defaults]:
 _FEW = 16
 
 
-class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much a shorter rule may cost, and how surely that is known.
 
     Attributes:
@@ -85,7 +85,7 @@ def _run(run: Finished, options: Options) -> int:
     found |= {"contributions": worth, "options": asdict(options), "seconds": time.perf_counter() - clock}
     print(f"\n{_table(found['held_out'])}\n{_decided(pruned.decided_on)}\n")
     print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
-    artifacts.save_theta(path, pruned.theta, found, name="pruned")
+    artifacts.save_theta(path, pruned.theta, meaning(lifetime) | found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
 

@@ -5,7 +5,9 @@ from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
-from msgspec import Meta, Struct
+from msgspec import Meta
+
+from metarule.schema import Checked
 
 __all__ = ["Plain", "Rebuilt", "Remat", "Segmented", "divisor", "loop"]
 
@@ -21,7 +23,7 @@ def loop(body: Body, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, A
     return jax.lax.scan(body, carry, xs, reverse=reverse, unroll=_IN_A_ROW.get(jax.default_backend(), 1))
 
 
-class Plain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="plain"):
+class Plain(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="plain"):
     """`lax.scan` as it is: every intermediate of every step is kept for the backward pass.
 
     Memory O(T · intermediates), one forward pass. Pick it for short lives.
@@ -32,7 +34,7 @@ class Plain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         return loop(body, carry, xs)
 
 
-class Remat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="remat"):
+class Remat(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="remat"):
     """Keep the carry of each step alone, and recompute the step in the backward pass.
 
     Memory O(T · carry), two forward passes. Pick it unless the weights of T steps do not fit into memory.
@@ -43,7 +45,7 @@ class Remat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         return loop(jax.checkpoint(body, prevent_cse=False), carry, xs)
 
 
-class Rebuilt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuilt"):
+class Rebuilt(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuilt"):
     """Keep the vectors of each step alone, and rebuild the weights before it from those after it, or do without them.
 
     Memory O(T · neurons + √T · weights); where weights are many, faster than keeping them, for it spares memory. It
@@ -62,7 +64,7 @@ class Rebuilt(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return Remat()(body, carry, xs)
 
 
-class Segmented(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="segmented"):
+class Segmented(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="segmented"):
     """Keep the carry at the start of each segment alone, and live the segment again in the backward pass.
 
     kept at once, with L levels: (L + 1) · T^(1/(L+1)) carries, as 2·√T with one level and 3·∛T with two

@@ -1,16 +1,113 @@
-"""What a schema says of its fields: for `--help`, and for errors that name field, value and what is allowed."""
+"""What a schema says of its fields: for `--help`, for errors, and for whoever makes a declaration in Python."""
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any, NamedTuple
 
+import jax
 import msgspec
-from msgspec import inspect
+import numpy as np
+from immutabledict import immutabledict
+from msgspec import Struct, inspect
+from msgspec.structs import force_setattr
 
-__all__ = ["describe", "explain"]
+__all__ = ["DEEPEST", "Checked", "check_leaves", "describe", "explain", "leaves"]
 
 # Longest default that is written out in the help.
 _SHOWN = 80
+# What float32 can hold, products with other numbers of that size included.
+_MOST = 1e18
+# Nothing that has a schema is nested so deep.
+DEEPEST = 32
+
+
+class Checked(Struct, frozen=True, kw_only=True):
+    """A declaration that is checked where it is made in Python as it is where it is read from a config file.
+
+    Lists become tuples and dictionaries immutable, as in what is read. A number that JAX has, which may be traced, is
+    taken as it is. A field that may be infinite in Python says so by `Meta(extra={"infinite": True})`.
+
+    Raises:
+        ValueError: naming the field, the value and what is allowed.
+    """
+
+    def __post_init__(self) -> None:
+        schema = _schema(type(self))
+        given = {name: getattr(self, name) for name in self.__struct_fields__}
+        here = {name: _plain(value) for name, value in given.items() if not _is_left(value, name, schema)}
+        check_leaves(here, schema.endless)
+        try:
+            found = msgspec.convert(here, schema.form)
+        except msgspec.ValidationError as error:
+            raise ValueError(explain(str(error), here, type(self))) from error
+        for name in here:
+            value = getattr(found, name)
+            if isinstance(value, Mapping):
+                value = immutabledict({key: value.get(key, one) for key, one in given[name].items()})
+            force_setattr(self, name, value)
+
+
+class _Schema(NamedTuple):
+    """What a declaration is checked by.
+
+    Attributes:
+        form: a class of the same fields that checks nothing else.
+        numbers: fields that hold numbers.
+        endless: fields that may be infinite in Python.
+    """
+
+    form: type[Struct]
+    numbers: frozenset[str]
+    endless: frozenset[str]
+
+
+@cache
+def _schema(declaration: type[Struct]) -> _Schema:
+    # Fields of an instance are all there: a default serves for those that are not looked at.
+    fields = [(field.name, field.type, None) for field in msgspec.structs.fields(declaration)]
+    types = {field.name: field.type for field in inspect.type_info(declaration).fields}  # type: ignore[attr-defined]
+    number = (inspect.IntType, inspect.FloatType)
+    return _Schema(
+        msgspec.defstruct(declaration.__name__, fields),
+        frozenset(name for name, node in types.items() if any(isinstance(one, number) for one in _members(node))),
+        frozenset(name for name, node in types.items() if (getattr(node, "extra", None) or {}).get("infinite")),
+    )
+
+
+def _is_left(value: Any, name: str, schema: _Schema) -> bool:
+    return isinstance(value, jax.Array) and name in schema.numbers
+
+
+def _plain(value: Any) -> Any:
+    """A value as a config file would have it; of a dictionary without the numbers that JAX has."""
+    if isinstance(value, Mapping):
+        return {key: _plain(one) for key, one in value.items() if not isinstance(one, jax.Array)}
+    if isinstance(value, tuple | list):
+        return [_plain(one) for one in value]
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def check_leaves(tree: Any, endless: Collection[str] = ()) -> None:
+    """Refuse numbers and texts that nothing can be made of, wherever they stand in nested tables and arrays.
+
+    Args:
+        tree: nested tables and arrays.
+        endless: fields that may be infinite.
+
+    Raises:
+        ValueError: naming the field, the value and what is allowed; or tables and arrays that are nested too deep.
+    """
+    for path, value in leaves(tree):
+        if isinstance(value, float) and not math.isfinite(value) and not (value == math.inf and path in endless):
+            raise ValueError(f"{path} = {value}: expected a finite number")
+        if isinstance(value, float) and math.isfinite(value) and abs(value) > _MOST:
+            raise ValueError(f"{path} = {value:g}: expected a number of at most {_MOST:g} in size")
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{path} = {value:#x}: expected a number of 64 bits")
+        if isinstance(value, str) and any("\ud800" <= one <= "\udfff" for one in value):
+            raise ValueError(f"{path} = {value!r}: expected text of whole characters")
 
 
 def describe(as_type: type) -> str:
@@ -59,7 +156,36 @@ def explain(message: str, tree: Mapping[str, Any], as_type: type) -> str:
         allowed = _options(expected) or _kinds(node)
         numbers = " or a number" if any(isinstance(member, inspect.IntType) for member in _members(expected)) else ""
         what = f"allowed: {', '.join(map(str, allowed))}{numbers}" if allowed else what
+    structs = _structs(expected)
+    if structs and not isinstance(value, Mapping | list | str | int | float):  # an object that only Python has
+        what = f"expected {' or '.join(struct.cls.__name__ for struct in structs)}"
     return f"{where} = {_short(value)}: {what[0].lower()}{what[1:]}"
+
+
+def leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
+    """Whatever stands in nested tables and arrays, with its dotted field.
+
+    Args:
+        tree: nested tables and arrays.
+        path: of the tree.
+        depth: of the tree.
+
+    Yields:
+        (dotted field, value).
+
+    Raises:
+        ValueError: tables and arrays that are nested too deep.
+    """
+    if depth > DEEPEST:
+        raise ValueError(f"{path}: nested too deep; allowed: up to {DEEPEST} tables and arrays in each other")
+    if isinstance(tree, Mapping):
+        for key, value in tree.items():
+            yield from leaves(value, f"{path}.{key}" if path else key, depth + 1)
+    elif isinstance(tree, list):
+        for number, value in enumerate(tree):
+            yield from leaves(value, f"{path}[{number}]", depth + 1)
+    else:
+        yield path, tree
 
 
 def _short(value: Any) -> str:

@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 import jax
+import jax.numpy as jnp
 
 from metarule.types import Integer, PRNGKey
 
@@ -27,8 +28,22 @@ class Purpose(IntEnum):
 
 
 def run_key(seed: Integer) -> PRNGKey:
-    """Key of the run of a seed."""
-    return jax.random.key(seed)
+    """Key of a seed: threefry2x32 with the words (0, seed), whatever generator and offset JAX is set to.
+
+    Args:
+        seed: between 0 and 2³² − 1; it may be traced.
+
+    Returns:
+        The key; by JAX's defaults it is `jax.random.key(seed)`.
+
+    Raises:
+        ValueError: JAX is set to draw other numbers from the same key.
+    """
+    if not jax.threefry_partitionable.value:
+        raise ValueError(
+            "jax_threefry_partitionable = False: JAX would draw other random numbers from the same seed; allowed: True"
+        )
+    return jax.random.wrap_key_data(jnp.array([0, seed], jnp.uint32), impl="threefry2x32")
 
 
 def stream(key: PRNGKey, purpose: Purpose) -> PRNGKey:

@@ -13,6 +13,7 @@ from jax.test_util import check_grads
 from jaxtyping import Array
 
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, Lifted, lift
+from metarule.streams import run_key
 from metarule.types import PRNGKey, Rule, Synapse, Theta
 
 __all__ = ["CHECKS", "check_rule"]
@@ -66,7 +67,7 @@ def _shapes(rule: Any, seed: int) -> None:
         assert change.shape == wanted, f"{form} gives a change of shape {change.shape} where weights have {wanted}"
         _assert_alike(memory, given.memory, f"memory after {form}", "memory before")
     _assert_alike(jax.eval_shape(rule.units), case.theta, "units", "θ")
-    many = jax.eval_shape(jax.vmap(rule.init), jax.random.split(jax.random.key(seed), 2))
+    many = jax.eval_shape(jax.vmap(rule.init), jax.random.split(run_key(seed), 2))
     _assert_alike(many, _twice(case.theta), "two θ at once", "a pair of θ")
 
 
@@ -226,7 +227,7 @@ def _case(rule: Any, seed: int) -> _Case:
     draw = np.random.default_rng(seed)
     theta = jax.tree.map(
         lambda leaf, unit: jnp.asarray(leaf + 0.3 * unit * draw.normal(size=leaf.shape), leaf.dtype),
-        *jax.device_get(_stated(rule, jax.random.key(seed))),
+        *jax.device_get(_stated(rule, run_key(seed))),
     )
     case = _Case(theta, (), _projection(draw))
     case = case._replace(memory=rule.memory(case.projection.weight))

@@ -24,11 +24,13 @@ from metarule.growth import growth
 from metarule.lifetime import Lifetime
 from metarule.locks import holder
 from metarule.meta.loop import advance, begin, stage_at
+from metarule.rules.mlp import MLP
+from metarule.rules.polynomial import Polynomial
 from metarule.stopping import Diverged, StopRequest
 from metarule.streams import Purpose, run_key, stream
 from metarule.types import Info, MetaOptimizer, Split, Theta
 
-__all__ = ["Progress", "Trained", "keep_theta", "named", "train"]
+__all__ = ["Progress", "Trained", "keep_theta", "meaning", "named", "train"]
 
 # Called with the meta-steps taken and the last row of the metrics, whenever the loop comes up for air.
 Progress = Callable[[int, dict[str, Any]], None]
@@ -117,7 +119,24 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 
 def keep_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     """Write θ into its run directory, with what its numbers mean."""
-    artifacts.save_theta(path, theta, {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
+    told = {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)}
+    artifacts.save_theta(path, theta, meaning(lifetime) | told)
+
+
+def meaning(lifetime: Lifetime) -> dict[str, Any]:
+    """What the numbers of θ mean: the rule that they are of, and their names in order.
+
+    Args:
+        lifetime: who lives under the rule.
+
+    Returns:
+        What a θ file says, and has to say where it is read.
+    """
+    rule = lifetime.rule
+    said = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
+    shapes = jax.eval_shape(lifetime.theta, run_key(0))
+    names = named(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    return {"rule": said, "names": list(names)}
 
 
 def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:

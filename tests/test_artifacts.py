@@ -12,8 +12,9 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import MLP, Polynomial, Trace, artifacts
+from metarule import MLP, Feedforward, InnerLoop, Lifetime, Polynomial, Trace, artifacts
 from metarule.config import ConfigError
+from metarule.training import keep_theta, meaning
 
 
 def test_a_directory_holds_the_config_as_given_and_as_resolved(tmp_path):
@@ -139,11 +140,11 @@ def test_a_damaged_summary_is_refused(text, tmp_path):
 
 def test_a_theta_of_another_format_is_refused(tmp_path):
     artifacts.save_theta(tmp_path, jnp.zeros(3), {})
-    (tmp_path / "theta.json").write_text('{"format": 2}')
+    (tmp_path / "theta.json").write_text('{"format": 3}')
     with pytest.raises(
-        ConfigError, match="this θ has format 2; this version of metarule reads up to 1; upgrade metarule"
+        ConfigError, match="this θ has format 3; this version of metarule reads up to 2; upgrade metarule"
     ):
-        artifacts.load_theta(tmp_path, jnp.zeros(3))
+        artifacts.load_theta(tmp_path, jnp.zeros(3), {})
 
 
 def test_a_file_in_the_way_is_named(tmp_path):
@@ -176,15 +177,15 @@ def test_metrics_are_whole_lines_and_null_where_not_finite(tmp_path):
 def test_theta_is_kept_with_its_meaning(tmp_path):
     theta = {"a": jnp.arange(3.0), "b": (jnp.ones((2, 2)), jnp.zeros(()))}
     artifacts.save_theta(tmp_path, theta, {"equation": "Δw = 0"})
-    jax.tree.map(np.testing.assert_array_equal, artifacts.load_theta(tmp_path, theta), theta)
+    jax.tree.map(np.testing.assert_array_equal, artifacts.load_theta(tmp_path, theta, {}), theta)
     meaning = json.loads((tmp_path / "theta.json").read_text())
-    assert meaning == {"format": 1, "equation": "Δw = 0"}
+    assert meaning == {"format": 2, "equation": "Δw = 0"}
 
 
 def test_many_leaves_keep_their_order(tmp_path):
     theta = tuple(jnp.full((), float(number)) for number in range(12))
     artifacts.save_theta(tmp_path, theta, {})
-    assert artifacts.load_theta(tmp_path, theta) == theta
+    assert artifacts.load_theta(tmp_path, theta, {}) == theta
 
 
 @pytest.mark.parametrize("content", [b"", b"not an archive", b"PK\x03\x04 torn"])
@@ -192,16 +193,16 @@ def test_a_theta_that_cannot_be_read_is_refused(content, tmp_path):
     artifacts.save_theta(tmp_path, jnp.zeros(3), {})
     (tmp_path / "theta.npz").write_bytes(content)
     with pytest.raises(ConfigError, match="no θ can be read from it"):
-        artifacts.load_theta(tmp_path, jnp.zeros(3))
+        artifacts.load_theta(tmp_path, jnp.zeros(3), {})
 
 
 def test_a_theta_of_another_rule_or_with_code_in_it_is_refused(tmp_path):
     artifacts.save_theta(tmp_path, jnp.zeros(3), {})
     with pytest.raises(ConfigError, match=r"arrays of shape \[\(3,\)\]; the rule needs \[\(4,\)\]"):
-        artifacts.load_theta(tmp_path, jnp.zeros(4))
+        artifacts.load_theta(tmp_path, jnp.zeros(4), {})
     np.savez(tmp_path / "theta.npz", theta_0=np.array([print], dtype=object))
     with pytest.raises(ConfigError, match="no θ can be read"):
-        artifacts.load_theta(tmp_path, jnp.zeros(1))
+        artifacts.load_theta(tmp_path, jnp.zeros(1), {})
 
 
 @pytest.mark.parametrize(
@@ -212,7 +213,7 @@ def test_a_theta_of_another_rule_or_with_code_in_it_is_refused(tmp_path):
 def test_thetas_of_every_structure_are_read_back(rule, tmp_path):
     theta = rule.init(jax.random.key(0))
     artifacts.save_theta(tmp_path, theta, {}, name="pruned")
-    chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, rule.init(jax.random.key(1)), name="pruned"), theta)
+    chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, rule.init(jax.random.key(1)), {}, name="pruned"), theta)
 
 
 def test_a_run_is_known_while_its_checkpoints_come_and_go(tmp_path):
@@ -233,3 +234,68 @@ def test_a_run_is_known_while_its_checkpoints_come_and_go(tmp_path):
         finally:
             ended.set()
         busy.result()
+
+
+def lifetime_of(rule, theta="shared", circuit=EXPERIMENT.circuit):
+    return Lifetime(rule=rule, circuit=circuit, tasks=EXPERIMENT.tasks, inner_loop=InnerLoop(theta=theta))
+
+
+def traced(of="pre*post", **more):
+    return Polynomial(terms=("e*modulator", "pre"), traces={"e": Trace(of=of, **more)})
+
+
+PAIR = Polynomial(terms=("pre*modulator", "weight"))
+DEEP = Feedforward(backward="learned")
+
+
+@pytest.mark.parametrize(
+    ("written", "read", "says"),
+    [
+        (PAIR, replace(PAIR, terms=PAIR.terms[::-1]), "names.0. is 'pre.modulator' there; the rule needs 'weight'"),
+        (PAIR, Polynomial(terms=("pre*modulator", "post")), "names.1. is 'weight' there; the rule needs 'post'"),
+        (
+            replace(PAIR, terms=(*PAIR.terms, "post"), initial={"post": 0.1}, frozen=("post",)),
+            replace(PAIR, terms=(*PAIR.terms, "post"), initial={"post": 0.2}, frozen=("post",)),
+            "rule.frozen.post is 0.1 there; the rule needs 0.2",
+        ),
+        (
+            replace(PAIR, terms=(*PAIR.terms, "post"), frozen=("post",)),
+            replace(PAIR, terms=(*PAIR.terms, "post"), frozen=("weight",)),
+            "rule.frozen.weight is nothing there; the rule needs 0.0",
+        ),
+        (traced(), traced(of="post"), "rule.traces.e.of is 'pre·post' there; the rule needs 'post'"),
+        (traced(decay=0.5, learned=False), traced(decay=0.9, learned=False), "rule.traces.e.decay is 0.5 there"),
+        (MLP(inputs=("pre", "post")), MLP(inputs=("pre", "weight")), "rule.inputs.1. is 'post' there"),
+        (MLP(), MLP(activation="relu"), "rule.activation is 'tanh' there; the rule needs 'relu'"),
+        (MLP(), MLP(scale=0.2), "rule.scale is 0.1 there; the rule needs 0.2"),
+        (MLP(inputs=("pre", "post")), PAIR, "rule.kind is 'mlp' there; the rule needs 'polynomial'"),
+    ],
+)
+def test_a_theta_is_read_as_what_it_was_written_alone(written, read, says, tmp_path):
+    one, other = lifetime_of(written), lifetime_of(read)
+    theta = one.theta(jax.random.key(0))
+    keep_theta(tmp_path, one, theta)
+    chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, theta, meaning(one)), theta)
+    with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {says}"):
+        artifacts.load_theta(tmp_path, theta, meaning(other))
+
+
+def test_a_theta_of_other_paths_or_projections_is_refused_by_name(tmp_path):
+    one, other = lifetime_of(PAIR, "per_path", DEEP), lifetime_of(PAIR, "per_projection", DEEP)
+    theta = one.theta(jax.random.key(0))
+    keep_theta(tmp_path, one, theta)
+    with pytest.raises(ConfigError, match=r"names\[0\] is 'forward: pre\*modulator' there; .*'projection 1: pre"):
+        artifacts.load_theta(tmp_path, theta, meaning(other))
+
+
+def test_where_a_theta_starts_and_how_it_is_moved_are_no_part_of_its_meaning():
+    moved = replace(PAIR, initial={"weight": 0.5}, initial_spread=0.1, hebbian_unit=1.0)
+    assert meaning(lifetime_of(moved)) == meaning(lifetime_of(PAIR))
+    named = lifetime_of(Polynomial(terms=("seven",)))
+    assert meaning(lifetime_of(Polynomial(terms=named.rule.names))) == meaning(named)
+
+
+def test_a_file_of_the_latest_format_has_to_say_what_is_asked_of_it(tmp_path):
+    artifacts.save_theta(tmp_path, jnp.zeros(2), {})
+    with pytest.raises(ConfigError, match="rule.kind is nothing there; the rule needs 'polynomial'"):
+        artifacts.load_theta(tmp_path, jnp.zeros(2), meaning(lifetime_of(PAIR)))

@@ -17,6 +17,7 @@ from metarule import evaluate as evaluate_command
 from metarule.experiment import posed
 from metarule.finished import contenders, read_finished
 from metarule.streams import Purpose, run_key, stream
+from metarule.training import keep_theta
 
 LIVES = ["--evaluation.lifetimes", "12"]
 SMALL = [*LIVES, "--evaluation.points", "2"]
@@ -26,7 +27,7 @@ COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 def run_directory(path, experiment):
     """What a finished run leaves, as far as it is read here."""
     artifacts.start(path, experiment, given=None)
-    artifacts.save_theta(path, experiment.lifetime.theta(jax.random.key(5)), {})
+    keep_theta(path, experiment.lifetime, experiment.lifetime.theta(jax.random.key(5)))
     artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return path
 
@@ -61,7 +62,7 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
     held_out = summary["held_out"]
     assert (held_out["tasks"], held_out["reach"], held_out["metric"]) == (4, 0.7, "solved")
     experiment = artifacts.read_experiment(own)
-    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)))
+    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     pool = experiment.lifetime.tasks.split(3).test
     again = curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
@@ -152,7 +153,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
     experiment = artifacts.read_experiment(own)
     there = posed(experiment, [("tasks.kind", "points")])
-    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)))
+    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     frozen = curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
     assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
@@ -194,7 +195,7 @@ def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     assert "this is no run directory" in refused(command, [tmp_path / "nowhere"], capsys)
     assert "the directory of a run comes first" in refused(command, ["--reach", "0.5"], capsys)
     (own / "theta.json").write_text('{"format": 99}')
-    assert "theta.json: this θ has format 99; this version of metarule reads up to 1; upgrade" in refused(
+    assert "theta.json: this θ has format 99; this version of metarule reads up to 2; upgrade" in refused(
         command, [own], capsys
     )
     shutil.copy(own / "theta.npz", tmp_path)
@@ -261,6 +262,16 @@ def test_final_metrics_do_not_depend_on_the_points_between(run):
     theta, pool = experiment.lifetime.theta(run_key(3)), experiment.tasks.split(3).test
     ends = curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
     np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_theta_whose_numbers_mean_something_else_is_refused(own, command, capsys):
+    text = (own / "resolved.toml").read_text()
+    swapped = '"pre", "1", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"'
+    (own / "resolved.toml").write_text(text.replace('"seven"', swapped))
+    says = refused(command, [own], capsys)
+    assert "theta.json: this θ is of another rule: names[0] is 'projection 1: 1' there" in says
+    assert "there; the rule needs 'projection 1: pre'" in says
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -2,7 +2,7 @@ import msgspec
 import pytest
 
 from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
-from metarule.config import ConfigError
+from metarule.config import ConfigError, decode, override
 from metarule.experiment import Experiment, posed, to_tree
 
 
@@ -48,3 +48,23 @@ def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
 def test_what_a_rule_cannot_be_tried_on_is_refused(pairs, says):
     with pytest.raises(ConfigError, match=says):
         posed(Experiment(), pairs)
+
+
+def conditioned(neuron):
+    """Fields of a circuit whose synapses onto the motor neuron, and onto another, are plastic."""
+    fixed = [{"pre": "US", "post": post, "weight": 1.0} for post in ("motor", neuron)]
+    plastic = [
+        {"pre": "CS1", "post": post, "weight": 0.1, "plastic": True, "modulator": "US"} for post in ("motor", neuron)
+    ]
+    return [("circuit.interneurons", [neuron]), ("circuit.synapses", fixed + plastic)]
+
+
+def test_a_theta_of_some_paths_serves_no_others():
+    tree = {"circuit": {"kind": "conditioning"}, "tasks": {"kind": "conditioning"}, "inner_loop": {"theta": "per_path"}}
+    tree |= {"rule": {"kind": "polynomial", "terms": ["pre*modulator"]}}
+    tree["inner_loop"]["presentations"] = 2000
+    learned = decode(override(tree, conditioned("one")), Experiment)
+    assert posed(learned, conditioned("one")) == learned
+    says = "circuit: it has the paths motor, other; allowed: those for which θ is learned, motor, one"
+    with pytest.raises(ConfigError, match=says):
+        posed(learned, conditioned("other"))

@@ -1,6 +1,7 @@
 """Run directories of every format that there has been are read, and those of later ones are refused by name."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -13,11 +14,13 @@ from metarule.config import ConfigError
 from metarule.experiment import read_experiment_file
 from metarule.finished import read_finished
 from metarule.streams import run_key
-from metarule.training import named
+from metarule.training import keep_theta, named
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FORMATS = sorted(FIXTURES.glob("run-format-*"))
 NOW = FORMATS[-1]
+# Those of the run, of which the first two have changed places.
+TERMS = 'terms = ["pre", "1", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"]'
 
 
 @pytest.fixture
@@ -48,10 +51,10 @@ def test_a_finished_run_is_read_as_it_was_written(path):
 def test_what_is_written_now_has_the_latest_of_them(run, tmp_path):
     experiment = artifacts.read_experiment(run)
     artifacts.start(tmp_path / "new", experiment, None)
-    artifacts.save_theta(tmp_path / "new", experiment.lifetime.theta(run_key(0)), {})
-    for path in (tmp_path / "new", run):
+    keep_theta(tmp_path / "new", experiment.lifetime, experiment.lifetime.theta(run_key(0)))
+    for path, of_theta in ((tmp_path / "new", 2), (run, 1)):
         assert (path / "resolved.toml").read_text().startswith("format = 1\n")
-        assert json.loads((path / "theta.json").read_text())["format"] == 1
+        assert json.loads((path / "theta.json").read_text())["format"] == of_theta
 
 
 def test_a_later_one_is_refused_by_name(run):
@@ -77,6 +80,14 @@ def test_one_from_before_there_were_formats_is_read(run):
     after = read_finished(run)
     assert after.experiment == before.experiment
     jax.tree.map(np.testing.assert_array_equal, after.theta, before.theta)
+
+
+def test_what_the_first_format_says_of_theta_is_checked(run):
+    file = run / "resolved.toml"
+    file.write_text(re.sub(r"^terms = \[.*?\]$", TERMS, file.read_text(), count=1, flags=re.MULTILINE | re.DOTALL))
+    says = "theta.json: this θ is of another rule: names.0. is '1' there; the rule needs 'pre'"
+    with pytest.raises(ConfigError, match=says):
+        read_finished(run)
 
 
 def test_the_experiment_of_a_run_is_a_config(run):

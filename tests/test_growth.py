@@ -1,3 +1,5 @@
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,7 +35,7 @@ def test_a_disturbance_dies_where_every_weight_sits_at_its_bound():
 
 def test_long_lives_whose_disturbance_is_beyond_all_numbers_are_measured():
     rule = {"pre*modulator": 0.1, "weight": 5.0}
-    np.testing.assert_allclose(grown(lifetime(rule, bound=1e30, presentations=30)), 6.0, rtol=0.1)
+    np.testing.assert_allclose(grown(lifetime(rule, bound=math.inf, presentations=30)), 6.0, rtol=0.1)
 
 
 def test_it_is_the_growth_of_the_product_of_all_jacobians():

@@ -15,6 +15,7 @@ from small import EXPERIMENT
 from metarule import MLP, Polynomial, artifacts
 from metarule.locks import HOLDER, LOCK
 from metarule.prune import main
+from metarule.training import keep_theta
 
 ROOT = Path(__file__).parent.parent
 RULE = Polynomial(terms=("pre*modulator", "pre*post", "weight"))
@@ -24,7 +25,7 @@ THETA = jnp.array([0.5, 1e-6, 0.0])
 def run_directory(path, experiment, theta):
     """What a finished run leaves, as far as pruning reads it."""
     artifacts.start(path, experiment, given=None)
-    artifacts.save_theta(path, theta, {})
+    keep_theta(path, experiment.lifetime, theta)
     artifacts.write_json(path / "summary.json", {"held_out": {}})
     return path
 
@@ -108,7 +109,7 @@ def test_a_run_that_is_not_finished_is_refused(own, capsys):
 
 
 def test_a_directory_of_several_seeds_is_refused(tmp_path, capsys):
-    path = run_directory(tmp_path / "runs", replace(EXPERIMENT, seeds=2), THETA)
+    path = run_directory(tmp_path / "runs", replace(EXPERIMENT, rule=RULE, seeds=2), THETA)
     says = f"{path}: it holds runs of 2 seeds; give one of them, such as {path / 's3'}"
     assert says in refused([path], capsys)
 
@@ -120,8 +121,10 @@ def test_a_rule_without_terms_is_refused(tmp_path, capsys):
 
 
 def test_a_theta_of_another_rule_is_refused(own, capsys):
-    artifacts.save_theta(own, jnp.zeros(2), {})
-    assert "arrays of shape [(2,)]; the rule needs [(3,)]" in refused([own], capsys)
+    text = (own / "resolved.toml").read_text()
+    (own / "resolved.toml").write_text(text.replace("pre*modulator", "pre^2", 1))
+    says = "theta.json: this θ is of another rule: names[0] is 'pre*modulator' there; the rule needs 'pre^2'"
+    assert says in refused([own], capsys)
 
 
 def test_a_directory_that_cannot_be_written_gives_one_line(own, capsys):

@@ -83,7 +83,7 @@ def test_the_summary_tells_what_each_term_contributes(finished):
 
 def test_theta_is_read_back(finished):
     path, trained, _ = finished
-    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial), trained.theta)
+    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial, {}), trained.theta)
 
 
 def test_figures_are_drawn(finished):
@@ -143,4 +143,4 @@ def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
     artifacts.start(tmp_path / "run", EXPERIMENT, given=None)
     with pytest.raises(Stopped):
         judge(EXPERIMENT, tmp_path / "run", trained, stop)
-    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial), trained.theta)
+    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial, {}), trained.theta)

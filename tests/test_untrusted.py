@@ -37,7 +37,7 @@ def loaded(place, content):
     """What is made of a θ file: nothing, or a θ of the right shape, all of it finite."""
     (place / "theta.npz").write_bytes(content)
     try:
-        theta = artifacts.load_theta(place, LIKE)
+        theta = artifacts.load_theta(place, LIKE, {})
     except ConfigError as error:
         assert "theta.npz" in str(error)
         assert "\n" not in str(error)
@@ -92,7 +92,7 @@ def array(shape, kind=np.float32):
 def test_what_an_archive_claims_is_looked_at_first(content, says, run):
     (run / "theta.npz").write_bytes(content)
     with pytest.raises(ConfigError, match=says):
-        artifacts.load_theta(run, LIKE)
+        artifacts.load_theta(run, LIKE, {})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
@@ -103,7 +103,7 @@ def test_a_theta_that_is_not_finite_is_neither_written_nor_read(number, run):
     assert (run / "theta.npz").read_bytes() == before
     np.savez(run / "theta.npz", theta_0=np.full(7, number, np.float32))
     with pytest.raises(ConfigError, match="numbers that are not finite"):
-        artifacts.load_theta(run, LIKE)
+        artifacts.load_theta(run, LIKE, {})
 
 
 @pytest.mark.parametrize("name", ["resolved.toml", "theta.json", "summary.json", "metrics.jsonl"])

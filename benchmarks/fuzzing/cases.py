@@ -5,12 +5,12 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-import jax
-
 from benchmarks.fuzzing.mutations import config_text, run_files, words
 from metarule import artifacts
 from metarule.config import ConfigError, read
 from metarule.experiment import read_experiment_file
+from metarule.streams import run_key
+from metarule.training import keep_theta
 
 __all__ = ["CONFIGS", "Case", "case_of", "finished_run", "laid_out"]
 
@@ -76,7 +76,7 @@ def finished_run(place: Path) -> dict[str, bytes]:
     """
     experiment, _ = read_experiment_file(CONFIGS / "paper.toml", [])
     artifacts.start(place, experiment, None)
-    artifacts.save_theta(place, experiment.lifetime.theta(jax.random.key(0)), {"equation": "Δw = 0"})
+    keep_theta(place, experiment.lifetime, experiment.lifetime.theta(run_key(0)))
     artifacts.write_json(place / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return {file.name: file.read_bytes() for file in sorted(place.iterdir())}
 

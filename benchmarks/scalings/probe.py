@@ -97,7 +97,7 @@ def presentation(experiment: Experiment) -> dict[str, Any]:
         them: `presentations`, `lives`, and how many of these are lived `at_once` on one device.
     """
     lifetime = experiment.lifetime
-    key, pool = jax.random.key(0), lifetime.tasks.split(0).train
+    key, pool = run_key(0), lifetime.tasks.split(0).train
     theta = lifetime.theta(key)
     life, carry = lifetime.birth(key, lifetime.tasks.sample(key, pool, 0))
 

@@ -16,6 +16,7 @@ from benchmarks.speeds import arrays, library, limit, literature, torches
 from benchmarks.speeds.problem import THETA, Lives, Size
 from benchmarks.speeds.timing import compiled
 from metarule import MLP, Lifetime, Polynomial
+from metarule.streams import run_key
 from metarule.types import Carry, Life, Rule, Theta
 
 __all__ = ["BOUND", "FORMS", "Form", "Outcome", "Prepared", "TooLarge", "stated"]
@@ -80,7 +81,7 @@ def stated(*terms: str) -> Polynomial:
 
 
 def _theta(rule: Rule) -> Theta:
-    return rule.init(jax.random.key(0))
+    return rule.init(run_key(0))
 
 
 def _each(raw: Any) -> Outcome:

@@ -7,13 +7,12 @@ from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
-import jax
-
 from benchmarks.speeds import library
 from benchmarks.speeds.forms import BOUND, stated
 from benchmarks.speeds.problem import Size, draw
 from benchmarks.speeds.timing import Timing, compiled, take_turns
 from metarule import Polynomial
+from metarule.streams import run_key
 
 __all__ = ["AXES", "Axis", "grow", "verdicts"]
 
@@ -149,7 +148,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 def _measured(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: float) -> list[_Measured]:
     programs, calls = [], []
     for size, rule in cases:
-        who, theta = library.learner(size, bound, rule), rule.init(jax.random.key(0))
+        who, theta = library.learner(size, bound, rule), rule.init(run_key(0))
         born = library.born(who, draw(size))
         program = compiled(library.gradients(who), theta, *born)
         call = partial(program.run, theta, *born)

@@ -14,6 +14,7 @@ from metarule.abreast import abreast
 from metarule.devices import everywhere
 from metarule.estimators.lives import at_once
 from metarule.estimators.reverse import Reverse
+from metarule.streams import run_key
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
 
@@ -95,7 +96,7 @@ def learner(size: Size, bound: float, rule: Rule = SEVEN) -> Lifetime:
 def born(who: Lifetime, lives: Lives) -> tuple[Life, Carry]:
     """Networks with the weights that are drawn, about to meet what is drawn."""
     first, second, backward, inputs, targets = map(jnp.asarray, lives)
-    keys = jax.random.split(jax.random.key(0), len(first))
+    keys = jax.random.split(run_key(0), len(first))
     memory = jax.vmap(lambda *weights: tuple(map(who.rule.memory, weights)))(first, second)
     return Life(Stimulus(inputs, targets), (backward,), keys), Carry((first, second), memory, ())
 

@@ -23,6 +23,7 @@ from metarule.evaluation import Curves, curves
 from metarule.experiment import Experiment, posed, to_tree
 from metarule.stopping import StopRequest
 from metarule.streams import Purpose, run_key, stream
+from metarule.training import meaning
 from metarule.types import Learner, Theta
 
 __all__ = ["RETUNED", "Item", "Judged", "items", "judge"]
@@ -171,9 +172,10 @@ def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[],
 
 
 def _theta(cell: Cell, place: Path, number: int) -> Theta:
-    one = jax.eval_shape(cell.experiment.lifetime.theta, jax.random.key(0))
+    lifetime = cell.experiment.lifetime
+    one = jax.eval_shape(lifetime.theta, run_key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
-    return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like))
+    return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like, meaning(lifetime)))
 
 
 def _name(item: Item, study: Study) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float
 
 from metarule.devices import everywhere
 from metarule.evaluation import curves
+from metarule.streams import run_key
 from metarule.types import LOGITS, Learner, PRNGKey, Theta
 
 __all__ = ["RATES", "Tuned", "at_rate", "tune"]
@@ -41,7 +42,7 @@ class Tuned(NamedTuple):
 
 def at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
     """θ of a learner whose rule has one learning rate; decays of its traces are as declared."""
-    theta = learner.theta(jax.random.key(0))
+    theta = learner.theta(run_key(0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if LOGITS in path else jnp.full_like(leaf, rate), theta
     )

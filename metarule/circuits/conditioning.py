@@ -7,8 +7,9 @@ import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.types import STIMULI, PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["MOTOR", "ConditioningActivity", "ConditioningCircuit", "Connection"]
@@ -16,7 +17,7 @@ __all__ = ["MOTOR", "ConditioningActivity", "ConditioningCircuit", "Connection"]
 MOTOR = "motor"
 
 
-class Connection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Connection(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One synapse.
 
     Attributes:
@@ -65,7 +66,7 @@ class ConditioningActivity(NamedTuple):
 
 
 class ConditioningCircuit(
-    Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
+    Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
 ):
     """Sensory neurons CS1, CS2 and US, facilitatory neurons, and a motor neuron whose activity is the response.
 
@@ -100,6 +101,7 @@ class ConditioningCircuit(
     clearance: Annotated[float, Meta(ge=0, lt=1, description="share of the neuromodulator that stays, a step")] = 0.9
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = self.neurons
         if len(set(names)) < len(names):
             raise ValueError(f"interneurons: {', '.join(self.interneurons)}: a neuron of that name is there already")

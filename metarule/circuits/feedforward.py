@@ -6,10 +6,11 @@ from typing import Annotated, Literal
 import chex
 import jax
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, Activation, derivative
 from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
+from metarule.schema import Checked
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Feedforward"]
@@ -17,7 +18,7 @@ __all__ = ["Feedforward"]
 Size = Annotated[int, Meta(ge=1, le=65536)]
 
 
-class Feedforward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="feedforward"):
+class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="feedforward"):
     """Any depth and width; errors reach hidden neurons over a modulatory path.
 
     potential_l = W_lᵀ·[post_{l−1}; 1],  post_l = f(potential_l)

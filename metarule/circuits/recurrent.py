@@ -6,10 +6,11 @@ import chex
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
 from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
+from metarule.schema import Checked
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Activity", "Recurrent", "Wiring"]
@@ -43,7 +44,7 @@ class Activity(NamedTuple):
     post_traces: Vectors
 
 
-class Recurrent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recurrent"):
+class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recurrent"):
     """A rate network with plastic input, recurrent and output weights.
 
     potential_t = (1 − leak)·potential_{t−1} + leak·(W_inᵀ·[input_t; 1] + (M ∘ W_rec)ᵀ·rate_{t−1})

@@ -4,13 +4,15 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import jax
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.estimators.forward import Forward
 from metarule.estimators.rebuilding import segment_length
 from metarule.estimators.reverse import Reverse
 from metarule.lifetime import Lifetime
 from metarule.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.schema import Checked
+from metarule.streams import run_key
 from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Auto"]
@@ -20,7 +22,7 @@ _GIB = 2**30
 _UNKNOWN_GIB, _SHARE = 4.0, 0.5
 
 
-class Auto(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="auto"):
+class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="auto"):
     """Exact θ-gradient by the fastest way that fits into memory.
 
     bytes = lives · carries that are kept at once · bytes of a carry
@@ -134,7 +136,7 @@ def _born(learner: Learner, key: PRNGKey) -> tuple[Life, Carry]:
 
 
 def _key() -> Any:
-    return jax.eval_shape(lambda: jax.random.key(0))
+    return jax.eval_shape(run_key, 0)
 
 
 def _bytes(tree: Any) -> int:

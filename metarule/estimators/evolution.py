@@ -3,16 +3,17 @@
 from typing import Annotated, Any
 
 import jax
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.estimators.lives import whole
 from metarule.estimators.perturbation import antithetic, draw, mean, slope
+from metarule.schema import Checked
 from metarule.types import Estimate, Learner, PRNGKey, Theta
 
 __all__ = ["Evolution"]
 
 
-class Evolution(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="evolution"):
+class Evolution(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="evolution"):
     """θ-gradient of the Gaussian-smoothed meta-loss, from antithetic pairs of whole lives.
 
     g = 1/(2σ²n) Σᵢ εᵢ · (loss(θ + u∘εᵢ) − loss(θ − u∘εᵢ)) / u,  εᵢ ~ N(0, σ²)

@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
-from msgspec import Struct
 
 from metarule.estimators.lives import whole
+from metarule.schema import Checked
 from metarule.types import Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Forward"]
 
 
-class Forward(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="forward"):
+class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="forward"):
     """Exact θ-gradient, carried forward: one tangent of the whole network for each number of θ.
 
     ∂w_{t+1}/∂θₖ = ∂w_t/∂θₖ + ∂Δw_t/∂w_t · ∂w_t/∂θₖ + ∂Δw_t/∂θₖ,  ∂loss/∂θₖ = Σ_t ∂loss_t/∂w_t · ∂w_t/∂θₖ

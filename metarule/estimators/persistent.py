@@ -5,10 +5,11 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.estimators.lives import Ongoing, is_over, renewed, stretch, waiting
 from metarule.estimators.perturbation import antithetic, draw, mean, slope
+from metarule.schema import Checked
 from metarule.types import Carry, Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Persistent", "Perturbed"]
@@ -27,7 +28,7 @@ class Perturbed(NamedTuple):
     moved: Float[Array, "pairs numbers"]
 
 
-class Persistent(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="persistent"):
+class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="persistent"):
     """θ-gradient of the smoothed meta-loss from a window of the life at a time, unbiased though it is truncated.
 
     ξᵢ ← ξᵢ + εᵢ,  g = 1/(2σ²n) Σᵢ ξᵢ · (loss_window(θ + u∘εᵢ) − loss_window(θ − u∘εᵢ)) / u,  εᵢ ~ N(0, σ²)

@@ -3,19 +3,20 @@
 from typing import Annotated, Any
 
 import jax
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.estimators.chunking import chunk_length, chunked_gradient, touched
 from metarule.estimators.lives import stretch
 from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
 from metarule.lifetime import Lifetime
 from metarule.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.schema import Checked
 from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Reverse"]
 
 
-class Reverse(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="reverse"):
+class Reverse(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="reverse"):
     """Exact θ-gradient: back-propagation through every synaptic change of the life.
 
     ∂loss/∂θ = Σ_t ∂loss/∂w_t · ∂Δw_t/∂θ, with ∂loss/∂w_t carried back through the unrolled lifetime

@@ -3,16 +3,17 @@
 from typing import Annotated, Any
 
 import jax
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.estimators.lives import Ongoing, renewed, stretch, waiting
 from metarule.scans import Plain, Remat, Segmented
+from metarule.schema import Checked
 from metarule.types import Carry, Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Truncated"]
 
 
-class Truncated(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="truncated"):
+class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="truncated"):
     """θ-gradient through a window of the life; the network lives on from one meta-step to the next.
 
     g = ∂/∂θ Σ_{t in window} loss_t, with the network at the start of the window taken as given

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Bool, Float, Int
-from msgspec import Meta, Struct
-from msgspec.structs import force_setattr, replace
+from msgspec import Meta
+from msgspec.structs import replace
 
 from metarule.abreast import abreast
 from metarule.devices import everywhere
@@ -20,6 +20,7 @@ from metarule.lifetime import LONGEST
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
+from metarule.schema import Checked
 from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]
@@ -41,7 +42,7 @@ class GradientState(NamedTuple):
     guard: Guarded
 
 
-class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gradient"):
+class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gradient"):
     """Move θ by the mean of the θ-gradients of several lives, each on a task and a fresh network of its own.
 
     gᵢ = u ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + scale · u ∘ Optax(clip(g))
@@ -103,7 +104,7 @@ class Gradient(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     ] = (1.0,)
 
     def __post_init__(self) -> None:
-        force_setattr(self, "arguments", immutabledict(self.arguments))
+        super().__post_init__()
         if self.lengths != (1.0,) and not self.estimator.whole:
             raise ValueError(
                 f"lengths = {list(self.lengths)}: lifetimes go on from one meta-step to the next here; allowed: [1.0], "

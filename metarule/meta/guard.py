@@ -5,8 +5,9 @@ from typing import Annotated, Any, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.types import LOGITS, Theta
 
 __all__ = ["Guard", "Guarded", "Place", "Seen"]
@@ -99,7 +100,7 @@ class Guarded(NamedTuple):
     retreat: Retreat
 
 
-class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Guard(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Take a step back if under the θ that it led to lives diverge, most are of no use, or the meta-loss jumps.
 
     θ is bad where   lives that diverged ≥ diverged · lives   or   lives of no use ≥ useless · lives
@@ -134,7 +135,12 @@ class Guard(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(gt=0, le=1, description="share of lives not finite or without gradient where it is, too")
     ] = 0.5
     jump: Annotated[
-        float, Meta(gt=0, description="spreads by which the meta-loss is above its typical value where it is, too")
+        float,
+        Meta(
+            gt=0,
+            description="spreads by which the meta-loss is above its typical value where it is, too",
+            extra={"infinite": True},
+        ),
     ] = 5.0
 
     def init(self, place: Place, idle: Seen | None = None) -> Guarded:

@@ -7,13 +7,14 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, Int
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
 from metarule.abreast import abreast
 from metarule.devices import everywhere
 from metarule.estimators.lives import whole
 from metarule.meta.training_tasks import TrainTasks, meet
+from metarule.schema import Checked
 from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["SPREAD", "Ask", "Candidates", "Losses", "Population", "PopulationState"]
@@ -74,7 +75,7 @@ class PopulationState(NamedTuple):
     validation: PRNGKey
 
 
-class Population(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=False):
+class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=False):
     """What every search has in common; each algorithm is a class of its own.
 
     zᵢ ~ algorithm,  θᵢ = u ∘ zᵢ,  fᵢ = 1/N Σⱼ loss(θᵢ; life j),  best ← the challenger if its f on V lives is less

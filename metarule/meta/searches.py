@@ -134,6 +134,7 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in units of theta")] = 0.01
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.population % 2:
             raise ValueError(f"population = {self.population}: candidates come in pairs here; allowed: an even number")
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from metarule.meta.gradient import Gradient, GradientState
 from metarule.meta.population import PopulationState
 from metarule.meta.searches import CMAES, AnySearch
+from metarule.schema import Checked
 from metarule.types import Info, Learner, PRNGKey, Stage, Theta
 
 __all__ = ["Sequence", "SequenceState"]
@@ -27,7 +28,7 @@ class SequenceState(NamedTuple):
     then: GradientState
 
 
-class Sequence(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="sequence"):
+class Sequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="sequence"):
     """A search without gradients, and gradient descent from the best θ that it finds.
 
     A search looks far, and does not mind where gradients are of no use; gradient descent is precise.

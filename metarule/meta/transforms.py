@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Float, PyTree
-from msgspec import Meta, Struct
-from msgspec.structs import force_setattr
+from msgspec import Meta
 
 from metarule.complaints import first_line
+from metarule.schema import Checked
 
 __all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_transform", "norm"]
 
@@ -26,7 +26,7 @@ _LENGTHS = ("decay_steps", "transition_steps")
 _ROOT = 1e-30
 
 
-class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schedule of Optax for the learning rate.
 
     Attributes:
@@ -38,9 +38,6 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     arguments: Annotated[
         Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")
     ] = immutabledict()
-
-    def __post_init__(self) -> None:
-        force_setattr(self, "arguments", immutabledict(self.arguments))
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Struct
 
 from metarule.rules.naming import by_name
+from metarule.streams import run_key
 from metarule.types import PRNGKey, PyTree, Synapse, Theta
 
 __all__ = ["POST_SIDE", "PRE_SIDE", "Lifted", "lift"]
@@ -80,7 +81,7 @@ class Lifted(Struct, frozen=True):
 
     def units(self) -> Theta:
         """Natural size of each number of θ."""
-        shapes = jax.eval_shape(self.rule.init, jax.random.key(0))
+        shapes = jax.eval_shape(self.rule.init, run_key(0))
         return self._own("units", lambda: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes))()
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
@@ -112,7 +113,7 @@ class Lifted(Struct, frozen=True):
 
     def _traced_variables(self) -> list[str]:
         scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
-        theta = jax.eval_shape(self.rule.init, jax.random.key(0))
+        theta = jax.eval_shape(self.rule.init, run_key(0))
         memory = jax.eval_shape(self.memory, scalar)
         synapse = Synapse(*(scalar for _ in Synapse._fields))  # type: ignore[arg-type]
         jaxpr = jax.make_jaxpr(self.rule.delta)(theta, memory, synapse).jaxpr

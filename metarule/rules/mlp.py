@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS
 from metarule.rules.lifting import lift
 from metarule.rules.naming import by_name
 from metarule.rules.terms import VARIABLES
+from metarule.schema import Checked
 from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["MLP"]
@@ -20,7 +21,7 @@ __all__ = ["MLP"]
 Size = Annotated[int, Meta(ge=1, le=1024)]
 
 
-class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="mlp"):
+class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="mlp"):
     """A multilayer perceptron that reads what a synapse sees.
 
     h₁ = f(b₁ + Σᵥ v·uᵥ),  h_{l+1} = f(b_{l+1} + V_lᵀ·h_l),  Δw = scale · V_Lᵀ·h_L
@@ -64,6 +65,7 @@ class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
     ] = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for number, name in enumerate(self.inputs):
             if name not in VARIABLES:
                 raise ValueError(f"inputs name no variable '{name}'; allowed: {', '.join(VARIABLES)}")
@@ -76,6 +78,17 @@ class MLP(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fie
     def variables(self) -> tuple[str, ...]:
         """Local variables that it reads."""
         return self.inputs
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What θ means besides the names of its numbers."""
+        return {
+            "kind": "mlp",
+            "inputs": self.inputs,
+            "hidden": self.hidden,
+            "activation": self.activation,
+            "scale": self.scale,
+        }
 
     def init(self, key: PRNGKey) -> Theta:
         """Initial θ.

@@ -9,19 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 from immutabledict import immutabledict
 from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import force_setattr
 
 from metarule.rules.expansion import Expansion, expand
 from metarule.rules.factorising import Parts, matrix_form, parted, parts
 from metarule.rules.terms import VARIABLES, Term, evaluate, show
 from metarule.rules.traces import Trace
+from metarule.schema import Checked
 from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["Polynomial"]
 
 
-class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="polynomial"):
+class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="polynomial"):
     """Any set of monomials of the local variables, with one coefficient a term.
 
     Δw = Σₖ cₖ · termₖ(pre, post, potential, weight, modulator, …; traces)
@@ -78,7 +79,7 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ] = 0.1
 
     def __post_init__(self) -> None:
-        force_setattr(self, "traces", immutabledict(self.traces))
+        super().__post_init__()
         rule = self._expansion
         for field in ("initial", "frozen"):
             for name in getattr(self, field):
@@ -103,6 +104,19 @@ class Polynomial(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """Local variables that occur in its terms and traces."""
         seen = frozenset[str]().union(*self._expansion.sees)
         return tuple(name for name in VARIABLES if name in seen)
+
+    @property
+    def meaning(self) -> dict[str, Any]:
+        """What θ means besides the names of its numbers: terms and decays that stay, and what traces average."""
+        traces = {
+            name: {"of": show(trace.term, VARIABLES)} | ({} if trace.learned else {"decay": trace.decay})
+            for name, trace in self._expansion.traces.items()
+        }
+        return {
+            "kind": "polynomial",
+            "frozen": {name: self.initial.get(name, 0.0) for name in self.frozen},
+            "traces": traces,
+        }
 
     @property
     def affine(self) -> bool:

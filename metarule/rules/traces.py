@@ -2,14 +2,15 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
 from metarule.rules.terms import Term, parse
+from metarule.schema import Checked
 
 __all__ = ["Trace"]
 
 
-class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Trace(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A moving average that each synapse keeps of a term, such as an eligibility trace or a sliding threshold.
 
     e ← λ·e + (1 − λ)·of
@@ -33,6 +34,7 @@ class Trace(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     learned: Annotated[bool, Meta(description="the decay is part of theta")] = True
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         _ = self.term
         if not 0 < self.decay < 1:
             raise ValueError(f"trace of '{self.of}' has decay {self.decay}; allowed: between 0 and 1, both left out")

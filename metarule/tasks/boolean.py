@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
 from metarule.tasks.losses import binary_cross_entropy
@@ -36,7 +37,7 @@ class BooleanTask(NamedTuple):
     order: Int[Array, " presentations"]
 
 
-class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
+class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
     """Boolean functions of n inputs, one a task, presented pattern by pattern in shuffled passes.
 
     Up to four inputs the family holds every function; of more inputs it holds a fixed random sample. Inputs are ±1,
@@ -69,6 +70,7 @@ class Boolean(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     sampled: Annotated[int, Meta(ge=2, le=10_000, description="functions sampled where n > 4")] = 1024
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.split_by == "npn" and _family(self.inputs, self.functions, self.sampled)[1].max() < 1:
             raise ValueError("split_by 'npn' needs two classes, but these functions are all of one")
 

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from immutabledict import immutabledict
 from jaxtyping import Array, Float, Int
-from msgspec import Meta, Struct
-from msgspec.structs import force_setattr
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.timelines import US, clock, switched_on, table
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus
@@ -59,7 +59,9 @@ class ConditioningTask(NamedTuple):
     after: Float[Array, "3 3"]
 
 
-class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"):
+class Conditioning(
+    Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
+):
     """Phenomena of conditioning: one life a schedule, of an animal or of its control.
 
     loss = √(1 + ((response − wanted)/tolerance)²) − 1
@@ -127,13 +129,13 @@ class Conditioning(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 0.1
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         names = [phenomenon.name for phenomenon in self.phenomena]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise ValueError(f"phenomena: '{twice}' stands twice")
         for name in self.report_only:
             if name not in names:
                 raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
-        force_setattr(self, "emphasis", immutabledict(self.emphasis))
         allowed = [phenomenon.name for phenomenon in self.phenomena if phenomenon.trained]
         for name in self.emphasis:
             if name not in allowed:

@@ -9,15 +9,16 @@ neither habituation nor extinction.
 
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.tasks.criteria import parse_criterion
 from metarule.tasks.schedules import Phase, Schedule
 
 __all__ = ["STANDARD", "Phenomenon"]
 
 
-class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Phenomenon(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One phenomenon.
 
     Attributes:
@@ -39,6 +40,7 @@ class Phenomenon(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shown: Annotated[tuple[str, ...], Meta(min_length=1, description="criteria, all of which have to hold")]
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.name.isprintable() or "$" in self.name:  # figures would read formulas between them
             raise ValueError(f"name = {self.name!r}; allowed: characters that can be printed, without $")
         for text in self.shown:

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.tasks.rounds import rounds
@@ -47,7 +48,7 @@ class PointsTask(NamedTuple):
     assessed_labels: Int[Array, " assessed"]
 
 
-class Points(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="points"):
+class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="points"):
     """Two classes of points in the plane, turned, stretched, shifted and labelled at random.
 
     Shapes that a line can part are `blobs`, two clouds, and `linear`, a square that a line cuts in two. Those that it
@@ -72,6 +73,7 @@ class Points(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
     assessed: Annotated[int, Meta(ge=1, le=100_000, description="points of each class assessed at the end")] = 50
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self._names:
             raise ValueError(f"shapes = []; allowed: {', '.join(SHAPES)}, or some of {', '.join(SHAPES['all'])}")
 

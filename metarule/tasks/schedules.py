@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from typing import Annotated
 
 from immutabledict import immutabledict
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import force_setattr
 
+from metarule.schema import Checked
 from metarule.types import STIMULI
 
 __all__ = ["REST", "Phase", "Schedule", "parse_trial"]
@@ -55,7 +56,7 @@ def _spelt(text: str) -> str:
     return " > ".join("+".join(stage) for stage in parse_trial(text) if stage) or REST
 
 
-class Phase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A block of trials that is repeated.
 
     Attributes:
@@ -72,6 +73,7 @@ class Phase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = immutabledict()
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         force_setattr(self, "trials", tuple(map(_spelt, self.trials)))
         force_setattr(self, "wanted", immutabledict({_spelt(trial): pair for trial, pair in self.wanted.items()}))
         low, high = self.times
@@ -84,7 +86,7 @@ class Phase(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"wanted '{trial}' is no trial of this phase; its trials: {', '.join(self.trials)}")
 
 
-class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What one animal lives through, and what is wanted of it.
 
     Attributes:
@@ -96,7 +98,7 @@ class Schedule(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     after: Annotated[Mapping[str, float], Meta(description="by CS, wanted response at the end")] = immutabledict()
 
     def __post_init__(self) -> None:
-        force_setattr(self, "after", immutabledict(self.after))
+        super().__post_init__()
         for name in self.after:
             if name not in STIMULI[:-1]:
                 raise ValueError(f"after '{name}' is no conditioned stimulus; allowed: {', '.join(STIMULI[:-1])}")

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
-from msgspec import Meta, Struct
+from msgspec import Meta
 
+from metarule.schema import Checked
 from metarule.streams import Purpose, run_key, stream
 from metarule.tasks.losses import cross_entropy
 from metarule.tasks.rounds import rounds
@@ -49,7 +50,7 @@ class TabularTask(NamedTuple):
     scale: Float[Array, " features"]
 
 
-class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tabular"):
+class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tabular"):
     """k-way classification among classes drawn at random from a real data set, with their labels shuffled.
 
     Test tasks are made of classes that no training task has. Within a task, the presented and the assessed examples
@@ -108,6 +109,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     ] = "all"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         classes, smallest = _SHAPES[self.dataset]
         if self.test_classes == "all":
             if self.ways > classes:
@@ -233,7 +235,7 @@ class Tabular(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def _classes(self, pool: Int[Array, " classes"], index: Integer) -> tuple[Int[Array, " ways"], PRNGKey]:
         """Classes of task number `index`, in the order of their labels, and the key that drew them."""
-        draw = jax.random.fold_in(jax.random.key(_NUMBERING), index)
+        draw = jax.random.fold_in(run_key(_NUMBERING), index)
         return jax.random.choice(draw, pool, (self.ways,), replace=False), draw
 
     def _examples_of(self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]) -> Int[Array, " examples"]:

@@ -150,7 +150,7 @@ def test_a_finished_cell_is_whole_and_says_what_it_ran_in(whole, tmp_path):
     assert [(point["setting"], point["seed"]) for point in result["points"]] == list(CELL.points)
     assert result["points"][1]["metrics"]["solved"] == pytest.approx(float(whole.metrics["solved"][1]))
     assert "pre*modulator" in result["points"][0]["theta"]
-    kept = artifacts.load_theta(tmp_path / DONE, whole.theta)
+    kept = artifacts.load_theta(tmp_path / DONE, whole.theta, {})
     np.testing.assert_array_equal(kept, whole.theta)
     assert {"jax", "metarule", "numpy"} <= set(artifacts.read_json(tmp_path / DONE / "environment.json")["packages"])
 

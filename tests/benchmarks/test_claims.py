@@ -131,6 +131,7 @@ def test_two_processes_finish_every_cell_once_when_one_is_killed(trial, tmp_path
     command = [sys.executable, "-S", "-c", WORKER, str(ROOT), str(cells), str(ready)]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     while len(list(ready.iterdir())) < 2:
+        assert all(worker.poll() is None for worker in workers)
         time.sleep(0.005)
     time.sleep(random.Random(trial).uniform(0, 0.15))
     workers[0].kill()

@@ -211,7 +211,7 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
     assert len(cells(tmp_path)) == 4
     for cell in cells(tmp_path):
         kept = {file.name for file in cell.iterdir() if not file.name.startswith(("claim-", "work-"))}
-        assert kept == {"done"}
+        assert kept == {"done", "environment.json"}
     assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
 
 

@@ -57,7 +57,7 @@ def test_a_chunk_in_which_a_weight_may_be_stopped_is_lived_one_by_one(float64, m
 
 
 def test_a_chunk_that_forgets_or_blows_up_is_lived_one_by_one(float64):
-    life = living(Polynomial(terms=("pre*modulator", "pre*weight")), weight_bound=1e30)
+    life = living(Polynomial(terms=("pre*modulator", "pre*weight")), weight_bound=1e18)
     _, born = setting(life)
     program = jax.jit(partial(chunked, life))
     # Inputs are ±1 and the bias is 1: with −1 of pre·weight, 1 + θ·pre is 0 where pre is 1.

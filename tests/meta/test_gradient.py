@@ -127,7 +127,7 @@ def test_the_standard_error_is_that_of_lives_that_are_finite():
 
 
 def test_theta_is_led_back_where_no_life_is_finite():
-    life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e38, "pre": 1e38}))
+    life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e18, "pre": 1e18}))
     life = replace(life, inner_loop=InnerLoop(presentations=20, weight_bound=1e6))
     adam = replace(PAPER, name="adam")
     state = begun(adam, life)

@@ -140,7 +140,7 @@ def test_a_curriculum_is_the_same_in_one_call_and_stage_by_stage():
 
 def test_lives_too_short_for_their_tasks_are_refused():
     with pytest.raises(
-        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lives have 44 presentations; these"
+        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lives have 52 presentations; these"
     ):
         Experiment(
             circuit=ConditioningCircuit(),

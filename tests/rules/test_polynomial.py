@@ -198,7 +198,7 @@ def test_bad_rules_are_refused_by_name(arguments, says):
         ({"of": "prost"}, "no variable 'prost'"),
         ({"of": "pre", "decay": 1.0}, "decay 1.0; allowed: between 0 and 1"),
         ({"of": "pre", "decay": 0.0}, "decay 0.0; allowed: between 0 and 1"),
-        ({"of": "pre", "decay": float("nan")}, "decay nan"),
+        ({"of": "pre", "decay": float("nan")}, "decay = nan: expected a finite number"),
     ],
 )
 def test_bad_traces_are_refused_by_name(arguments, says):

@@ -107,7 +107,3 @@ def test_metrics_against_literal_numbers():
 def test_no_shape_is_refused():
     with pytest.raises(ValueError, match="shapes = ..; allowed: "):
         Points(shapes=())
-
-
-def test_pools_are_endless():
-    assert Points().count(Points().split(0).train) is None

@@ -1,0 +1,163 @@
+"""What a config file may not say Python may not say, either: of every declaration, by its schema."""
+
+import importlib
+import math
+import pkgutil
+
+import jax
+import msgspec
+import numpy as np
+import pytest
+from msgspec import inspect
+from msgspec.structs import replace
+
+import metarule
+from metarule import Boolean, Connection, Feedforward, Gradient, Guard, InnerLoop, Polynomial, Tabular, Trace
+from metarule.circuits.conditioning import APLYSIA
+from metarule.config import ConfigError, decode
+from metarule.experiment import Experiment
+from metarule.schema import Checked
+from metarule.tasks.phenomena import STANDARD
+
+for module in pkgutil.walk_packages(metarule.__path__, "metarule."):
+    importlib.import_module(module.name)
+PHENOMENON = STANDARD[0]
+# Of those that have fields without a default.
+EXAMPLES = {
+    type(one): one
+    for one in (
+        Trace(of="pre"),
+        APLYSIA[0],
+        metarule.Schedule(name="constant_schedule"),
+        PHENOMENON,
+        PHENOMENON.animal,
+        PHENOMENON.animal.phases[0],
+    )
+}
+
+
+def declarations(base=Checked):
+    for one in base.__subclasses__():
+        yield one
+        yield from declarations(one)
+
+
+def outside(node):
+    """Values that a type does not allow, by what is wrong with them."""
+    if isinstance(node, inspect.Metadata):
+        yield from outside(node.type)
+    elif isinstance(node, inspect.UnionType):
+        allowed = {type(one) for one in node.types}
+        if inspect.StrType not in allowed:
+            yield "no such word"
+        bounded = [one for one in node.types if isinstance(one, inspect.IntType | inspect.FloatType)]
+        yield from (value for one in bounded for value in beyond(one))
+    elif isinstance(node, inspect.LiteralType):
+        yield "no such word"
+    elif isinstance(node, inspect.VarTupleType):
+        yield "no array"
+        yield from ([value] for value in outside(node.item_type))
+    elif isinstance(node, inspect.IntType | inspect.FloatType):
+        yield "no number"
+        yield from beyond(node)
+    elif not isinstance(node, inspect.AnyType):
+        yield 3 if not isinstance(node, inspect.BoolType) else "no"
+
+
+def beyond(node):
+    step = 1 if isinstance(node, inspect.IntType) else 0.5
+    for bound, value in ((node.ge, -step), (node.gt, 0), (node.le, step), (node.lt, 0)):
+        if bound is not None:
+            yield bound + value
+    if isinstance(node, inspect.FloatType):
+        yield math.nan
+
+
+CASES = [
+    pytest.param(declaration, field, value, id=f"{declaration.__module__}.{declaration.__name__}.{field}={value}")
+    for declaration in sorted(set(declarations()), key=lambda one: (one.__module__, one.__name__))
+    for field, value in (
+        (field.name, value) for field in inspect.type_info(declaration).fields for value in outside(field.type)
+    )
+]
+
+
+@pytest.mark.parametrize(("declaration", "field", "value"), CASES)
+def test_a_value_that_the_schema_does_not_allow_is_refused_as_in_a_config_file(declaration, field, value):
+    example = EXAMPLES.get(declaration) or declaration()
+    with pytest.raises(ConfigError) as there:
+        decode(msgspec.to_builtins(example, enc_hook=dict) | {field: value}, declaration)
+    with pytest.raises(ValueError, match=f"^{field}.* = ") as here:
+        replace(example, **{field: value})
+    assert str(here.value) == str(there.value)
+
+
+def test_every_declaration_is_checked():
+    tables = {node.cls for node in tables_of(inspect.type_info(Experiment))}
+    assert len(tables) > 30
+    assert [one for one in tables if not issubclass(one, Checked)] == []
+
+
+def tables_of(node):
+    """Every table that may stand in a config file."""
+    if isinstance(node, inspect.StructType):
+        yield node
+        for field in node.fields:
+            yield from tables_of(field.type)
+    for name in ("type", "item_type", "value_type"):
+        if hasattr(node, name):
+            yield from tables_of(getattr(node, name))
+    for one in getattr(node, "types", ()):
+        yield from tables_of(one)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: Boolean(functions="seperable"), "functions = 'seperable': allowed: all, not_separable, separable"),
+        (lambda: Tabular(scaling="standardized"), "scaling = 'standardized': allowed: range, standardised"),
+        (lambda: InnerLoop(weight_bound=-1), "weight_bound = -1: expected `float` > 0.0"),
+        (lambda: InnerLoop(weight_bound=math.nan), "weight_bound = nan: expected a finite number"),
+        (lambda: InnerLoop(weight_bound=-math.inf), "weight_bound = -inf: expected a finite number"),
+        (lambda: Gradient(learning_rate=-1), "learning_rate = -1: expected `float` > 0.0"),
+        (lambda: Gradient(learning_rate=np.float32(-1)), "learning_rate = -1.0: expected `float` > 0.0"),
+        (lambda: Gradient(learning_rate=math.inf), "learning_rate = inf: expected a finite number"),
+        (lambda: Gradient(steps=2**70), "steps = 0x400000000000000000: expected a number of 64 bits"),
+        (lambda: Feedforward(backward="rnd"), "backward = 'rnd': allowed: learned, random, transpose, zero"),
+        (lambda: Feedforward(hidden="ab"), "hidden = 'ab': expected an array, got `str`"),
+        (lambda: Polynomial(initial={"pre": 1e19}), "initial.pre = 1e.19: expected a number of at most 1e.18 in size"),
+        (lambda: Experiment(circuit=Boolean()), r"circuit = Boolean\(.*: expected Feedforward or Recurrent or Cond"),
+        (lambda: Experiment(tasks=object()), "tasks = <object .*: expected Boolean or"),
+    ],
+)
+def test_a_slip_in_python_is_refused_in_the_words_of_the_command_line(make, says):
+    with pytest.raises(ValueError, match=f"^{says}"):
+        make()
+
+
+def test_what_is_given_in_another_form_is_what_a_config_file_makes_of_it():
+    assert hash(Feedforward(hidden=[3])) == hash(Feedforward(hidden=(3,)))
+    assert Connection(pre="US", post="motor", weight=[0, 1]).between == (0.0, 1.0)
+    assert hash(Polynomial(initial={"pre": np.float32(0.5)})) == hash(Polynomial(initial={"pre": 0.5}))
+    assert Gradient(estimator={"kind": "truncated"}) == Gradient(estimator=metarule.Truncated())
+
+
+@pytest.mark.parametrize("make", [lambda: InnerLoop(weight_bound=math.inf), lambda: Guard(jump=math.inf)])
+def test_what_may_be_without_end_in_python_may_be(make):
+    assert math.inf in msgspec.structs.astuple(make())
+
+
+def test_a_number_that_is_traced_may_be_any():
+    def traced(number):
+        made = (
+            InnerLoop(weight_bound=number),
+            Gradient(learning_rate=number, arguments={"b1": 0.8, "weight_decay": number}, name="adamw"),
+            Polynomial(initial={"pre": number, "weight": 1}),
+        )
+        assert made[0].weight_bound is made[1].learning_rate is made[1].arguments["weight_decay"] is number
+        assert list(made[2].initial.items()) == [("pre", number), ("weight", 1)]
+        return number
+
+    jax.eval_shape(traced, jax.ShapeDtypeStruct((), "float32"))
+    with pytest.raises(ValueError, match="functions = .*: expected `str`"):
+        Boolean(functions=jax.numpy.float32(1))
