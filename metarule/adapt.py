@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from metarule import artifacts, cli, figures
 from metarule.adaptation import Adaptation, adaptation_curves, tune_adaptation
-from metarule.comparison import rows_table, summarise
+from metarule.comparison import counted, rows_table, summarise
 from metarule.config import ConfigError, decode
 from metarule.evaluation import Curves
 from metarule.finished import Look, Trial, new_place, novelty, opened, read_trial
@@ -110,7 +110,8 @@ def _run(trial: Trial, path: Path) -> int:
     artifacts.write_json(path / "summary.json", found)
     keep_curves(path, seen, experiment.lifetime, of)
     shown = {name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()}
-    print(f"\n{rows_table(f'{of}, {tasks} tasks', score, shown, look.reach)}\n")
+    title = f"{of}, {counted(tasks, 'tasks')}"
+    print(f"\n{rows_table(title, score, shown, look.reach)}\n")
     print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}")
     return 0
 

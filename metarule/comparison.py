@@ -146,7 +146,11 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, reach: float, first:
         few = few_shots(where, shot)
         row["shots"] = {str(shots): _share(values[:, place]) for shots, place in few.items()}
         beyond = range(end, len(where)) if len(where) > end + 1 else ()
-        row["horizon"] = {str(where[place] // length): _share(values[:, place]) for place in beyond}
+        row["horizon"] = {
+            str(where[place] // length): _share(values[:, place])
+            | {DIVERGED: int(one.metrics[DIVERGED][:, place].sum())}
+            for place in beyond
+        }
         if name != first:
             row["behind"] = interval(scores[first][:, end] - values[:, end])._asdict()
         found[name] = row
@@ -195,7 +199,8 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         reports: as from `held_out`, one a seed.
 
     Returns:
-        One such part, in which each contender has its score `by_seed`.
+        One such part, in which each contender has its score `by_seed`; `tasks` are those of one seed, and what is
+        `reached` or measured besides the score is left to the parts.
     """
     by_name: dict[str, list[Any]] = {
         name: [contenders_of(report)[name] for report in reports] for name in contenders_of(reports[0])
@@ -208,7 +213,7 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "of": first["of"],
         "seeds": len(reports),
         "tasks": first["tasks"],
-        "lifetimes": first["lifetimes"],
+        "lifetimes": sum(report["lifetimes"] for report in reports),
         LEARNED: rows.pop(LEARNED),
         INITIAL: rows.pop(INITIAL),
         "baselines": rows,
@@ -289,7 +294,11 @@ def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], re
 def _joined(rows: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """The row of a contender over seeds, and by how much it is behind the learned rule, paired by seed."""
     finals, others = ([row["mean"] for row in some] for some in (rows, learned))
-    horizon = {at: _share([row["horizon"][at]["mean"] for row in rows]) for at in rows[0]["horizon"]}
+    horizon = {
+        at: _share([row["horizon"][at]["mean"] for row in rows])
+        | {DIVERGED: sum(row["horizon"][at][DIVERGED] for row in rows)}
+        for at in rows[0]["horizon"]
+    }
     behind = interval(np.subtract(others, finals))
     diverged = sum(row[DIVERGED] for row in rows)
     return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "behind": behind._asdict()}

@@ -131,7 +131,8 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
         def probe(carry: Carry) -> Float[Array, " 2"]:
             present = partial(lifetime.circuit.step, carry.weights, life.wiring, carry.activity)
             responses = jax.vmap(lambda stimulus: present(stimulus)[1][0])(tasks.examples(task))
-            return responses[:-1] / responses[-1]
+            # One that is infinite would make the others look as if they were gone.
+            return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
 
         def body(carry: Carry, time: Integer) -> tuple[Carry, Float[Array, " 2"]]:
             return lifetime.step(theta, life, carry, time)[0], probe(carry)

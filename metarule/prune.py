@@ -4,7 +4,6 @@ import sys
 import time
 from typing import Annotated, Any
 
-import jax
 from msgspec import Meta
 from msgspec.structs import asdict
 from tqdm import tqdm
@@ -74,11 +73,11 @@ def _serve(words: list[str]) -> int:
 
 def _run(run: Finished, options: Options) -> int:
     path, experiment, theta, _, _ = run
-    lifetime, split, key = experiment.lifetime, experiment.split, stream(run_key(experiment.seed), Purpose.PRUNING)
+    lifetime, key = experiment.lifetime, stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
     count = len(terms(lifetime, theta))
     print(f"{lifetime.equation(theta)}\n", flush=True)
     clock = time.perf_counter()
-    worth = measure(lifetime, theta, split, jax.random.fold_in(key, 0), options.lifetimes)
+    worth = measure(lifetime, theta, experiment.split, key, options.lifetimes)
     print(f"{contributions_table(worth)}\n", flush=True)
     pruned = _prune(experiment, theta, options, 2 * count)
     found = _found(experiment, pruned, options)

@@ -17,6 +17,7 @@ from metarule.comparison import (
     by_task,
     compare,
     contenders_of,
+    counted,
     held_out,
     join,
     novelty_of,
@@ -174,7 +175,9 @@ def keep_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: st
     artifacts.write_json(path / "performance.json", written)
     end = where.index(learner.presentations)
     counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in seen.items()}
-    says = f"{of}: mean and 95 % interval over {len(np.unique(first.task))} tasks, {len(first.task)} networks"
+    says = (
+        f"{of}: mean and 95 % interval over {counted(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
+    )
     if any(counts.values()):
         says += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
     figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.presentations, says)

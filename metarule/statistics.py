@@ -9,6 +9,8 @@ from jaxtyping import Float
 __all__ = ["NO_SPAN", "Interval", "Reached", "band", "interval", "lasting", "reached", "span"]
 
 _LEVEL = 0.95
+# Values whose differences are no larger than this share of them are alike but for rounding.
+_ROUNDING = 1e-9
 # Stands where there is no interval.
 NO_SPAN = "–"
 
@@ -36,6 +38,9 @@ def interval(values: Float[np.ndarray, " units"], trim: float = 0.0, share: bool
     trimmed. With trim = 0 this is Student's interval; with trim = ¼ the mean is the interquartile mean. Scores near 1
     are skewed, and cannot pass it; the interval of a share is therefore one of its logit, whose error is
     e/(mean·(1 − mean)) by the delta method.
+
+    Where few values are nearly all 0 or 1, as of tasks that are solved or not, there often is no interval, and one that
+    there is may hold the mean less often than it says.
 
     Values have to be independent: lifetimes on one task are not, and neither are tasks under one learned θ where the
     question is what another seed would learn. Average them within the unit first.
@@ -132,7 +137,7 @@ def _ends(
         return mean, none, none
     winsorised = np.clip(values, ordered[cut], ordered[units - cut - 1])
     error = np.sqrt((units - 1) * winsorised.var(axis=0, ddof=1) / (kept * (kept - 1)))
-    alike = winsorised.min(axis=0) == winsorised.max(axis=0)
+    alike = np.ptp(winsorised, axis=0) <= _ROUNDING * np.abs(winsorised).max(axis=0)
     margin = np.where(alike, np.nan, stdtrit(kept - 1, (1 + _LEVEL) / 2) * error)
     if not share:
         return mean, mean - margin, mean + margin

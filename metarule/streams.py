@@ -25,6 +25,7 @@ class Purpose(IntEnum):
     FORMS = 9
     EVALUATION = 10
     ADAPTATION = 11
+    CONTRIBUTIONS = 12
 
 
 def run_key(seed: Integer) -> PRNGKey:

@@ -13,6 +13,10 @@ def test_values_that_cannot_tell_have_no_interval():
         assert span(low, high) == span(None, None) == "–"
 
 
+def test_values_that_differ_by_rounding_are_alike():
+    assert np.isnan(interval(np.array([0.9, 0.8, 0.7]) - np.array([0.8, 0.7, 0.6])).low)
+
+
 def test_three_values_have_the_interval_of_student():
     # t(.975; 2) = 4.30265, s/√3 = .1/√3
     assert interval(np.array([0.4, 0.5, 0.6])) == pytest.approx((0.5, 0.5 - 0.248414, 0.5 + 0.248414), abs=1e-6)

@@ -80,7 +80,7 @@ def draw_performance(file: Path, written: Mapping[str, Any], length: int, title:
         panels[-1].set_xscale("log")
         panels[-1].set_xticks(where[where >= length], [f"{at / length:g} ×" for at in where[where >= length]])
         panels[-1].minorticks_off()
-        panels[-1].set_xlabel("times the length of training")
+        panels[-1].set_xlabel("times the length of a lifetime")
     figure.suptitle(title, fontsize="medium")
     panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)

@@ -58,7 +58,9 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     in the same order.
 
     All tasks and seeds draw from the same data, so that an interval over seeds says nothing of other data. Tasks that
-    have the same classes under other labels, with other examples, are one task; see `identity`.
+    have the same classes under other labels, with other examples, are one task; see `identity`. Few held-out classes
+    make few tasks, which share classes, so that intervals over the tasks of one run are rough; those over seeds are
+    better.
 
     Inputs are features between 0 and 1 (`range`): by the range in all examples of the data set, those assessed
     included, which for images is one fixed scale, and for the other sets a little that is known beforehand. Or they are
