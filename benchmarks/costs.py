@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metarule.estimators.lives import whole
-from metarule.experiment import Experiment
+from metarule.lifetime.unroll import whole
 from metarule.meta import Gradient
-from metarule.streams import run_key
+from metarule.prng import run_key
+from metarule.runs.experiment import Experiment
 from metarule.types import Estimator, Integer, Theta
 
 __all__ = ["relative_cost"]

@@ -15,15 +15,16 @@ from msgspec import Meta, Struct
 from scipy.special import ndtri
 from tqdm import tqdm
 
-from benchmarks.report import interquartile
-from benchmarks.rows import check_place, lines_of, write_rows
 from benchmarks.studies.tasks import fit
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, cli
-from metarule.comparison import HELD_OUT, INITIAL, LEARNED, held_out, join
-from metarule.config import decode, parse_overrides
-from metarule.evaluation import Curves
-from metarule.schema import describe
-from metarule.statistics import lasting
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial
+from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out, join
+from metarule.analysis.evaluation import Curves
+from metarule.analysis.statistics import lasting
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import decode, parse_overrides
+from metarule.sweeps.report import interquartile
+from metarule.sweeps.rows import check_place, lines_of, write_rows
 from metarule.tasks.scores import DIVERGED
 
 __all__ = ["Options", "main", "measured"]

@@ -13,10 +13,11 @@ from msgspec import Meta, Struct
 
 from benchmarks.disasters import disks, kills, shared
 from benchmarks.disasters.runs import Whole, differences, uninterrupted
-from benchmarks.rows import check_place, lines_of, write_rows
-from metarule import artifacts, cli
-from metarule.config import ConfigError, decode, parse_overrides
-from metarule.schema import describe
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.runs import artifacts
+from metarule.sweeps.rows import check_place, lines_of, write_rows
 
 __all__ = ["Options", "main", "table"]
 

@@ -13,10 +13,10 @@ from msgspec import Meta, Struct
 from tqdm import tqdm
 
 from benchmarks.fuzzing.judging import ACCEPTED, BROKEN, REFUSED, Outcome, commanded, decoded, stepped
-from benchmarks.rows import check_place, lines_of, write_rows
-from metarule import cli
-from metarule.config import decode, parse_overrides
-from metarule.schema import describe
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import decode, parse_overrides
+from metarule.sweeps.rows import check_place, lines_of, write_rows
 
 __all__ = ["Options", "main"]
 

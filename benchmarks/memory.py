@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
-from benchmarks.rows import check_place, write_rows
 from metarule import (
     Auto,
     Evolution,
@@ -26,11 +25,12 @@ from metarule import (
     Reverse,
     Segmented,
     Truncated,
-    cli,
 )
-from metarule.config import decode, parse_overrides
-from metarule.schema import describe
-from metarule.streams import run_key
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import decode, parse_overrides
+from metarule.prng import run_key
+from metarule.sweeps.rows import check_place, write_rows
 from metarule.tasks.losses import cross_entropy
 from metarule.types import Estimator, Integer, Learner, Metrics, PRNGKey, Split, Stimulus
 

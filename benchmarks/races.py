@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.cells import DONE
-from benchmarks.report import CELLS, PLAN, interquartile, paired
-from metarule import artifacts
-from metarule.figures.canvas import COLOURS, blank, picture, save
+from metarule.runs import artifacts
+from metarule.runs.figures.canvas import COLOURS, blank, picture, save
+from metarule.sweeps.cells import DONE
+from metarule.sweeps.report import CELLS, PLAN, interquartile, paired
 
 __all__ = ["Racer", "draw_races", "lead", "reached", "read_race"]
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
-from benchmarks import sweep
-from benchmarks.cells import DONE
-from benchmarks.report import CELLS, PLAN, make_report
-from benchmarks.rows import check_place, write_rows
-from metarule import artifacts, cli
-from metarule.config import decode, parse_overrides
-from metarule.schema import describe
+from metarule.commands import cli, sweep
+from metarule.config.schema import describe
+from metarule.config.toml import decode, parse_overrides
+from metarule.runs import artifacts
+from metarule.sweeps.cells import DONE
+from metarule.sweeps.report import CELLS, PLAN, make_report
+from metarule.sweeps.rows import check_place, write_rows
 
 __all__ = ["Options", "main", "robustness", "table"]
 

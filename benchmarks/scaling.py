@@ -10,16 +10,17 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
-from benchmarks.rows import check_place, lines_of, write_rows
 from benchmarks.scalings.drawing import draw_scaling
 from benchmarks.scalings.model import H100, Prices, fitted, seconds, telling
 from benchmarks.scalings.setups import Setup, timed
 from benchmarks.tables import kept, lay_out
-from metarule import cli, figures
-from metarule.config import ConfigError, decode, parse_overrides
-from metarule.experiment import read_experiment_file
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
-from metarule.schema import describe
+from metarule.runs import figures
+from metarule.runs.experiment import read_experiment_file
+from metarule.sweeps.rows import check_place, lines_of, write_rows
 
 __all__ = ["Options", "main"]
 

@@ -10,17 +10,17 @@ import numpy as np
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from benchmarks import sweep
 from benchmarks.costs import relative_cost
-from benchmarks.plan import Sweep, read_sweep
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
-from benchmarks.report import PLAN, interquartile, make_report
-from benchmarks.rows import check_place, lines_of, write_rows
-from metarule import artifacts, cli, figures
-from metarule.config import decode, parse_overrides
-from metarule.experiment import Experiment
+from metarule.commands import cli, sweep
+from metarule.config.schema import describe
+from metarule.config.toml import decode, parse_overrides
 from metarule.meta import Gradient
-from metarule.schema import describe
+from metarule.runs import artifacts, figures
+from metarule.runs.experiment import Experiment
+from metarule.sweeps.plan import Sweep, read_sweep
+from metarule.sweeps.report import PLAN, interquartile, make_report
+from metarule.sweeps.rows import check_place, lines_of, write_rows
 
 __all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]
 

@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
-from benchmarks.rows import check_place, lines_of, write_rows
 from benchmarks.speeds.contest import contest
 from benchmarks.speeds.drawing import draw_speeds
 from benchmarks.speeds.forms import FORMS
@@ -16,10 +15,12 @@ from benchmarks.speeds.growth import AXES, grow, verdicts
 from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.starts import starts
 from benchmarks.tables import kept, lay_out
-from metarule import cli, figures
-from metarule.config import ConfigError, decode, parse_overrides
-from metarule.experiment import read_experiment_file
-from metarule.schema import describe
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.runs import figures
+from metarule.runs.experiment import read_experiment_file
+from metarule.sweeps.rows import check_place, lines_of, write_rows
 
 __all__ = ["Options", "main"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from metarule.programs import VARIABLE
+from metarule.parallel.compilation_cache import VARIABLE
 
 __all__ = ["first_step_seconds", "starts"]
 

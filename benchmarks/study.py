@@ -8,19 +8,19 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 from tqdm import tqdm
 
-from benchmarks import sweep
-from benchmarks.plan import hasten, make_plan
-from benchmarks.rows import check_place, write_rows, write_whole
 from benchmarks.studies import data, functions, tasks, transfer
 from benchmarks.studies.declaration import Study, read_study, shortened
 from benchmarks.studies.judging import Judged, items, judge
 from benchmarks.studies.results import Results
-from metarule import artifacts, cli, figures
-from metarule.config import ConfigError, decode, parse_overrides
-from metarule.experiment import read_tree
-from metarule.schema import describe
-from metarule.statistics import Interval
-from metarule.stopping import Stopped, StopRequest
+from metarule.analysis.statistics import Interval
+from metarule.commands import cli, sweep
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.runs import artifacts, figures
+from metarule.runs.experiment import read_tree
+from metarule.runs.stopping import Stopped, StopRequest
+from metarule.sweeps.plan import hasten, make_plan
+from metarule.sweeps.rows import check_place, write_rows, write_whole
 
 __all__ = ["KINDS", "Options", "main"]
 

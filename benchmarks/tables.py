@@ -9,8 +9,8 @@ import jax
 import msgspec
 from msgspec import Struct
 
-from metarule import artifacts
-from metarule.config import ConfigError
+from metarule.config.toml import ConfigError
+from metarule.runs import artifacts
 
 __all__ = ["kept", "lay_out"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from jax.test_util import check_grads
 from jaxtyping import Array
 
+from metarule.prng import run_key
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, Lifted, lift
-from metarule.streams import run_key
 from metarule.types import PRNGKey, Rule, Synapse, Theta
 
 __all__ = ["CHECKS", "check_rule"]

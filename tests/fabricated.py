@@ -3,12 +3,12 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.plan import Sweep, make_plan
 from benchmarks.studies.declaration import Study, Test
 from benchmarks.studies.judging import RETUNED, Item, Judged
 from benchmarks.studies.results import Results
-from metarule.comparison import LEARNED
-from metarule.experiment import Experiment, to_tree
+from metarule.analysis.comparison import LEARNED
+from metarule.runs.experiment import Experiment, to_tree
+from metarule.sweeps.plan import Sweep, make_plan
 
 WHERE = [0, 10, 20, 30, 40]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
-from metarule.experiment import Evaluation, Experiment, Run
+from metarule.runs.experiment import Evaluation, Experiment, Run
 
 EXPERIMENT = Experiment(
     seed=3,

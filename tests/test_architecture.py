@@ -1,50 +1,34 @@
-"""Imports go down only, and rooms on one floor do not know each other."""
+"""Imports go down the layers only, and packages of one layer do not import each other."""
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent.parent / "metarule"
-FLOORS = [
-    {"types", "surroundings"},
-    {"complaints", "streams", "schema", "activations", "products"},
-    {"config", "programs"},
-    {"devices"},
-    {"abreast", "processes"},
-    {
-        "rules",
-        "circuits",
-        "tasks",
-        "scans",
-        "statistics",
-        "stopping",
-        "checkpoints",
-        "cli",
-        "diagnosis",
-        "environments",
-        "locks",
-    },
-    {"lifetime", "testing", "cli"},
+# From the bottom up; packages and modules of one layer do not import each other.
+LAYERS = [
+    {"startup", "types"},
+    {"config", "prng", "activations"},
+    {"parallel"},
+    {"rules", "circuits", "tasks"},
+    {"lifetime", "testing"},
     {"estimators"},
-    {"meta", "evaluation", "phenomena"},
-    {"adaptation", "baselines", "comparison", "figures", "forms", "growth"},
-    {"ablation"},
-    {"pruning"},
-    {"experiment", "reports"},
-    {"artifacts"},
-    {"training"},
-    {"results", "finished"},
-    {"train", "prune", "evolve", "evaluate", "adapt"},
+    {"meta"},
+    {"analysis"},
+    {"runs"},
+    {"sweeps"},
+    {"commands"},
+    {"__main__", "train", "evaluate", "adapt", "prune", "evolve"},
 ]
-FLOOR = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 
 
-def room_of(file: Path) -> str:
+def package_of(file: Path) -> str:
     return file.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def imported_rooms(file: Path) -> Iterator[str]:
-    """Rooms that a file imports, at its top or anywhere inside."""
+def imported_packages(file: Path) -> Iterator[str]:
+    """Packages that a file imports, at its top or anywhere inside."""
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -58,18 +42,18 @@ def imported_rooms(file: Path) -> Iterator[str]:
 
 def upward(files: list[Path]) -> list[str]:
     return [
-        f"{room_of(file)} imports {room}"
+        f"{package_of(file)} imports {package}"
         for file in files
-        for room in imported_rooms(file)
-        if room != room_of(file) and FLOOR[room] >= FLOOR[room_of(file)]
+        for package in imported_packages(file)
+        if package != package_of(file) and LAYER[package] >= LAYER[package_of(file)]
     ]
 
 
 FILES = [file for file in PACKAGE.rglob("*.py") if file != PACKAGE / "__init__.py"]
 
 
-def test_every_room_stands_on_a_floor():
-    assert {room_of(file) for file in FILES} == set(FLOOR)
+def test_every_package_has_a_layer():
+    assert {package_of(file) for file in FILES} == set(LAYER)
 
 
 def test_imports_go_down_only():
@@ -77,5 +61,5 @@ def test_imports_go_down_only():
 
 
 def test_an_import_that_goes_up_is_found(monkeypatch):
-    monkeypatch.setitem(FLOOR, "types", len(FLOORS))
+    monkeypatch.setitem(LAYER, "types", len(LAYERS))
     assert "rules imports types" in upward(FILES)

@@ -6,12 +6,12 @@ import pytest
 from msgspec.structs import replace
 from small import overrides
 
-from metarule.artifacts import start
-from metarule.config import decode, override, parse_overrides, read
-from metarule.experiment import Experiment
-from metarule.results import judge
-from metarule.stopping import StopRequest
-from metarule.training import train
+from metarule.config.toml import decode, override, parse_overrides, read
+from metarule.runs.artifacts import start
+from metarule.runs.experiment import Experiment
+from metarule.runs.results import judge
+from metarule.runs.stopping import StopRequest
+from metarule.runs.training import train
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))

@@ -14,9 +14,9 @@ from msgspec.structs import replace
 import metarule
 from metarule import Boolean, Connection, Feedforward, Gradient, Guard, InnerLoop, Polynomial, Tabular, Trace
 from metarule.circuits.conditioning import APLYSIA
-from metarule.config import ConfigError, decode
-from metarule.experiment import Experiment
-from metarule.schema import Checked
+from metarule.config.schema import Checked
+from metarule.config.toml import ConfigError, decode
+from metarule.runs.experiment import Experiment
 from metarule.tasks.phenomena import STANDARD
 
 for module in pkgutil.walk_packages(metarule.__path__, "metarule."):

@@ -9,12 +9,12 @@ import jax
 import numpy as np
 import pytest
 
-from metarule import artifacts
-from metarule.config import ConfigError
-from metarule.experiment import read_experiment_file
-from metarule.finished import read_finished
-from metarule.streams import run_key
-from metarule.training import keep_theta, named
+from metarule.config.toml import ConfigError
+from metarule.prng import run_key
+from metarule.runs import artifacts
+from metarule.runs.experiment import read_experiment_file
+from metarule.runs.finished import read_finished
+from metarule.runs.training import keep_theta, named
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FORMATS = sorted(FIXTURES.glob("run-format-*"))

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from metarule.config import ConfigError, decode, override, parse_overrides
-from metarule.experiment import Experiment, to_tree
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, override, parse_overrides
 from metarule.rules.terms import VARIABLES, parse, show
-from metarule.schema import describe
+from metarule.runs.experiment import Experiment, to_tree
 
 FIELDS = sorted(set(re.findall(r"--([\w.]+)", describe(Experiment))))
 NAMES = {"fields"} | {part for field in FIELDS for part in field.split(".")}

@@ -40,8 +40,8 @@ def test_every_public_definition_is_in_all(name):
 
 
 def test_fields_of_components_are_described():
-    from metarule.experiment import Experiment
-    from metarule.schema import describe
+    from metarule.config.schema import describe
+    from metarule.runs.experiment import Experiment
 
     lines = [line for line in describe(Experiment).splitlines() if line.strip().startswith("--")]
     assert len(lines) > 30
@@ -50,7 +50,7 @@ def test_fields_of_components_are_described():
 
 
 def test_components_are_hashable_and_equal_by_value():
-    from metarule.experiment import Experiment
+    from metarule.runs.experiment import Experiment
 
     assert hash(Experiment()) == hash(Experiment())
     assert Experiment() == Experiment()

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from small import overrides, words
 
-from metarule.config import decode, read
-from metarule.experiment import Experiment
-from metarule.train import main
+from metarule.commands.train import main
+from metarule.config.toml import decode, read
+from metarule.runs.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarule import artifacts
-from metarule.config import ConfigError, check_file, decode, read
-from metarule.experiment import Experiment
-from metarule.finished import read_finished
-from metarule.stopping import Diverged
+from metarule.config.toml import ConfigError, check_file, decode, read
+from metarule.runs import artifacts
+from metarule.runs.experiment import Experiment
+from metarule.runs.finished import read_finished
+from metarule.runs.stopping import Diverged
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run-format-1"
 THETA = (FIXTURE / "theta.npz").read_bytes()

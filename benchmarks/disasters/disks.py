@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.disasters.kills import ended, last_checkpoint
 from benchmarks.disasters.runs import EVERY, Whole, begun, differences, finished, resume, taken
-from metarule import artifacts
+from metarule.runs import artifacts
 
 __all__ = ["KINDS", "damage", "disk", "fail"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.disasters.runs import EVERY, STEPS, Outcome, Whole, begun, differences, finished, resume, taken
-from metarule import artifacts
+from metarule.runs import artifacts
 
 __all__ = ["KINDS", "ended", "kill", "last_checkpoint"]
 

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarule import artifacts
-from metarule.checkpoints import Checkpoints
-from metarule.config import ConfigError
+from metarule.config.toml import ConfigError
 from metarule.meta import begin
-from metarule.programs import VARIABLE
-from metarule.streams import run_key
+from metarule.parallel.compilation_cache import VARIABLE
+from metarule.prng import run_key
+from metarule.runs import artifacts
+from metarule.runs.checkpoints import Checkpoints
 
 __all__ = ["EVERY", "STEPS", "Outcome", "Whole", "begun", "differences", "finished", "resume", "taken", "uninterrupted"]
 

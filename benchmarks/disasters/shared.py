@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.disasters.kills import ended, last_checkpoint
 from benchmarks.disasters.runs import EVERY, STEPS, Whole, begun, finished, taken
-from metarule import artifacts
+from metarule.runs import artifacts
 
 __all__ = ["KIND", "kill_one"]
 

@@ -6,11 +6,11 @@ from random import Random
 from typing import Any, NamedTuple
 
 from benchmarks.fuzzing.mutations import config_text, run_files, words
-from metarule import artifacts
-from metarule.config import ConfigError, read
-from metarule.experiment import read_experiment_file
-from metarule.streams import run_key
-from metarule.training import keep_theta
+from metarule.config.toml import ConfigError, read
+from metarule.prng import run_key
+from metarule.runs import artifacts
+from metarule.runs.experiment import read_experiment_file
+from metarule.runs.training import keep_theta
 
 __all__ = ["CONFIGS", "Case", "case_of", "finished_run", "laid_out"]
 

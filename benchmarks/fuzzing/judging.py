@@ -24,12 +24,12 @@ import numpy as np
 import benchmarks
 from benchmarks.fuzzing.cases import Case, case_of, finished_run, laid_out
 from benchmarks.fuzzing.mutations import field_names
-from metarule.config import ConfigError, decode, override, parse_overrides, read
-from metarule.experiment import Experiment, read_experiment_file, to_tree
-from metarule.finished import read_finished
-from metarule.lifetime import Lifetime
+from metarule.config.toml import ConfigError, decode, override, parse_overrides, read
+from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Sequence, advance, begin, stage_at
-from metarule.streams import run_key
+from metarule.prng import run_key
+from metarule.runs.experiment import Experiment, read_experiment_file, to_tree
+from metarule.runs.finished import read_finished
 
 __all__ = ["ACCEPTED", "BROKEN", "REFUSED", "Outcome", "commanded", "decoded", "stepped"]
 

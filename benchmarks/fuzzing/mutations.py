@@ -12,7 +12,7 @@ import tomli_w
 from msgspec import inspect
 
 from benchmarks.fuzzing.values import at_bounds, fitting, odd, term
-from metarule.experiment import Experiment
+from metarule.runs.experiment import Experiment
 
 __all__ = ["config_text", "field_names", "run_files", "words"]
 

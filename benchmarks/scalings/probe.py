@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from metarule import cli
-from metarule.abreast import block_size
-from metarule.config import ConfigError, parse_overrides
-from metarule.devices import LIVES, everywhere
-from metarule.experiment import Experiment, read_experiment_file
+from metarule.commands import cli
+from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta import Gradient
 from metarule.meta.loop import advance, begin
-from metarule.streams import run_key
+from metarule.parallel.batching import block_size
+from metarule.parallel.devices import LIVES, everywhere
+from metarule.prng import run_key
+from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.types import Carry, Life
 
 __all__ = ["CAPACITY", "collectives", "presentation", "serve"]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.figures.canvas import COLOURS, blank, picture, save
+from metarule.runs.figures.canvas import COLOURS, blank, picture, save
 
 __all__ = ["draw_speeds"]
 

@@ -16,7 +16,7 @@ from benchmarks.speeds import arrays, library, limit, literature, torches
 from benchmarks.speeds.problem import THETA, Lives, Size
 from benchmarks.speeds.timing import compiled
 from metarule import MLP, Lifetime, Polynomial
-from metarule.streams import run_key
+from metarule.prng import run_key
 from metarule.types import Carry, Life, Rule, Theta
 
 __all__ = ["BOUND", "FORMS", "Form", "Outcome", "Prepared", "TooLarge", "stated"]

@@ -12,7 +12,7 @@ from benchmarks.speeds.forms import BOUND, stated
 from benchmarks.speeds.problem import Size, draw
 from benchmarks.speeds.timing import Timing, compiled, take_turns
 from metarule import Polynomial
-from metarule.streams import run_key
+from metarule.prng import run_key
 
 __all__ = ["AXES", "Axis", "grow", "verdicts"]
 

@@ -10,11 +10,11 @@ from msgspec import Struct
 
 from benchmarks.speeds.problem import Lives, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.abreast import abreast
-from metarule.devices import everywhere
-from metarule.estimators.lives import at_once
+from metarule.estimators.chunk_size import at_once
 from metarule.estimators.reverse import Reverse
-from metarule.streams import run_key
+from metarule.parallel.batching import abreast
+from metarule.parallel.devices import everywhere
+from metarule.prng import run_key
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
 

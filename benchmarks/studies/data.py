@@ -3,16 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.plan import Plan
-from benchmarks.report import paired
-from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import RETUNED
 from benchmarks.studies.results import Results, middle
-from metarule.comparison import LEARNED, SHOTS
-from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, picture, save
-from metarule.statistics import lasting
+from metarule.analysis.comparison import LEARNED, SHOTS
+from metarule.analysis.statistics import lasting
+from metarule.config.toml import ConfigError
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.sweeps.plan import Plan
+from metarule.sweeps.report import paired
+from metarule.sweeps.rows import lines_of
 
 __all__ = ["check", "draw", "table", "table_rows"]
 

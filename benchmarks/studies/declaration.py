@@ -8,10 +8,10 @@ from immutabledict import immutabledict
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from benchmarks.plan import Sweep
-from metarule.baselines import BaselineName
-from metarule.comparison import REACH
-from metarule.config import ConfigError, decode, read
+from metarule.analysis.baselines import BaselineName
+from metarule.analysis.comparison import REACH
+from metarule.config.toml import ConfigError, decode, read
+from metarule.sweeps.plan import Sweep
 
 __all__ = ["Study", "Test", "read_study", "shortened"]
 

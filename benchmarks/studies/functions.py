@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.plan import Plan
-from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
-from metarule.comparison import LEARNED
-from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, picture, save
-from metarule.statistics import lasting
+from metarule.analysis.comparison import LEARNED
+from metarule.analysis.statistics import lasting
+from metarule.config.toml import ConfigError
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.sweeps.plan import Plan
+from metarule.sweeps.rows import lines_of
 
 __all__ = ["check", "draw", "table", "table_rows"]
 

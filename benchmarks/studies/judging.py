@@ -11,19 +11,19 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 
-from benchmarks.cells import DONE
-from benchmarks.plan import Cell, Plan, Setting
-from benchmarks.report import CELLS
 from benchmarks.studies.declaration import Study, Test
-from metarule import artifacts
-from metarule.baselines import at_rate, baselines, tune
-from metarule.comparison import LEARNED, few_shots, points_of
-from metarule.config import ConfigError
-from metarule.evaluation import Curves, curves
-from metarule.experiment import Experiment, posed, to_tree
-from metarule.stopping import StopRequest
-from metarule.streams import Purpose, run_key, stream
-from metarule.training import meaning
+from metarule.analysis.baselines import at_rate, baselines, tune
+from metarule.analysis.comparison import LEARNED, few_shots, points_of
+from metarule.analysis.evaluation import Curves, curves
+from metarule.config.toml import ConfigError
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
+from metarule.runs.experiment import Experiment, posed, to_tree
+from metarule.runs.stopping import StopRequest
+from metarule.runs.training import meaning
+from metarule.sweeps.cells import DONE
+from metarule.sweeps.plan import Cell, Plan, Setting
+from metarule.sweeps.report import CELLS
 from metarule.types import Learner, Theta
 
 __all__ = ["RETUNED", "Item", "Judged", "items", "judge"]

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.plan import Plan
-from benchmarks.report import interquartile, make_report, plain
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import Judged
-from metarule.comparison import LEARNED
-from metarule.statistics import Interval, lasting
+from metarule.analysis.comparison import LEARNED
+from metarule.analysis.statistics import Interval, lasting
+from metarule.sweeps.plan import Plan
+from metarule.sweeps.report import interquartile, make_report, plain
 
 __all__ = ["Results", "middle"]
 

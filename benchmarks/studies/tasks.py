@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.plan import Plan
-from benchmarks.report import paired
-from benchmarks.rows import lines_of
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
-from metarule.comparison import LEARNED
-from metarule.config import ConfigError
-from metarule.figures.canvas import COLOURS, figure_of, picture, save
-from metarule.statistics import Interval, interval, span
+from metarule.analysis.comparison import LEARNED
+from metarule.analysis.statistics import Interval, interval, span
+from metarule.config.toml import ConfigError
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.sweeps.plan import Plan
+from metarule.sweeps.report import paired
+from metarule.sweeps.rows import lines_of
 
 __all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.schema import Checked
+from metarule.config.schema import Checked
 from metarule.types import STIMULI, PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["MOTOR", "ConditioningActivity", "ConditioningCircuit", "Connection"]

@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
 from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
-from metarule.schema import Checked
+from metarule.config.schema import Checked
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Activity", "Recurrent", "Wiring"]

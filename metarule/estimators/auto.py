@@ -6,13 +6,13 @@ from typing import Annotated, Any, Literal
 import jax
 from msgspec import Meta
 
+from metarule.config.schema import Checked
 from metarule.estimators.forward import Forward
 from metarule.estimators.rebuilding import segment_length
 from metarule.estimators.reverse import Reverse
-from metarule.lifetime import Lifetime
-from metarule.scans import Plain, Rebuilt, Remat, Segmented
-from metarule.schema import Checked
-from metarule.streams import run_key
+from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.prng import run_key
 from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Auto"]

@@ -35,9 +35,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, lived_again, slopes_before
-from metarule.lifetime import Lifetime, live
-from metarule.products import outer_sum
-from metarule.scans import Segmented, divisor, loop
+from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.scans import Segmented, divisor, loop
+from metarule.lifetime.unroll import live
+from metarule.rules.products import outer_sum
 from metarule.types import Carry, Estimate, Learner, Life, Stimulus, Theta
 
 __all__ = ["chunk_length", "chunked_gradient", "touched"]

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 import jax
 from msgspec import Meta
 
-from metarule.estimators.lives import whole
+from metarule.config.schema import Checked
 from metarule.estimators.perturbation import antithetic, draw, mean, slope
-from metarule.schema import Checked
+from metarule.lifetime.unroll import whole
 from metarule.types import Estimate, Learner, PRNGKey, Theta
 
 __all__ = ["Evolution"]

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from metarule.estimators.lives import whole
-from metarule.schema import Checked
+from metarule.config.schema import Checked
+from metarule.lifetime.unroll import whole
 from metarule.types import Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Forward"]

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.estimators.lives import Ongoing, is_over, renewed, stretch, waiting
+from metarule.config.schema import Checked
 from metarule.estimators.perturbation import antithetic, draw, mean, slope
-from metarule.schema import Checked
+from metarule.estimators.windows import Ongoing, is_over, renewed, waiting
+from metarule.lifetime.unroll import stretch
 from metarule.types import Carry, Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Persistent", "Perturbed"]

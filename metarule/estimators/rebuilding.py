@@ -29,8 +29,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, lived_again
-from metarule.lifetime import Lifetime
-from metarule.scans import Remat, divisor, loop
+from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.scans import Remat, divisor, loop
 from metarule.types import Carry, Estimate, Learner, Life, Theta
 
 __all__ = ["rebuilt_gradient", "segment_length"]

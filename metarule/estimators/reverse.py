@@ -5,12 +5,12 @@ from typing import Annotated, Any
 import jax
 from msgspec import Meta
 
+from metarule.config.schema import Checked
 from metarule.estimators.chunking import chunk_length, chunked_gradient, touched
-from metarule.estimators.lives import stretch
 from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
-from metarule.lifetime import Lifetime
-from metarule.scans import Plain, Rebuilt, Remat, Segmented
-from metarule.schema import Checked
+from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.lifetime.unroll import stretch
 from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
 
 __all__ = ["Reverse"]

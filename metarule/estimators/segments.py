@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.lifetime import live
+from metarule.lifetime.unroll import live
 from metarule.types import Carry, Estimate, Learner, Life, ScanFn, Theta
 
 __all__ = ["Slopes", "anywhere", "gradient_by_segments", "lived_again", "slopes_before"]

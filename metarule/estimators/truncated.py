@@ -5,9 +5,10 @@ from typing import Annotated, Any
 import jax
 from msgspec import Meta
 
-from metarule.estimators.lives import Ongoing, renewed, stretch, waiting
-from metarule.scans import Plain, Remat, Segmented
-from metarule.schema import Checked
+from metarule.config.schema import Checked
+from metarule.estimators.windows import Ongoing, renewed, waiting
+from metarule.lifetime.scans import Plain, Remat, Segmented
+from metarule.lifetime.unroll import stretch
 from metarule.types import Carry, Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Truncated"]

@@ -12,15 +12,16 @@ from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta
 from msgspec.structs import replace
 
-from metarule.abreast import abreast
-from metarule.devices import everywhere
+from metarule.config.schema import Checked
 from metarule.estimators import AnyEstimator, Auto, Reverse
-from metarule.estimators.lives import at_once, whole
-from metarule.lifetime import LONGEST
+from metarule.estimators.chunk_size import at_once
+from metarule.lifetime.learner import LONGEST
+from metarule.lifetime.unroll import whole
 from metarule.meta.guard import Guard, Guarded, Place, Seen
 from metarule.meta.training_tasks import TrainTasks, meet
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
-from metarule.schema import Checked
+from metarule.parallel.batching import abreast
+from metarule.parallel.devices import everywhere
 from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta
 
-from metarule.schema import Checked
+from metarule.config.schema import Checked
 from metarule.types import LOGITS, Theta
 
 __all__ = ["Guard", "Guarded", "Place", "Seen"]

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metarule.devices import everywhere
-from metarule.streams import Purpose, stream
+from metarule.parallel.devices import everywhere
+from metarule.prng import Purpose, stream
 from metarule.types import Info, Integer, Learner, MetaOptimizer, Mover, PRNGKey, Stage, Theta
 
 __all__ = ["advance", "begin", "stage_at", "train"]

@@ -10,11 +10,11 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta
 from msgspec.structs import replace
 
-from metarule.abreast import abreast
-from metarule.devices import everywhere
-from metarule.estimators.lives import whole
+from metarule.config.schema import Checked
+from metarule.lifetime.unroll import whole
 from metarule.meta.training_tasks import TrainTasks, meet
-from metarule.schema import Checked
+from metarule.parallel.batching import abreast
+from metarule.parallel.devices import everywhere
 from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
 
 __all__ = ["SPREAD", "Ask", "Candidates", "Losses", "Population", "PopulationState"]

@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
+from metarule.config.schema import Checked
 from metarule.meta.gradient import Gradient, GradientState
 from metarule.meta.population import PopulationState
 from metarule.meta.searches import CMAES, AnySearch
-from metarule.schema import Checked
 from metarule.types import Info, Learner, PRNGKey, Stage, Theta
 
 __all__ = ["Sequence", "SequenceState"]

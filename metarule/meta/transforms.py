@@ -12,8 +12,8 @@ from immutabledict import immutabledict
 from jaxtyping import Array, Float, PyTree
 from msgspec import Meta
 
-from metarule.complaints import first_line
-from metarule.schema import Checked
+from metarule.config.messages import first_line
+from metarule.config.schema import Checked
 
 __all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_transform", "norm"]
 

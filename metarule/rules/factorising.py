@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metarule.products import outer_sum
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE
+from metarule.rules.products import outer_sum
 from metarule.rules.terms import Term
 
 __all__ = ["Parts", "matrix_form", "parted", "parts"]

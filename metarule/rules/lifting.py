@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 from msgspec import Struct
 
+from metarule.prng import run_key
 from metarule.rules.naming import by_name
-from metarule.streams import run_key
 from metarule.types import PRNGKey, PyTree, Synapse, Theta
 
 __all__ = ["POST_SIDE", "PRE_SIDE", "Lifted", "lift"]

@@ -10,10 +10,10 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS
+from metarule.config.schema import Checked
 from metarule.rules.lifting import lift
 from metarule.rules.naming import by_name
 from metarule.rules.terms import VARIABLES
-from metarule.schema import Checked
 from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["MLP"]

@@ -12,11 +12,11 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
+from metarule.config.schema import Checked
 from metarule.rules.expansion import Expansion, expand
 from metarule.rules.factorising import Parts, matrix_form, parted, parts
 from metarule.rules.terms import VARIABLES, Term, evaluate, show
 from metarule.rules.traces import Trace
-from metarule.schema import Checked
 from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["Polynomial"]

@@ -4,8 +4,8 @@ from typing import Annotated
 
 from msgspec import Meta
 
+from metarule.config.schema import Checked
 from metarule.rules.terms import Term, parse
-from metarule.schema import Checked
 
 __all__ = ["Trace"]
 

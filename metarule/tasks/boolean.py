@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from msgspec import Meta
 
-from metarule.schema import Checked
-from metarule.streams import Purpose, run_key, stream
+from metarule.config.schema import Checked
+from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
 from metarule.tasks.losses import binary_cross_entropy
 from metarule.tasks.pools import Pool, part, pick

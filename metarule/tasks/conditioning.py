@@ -9,7 +9,7 @@ from immutabledict import immutabledict
 from jaxtyping import Array, Float, Int
 from msgspec import Meta
 
-from metarule.schema import Checked
+from metarule.config.schema import Checked
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.timelines import US, clock, switched_on, table
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus

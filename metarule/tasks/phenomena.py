@@ -11,7 +11,7 @@ from typing import Annotated
 
 from msgspec import Meta
 
-from metarule.schema import Checked
+from metarule.config.schema import Checked
 from metarule.tasks.criteria import parse_criterion
 from metarule.tasks.schedules import Phase, Schedule
 

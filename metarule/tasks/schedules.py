@@ -15,7 +15,7 @@ from immutabledict import immutabledict
 from msgspec import Meta
 from msgspec.structs import force_setattr
 
-from metarule.schema import Checked
+from metarule.config.schema import Checked
 from metarule.types import STIMULI
 
 __all__ = ["REST", "Phase", "Schedule", "parse_trial"]

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 from msgspec import Meta
 
-from metarule.schema import Checked
-from metarule.streams import Purpose, run_key, stream
+from metarule.config.schema import Checked
+from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.losses import cross_entropy
 from metarule.tasks.rounds import rounds
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus

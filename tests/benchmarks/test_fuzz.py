@@ -10,7 +10,7 @@ from benchmarks.fuzz import main
 from benchmarks.fuzzing import judging, mutations
 from benchmarks.fuzzing.cases import case_of, finished_run, laid_out
 from benchmarks.fuzzing.judging import ACCEPTED, BROKEN, REFUSED, commanded, decoded, stepped
-from metarule.config import ConfigError
+from metarule.config.toml import ConfigError
 
 
 @pytest.fixture(scope="module")

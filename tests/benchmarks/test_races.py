@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
-from metarule import artifacts
+from metarule.runs import artifacts
 
 SEEDS = (0, 1, 2, 3)
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks import robustness as program
-from benchmarks.report import CELLS, PLAN
 from benchmarks.robustness import main, robustness, table
-from metarule import artifacts
+from metarule.runs import artifacts
+from metarule.sweeps.report import CELLS, PLAN
 
 SCORES = {"one": [0.97, 0.95, 0.93, None], "two": [0.9, 0.9, 0.9, 0.9]}
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from benchmarks import search as program
-from benchmarks.plan import make_plan, read_sweep
-from benchmarks.report import CELLS, PLAN
 from benchmarks.search import FAMILIES, choose, main, table, tuned
-from metarule import artifacts
+from metarule.runs import artifacts
+from metarule.sweeps.plan import make_plan, read_sweep
+from metarule.sweeps.report import CELLS, PLAN
 
 SWEEPS = Path(program.__file__).parent / "sweeps"
 SPREAD = "optimizer.spread"

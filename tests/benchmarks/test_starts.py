@@ -7,7 +7,7 @@ import pytest
 from small import EXPERIMENT
 
 from benchmarks import starts
-from metarule.experiment import to_tree
+from metarule.runs.experiment import to_tree
 
 
 def test_the_first_meta_step_of_a_fresh_process_is_timed(tmp_path, monkeypatch):

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 import tomli_w
 
-from benchmarks.plan import hasten, make_plan
 from benchmarks.studies.declaration import read_study
 from benchmarks.studies.judging import items
 from benchmarks.study import KINDS, main
 from metarule import backprop, final_metrics, tune
-from metarule.comparison import LEARNED
-from metarule.config import read
-from metarule.experiment import posed
-from metarule.streams import Purpose, run_key, stream
+from metarule.analysis.comparison import LEARNED
+from metarule.config.toml import read
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs.experiment import posed
+from metarule.sweeps.plan import hasten, make_plan
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "configs").glob("study-*.toml"))

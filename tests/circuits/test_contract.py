@@ -23,7 +23,7 @@ from metarule import (
     Recurrent,
     live,
 )
-from metarule.experiment import Experiment
+from metarule.runs.experiment import Experiment
 from metarule.tasks import Phase, Phenomenon, Schedule
 from metarule.types import Circuit, Stimulus, Synapse, TaskFamily
 

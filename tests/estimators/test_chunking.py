@@ -10,8 +10,8 @@ from side_by_side import KEY, agree, kept, living, setting, side_by_side
 
 from metarule import MLP, Feedforward, Polynomial, Recurrent, Remat, Reverse, Trace
 from metarule.estimators import chunking, reverse
+from metarule.estimators.chunk_size import at_once
 from metarule.estimators.chunking import chunk_length, chunked_gradient
-from metarule.estimators.lives import at_once
 
 CHUNK = 4
 SQUARES = Polynomial(terms=("pre^2*weight", "weight", "pre*modulator", "pre^2*post*modulator^2", "pre*neuromodulator"))

@@ -28,7 +28,7 @@ from metarule import (
     Trace,
     Truncated,
 )
-from metarule.estimators.lives import whole
+from metarule.lifetime.unroll import whole
 from metarule.types import Estimator
 
 KEY = jax.random.key(0)

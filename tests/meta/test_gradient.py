@@ -27,10 +27,10 @@ from metarule import (
     Segmented,
     Truncated,
 )
-from metarule.config import ConfigError, decode
-from metarule.experiment import Experiment
+from metarule.config.toml import ConfigError, decode
 from metarule.meta import train
 from metarule.meta.gradient import robust_mean, standard_error
+from metarule.runs.experiment import Experiment
 from metarule.types import Estimate
 
 KEY = jax.random.key(0)

@@ -15,8 +15,8 @@ from metarule import (
     Lifetime,
     Polynomial,
 )
-from metarule.experiment import Experiment
 from metarule.meta import advance, begin, stage_at, train
+from metarule.runs.experiment import Experiment
 
 LIFE = Lifetime(
     rule=Polynomial(initial={"pre*modulator": 0.2}, initial_spread=0.1),

@@ -11,7 +11,7 @@ from quadratic import OPTIMUM, UNITS, Quadratic
 from small import EXPERIMENT
 
 from metarule import CMAES, Annealing, Genetic, OpenES, RandomSearch
-from metarule.estimators.lives import whole
+from metarule.lifetime.unroll import whole
 from metarule.meta import advance, begin, train
 from metarule.meta.population import PopulationState
 from metarule.meta.training_tasks import meet

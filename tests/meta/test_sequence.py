@@ -7,7 +7,7 @@ from quadratic import OPTIMUM, UNITS, Quadratic
 
 from metarule import CMAES, Auto, Genetic, Gradient, Remat, Reverse, Sequence
 from metarule.meta import advance, begin, stage_at, train
-from metarule.streams import Purpose, stream
+from metarule.prng import Purpose, stream
 
 KEY = jax.random.key(0)
 LIFE = Quadratic()

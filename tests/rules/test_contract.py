@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from metarule.experiment import Experiment
 from metarule.rules import MLP, RULES, Lifted, Polynomial, Trace
+from metarule.runs.experiment import Experiment
 from metarule.testing import CHECKS, check_rule
 
 

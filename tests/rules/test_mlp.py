@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule.config import ConfigError, decode
+from metarule.config.toml import ConfigError, decode
 from metarule.rules import MLP
 from metarule.types import Synapse
 

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule.config import decode
+from metarule.config.toml import decode
 from metarule.rules import Polynomial, Trace
 from metarule.types import Synapse
 

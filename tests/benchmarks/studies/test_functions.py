@@ -1,8 +1,8 @@
 import pytest
 from fabricated import results
 
-from benchmarks.plan import Case
 from benchmarks.studies.functions import check, draw, table, table_rows
+from metarule.sweeps.plan import Case
 
 KINDS = ("separable", "all")
 CASES = (Case(name="one layer, 7 terms", set={"circuit.hidden": []}), Case(name="hidden layer, 7 terms"))

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from fabricated import results
 
-from benchmarks.plan import Case
 from benchmarks.studies.tasks import check, draw, fit, table, table_rows
-from metarule.config import ConfigError
+from metarule.config.toml import ConfigError
+from metarule.sweeps.plan import Case
 
 NUMBERS = [1, 2, 3, 5, 9, 20, 50, 100]
 AXIS = "optimizer.train_tasks"

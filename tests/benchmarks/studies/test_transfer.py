@@ -1,8 +1,8 @@
 import pytest
 from fabricated import results
 
-from benchmarks.plan import Case
 from benchmarks.studies.transfer import draw, table, table_rows
+from metarule.sweeps.plan import Case
 
 FAMILIES = ("two inputs", "three inputs")
 CASES = (Case(name=FAMILIES[0]), Case(name=FAMILIES[1], set={"tasks.inputs": 3}))

@@ -1,0 +1,123 @@
+"""A rule with some of its terms alone, and the coefficients that gradient descent finds for them."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from metarule.analysis.evaluation import each_life
+from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.unroll import whole
+from metarule.meta import Gradient, train
+from metarule.parallel.devices import everywhere
+from metarule.types import Carry, Integer, Life, Metrics, Observation, PRNGKey, TaskFamily, Theta
+
+__all__ = ["Fitted", "Masked", "fit"]
+
+
+class Masked(NamedTuple):
+    """A learner whose rule has some terms alone.
+
+    θ keeps its shape: coefficients of the other terms are 0 and have no gradient, so that one program serves every
+    choice of terms, and many of them side by side.
+
+    Attributes:
+        lifetime: the learner with every term; θ is an array whose last axis are the terms.
+        mask: which terms there are.
+    """
+
+    lifetime: Lifetime
+    mask: Bool[Array, " terms"]
+
+    @property
+    def presentations(self) -> int:
+        """Length of the life."""
+        return self.lifetime.presentations
+
+    @property
+    def tasks(self) -> TaskFamily:
+        """What there is to learn."""
+        return self.lifetime.tasks
+
+    def only(self, theta: Theta) -> Theta:
+        """θ without the other terms."""
+        return jnp.where(jnp.broadcast_to(self.mask, theta.shape), theta, 0)
+
+    def lasting(self, presentations: int) -> "Masked":
+        """The same learner with a life of another length."""
+        return self._replace(lifetime=self.lifetime.lasting(presentations))
+
+    def theta(self, key: PRNGKey) -> Theta:
+        """Draw an initial θ."""
+        return self.only(self.lifetime.theta(key))
+
+    def units(self) -> Theta:
+        """Natural size of each number of θ."""
+        return self.lifetime.units()
+
+    def birth(self, key: PRNGKey, task: Any) -> tuple[Life, Carry]:
+        """A fresh network that is about to meet a task."""
+        return self.lifetime.birth(key, task)
+
+    def step(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
+        """One presentation, and the plastic change that follows it."""
+        return self.lifetime.step(self.only(theta), life, carry, time)
+
+    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+        """Final share of the meta-loss and the scores, with the rule off."""
+        return self.lifetime.assess(self.only(theta), life, carry)
+
+
+class Fitted(NamedTuple):
+    """What forms come to once their coefficients are learned.
+
+    Attributes:
+        theta: learned θ of each [forms, …].
+        loss: mean meta-loss of each on the same lives, ∞ where one of these is not finite [forms].
+    """
+
+    theta: Theta
+    loss: Float[Array, " forms"]
+
+
+@everywhere("lifetime", "optimizer", "lives", "at_once")
+def fit(
+    lifetime: Lifetime,
+    optimizer: Gradient,
+    pool: Any,
+    key: PRNGKey,
+    masks: Bool[Array, "forms terms"],
+    lives: int,
+    at_once: int,
+) -> Fitted:
+    """Learn the coefficients of several forms by gradient descent, and see what they are worth.
+
+    All forms meet the same tasks, from the same initial weights, while they learn and when they are judged.
+
+    Args:
+        lifetime: the learner with every term.
+        optimizer: how coefficients are learned.
+        pool: training tasks.
+        key: decides the lives.
+        masks: which terms each form has.
+        lives: training lives on which it is judged, others than those that it learned from.
+        at_once: forms side by side, which bounds the memory.
+
+    Returns:
+        θ and meta-loss of each.
+    """
+    train_key, judge_key = jax.random.split(key)
+
+    def one(mask: Bool[Array, " terms"]) -> Fitted:
+        learner = Masked(lifetime, mask)
+        theta = learner.only(train(learner, optimizer, pool, train_key)[0])
+
+        def one_life(number: Integer) -> Float[Array, ""]:
+            task_key, life_key = jax.random.split(jax.random.fold_in(judge_key, number))
+            return whole(lifetime, theta, lifetime.tasks.sample(task_key, pool, number), life_key)[0]
+
+        loss = jnp.mean(each_life(one_life, lives))
+        return Fitted(theta, jnp.where(jnp.isfinite(loss), loss, jnp.inf))
+
+    return jax.lax.map(one, masks, batch_size=at_once)

@@ -1,0 +1,151 @@
+"""Find a shorter rule that is worth the same: `python -m metarule.prune RUN_DIR [--tolerance T] [--lifetimes N]`."""
+
+import sys
+import time
+from typing import Annotated, Any
+
+from msgspec import Meta
+from msgspec.structs import asdict
+from tqdm import tqdm
+
+from metarule.analysis.ablation import contributions_table, measure, terms
+from metarule.analysis.comparison import counted, novelty_of
+from metarule.analysis.pruning import Pruned, Trial, prune
+from metarule.analysis.statistics import interval, span
+from metarule.commands import cli
+from metarule.config.schema import Checked, describe
+from metarule.config.toml import decode, parse_overrides
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
+from metarule.runs.experiment import Experiment
+from metarule.runs.finished import Finished, opened
+from metarule.runs.training import meaning, named
+from metarule.types import Theta
+
+__all__ = ["Options", "main"]
+
+_USAGE = """\
+usage: python -m metarule.prune RUN_DIR [--tolerance VALUE] [--lifetimes VALUE]
+
+Print what each term of the rule that a finished run has learned contributes, remove terms as long as the score on
+training tasks stays within the tolerance, and print the shorter equation and its score on held-out tasks, which decide
+nothing. It is written to pruned.npz and pruned.json beside the run's theta.
+
+RUN_DIR                            directory of a run of one seed, whose rule is a polynomial
+--help                             this text
+
+Options [defaults]:
+"""
+
+
+# Training tasks that say little of others.
+_FEW = 16
+
+
+class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much a shorter rule may cost, and how surely that is known.
+
+    Attributes:
+        tolerance: how far the score on training tasks may fall.
+        lifetimes: lives in each of the three draws that order, decide and report.
+    """
+
+    tolerance: Annotated[float, Meta(ge=0, description="how far the score on training tasks may fall")] = 0.01
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="lives that each look at a rule takes")] = 512
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 1 if a device or disk failed, 2 bad input, 128 + signal if stopped.
+    """
+    usage = (_USAGE + describe(Options)).rstrip()
+    return cli.run("metarule.prune", words, lambda: usage, _serve, "what was written before is kept")
+
+
+def _serve(words: list[str]) -> int:
+    with opened(words[0]) as run:
+        return _run(run, decode(dict(parse_overrides(words[1:])), Options))
+
+
+def _run(run: Finished, options: Options) -> int:
+    path, experiment, theta, _, _ = run
+    lifetime, key = experiment.lifetime, stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
+    count = len(terms(lifetime, theta))
+    print(f"{lifetime.equation(theta)}\n", flush=True)
+    clock = time.perf_counter()
+    worth = measure(lifetime, theta, experiment.split, key, options.lifetimes)
+    print(f"{contributions_table(worth)}\n", flush=True)
+    pruned = _prune(experiment, theta, options, 2 * count)
+    found = _found(experiment, pruned, options)
+    found |= {"contributions": worth, "options": asdict(options), "seconds": time.perf_counter() - clock}
+    print(f"\n{_table(found['held_out'])}\n{_decided(pruned.decided_on)}\n")
+    print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
+    artifacts.save_theta(path, pruned.theta, meaning(lifetime) | found, name="pruned")
+    print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
+    return 0
+
+
+def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -> Pruned:
+    lifetime = experiment.lifetime
+    with tqdm(total=looks, desc="looking at shorter rules", unit="rule", disable=None) as bar:
+
+        def progress(trial: Trial) -> None:
+            if trial.outcome == "removed":
+                tqdm.write(f"without {trial.term:<40} {lifetime.tasks.score} {trial.score:.4f}")
+            bar.update()
+
+        return prune(
+            lifetime,
+            theta,
+            experiment.split,
+            stream(run_key(experiment.seed), Purpose.PRUNING),
+            options.lifetimes,
+            options.tolerance,
+            progress,
+        )
+
+
+def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str, Any]:
+    lifetime = experiment.lifetime
+    return {
+        "equation": lifetime.equation(pruned.theta),
+        "theta": named(lifetime, pruned.theta),
+        "removed": pruned.removed,
+        "decided_on": {"tasks": pruned.decided_on},
+        "held_out": {
+            "metric": lifetime.tasks.score,
+            "of": novelty_of(experiment.split),
+            "tasks": pruned.before.size,
+            "lifetimes": options.lifetimes,
+            "before": interval(pruned.before, share=True)._asdict(),
+            "after": interval(pruned.after, share=True)._asdict(),
+            "difference": interval(pruned.after - pruned.before)._asdict(),
+        },
+        "trials": pruned.trials,
+    }
+
+
+def _table(held_out: dict[str, Any]) -> str:
+    """What the rule was and is worth, for the screen; intervals are over tasks."""
+    title = f"{held_out['of']}, {counted(held_out['tasks'], 'tasks')}"
+    width = max(34, len(title) - 2)
+    lines = [f"{title:<{width + 2}}{held_out['metric']:>9}   95 % interval"]
+    for name in ("before", "after", "difference"):
+        row = held_out[name]
+        lines.append(f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high'])}")
+    return "\n".join(lines)
+
+
+def _decided(tasks: int) -> str:
+    """On what the removals were decided, and a warning where that is little."""
+    few = "; these are few, and the shorter rule may be good on them alone" if tasks < _FEW else ""
+    return f"(removals were decided on {counted(tasks, 'training tasks')}{few})"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

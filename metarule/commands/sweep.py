@@ -1,0 +1,360 @@
+"""Run a study over settings and seeds: `python -m benchmarks.sweep SWEEP.toml [--option VALUE …]`."""
+
+import json
+import os
+import shutil
+import sys
+import time
+import traceback
+import uuid
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from shlex import quote
+from typing import Annotated, Any, NamedTuple
+
+import jax
+import msgspec
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+from tqdm import tqdm
+
+from metarule.commands import cli
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.runs import artifacts, figures
+from metarule.runs.environment import check_precision
+from metarule.runs.stopping import Stopped, StopRequest
+from metarule.sweeps.cells import DONE, measure, run_cell
+from metarule.sweeps.claims import Claim, Lost, publish, take
+from metarule.sweeps.compare import compare, comparison_table
+from metarule.sweeps.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
+from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
+from metarule.sweeps.rows import check_place, write_rows, write_whole
+
+__all__ = ["Options", "main", "run"]
+
+_USAGE = """\
+usage: python -m benchmarks.sweep SWEEP.toml [--option VALUE ...]
+       python -m benchmarks.sweep --report DIR [--json FILE]
+
+Run a config over a grid of its fields and over seeds, and make tables and a figure of what comes out. Seeds and numbers
+such as the learning rate are run side by side in one compiled program; whatever else differs is compiled for itself.
+Start it in several processes, or on several hosts that share the directory, and they share the work; start it again,
+and it goes on. Beside others a run is rounded in other places than alone: in short runs theta is the same to 1e-5, but
+meta-training through long lives amplifies any rounding, so compare means over seeds. Only held-out scores of the
+learned rule are measured; the baselines are in metarule.train.
+
+SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml
+--dry-run                          show what would be run, and about how long it would take
+--quick                            two seeds, cases and values an axis, few meta-steps, in a directory of its own
+--retry                            run failed cells again
+--no-report                        leave tables and figure to another process
+--report DIR                       make tables and figure of a sweep again
+--help                             this text
+
+"""
+_FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
+_FAILED, _ENVIRONMENT = "failed", "environment.json"
+# Compiled programs that a process keeps. Linux allows each about 65,000 mappings, and a program takes thousands.
+_PROGRAMS = 4
+# Seconds between looks at cells that others work on.
+_POLL = 0.5
+
+
+class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a sweep is run.
+
+    Attributes:
+        directory: where the sweep is kept.
+        json: file for the rows of the table, too.
+        compare: points to run one after another, to see what the sweep saves.
+        lapse: seconds without a word from this process after which others take over its cell.
+    """
+
+    directory: Annotated[str, Meta(description="where the sweep is kept; default runs/sweeps/<name of the file>")] = ""
+    json: Annotated[str, Meta(description="file for the rows of the printed table, as a list of flat objects")] = ""
+    compare: Annotated[
+        int, Meta(ge=0, description="points to run alone as well, one after another, to see what the sweep saves")
+    ] = 0
+    lapse: Annotated[
+        float, Meta(ge=1, description="seconds without a word from this process after which others take over its cell")
+    ] = 120.0
+
+
+class _Request(NamedTuple):
+    """What the command line asks for."""
+
+    file: Path
+    plan: Plan
+    directory: Path
+    flags: frozenset[str]
+    options: Options
+
+
+def main(words: list[str]) -> int:
+    """Run the command.
+
+    Args:
+        words: of the command line, without the program's name.
+
+    Returns:
+        Exit status: 0 done, 1 some cells failed or a figure could not be drawn, 2 bad input, 128 + signal if stopped.
+    """
+    fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
+    fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
+    kept, cached = "what is done is kept", "--dry-run" not in words  # which tells how long compiling takes
+    return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, _serve, kept, cached=cached)
+
+
+def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:
+    """Run a sweep that a program declares, and keep its file beside its directory.
+
+    Args:
+        declared: the sweep.
+        config: its base config, whatever the sweep says.
+        directory: of the sweep.
+        flags: of the command line.
+        again: command by which a sweep that is stopped goes on.
+
+    Returns:
+        Exit status: 0 done, 1 some cells failed, 128 + signal if stopped.
+
+    Raises:
+        ConfigError: a sweep that cannot be laid out, or a file that cannot be written.
+    """
+    file = directory.with_name(f"{directory.name}.toml")
+    try:
+        directory.parent.mkdir(parents=True, exist_ok=True)
+        declared = replace(declared, config=os.path.relpath(config, directory.parent))
+        write_whole(file, msgspec.toml.encode(declared, enc_hook=dict).decode())
+    except OSError as error:
+        raise ConfigError(f"--directory '{directory.parent}': {error.strerror}") from error
+    return _run(_parse([str(file), "--directory", str(directory), *flags]), again)
+
+
+def _serve(words: list[str]) -> int:
+    if words[0] == "--report":
+        if len(words) < 2:
+            raise ConfigError("--report: a value is missing")
+        options = _decode(words[2:], ("json",))
+        return _report(Path(words[1]), options.json)
+    request = _parse(words)
+    if "--dry-run" in request.flags:
+        return _show(request)
+    if request.options.compare:
+        given = [str(request.file), *(["--quick"] if "--quick" in request.flags else [])]
+        rows = compare(given, request.plan, request.directory, request.options.compare, partial(print, flush=True))
+        print(f"\n{comparison_table(rows)}")
+        _report(request.directory, "")
+        write_rows(request.options.json, rows)
+        return 0
+    again = f"python -m benchmarks.sweep {quote(str(request.file))} --directory {quote(str(request.directory))}"
+    return _run(request, again)
+
+
+def _parse(words: list[str]) -> _Request:
+    if words[0].startswith("-"):
+        raise ConfigError(f"'{words[0]}': a sweep file comes first, or --report; see --help")
+    file, flags = Path(words[0]), frozenset(word for word in words if word in _FLAGS)
+    options = _decode([word for word in words[1:] if word not in _FLAGS], Options.__struct_fields__)
+    sweep, base = read_sweep(file)
+    last: list[tuple[str, Any]] = []
+    if "--quick" in flags:
+        sweep, last = hasten(sweep)
+    try:
+        plan = make_plan(sweep, base, last)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    name = f"{file.stem}-quick" if "--quick" in flags else file.stem
+    return _Request(file, plan, Path(options.directory or Path("runs", "sweeps", name)), flags, options)
+
+
+def _decode(words: list[str], allowed: Iterable[str]) -> Options:
+    pairs = dict(parse_overrides(words))
+    for name in set(pairs) - set(allowed):
+        raise ConfigError(
+            f"--{name}: there is no such option here; allowed: {', '.join(f'--{one}' for one in allowed)}"
+        )
+    # Names of files and directories are text, also where they read as numbers.
+    options = decode(
+        {name: str(value) if name in ("directory", "json") else value for name, value in pairs.items()}, Options
+    )
+    check_place(options.json)
+    return options
+
+
+def _show(request: _Request) -> int:
+    plan = request.plan
+    points = sum(len(cell.points) for cell in plan.cells)
+    print(f"{len(plan.settings)} settings, {points} points, {len(plan.cells)} cells in {request.directory}\n")
+    for cell in plan.cells:
+        labels = list(dict.fromkeys(plan.settings[point.setting].label for point in cell.points))
+        seeds = sorted({point.seed for point in cell.points})
+        shown = labels[0] if len(labels) == 1 else f"{labels[0]} … {labels[-1]}"
+        side = f"; data: {', '.join(('seed', *cell.fields))}"
+        print(f"{cell.name}  {len(cell.points):>4} points  seeds {seeds[0]} to {seeds[-1]}  {shown}{side}")
+    kinds: dict[type, list[Cell]] = {}
+    for cell in plan.cells:
+        kinds.setdefault(type(cell.experiment.optimizer), []).append(cell)
+    seconds = sum(_estimate(cells) for cells in kinds.values())
+    print(
+        f"\nabout {_time(seconds)} in one process, judged by a few meta-steps of the first cell of each optimizer.kind"
+    )
+    return 0
+
+
+def _estimate(cells: Sequence[Cell]) -> float:
+    """Seconds for cells of one kind of optimiser, judged by the first."""
+    compiling, each = measure(cells[0])
+    programs = len({(cell.experiment, cell.fields, len(cell.points)) for cell in cells})
+    return compiling * programs + each * sum(cell.work for cell in cells)
+
+
+def _run(request: _Request, again: str) -> int:
+    directory, plan, flags = request.directory, request.plan, request.flags
+    _lay_out(request)
+    print(f"sweep: {directory}", flush=True)
+    try:
+        with StopRequest() as stop:
+            _work(plan, directory, request.options.lapse, stop)
+    except Stopped as stopped:
+        print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
+        return 128 + stopped.signal_number
+    failed = [cell for cell in plan.cells if _is_there(directory, cell, _FAILED)]
+    for cell in failed:
+        reason = artifacts.read_json(directory / CELLS / cell.name / _FAILED / "failure.json")["error"]
+        print(f"failed: {cell.name}: {reason}", file=sys.stderr)
+    if failed:
+        count = f"{len(failed)} of {len(plan.cells)} cells failed"
+        print(f"{count}; --retry runs them again", file=sys.stderr)
+    if "--no-report" not in flags and len(failed) < len(plan.cells):
+        _report(directory, request.options.json)
+    return 1 if failed else 0
+
+
+def _lay_out(request: _Request) -> None:
+    """Write what will be run, unless it is there; processes that start together write the same."""
+    directory, text = request.directory, json.dumps(request.plan.tree(), indent=1, ensure_ascii=False)
+    plan = directory / PLAN
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not plan.exists():
+            write_whole(directory / _ENVIRONMENT, json.dumps(artifacts.environment(), indent=1))
+            write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
+            write_whole(plan, text)
+        same = plan.read_text(encoding="utf-8") == text
+        for cell in request.plan.cells if same else ():
+            (directory / CELLS / cell.name).mkdir(parents=True, exist_ok=True)
+            if "--retry" in request.flags:
+                _forget_failure(directory / CELLS / cell.name)
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"--directory '{directory}': {getattr(error, 'strerror', None) or error}") from error
+    check_precision(directory, (artifacts.read_json(directory / _ENVIRONMENT) or {}).get("precision"))
+    if not same:
+        raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
+
+
+def _forget_failure(folder: Path) -> None:
+    """Put a failure aside, so that the cell is run again."""
+    with suppress(FileNotFoundError):  # none, or another process was first
+        (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
+
+
+def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:
+    """Work through cells until all are settled, those of processes that died on the way included."""
+    programs: set[Any] = set()
+    shape = "{l_bar}{bar}| {n:.2f}/{total_fmt} cells [{elapsed}<{remaining}]"
+    with tqdm(total=len(plan.cells), bar_format=shape, desc="sweep", disable=None) as bar:
+
+        def settled(share: float = 0.0) -> int:
+            count = sum(_is_settled(directory, cell) for cell in plan.cells)
+            bar.update(count + share - bar.n)
+            return count
+
+        while settled() < len(plan.cells):
+            idle = True
+            for cell in plan.cells:
+                folder = directory / CELLS / cell.name
+                if _is_settled(directory, cell) or (claim := take(folder, lapse)) is None:
+                    continue
+                with claim:
+                    stop.answer(0)
+                    if _is_settled(directory, cell):  # between the look and the claim
+                        continue
+                    idle = False
+                    _make_room(programs, cell)
+                    outcome = _settle(cell, folder, claim, stop, lambda share: settled(share))
+                if bar.disable:
+                    print(f"{cell.name}: {outcome}; {settled()} of {len(plan.cells)} cells", flush=True)
+            if idle:
+                stop.answer(0)
+                time.sleep(_POLL)
+
+
+def _make_room(programs: set[Any], cell: Cell) -> None:
+    """Forget compiled programs that no later cell is likely to need: a process may hold only so many."""
+    programs.add((cell.experiment, cell.fields, len(cell.points)))
+    if len(programs) > _PROGRAMS:
+        jax.clear_caches()
+        programs.clear()
+
+
+def _settle(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress: Any) -> str:
+    """Run a cell; one that fails is recorded, for the others may go well."""
+    clock = time.perf_counter()
+    try:
+        try:
+            finished = run_cell(cell, folder, claim, stop, progress)
+        except Exception:
+            claim.check()  # what fails after the cell was taken over says nothing of the cell
+            raise
+        return f"done in {time.perf_counter() - clock:.1f} s" if finished else "done by another process"
+    except Lost:
+        return "taken over by another process"
+    except Stopped:
+        raise
+    except Exception as error:  # whatever it is, it is a result of this cell
+        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        try:
+            _record(folder, reason, traceback.format_exc())
+        except OSError as unwritten:
+            raise ConfigError(f"{folder}: {reason}; this cannot be recorded: {unwritten.strerror}") from unwritten
+        return f"failed: {reason}"
+
+
+def _record(folder: Path, reason: str, trace: str) -> None:
+    """Leave a failure in the folder of its cell, whole or not at all."""
+    work = folder / f"work-{uuid.uuid4().hex}"
+    work.mkdir()
+    artifacts.write_json(work / "failure.json", {"error": reason, "traceback": trace})
+    artifacts.write_json(work / "environment.json", artifacts.environment())
+    publish(work, folder / _FAILED)
+    shutil.rmtree(work, ignore_errors=True)
+
+
+def _is_there(directory: Path, cell: Cell, what: str) -> bool:
+    return (directory / CELLS / cell.name / what).exists()
+
+
+def _is_settled(directory: Path, cell: Cell) -> bool:
+    return _is_there(directory, cell, DONE) or _is_there(directory, cell, _FAILED)
+
+
+@figures.drawn_last()
+def _report(directory: Path, file: str) -> int:
+    report = make_report(directory)
+    print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
+    write_rows(file, report.summary)
+    return 0
+
+
+def _time(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

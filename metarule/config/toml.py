@@ -1,0 +1,209 @@
+"""TOML and overrides to typed objects, with errors of one line that name field, value and what is allowed."""
+
+import re
+import stat
+import tomllib
+from collections.abc import Iterable, Sequence
+from datetime import date, time
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+from metarule.config.schema import DEEPEST, check_leaves, explain
+
+__all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_bytes"]
+
+T = TypeVar("T")
+Tree = dict[str, Any]
+
+
+# What a person writes is far smaller than this many bytes.
+_LARGEST = 2**22
+# Characters of an error; of a longer one the two ends are shown, for fields stand first, and what is allowed last.
+_LONGEST = 2000
+
+
+class ConfigError(ValueError):
+    """Input that cannot be used; its text is one line for the person who gave it.
+
+    Args:
+        says: what is wrong; what would break the line, or do something to a terminal, is written as in Python.
+    """
+
+    def __init__(self, says: str) -> None:
+        line = " ".join(says.split())
+        line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
+        half = _LONGEST // 2
+        super().__init__(line if len(line) <= _LONGEST else f"{line[:half]} … {line[-half:]}")
+
+
+def check_file(path: Path, largest: int) -> None:
+    """Refuse what is no file, or one that is too large to be what it should be, before it is read.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+
+    Raises:
+        ConfigError: no file, or one that is too large.
+    """
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', error)}") from error
+    if not stat.S_ISREG(found.st_mode):  # a pipe may never end
+        raise ConfigError(f"{path}: this is no file")
+    if found.st_size > largest:
+        raise ConfigError(f"{path}: it has {found.st_size} bytes; allowed: up to {largest}")
+
+
+def read_bytes(path: Path, largest: int) -> bytes:
+    """Read a file that anybody may have made.
+
+    Args:
+        path: the file.
+        largest: bytes that it may have.
+
+    Returns:
+        What it holds.
+
+    Raises:
+        ConfigError: no file, one that cannot be read, or one that is too large.
+    """
+    check_file(path, largest)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+
+
+def read(path: Path) -> tuple[str, Tree]:
+    """Read a TOML file.
+
+    Args:
+        path: the file.
+
+    Returns:
+        (its text, nested tables).
+
+    Raises:
+        ConfigError: a file that cannot be read, or is not TOML.
+    """
+    raw = read_bytes(path, _LARGEST)
+    try:
+        text = raw.decode("utf-8-sig")  # some editors begin a file with a mark
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not text: {error}") from error
+    try:
+        return text, tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
+    """Read `--section.field VALUE …` or `--section.field=VALUE …`.
+
+    Args:
+        words: of the command line.
+
+    Returns:
+        (dotted field, value) pairs. A value that is not TOML is text.
+
+    Raises:
+        ConfigError: a word that is no field, or a field without a value.
+    """
+    pairs, words = [], list(words)
+    while words:
+        name, equals, text = words.pop(0).partition("=")
+        if not name.startswith("--") or not all(name[2:].split(".")):
+            raise ConfigError(f"'{name}' is not expected here; fields are set as --section.field VALUE")
+        if not equals:
+            if not words or re.match(r"--\w", words[0]):
+                raise ConfigError(f"{name}: a value is missing")
+            text = words.pop(0)
+        pairs.append((name[2:], _value(text)))
+    return pairs
+
+
+def override(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:
+    """Set fields of a tree.
+
+    A new `kind` clears its table, for another kind has other fields; kinds are therefore set first, outer ones before
+    those that are inside them.
+
+    Args:
+        tree: nested tables; it is left as it is.
+        pairs: (dotted field, value).
+
+    Returns:
+        A new tree.
+
+    Raises:
+        ConfigError: a field inside something that is no table, or too deep.
+    """
+    for name, value in sorted(pairs, key=lambda pair: (not pair[0].endswith(".kind"), pair[0].count("."))):
+        if name.count(".") > DEEPEST:
+            raise ConfigError(f"--{name[:80]}…: fields are nested up to {DEEPEST} deep")
+        tree = _set(tree, name.split("."), value, name)
+    return tree
+
+
+def decode(tree: Tree, as_type: type[T]) -> T:
+    """Turn nested tables into typed objects.
+
+    Args:
+        tree: nested tables.
+        as_type: a `msgspec.Struct`.
+
+    Returns:
+        The object.
+
+    Raises:
+        ConfigError: naming the field, the value and what is allowed.
+    """
+    try:
+        check_leaves(tree)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        return msgspec.convert(tree, type=as_type)
+    except msgspec.ValidationError as error:
+        raise ConfigError(explain(str(error), tree, as_type)) from error
+
+
+def check_format(what: str, found: object, known: int) -> None:
+    """Refuse what a later version of metarule has written.
+
+    Args:
+        what: was written, such as `"this run directory"`.
+        found: number of its format; None where it says nothing, as before there were such numbers.
+        known: the last format that this version reads.
+
+    Raises:
+        ConfigError: a later format, or none that there ever was.
+    """
+    if found is None:
+        return
+    if type(found) is not int or found < 1:
+        raise ConfigError(f"{what} has format {found!r}; allowed: 1 to {known}")
+    if found > known:
+        raise ConfigError(f"{what} has format {found}; this version of metarule reads up to {known}; upgrade metarule")
+
+
+def _value(text: str) -> Any:
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        return text
+    return text if isinstance(value, date | time) else value  # no field is a date, but a directory may be named by one
+
+
+def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
+    if not isinstance(tree, dict):
+        raise ConfigError(f"--{name}: '{keys[0]}' would be a field of {tree!r}, which has no fields")
+    if len(keys) > 1:
+        return tree | {keys[0]: _set(tree.get(keys[0], {}), keys[1:], value, name)}
+    if keys == ["kind"] and tree.get("kind", value) != value:
+        return {"kind": value}
+    return tree | {keys[0]: value}

@@ -1,0 +1,20 @@
+"""Pictures of a run."""
+
+from metarule.runs.figures.canvas import drawn_last
+from metarule.runs.figures.conditioning import draw_circuit, draw_phenomena, draw_rates, draw_timings
+from metarule.runs.figures.forms import draw_front
+from metarule.runs.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds, draw_tasks
+
+__all__ = [
+    "draw_circuit",
+    "draw_coefficients",
+    "draw_front",
+    "draw_meta_loss",
+    "draw_performance",
+    "draw_phenomena",
+    "draw_rates",
+    "draw_seeds",
+    "draw_tasks",
+    "draw_timings",
+    "drawn_last",
+]

@@ -1,0 +1,184 @@
+"""Pictures of conditioning: the circuit, and what animals show."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metarule.circuits.conditioning import ConditioningCircuit, Connection
+from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture, save
+from metarule.analysis.phenomena import Example
+from metarule.tasks.conditioning import Conditioning, ConditioningTask
+from metarule.types import STIMULI
+
+__all__ = ["draw_circuit", "draw_phenomena", "draw_rates", "draw_timings"]
+
+_COLUMNS = 3
+_US = STIMULI.index("US")
+_STIMULUS_COLOURS = dict(zip(STIMULI, COLOURS))
+_PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
+
+
+@picture
+def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
+    """Neurons and synapses; which are plastic, and which neuron modulates each.
+
+    Args:
+        file: where the picture goes.
+        circuit: what to draw.
+    """
+    figure, (axes,) = figure_of(1, height=4.5)
+    box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"}
+    names = {
+        name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in _places(circuit).items()
+    }
+    for synapse in circuit.synapses:
+        _draw_synapse(axes, synapse, names, circuit.neurons)
+    for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", _FIXED, "-"), ("modulates", _MODULATION, "--")):
+        axes.plot([], [], color=colour, linestyle=line, label=label)
+    axes.legend(frameon=False, loc="upper right")
+    axes.set(xlim=(-0.4, 2.4), ylim=(-1.1, len(STIMULI) - 0.5), title="Synapses, with their strength at birth")
+    axes.set_axis_off()
+    save(figure, file)
+
+
+@picture
+def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> None:
+    """One panel a phenomenon: stimuli above, wanted and learned responses below.
+
+    Args:
+        file: where the picture goes.
+        tasks: which phenomena there are.
+        example: one run of each schedule.
+        shown: by phenomenon, the share of animals that show it at the weakest timing.
+    """
+    columns = min(_COLUMNS, len(tasks.phenomena))
+    rows = -(-len(tasks.phenomena) // columns)
+    figure = blank(5.2 * columns, 3.2 * rows + 0.8)
+    panels = figure.subfigures(rows, columns, squeeze=False).reshape(-1)
+    for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
+        above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
+        kind = "" if number in tasks.trained else ", never trained on"
+        above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of animals", fontsize="medium")
+        animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
+        _draw_stimuli(above, animal.task)
+        _draw_responses(below, animal, control, wanted=number in tasks.trained)
+        below.set(xlabel="step", ylabel="response / US")
+    figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=2 * columns, loc="outside lower center")
+    save(figure, file)
+
+
+@picture
+def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
+    """A map of the learned rule's shares: a row a phenomenon, a column a delay, gap or intensity.
+
+    Args:
+        file: where the picture goes.
+        report: as from `measure_phenomena`; its `by_timing` is drawn.
+    """
+    places = next(iter(report.values()))["by_timing"]
+    fields = list(dict.fromkeys(place["field"] for place in places))
+    columns = [[n for n, place in enumerate(places) if place["field"] == field] for field in fields]
+    figure = blank(4.2 + 0.6 * len(places), 1.8 + 0.4 * len(report))
+    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False, width_ratios=[len(some) for some in columns])[
+        0
+    ]
+    for field, numbers, axes in zip(fields, columns, panels, strict=True):
+        shares = np.array([[row["by_timing"][number]["learned"] for number in numbers] for row in report.values()])
+        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+        for (row, column), share in np.ndenumerate(shares):
+            colour = "white" if share > 0.6 else "black"
+            axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
+        labels = [f"{places[number]['value']:g}\n{places[number]['side']}" for number in numbers]
+        axes.set_xticks(range(len(numbers)), labels, fontsize="x-small")
+        axes.set_title(field, fontsize="medium")
+        axes.tick_params(length=0)
+    panels[0].set_yticks(range(len(report)), list(report), fontsize="small")
+    figure.suptitle("Share of animals that show each phenomenon, by timing and intensity", fontsize="medium")
+    save(figure, file)
+
+
+@picture
+def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
+    """One panel a baseline: the share of animals that show each phenomenon, against the learning rate.
+
+    Args:
+        file: where the picture goes.
+        report: as from `measure_phenomena`; its `by_rate` is drawn.
+    """
+    names = list(next(iter(report.values()))["baselines"])
+    figure, panels = figure_of(len(names), width=5.5)
+    for name, axes in zip(names, panels, strict=True):
+        for number, (phenomenon, row) in enumerate(report.items()):
+            rates, shares = zip(*((point["rate"], point[name]) for point in row["by_rate"]))
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
+            width = 3.2 - 0.25 * min(number, 8)  # so that of lines that coincide all are seen
+            axes.plot(rates, shares, linewidth=width, marker=".", label=phenomenon, **style)
+        axes.set(xscale="log", ylim=(-0.05, 1.05), title=name, xlabel="learning rate", ylabel="share of animals")
+    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
+    save(figure, file)
+
+
+def _schedule(example: Example, number: int) -> Example:
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[number], example)
+
+
+def _places(circuit: ConditioningCircuit) -> dict[str, tuple[float, float]]:
+    """Sensory neurons on the left, interneurons below, the motor neuron on the right."""
+    sensory = {name: (0.0, float(len(STIMULI) - 1 - row)) for row, name in enumerate(STIMULI)}
+    columns = np.linspace(0, 2, len(circuit.interneurons) + 2)[1:-1].tolist()
+    between = {name: (column, -0.8) for name, column in zip(circuit.interneurons, columns, strict=True)}
+    return sensory | between | {circuit.output: (2.0, (len(STIMULI) - 1) / 2)}
+
+
+def _draw_synapse(axes: Any, synapse: Connection, names: Mapping[str, Any], order: Sequence[str]) -> None:
+    pre, post = names[synapse.pre], names[synapse.post]
+    start, end = np.array(pre.get_position()), np.array(post.get_position())
+    colour = _PLASTIC if synapse.plastic else _FIXED
+    late = order.index(synapse.pre) >= order.index(synapse.post)
+    axes.annotate("", end, start, arrowprops=_arrow(pre, post, colour, "arc3,rad=0.3" if late else "arc3"))
+    low, high = synapse.between
+    where = {"ha": "center", "va": "center", "bbox": {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}}
+    strength = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    axes.annotate(strength, 0.3 * start + 0.7 * end, color=colour, fontsize="small", **where)
+    if synapse.modulator:
+        by = names[synapse.modulator]
+        axes.annotate(
+            "",
+            0.5 * start + 0.5 * end,
+            by.get_position(),
+            arrowprops=_arrow(by, None, _MODULATION, "arc3") | {"linestyle": "--", "linewidth": 1.0},
+        )
+
+
+def _arrow(start: Any, end: Any, colour: str, path: str) -> dict[str, Any]:
+    """An arrow from the box of one text to that of another, or to a point."""
+    clipped = {"patchA": start.get_bbox_patch()} | ({"patchB": end.get_bbox_patch()} if end is not None else {})
+    return clipped | {"arrowstyle": "-|>", "color": colour, "linewidth": 1.6, "shrinkB": 3, "connectionstyle": path}
+
+
+def _draw_stimuli(axes: Any, task: ConditioningTask) -> None:
+    for row, name in enumerate(STIMULI):
+        steps = np.flatnonzero(task.stimuli[:, row])
+        axes.vlines(steps, -row - 0.4, -row + 0.4, color=_STIMULUS_COLOURS[name], linewidth=1.2)
+    axes.set_yticks([-row for row in range(len(STIMULI))], STIMULI, fontsize="small")
+    axes.spines[["top", "right", "bottom", "left"]].set_visible(False)
+    axes.tick_params(length=0)
+
+
+def _draw_responses(axes: Any, animal: Example, control: Example, wanted: bool) -> None:
+    for row, name in enumerate(STIMULI[:-1]):
+        colour = _STIMULUS_COLOURS[name]
+        axes.plot(animal.responses[:, row], color=colour, label=f"to {name}")
+        axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=":", label=f"to {name}, control")
+    task, end = animal.task, len(animal.responses) - 1
+    us, asked, sensory = task.probes[_US, _US], wanted & (task.wanted[:, 2] > 0), task.stimuli[:, :_US] > 0
+    for row, name in enumerate(STIMULI[:-1]):
+        alone = np.flatnonzero(asked & sensory[:, row] & (sensory.sum(axis=1) == 1))
+        times = np.append(alone, [end] if task.after[row, 2] > 0 else [])
+        values = np.append(task.wanted[alone, 0], task.after[row, :1] if task.after[row, 2] > 0 else [])
+        circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
+        axes.scatter(times, values / us, label=f"wanted to {name}", **circles)
+    axes.spines[["top", "right"]].set_visible(False)

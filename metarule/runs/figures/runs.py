@@ -1,0 +1,113 @@
+"""Pictures of a run, drawn from what it left on disk."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+
+__all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
+
+_NAMED = 6
+_STYLES = ("-", "--", "-.", ":")
+
+
+@picture
+def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
+    """Meta-loss over meta-steps, with its running median."""
+    figure, (axes,) = figure_of(1)
+    values = np.array(losses, float)
+    axes.plot(steps, values, color=COLOURS[5], linewidth=0.7, label="each meta-step")
+    width = max(len(values) // 20, 1)
+    if width > 1:
+        windows = np.lib.stride_tricks.sliding_window_view(values, width)
+        axes.plot(
+            steps[width - 1 :], np.nanmedian(windows, axis=1), color=COLOURS[0], label=f"median of the last {width}"
+        )
+        axes.legend(frameon=False)
+    axes.set(xlabel="meta-step", ylabel="meta-loss", title="Meta-loss on training tasks")
+    axes.set_ylim(bottom=0)
+    save(figure, file)
+
+
+@picture
+def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Coefficients of θ over meta-steps, one panel a projection; the largest at the end are named.
+
+    Args:
+        file: where the picture goes.
+        steps: meta-steps.
+        named: by title of the panel, values over meta-steps by term.
+    """
+    figure, panels = figure_of(len(named), width=5.6)
+    for axes, (title, terms) in zip(panels, named.items(), strict=True):
+        largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_NAMED]
+        for term in set(terms) - set(largest):
+            axes.plot(steps, terms[term], color="0.8", linewidth=0.8)
+        for colour, term in zip(COLOURS, largest):
+            axes.plot(steps, terms[term], color=colour, label=term.replace("*", "·"))
+        if len(terms) > _NAMED:
+            axes.plot([], [], color="0.8", label=f"{len(terms) - _NAMED} others")
+        axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
+        axes.set(xlabel="meta-step", ylabel="coefficient", title=title)
+        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, file)
+
+
+@picture
+def draw_performance(file: Path, written: Mapping[str, Any], length: int, title: str) -> None:
+    """Score along lifetimes, with 95 % intervals; beyond their length in a panel of its own, if it was measured there.
+
+    Args:
+        file: where the picture goes.
+        written: `presentations`, `score`, and by contender `mean`, `low` and `high` at each point.
+        length: of a lifetime in meta-training.
+        title: of the picture.
+    """
+    where = np.array(written["presentations"])
+    beyond = bool(where[-1] > length)
+    figure, panels = figure_of(1 + beyond)
+    for axes, inside in zip(panels, (where <= length, where >= length)):
+        for number, (name, curve) in enumerate(written["contenders"].items()):
+            mean, low, high = (np.array(curve[end], float)[inside] for end in ("mean", "low", "high"))
+            look = {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
+            axes.plot(where[inside], mean, label=name, **look)
+            axes.fill_between(where[inside], low, high, color=look["color"], alpha=0.2, linewidth=0)
+        axes.set(xlabel="presentations", ylabel=written["score"], ylim=(0, 1.02))
+    if beyond:
+        panels[-1].set_xscale("log")
+        panels[-1].set_xticks(where[where >= length], [f"{at / length:g} ×" for at in where[where >= length]])
+        panels[-1].minorticks_off()
+        panels[-1].set_xlabel("times the length of a lifetime")
+    figure.suptitle(title, fontsize="medium")
+    panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, file)
+
+
+@picture
+def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
+    """Final score of each seed, one line a seed, one column a contender."""
+    figure, (axes,) = figure_of(1)
+    columns = np.array(list(contenders.values()))
+    axes.plot(columns, color="0.8", linewidth=0.8, zorder=0)
+    for number, values in enumerate(columns):
+        colour = COLOURS[number % len(COLOURS)]
+        axes.scatter(np.full(len(values), number), values, color=colour, s=18)
+        axes.hlines(values.mean(), number - 0.2, number + 0.2, color=colour)
+    axes.set_xticks(range(len(contenders)), contenders)
+    axes.set(ylabel=score, title=title)
+    save(figure, file)
+
+
+@picture
+def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
+    """Final scores of all tasks, as a cumulative distribution a contender."""
+    figure, (axes,) = figure_of(1)
+    for colour, (name, values) in zip(COLOURS, contenders.items()):
+        axes.ecdf(values, color=colour, label=name)
+    count = len(next(iter(contenders.values())))
+    axes.set(xlabel=score, ylabel="share of tasks with at most this score", title=f"{count} new tasks")
+    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, file)

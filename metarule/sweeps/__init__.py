@@ -1,0 +1,3 @@
+"""Sweeps over settings and seeds: plan, cells, claims of processes on cells, and the report."""
+
+__all__: list[str] = []

@@ -1,0 +1,127 @@
+"""What a sweep saves: its time beside that of the same points one after another, each in a process of its own."""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+
+from metarule.config.toml import ConfigError
+from metarule.parallel.compilation_cache import VARIABLE
+from metarule.runs import artifacts
+from metarule.runs.experiment import to_tree
+from metarule.sweeps.cells import DONE
+from metarule.sweeps.plan import Plan, Point
+from metarule.sweeps.report import CELLS, PLAN
+from metarule.sweeps.rows import write_whole
+
+__all__ = ["compare", "comparison_table"]
+
+
+def compare(
+    words: Sequence[str], plan: Plan, directory: Path, sample: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    """Time a sweep as a whole, and a sample of its points alone; start-up and compiling are part of both.
+
+    A point alone is a sweep of that one point, so that both forms do the same work. Half of the sample is taken before
+    the sweep and half after it, for other work on the machine comes and goes.
+
+    Args:
+        words: of the command line that runs the sweep, but for its directory.
+        plan: what it runs.
+        directory: where the sweep is kept; it must hold none yet.
+        sample: how many points are run alone; the time of all is theirs, scaled.
+        say: told what has been measured.
+
+    Returns:
+        Two rows, one a form.
+
+    Raises:
+        ConfigError: a directory that holds a sweep, or a process that failed.
+    """
+    if (directory / PLAN).exists():
+        raise ConfigError(f"--directory '{directory}': what is done is not run again, and takes no time; choose anew")
+    points = [point for cell in plan.cells for point in cell.points]
+    chosen = [points[number] for number in np.linspace(0, len(points) - 1, min(sample, len(points))).astype(int)]
+    alone: dict[Point, float] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        root, half = Path(folder), len(chosen) // 2
+
+        def run_alone(some: Sequence[Point]) -> None:
+            for point in some:
+                alone[point] = _run([str(_sweep_of(plan, point, root))], _place(root, point))
+                say(f"{plan.settings[point.setting].label}, seed {point.seed}, alone: {alone[point]:.1f} s")
+
+        run_alone(chosen[:half])
+        whole = _run(words, directory)
+        say(f"{len(points)} points in one sweep: {whole:.1f} s")
+        run_alone(chosen[half:])
+        together = _found(directory)
+        apart = {point: _apart(_only(_found(_place(root, point))), together[point]) for point in chosen}
+        for point, difference in apart.items():
+            say(f"{plan.settings[point.setting].label}, seed {point.seed}: θ differs by at most {difference:.1e}")
+    agreement = max(apart.values())
+    one_by_one = float(np.mean(list(alone.values()))) * len(points)
+    rows = [("one sweep", len(points), whole), ("one after another", len(chosen), one_by_one)]
+    return [
+        {"form": form, "points": len(points), "measured": measured, "seconds": seconds, "share": seconds / one_by_one}
+        | {"largest_difference_of_theta": agreement}
+        for form, measured, seconds in rows
+    ]
+
+
+def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows for the screen."""
+    lines = [f"{'form':<20}{'points':>7}{'measured':>10}{'seconds':>10}{'share':>8}"]
+    for row in rows:
+        numbers = f"{row['points']:>7}{row['measured']:>10}{row['seconds']:>10.1f}{row['share']:>8.2f}"
+        lines.append(f"{row['form']:<20}{numbers}")
+    lines.append(f"largest difference of a number of θ: {rows[0]['largest_difference_of_theta']:.1e}")
+    return "\n".join(lines)
+
+
+def _sweep_of(plan: Plan, point: Point, root: Path) -> Path:
+    """A sweep file of one point."""
+    experiment = replace(plan.settings[point.setting].experiment, seed=point.seed, seeds=1)
+    file = root / f"sweep-{point.setting}-{point.seed}.toml"
+    config = file.with_name(f"config-{file.name}")
+    write_whole(config, msgspec.toml.encode(to_tree(experiment)).decode())
+    write_whole(file, msgspec.toml.encode({"config": config.name}).decode())
+    return file
+
+
+def _place(root: Path, point: Point) -> Path:
+    return root / f"alone-{point.setting}-{point.seed}"
+
+
+def _run(words: Sequence[str], directory: Path) -> float:
+    """Seconds that a sweep takes in a process of its own, from start to results; nothing is compiled beforehand."""
+    command = [sys.executable, "-m", "benchmarks.sweep", *words, "--directory", str(directory), "--no-report"]
+    start = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {VARIABLE: "off"})
+    if done.returncode:
+        raise ConfigError(f"a process of the comparison failed: {(done.stderr.splitlines() or ['no reason'])[-1]}")
+    return time.perf_counter() - start
+
+
+def _found(directory: Path) -> dict[Point, dict[str, Any]]:
+    files = directory.glob(f"{CELLS}/*/{DONE}/result.json")
+    found = [point for file in files for point in artifacts.read_json(file)["points"]]
+    return {Point(point["setting"], point["seed"]): point for point in found}
+
+
+def _only(found: dict[Point, dict[str, Any]]) -> dict[str, Any]:
+    (one,) = found.values()
+    return one
+
+
+def _apart(one: dict[str, Any], other: dict[str, Any]) -> float:
+    """Largest difference of a number of θ."""
+    return float(np.max(np.abs(np.subtract(list(one["theta"].values()), list(other["theta"].values())))))

@@ -1,0 +1,77 @@
+"""The rows of a program's table as JSON, and files that are whole or not there."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from metarule.analysis.statistics import Interval, span
+from metarule.config.toml import ConfigError
+from metarule.runs.artifacts import naming
+
+__all__ = ["check_place", "lines_of", "write_rows", "write_whole"]
+
+
+def check_place(file: str) -> None:
+    """Refuse a place for the rows at which no file can be written, before anything is run for them.
+
+    Args:
+        file: as given with `--json`; empty for none.
+
+    Raises:
+        ConfigError: a directory, or a file in a directory that is not there.
+    """
+    if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+        raise ConfigError(f"--json '{file}': no file can be written there")
+
+
+def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Rows of a table for the screen, its columns as wide as they need.
+
+    Args:
+        rows: at least one, all with the same columns.
+
+    Returns:
+        Lines, the names of the columns first.
+    """
+    cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
+
+
+def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as a list of flat objects.
+
+    Args:
+        file: as given with `--json`; empty for none.
+        rows: one object a row, its fields named as the columns of the table.
+
+    Raises:
+        ConfigError: a file that cannot be written.
+    """
+    if file:
+        try:
+            text = msgspec.json.format(msgspec.json.encode(list(rows)), indent=1)  # NaN, for no interval, becomes null
+            write_whole(Path(file), text.decode() + "\n")
+        except OSError as error:
+            raise ConfigError(f"--json '{file}': {error.strerror}") from error
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a file whole or not at all; several processes may write the same. An error names the file."""
+    temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+    with naming(file):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(file)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Interval):
+        return f"{value.mean:.3f} [{span(value.low, value.high, '.3f', ', ')}]"
+    if value is None or value != value:  # NaN: there is no interval
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3f}"
+    return str(value)

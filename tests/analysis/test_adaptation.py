@@ -1,0 +1,248 @@
+import itertools
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from msgspec.structs import replace
+
+from metarule import (
+    MLP,
+    Boolean,
+    Conditioning,
+    ConditioningCircuit,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    Recurrent,
+    Tabular,
+    Trace,
+    curves,
+    live,
+)
+from metarule.analysis.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
+from metarule.analysis.baselines import descent
+
+KEY = jax.random.key(0)
+LIFE = Lifetime(
+    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.3}),
+    circuit=Feedforward(hidden=(4,)),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=20, loss_along=0.3, l1=0.1),
+)
+POOL, THETA = jax.jit(lambda: (LIFE.tasks.split(0).test, LIFE.theta(KEY)))()
+TASK = jax.jit(LIFE.tasks.sample)(KEY, POOL, 1)
+WINDOW = Adaptation(window=5)
+
+
+@partial(jax.jit, static_argnames="lifetime")
+def adapted_to(task, theta=THETA, rate=0.01, lifetime=LIFE):
+    return adapt(lifetime, theta, task, KEY, WINDOW, rate)
+
+
+def test_with_a_rate_of_zero_it_is_a_life_under_a_frozen_rule():
+    adapted = adapted_to(TASK, THETA, 0.0)
+
+    @jax.jit
+    def frozen():
+        life, carry = LIFE.birth(KEY, TASK)
+        carry, _ = live(LIFE, THETA, life, carry, jnp.arange(20))
+        return carry, LIFE.assess(THETA, life, carry)[1]["accuracy"]
+
+    carry, final = frozen()
+    np.testing.assert_array_equal(adapted.theta, THETA)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6), adapted.carry, carry
+    )
+    assert adapted.metrics["accuracy"].shape == (5,)
+    assert adapted.metrics["accuracy"][-1] == final
+
+
+def test_frozen_curves_are_those_of_evaluation():
+    ours = adaptation_curves(LIFE, THETA, POOL, KEY, 6, WINDOW, 0.0, 3)
+    theirs = curves(LIFE, THETA, POOL, KEY, 6, 4, 3)
+    np.testing.assert_array_equal(ours.presentations, theirs.presentations)
+    np.testing.assert_array_equal(ours.metrics["solved"], theirs.metrics["solved"])
+
+
+def test_two_windows_by_hand():
+    """Plain gradient descent on the loss of the presentations, from weights that are drawn once."""
+    plain = Adaptation(window=4, name="sgd", clip=1e9)
+    lifetime = replace(LIFE, inner_loop=replace(LIFE.inner_loop, presentations=8))
+    life, carry = jax.jit(lifetime.birth)(KEY, TASK)
+    theta, units = THETA, lifetime.units()
+
+    @partial(jax.grad, has_aux=True)
+    def gradient(theta, carry, start):
+        total = 0.0
+        for time in start + jnp.arange(4):
+            stimulus = lifetime.tasks.stimulus(TASK, time, KEY)
+            output = lifetime.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)[1]
+            total += lifetime.tasks.loss(output, stimulus.target)
+            carry, _ = lifetime.step(theta, life, carry, time)
+        return total / 4, carry
+
+    for start in (0, 4):
+        slope, carry = jax.jit(gradient)(theta, carry, start)
+        theta = theta - 0.05 * units**2 * slope
+    adapted = jax.jit(lambda: adapt(lifetime, THETA, TASK, KEY, plain, 0.05))()
+    np.testing.assert_allclose(adapted.theta, theta, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(adapted.carry.weights[0], carry.weights[0], rtol=1e-4, atol=1e-5)
+
+
+def test_assessed_examples_decide_nothing():
+    tasks = Tabular(presented=10, assessed=20)
+    lifetime = replace(
+        LIFE, tasks=tasks, circuit=Feedforward(hidden=(), output="softmax"), inner_loop=InnerLoop(presentations=20)
+    )
+    task = jax.jit(lambda: tasks.sample(KEY, tasks.split(0).test, 0))()
+    other = task._replace(assessed=task.assessed[::-1] * 0, assessed_labels=task.assessed_labels * 0)
+    one, two = (adapted_to(one, lifetime=lifetime) for one in (task, other))
+    np.testing.assert_array_equal(one.theta, two.theta)
+    assert one.metrics["accuracy"][-1] != two.metrics["accuracy"][-1]
+
+
+def test_it_can_be_differentiated():
+    with jax.enable_x64(True):
+        theta = jnp.asarray(np.asarray(THETA, np.float64))
+        lifetime_key = jax.random.key(0)
+        task = jax.jit(lambda: LIFE.tasks.sample(lifetime_key, LIFE.tasks.split(0).test, 1))()
+
+        def loss(theta):
+            plain = Adaptation(window=10, name="sgd", clip=1e9)
+            return adapt(LIFE, theta, task, lifetime_key, plain, 0.05).losses.sum()
+
+        loss = jax.jit(loss)
+        gradient = jax.jit(jax.grad(loss))(theta)
+        for number in range(3):
+            step = 1e-6 * np.eye(theta.size)[number]
+            slope = (loss(theta + step) - loss(theta - step)) / 2e-6
+            np.testing.assert_allclose(gradient[number], slope, rtol=1e-5, atol=1e-8)
+
+
+def test_a_step_whose_gradient_is_not_finite_is_left_out():
+    adapted = adapted_to(TASK, THETA.at[0].set(jnp.inf), 0.1)
+    np.testing.assert_array_equal(adapted.theta, THETA.at[0].set(jnp.inf))
+
+
+def test_rates_share_one_program():
+    count = chex.assert_max_traces(lambda rate: adapt(LIFE, THETA, TASK, KEY, WINDOW, rate).losses, n=1)
+    jitted = jax.jit(count)
+    assert (jitted(0.01) != jitted(0.1)).any()
+
+
+def test_adapting_helps_where_the_rule_is_bad_and_the_best_rate_is_picked():
+    lifetime = replace(LIFE, inner_loop=InnerLoop(presentations=150))
+    bad = THETA.at[list(LIFE.rule.names).index("pre*modulator")].set(0.005)
+    tuned = tune_adaptation(lifetime, bad, POOL, KEY, 7 * 16, WINDOW)
+    assert (len(tuned.rates), tuned.lifetimes) == (7, 112)
+    assert tuned.scores[tuned.rates.index(tuned.rate)] == max(tuned.scores)
+    frozen, moving = (
+        adaptation_curves(lifetime, bad, POOL, jax.random.key(5), 32, WINDOW, rate).metrics["accuracy"][:, -1].mean()
+        for rate in (0.0, tuned.rate)
+    )
+    assert moving > frozen + 0.05
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [({"name": "adams"}, "'adams' is no optimiser"), ({"arguments": {"b9": 1.0}}, "b9")]
+)
+def test_an_optimiser_that_optax_does_not_have_is_refused(arguments, says):
+    with pytest.raises(ValueError, match=says):
+        Adaptation(**arguments)
+
+
+def test_windows_have_to_make_up_a_life():
+    with pytest.raises(ValueError, match="windows of 7; allowed: multiples of 7"):
+        adapt(LIFE, THETA, TASK, KEY, Adaptation(window=7), 0.1)
+
+
+def test_tasks_that_need_long_lives_can_be_adapted_to():
+    reflex = Lifetime(
+        rule=Polynomial(terms=("pre*modulator",), initial={"pre*modulator": 0.3}),
+        circuit=ConditioningCircuit(),
+        tasks=Conditioning(),
+        inner_loop=InnerLoop(presentations=520),
+    )
+    task = jax.jit(reflex.tasks.sample)(KEY, reflex.tasks.split(0).test, 0)
+    # Traced alone: compiling it takes long, and says no more.
+    whole = partial(adapt, reflex, task=task, key=KEY, adaptation=Adaptation(window=20), rate=1e-3)
+    adapted = jax.eval_shape(lambda theta: whole(theta=theta), reflex.theta(KEY))
+    assert adapted.metrics["closeness"].shape == (27,)
+
+
+def everywhere_finite(learner, theta, loss):
+    """Whether a loss and its derivative with respect to θ are finite."""
+    value, slope = jax.jit(jax.value_and_grad(partial(loss, learner)))(theta)
+    return jnp.isfinite(value) and all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(slope))
+
+
+def end_of_adapting(lifetime, theta):
+    """All that comes of adapting, in one number."""
+    task = lifetime.tasks.sample(KEY, lifetime.tasks.split(0).test, 1)
+    seen = adapt(lifetime, theta, task, KEY, Adaptation(window=4), 0.01)
+    return seen.losses.sum() + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves((seen.theta, seen.carry.weights)))
+
+
+NOTHING = Polynomial(terms=("seven",))
+TRACED = Polynomial(terms=("e*modulator", "weight"), traces={"e": Trace(of="pre*post", decay=0.5, learned=True)})
+# Where a gradient is exactly 0: rules that do nothing yet, dead neurons, weights of which the window knows nothing.
+CORNERS = {
+    ("rule that does nothing", "learned path", "per_path"): (NOTHING, Feedforward(hidden=(2,), backward="learned")),
+    ("rule that does nothing", "relu with f'", "per_projection"): (
+        NOTHING,
+        Feedforward(hidden=(2,), activation="relu", derivative=True),
+    ),
+    ("all gradients 0", "no errors, no bias", "shared"): (
+        Polynomial(terms=("pre*post*weight",)),
+        Feedforward(hidden=(), backward="zero", weight_scale=0.0),
+    ),
+}
+
+
+@pytest.mark.parametrize("corner", CORNERS, ids=", ".join)
+def test_derivatives_are_finite_where_gradients_are_zero(corner):
+    rule, circuit = CORNERS[corner]
+    inner_loop = InnerLoop(presentations=8, theta=corner[-1])
+    lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
+    assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
+
+
+ALL = list(
+    itertools.product(
+        (NOTHING, TRACED, MLP(hidden=(2,), initial_spread=0.0)),
+        ("identity", "relu", "sigmoid", "softplus", "tanh"),
+        ("learned", "random", "transpose", "zero", "recurrent"),
+        ("shared", "per_path", "per_projection"),
+    )
+)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("rule", "activation", "backward", "sharing"), ALL)
+def test_derivatives_are_finite_of_all_rules_in_all_circuits(rule, activation, backward, sharing):
+    circuit = (
+        Recurrent(neurons=2, activation=activation)
+        if backward == "recurrent"
+        else Feedforward(hidden=(2,), activation=activation, backward=backward, derivative=activation == "relu")
+    )
+    inner_loop = InnerLoop(presentations=8, theta=sharing)
+    lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
+    assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
+    jax.clear_caches()  # hundreds of programs would not fit into memory
+
+
+@pytest.mark.parametrize("name", ["adam", "momentum"])
+def test_derivatives_of_baselines_are_finite_where_neurons_are_dead(name):
+    circuit = Feedforward(hidden=(2,), activation="relu", weight_scale=0.0)
+    lifetime = Lifetime(rule=NOTHING, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=InnerLoop(presentations=4))
+
+    def end(learner, theta):
+        life, carry = learner.birth(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).test, 1))
+        carry, seen = live(learner, theta, life, carry, jnp.arange(4))
+        return seen.loss.sum() + learner.assess(theta, life, carry)[0]
+
+    assert everywhere_finite(descent(lifetime, name), jnp.array([0.1]), end)

@@ -1,0 +1,291 @@
+"""The commands that try a learned rule on new tasks, as a user runs them."""
+
+import csv
+import json
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+from msgspec.structs import replace
+from small import EXPERIMENT
+
+from metarule import curves, final_metrics
+from metarule.commands import adapt as adapt_command
+from metarule.commands import evaluate as evaluate_command
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
+from metarule.runs.experiment import posed
+from metarule.runs.finished import contenders, read_finished
+from metarule.runs.training import keep_theta
+
+LIVES = ["--evaluation.lifetimes", "12"]
+SMALL = [*LIVES, "--evaluation.points", "2"]
+COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
+
+
+def run_directory(path, experiment):
+    """What a finished run leaves, as far as it is read here."""
+    artifacts.start(path, experiment, given=None)
+    keep_theta(path, experiment.lifetime, experiment.lifetime.theta(jax.random.key(5)))
+    artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
+    return path
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    inner_loop = replace(EXPERIMENT.inner_loop, theta="per_projection")
+    return run_directory(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, inner_loop=inner_loop))
+
+
+@pytest.fixture
+def own(run, tmp_path):
+    """A copy of the run that a test may change."""
+    return shutil.copytree(run, tmp_path / "run")
+
+
+def refused(command, words, capsys):
+    assert COMMANDS[command]([str(word) for word in words]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"metarule.{command}: ")
+    assert errors.count("\n") == 1
+    return errors
+
+
+def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
+    assert evaluate_command.main([str(own), *SMALL, "--networks", "3", "--reach=0.7"]) == 0
+    printed = capsys.readouterr().out
+    assert "held-out tasks: 12 networks" in printed
+    assert "held-out tasks, 4 tasks" in printed
+    (folder,) = (own / "evaluations").iterdir()
+    summary = json.loads((folder / "summary.json").read_text())
+    held_out = summary["held_out"]
+    assert (held_out["tasks"], held_out["reach"], held_out["metric"]) == (4, 0.7, "solved")
+    experiment = artifacts.read_experiment(own)
+    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
+    key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
+    pool = experiment.lifetime.tasks.split(3).test
+    again = curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
+    assert held_out["learned"]["mean"] == pytest.approx(float(again.mean()))
+    assert summary["left_out"] == {}
+    assert set(held_out["baselines"]) == {"delta"}
+    assert held_out["baselines"]["delta"]["learning_rate"] == 0.2
+    with (folder / "tasks.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 3 * 4
+    learned = [float(row["solved"]) for row in rows if row["contender"] == "learned"]
+    met = np.argsort(pool.members[:4])
+    np.testing.assert_allclose(learned, np.asarray(again).reshape(3, 4).mean(axis=0)[met], rtol=1e-5)
+    for name in ("performance.png", "tasks.png"):
+        assert (folder / "figures" / name).stat().st_size > 5000
+
+
+def test_another_family_gets_the_output_neurons_that_it_needs(own, tmp_path, capsys):
+    words = ["--tasks.kind", "tabular", "--tasks.dataset", "iris", "--tasks.test_classes", "all"]
+    words += ["--tasks.presented", "5", "--tasks.assessed", "5", "--directory", str(tmp_path / "there")]
+    assert evaluate_command.main([str(own), *SMALL, *words]) == 0
+    printed = capsys.readouterr().out
+    assert "another family of tasks" in printed
+    for column in ("1 each", "3 each", "5 each", "to 0.9"):
+        assert column in printed
+    summary = json.loads((tmp_path / "there" / "summary.json").read_text())
+    assert summary["experiment"]["circuit"]["output"] == "softmax"
+    assert set(summary["held_out"]["learned"]["shots"]) == {"1", "3", "5"}
+    assert not (own / "evaluations").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--tasks.split_by", "npn"], "some of these tasks may have been trained on"),
+        (["--circuit.backward", "zero"], "held-out tasks: 12 networks"),
+    ],
+)
+def test_it_says_how_new_the_tasks_are(own, words, says, capsys):
+    assert evaluate_command.main([str(own), *SMALL, *words]) == 0
+    assert says in capsys.readouterr().out
+
+
+def test_no_task_counts_twice(own, tmp_path, capsys):
+    """Of eight held-out functions an interval is over eight tasks, however many lives there are."""
+    words = ["--evaluation.lifetimes", "100", "--networks", "2", "--directory", str(tmp_path / "there")]
+    assert evaluate_command.main([str(own), *words, "--evaluation.points", "1"]) == 0
+    assert "held-out tasks, 8 tasks" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "there" / "summary.json").read_text())
+    assert (summary["held_out"]["tasks"], summary["held_out"]["lifetimes"]) == (8, 100)
+
+
+def test_baselines_of_another_circuit_are_left_out_by_name(tmp_path):
+    default = replace(EXPERIMENT, evaluation=replace(EXPERIMENT.evaluation, baselines=()))
+    run = read_finished(run_directory(tmp_path / "run", default))
+    run = run._replace(rates={"delta": 0.2, "backprop": 0.3})
+    met, left_out = contenders(run, posed(run.experiment, [("circuit.kind", "recurrent")]))
+    assert list(met) == ["learned", "initial", "delta"]
+    np.testing.assert_array_equal(met["delta"].theta, np.float32([0.2]))
+    assert list(left_out) == ["backprop"]
+    assert "Feedforward circuit" in left_out["backprop"]
+
+
+def test_another_draw_has_other_lives(own, tmp_path):
+    means = []
+    for draw in ("0", "0", "1"):
+        place = tmp_path / f"draw-{len(means)}"
+        words = ["--draw", draw, "--directory", str(place), *SMALL]
+        assert evaluate_command.main([str(own), *words]) == 0
+        held_out = json.loads((place / "summary.json").read_text())["held_out"]
+        means.append(held_out["learned"]["accuracy"])
+    assert means[0] == means[1] != means[2]
+
+
+def test_starts_are_compared_on_the_same_lives(own, capsys):
+    assert adapt_command.main([str(own), *LIVES, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
+    printed = capsys.readouterr().out
+    for name in (
+        "learned, adapting (rate",
+        "learned, frozen",
+        "random, adapting (rate",
+        "delta, adapting (rate",
+        "delta, frozen",
+    ):
+        assert name in printed
+    (folder,) = (own / "adaptations").iterdir()
+    found = json.loads((folder / "summary.json").read_text())
+    assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
+    experiment = artifacts.read_experiment(own)
+    there = posed(experiment, [("tasks.kind", "points")])
+    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
+    key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
+    frozen = curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
+    assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
+    assert "rate" not in found["contenders"]["learned, frozen"]
+    assert len(found["contenders"]["learned, adapting"]["scores"]) == 7
+    assert (folder / "figures" / "performance.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (
+            ["--rule.terms", '["seven"]'],
+            "rule.terms: it is part of how θ is learned; allowed: fields of tasks, circuit,",
+        ),
+        (["--seed", "4"], "seed = 4: there is no such field; allowed: reach, networks, draw, directory"),
+        (["--tasks.inputs", "0"], "tasks.inputs = 0: expected"),
+        (["--tasks.kind", "point"], "tasks.kind = 'point': allowed: boolean, "),
+        (
+            ["--circuit.hidden", "[4, 4]"],
+            "θ is of shape [(1, 7)] where it is learned (per_projection); this circuit needs [(3, 7)]",
+        ),
+        (["--networks", "5000"], "networks = 5000: allowed: at most evaluation.lifetimes, which is 16"),
+        (
+            ["--circuit.kind", "conditioning"],
+            "3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
+        ),
+        (["extra"], "'extra' is not expected here"),
+        (["--evaluation.every", "5"], "--evaluation.every: nothing depends on it here"),
+    ],
+)
+def test_bad_input_is_one_line(run, command, words, says, capsys):
+    assert says in refused(command, [run, *words], capsys)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
+    assert "this is no run directory" in refused(command, [tmp_path / "nowhere"], capsys)
+    assert "the directory of a run comes first" in refused(command, ["--reach", "0.5"], capsys)
+    (own / "theta.json").write_text('{"format": 99}')
+    assert "theta.json: this θ has format 99; this version of metarule reads up to 2; upgrade" in refused(
+        command, [own], capsys
+    )
+    shutil.copy(own / "theta.npz", tmp_path)
+    (own / "theta.json").write_text('{"format": 1}')
+    (own / "theta.npz").write_bytes(b"PK")
+    assert "no θ can be read from it" in refused(command, [own], capsys)
+    (own / "summary.json").write_text('{"torn')
+    assert "damaged" in refused(command, [own], capsys)
+    (own / "summary.json").unlink()
+    assert "this run is not finished; go on with: python -m metarule.train --resume" in refused(command, [own], capsys)
+    (own / "resolved.toml").write_text("[rule]\nkind = 'of tomorrow'")
+    assert "resolved.toml: rule.kind = 'of tomorrow'" in refused(command, [own], capsys)
+
+
+def test_only_baselines_that_the_run_has_tuned_are_tried(run, capsys):
+    says = refused("evaluate", [run, "--evaluation.baselines", '["oja"]'], capsys)
+    assert "rate of 'oja' was not tuned by this run; allowed: delta" in says
+    says = refused("adapt", [run, "--evaluation.baselines", '["delta"]'], capsys)
+    assert "--evaluation.baselines: nothing depends on it here" in says
+
+
+def test_windows_make_up_a_life(run, capsys):
+    assert "adaptation.window = 7: windows make up a life of 20" in refused(
+        "adapt", [run, "--adaptation.window", "7"], capsys
+    )
+    assert "adaptation.name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
+
+
+def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, capsys):
+    (tmp_path / "note.txt").write_text("mine")
+    says = refused("evaluate", [run, "--directory", tmp_path], capsys)
+    assert "it holds something; choose another" in says
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_of_a_trial_that_is_stopped_no_empty_folder_is_left(command, own, tmp_path, monkeypatch, capsys):
+    def stopped(*_):
+        raise KeyboardInterrupt
+
+    for module in (adapt_command, evaluate_command):
+        monkeypatch.setattr(module, "_run", stopped)
+    assert COMMANDS[command]([str(own), "--directory", str(tmp_path / "found")]) == 130
+    assert "stopped at once" in capsys.readouterr().err
+    assert not (tmp_path / "found").exists()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_lists_every_option(command, capsys):
+    assert COMMANDS[command](["--help"]) == 0
+    printed = capsys.readouterr().out
+    for option in ("--reach", "--networks", "--draw", "--directory"):
+        assert option in printed
+    assert ("--adaptation.window" in printed) == (command == "adapt")
+
+
+def test_overwriting_a_run_takes_what_was_found_with_it(own):
+    (own / "evaluations" / "x").mkdir(parents=True)
+    artifacts.start(own, EXPERIMENT, None, overwrite=True)
+    assert not (own / "evaluations").exists()
+
+
+def test_final_metrics_do_not_depend_on_the_points_between(run):
+    experiment = artifacts.read_experiment(run)
+    theta, pool = experiment.lifetime.theta(run_key(3)), experiment.tasks.split(3).test
+    ends = curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
+    np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_theta_whose_numbers_mean_something_else_is_refused(own, command, capsys):
+    text = (own / "resolved.toml").read_text()
+    swapped = '"pre", "1", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"'
+    (own / "resolved.toml").write_text(text.replace('"seven"', swapped))
+    says = refused(command, [own], capsys)
+    assert "theta.json: this θ is of another rule: names[0] is 'projection 1: 1' there" in says
+    assert "there; the rule needs 'projection 1: pre'" in says
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("command", "module"), [("evaluate", evaluate_command), ("adapt", adapt_command)])
+def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, module, number, own, capsys, monkeypatch):
+    monkeypatch.setattr(module, "_live", lambda *_: signal.raise_signal(number))
+    before = set(own.rglob("*"))
+    for words in ([], ["--directory", str(own / "new" / "one")]):
+        assert COMMANDS[command]([str(own), *LIVES, *words, "--inner_loop.presentations", "20"]) == 128 + number
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule.{command}: stopped at once; ")
+    assert {file for file in set(own.rglob("*")) - before if file.is_dir()} == set()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "adapt"])
+def test_a_run_of_another_precision_is_refused(command, own, float64, capsys):
+    assert "begun in float32, and JAX is set to float64 here; set JAX_ENABLE_X64=0" in refused(command, [own], capsys)

@@ -1,0 +1,134 @@
+"""The command that searches for the form of a rule, as a user runs it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from metarule.commands.evolve import main
+from metarule.commands.train import main as train
+from metarule.runs.stopping import StopRequest
+
+ROOT = Path(__file__).parents[2]
+CONFIG = ROOT / "configs" / "forms.toml"
+SMALL = {
+    "rule.terms": '["pre*modulator", "pre*post", "weight", "pre*modulator*post^2", "post"]',
+    "tasks.inputs": "2",
+    "inner_loop.presentations": "20",
+    "optimizer.steps": "4",
+    "optimizer.tasks": "4",
+    "evaluation.lifetimes": "16",
+    "evolve.generations": "2",
+    "evolve.population": "4",
+    "evolve.steps": "3",
+    "evolve.lives": "8",
+    "evolve.at_once": "4",
+}
+
+
+def words(directory, **others):
+    fields = SMALL | {"run.directory": str(directory)} | others
+    return [str(CONFIG), *(word for field, value in fields.items() for word in (f"--{field}", value))]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("runs") / "whole"
+    assert main(words(directory)) == 0
+    return directory
+
+
+def test_it_leaves_a_front_of_rules(whole):
+    found = json.loads((whole / "front.json").read_text())
+    sizes = [row["terms"] for row in found["forms"]]
+    assert sizes == sorted(set(sizes))
+    assert found["tried"] == len(json.loads((whole / "evolve.json").read_text())["met"]) >= 8
+    for row in found["forms"]:
+        assert len(row["names"]) == row["terms"] <= row["equation"].count("·") + 1
+        assert row["low"] <= row["mean"] <= row["high"]
+        assert [name for name, value in row["theta"].items() if value] == row["names"]
+    assert (whole / "figures" / "front.png").stat().st_size > 10_000
+
+
+def test_a_search_that_is_stopped_goes_on_to_the_same_front(whole, tmp_path, monkeypatch, capsys):
+    answered = []
+
+    def answer(self, step):
+        answered.append(step)
+        if len(answered) == 2:
+            self.ask(15)
+            StopRequest_answer(self, step)
+
+    StopRequest_answer = StopRequest.answer
+    monkeypatch.setattr(StopRequest, "answer", answer)
+    assert main(words(tmp_path / "run")) == 128 + 15
+    assert f"go on with: python -m metarule.evolve --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert not (tmp_path / "run" / "front.json").exists()
+    assert main(["--resume", str(tmp_path / "run")]) == 0
+    for name in ("front.json", "evolve.json"):
+        one, other = (json.loads((path / name).read_text()) for path in (whole, tmp_path / "run"))
+        assert one | {"seconds": 0} == other | {"seconds": 0}
+
+
+def test_a_finished_search_is_not_replaced_unless_asked_to(whole, tmp_path, capsys):
+    copy = shutil.copytree(whole, tmp_path / "run")
+    assert main(words(copy)) == 2
+    assert "it holds a run" in capsys.readouterr().err
+    assert (copy / "front.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("others", "says"),
+    [
+        (
+            {"optimizer.kind": "genetic"},
+            "optimizer = Genetic: coefficients are found by gradient descent; allowed: gradient",
+        ),
+        ({"evolve.population": "3"}, "evolve.population = 3: expected `int` >= 4"),
+        ({"evolve.size": "3"}, "evolve.size = 3: there is no such field"),
+        ({"seeds": "2"}, "seeds = 2: a search for forms has one seed; allowed: 1"),
+        ({"rule.terms": '["pre"]', "rule.frozen": '["pre"]'}, "nothing is left to learn"),
+    ],
+    ids=["kind", "population", "unknown", "seeds", "frozen"],
+)
+def test_bad_input_is_refused_in_one_line(others, says, tmp_path, capsys):
+    given = words(tmp_path / "run", **others)
+    if "optimizer.kind" in others:
+        given = [str(CONFIG), "--optimizer.kind", "genetic", "--run.directory", str(tmp_path / "run")]
+    assert main(given) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith("metarule.evolve: ")
+    assert says in errors
+    assert errors.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kept", ["{}", '{"options": {}, "generation": 1, "population": [3]}', "[1]", "{"])
+def test_a_damaged_search_is_refused_in_one_line(kept, whole, tmp_path, capsys):
+    copy = shutil.copytree(whole, tmp_path / "run")
+    (copy / "evolve.json").write_text(kept)
+    assert main(["--resume", str(copy)]) == 2
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"metarule.evolve: {copy / 'evolve.json'}: ")
+    assert errors.count("\n") == 1
+
+
+def test_training_does_not_take_a_search_over(whole, capsys):
+    assert train(["--resume", str(whole)]) == 2
+    assert "it holds a search for forms; go on with: python -m metarule.evolve" in capsys.readouterr().err
+
+
+def test_what_is_no_search_is_not_resumed(tmp_path, capsys):
+    assert main(["--resume", str(tmp_path)]) == 2
+    assert "metarule.evolve: " in capsys.readouterr().err
+    assert main(["--resume"]) == 2
+    assert "--resume takes one run directory" in capsys.readouterr().err
+
+
+def test_help_names_every_field(capsys):
+    assert main(["--help"]) == 0
+    printed = capsys.readouterr().out
+    for field in ("generations", "population", "steps", "lives", "at_once"):
+        assert f"--evolve.{field} " in printed

@@ -1,0 +1,225 @@
+"""The command, as a user runs it."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jax.errors import JaxRuntimeError
+from small import OVERRIDES, wait_for, words
+
+from metarule.commands import cli
+from metarule.commands.train import main
+
+ROOT = Path(__file__).parents[2]
+CONFIG = "configs/boolean-2.toml"
+SMALL = words(OVERRIDES)
+
+
+def command(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "metarule.train", *map(str, words)], cwd=ROOT, capture_output=True, text=True, **options
+    )
+
+
+def here(*words):
+    """The command in this process, where little is compiled anew; paths of configs are those of the repository."""
+    with chdir(ROOT):
+        return main([str(word) for word in words])
+
+
+def theta(path):
+    with np.load(path / "theta.npz") as arrays:
+        return arrays["theta_0"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "a run"
+    return path, command(CONFIG, *SMALL, "--run.directory", path)
+
+
+def test_a_run_leaves_everything_behind(finished):
+    path, done = finished
+    assert done.returncode == 0, done.stderr
+    assert {file.name for file in path.iterdir()} == {
+        "metarule.lock",
+        "metarule.process.json",
+        "config.toml",
+        "resolved.toml",
+        "environment.json",
+        "metrics.jsonl",
+        "checkpoints",
+        "theta.npz",
+        "theta.json",
+        "summary.json",
+        "performance.json",
+        "figures",
+    }
+    assert (path / "config.toml").read_text() == (ROOT / CONFIG).read_text()
+    for said in ("learned", "backprop", "Δw = ", "meta-step 6 of 6", "summary.json"):
+        assert said in done.stdout
+
+
+def test_the_same_command_gives_the_same_theta(finished, tmp_path):
+    assert here(CONFIG, *SMALL, "--run.directory", tmp_path / "run") == 0
+    assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
+
+
+def test_it_runs_in_a_thread_as_of_a_notebook_server(finished, tmp_path):
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(here, CONFIG, *SMALL, "--run.directory", tmp_path / "run").result() == 0
+    assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
+
+
+def test_a_run_goes_on_in_its_own_precision_alone(finished, float64, capsys):
+    assert here("--resume", finished[0]) == 2
+    assert "begun in float32, and JAX is set to float64 here; set JAX_ENABLE_X64=0" in capsys.readouterr().err
+
+
+def test_a_directory_that_holds_a_run_is_refused(finished, capsys):
+    assert here(CONFIG, *SMALL, "--run.directory", finished[0]) == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    assert "--resume" in errors
+    assert "--overwrite" in errors
+
+
+def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, capsys):
+    before = (finished[0] / "summary.json").read_bytes()
+    assert here("--resume", finished[0]) == 0
+    assert "learned" in capsys.readouterr().out
+    assert (finished[0] / "summary.json").read_bytes() == before
+
+
+def test_a_finished_run_is_not_taken_for_a_longer_one(finished, tmp_path, capsys):
+    path = shutil.copytree(finished[0], tmp_path / "run")
+    resolved = (path / "resolved.toml").read_text()
+    (path / "resolved.toml").write_text(resolved.replace("steps = 6", "steps = 8"))
+    assert here("--resume", path) == 2
+    errors = capsys.readouterr().err
+    assert "optimizer.steps = 8, seed = 0: the run that is finished there took 6 meta-steps with seed 0" in errors
+    (path / "summary.json").unlink()
+    assert here("--resume", path) == 2
+    assert "checkpoints/6: it was kept by another experiment" in capsys.readouterr().err
+
+
+LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "whole"
+    assert here(CONFIG, *LONG, "--run.directory", path) == 0
+    return path
+
+
+@pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
+def test_a_stopped_run_says_how_to_go_on_and_goes_on_to_the_same(number, devices, whole, tmp_path):
+    path = tmp_path / "run"
+    start = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
+    env = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
+    run = subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+    wait_for(1, path)
+    run.send_signal(number)
+    _, errors = run.communicate(timeout=120)
+    metrics = path / "metrics.jsonl"
+    assert 0 < len(metrics.read_text().splitlines()) < 160
+    assert run.returncode == 128 + number
+    assert f"go on with: python -m metarule.train --resume {path}" in errors
+    assert "Traceback" not in errors
+    assert here("--resume", path) == 0  # on one device
+    assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, 161))
+    if devices == "1":
+        assert np.array_equal(theta(path), theta(whole))
+        assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
+
+
+def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, capsys):
+    assert here(CONFIG, *SMALL, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
+    assert "2 seeds" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
+    assert summary["seeds"] == [0, 1]
+    first = (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns
+    (tmp_path / "runs" / "s1" / "summary.json").unlink()
+    assert here("--resume", tmp_path / "runs") == 0
+    assert json.loads((tmp_path / "runs" / "summary.json").read_text()) == summary
+    assert (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns == first
+    resolved = tmp_path / "runs" / "s1" / "resolved.toml"
+    resolved.write_text(resolved.read_text().replace("presentations = 20", "presentations = 10"))
+    assert here("--resume", tmp_path / "runs") == 2
+    assert "s1: it holds another run than that of seed 1 in " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["nothing.toml"], "nothing.toml: No such file or directory"),
+        (
+            [CONFIG, "--rule.hiden", "3"],
+            "configs/boolean-2.toml: rule.hiden = 3: there is no such field; allowed: terms",
+        ),
+        ([CONFIG, "--optimizer.steps", "-3"], "optimizer.steps = -3: expected `int` >= 1"),
+        ([CONFIG, "--optimizer.steps"], "--optimizer.steps: a value is missing"),
+        ([CONFIG, "3"], "'3' is not expected here"),
+        (["--seed", "3"], "a config file comes first"),
+        (["--resume"], "--resume takes one run directory"),
+        (["--resume", "configs"], "configs: this is no run directory"),
+        ([CONFIG, "--run.directory", "README.md/x"], "run.directory = 'README.md/x': Not a directory"),
+    ],
+)
+def test_bad_input_gives_one_line_and_exit_status_2(words, says, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main(words) == 2
+    errors = capsys.readouterr().err
+    assert says in errors
+    assert errors.startswith("metarule.train: ")
+    assert errors.count("\n") == 1
+
+
+def test_the_exit_status_reaches_the_shell():
+    refused = command(CONFIG, "--optimizer.steps", "-3")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "says"),
+    [
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nand much more"),
+            1,
+            "the device failed: RESOURCE_EXHAUSTED",
+        ),
+        (OSError(28, "No space left on device", "a/file"), 1, "a/file: No space left on device; all is kept"),
+        (OSError("no checkpoint could be kept"), 1, "no checkpoint could be kept; all is kept"),
+        (KeyboardInterrupt(), 130, "stopped at once; all is kept"),
+    ],
+)
+def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, says, capsys):
+    def serve(words):
+        raise error
+
+    assert cli.run("metarule.x", ["word"], str, serve, "all is kept") == status
+    errors = capsys.readouterr().err
+    assert errors.startswith(f"metarule.x: {says}")
+    assert errors.count("\n") == 1
+
+
+def test_ctrl_c_while_a_command_exits_is_silent():
+    late = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT)"
+    code = f"{late}; from metarule.commands import cli; cli.run('metarule.x', ['word'], str, lambda words: 0, '')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
+def test_help_lists_fields_and_exits_with_0(capsys):
+    assert main(["--help"]) == 0
+    assert "--optimizer.learning_rate" in capsys.readouterr().out
+    assert main([]) == 2

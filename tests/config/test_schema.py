@@ -1,0 +1,164 @@
+import pytest
+
+from metarule.config.schema import describe
+from metarule.config.toml import ConfigError, decode, read
+from metarule.runs.experiment import Experiment
+
+BAD = {
+    "unknown key": (
+        "rule.kind = 'polynomial'\nrule.hiden = 3",
+        "rule.hiden = 3: there is no such field; allowed: terms, traces",
+    ),
+    "unknown section": ("ruler.terms = []", "ruler = {'terms': []}: there is no such field; allowed: seed"),
+    "unknown kind": ("tasks.kind = 'bolean'", "tasks.kind = 'bolean': allowed: boolean, points, tabular, conditioning"),
+    "wrong type": ("tasks = {kind = 'boolean', inputs = 'three'}", "tasks.inputs = 'three': expected `int`, got `str`"),
+    "number for text": ("optimizer.name = 3", "optimizer.name = 3: expected `str`, got `int`"),
+    "value for a table": ("tasks = 3", "tasks = 3: expected a table, got `int`"),
+    "negative steps": ("optimizer.steps = -3", "optimizer.steps = -3: expected `int` >= 1"),
+    "fraction of a step": ("optimizer.steps = 2.5", "optimizer.steps = 2.5: expected `int`, got `float`"),
+    "no kind": (
+        "tasks.inputs = 3",
+        "tasks.kind: this field is missing; allowed: boolean, points, tabular, conditioning",
+    ),
+    "zero tasks": ("optimizer.tasks = 0", "optimizer.tasks = 0: expected `int` >= 1"),
+    "unknown term": (
+        "rule.kind = 'polynomial'\nrule.terms = ['pre*dopamine']",
+        "rule: term 'pre*dopamine' names no variable 'dopamine'; allowed: pre",
+    ),
+    "term that cannot be read": (
+        "rule.kind = 'polynomial'\nrule.terms = ['pre post']",
+        "rule: term 'pre post' names no variable 'prepost'",
+    ),
+    "no kind of rule": ("rule.terms = ['1']", "rule.kind: this field is missing; allowed: polynomial, mlp"),
+    "unknown neuron": (
+        "circuit = {kind = 'conditioning', synapses = [{pre = 'CS3', post = 'motor', weight = [0, 1]}]}",
+        "circuit: synapse CS3 → motor: pre = 'CS3' is no neuron; allowed: CS1, CS2, US, facilitatory, motor",
+    ),
+    "trial without a stimulus": (
+        "tasks = {kind = 'conditioning', phenomena = [{name = 'x', shown = ['after CS1 < 1'], "
+        "animal = {phases = [{trials = ['CS1 > UCS'], times = [1, 2]}]}}]}",
+        "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS' names no stimulus at 'UCS'; allowed: CS1, CS2, US",
+    ),
+    "name that a figure would read as a formula": (
+        "tasks = {kind = 'conditioning', phenomena = [{name = '$x', shown = ['after CS1 < 1'], "
+        "animal = {phases = [{trials = ['CS1 > US'], times = [1, 2]}]}, "
+        "control = {phases = [{trials = ['CS1'], times = [1, 2]}]}}]}",
+        "tasks.phenomena.0: name = '$x'; allowed: characters that can be printed, without $",
+    ),
+    "variable that the circuit does not offer": (
+        "rule = {kind = 'polynomial', terms = ['pre_trace*modulator']}",
+        "rule: synapses of this circuit see no pre_trace; allowed: pre, post, potential, weight, modulator, neuromod",
+    ),
+    "life too short for the tasks": (
+        "rule = {kind = 'polynomial'}\ncircuit = {kind = 'conditioning'}\ntasks = {kind = 'conditioning'}",
+        "inner_loop.presentations = 200: these tasks need at least",
+    ),
+    "no terms": ("rule.kind = 'polynomial'\nrule.terms = []", "rule.terms = []: expected an array of length >= 1"),
+    "term twice": (
+        "rule.kind = 'polynomial'\nrule.terms = ['hebb', 'pre*post']",
+        "rule: terms 'hebb' and 'pre*post' are the same",
+    ),
+    "initial of no term": (
+        "rule.kind = 'polynomial'\nrule.initial = {oja = 1.0}",
+        "rule: initial term 'oja' is not in the rule; its terms: 1, weight",
+    ),
+    "initial that is text": (
+        "rule.kind = 'polynomial'\nrule.initial = {weight = 'x'}",
+        "rule.initial = {'weight': 'x'}: expected `float`, got `str`",
+    ),
+    "unknown option": (
+        "circuit.kind = 'feedforward'\ncircuit.backward = 'up'",
+        "circuit.backward = 'up': allowed: learned, random, transpose, zero",
+    ),
+    "size of nothing": (
+        "circuit.kind = 'feedforward'\ncircuit.hidden = [8, 0]",
+        "circuit.hidden.1 = 0: expected `int` >= 1",
+    ),
+    "output that does not fit": (
+        "circuit.kind = 'feedforward'\ncircuit.output = 'softmax'",
+        "circuit.output = 'softmax': the loss of these tasks needs 'sigmoid'",
+    ),
+    "not a number": ("inner_loop.weight_bound = nan", "inner_loop.weight_bound = nan: expected a finite number"),
+    "infinite": ("optimizer.clip = inf", "optimizer.clip = inf: expected a finite number"),
+    "share beyond one": ("inner_loop.loss_along = 1.5", "inner_loop.loss_along = 1.5: expected `float` <= 1.0"),
+    "unknown optimiser": (
+        "optimizer.name = 'adm'",
+        "optimizer: name 'adm' is no optimiser of Optax; allowed: adabelief",
+    ),
+    "neither a number nor all": (
+        "optimizer.train_tasks = 'some'",
+        "optimizer.train_tasks = 'some': allowed: all or a number",
+    ),
+    "neither a number nor a schedule": (
+        "optimizer.learning_rate = [1]",
+        "optimizer.learning_rate = [1]: expected `float | table`",
+    ),
+    "unknown schedule": (
+        "optimizer.learning_rate = {name = 'cosine'}",
+        "optimizer: learning_rate.name 'cosine' is no schedule of Optax; allowed: constant_schedule",
+    ),
+    "argument of no optimiser": (
+        "optimizer.arguments = {beta = 1}",
+        "optimizer: arguments of adam: got an unexpected keyword",
+    ),
+    "schedule without a name": (
+        "optimizer.learning_rate = {arguments = {}}",
+        "optimizer.learning_rate.name: this field is missing",
+    ),
+    "too many ways": (
+        "tasks = {kind = 'tabular', ways = 9}",
+        "tasks: test_classes is 4; allowed: at least ways, which is 9",
+    ),
+    "seeds beyond 31 bits": ("seed = 2147483647\nseeds = 2", "seeds = 2: the last seed would be beyond 2147483647"),
+    "rate given twice": (
+        "optimizer.arguments = {learning_rate = 1.0}",
+        "optimizer: arguments.learning_rate: give it as learning_rate",
+    ),
+    "classes that cannot be split": (
+        "tasks = {kind = 'boolean', inputs = 2, functions = 'not_separable', split_by = 'npn'}",
+        "tasks: split_by 'npn' needs two classes",
+    ),
+    "seed beyond 31 bits": ("seed = 4294967296", "seed = 4294967296: expected `int` <= 2147483647"),
+}
+
+
+# Fields of gradient descent, whose kind goes without saying in the texts above.
+BAD |= {
+    case: (f"optimizer.kind = 'gradient'\n{text}", says)
+    for case, (text, says) in BAD.items()
+    if text.startswith("optimizer.")
+} | {
+    "no kind of optimiser": (
+        "optimizer.steps = 3",
+        "optimizer.kind: this field is missing; allowed: gradient, genetic",
+    ),
+    "field of another kind": (
+        "optimizer = {kind = 'genetic', learning_rate = 0.1}",
+        "optimizer.learning_rate = 0.1: there is no such field; allowed: steps, population",
+    ),
+    "odd population of pairs": (
+        "optimizer = {kind = 'open_es', population = 5}",
+        "optimizer: population = 5: candidates come in pairs here; allowed: an even number",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_configs_give_one_line_with_field_value_and_what_is_allowed(case, tmp_path):
+    text, says = BAD[case]
+    (tmp_path / "bad.toml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        decode(read(tmp_path / "bad.toml")[1], Experiment)
+    assert str(caught.value).startswith(says)
+    assert "\n" not in str(caught.value)
+
+
+def test_help_lists_every_field_of_every_kind():
+    text = describe(Experiment)
+    for field in ("--seed", "--rule.terms", "--tasks.ways", "--tasks.inputs", "--optimizer.learning_rate.name"):
+        assert field in text
+    assert "boolean" in text
+    assert "random|transpose|zero" in text
+    assert "--rule.traces.NAME.of" in text
+    assert "tasks.phenomena[].shown" in text
+    assert "--tasks.phenomena[]" not in text

@@ -1,0 +1,131 @@
+"""Devices share the lives, and all of them know what has become of every one."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+# In a process of its own: how many devices there are is settled before anything is computed.
+SCRIPT = """
+import jax, jax.numpy as jnp, numpy as np
+from metarule.parallel.devices import spread, everywhere
+from metarule.parallel.batching import abreast
+
+@everywhere("lives", "at_once")
+def squares(offset, lives, at_once):
+    return abreast(lambda number, given: (number**2 + offset, given["own"]), at_once)(
+        jnp.arange(lives), {"own": jax.random.split(jax.random.key(0), lives)})
+
+def check(lives, at_once):
+    numbers, keys = squares(3, lives, at_once)
+    np.testing.assert_array_equal(numbers, np.arange(lives) ** 2 + 3)
+    assert (keys == jax.random.split(jax.random.key(0), lives)).all()
+    return numbers
+
+@everywhere()
+def apart(offset):
+    nothing = lambda number: (number, jnp.zeros((0, 3)))
+    sums = lambda outer: abreast(lambda inner: 10 * outer + inner + offset, 5)(jnp.arange(4)).sum()
+    return abreast(nothing, 5)(jnp.arange(4)), abreast(sums, 5)(jnp.arange(4))
+
+with spread():
+    (numbers, nothing), sums = apart(1)
+    assert numbers.tolist() == [0, 1, 2, 3] and nothing.shape == (4, 0, 3)
+    assert sums.tolist() == [10, 50, 90, 130]  # lives within a life are on its device
+    for lives, at_once in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
+        found = check(lives, at_once)
+    print(len(found.sharding.device_set), "devices")
+    print(squares.lower(3, 8, 1).compile().as_text())
+assert len(check(5, 2).sharding.device_set) == 1
+"""
+
+
+def run(script, devices=None, **env):
+    env = {name: value for name, value in os.environ.items() if name != "JAX_NUM_CPU_DEVICES"} | env
+    env |= {"JAX_NUM_CPU_DEVICES": str(devices)} if devices else {}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_lives_are_what_they_are_on_any_number_of_devices(devices):
+    said = run(SCRIPT, devices)
+    assert said.startswith(f"{devices} devices")
+    assert len(re.findall(r"= .* all-gather\(", said)) == (2 if devices > 1 else 0)
+
+
+COUNT = """
+import jax
+import joblib
+
+joblib.cpu_count = lambda: 2
+from metarule.parallel.devices import spread
+
+with spread():
+    print(jax.device_count(), jax.numpy.ones(()).sharding.mesh.axis_names if jax.device_count() > 1 else "")
+"""
+
+
+@pytest.mark.parametrize(
+    "env, says",
+    [
+        ({"NPROC": "1"}, "1"),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, "3 ('lives',)"),
+        ({}, "2 ('lives',)"),
+    ],
+    ids=["fewer", "set", "all"],
+)
+def test_each_core_is_a_device_unless_the_user_has_set_their_number(env, says):
+    assert run(COUNT, **env).strip() == says
+
+
+STEPS = """
+import jax, numpy as np
+from metarule import Boolean, Feedforward, Genetic, Gradient, InnerLoop, Lifetime, Polynomial
+from metarule.parallel.devices import Devices, spread
+from metarule.meta.loop import advance, begin
+from metarule.prng import run_key
+
+learner = Lifetime(
+    rule=Polynomial(terms=("seven",)),
+    circuit=Feedforward(hidden=()),
+    tasks=Boolean(inputs=2),
+    inner_loop=InnerLoop(presentations=20),
+)
+descent = Gradient(steps=5, tasks=12, name="sgd", learning_rate=1.0)
+search = Genetic(steps=5, population=12, tasks=1, validation=4)
+pool, key = learner.tasks.split(0).train, run_key(0)
+for use, optimizers in (("all", (descent, search)), (2, (descent,)), (1, (descent, search))):
+    programs = advance._cache_size()
+    with spread(Devices(use=use)):
+        for optimizer in optimizers:
+            state, seen = advance(learner, optimizer, pool, begin(learner, optimizer, pool, key), key, 1, 2)
+            state, _ = advance(learner, optimizer, pool, state, key, 0, 2)
+            print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
+        assert advance._cache_size() == programs + len(optimizers)
+        begun = begin(learner, descent, pool, key)
+        print("-----")
+        print(advance.lower(learner, descent, pool, begun, key, 2, 2).compile().as_text())
+    print("=====")
+"""
+
+COLLECTIVE = r"= .* (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
+
+
+def steps(said):
+    """What came of a step along the θ-gradient, and of one of a search where there was one."""
+    return [np.array(line.split(), float) for line in said.strip().splitlines()]
+
+
+def test_devices_speak_to_each_other_once_a_meta_step_and_find_what_one_would():
+    *together, (alone, program) = (said.split("-----") for said in run(STEPS, 8).split("=====")[:3])
+    assert re.findall(COLLECTIVE, program) == []
+    assert [len(steps(said)) for said, _ in together] == [2, 1]  # the search on all or one alone
+    for said, program in together:
+        for one, other in zip(steps(alone), steps(said)):
+            np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())
+        assert len(re.findall(COLLECTIVE, program)) == 1

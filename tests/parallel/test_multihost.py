@@ -1,0 +1,72 @@
+"""Several processes are one run: they stop together, and refuse together; who dies is in test_faults."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+from small import SIMPLEST, wait_for, words
+
+ROOT = Path(__file__).parents[2]
+LONG = [*words(SIMPLEST), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
+NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
+TRAIN = [sys.executable, "-m", "metarule.train"]
+COUNT = 2
+
+
+class Together:
+    """The same command in processes that share a run, one device each; the last may be given more words."""
+
+    def __init__(self, *words, more=()):
+        with socket.socket() as free:
+            free.bind(("localhost", 0))
+            where = f"localhost:{free.getsockname()[1]}"
+        shared = ["--devices.coordinator", where, "--devices.processes", str(COUNT), "--devices.use", "1"]
+        self.processes = [
+            subprocess.Popen(
+                [*TRAIN, *map(str, words), *(more if number else ()), *shared, "--devices.process", str(number)],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=os.environ | {"JAX_NUM_CPU_DEVICES": "2"},
+            )
+            for number in range(COUNT)
+        ]
+
+    def end(self):
+        """What each said on standard error, and its status."""
+        return [(process.communicate(timeout=120)[1], process.returncode) for process in self.processes]
+
+
+def test_a_run_is_shared_all_stop_where_one_is_asked_to_and_all_go_on(tmp_path):
+    path = tmp_path / "shared"
+    run = Together(*NEW, path)
+    wait_for(25, path)
+    run.processes[1].send_signal(signal.SIGTERM)
+    (says, status), (_, other) = run.end()
+    assert status == other == 128 + signal.SIGTERM
+    assert f"--resume {path}" in says
+    assert "Traceback" not in says
+    assert json.loads((path / "environment.json").read_text())["device"]["count"] == COUNT  # each uses one of its two
+    assert [status for _, status in Together("--resume", path).end()] == [0, 0]
+    steps = [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 101))
+
+
+def test_what_the_first_process_refuses_all_do(tmp_path):
+    (tmp_path / "resolved.toml").write_text("seed = 1\n")
+    for says, status in Together(*NEW, tmp_path).end():
+        assert status == 2
+        assert "it holds a run" in says
+
+
+def test_processes_that_were_started_with_other_words_are_refused(tmp_path):
+    for says, status in Together(*NEW, tmp_path / "run", more=["--seed", "3"]).end():
+        assert status == 2
+        assert "command line = 'configs/boolean-2.toml" in says
+        assert "allowed: the same in all processes; the first has 'configs/boolean-2.toml" in says
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,70 @@
+import msgspec
+import pytest
+
+from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
+from metarule.config.toml import ConfigError, decode, override
+from metarule.runs.experiment import Experiment, posed, to_tree
+
+
+def test_components_are_assembled_into_a_lifetime():
+    experiment = Experiment(
+        rule=Polynomial(terms=("seven",)), tasks=Boolean(inputs=2), circuit=Feedforward(hidden=(3,))
+    )
+    assert experiment.lifetime == Lifetime(
+        rule=experiment.rule, circuit=experiment.circuit, tasks=experiment.tasks, inner_loop=experiment.inner_loop
+    )
+
+
+def test_a_tree_writes_every_default_out():
+    tree = to_tree(Experiment())
+    assert tree["tasks"]["kind"] == "boolean"
+    assert tree["optimizer"]["estimator"] == {"kind": "reverse", "scan": {"kind": "rebuilt"}}
+    assert msgspec.convert(tree, Experiment) == Experiment()
+
+
+def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
+    other = posed(Experiment(), [("tasks.kind", "tabular"), ("tasks.ways", 2)])
+    assert (other.tasks, other.circuit.output) == (Tabular(ways=2), "softmax")
+    assert posed(other, []) == other
+    with pytest.raises(ConfigError, match="circuit.output = 'tanh': the loss of these tasks needs 'softmax'"):
+        posed(Experiment(), [("tasks.kind", "tabular"), ("circuit.output", "tanh")])
+
+
+@pytest.mark.parametrize(
+    ("pairs", "says"),
+    [
+        ([("optimizer.steps", 3)], "optimizer.steps: it is part of how θ is learned"),
+        (
+            [("inner_loop.theta", "per_projection")],
+            "θ is of shape .* .shared.; .* .per_projection.",
+        ),
+        ([("tasks.kind", "conditioning")], "circuit.output = 'sigmoid': the loss of these tasks needs 'motor'"),
+        (
+            [("circuit.kind", "conditioning"), ("tasks.inputs", 2)],
+            "it has 3 input and 1 output neurons; these tasks have 2 inputs",
+        ),
+    ],
+)
+def test_what_a_rule_cannot_be_tried_on_is_refused(pairs, says):
+    with pytest.raises(ConfigError, match=says):
+        posed(Experiment(), pairs)
+
+
+def conditioned(neuron):
+    """Fields of a circuit whose synapses onto the motor neuron, and onto another, are plastic."""
+    fixed = [{"pre": "US", "post": post, "weight": 1.0} for post in ("motor", neuron)]
+    plastic = [
+        {"pre": "CS1", "post": post, "weight": 0.1, "plastic": True, "modulator": "US"} for post in ("motor", neuron)
+    ]
+    return [("circuit.interneurons", [neuron]), ("circuit.synapses", fixed + plastic)]
+
+
+def test_a_theta_of_some_paths_serves_no_others():
+    tree = {"circuit": {"kind": "conditioning"}, "tasks": {"kind": "conditioning"}, "inner_loop": {"theta": "per_path"}}
+    tree |= {"rule": {"kind": "polynomial", "terms": ["pre*modulator"]}}
+    tree["inner_loop"]["presentations"] = 2000
+    learned = decode(override(tree, conditioned("one")), Experiment)
+    assert posed(learned, conditioned("one")) == learned
+    says = "circuit: it has the paths motor, other; allowed: those for which θ is learned, motor, one"
+    with pytest.raises(ConfigError, match=says):
+        posed(learned, conditioned("other"))

@@ -1,0 +1,147 @@
+import json
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from msgspec.structs import replace
+from small import EXPERIMENT as ONE
+
+from metarule import Feedforward, delta, final_metrics, tune
+from metarule.runs import artifacts
+from metarule.analysis.comparison import table
+from metarule.runs.results import across_seeds, judge
+from metarule.runs.stopping import Stopped, StopRequest
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs.training import train
+
+# With all baselines of its circuit, as where none is named; without hidden neurons two of them are the same.
+EXPERIMENT = replace(ONE, circuit=Feedforward(hidden=(4,)), evaluation=replace(ONE.evaluation, baselines=()))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    path = tmp_path_factory.mktemp("run")
+    artifacts.start(path, EXPERIMENT, given=None)
+    trained = train(EXPERIMENT, path, StopRequest(), lambda step, row: None)
+    return path, trained, judge(EXPERIMENT, path, trained, StopRequest())
+
+
+def test_the_summary_holds_what_a_run_ends_with(finished):
+    path, _, summary = finished
+    assert json.loads((path / "summary.json").read_text()) == json.loads(artifacts._json(summary))
+    assert (summary["seed"], summary["steps"]) == (3, 12)
+    assert summary["equation"].startswith("Δw = ")
+    assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
+    assert set(summary["seconds"]) == {
+        "compile",
+        "meta_training",
+        "evaluation",
+        "baselines",
+        "contributions",
+        "statistics",
+        "total",
+    }
+    assert summary["nonfinite_tasks"] == 0
+    held_out = summary["held_out"]
+    assert (held_out["metric"], held_out["tasks"], held_out["lifetimes"]) == ("solved", 8, 16)
+    assert held_out["of"] == "held-out tasks"
+    assert set(held_out["baselines"]) == {"delta", "feedback_alignment", "backprop", "adam"}
+    for row in (held_out["learned"], held_out["initial"], *held_out["baselines"].values()):
+        assert np.isnan(row["low"]) or 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
+        assert row["diverged"] == 0
+        assert list(row["horizon"]) == ["1", "2", "5", "20"]
+        assert row["horizon"]["1"]["mean"] == row["mean"]
+    losses = [row["loss"] for row in artifacts.read_metrics(path)]
+    assert summary["meta_loss"]["first"] == pytest.approx(np.mean(losses[:10]))
+    assert summary["meta_loss"]["last"] == pytest.approx(np.mean(losses[-10:]))
+
+
+def test_held_out_scores_are_those_of_the_test_pool(finished):
+    _, trained, summary = finished
+    life, key = EXPERIMENT.lifetime, stream(run_key(3), Purpose.HELD_OUT)
+    pool = life.tasks.split(3).test
+    learned = final_metrics(life, trained.theta, pool, key, 16)["solved"]
+    assert summary["held_out"]["learned"]["mean"] == pytest.approx(float(learned.mean()))
+    row = summary["held_out"]["baselines"]["delta"]
+    rated = final_metrics(delta(life), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
+    assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
+    budget, tuning = EXPERIMENT.optimizer.lifetimes, stream(run_key(3), Purpose.TUNING)
+    tuned = tune(delta(life), life.tasks.split(3).train, tuning, budget)
+    assert row["learning_rate"] == tuned.rate
+    assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
+
+
+def test_the_summary_tells_what_each_term_contributes(finished):
+    _, trained, summary = finished
+    found = summary["contributions"]
+    assert (found["metric"], found["of"], found["lifetimes"]) == ("solved", "held-out tasks", 16)
+    assert sorted(row["term"] for row in found["terms"]) == sorted(EXPERIMENT.rule.names)
+    assert found["terms"][-1]["alone_up_to"]["mean"] == summary["held_out"]["learned"]["mean"]
+    assert {row["term"]: row["coefficient"] for row in found["terms"]} == {
+        name: float(value) for name, value in EXPERIMENT.rule.describe(trained.theta).items()
+    }
+
+
+def test_theta_is_read_back(finished):
+    path, trained, _ = finished
+    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial, {}), trained.theta)
+
+
+def test_figures_are_drawn(finished):
+    for name in ("meta-loss", "coefficients", "performance"):
+        assert (finished[0] / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_numbers_are_written_before_figures_and_are_whole_without_them(finished, tmp_path, monkeypatch, capsys):
+    path, before = tmp_path / "run", []
+
+    def fail(figure, file, **_):
+        before.append((path / "summary.json").exists() and (path / "performance.json").exists())
+        raise RuntimeError(f"no LaTeX\nfor {file}")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    artifacts.start(path, EXPERIMENT, given=None)
+    (path / "metrics.jsonl").write_bytes((finished[0] / "metrics.jsonl").read_bytes())
+    summary = judge(EXPERIMENT, path, finished[1], StopRequest())
+    assert before == [True] * 3
+    assert artifacts.read_json(path / "summary.json")["held_out"] == json.loads(artifacts._json(summary["held_out"]))
+    names = ("performance", "meta-loss", "coefficients")
+    lines = [f"{path / 'figures' / name}.png: this figure could not be drawn: no LaTeX" for name in names]
+    assert capsys.readouterr().err.splitlines() == lines
+
+
+def test_seconds_count_all_until_the_summary(finished):
+    seconds = dict(finished[2]["seconds"])
+    assert seconds.pop("total") == pytest.approx(sum(seconds.values()))
+    assert seconds["statistics"] > 0
+
+
+def test_the_table_shows_every_contender(finished):
+    text = table(finished[2]["held_out"])
+    for word in ("learned", "initial", "delta (rate", "backprop (rate", "solved", "95 % interval"):
+        assert word in text
+
+
+def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
+    scores = [0.25, 0.5, 1.0]
+    summaries = []
+    for seed, score in enumerate(scores):
+        held_out = finished[2]["held_out"] | {"learned": finished[2]["held_out"]["learned"] | {"mean": score}}
+        summaries.append(finished[2] | {"seed": seed, "held_out": held_out})
+    joint = across_seeds(tmp_path, summaries)
+    learned = joint["held_out"]["learned"]
+    assert learned["by_seed"] == scores
+    assert learned["mean"] == pytest.approx(np.mean(scores))
+    assert 0 < learned["low"] < 0.05 < 0.95 < learned["high"] < 1  # three values so far apart tell nothing
+    assert "3 seeds" in table(joint["held_out"])
+    assert (tmp_path / "figures" / "seeds.png").exists()
+
+
+def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
+    _, trained, _ = finished
+    stop = StopRequest()
+    stop.ask(2)
+    artifacts.start(tmp_path / "run", EXPERIMENT, given=None)
+    with pytest.raises(Stopped):
+        judge(EXPERIMENT, tmp_path / "run", trained, stop)
+    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial, {}), trained.theta)

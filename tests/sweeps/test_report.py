@@ -1,0 +1,104 @@
+"""Tables and figures, made from what cells leave on disk."""
+
+import csv
+
+import numpy as np
+import pytest
+from inking import inked
+
+from metarule.config.toml import ConfigError
+from metarule.runs import artifacts
+from metarule.sweeps.report import CELLS, PLAN, interquartile, make_report, table
+
+RATES = (0.001, 0.01)
+
+
+def sweep(path, settings, missing=()):
+    """A sweep of four seeds whose score is a tenth of the seed, and half as much more with each setting."""
+    tree = {"axes": list(settings[0]), "score": "solved", "reference": 0, "cells": []}
+    tree["names"] = {axis: axis for axis in settings[0]}
+    tree["settings"] = [{"label": f"setting {number}", "values": values} for number, values in enumerate(settings)]
+    for number in range(len(settings)):
+        points = [{"setting": number, "seed": seed, "metrics": score(number, seed)} for seed in range(4)]
+        tree["cells"].append({"name": f"{number}"})
+        if number not in missing:
+            (path / CELLS / str(number) / "done").mkdir(parents=True)
+            artifacts.write_json(path / CELLS / str(number) / "done" / "result.json", {"points": points})
+    artifacts.write_json(path / PLAN, tree)
+    return path
+
+
+def score(number, seed):
+    return {"solved": 0.1 * seed + 0.5 * number, "meta_loss": None if seed == 3 else 1.0}
+
+
+def test_the_interquartile_mean_leaves_out_the_outer_quarters():
+    middle = interquartile(np.array([0.0, 1.0, 2.0, 100.0]))
+    assert middle.mean == 1.5
+    assert middle.low <= 1.5 <= middle.high
+    assert np.isnan(interquartile(np.ones(5)).low)
+    assert interquartile(np.array([0.3])).mean == pytest.approx(0.3)
+
+
+def test_the_long_table_has_a_row_for_each_seed_and_metric(tmp_path):
+    made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES]))
+    with (tmp_path / "results.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == len(made.rows) == 2 * 4 * 2
+    wanted = {"cell": "1", "setting": "setting 1", "rate": "0.01", "seed": "2", "metric": "solved", "value": "0.7"}
+    assert wanted in rows
+
+
+def test_differences_are_paired_by_seed(tmp_path):
+    made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES]))
+    first, second = (row for row in made.summary if row["metric"] == "solved")
+    assert (first["iqm"], first["seeds"], first["paired"]) == (pytest.approx(0.15), 4, 0)
+    # Seeds differ by far more than settings do, and the same for both.
+    assert second["difference"] == pytest.approx(0.5)
+    assert np.isnan([second["difference_low"], second["difference_high"]]).all()
+    assert second["high"] - second["low"] > 0.05
+    assert "+0.5000" in table(made).splitlines()[-1]
+
+
+def test_what_is_not_finite_is_left_out_and_counted(tmp_path):
+    made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES]))
+    assert [row["seeds"] for row in made.summary if row["metric"] == "meta_loss"] == [3, 3]
+
+
+def test_a_report_of_half_a_sweep_is_made_of_what_is_there(tmp_path):
+    made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES], missing=(0,)))
+    assert [row["setting"] for row in made.summary] == ["setting 1"] * 2
+    assert made.summary[0]["paired"] == 0
+    assert table(made).splitlines()[-1] == "made of 1 of 2 cells; the others are not done"
+
+
+def test_a_score_that_is_never_finite_leaves_a_table_and_a_figure(tmp_path, monkeypatch):
+    monkeypatch.setattr(f"{__name__}.score", lambda number, seed: {"solved": None, "nonfinite_tasks": 64})
+    for name, settings in (("axis", [{"rate": rate} for rate in RATES]), ("cases", [{"case": "one"}])):
+        made = make_report(sweep(tmp_path / name, settings))
+        assert {row["metric"] for row in made.summary} == {"nonfinite_tasks"}
+        assert len(table(made).splitlines()) == 2
+        assert inked(tmp_path / name / "sweep.png")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        [{"rate": rate} for rate in RATES],
+        [{"case": case, "rate": rate} for case in ("one", "two") for rate in RATES],
+        [{"case": "one"}, {"case": "two"}],
+        [{"rate": 1.0}],
+        [{}],
+    ],
+    ids=["an axis", "an axis and cases", "cases", "one value", "nothing"],
+)
+def test_a_figure_is_drawn(settings, tmp_path):
+    make_report(sweep(tmp_path, settings))
+    assert inked(tmp_path / "sweep.png")
+
+
+def test_what_is_no_sweep_or_has_nothing_done_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="this is no sweep"):
+        make_report(tmp_path)
+    with pytest.raises(ConfigError, match="no cell of this sweep is done"):
+        make_report(sweep(tmp_path, [{"rate": 0.1}], missing=(0,)))
