@@ -1,4 +1,4 @@
-"""What a θ-gradient costs, in lives that are only lived."""
+"""What a θ-gradient costs, in lifetimes that are only lived."""
 
 import time
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metarule.lifetime.unroll import whole
+from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
 from metarule.prng import run_key
 from metarule.runs.experiment import Experiment
@@ -18,15 +18,15 @@ __all__ = ["relative_cost"]
 
 # Both forms are timed so often, in turn, and the fastest of each counts: other work on the machine comes and goes.
 _TRIALS = 5
-# Lives that are timed, as many as searches live side by side, and how many of them each candidate lives.
+# Lifetimes that are timed, as many as searches live side by side, and how many of them each candidate lives.
 _LIVES, _SHARED = 1024, 32
 
 
 def relative_cost(experiment: Experiment) -> float:
-    """Time of a life with its θ-gradient, as a multiple of that of a life in a search, measured side by side.
+    """Time of a lifetime with its θ-gradient, as a multiple of that of a lifetime in a search, measured side by side.
 
     There are 1,024 of both at once. In a search these are 32 candidates who live the same 32 lives, which are born once
-    for all; each gradient is that of a life of its own. Where an estimate takes several lives, it is the time of each.
+    for all; each gradient is that of a lifetime of its own. Where an estimate takes several lifetimes, it is the time of each.
 
     Args:
         experiment: its optimiser is gradient descent.
@@ -40,11 +40,11 @@ def relative_cost(experiment: Experiment) -> float:
     pool, theta = experiment.split.train, lifetime.theta(run_key(0))
 
     def met(number: Integer) -> tuple[Any, Array]:
-        task_key, life_key = jax.random.split(jax.random.fold_in(run_key(1), number))
-        return lifetime.tasks.sample(task_key, pool, number), life_key
+        task_key, lifetime_key = jax.random.split(jax.random.fold_in(run_key(1), number))
+        return lifetime.tasks.sample(task_key, pool, number), lifetime_key
 
     def searched(theta: Theta) -> Float[Array, " lives"]:
-        return jax.vmap(lambda number: whole(lifetime, theta, *met(number))[0])(jnp.arange(_SHARED))
+        return jax.vmap(lambda number: lifetime_loss(lifetime, theta, *met(number))[0])(jnp.arange(_SHARED))
 
     def differentiated(number: Integer) -> Any:
         task, key = met(number)

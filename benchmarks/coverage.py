@@ -19,7 +19,7 @@ from benchmarks.studies.tasks import fit
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out, join
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import lasting
+from metarule.analysis.statistics import with_steps
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.config.toml import decode, parse_overrides
@@ -44,7 +44,7 @@ Options [defaults]:
 _QUICK = {"simulations": 200}
 # Of a lifetime, and of one that is twice and 20 times as long.
 _POINTS, _LENGTH = (0, 25, 50, 75, 100, 200, 2000), 100
-# The score whose reaching is looked at: the learned rule is there from 75 presentations on.
+# The score whose reaching is looked at: the learned rule is there from 75 steps on.
 _REACHED = 0.85
 # Networks on a task, examples on which each is assessed, and tasks under a seed.
 _NETWORKS, _EXAMPLES, _TASKS = 8, 8, 32
@@ -58,7 +58,7 @@ _LEARNER = Lifetime(
     rule=Polynomial(),
     circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=_LENGTH),
+    inner_loop=InnerLoop(steps=_LENGTH),
 )
 
 
@@ -131,10 +131,10 @@ def measured(kind: str, units: int, simulations: int) -> list[dict[str, Any]]:
 def _over_tasks(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
     report = held_out(_LEARNER, _curves(rng, units, 0.0), {}, HELD_OUT, _REACHED)
     within = _POINTS.index(_LENGTH) + 1
-    true = lasting(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _REACHED)
-    found = report[LEARNED]["reached"]
+    true = with_steps(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _REACHED)
+    found = report[LEARNED]["steps_to_threshold"]
     low, high = (np.inf if end is None else end for end in (found["low"], found["high"]))
-    return _verdicts(report, 0.0) | {"reached": bool(low <= (np.inf if true is None else true) <= high)}
+    return _verdicts(report, 0.0) | {"steps_to_threshold": bool(low <= (np.inf if true is None else true) <= high)}
 
 
 def _over_seeds(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
@@ -184,7 +184,7 @@ def _verdicts(report: Mapping[str, Any], by_seed: float) -> dict[str, bool | Non
     end = _POINTS.index(_LENGTH)
     return {
         "score": _holds(report[LEARNED], learned[end]),
-        "difference": _holds(report[INITIAL]["behind"], learned[end] - initial[end]),
+        "difference": _holds(report[INITIAL]["difference"], learned[end] - initial[end]),
         "score at 20 ×": _holds(report[LEARNED]["horizon"]["20"], learned[-1]),
     }
 

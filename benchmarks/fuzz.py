@@ -86,15 +86,15 @@ def _serve(words: list[str]) -> int:
         runnable = [one.number for one in read if one.cheap][::-1]
         half = options.commands // 2
         ordered = list(shared(commanded, runnable[: options.commands - half] + refused[:half], "ordered"))
-    stages = {"decode, build, shapes": read, "one meta-step": lived, "the command": ordered}
-    rows = [_row(stage, outcomes) for stage, outcomes in stages.items()]
+    phases = {"decode, build, shapes": read, "one meta-step": lived, "the command": ordered}
+    rows = [_row(phase, outcomes) for phase, outcomes in phases.items()]
     print("\n".join(lines_of(rows)))
-    broken = {stage: [one for one in found if one.verdict == BROKEN] for stage, found in stages.items()}
-    for stage, some in broken.items():
+    broken = {phase: [one for one in found if one.verdict == BROKEN] for phase, found in phases.items()}
+    for phase, some in broken.items():
         for one in _one_of_each(some):
-            print(f"\n{stage}, input {one.number}: {one.says}\n{one.given}")
+            print(f"\n{phase}, input {one.number}: {one.says}\n{one.given}")
     print(f"\nseed {options.seed}, {time.perf_counter() - clock:.0f} s")
-    found = [{"stage": stage} | one._asdict() for stage, some in broken.items() for one in some]
+    found = [{"stage": phase} | one._asdict() for phase, some in broken.items() for one in some]
     write_rows(options.json, [*rows, *found])
     return 1 if found else 0
 
@@ -111,9 +111,9 @@ def _share(
             yield one
 
 
-def _row(stage: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+def _row(phase: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     counts = Counter(one.verdict for one in outcomes)
-    return {"stage": stage, "inputs": len(outcomes)} | {name: counts[name] for name in (ACCEPTED, REFUSED, BROKEN)}
+    return {"stage": phase, "inputs": len(outcomes)} | {name: counts[name] for name in (ACCEPTED, REFUSED, BROKEN)}
 
 
 def _one_of_each(outcomes: Sequence[Outcome]) -> list[Outcome]:

@@ -16,11 +16,11 @@ from metarule import (
     Feedforward,
     Forward,
     InnerLoop,
+    Invertible,
     Lifetime,
     Persistent,
     Plain,
     Polynomial,
-    Rebuilt,
     Remat,
     Reverse,
     Segmented,
@@ -40,17 +40,17 @@ _USAGE = """\
 usage: python -m benchmarks.memory [--quick] [--option VALUE ...]
 
 Print the temporary memory of one meta-step's θ-gradients (a 64-32-10 network, the rule of seven terms) by way and
-length of life, as the compiler reports it, and how far exact ways are from forward mode in float64. All lengths take
+length of lifetime, as the compiler reports it, and how far exact ways are from forward mode in float64. All lengths take
 some minutes on two cores, most of them for the comparison of gradients.
 
---quick                            lives of 10,000 presentations alone, gradients not compared: under a minute
+--quick                            lives of 10,000 steps alone, gradients not compared: under a minute
 --help                             this text
 
 Options [defaults]:
 """
-_QUICK = {"presentations": [10_000], "compared": 0}
+_QUICK = {"steps": [10_000], "compared": 0}
 _INPUTS, _HIDDEN, _CLASSES, _EXAMPLES = 64, 32, 10, 64
-# A window or a pair more costs what it costs, whatever the life.
+# A window or a pair more costs what it costs, whatever the lifetime.
 _WINDOW, _PAIRS = 100, 8
 _GIB = 2**30
 _BUDGET = 2 * _GIB
@@ -61,7 +61,7 @@ _KEY_SEED = 0
 WAYS: dict[str, Estimator] = {
     "plain": Reverse(scan=Plain()),
     "remat": Reverse(scan=Remat()),
-    "rebuilt": Reverse(scan=Rebuilt()),
+    "rebuilt": Reverse(scan=Invertible()),
     "segmented": Reverse(scan=Segmented()),
     "segmented twice": Reverse(scan=Segmented(levels=2)),
     "forward": Forward(),
@@ -76,16 +76,16 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is measured.
 
     Attributes:
-        presentations: lengths of life.
+        steps: lengths of lifetime.
         lives: lives side by side.
         compared: lives on which gradients are compared; 0 for none.
         json: file for the rows of the table.
     """
 
-    presentations: Annotated[
-        tuple[Annotated[int, Meta(ge=1, le=10_000_000)], ...], Meta(min_length=1, description="lengths of life")
+    steps: Annotated[
+        tuple[Annotated[int, Meta(ge=1, le=10_000_000)], ...], Meta(min_length=1, description="lengths of lifetime")
     ] = (100, 1000, 10_000, 100_000)
-    lives: Annotated[int, Meta(ge=1, le=100_000, description="lives side by side")] = 32
+    lifetimes: Annotated[int, Meta(ge=1, le=100_000, description="lives side by side")] = 32
     compared: Annotated[int, Meta(ge=0, le=1000, description="lives on which gradients are compared, 0 for none")] = 1
     json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
 
@@ -95,18 +95,18 @@ class Measured(Struct, frozen=True, kw_only=True):
 
     Attributes:
         way: to the gradient.
-        presentations: length of the life.
+        steps: length of the lifetime.
         lives: lives side by side.
         temporary_bytes: what the program takes beside its input and output.
         compile_seconds: time that compiling it took.
         difference: largest difference from the gradient of forward mode, as a share of its largest number, in float64;
             none where it was not compared.
-        seconds: time that this gradient took, on the lives that were compared.
+        seconds: time that this gradient took, on the lifetimes that were compared.
     """
 
     way: str
-    presentations: int
-    lives: int
+    steps: int
+    lifetimes: int
     temporary_bytes: int
     compile_seconds: float
     difference: float | None = None
@@ -114,7 +114,7 @@ class Measured(Struct, frozen=True, kw_only=True):
 
 
 class Teachers(Struct, frozen=True, kw_only=True):
-    """Random inputs in classes that a random linear teacher makes; a life meets its examples in turn, over and over."""
+    """Random inputs in classes that a random linear teacher makes; a lifetime meets its examples in turn, over and over."""
 
     @property
     def inputs(self) -> int:
@@ -137,16 +137,16 @@ class Teachers(Struct, frozen=True, kw_only=True):
         return "accuracy"
 
     @property
-    def shot(self) -> int:
-        """Presentations are not in rounds."""
+    def round_steps(self) -> int:
+        """Steps are not in rounds."""
         return 0
 
-    def identity(self, pool: Any, index: Integer) -> Integer:
+    def task_id(self, pool: Any, index: Integer) -> Integer:
         """No two tasks are the same."""
         return index
 
     @property
-    def needs(self) -> int:
+    def min_steps(self) -> int:
         """A life of any length will do."""
         return 1
 
@@ -179,18 +179,18 @@ class Teachers(Struct, frozen=True, kw_only=True):
         return {"accuracy": jnp.mean(right.astype(float))}
 
 
-def learner(presentations: int) -> Lifetime:
-    """Who lives; its θ learns a little and is not chaotic, so that gradients of long lives can be compared."""
+def learner(steps: int) -> Lifetime:
+    """Who lives; its θ learns a little and is not chaotic, so that gradients of long lifetimes can be compared."""
     return Lifetime(
         rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.02}),
         circuit=Feedforward(hidden=(_HIDDEN,), output="softmax"),
         tasks=Teachers(),
-        inner_loop=InnerLoop(presentations=presentations),
+        inner_loop=InnerLoop(steps=steps),
     )
 
 
-def temporary(estimator: Estimator, learner: Learner, lives: int) -> tuple[Any, int]:
-    """Compile the θ-gradients of some lives; nothing is run, and no array is made.
+def temporary(estimator: Estimator, learner: Learner, lifetimes: int) -> tuple[Any, int]:
+    """Compile the θ-gradients of some lifetimes; nothing is run, and no array is made.
 
     Args:
         estimator: the way to the gradient.
@@ -207,7 +207,7 @@ def temporary(estimator: Estimator, learner: Learner, lives: int) -> tuple[Any, 
 
         return jax.vmap(one)(tasks, states, keys)
 
-    program = jax.jit(gradients).lower(*jax.eval_shape(lambda: _given(estimator, learner, lives))).compile()
+    program = jax.jit(gradients).lower(*jax.eval_shape(lambda: _given(estimator, learner, lifetimes))).compile()
     analysis = program.memory_analysis()
     assert analysis is not None, "this backend does not say what memory a program takes"
     return program, analysis.temp_size_in_bytes
@@ -219,16 +219,16 @@ def difference(one: Any, other: Any) -> float:
     return float(np.abs(first - second).max() / np.abs(second).max())
 
 
-def measured(options: Options, presentations: int) -> list[Measured]:
-    """The rows of one length of life, one a way."""
-    who, rows, expected = learner(presentations), [], None
+def measured(options: Options, steps: int) -> list[Measured]:
+    """The rows of one length of lifetime, one a way."""
+    who, rows, expected = learner(steps), [], None
     for way, estimator in reversed(WAYS.items()):  # forward mode before those that are compared with it
         clock = time.perf_counter()
-        _, taken = temporary(estimator, who, options.lives)
+        _, taken = temporary(estimator, who, options.lifetimes)
         row = Measured(
             way=way,
-            presentations=presentations,
-            lives=options.lives,
+            steps=steps,
+            lifetimes=options.lifetimes,
             temporary_bytes=taken,
             compile_seconds=round(time.perf_counter() - clock, 2),
         )
@@ -261,33 +261,33 @@ def _serve(words: list[str]) -> int:
     check_place(options.json)
     print(_head(), flush=True)
     rows = []
-    for presentations in options.presentations:
-        found = measured(options, presentations)
+    for steps in options.steps:
+        found = measured(options, steps)
         print("\n".join(map(_line, found)), flush=True)
         rows += found
     print(f"\n{_verdict(rows)}\n")
-    for presentations in options.presentations:
-        _, reason = Auto(memory_gib=_BUDGET / _GIB).choose(learner(presentations), options.lives)
+    for steps in options.steps:
+        _, reason = Auto(memory_gib=_BUDGET / _GIB).choose(learner(steps), options.lifetimes)
         print(f"auto takes {reason}")
     write_rows(options.json, [_flat(row) for row in rows])
     return 0
 
 
-def _given(estimator: Estimator, learner: Learner, lives: int) -> tuple[Any, Any, Any, Any]:
+def _given(estimator: Estimator, learner: Learner, lifetimes: int) -> tuple[Any, Any, Any, Any]:
     """θ, tasks, states and keys, as at the first meta-step."""
     key = run_key(_KEY_SEED)
-    theta, keys, pool = learner.theta(key), jax.random.split(key, lives), learner.tasks.split(0).train
+    theta, keys, pool = learner.theta(key), jax.random.split(key, lifetimes), learner.tasks.split(0).train
     tasks = jax.vmap(lambda key: learner.tasks.sample(key, pool, 0))(keys)
     return theta, tasks, jax.vmap(lambda key: estimator.init(learner, theta, key))(keys), keys
 
 
-def _exact(estimator: Estimator, learner: Learner, lives: int) -> tuple[Any, float]:
+def _exact(estimator: Estimator, learner: Learner, lifetimes: int) -> tuple[Any, float]:
     """Gradients in float64 and the seconds that they took; none where they would take too much memory."""
     with jax.enable_x64(True):
-        program, taken = temporary(estimator, learner, lives)
+        program, taken = temporary(estimator, learner, lifetimes)
         if taken > _COMPARABLE:
             return None, 0.0
-        given = _given(estimator, learner, lives)
+        given = _given(estimator, learner, lifetimes)
         clock = time.perf_counter()
         gradient = jax.block_until_ready(program(*given))
         return gradient, time.perf_counter() - clock
@@ -303,7 +303,7 @@ def _with(row: Measured, **values: Any) -> Measured:
 
 def _head() -> str:
     return (
-        f"{'way':<16}{'presentations':>14}{'lives':>7}{'temporary_bytes':>17}{'compile_seconds':>17}"
+        f"{'way':<16}{'steps':>14}{'lives':>7}{'temporary_bytes':>17}{'compile_seconds':>17}"
         f"{'difference':>12}{'seconds':>9}"
     )
 
@@ -312,16 +312,16 @@ def _line(row: Measured) -> str:
     difference = "" if row.difference is None else f"{row.difference:.1e}"
     seconds = "" if row.seconds is None else f"{row.seconds:.2f}"
     return (
-        f"{row.way:<16}{row.presentations:>14,}{row.lives:>7}{row.temporary_bytes:>17,}{row.compile_seconds:>17.2f}"
+        f"{row.way:<16}{row.steps:>14,}{row.lifetimes:>7}{row.temporary_bytes:>17,}{row.compile_seconds:>17.2f}"
         f"{difference:>12}{seconds:>9}"
     )
 
 
 def _verdict(rows: list[Measured]) -> str:
-    last = max(row.presentations for row in rows)
-    longest = [row for row in rows if row.presentations == last]
+    last = max(row.steps for row in rows)
+    longest = [row for row in rows if row.steps == last]
     fitting = [row.way for row in longest if row.temporary_bytes <= _BUDGET]
-    return f"{last:,} presentations, {longest[0].lives} lives, fit into 2 GiB with: {', '.join(fitting) or 'nothing'}"
+    return f"{last:,} steps, {longest[0].lifetimes} lives, fit into 2 GiB with: {', '.join(fitting) or 'nothing'}"
 
 
 if __name__ == "__main__":

@@ -23,18 +23,18 @@ class Racer(NamedTuple):
         terms: of the rule.
         setting: what it was tuned to.
         seeds: the seeds, in order.
-        lives: what was lived until each mark, a life with its gradient counted at its cost [marks].
+        lives: what was lived until each mark, a lifetime with its gradient count_text at its cost [marks].
         seconds: what a seed took until then, beside the others [marks].
-        curves: held-out score [seeds, marks].
+        learning_curves: held-out score [seeds, marks].
     """
 
     method: str
     terms: int
     setting: str
     seeds: tuple[int, ...]
-    lives: Float[np.ndarray, " marks"]
+    lifetimes: Float[np.ndarray, " marks"]
     seconds: Float[np.ndarray, " marks"]
-    curves: Float[np.ndarray, "seeds marks"]
+    learning_curves: Float[np.ndarray, "seeds marks"]
 
 
 def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
@@ -42,7 +42,7 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
 
     Args:
         directory: of the sweep.
-        costs: of a life by case, where it is not that of a life alone.
+        costs: of a lifetime by case, where it is not that of a lifetime alone.
 
     Returns:
         One a case that is done, its seeds in order.
@@ -64,9 +64,9 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
                     terms=int(terms),
                     setting=setting["label"].removeprefix(f"{case}, "),
                     seeds=tuple(point["seed"] for point in points),
-                    lives=np.array(result["lifetimes"]) * costs.get(case, 1.0),
+                    lifetimes=np.array(result["lifetimes"]) * costs.get(case, 1.0),
                     seconds=marks * result["seconds"].get("meta_step", np.nan),
-                    curves=np.array([point["curve"] for point in points], float),
+                    learning_curves=np.array([point["curve"] for point in points], float),
                 )
             )
     return racers
@@ -74,17 +74,17 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
 
 def lead(racer: Racer, other: Racer) -> tuple[float, float, float]:
     """By how much one ends ahead of another: interquartile mean of the difference by seed, and its 95 % interval."""
-    ends = [dict(zip(one.seeds, one.curves[:, -1], strict=True)) for one in (racer, other)]
+    ends = [dict(zip(one.seeds, one.learning_curves[:, -1], strict=True)) for one in (racer, other)]
     apart = paired(*ends)
     assert apart is not None
     return apart
 
 
 def reached(racer: Racer, score: float) -> float | None:
-    """Lives after which the interquartile mean of the seeds is at a score, and stays there; None if it does not."""
-    below = np.array([interquartile(column).mean < score for column in racer.curves.T])
+    """Lifetimes after which the interquartile mean of the seeds is at a score, and stays there; None if it does not."""
+    below = np.array([interquartile(column).mean < score for column in racer.learning_curves.T])
     first = int(np.flatnonzero(below).max(initial=-1)) + 1
-    return float(racer.lives[first]) if first < len(below) else None
+    return float(racer.lifetimes[first]) if first < len(below) else None
 
 
 @picture
@@ -122,6 +122,6 @@ def _draw(axes: Any, racer: Racer, spent: Float[np.ndarray, " marks"], colour: s
 
 
 def _band(racer: Racer) -> Iterator[tuple[float, float, float]]:
-    for column in racer.curves.T:
+    for column in racer.learning_curves.T:
         middle = interquartile(column, share=True)
         yield middle.low, middle.mean, middle.high

@@ -21,7 +21,7 @@ __all__ = ["Options", "main", "robustness", "table"]
 _USAGE = """\
 usage: python -m benchmarks.robustness [--quick] [--option VALUE ...]
 
-Run two sweeps and make one table of them: benchmarks/sweeps/robustness.toml, twenty seeds each of short and long lives,
+Run two sweeps and make one table of them: benchmarks/sweeps/robustness.toml, twenty seeds each of short and long lifetimes,
 and benchmarks/sweeps/ablation.toml, which leaves out one part after another of what keeps training alive. Started again
 it goes on where it was stopped; several processes share the work.
 
@@ -71,7 +71,7 @@ def robustness(directory: Path) -> list[dict[str, Any]]:
 
     Returns:
         One row a setting: its `seeds`, how many of them are `finite`, the `best` and the `worst` score, how many are
-        `within_3_points` of the best, the share of training lives that `diverged`, the share of meta-steps that were
+        `within_3_points` of the best, the share of training lifetimes that `diverged`, the share of meta-steps that were
         taken `back`, and the median over seeds of the `growth` of a disturbance in the most chaotic life. What no seed
         has is None.
 
@@ -124,7 +124,11 @@ def _rows(
                 metrics.setdefault(row["metric"], []).extend([] if row["value"] is None else [row["value"]])
         if not metrics:  # its cell failed, or is not done
             continue
-        optimizer, scores, growth = setting["experiment"]["optimizer"], metrics[score], metrics["growth"]
+        optimizer, scores, lyapunov_exponent = (
+            setting["experiment"]["optimizer"],
+            metrics[score],
+            metrics["lyapunov_exponent"],
+        )
         best = max(scores, default=np.nan)
         yield {
             "sweep": name,
@@ -134,9 +138,9 @@ def _rows(
             "best": max(scores, default=None),
             "worst": min(scores, default=None),
             "within_3_points": sum(value >= best - _NEAR for value in scores),
-            "diverged": float(np.mean(metrics["nonfinite_tasks"])) / (optimizer["steps"] * optimizer["tasks"]),
+            "diverged": float(np.mean(metrics["nonfinite_lifetimes"])) / (optimizer["steps"] * optimizer["tasks"]),
             "back": float(np.mean(metrics["rejected_steps"])) / optimizer["steps"],
-            "growth": float(np.median(growth)) if growth else None,
+            "lyapunov_exponent": float(np.median(lyapunov_exponent)) if lyapunov_exponent else None,
         }
 
 

@@ -92,7 +92,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         32,
         128,
     )
-    lives: Annotated[tuple[_Count, ...], Meta(min_length=1, description="lives a meta-step, for the model")] = (
+    lifetimes: Annotated[tuple[_Count, ...], Meta(min_length=1, description="lives a meta-step, for the model")] = (
         16,
         128,
         512,
@@ -157,7 +157,7 @@ def _measured(options: Options) -> list[dict[str, Any]]:
     setups = [Setup(1, count, words) for count in options.devices]
     setups += [Setup(count, 1, words) for count in options.processes if count > 1]
     sizes = [(f"hidden {count}", ("--circuit.hidden", f"[{count}]")) for count in options.hidden]
-    sizes += [(f"lives {count}", ("--optimizer.tasks", str(count))) for count in options.lives]
+    sizes += [(f"lives {count}", ("--optimizer.batch_size", str(count))) for count in options.lifetimes]
     names = [*map(_name, setups), *(name for name, _ in sizes)]
     found = timed([*setups, *(Setup(1, 1, words + own) for _, own in sizes)], options.turns)
     return [
@@ -198,11 +198,11 @@ def _checks(measured: Sequence[Mapping[str, Any]]) -> tuple[Prices, list[dict[st
 def _predictions(options: Options, said_of_all: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     said = next((said for said in said_of_all if said["bytes"]), said_of_all[0])
     rows = []
-    for lives in options.predicted:
-        alone = seconds(H100, said, 1, lives)
+    for lifetimes in options.predicted:
+        alone = seconds(H100, said, 1, lifetimes)
         for devices in _PREDICTED:
-            taken = seconds(H100, said, devices, lives)
-            row = {"device": "H100", "devices": devices, "lives": lives, "predicted_ms": taken * 1e3}
+            taken = seconds(H100, said, devices, lifetimes)
+            row = {"device": "H100", "devices": devices, "lives": lifetimes, "predicted_ms": taken * 1e3}
             rows.append(row | {"efficiency": alone / taken / devices})
     return rows
 

@@ -133,8 +133,8 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     Args:
         rows: one a method and problem. `seconds` are those of a seed beside the others, without compiling and judging,
             on a machine that may have had other work. `ahead` is by how much it ends ahead of random search, paired by
-            seed; `share` the lives after which gradient descent is where the best search ends, as a share of those
-            after which that search is there itself. Lives with their gradient count at their cost.
+            seed; `share` the lifetimes after which gradient descent is where the best search ends, as a share of those
+            after which that search is there itself. Lifetimes with their gradient count at their cost.
 
     Returns:
         Lines.
@@ -143,11 +143,11 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _chase(row: Mapping[str, Any]) -> str:
-    """After how many lives gradient descent is where the best search ends."""
+    """After how many lifetimes gradient descent is where the best search ends."""
     where = f"{row['family']}, {row['terms']} terms: gradient descent"
     if row["share"] is None:
         return f"{where} does not reach the final score of {row['best_search']}"
-    return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of the lives"
+    return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of the lifetimes"
 
 
 @figures.drawn_last()
@@ -186,7 +186,7 @@ def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
 
 
 def _costs(directory: Path) -> dict[str, float]:
-    """What a life with its gradient costs in each case that takes one; measured once and kept."""
+    """What a lifetime with its gradient costs in each case that takes one; measured once and kept."""
     file = directory / "costs.json"
     known = artifacts.read_json(file)
     if known is None:
@@ -210,7 +210,7 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
         there, then = reached(racer, score), reached(best, score) if best else None
         control = others.get(_RANDOM)
         ahead = lead(racer, control) if control else (None, None, None)
-        end = interquartile(racer.curves[:, -1], share=True)
+        end = interquartile(racer.learning_curves[:, -1], share=True)
         yield {
             "family": family,
             "terms": racer.terms,
@@ -219,7 +219,7 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             "score": end.mean,
             "low": end.low,
             "high": end.high,
-            "lives": float(racer.lives[-1]),
+            "lives": float(racer.lifetimes[-1]),
             "seconds": float(racer.seconds[-1]),
             "ahead": ahead[0],
             "ahead_low": ahead[1],
@@ -231,7 +231,7 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
 
 
 def _final(racer: Racer) -> float:
-    return interquartile(racer.curves[:, -1]).mean
+    return interquartile(racer.learning_curves[:, -1]).mean
 
 
 def _or_worst(value: float) -> float:

@@ -29,7 +29,7 @@ usage: python -m benchmarks.speed [--quick] [--option VALUE ...]
 
 Time the theta-gradient of one problem (benchmarks/speeds/problem.py) in metarule, in C by hand, in the form of the
 literature, in PyTorch and TorchOpt (the extra `bench`), and the forward pass in numpy; all in turns in one process, and
-checked against each other. Then the cost in metarule as lives grow longer or more, networks wider and rules richer, and
+checked against each other. Then the cost in metarule as lifetimes grow longer or more, networks wider and rules richer, and
 the time of a command until its first meta-step, with no programs kept (off), none there yet (cold) and all there
 (warm). All of it takes twenty minutes on two cores; started again it goes on where it was stopped.
 
@@ -38,8 +38,8 @@ the time of a command until its first meta-step, with no programs kept (off), no
 
 Columns: ratio is the fastest run in that of C, 81 terms and MLP included; forms without a bound are compared with C
 without one. difference is the largest from the first form that solves the same, as a share of the largest number;
-beyond 0.001 a form is WRONG, and its time left out. microseconds are those of one unit of work, in a life longer than
-two presentations without the overhead_ms of such a short one; growth compares them with those of the point before.
+beyond 0.001 a form is WRONG, and its time left out. microseconds are those of one unit of work, in a lifetime longer than
+two steps without the overhead_ms of such a short one; growth compares them with those of the point before.
 
 Options [defaults]:
 """
@@ -49,7 +49,7 @@ _HASTE: dict[str, Any] = {
     "sizes": [[2, 4, 1, 50, 16]],
     "forms": [name for name in FORMS if "81" not in name and name != "torch.compile"],  # which take long to compile
     "seconds": 1.0,
-    "presentations": [100, 1000],
+    "steps": [100, 1000],
     "lives": [8, 64],
     "hidden": [8, 32],
     "terms": [3, 9],
@@ -72,7 +72,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         forms: of the gradient.
         seconds: that the calls of one form take, unless two take longer.
         memory_gib: what a form of the literature may take; else its lives are split.
-        presentations: lengths of life along which cost grows.
+        steps: lengths of lifetime along which cost grows.
         lives: how many of them.
         hidden: numbers of hidden neurons.
         terms: of the rule.
@@ -86,17 +86,18 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: Annotated[str, Meta(description="file for the rows of all tables; none if empty")] = ""
     sizes: Annotated[
         tuple[tuple[_Count, _Count, _Count, _Count, _Count], ...],
-        Meta(description="sizes of the problem: inputs, hidden, outputs, presentations and lives"),
+        Meta(description="sizes of the problem: inputs, hidden, outputs, steps and lifetimes"),
     ] = SIZES
     forms: Annotated[tuple[str, ...], Meta(description="forms of the gradient")] = tuple(FORMS)
     seconds: Annotated[float, Meta(gt=0, description="time for the calls of one form; two are made at least")] = 10.0
     memory_gib: Annotated[
         float, Meta(gt=0, description="memory that a form of the literature may take; its lives are split to fit")
     ] = 8.0
-    presentations: Annotated[
-        tuple[Annotated[int, Meta(ge=10, le=10_000_000)], ...], Meta(description="lengths of life, from short to long")
+    steps: Annotated[
+        tuple[Annotated[int, Meta(ge=10, le=10_000_000)], ...],
+        Meta(description="lengths of lifetime, from short to long"),
     ] = (100, 1000, 10_000, 100_000)
-    lives: Annotated[tuple[_Count, ...], Meta(description="lives side by side, from few to many")] = (
+    lifetimes: Annotated[tuple[_Count, ...], Meta(description="lives side by side, from few to many")] = (
         1,
         8,
         64,
@@ -142,7 +143,7 @@ def _serve(words: list[str]) -> int:
     forms, growth, begun = _forms(directory, options), _growth(directory, options), _starts(directory, options)
     draw_speeds(directory / _FIGURE, forms, growth, begun)
     print(f"figure: {directory / _FIGURE}")
-    tables = {"forms": forms, "growth": growth, "starts": begun}
+    tables = {"forms": forms, "lyapunov_exponent": growth, "starts": begun}
     write_rows(options.json, [{"table": table} | row for table, rows in tables.items() for row in rows])
     return 0
 
@@ -157,7 +158,7 @@ def _check(options: Options) -> None:
         if not Path(config).is_file():
             raise ConfigError(f"configs: there is no file '{config}'")
         read_experiment_file(Path(config), [])
-    for field in ("presentations", "lives", "hidden", "terms"):
+    for field in ("steps", "lives", "hidden", "terms"):
         points = getattr(options, field)
         if list(points) != sorted(set(points)):
             raise ConfigError(f"{field} = {list(points)}: expected numbers that grow")

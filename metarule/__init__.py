@@ -5,16 +5,16 @@ Components are hashable objects that hold hyper-parameters alone; θ, weights, t
 
 from metarule import startup  # noqa: F401 - before anything imports JAX
 from metarule.analysis.baselines import Tuned, backprop, delta, feedback_alignment, tune
-from metarule.analysis.evaluation import Curves, curves, final_metrics
-from metarule.analysis.lyapunov import growth
+from metarule.analysis.evaluation import Curves, final_metrics, learning_curves
+from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import respond, shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.lifetime.learner import InnerLoop, Lifetime
-from metarule.lifetime.scans import Plain, Rebuilt, Remat, Segmented
-from metarule.lifetime.unroll import live
-from metarule.meta import CMAES, Annealing, Genetic, Gradient, Guard, OpenES, RandomSearch, Schedule, Sequence
-from metarule.parallel.devices import everywhere
+from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
+from metarule.lifetime.unroll import unroll
+from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
+from metarule.parallel.devices import sharded_jit
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.tasks import Boolean, Conditioning, Points, Tabular
 
@@ -33,8 +33,8 @@ __all__ = [
     "Forward",
     "Genetic",
     "Gradient",
-    "Guard",
     "InnerLoop",
+    "Invertible",
     "Lifetime",
     "Lifted",
     "OpenES",
@@ -43,10 +43,10 @@ __all__ = [
     "Points",
     "Polynomial",
     "RandomSearch",
-    "Rebuilt",
     "Recurrent",
     "Remat",
     "Reverse",
+    "Rollback",
     "Schedule",
     "Segmented",
     "Sequence",
@@ -55,15 +55,15 @@ __all__ = [
     "Truncated",
     "Tuned",
     "backprop",
-    "curves",
     "delta",
-    "everywhere",
     "feedback_alignment",
     "final_metrics",
-    "growth",
+    "learning_curves",
     "lift",
-    "live",
+    "lyapunov_exponent",
     "respond",
+    "sharded_jit",
     "shown",
     "tune",
+    "unroll",
 ]

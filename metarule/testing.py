@@ -66,7 +66,7 @@ def _shapes(rule: Any, seed: int) -> None:
         change, memory = jax.eval_shape(getattr(rule, form), *given)
         assert change.shape == wanted, f"{form} gives a change of shape {change.shape} where weights have {wanted}"
         _assert_alike(memory, given.memory, f"memory after {form}", "memory before")
-    _assert_alike(jax.eval_shape(rule.units), case.theta, "units", "θ")
+    _assert_alike(jax.eval_shape(rule.scale), case.theta, "units", "θ")
     many = jax.eval_shape(jax.vmap(rule.init), jax.random.split(run_key(seed), 2))
     _assert_alike(many, _twice(case.theta), "two θ at once", "a pair of θ")
 
@@ -79,7 +79,7 @@ def _dtypes(rule: Any, seed: int) -> None:
             wanted = case.projection.weight.dtype
             for form, given in ((rule.update, case), (rule.delta, _one(case))):
                 after = jax.eval_shape(form, *given)
-                for leaf in jax.tree.leaves((given.theta, jax.eval_shape(rule.units), given.memory, after)):
+                for leaf in jax.tree.leaves((given.theta, jax.eval_shape(rule.scale), given.memory, after)):
                     assert leaf.dtype == wanted, f"{leaf.dtype} where weights are {wanted}"
 
 
@@ -91,8 +91,8 @@ def _matrix_form(rule: Any, seed: int) -> None:
 
 
 def _parts(rule: Any, seed: int) -> None:
-    """Where it is `parted`, `update` is the sum of its parts, and what is of pre knows nothing of post."""
-    if not getattr(rule, "parted", False):
+    """Where it is `factored`, `update` is the sum of its parts, and what is of pre knows nothing of post."""
+    if not getattr(rule, "factored", False):
         return
     with jax.enable_x64(True):
         case = _case(rule, seed)
@@ -219,7 +219,7 @@ def _update(rule: Any, case: _Case) -> Any:
 
 @partial(jax.jit, static_argnums=0)
 def _stated(rule: Any, key: PRNGKey) -> tuple[Theta, Theta]:
-    return rule.init(key), rule.units()
+    return rule.init(key), rule.scale()
 
 
 def _case(rule: Any, seed: int) -> _Case:

@@ -1,4 +1,4 @@
-"""The vocabulary that every room shares: what a synapse sees, what a life is made of, and the protocols.
+"""The vocabulary that every room shares: what a synapse sees, what a lifetime is made of, and the protocols.
 
 A component is anything that satisfies its protocol; there is no base class to inherit from and nothing to
 register. Components are hashable and hold hyper-parameters alone. θ, weights, tasks and states are pytrees of
@@ -15,23 +15,23 @@ from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 __all__ = [
     "LOGITS",
     "STIMULI",
-    "Carry",
     "Circuit",
     "Estimate",
     "Estimator",
     "Info",
     "Integer",
     "Learner",
-    "Life",
+    "LearnerState",
+    "LifetimeContext",
     "MetaOptimizer",
     "Metrics",
-    "Mover",
-    "Observation",
     "PRNGKey",
+    "Phase",
+    "PhaseOptimizer",
     "Rule",
     "ScanFn",
     "Split",
-    "Stage",
+    "StepOutput",
     "Stimulus",
     "Synapse",
     "TaskFamily",
@@ -69,7 +69,7 @@ class Synapse(NamedTuple):
         modulator: activity of the modulatory (facilitatory) neuron acting on the synapse.
         pre_trace: recent activity of the presynaptic neuron, the present one left out.
         post_trace: recent activity of the postsynaptic neuron, the present one left out.
-        neuromodulator: concentration of the diffuse neuromodulator, the same everywhere.
+        neuromodulator: concentration of the diffuse neuromodulator, the same sharded_jit.
     """
 
     pre: Float[Array, "*pre"]
@@ -83,7 +83,7 @@ class Synapse(NamedTuple):
 
 
 class Stimulus(NamedTuple):
-    """One presentation, or a batch of them along a leading axis.
+    """One step, or a batch of them along a leading axis.
 
     Attributes:
         input: activity of the input neurons [*batch, inputs].
@@ -108,13 +108,13 @@ class Split(NamedTuple):
     test: PyTree[Shaped[Array, "..."]]
 
 
-class Life(NamedTuple):
+class LifetimeContext(NamedTuple):
     """What stays constant while a learner lives; it is closed over by the time loop, never carried through it.
 
     Attributes:
         task: the task, in its family's own form.
         wiring: what the circuit draws once and is not plastic, such as random backward weights.
-        key: source of whatever is random in the presentations.
+        key: source of whatever is random in the steps.
     """
 
     task: PyTree[Shaped[Array, "..."]]
@@ -122,8 +122,8 @@ class Life(NamedTuple):
     key: PRNGKey
 
 
-class Carry(NamedTuple):
-    """What a learner carries from one presentation to the next.
+class LearnerState(NamedTuple):
+    """What a learner carries from one step to the next.
 
     Attributes:
         weights: one matrix [pre, post] a projection.
@@ -136,11 +136,11 @@ class Carry(NamedTuple):
     activity: PyTree[Float[Array, "..."]]
 
 
-class Observation(NamedTuple):
-    """What is seen of one presentation.
+class StepOutput(NamedTuple):
+    """What is seen of one step.
 
     Attributes:
-        loss: its share of the meta-loss, so that a life's loss is the sum of these and of the assessment.
+        loss: its share of the meta-loss, so that a lifetime's loss is the sum of these and of the assessment.
         output: activity of the output neurons [outputs], before the weights changed.
     """
 
@@ -149,12 +149,12 @@ class Observation(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """The meta-loss of one life and its θ-gradient.
+    """The meta-loss of one lifetime and its θ-gradient.
 
     Attributes:
         loss: the meta-loss.
         gradient: ∂loss/∂θ, shaped as θ.
-        metrics: scores of the network at the end of its life.
+        metrics: scores of the network at the end of its lifetime.
     """
 
     loss: Float[Array, ""]
@@ -166,23 +166,23 @@ class Info(NamedTuple):
     """What is observed of one meta-step; nothing of it is needed to go on.
 
     Attributes:
-        loss: mean meta-loss: of gradient descent over the lives that stayed finite, of a search that of its challenger.
-        metrics: the mean scores of the same lives.
+        loss: mean meta-loss: of gradient descent over the lifetimes that stayed finite, of a search that of its challenger.
+        metrics: the mean scores of the same lifetimes.
         observed: what else this kind of optimiser sees, by name.
         lives: how many were lived.
-        nonfinite_tasks: those of them left out because their loss or gradient was not finite.
-        zero_gradient_tasks: lives whose gradient was exactly zero though they had a loss, as when every weight sits at
+        nonfinite_lifetimes: those of them left out because their loss or gradient was not finite.
+        zero_gradient_lifetimes: lives whose gradient was exactly zero though they had a loss, as when every weight sits at
             its bound.
-        rejected: whether the step before was taken back, because these lives went badly.
+        rejected: whether the step before was taken back, because these lifetimes went badly.
         theta: θ after the step.
     """
 
     loss: Float[Array, ""]
     metrics: Metrics
     observed: Metrics
-    lives: Int[Array, ""]
-    nonfinite_tasks: Int[Array, ""]
-    zero_gradient_tasks: Int[Array, ""]
+    lifetimes: Int[Array, ""]
+    nonfinite_lifetimes: Int[Array, ""]
+    zero_gradient_lifetimes: Int[Array, ""]
     rejected: Bool[Array, ""]
     theta: Theta
 
@@ -191,8 +191,8 @@ class Info(NamedTuple):
 class Rule(Protocol):
     """Δw = f(local variables; θ), the same function at every synapse.
 
-    A rule may say by `affine = True` that Δw is affine in the weight: then gradients of long lives need less memory.
-    One in which weights occur with pre alone may say so by `parted = True`, and by `parts(theta, projection)` what its
+    A rule may say by `affine = True` that Δw is affine in the weight: then gradients of long lifetimes need less memory.
+    One in which weights occur with pre alone may say so by `factored = True`, and by `parts(theta, projection)` what its
     change is made of: then lives with many inputs take less time.
     """
 
@@ -203,7 +203,7 @@ class Rule(Protocol):
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
-    def units(self) -> Theta:
+    def scale(self) -> Theta:
         """Natural size of each number of θ, shaped as θ: what moves θ takes its steps in these."""
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
@@ -226,9 +226,9 @@ class Rule(Protocol):
 class Circuit(Protocol):
     """Who is wired to whom, and what each synapse sees.
 
-    A circuit may say by `unmasked = True` that synapses see the very weights that change, none of them left out. By
+    A circuit may say by `sees_weights = True` that synapses see the very weights that change, none of them left out. By
     `ahead = True` it says that the first projection hears the stimulus alone, of any length, and that its weights do
-    nothing but make potentials: then presentations can be lived in chunks.
+    nothing but make potentials: then steps can be lived in chunks.
     """
 
     @property
@@ -280,20 +280,20 @@ class TaskFamily(Protocol):
         """Part the tasks into two disjoint pools; the seed may be traced."""
 
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
-        """Task number `index` of a pool; the key draws what is incidental, such as the order of presentation."""
+        """Task number `index` of a pool; the key draws what is incidental, such as the order of step."""
 
-    def identity(self, pool: Any, index: Integer) -> Integer:
+    def task_id(self, pool: Any, index: Integer) -> Integer:
         """Number that is the same for two tasks of a pool if they differ only in labels, order or examples."""
 
     @property
-    def needs(self) -> int:
-        """Presentations that a life must have at least."""
+    def min_steps(self) -> int:
+        """Steps that a lifetime must have at least."""
 
     @property
-    def shot(self) -> int:
-        """Presentations in a round that shows one example of each class; 0 where they are not in rounds."""
+    def round_steps(self) -> int:
+        """Steps in a round that shows one example of each class; 0 where they are not in rounds."""
 
-    def stimulus(self, task: Any, time: Integer, key: PRNGKey) -> Stimulus:
+    def stimulus(self, task: Any, t: Integer, key: PRNGKey) -> Stimulus:
         """What is presented at one time."""
 
     def examples(self, task: Any) -> Stimulus:
@@ -311,29 +311,33 @@ class Learner(Protocol):
     """One learner that can live through one task: what every estimator differentiates."""
 
     @property
-    def presentations(self) -> int:
-        """Length of the life."""
+    def steps(self) -> int:
+        """Length of the lifetime."""
 
     @property
     def tasks(self) -> TaskFamily:
         """What there is to learn."""
 
-    def lasting(self, presentations: int) -> "Learner":
-        """The same learner with a life of another length."""
+    def with_steps(self, steps: int) -> "Learner":
+        """The same learner with a lifetime of another length."""
 
     def theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
-    def units(self) -> Theta:
+    def theta_scale(self) -> Theta:
         """Natural size of each number of θ, shaped as θ."""
 
-    def birth(self, key: PRNGKey, task: Any) -> tuple[Life, Carry]:
+    def init(self, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
         """A fresh network that is about to meet a task."""
 
-    def step(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
-        """One presentation, and the plastic change that follows it."""
+    def step(
+        self, theta: Theta, context: LifetimeContext, learner_state: LearnerState, t: Integer
+    ) -> tuple[LearnerState, StepOutput]:
+        """One step, and the plastic change that follows it."""
 
-    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+    def evaluate(
+        self, theta: Theta, context: LifetimeContext, learner_state: LearnerState
+    ) -> tuple[Float[Array, ""], Metrics]:
         """Final share of the meta-loss and the scores, with the rule off."""
 
 
@@ -347,7 +351,7 @@ class Estimator(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether an estimate is of whole lives, so that meta-losses of different meta-steps can be compared."""
+        """Whether an estimate is of whole lifetimes, so that meta-losses of different meta-steps can be compared."""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
         """State that persists between meta-steps; `()` where there is none."""
@@ -357,14 +361,14 @@ class Estimator(Protocol):
 
 
 @runtime_checkable
-class Mover(Protocol):
+class PhaseOptimizer(Protocol):
     """What moves θ in a part of a run."""
 
     def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
         """One meta-step on tasks of a pool."""
 
 
-class Stage(NamedTuple):
+class Phase(NamedTuple):
     """A part of a run.
 
     Attributes:
@@ -374,12 +378,12 @@ class Stage(NamedTuple):
     """
 
     learner: Learner
-    optimizer: Mover
+    optimizer: PhaseOptimizer
     end: int
 
 
 @runtime_checkable
-class MetaOptimizer(Mover, Protocol):
+class MetaOptimizer(PhaseOptimizer, Protocol):
     """What moves θ, from a first meta-step to a last."""
 
     @property
@@ -401,14 +405,14 @@ class MetaOptimizer(Mover, Protocol):
     def spent(self, steps: int) -> int:
         """Lifetimes that so many meta-steps cost."""
 
-    def stages(self, learner: Learner) -> tuple[Stage, ...]:
+    def phases(self, learner: Learner) -> tuple[Phase, ...]:
         """Who lives and what moves θ, part by part of a run."""
 
     def decided(self, learner: Learner, runs: int) -> tuple["MetaOptimizer", str]:
         """The same with whatever it leaves open decided, for runs that share the memory, and why in one line."""
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
-        """What a person may try where too many lives come to nothing."""
+        """What a person may try where too many lifetimes come to nothing."""
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Any:
         """State at the first meta-step on tasks of a pool."""

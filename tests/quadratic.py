@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarule.types import Carry, Life, Observation
+from metarule.types import LearnerState, LifetimeContext, StepOutput
 
 OPTIMUM = jnp.array([0.3, -0.2, 0.1])
 UNITS = jnp.array([1.0, 1.0, 0.1])
@@ -15,34 +15,34 @@ class Tasks(NamedTuple):
     """Tasks are where their own optimum lies, from the common one."""
 
     score: str = "closeness"
-    needs: int = 0
+    min_steps: int = 0
 
     def sample(self, key, pool, index):
         return 0.05 * jax.random.normal(jax.random.fold_in(jax.random.key(7), index % 64), (3,))
 
 
 class Quadratic(NamedTuple):
-    """Lives that learn nothing; beyond a bound of its first number θ makes them diverge."""
+    """Lifetimes that learn nothing; beyond a bound of its first number θ makes them diverge."""
 
     bound: float = 1e9
-    presentations: int = 1
+    steps: int = 1
     tasks: Tasks = Tasks()
 
-    def lasting(self, presentations):
-        return self._replace(presentations=presentations)
+    def with_steps(self, steps):
+        return self._replace(steps=steps)
 
     def theta(self, key):
         return jnp.zeros(3)
 
-    def units(self):
+    def theta_scale(self):
         return UNITS
 
-    def birth(self, key, task):
-        return Life(task, (), key), Carry((jnp.zeros((1, 1)),), ((),), ())
+    def init(self, key, task):
+        return LifetimeContext(task, (), key), LearnerState((jnp.zeros((1, 1)),), ((),), ())
 
-    def step(self, theta, life, carry, time):
-        return carry, Observation(jnp.zeros(()), jnp.zeros(1))
+    def step(self, theta, context, state, t):
+        return state, StepOutput(jnp.zeros(()), jnp.zeros(1))
 
-    def assess(self, theta, life, carry):
-        loss = jnp.sum(((theta - OPTIMUM - life.task * UNITS) / UNITS) ** 2)
+    def evaluate(self, theta, context, state):
+        loss = jnp.sum(((theta - OPTIMUM - context.task * UNITS) / UNITS) ** 2)
         return jnp.where(theta[0] > self.bound, jnp.nan, loss), {"closeness": -loss}

@@ -10,23 +10,25 @@ from jax.flatten_util import ravel_pytree
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Remat, Reverse
 
 KEY = jax.random.key(0)
-LENGTH, LIVES = 12, 3
+LENGTH, LIFETIMES = 12, 3
 SEVEN, SMALL = Polynomial(terms=("seven",)), Feedforward(hidden=(3,))
 
 
 def living(rule=SEVEN, circuit=SMALL, **inner_loop):
-    loop = InnerLoop(**{"presentations": LENGTH} | inner_loop)
+    loop = InnerLoop(**{"steps": LENGTH} | inner_loop)
     return Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=loop)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def setting(life, spread=0.05):
+def setting(context, spread=0.05):
     """A θ at which every coefficient matters, and networks about to meet a task each."""
-    flat, unravel = ravel_pytree(life.theta(KEY))
+    flat, unravel = ravel_pytree(context.theta(KEY))
     theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape))
-    pool = life.tasks.split(0).train
-    keys = jax.random.split(KEY, LIVES)
-    born = jax.vmap(lambda key, number: life.birth(key, life.tasks.sample(key, pool, number)))(keys, jnp.arange(LIVES))
+    pool = context.tasks.split(0).train
+    keys = jax.random.split(KEY, LIFETIMES)
+    born = jax.vmap(lambda key, number: context.init(key, context.tasks.sample(key, pool, number)))(
+        keys, jnp.arange(LIFETIMES)
+    )
     return theta, born
 
 
@@ -35,8 +37,8 @@ def side_by_side(form, theta, born):
 
 
 @partial(jax.jit, static_argnums=0)
-def kept(life, theta, born):
-    form = lambda *given: Reverse(scan=Remat()).from_birth(life, *given)
+def kept(context, theta, born):
+    form = lambda *given: Reverse(scan=Remat()).from_start(context, *given)
     return jax.vmap(form, (None, 0, 0))(theta, *born)
 
 

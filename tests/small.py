@@ -14,20 +14,20 @@ EXPERIMENT = Experiment(
     rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.1}, initial_spread=0.1),
     circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=20),
-    optimizer=Gradient(steps=12, tasks=4),
-    # As many watched as at the end, so that contributions of terms take the program that watched.
-    evaluation=Evaluation(lifetimes=16, points=2, every=5, watched=16, baselines=("delta",)),
+    inner_loop=InnerLoop(steps=20),
+    optimizer=Gradient(steps=12, batch_size=4),
+    # As many monitor_lifetimes as at the end, so that contributions of terms take the program that monitor_lifetimes.
+    evaluation=Evaluation(lifetimes=16, points=2, every=5, monitor_lifetimes=16, baselines=("delta",)),
     run=Run(steps_per_call=4, checkpoint_every=6),
 )
 # Where none is named there are two baselines; one will do, for each takes as long to compile as the learned rule.
 OVERRIDES = {
     "optimizer.steps": "6",
-    "optimizer.tasks": "4",
-    "inner_loop.presentations": "20",
+    "optimizer.batch_size": "4",
+    "inner_loop.steps": "20",
     "evaluation.lifetimes": "16",
     "evaluation.points": "2",
-    "evaluation.watched": "16",
+    "evaluation.monitor_lifetimes": "16",
     "evaluation.baselines": '["backprop"]',
 }
 
@@ -39,7 +39,7 @@ SIMPLEST = OVERRIDES | {"circuit.hidden": "[]", "rule.terms": '["pre*modulator",
 def overrides(config: Path) -> dict[str, str]:
     """Overrides that make the run of a config small; schedules of conditioning cannot be cut short."""
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
-        short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.presentations"}
+        short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.steps"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}
     return OVERRIDES
 

@@ -33,7 +33,7 @@ def test_it_runs_a_few_steps(path, tmp_path):
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
     summary = judge(experiment, tmp_path, trained, StopRequest())
     assert summary["steps"] == 6
-    assert summary["nonfinite_tasks"] == 0
+    assert summary["nonfinite_lifetimes"] == 0
     assert summary["held_out"]["learned"]["mean"] >= 0
 
 
@@ -49,8 +49,8 @@ def test_it_opens_with_what_it_shows_how_long_it_takes_and_what_to_expect(path):
 
 def test_the_default_experiment_runs(tmp_path):
     experiment = Experiment()
-    small = replace(experiment.optimizer, steps=2, tasks=4)
-    evaluation = replace(experiment.evaluation, watched=4, lifetimes=4, baselines=("delta",))
+    small = replace(experiment.optimizer, steps=2, batch_size=4)
+    evaluation = replace(experiment.evaluation, monitor_lifetimes=4, lifetimes=4, baselines=("delta",))
     experiment = replace(experiment, optimizer=small, evaluation=evaluation)
     start(tmp_path, experiment, None)
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)

@@ -12,7 +12,7 @@ from msgspec import inspect
 from msgspec.structs import replace
 
 import metarule
-from metarule import Boolean, Connection, Feedforward, Gradient, Guard, InnerLoop, Polynomial, Tabular, Trace
+from metarule import Boolean, Connection, Feedforward, Gradient, InnerLoop, Polynomial, Rollback, Tabular, Trace
 from metarule.circuits.conditioning import APLYSIA
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode
@@ -123,7 +123,7 @@ def tables_of(node):
         (lambda: Gradient(learning_rate=np.float32(-1)), "learning_rate = -1.0: expected `float` > 0.0"),
         (lambda: Gradient(learning_rate=math.inf), "learning_rate = inf: expected a finite number"),
         (lambda: Gradient(steps=2**70), "steps = 0x400000000000000000: expected a number of 64 bits"),
-        (lambda: Feedforward(backward="rnd"), "backward = 'rnd': allowed: learned, random, transpose, zero"),
+        (lambda: Feedforward(feedback="rnd"), "backward = 'rnd': allowed: learned, random, transpose, zero"),
         (lambda: Feedforward(hidden="ab"), "hidden = 'ab': expected an array, got `str`"),
         (lambda: Polynomial(initial={"pre": 1e19}), "initial.pre = 1e.19: expected a number of at most 1e.18 in size"),
         (lambda: Experiment(circuit=Boolean()), r"circuit = Boolean\(.*: expected Feedforward or Recurrent or Cond"),
@@ -142,7 +142,7 @@ def test_what_is_given_in_another_form_is_what_a_config_file_makes_of_it():
     assert Gradient(estimator={"kind": "truncated"}) == Gradient(estimator=metarule.Truncated())
 
 
-@pytest.mark.parametrize("make", [lambda: InnerLoop(weight_bound=math.inf), lambda: Guard(jump=math.inf)])
+@pytest.mark.parametrize("make", [lambda: InnerLoop(weight_bound=math.inf), lambda: Rollback(jump=math.inf)])
 def test_what_may_be_without_end_in_python_may_be(make):
     assert math.inf in msgspec.structs.astuple(make())
 

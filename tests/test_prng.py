@@ -28,12 +28,12 @@ SETTINGS = {
 def drawn(words):
     """A command that shows what it draws: pools, a held-out task, and the weights of a network."""
     found = [jax.random.key_data(jax.random.split(stream(run_key(3), Purpose.EVALUATION), 3))]
-    families = ((Boolean(inputs=3), "sigmoid"), (Tabular(presented=10, assessed=5), "softmax"))
+    families = ((Boolean(inputs=3), "sigmoid"), (Tabular(train_examples=10, test_examples=5), "softmax"))
     for tasks, output in families:
         one = Experiment(seed=3, tasks=tasks, circuit=Feedforward(output=output))
         key = stream(run_key(one.seed), Purpose.HELD_OUT)
         task = one.tasks.sample(key, one.split.test, 5)
-        found.append((one.split, task, one.lifetime.birth(key, task)[1].weights))
+        found.append((one.split, task, one.lifetime.init(key, task)[1].weights))
     print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(found)]))
     return 0
 

@@ -19,7 +19,7 @@ TABLES = re.findall(r"```toml\n(.*?)```", README, re.DOTALL)
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 # What takes long of the code blocks, and how much of it will do.
 SHORTER = {
-    "presentations=100": "presentations=20",
+    "steps=100": "steps=20",
     "steps=50, tasks=16": "steps=6, tasks=4",
     "lifetimes=256": "lifetimes=16",
     "runs=16": "runs=2",

@@ -65,7 +65,7 @@ class MemoryOfTheNeuron(Sound, frozen=True):
 
 
 class UnitsOfAnotherShape(Sound, frozen=True):
-    def units(self):
+    def scale(self):
         return {"rate": jnp.ones(2)}
 
 
@@ -122,7 +122,7 @@ class WrongGradient(Sound, frozen=True):
 
 
 class MemoryOfAnotherKind(Sound, frozen=True):
-    """The second presentation meets a memory with another type than the first, and is compiled anew."""
+    """The second step meets a memory with another type than the first, and is compiled anew."""
 
     def memory(self, weight):
         return jnp.broadcast_to(jnp.asarray(0.0), weight.shape)
@@ -132,7 +132,7 @@ class MemoryOfAnotherKind(Sound, frozen=True):
 
 
 class PartsWithoutTheFactor(Sound, frozen=True):
-    parted = True
+    factored = True
 
     def parts(self, theta, projection):
         left, right = theta["rate"] * projection.pre[None], jnp.ones_like(projection.post)[None]
@@ -142,7 +142,7 @@ class PartsWithoutTheFactor(Sound, frozen=True):
 class PartsThatMeet(Sound, frozen=True):
     """What is of pre alone depends on post."""
 
-    parted = True
+    factored = True
 
     def delta(self, theta, memory, synapse):
         return theta["rate"] * (synapse.pre + synapse.post), memory

@@ -204,14 +204,14 @@ def test_summaries_that_say_something_else_are_refused(content, says, run):
         ),
         ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: numbers of θ = 105.*; allowed: up to 65536"),
         (
-            "optimizer = {kind = 'genetic', population = 100000, tasks = 100000}",
+            "optimizer = {kind = 'genetic', population = 100000, batch_size = 100000}",
             "optimizer: lives of a meta-step = 10000000256; allowed: up to",
         ),
         (
-            "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', tasks = 1000000}",
+            "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', batch_size = 1000000}",
             "circuit and optimizer: numbers of all networks of a meta-step = .*; allowed: up to",
         ),
-        ("inner_loop.presentations = 100000000", "inner_loop.presentations = 100000000: expected `int` <= 10000000"),
+        ("inner_loop.steps = 100000000", "inner_loop.steps = 100000000: expected `int` <= 10000000"),
     ],
 )
 def test_what_no_machine_can_hold_is_refused_before_it_is_made(text, says, tmp_path):

@@ -15,7 +15,7 @@ __all__ = ["KINDS", "ended", "kill", "last_checkpoint"]
 
 # Seconds between looks at the disk, and up to which a signal comes after what it waits for.
 _POLL, _AFTER = 0.001, 0.05
-# Share of a timed stretch within which a signal comes: a run may be faster than the one that was timed.
+# Share of a timed segment_loss within which a signal comes: a run may be faster than the one that was timed.
 _WITHIN = 0.8
 
 Moment = Callable[[random.Random, Whole, Path, Callable[[], bool]], None]

@@ -10,7 +10,7 @@ from metarule.config.toml import ConfigError, read
 from metarule.prng import run_key
 from metarule.runs import artifacts
 from metarule.runs.experiment import read_experiment_file
-from metarule.runs.training import keep_theta
+from metarule.runs.training import write_theta
 
 __all__ = ["CONFIGS", "Case", "case_of", "finished_run", "laid_out"]
 
@@ -76,7 +76,7 @@ def finished_run(place: Path) -> dict[str, bytes]:
     """
     experiment, _ = read_experiment_file(CONFIGS / "paper.toml", [])
     artifacts.start(place, experiment, None)
-    keep_theta(place, experiment.lifetime, experiment.lifetime.theta(run_key(0)))
+    write_theta(place, experiment.lifetime, experiment.lifetime.theta(run_key(0)))
     artifacts.write_json(place / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return {file.name: file.read_bytes() for file in sorted(place.iterdir())}
 

@@ -26,7 +26,7 @@ from benchmarks.fuzzing.cases import Case, case_of, finished_run, laid_out
 from benchmarks.fuzzing.mutations import field_names
 from metarule.config.toml import ConfigError, decode, override, parse_overrides, read
 from metarule.lifetime.learner import Lifetime
-from metarule.meta import AnyOptimizer, Sequence, advance, begin, stage_at
+from metarule.meta import AnyOptimizer, Sequence, advance, begin, phase_at
 from metarule.prng import run_key
 from metarule.runs.experiment import Experiment, read_experiment_file, to_tree
 from metarule.runs.finished import read_finished
@@ -44,7 +44,7 @@ _TINY = {
     "seeds": "1",
     "evaluation.lifetimes": "2",
     "evaluation.points": "1",
-    "evaluation.watched": "1",
+    "evaluation.monitor_lifetimes": "1",
     "run.directory": "run",
 }
 # Fields, files and parts of a command line, one of which every refusal names.
@@ -167,22 +167,22 @@ def _shapes(lifetime: Lifetime, optimizer: AnyOptimizer) -> float:
     def step() -> Any:
         pool, key = lifetime.tasks.split(0).train, run_key(0)
         state = begin(lifetime, optimizer, pool, key)
-        stage = stage_at(lifetime, optimizer, 0)
-        born = stage.learner.birth(key, lifetime.tasks.sample(key, pool, 0))
-        return stage.optimizer.step(stage.learner, pool, state, key), (pool, born, optimizer.theta(state))
+        phase = phase_at(lifetime, optimizer, 0)
+        born = phase.learner.init(key, lifetime.tasks.sample(key, pool, 0))
+        return phase.optimizer.step(phase.learner, pool, state, key), (pool, born, optimizer.theta(state))
 
     _, sizes = jax.eval_shape(step)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(sizes))
     parts = (optimizer.first, optimizer.then) if isinstance(optimizer, Sequence) else (optimizer,)
-    return float(sum(part.spent(1) for part in parts)) * lifetime.presentations * numbers
+    return float(sum(part.spent(1) for part in parts)) * lifetime.steps * numbers
 
 
 def _one_step(experiment: Experiment) -> Any:
     """θ after one meta-step."""
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     pool, key = experiment.split.train, run_key(experiment.seed)
-    state, stage = begin(lifetime, optimizer, pool, key), stage_at(lifetime, optimizer, 0)
-    state, _ = advance(stage.learner, stage.optimizer, pool, state, key, 1, 1)
+    state, phase = begin(lifetime, optimizer, pool, key), phase_at(lifetime, optimizer, 0)
+    state, _ = advance(phase.learner, phase.optimizer, pool, state, key, 1, 1)
     return optimizer.theta(state)
 
 

@@ -17,9 +17,9 @@ def draw_scaling(file: Path, setups: _Rows, checks: _Rows, predictions: _Rows) -
 
     Args:
         file: where the picture goes.
-        setups: rows of set-ups that share the same lives.
+        setups: rows of set-ups that share the same lifetimes.
         checks: rows of the model and of what was measured.
-        predictions: rows by lives and devices.
+        predictions: rows by lifetimes and devices.
     """
     figure, (bars, points, lines) = figure_of(3, 4.5, 4.2)
     bars.barh(range(len(setups)), [row["minimum_ms"] for row in setups], color=COLOURS[0])
@@ -28,7 +28,7 @@ def draw_scaling(file: Path, setups: _Rows, checks: _Rows, predictions: _Rows) -
         bars.text(row["minimum_ms"], place, f" {row['minimum_ms']:.3g}", va="center", fontsize="small")
     bars.invert_yaxis()
     bars.margins(x=0.15)
-    bars.set_xlabel("ms a meta-step, the same lives")
+    bars.set_xlabel("ms a meta-step, the same lifetimes")
     for number, kind in enumerate(("fitted", "checked")):
         some = [row for row in checks if row["case"] == kind]
         style = {"color": COLOURS[number], "label": kind}

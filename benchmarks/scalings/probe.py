@@ -20,13 +20,13 @@ from metarule.commands import cli
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta import Gradient
 from metarule.meta.loop import advance, begin
-from metarule.parallel.batching import block_size
-from metarule.parallel.devices import LIVES, everywhere
+from metarule.parallel.batching import default_chunk_size
+from metarule.parallel.devices import LIFETIMES, sharded_jit
 from metarule.prng import run_key
 from metarule.runs.experiment import Experiment, read_experiment_file
-from metarule.types import Carry, Life
+from metarule.types import LearnerState, LifetimeContext
 
-__all__ = ["CAPACITY", "collectives", "presentation", "serve"]
+__all__ = ["CAPACITY", "collectives", "serve", "step_number"]
 
 # Meta-steps of one call, at most.
 CAPACITY = 1000
@@ -67,7 +67,7 @@ def _serve(words: list[str]) -> int:
     messages = collectives(program.as_text() or "")
     devices = {"devices": jax.device_count(), "collectives": len(messages), "bytes": sum(messages)}
     gathers = {"gathered": [_FEW * 4, _MANY * 4], "gather_seconds": [_gathering(count) for count in (_FEW, _MANY)]}
-    _say(presentation(experiment) | devices | gathers | {"gradient_norm": norm})
+    _say(step_number(experiment) | devices | gathers | {"gradient_norm": norm})
     for line in sys.stdin:
         clock = time.perf_counter()
         move(int(line))
@@ -86,27 +86,27 @@ def collectives(program: str) -> list[int]:
     ]
 
 
-def presentation(experiment: Experiment) -> dict[str, Any]:
-    """What one presentation of one life costs with its derivative, as the compiler counts it.
+def step_number(experiment: Experiment) -> dict[str, Any]:
+    """What one step of one lifetime costs with its derivative, as the compiler counts it.
 
     Args:
         experiment: whose.
 
     Returns:
         `kernels`, operations that are started one after the other; `flops` and `traffic` [bytes]; and what multiplies
-        them: `presentations`, `lives`, and how many of these are lived `at_once` on one device.
+        them: `steps`, `lives`, and how many of these are lived `chunk_size` on one device.
     """
     lifetime = experiment.lifetime
     key, pool = run_key(0), lifetime.tasks.split(0).train
     theta = lifetime.theta(key)
-    life, carry = lifetime.birth(key, lifetime.tasks.sample(key, pool, 0))
+    context, learner_state = lifetime.init(key, lifetime.tasks.sample(key, pool, 0))
 
-    def slopes(theta: Any, life: Life, carry: Carry, after: Any) -> Any:
-        step = lambda theta, carry: lifetime.step(theta, life, carry, 0)[0].weights  # noqa: E731
-        weights, slope = jax.vjp(step, theta, carry)
+    def slopes(theta: Any, context: LifetimeContext, learner_state: LearnerState, after: Any) -> Any:
+        step = lambda theta, learner_state: lifetime.step(theta, context, learner_state, 0)[0].weights  # noqa: E731
+        weights, slope = jax.vjp(step, theta, learner_state)
         return weights, slope(after)
 
-    program = jax.jit(slopes).lower(theta, life, carry, carry.weights).compile()
+    program = jax.jit(slopes).lower(theta, context, learner_state, learner_state.weights).compile()
     costs = program.cost_analysis() or {}
     main = (program.as_text() or "").partition("ENTRY ")[2]
     lines = [line for line in main.splitlines() if " = " in line and not _FREE.search(line)]
@@ -116,9 +116,9 @@ def presentation(experiment: Experiment) -> dict[str, Any]:
         "kernels": len(lines),
         "flops": float(costs.get("flops", math.nan)),
         "traffic": float(costs.get("bytes accessed", math.nan)),
-        "presentations": lifetime.presentations,
-        "lives": optimizer.tasks,
-        "at_once": min(block_size(carry), optimizer.tasks),
+        "steps": lifetime.steps,
+        "lives": optimizer.batch_size,
+        "chunk_size": min(default_chunk_size(learner_state), optimizer.batch_size),
     }
 
 
@@ -128,10 +128,10 @@ def _gathering(count: int) -> float:
     if devices == 1:
         return 0.0
 
-    @everywhere()
+    @sharded_jit()
     def gather(numbers: Any) -> Any:
         share = count // devices
-        tell = lambda _, numbers: jax.lax.all_gather(numbers[:share] + 1, LIVES, tiled=True)  # noqa: E731
+        tell = lambda _, numbers: jax.lax.all_gather(numbers[:share] + 1, LIFETIMES, tiled=True)  # noqa: E731
         return jax.lax.fori_loop(0, _TIMES, tell, numbers)
 
     numbers = np.zeros(count // devices * devices, np.float32)

@@ -1,1 +1,1 @@
-"""One θ-gradient, computed in many ways on the same lives."""
+"""One θ-gradient, computed in many ways on the same lifetimes."""

@@ -1,4 +1,4 @@
-"""The forward pass alone, in plain numpy: all lives at once, one presentation after the other."""
+"""The forward pass alone, in plain numpy: all lifetimes at once, one step after the other."""
 
 import numpy as np
 from jaxtyping import Float
@@ -24,8 +24,8 @@ def _updated(
     return np.clip(weights, -bound, bound, out=weights)
 
 
-def losses(theta: Float[np.ndarray, "7"], lives: Lives, bound: float) -> Float[np.ndarray, "lives"]:
-    """Loss of every life.
+def losses(theta: Float[np.ndarray, "7"], lifetimes: Lives, bound: float) -> Float[np.ndarray, "lives"]:
+    """Loss of every lifetime.
 
     Args:
         theta: the rule.
@@ -35,12 +35,12 @@ def losses(theta: Float[np.ndarray, "7"], lives: Lives, bound: float) -> Float[n
     Returns:
         Losses.
     """
-    first, second, backward, inputs, targets = lives
+    first, second, feedback, inputs, targets = lifetimes
     theta = np.asarray(theta, first.dtype)
-    count, presentations, _ = inputs.shape
+    count, steps, _ = inputs.shape
     one = np.ones((count, 1), first.dtype)
     total = np.zeros(count, first.dtype)
-    for t in range(presentations):
+    for t in range(steps):
         signals, target = np.concatenate([inputs[:, t], one], 1), targets[:, t]
         x = np.matvec(first.mT, signals)
         hidden = np.concatenate([np.tanh(x), one], 1)
@@ -49,7 +49,7 @@ def losses(theta: Float[np.ndarray, "7"], lives: Lives, bound: float) -> Float[n
         softplus = np.logaddexp(0, z)
         errors = target - np.exp(z - softplus)
         total += (softplus - target * z).sum(1)
-        modulators = np.matvec(backward.mT, errors)
+        modulators = np.matvec(feedback.mT, errors)
         first = _updated(theta, first, signals, x, modulators, bound)
         second = _updated(theta, second, hidden, z, errors, bound)
-    return total / presentations
+    return total / steps

@@ -50,13 +50,13 @@ def contest(size: Size, names: Sequence[str], seconds: float, room: int) -> list
 
 
 def _entrants(size: Size, names: Sequence[str], room: int) -> Iterator[tuple[str, _Entrant]]:
-    lives = draw(size)
+    lifetimes = draw(size)
     expected: dict[str, Outcome] = {}
     for name, form in FORMS.items():
         if name not in names:
             continue
         try:
-            prepared = form.prepare(size, lives, room)
+            prepared = form.prepare(size, lifetimes, room)
             clock = time.perf_counter()
             raw = prepared.call()
             entrant = _Entrant(form, prepared, time.perf_counter() - clock)
@@ -92,12 +92,12 @@ def _judged(found: Outcome, apart: float | None) -> str:
 
 def _row(size: Size, name: str, one: _Entrant, timings: Mapping[str, Timing]) -> dict[str, Any]:
     timing = timings.get(name)
-    base = timings.get("C" if math.isfinite(one.form.bound) else "C, unbounded")
+    base = timings.get("C" if math.isfinite(one.form.bound) else "C, without_bound")
     prepared = one.prepared
     return {
         "size": size.name,
-        "presentations": size.presentations,
-        "lives": size.lives,
+        "steps": size.steps,
+        "lives": size.lifetimes,
         "form": name,
         "runs": timing.runs if timing else 0,
         "minimum_ms": timing.minimum * 1e3 if timing else None,
@@ -105,7 +105,7 @@ def _row(size: Size, name: str, one: _Entrant, timings: Mapping[str, Timing]) ->
         "ratio": timing.minimum / base.minimum if timing and base else None,
         "compile_seconds": prepared.compile_seconds if prepared else None,
         "temporary_bytes": prepared.temporary_bytes if prepared else None,
-        "lives_per_second": size.lives / timing.minimum if timing else None,
+        "lives_per_second": size.lifetimes / timing.minimum if timing else None,
         "difference": one.apart if one.apart is None or math.isfinite(one.apart) else None,
         "note": one.complaint or (prepared.note if prepared else ""),
     }

@@ -62,9 +62,7 @@ def _draw_forms(axes: Any, rows: _Rows, limits: tuple[float, float], named: bool
     axes.invert_yaxis()
     axes.set_yticks(range(len(rows)), [row["form"] for row in rows] if named else [""] * len(rows))
     first = rows[0]
-    axes.set_title(
-        f"{first['size']}, {first['presentations']} presentations, {first['lives']} lives", fontsize="medium"
-    )
+    axes.set_title(f"{first['size']}, {first['steps']} steps, {first['lives']} lives", fontsize="medium")
     axes.set_xlabel("time, in that of C")
 
 
@@ -84,12 +82,12 @@ def _draw_starts(axes: Any, rows: _Rows) -> None:
 
 
 def _draw_growth(pair: Sequence[Any], option: str, rows: _Rows) -> None:
-    time, memory = pair
+    t, memory = pair
     for number, name in enumerate(dict.fromkeys(row["axis"] for row in rows)):
         line = [row for row in rows if row["axis"] == name]
         points = [row["point"] for row in line]
         style = {"color": COLOURS[number], "marker": "o", "label": name.partition(", ")[2]}
-        time.plot(points, [row["microseconds"] for row in line], **style)
+        t.plot(points, [row["microseconds"] for row in line], **style)
         memory.plot(points, [row["temporary_bytes"] / _MIB for row in line], **style)
     points = sorted({row["point"] for row in rows})
     for axes in pair:
@@ -98,10 +96,10 @@ def _draw_growth(pair: Sequence[Any], option: str, rows: _Rows) -> None:
         axes.set_ylim(*_decades(axes.get_ylim()))
         axes.set_xticks(points, [f"{point:,}" for point in points])
         axes.set_xticks([], minor=True)
-    time.set_ylabel(f"µs a {rows[0]['unit']}")
+    t.set_ylabel(f"µs a {rows[0]['unit']}")
     memory.set_ylabel("temporary MiB")
     memory.set_xlabel(option)
-    time.legend(frameon=False, fontsize="small")
+    t.legend(frameon=False, fontsize="small")
 
 
 def _decades(limits: tuple[float, float]) -> tuple[float, float]:

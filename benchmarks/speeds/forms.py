@@ -1,4 +1,4 @@
-"""All forms of the θ-gradient, ready to be called for the lives of a size."""
+"""All forms of the θ-gradient, ready to be called for the lifetimes of a size."""
 
 import math
 import time
@@ -17,7 +17,7 @@ from benchmarks.speeds.problem import THETA, Lives, Size
 from benchmarks.speeds.timing import compiled
 from metarule import MLP, Lifetime, Polynomial
 from metarule.prng import run_key
-from metarule.types import Carry, Life, Rule, Theta
+from metarule.types import LearnerState, LifetimeContext, Rule, Theta
 
 __all__ = ["BOUND", "FORMS", "Form", "Outcome", "Prepared", "TooLarge", "stated"]
 
@@ -26,15 +26,15 @@ _GIB = 2**30
 
 
 class TooLarge(Exception):
-    """Not even one life fits into the memory that a form may take."""
+    """Not even one lifetime fits into the memory that a form may take."""
 
 
 class Outcome(NamedTuple):
     """What a form computes.
 
     Attributes:
-        losses: of every life, or their sum.
-        gradients: ∂loss/∂θ of every life, or of the sum; none where it is the forward pass alone.
+        losses: of every lifetime, or their sum.
+        gradients: ∂loss/∂θ of every lifetime, or of the sum; none where it is the forward pass alone.
     """
 
     losses: Float[np.ndarray, "*lives"]
@@ -96,32 +96,32 @@ def _rows(leaf: Any, leading: int) -> Float[np.ndarray, "..."]:
 
 
 def _metarule(rule: Rule, bound: float, summed: bool = False) -> Callable[[Size, Lives, int], Prepared]:
-    def prepare(size: Size, lives: Lives, room: int) -> Prepared:
+    def prepare(size: Size, lifetimes: Lives, room: int) -> Prepared:
         who, theta = library.learner(size, bound, rule), _theta(rule)
-        born = library.born(who, lives)
+        born = library.born(who, lifetimes)
         program = compiled(_summed(who) if summed else library.gradients(who), theta, *born)
         return Prepared(partial(program.run, theta, *born), _each, program.seconds, program.temporary_bytes)
 
     return prepare
 
 
-def _summed(who: Lifetime) -> Callable[[Theta, Life, Carry], tuple[Float[Array, ""], Theta]]:
-    def total(theta: Theta, lives: Life, carries: Carry) -> tuple[Float[Array, ""], Theta]:
-        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), library.gradients(who)(theta, lives, carries))
+def _summed(who: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Float[Array, ""], Theta]]:
+    def total(theta: Theta, lifetimes: LifetimeContext, carries: LearnerState) -> tuple[Float[Array, ""], Theta]:
+        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), library.gradients(who)(theta, lifetimes, carries))
 
     return total
 
 
 def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> Callable[[Size, Lives, int], Prepared]:
-    def prepare(size: Size, lives: Lives, room: int) -> Prepared:
+    def prepare(size: Size, lifetimes: Lives, room: int) -> Prepared:
         # One device, as it is where nobody asks for more; XLA itself divides the work of a CPU among its cores.
         with jax.set_mesh(jax.make_mesh((1,), ("alone",))):
-            function, theta, together = literature.gradients(powers, BOUND), _theta(rule), size.lives
-            parts = _parts(lives, together)
+            function, theta, together = literature.gradients(powers, BOUND), _theta(rule), size.lifetimes
+            parts = _parts(lifetimes, together)
             program = compiled(function, theta, parts[0])
             if program.temporary_bytes > room:
-                together = _fitting(size.lives, math.ceil(program.temporary_bytes / size.lives), room)
-                parts = _parts(lives, together)
+                together = _fitting(size.lifetimes, math.ceil(program.temporary_bytes / size.lifetimes), room)
+                parts = _parts(lifetimes, together)
                 program = compiled(function, theta, parts[0])
         return Prepared(
             # One after the other: what is dispatched at once would be in memory at once.
@@ -135,22 +135,22 @@ def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> Call
     return prepare
 
 
-def _parts(lives: Lives, together: int) -> list[Lives]:
-    starts = range(0, len(lives.first), together)
-    return [jax.tree.map(lambda array: jnp.asarray(array[start : start + together]), lives) for start in starts]  # noqa: B023
+def _parts(lifetimes: Lives, together: int) -> list[Lives]:
+    starts = range(0, len(lifetimes.first), together)
+    return [jax.tree.map(lambda array: jnp.asarray(array[start : start + together]), lifetimes) for start in starts]  # noqa: B023
 
 
-def _fitting(lives: int, each: int, room: int) -> int:
-    """How many of the lives run at once: a number that divides them, so that one program does for all."""
-    fitting = [count for count in range(1, lives) if lives % count == 0 and count * each <= room]
+def _fitting(lifetimes: int, each: int, room: int) -> int:
+    """How many of the lifetimes run at once: a number that divides them, so that one program does for all."""
+    fitting = [count for count in range(1, lifetimes) if lifetimes % count == 0 and count * each <= room]
     if not fitting:
-        raise TooLarge(f"one life takes {each / _GIB:.1f} GiB")
+        raise TooLarge(f"one lifetime takes {each / _GIB:.1f} GiB")
     return fitting[-1]
 
 
 def _limit(bound: float) -> Callable[[Size, Lives, int], Prepared]:
-    def prepare(size: Size, lives: Lives, room: int) -> Prepared:
-        theta, laid_out = np.array(THETA, np.float32), limit.prepare(lives)
+    def prepare(size: Size, lifetimes: Lives, room: int) -> Prepared:
+        theta, laid_out = np.array(THETA, np.float32), limit.prepare(lifetimes)
         call = partial(limit.gradients, theta, laid_out, bound)
         call()  # which compiles it, unless an earlier process has
         return Prepared(call, lambda raw: Outcome(*raw))
@@ -159,8 +159,8 @@ def _limit(bound: float) -> Callable[[Size, Lives, int], Prepared]:
 
 
 def _torch(kind: str) -> Callable[[Size, Lives, int], Prepared]:
-    def prepare(size: Size, lives: Lives, room: int) -> Prepared:
-        theta, tensors = torches.prepare(np.array(THETA, np.float32), lives)
+    def prepare(size: Size, lifetimes: Lives, room: int) -> Prepared:
+        theta, tensors = torches.prepare(np.array(THETA, np.float32), lifetimes)
         call, seconds = partial(getattr(torches, kind)(BOUND), theta, tensors), None
         if kind == "compiled":
             seconds = _compiling(call)
@@ -183,8 +183,8 @@ def _clocked(call: Callable[[], Any]) -> float:
     return time.perf_counter() - clock
 
 
-def _numpy(size: Size, lives: Lives, room: int) -> Prepared:
-    call = partial(arrays.losses, np.array(THETA, np.float32), lives, BOUND)
+def _numpy(size: Size, lifetimes: Lives, room: int) -> Prepared:
+    call = partial(arrays.losses, np.array(THETA, np.float32), lifetimes, BOUND)
     return Prepared(call, lambda raw: Outcome(raw, None))
 
 
@@ -193,10 +193,10 @@ _SEVEN, _MORE = stated(*library.SEVEN.terms), stated("taylor(pre, potential, wei
 # The first form of a problem is what the others are compared with.
 FORMS: dict[str, Form] = {
     "C": Form("seven", BOUND, _limit(BOUND)),
-    "C, unbounded": Form("unbounded", math.inf, _limit(math.inf)),
+    "C, without_bound": Form("without_bound", math.inf, _limit(math.inf)),
     "metarule": Form("seven", BOUND, _metarule(_SEVEN, BOUND)),
-    "metarule, unbounded": Form("unbounded", math.inf, _metarule(_SEVEN, math.inf)),
-    "metarule, summed": Form("unbounded", math.inf, _metarule(_SEVEN, math.inf, summed=True)),
+    "metarule, without_bound": Form("without_bound", math.inf, _metarule(_SEVEN, math.inf)),
+    "metarule, summed": Form("without_bound", math.inf, _metarule(_SEVEN, math.inf, summed=True)),
     "metarule, 81 terms": Form("81 terms", BOUND, _metarule(_MORE, BOUND)),
     "metarule, MLP": Form("MLP", BOUND, _metarule(MLP(), BOUND)),
     "literature": Form("seven", BOUND, _literature(literature.TERMS, _SEVEN)),

@@ -18,7 +18,7 @@ __all__ = ["AXES", "Axis", "grow", "verdicts"]
 
 # Where the cost of a unit grows by more, cost is no straight line.
 _STRAIGHT = 1.2
-# Presentations of a life whose cost is that of any life.
+# Steps of a lifetime whose cost is that of any life.
 _SHORT = 2
 _FAMILIES = {3: "pre", 9: "pre, modulator", 27: "pre, weight, modulator", 81: "pre, potential, weight, modulator"}
 _SEVEN = stated(*library.SEVEN.terms)
@@ -32,7 +32,7 @@ class Axis(NamedTuple):
         unit: one piece of the work.
         case: from a point to the problem, its rule and its work in units.
         pair: points that are compared; the last two where they are not among those measured.
-        bound: of weights; where they come to it, which they do in long lives, presentations are lived again.
+        bound: of weights; where they come to it, which they do in long lifetimes, steps are lived again.
     """
 
     option: str
@@ -47,12 +47,12 @@ class _Measured(NamedTuple):
     temporary_bytes: int
 
 
-def _long(network: tuple[int, int, int], lives: int, presentations: int) -> tuple[Size, Polynomial, int]:
-    return Size(*network, presentations, lives), _SEVEN, presentations
+def _long(network: tuple[int, int, int], lifetimes: int, steps: int) -> tuple[Size, Polynomial, int]:
+    return Size(*network, steps, lifetimes), _SEVEN, steps
 
 
-def _many(lives: int) -> tuple[Size, Polynomial, int]:
-    return Size(2, 4, 1, 200, lives), _SEVEN, lives
+def _many(lifetimes: int) -> tuple[Size, Polynomial, int]:
+    return Size(2, 4, 1, 200, lifetimes), _SEVEN, lifetimes
 
 
 def _wide(hidden: int) -> tuple[Size, Polynomial, int]:
@@ -65,11 +65,9 @@ def _rich(terms: int) -> tuple[Size, Polynomial, int]:
 
 
 AXES: dict[str, Axis] = {
-    "presentations, 2-4-1": Axis("presentations", "presentation", partial(_long, (2, 4, 1), 64), (1000, 10_000)),
-    "presentations, 64-32-10": Axis("presentations", "presentation", partial(_long, (64, 32, 10), 2), (1000, 10_000)),
-    "presentations, 64-32-10, unbounded": Axis(
-        "presentations", "presentation", partial(_long, (64, 32, 10), 2), (1000, 10_000), math.inf
-    ),
+    "steps, 2-4-1": Axis("steps", "step", partial(_long, (2, 4, 1), 64), (1000, 10_000)),
+    "steps, 64-32-10": Axis("steps", "step", partial(_long, (64, 32, 10), 2), (1000, 10_000)),
+    "steps, 64-32-10, without_bound": Axis("steps", "step", partial(_long, (64, 32, 10), 2), (1000, 10_000), math.inf),
     "lives, 2-4-1": Axis("lives", "life", _many, (64, 4096)),
     "hidden neurons, 64-n-10": Axis("hidden", "synapse", _wide),
     "terms, 64-32-10": Axis("terms", "term", _rich),
@@ -85,12 +83,12 @@ def grow(name: str, points: Sequence[int], seconds: float) -> list[dict[str, Any
         seconds: that the calls at one point should take.
 
     Returns:
-        One row a point. Where lives grow longer, `overhead_ms` is what a life of two presentations takes, which is no
+        One row a point. Where lives grow longer, `overhead_ms` is what a lifetime of two steps takes, which is no
         part of the `microseconds` of a unit. `growth` is by how much a unit takes longer than at the point before.
     """
     axis = AXES[name]
     cases = [axis.case(point) for point in points]
-    fixed = [axis.case(_SHORT)] if axis.option == "presentations" else []
+    fixed = [axis.case(_SHORT)] if axis.option == "steps" else []
     found = _measured([(size, rule) for size, rule, _ in fixed + cases], axis.bound, seconds)
     overhead = found[0].timing.minimum if fixed else 0.0
     rows: list[dict[str, Any]] = []
@@ -99,8 +97,8 @@ def grow(name: str, points: Sequence[int], seconds: float) -> list[dict[str, Any
         row = {
             "axis": name,
             "point": point,
-            "presentations": size.presentations,
-            "lives": size.lives,
+            "steps": size.steps,
+            "lives": size.lifetimes,
             "unit": axis.unit,
             "work": work,
             "runs": one.timing.runs,
@@ -108,7 +106,7 @@ def grow(name: str, points: Sequence[int], seconds: float) -> list[dict[str, Any
             "median_ms": one.timing.median * 1e3,
             "overhead_ms": overhead * 1e3 if fixed else None,
             "microseconds": each,
-            "growth": each / rows[-1]["microseconds"] if rows else None,
+            "lyapunov_exponent": each / rows[-1]["microseconds"] if rows else None,
             "temporary_bytes": one.temporary_bytes,
         }
         rows.append(row)
@@ -122,7 +120,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         rows: as from `grow`.
 
     Returns:
-        How the cost of a unit compares at two points, if there are two; and every stretch where cost is not a straight
+        How the cost of a unit compares at two points, if there are two; and every segment_loss where cost is not a straight
         line.
     """
     if len(rows) < 2:
@@ -137,7 +135,7 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{low['axis']}: a {axis.unit} takes {longer:.2f} times as long at {high['point']:,} as at {low['point']:,}"
         f"{beyond}, and {memory:.2f} times the memory"
     ]
-    steps = [(low, high, longer)] + [(low, high, high["growth"]) for low, high in pairwise(rows)]
+    steps = [(low, high, longer)] + [(low, high, high["lyapunov_exponent"]) for low, high in pairwise(rows)]
     bent = {(low["point"], high["point"]): ratio for low, high, ratio in steps if ratio > _STRAIGHT}
     return lines + [
         f"NOT STRAIGHT: {low['axis']}: from {first:,} to {last:,} the time of a {axis.unit} grows {ratio:.2f}-fold"

@@ -10,13 +10,13 @@ from msgspec import Struct
 
 from benchmarks.speeds.problem import Lives, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.estimators.chunk_size import at_once
+from metarule.estimators.chunk_size import chunk_size
 from metarule.estimators.reverse import Reverse
-from metarule.parallel.batching import abreast
-from metarule.parallel.devices import everywhere
+from metarule.parallel.batching import batch_lifetimes
+from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
 from metarule.tasks.losses import binary_cross_entropy
-from metarule.types import Carry, Integer, Life, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
 
 __all__ = ["SEVEN", "Given", "born", "gradients", "learner"]
 
@@ -24,7 +24,7 @@ SEVEN = Polynomial(terms=("1", "pre", "potential", "modulator", "pre*modulator",
 
 
 class Given(Struct, frozen=True, kw_only=True):
-    """Tasks that are the presentations themselves, and of which one alone is assessed.
+    """Tasks that are the steps themselves, and of which one alone is assessed.
 
     Attributes:
         inputs: numbers in an input.
@@ -41,20 +41,20 @@ class Given(Struct, frozen=True, kw_only=True):
 
     @property
     def score(self) -> str:
-        """There is none: a life is judged by its loss."""
+        """There is none: a lifetime is judged by its loss."""
         return "none"
 
     @property
-    def needs(self) -> int:
+    def min_steps(self) -> int:
         """A life of any length will do."""
         return 1
 
     @property
-    def shot(self) -> int:
-        """Presentations are not in rounds."""
+    def round_steps(self) -> int:
+        """Steps are not in rounds."""
         return 0
 
-    def identity(self, pool: Any, index: Integer) -> Integer:
+    def task_id(self, pool: Any, index: Integer) -> Integer:
         """No two tasks are the same."""
         return index
 
@@ -66,9 +66,9 @@ class Given(Struct, frozen=True, kw_only=True):
         """A task without meaning, for its shape alone."""
         return Stimulus(jnp.zeros((1, self.inputs)), jnp.zeros((1, self.outputs)))
 
-    def stimulus(self, task: Stimulus, time: Integer, key: PRNGKey) -> Stimulus:
-        """The presentation whose turn it is."""
-        return jax.tree.map(lambda leaf: leaf[time], task)
+    def stimulus(self, task: Stimulus, t: Integer, key: PRNGKey) -> Stimulus:
+        """The step whose turn it is."""
+        return jax.tree.map(lambda leaf: leaf[t], task)
 
     def examples(self, task: Stimulus) -> Stimulus:
         """The first of them, for something has to be assessed."""
@@ -89,35 +89,35 @@ def learner(size: Size, bound: float, rule: Rule = SEVEN) -> Lifetime:
         rule=rule,
         circuit=Feedforward(hidden=(size.hidden,)),
         tasks=Given(inputs=size.inputs, outputs=size.outputs),
-        inner_loop=InnerLoop(presentations=size.presentations, weight_bound=bound, loss_along=1.0),
+        inner_loop=InnerLoop(steps=size.steps, weight_bound=bound, online_loss_weight=1.0),
     )
 
 
-def born(who: Lifetime, lives: Lives) -> tuple[Life, Carry]:
+def born(who: Lifetime, lifetimes: Lives) -> tuple[LifetimeContext, LearnerState]:
     """Networks with the weights that are drawn, about to meet what is drawn."""
-    first, second, backward, inputs, targets = map(jnp.asarray, lives)
+    first, second, feedback, inputs, targets = map(jnp.asarray, lifetimes)
     keys = jax.random.split(run_key(0), len(first))
     memory = jax.vmap(lambda *weights: tuple(map(who.rule.memory, weights)))(first, second)
-    return Life(Stimulus(inputs, targets), (backward,), keys), Carry((first, second), memory, ())
+    return LifetimeContext(Stimulus(inputs, targets), (feedback,), keys), LearnerState((first, second), memory, ())
 
 
-def gradients(who: Lifetime) -> Callable[[Theta, Life, Carry], tuple[Float[Array, " lives"], Theta]]:
+def gradients(who: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Float[Array, " lives"], Theta]]:
     """Build the function of losses and their gradients, which is compiled once called.
 
     Args:
         who: the learner.
 
     Returns:
-        From θ and what `born` gives to losses and ∂loss/∂θ of every life.
+        From θ and what `born` gives to losses and ∂loss/∂θ of every lifetime.
     """
 
-    @everywhere()
-    def every(theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, " lives"], Theta]:
-        def one(life: Life, carry: Carry) -> tuple[Float[Array, ""], Theta]:
-            estimate = Reverse().from_birth(who, theta, life, carry)
+    @sharded_jit()
+    def every(theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, " lives"], Theta]:
+        def one(context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Theta]:
+            estimate = Reverse().from_start(who, theta, context, state)
             return estimate.loss, estimate.gradient
 
-        first = jax.tree.map(lambda leaf: leaf[0], carry)
-        return abreast(one, at_once(Reverse(), who, first))(life, carry)
+        first = jax.tree.map(lambda leaf: leaf[0], state)
+        return batch_lifetimes(one, chunk_size(Reverse(), who, first))(context, state)
 
     return every

@@ -32,7 +32,7 @@ class Unavailable(Exception):
 
 
 class Prepared(NamedTuple):
-    """Lives, laid out for the C code.
+    """Lifetimes, laid out for the C code.
 
     Attributes:
         size: of the problem.
@@ -60,7 +60,7 @@ def _library(size: Size, together: int, side: bool, bounded: bool) -> ctypes.CDL
         "INPUTS": size.inputs,
         "HIDDEN": size.hidden,
         "OUTPUTS": size.outputs,
-        "PRESENTATIONS": size.presentations,
+        "PRESENTATIONS": size.steps,
     }
     macros |= {"SIDE": int(side), "TOGETHER": together, "BOUNDED": int(bounded)}
     command = [compiler, *_FLAGS.split(), *(f"-D{name}={value}" for name, value in macros.items()), str(_SOURCE), "-lm"]
@@ -90,7 +90,7 @@ def _filled(array: Float[np.ndarray, "..."], axis: int, multiple: int) -> Float[
 
 
 def _in_vectors(array: Float[np.ndarray, "lives *rest"], side: bool) -> Float[np.ndarray, "groups ..."]:
-    # The last axis in lanes, or lives.
+    # The last axis in lanes, or lifetimes.
     if side:
         return np.moveaxis(array.reshape(-1, _LANES, *array.shape[1:]), 1, -1)
     return _filled(array, array.ndim - 1, _LANES).reshape(*array.shape[:-1], -1, _LANES)
@@ -102,7 +102,7 @@ def _in_blocks(weights: Float[np.ndarray, "groups rows units 16"]) -> Float[np.n
     return weights.reshape(groups, rows, units // width, width, lanes).swapaxes(1, 2)
 
 
-def prepare(lives: Lives) -> Prepared:
+def prepare(lifetimes: Lives) -> Prepared:
     """Lay out lives for the C code.
 
     Args:
@@ -111,15 +111,15 @@ def prepare(lives: Lives) -> Prepared:
     Returns:
         What gradients takes.
     """
-    (count, presentations, inputs), (hidden, outputs) = lives.inputs.shape, lives.backward.shape[:0:-1]
-    size = Size(inputs, hidden, outputs, presentations, count)
+    (count, steps, inputs), (hidden, outputs) = lifetimes.inputs.shape, lifetimes.feedback.shape[:0:-1]
+    size = Size(inputs, hidden, outputs, steps, count)
     side = hidden < _LANES
-    # Larger networks than those keep the processor busy with one life, and the first cache full.
+    # Larger networks than those keep the processor busy with one lifetime, and the first cache full.
     together = 2 if side else 1
     block = together * (_LANES if side else 1)
-    filled = [np.concatenate([array, np.repeat(array[-1:], -count % block, 0)]) for array in lives]
-    first, second, backward, presented, targets = filled
-    signals = np.concatenate([presented, np.ones_like(presented[..., :1])], -1)
+    filled = [np.concatenate([array, np.repeat(array[-1:], -count % block, 0)]) for array in lifetimes]
+    first, second, feedback, train_examples, targets = filled
+    signals = np.concatenate([train_examples, np.ones_like(train_examples[..., :1])], -1)
     if not side:
         # A sweep takes four vectors at once: parts of a row, or several rows.
         heights = [4 // math.gcd(-(-neurons // _LANES), 4) for neurons in (hidden, outputs)]
@@ -128,8 +128,8 @@ def prepare(lives: Lives) -> Prepared:
     arrays = (
         _in_blocks(_in_vectors(first, side)),
         _in_blocks(_in_vectors(second, side)),
-        _in_vectors(backward, side),
-        _in_vectors(backward.swapaxes(1, 2), side),
+        _in_vectors(feedback, side),
+        _in_vectors(feedback.swapaxes(1, 2), side),
         _in_vectors(signals, side) if side else signals,
         _in_vectors(targets, side),
     )
@@ -138,9 +138,9 @@ def prepare(lives: Lives) -> Prepared:
 
 
 def gradients(
-    theta: Float[np.ndarray, "7"], lives: Prepared, bound: float = 2.0
+    theta: Float[np.ndarray, "7"], lifetimes: Prepared, bound: float = 2.0
 ) -> tuple[Float[np.ndarray, "lives"], Float[np.ndarray, "lives 7"]]:
-    """Loss and ∂loss/∂θ of every life.
+    """Loss and ∂loss/∂θ of every lifetime.
 
     Args:
         theta: the rule.
@@ -154,19 +154,19 @@ def gradients(
         Unavailable: there is no compiler.
     """
     bounded = math.isfinite(bound)
-    library = _library(lives.size, lives.together, lives.side, bounded)
-    if bounded not in lives.rooms:
-        lives.rooms[bounded] = np.empty(_THREADS * library.room() // 4 + _LANES, np.float32)
-    room = lives.rooms[bounded].ctypes.data
+    library = _library(lifetimes.size, lifetimes.together, lifetimes.side, bounded)
+    if bounded not in lifetimes.rooms:
+        lifetimes.rooms[bounded] = np.empty(_THREADS * library.room() // 4 + _LANES, np.float32)
+    room = lifetimes.rooms[bounded].ctypes.data
     rule = np.ascontiguousarray(theta, np.float32)
-    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*lives.arrays, lives.results)]
+    pointers = [ctypes.c_void_p(array.ctypes.data) for array in (*lifetimes.arrays, lifetimes.results)]
     library.gradients(
-        lives.results.shape[0] // lives.together,
+        lifetimes.results.shape[0] // lifetimes.together,
         _THREADS,
         ctypes.c_void_p(rule.ctypes.data),
         ctypes.c_float(bound if bounded else 0.0),
         *pointers,
         ctypes.c_void_p(room + -room % 64),
     )
-    results = lives.results.swapaxes(1, 2).reshape(-1, 8) if lives.side else lives.results[:, :, 0]
-    return results[: lives.size.lives, 0].copy(), results[: lives.size.lives, 1:].copy()
+    results = lifetimes.results.swapaxes(1, 2).reshape(-1, 8) if lifetimes.side else lifetimes.results[:, :, 0]
+    return results[: lifetimes.size.lifetimes, 0].copy(), results[: lifetimes.size.lifetimes, 1:].copy()

@@ -41,7 +41,7 @@ def gradients(
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lives, as JAX arrays, to losses and ∂loss/∂θ of every life.
+        From θ and lifetimes, as JAX arrays, to losses and ∂loss/∂θ of every lifetime.
     """
 
     def updated(
@@ -61,19 +61,19 @@ def gradients(
         weights = weights + jnp.einsum("kij,k->ij", features, theta)
         return jnp.clip(weights, -bound, bound) if math.isfinite(bound) else weights
 
-    def loss(theta: Float[Array, "terms"], life: Lives) -> Float[Array, ""]:
-        first, second, backward, inputs, targets = map(jnp.asarray, life)
+    def loss(theta: Float[Array, "terms"], context: Lives) -> Float[Array, ""]:
+        first, second, feedback, inputs, targets = map(jnp.asarray, context)
 
         def present(
-            weights: tuple[_Weights, _Weights], presented: tuple[Float[Array, "inputs"], Float[Array, "outputs"]]
+            weights: tuple[_Weights, _Weights], train_examples: tuple[Float[Array, "inputs"], Float[Array, "outputs"]]
         ) -> tuple[tuple[_Weights, _Weights], Float[Array, ""]]:
-            (first, second), (inputs, targets) = weights, presented
+            (first, second), (inputs, targets) = weights, train_examples
             signals = jnp.append(inputs, 1.0)
             x = signals @ first
             hidden = jnp.append(jnp.tanh(x), 1.0)
             z = hidden @ second
             errors = targets - jax.nn.sigmoid(z)
-            first = updated(theta, first, signals, x, errors @ backward)
+            first = updated(theta, first, signals, x, errors @ feedback)
             second = updated(theta, second, hidden, z, errors)
             return (first, second), (jax.nn.softplus(z) - targets * z).sum()
 

@@ -7,7 +7,7 @@
                                  + θ6·pre·weight
     loss = 1/T Σ_t Σ_outputs −target·ln(output) − (1 − target)·ln(1 − output)
 
-What is wanted of every life is ∂loss/∂θ, one gradient a life.
+What is wanted of every lifetime is ∂loss/∂θ, one gradient a lifetime.
 """
 
 from typing import NamedTuple
@@ -30,15 +30,15 @@ class Size(NamedTuple):
         inputs: input neurons.
         hidden: hidden neurons.
         outputs: output neurons.
-        presentations: length of a life, T.
+        steps: length of a lifetime, T.
         lives: how many live side by side.
     """
 
     inputs: int
     hidden: int
     outputs: int
-    presentations: int
-    lives: int
+    steps: int
+    lifetimes: int
 
     @property
     def name(self) -> str:
@@ -62,13 +62,13 @@ class Lives(NamedTuple):
 
     first: Float[np.ndarray, "lives inputs_and_bias hidden"]
     second: Float[np.ndarray, "lives hidden_and_bias outputs"]
-    backward: Float[np.ndarray, "lives outputs hidden"]
-    inputs: Float[np.ndarray, "lives presentations inputs"]
-    targets: Float[np.ndarray, "lives presentations outputs"]
+    feedback: Float[np.ndarray, "lives outputs hidden"]
+    inputs: Float[np.ndarray, "lives steps inputs"]
+    targets: Float[np.ndarray, "lives steps outputs"]
 
 
 def draw(size: Size, seed: int = 0) -> Lives:
-    """Lives of a size; each has random linear teachers, one an output.
+    """Lifetimes of a size; each has random linear teachers, one an output.
 
     Args:
         size: how large.
@@ -80,15 +80,15 @@ def draw(size: Size, seed: int = 0) -> Lives:
     random = np.random.default_rng(seed)
 
     def normal(*shape: int, scale: float) -> Float[np.ndarray, "..."]:
-        return random.normal(size=(size.lives, *shape)) * scale
+        return random.normal(size=(size.lifetimes, *shape)) * scale
 
-    inputs = normal(size.presentations, size.inputs, scale=_LENGTH / size.inputs**0.5)
+    inputs = normal(size.steps, size.inputs, scale=_LENGTH / size.inputs**0.5)
     teachers = normal(size.inputs, size.outputs, scale=1.0)
-    lives = Lives(
+    lifetimes = Lives(
         first=normal(size.inputs + 1, size.hidden, scale=(size.inputs + 1) ** -0.5),
         second=normal(size.hidden + 1, size.outputs, scale=(size.hidden + 1) ** -0.5),
-        backward=normal(size.outputs, size.hidden, scale=size.outputs**-0.5),
+        feedback=normal(size.outputs, size.hidden, scale=size.outputs**-0.5),
         inputs=inputs,
         targets=inputs @ teachers > 0,
     )
-    return Lives(*(np.ascontiguousarray(array, dtype=np.float32) for array in lives))
+    return Lives(*(np.ascontiguousarray(array, dtype=np.float32) for array in lifetimes))

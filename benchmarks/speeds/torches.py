@@ -1,6 +1,6 @@
-"""PyTorch and TorchOpt: autograd through all presentations, all lives at once.
+"""PyTorch and TorchOpt: autograd through all steps, all lifetimes at once.
 
-Every life has its own copy of θ, so that one backward pass over the sum of losses yields one gradient a life. PyTorch
+Every life has its own copy of θ, so that one backward pass over the sum of losses yields one gradient a lifetime. PyTorch
 and TorchOpt are imported where they are used, because they come with an extra that most users do without.
 """
 
@@ -24,14 +24,14 @@ _BLOCK = 10
 
 # Losses and gradients, from what prepare returns.
 _Gradients = Callable[["Tensor", "list[Tensor]"], "tuple[Tensor, Tensor]"]
-# The loss of some presentations, and weights after them; from θ, weights, the modulatory path, inputs and targets.
+# The loss of some steps, and weights after them; from θ, weights, the modulatory path, inputs and targets.
 _Presentations = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor, Tensor]"]
 # Weights after an update; from θ, weights, pre, potentials and modulators.
 _Update = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
-def prepare(theta: Float[np.ndarray, "7"], lives: Lives) -> "tuple[Tensor, list[Tensor]]":
-    """Move the rule and lives to PyTorch, on an accelerator if JAX works on one too, and give it its threads.
+def prepare(theta: Float[np.ndarray, "7"], lifetimes: Lives) -> "tuple[Tensor, list[Tensor]]":
+    """Move the rule and lifetimes to PyTorch, on an accelerator if JAX works on one too, and give it its threads.
 
     Args:
         theta: the rule.
@@ -45,7 +45,7 @@ def prepare(theta: Float[np.ndarray, "7"], lives: Lives) -> "tuple[Tensor, list[
     torch.set_num_threads(_THREADS)
     place = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
     return torch.tensor(theta, dtype=torch.float32, device=place), [
-        torch.tensor(array, device=place) for array in lives
+        torch.tensor(array, device=place) for array in lifetimes
     ]
 
 
@@ -56,19 +56,19 @@ def eager(bound: float) -> _Gradients:
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lives to losses and ∂loss/∂θ of every life.
+        From θ and lifetimes to losses and ∂loss/∂θ of every lifetime.
     """
     return _gradients(_presentations(_update(bound)), None)
 
 
 def compiled(bound: float) -> _Gradients:
-    """Build the function that compiles ten presentations at once, and takes one such block after the other.
+    """Build the function that compiles ten steps at once, and takes one such block after the other.
 
     Args:
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lives to losses and ∂loss/∂θ of every life.
+        From θ and lifetimes to losses and ∂loss/∂θ of every lifetime.
     """
     import torch
 
@@ -83,7 +83,7 @@ def optimizers(bound: float) -> _Gradients:
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lives to losses and ∂loss/∂θ of every life.
+        From θ and lifetimes to losses and ∂loss/∂θ of every lifetime.
     """
     import torchopt
 
@@ -122,8 +122,8 @@ def _update(bound: float) -> _Update:
 
 
 def _presentations(update: _Update) -> _Presentations:
-    def presentations(
-        theta: "Tensor", first: "Tensor", second: "Tensor", backward: "Tensor", inputs: "Tensor", targets: "Tensor"
+    def steps(
+        theta: "Tensor", first: "Tensor", second: "Tensor", feedback: "Tensor", inputs: "Tensor", targets: "Tensor"
     ) -> "tuple[Tensor, Tensor, Tensor]":
         from torch.nn import functional
 
@@ -134,23 +134,23 @@ def _presentations(update: _Update) -> _Presentations:
             z = (hidden[:, None] @ second)[:, 0]
             errors = target - z.sigmoid()
             loss = loss + functional.binary_cross_entropy_with_logits(z, target, reduction="none").sum(1)
-            first = update(theta, first, signals, x, (errors[:, None] @ backward)[:, 0])
+            first = update(theta, first, signals, x, (errors[:, None] @ feedback)[:, 0])
             second = update(theta, second, hidden, z, errors)
         return loss, first, second
 
-    return presentations
+    return steps
 
 
-def _gradients(presentations: _Presentations, block: int | None) -> _Gradients:
-    def gradients(theta: "Tensor", lives: "list[Tensor]") -> "tuple[Tensor, Tensor]":
+def _gradients(steps: _Presentations, block: int | None) -> _Gradients:
+    def gradients(theta: "Tensor", lifetimes: "list[Tensor]") -> "tuple[Tensor, Tensor]":
         import torch
 
-        first, second, backward, inputs, targets = lives
+        first, second, feedback, inputs, targets = lifetimes
         length = block or inputs.shape[1]
         rules = theta.repeat(len(inputs), 1).requires_grad_()
         total = theta.new_zeros(len(inputs))
         for some_inputs, some_targets in zip(inputs.split(length, 1), targets.split(length, 1)):
-            loss, first, second = presentations(rules, first, second, backward, some_inputs, some_targets)
+            loss, first, second = steps(rules, first, second, feedback, some_inputs, some_targets)
             total = total + loss
         losses = total / inputs.shape[1]
         (result,) = torch.autograd.grad(losses.sum(), rules)

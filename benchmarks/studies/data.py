@@ -7,7 +7,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import RETUNED
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED, SHOTS
-from metarule.analysis.statistics import lasting
+from metarule.analysis.statistics import with_steps
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -33,25 +33,25 @@ def check(study: Study, plan: Plan) -> None:
 def table_rows(results: Results) -> list[dict[str, Any]]:
     """One row a test and contender.
 
-    `reached` are the presentations from which on its score is at least the final score of backprop; `share` is what
-    part that is of the whole life, and `of_backprop` of the presentations that backprop takes to be there itself.
+    `reached` are the steps from which on its score is at least the final score of backprop; `share` is what
+    part that is of the whole lifetime, and `of_backprop` of the steps that backprop takes to be there itself.
     `reached_tuned` are those to the final score of backprop that is tuned on the data of the test.
     """
     rows: list[dict[str, Any]] = []
     for test in results.tests():
         where, curve = results.curve(0, test, _BACKPROP)
-        own = lasting(curve, where, curve[-1])
+        own = with_steps(curve, where, curve[-1])
         learned = results.by_seed(0, test, LEARNED, results.plan.score)
         for contender in results.contenders():
             there, mine = results.curve(0, test, contender)
-            at, scores = lasting(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
+            at, scores = with_steps(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
             row["learned_ahead"] = None if contender == LEARNED else paired(learned, scores)
             row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}
-            row |= {"reached": at, "share": at / there[-1] if at else None}
+            row |= {"steps_to_threshold": at, "share": at / there[-1] if at else None}
             row["of_backprop"] = at / own if at and own else None
             if _TUNED in results.contenders():
-                row["reached_tuned"] = lasting(mine, there, results.curve(0, test, _TUNED)[1][-1])
+                row["reached_tuned"] = with_steps(mine, there, results.curve(0, test, _TUNED)[1][-1])
             rows.append(row)
     return rows
 
@@ -61,13 +61,13 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     tests = results.tests()
     learned = [row for row in rows if row["contender"] == LEARNED and row["share"] is not None]
     fast = [row["test"] for row in learned if row["share"] <= 1 / 3]
-    says = f"the learned rule is at the final score of {_BACKPROP} after at most a third of the life on "
+    says = f"the learned rule is at the final score of {_BACKPROP} after at most a third of the lifetime on "
     return "\n".join([*lines_of(rows), "", says + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
 
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
-    """Errors along the life on a logarithmic scale, a panel a test."""
+    """Errors along the lifetime on a logarithmic scale, a panel a test."""
     tests = results.tests()
     figure, panels = figure_of(len(tests), width=3.4, height=4.2)
     for axes, test in zip(panels, tests, strict=True):
@@ -80,7 +80,7 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
         axes.set_yscale("log")
         axes.minorticks_off()
         axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-        axes.set(xlabel="presentations", title=test, ylim=(0.75 * goal, 0.7))
+        axes.set(xlabel="steps", title=test, ylim=(0.75 * goal, 0.7))
     panels[0].set_ylabel(f"1 − {results.plan.score}")
     panels[-1].legend(frameon=False, loc="upper right", fontsize="small")
     figure.suptitle("Interquartile mean over seeds; grey: where backprop ends")

@@ -9,7 +9,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName
-from metarule.analysis.comparison import REACH
+from metarule.analysis.comparison import THRESHOLD
 from metarule.config.toml import ConfigError, decode, read
 from metarule.sweeps.plan import Sweep
 
@@ -40,7 +40,7 @@ class Study(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         baselines: who is tried beside them, at rates that are tuned on the training tasks of the rules.
         retuned: who is tried beside them, at rates that are tuned on training tasks of each test.
         reach: score of which it is said when it is reached.
-        points: how often a network is assessed along its life.
+        points: how often a network is assessed along its lifetime.
     """
 
     kind: Annotated[Literal["tasks", "functions", "transfer", "data"], Meta(description="what is made of the scores")]
@@ -52,8 +52,8 @@ class Study(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     retuned: Annotated[
         tuple[BaselineName, ...], Meta(description="tried beside them, tuned on training tasks of each test")
     ] = ()
-    reach: Annotated[float, Meta(description="score of which it is said when it is reached")] = REACH
-    points: Annotated[int, Meta(ge=1, le=1000, description="how often a network is assessed along its life")] = 40
+    threshold: Annotated[float, Meta(description="score of which it is said when it is reached")] = THRESHOLD
+    points: Annotated[int, Meta(ge=1, le=1000, description="how often a network is assessed along its lifetime")] = 40
 
 
 def read_study(file: Path) -> Study:

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import lasting
+from metarule.analysis.statistics import with_steps
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -45,7 +45,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
             new = results.by_seed(number, test, contender, score)
             row |= {"seeds": len(new), "new": middle(new)}
             row["trained_on"] = middle(results.trained(number, f"training_{score}")) if learned else None
-            row["presentations"] = _presentations(results, number, test, contender)
+            row["steps"] = _presentations(results, number, test, contender)
             rows.append(row)
     circuits, kinds = (list(dict.fromkeys(row[name] for row in rows)) for name in ("circuit", "functions"))
     baselines = set(results.contenders())
@@ -58,7 +58,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
     """The rows for the screen."""
-    note = f"presentations: from which on the mean share of solved new functions is {results.study.reach:g}"
+    note = f"steps: from which on the mean share of solved new functions is {results.study.threshold:g}"
     return "\n".join([*lines_of(rows), note])
 
 
@@ -92,4 +92,4 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
 def _presentations(results: Results, setting: int, test: str, contender: str) -> int | None:
     """The first point from which on the mean over seeds is there."""
     where, curve = results.curve(setting, test, contender)
-    return lasting(curve, where, results.study.reach)
+    return with_steps(curve, where, results.study.threshold)

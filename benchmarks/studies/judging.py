@@ -14,11 +14,11 @@ import numpy as np
 from benchmarks.studies.declaration import Study, Test
 from metarule.analysis.baselines import at_rate, baselines, tune
 from metarule.analysis.comparison import LEARNED, few_shots, points_of
-from metarule.analysis.evaluation import Curves, curves
+from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts
-from metarule.runs.experiment import Experiment, posed, to_tree
+from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import meaning
 from metarule.sweeps.cells import DONE
@@ -40,7 +40,7 @@ class Item(NamedTuple):
         setting: number of the setting whose rule it is, or with whose rule it is compared.
         test: name of the test.
         contender: `learned`, or a baseline.
-        seed: of the rule, the split and the lives.
+        seed: of the rule, the split and the lifetimes.
         source: what the rule was learned on, or the rate tuned on.
         target: what it is tried on.
         theta: reads the learned θ; None for a baseline, whose rate is tuned.
@@ -61,13 +61,13 @@ class Judged(NamedTuple):
     Attributes:
         item: the item.
         metrics: by name.
-        presentations: at which it was assessed.
+        steps: at which it was assessed.
         curve: mean score there.
     """
 
     item: Item
     metrics: dict[str, float]
-    presentations: list[int]
+    steps: list[int]
     curve: list[float]
 
 
@@ -138,13 +138,13 @@ def judge(
             known = _try(item, study)
             artifacts.write_json(file, known)
         progress(f"{item.test}: {item.contender}, seed {item.seed}")
-        done.append(Judged(item, known["metrics"], known["presentations"], known["curve"]))
+        done.append(Judged(item, known["metrics"], known["steps"], known["curve"]))
     return done
 
 
 def _target(setting: Setting, test: Test) -> Experiment:
     try:
-        return posed(setting.experiment, list(test.set.items()))
+        return with_tasks(setting.experiment, list(test.set.items()))
     except ConfigError as error:
         raise ConfigError(f"tests.{test.name}: {error}") from error
 
@@ -208,13 +208,13 @@ def _try(item: Item, study: Study) -> dict[str, Any]:
         theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
     seen = _look(learner, theta, item, study.points)
     values = np.asarray(seen.metrics[learner.tasks.score], float)
-    where = seen.presentations.tolist()
+    where = seen.steps.tolist()
     metrics: dict[str, float] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
     curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = few_shots(where, learner.tasks.shot)
+    few = few_shots(where, learner.tasks.round_steps)
     metrics |= {f"after_{shots}_each": float(curve[place]) for shots, place in few.items()}
-    return {"metrics": metrics, "presentations": where, "curve": curve}
+    return {"metrics": metrics, "steps": where, "curve": curve}
 
 
 @lru_cache(maxsize=4096)
@@ -225,7 +225,7 @@ def _rate(learner: Any, seed: int, budget: int) -> float:
 
 
 def _look(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
-    """Lives on the test tasks of the rule's own split: what it was learned on stays out."""
+    """Lifetimes on the test tasks of the rule's own split: what it was learned on stays out."""
     pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
     lifetimes = item.target.evaluation.lifetimes
-    return jax.device_get(curves(learner, theta, pool, key, lifetimes, points_of(learner, points)))
+    return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, points_of(learner, points)))

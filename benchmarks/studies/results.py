@@ -10,7 +10,7 @@ from jaxtyping import Float
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.judging import Judged
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import Interval, lasting
+from metarule.analysis.statistics import Interval, with_steps
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import interquartile, make_report, plain
 
@@ -44,10 +44,10 @@ class Results:
         return {one.item.seed: one.metrics[metric] for one in some if metric in one.metrics}
 
     def curve(self, setting: int, test: str, contender: str) -> tuple[list[int], Float[np.ndarray, " points"]]:
-        """Presentations, and the interquartile mean over seeds of the mean scores there."""
+        """Steps, and the interquartile mean over seeds of the mean scores there."""
         some = self._of[setting, test, contender]
         columns = np.array([one.curve for one in some]).T
-        return some[0].presentations, np.array([interquartile(column).mean for column in columns])
+        return some[0].steps, np.array([interquartile(column).mean for column in columns])
 
     def trained(self, setting: int, metric: str) -> dict[int, float]:
         """A metric that the sweep itself has measured, by seed."""
@@ -62,8 +62,8 @@ class Results:
             item, setting = one.item, self.plan.settings[one.item.setting]
             axes = {axis: plain(setting.values.get(axis)) for axis in self.plan.axes}
             where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
-            there = lasting(np.array(one.curve), one.presentations, self.study.reach)
-            for metric, value in (one.metrics | {"reached": there}).items():
+            there = with_steps(np.array(one.curve), one.steps, self.study.threshold)
+            for metric, value in (one.metrics | {"steps_to_threshold": there}).items():
                 rows.append(where | {"seed": item.seed, "metric": metric, "value": value})
         for row in self._report.rows:
             known = {name: value for name, value in row.items() if name != "cell"}

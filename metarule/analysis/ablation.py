@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metarule.analysis.comparison import by_task, counted, novelty_of, signed
-from metarule.analysis.evaluation import curves
+from metarule.analysis.comparison import by_task, count_text, describe_split, signed
+from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import Interval, interval
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
@@ -30,7 +30,7 @@ __all__ = [
     "without",
 ]
 
-Coefficients = Float[Array, "*owners terms"]
+Coefficients = Float[Array, "*theta_groups terms"]
 
 # A run measures contributions of so many coefficients at most, each by two looks at so many lifetimes at most.
 _MOST_COEFFICIENTS, _MOST_LIFETIMES = 32, 512
@@ -122,7 +122,7 @@ def measure(lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifeti
     found = contributions(lifetime, theta, split.test, key, lifetimes)
     return {
         "metric": lifetime.tasks.score,
-        "of": novelty_of(split),
+        "of": describe_split(split),
         "lifetimes": lifetimes,
         "terms": [_tree(row) for row in found],
     }
@@ -164,7 +164,7 @@ def contributions_table(report: Mapping[str, Any]) -> str:
     if "left_out" in report:
         return f"contributions of terms left out: {report['left_out']}"
     rows, most = report["terms"], report["terms"][:_SHOWN]
-    title = f"{report['of']}, {counted(report['lifetimes'], 'lifetimes')}"
+    title = f"{report['of']}, {count_text(report['lifetimes'], 'lifetimes')}"
     width = max(34, len(title), *(len(row["term"]) + 2 for row in most)) + 2
     lines = [f"{title:<{width}}{'coefficient':>12}{'without':>9}   {'full rule ahead by':<28}{'up to it alone':>14}"]
     for row in most:
@@ -221,8 +221,8 @@ def without(coefficients: Coefficients, number: int) -> Coefficients:
 def scores_by_task(
     lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
 ) -> Float[np.ndarray, " tasks"]:
-    """Mean score of each task at the end of its lifetimes; arguments as of `metarule.analysis.evaluation.curves`."""
-    seen = jax.device_get(curves(lifetime, theta, pool, key, lifetimes, 1))
+    """Mean score of each task at the end of its lifetimes; arguments as of `metarule.analysis.evaluation.learning_curves`."""
+    seen = jax.device_get(learning_curves(lifetime, theta, pool, key, lifetimes, 1))
     return by_task(seen, lifetime.tasks.score)[:, -1]
 
 

@@ -13,13 +13,13 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta
 from msgspec.structs import replace
 
-from metarule.analysis.evaluation import Curves, each_life
+from metarule.analysis.evaluation import Curves, over_lifetimes
 from metarule.config.schema import Checked
 from metarule.lifetime.learner import Lifetime
-from metarule.lifetime.unroll import live
+from metarule.lifetime.unroll import unroll
 from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
-from metarule.parallel.devices import everywhere
-from metarule.types import Carry, Integer, Metrics, PRNGKey, Theta
+from metarule.parallel.devices import sharded_jit
+from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curves", "tune_adaptation"]
 
@@ -33,7 +33,7 @@ class Adaptation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """How θ moves while a network learns.
 
     Attributes:
-        window: presentations between two steps of θ.
+        window: steps between two steps of θ.
         name: optimiser of Optax.
         arguments: its arguments besides the learning rate.
         clip: largest norm of the gradient.
@@ -42,7 +42,7 @@ class Adaptation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ValueError: an optimiser that Optax does not have, or arguments that it does not take.
     """
 
-    window: Annotated[int, Meta(ge=2, le=10_000_000, description="presentations between two steps of theta")] = 10
+    window: Annotated[int, Meta(ge=2, le=10_000_000, description="steps between two steps of theta")] = 10
     name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
     arguments: Annotated[Arguments, Meta(description="its arguments besides the learning rate")] = immutabledict()
     clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient")] = 1.0
@@ -62,12 +62,12 @@ class Adapted(NamedTuple):
     Attributes:
         theta: θ at the end.
         carry: the network at the end.
-        losses: mean loss of the presentations of each window, before the weights changed [windows].
+        losses: mean loss of the steps of each window, before the weights changed [windows].
         metrics: scores at birth and after each window, by name [windows + 1].
     """
 
     theta: Theta
-    carry: Carry
+    learner_state: LearnerState
     losses: Float[Array, " windows"]
     metrics: dict[str, Float[Array, " points"]]
 
@@ -78,7 +78,7 @@ class TunedAdaptation(NamedTuple):
     Attributes:
         rate: the best.
         rates: every rate that was tried.
-        scores: of each, the mean at the end of the life on training tasks.
+        scores: of each, the mean at the end of the lifetime on training tasks.
         lifetimes: what the tuning cost.
     """
 
@@ -93,19 +93,19 @@ def adapt(
 ) -> Adapted:
     """Learn one task, and the rule on it.
 
-    From weights w₀ that are drawn once, window after window k of presentations:
+    From weights w₀ that are drawn once, window after window k of steps:
 
         wₖ₊₁ = the weights after the window under θₖ
-        θₖ₊₁ = θₖ + u ∘ Optax(u ∘ ∂/∂θ mean loss of its presentations; rate)
+        θₖ₊₁ = θₖ + u ∘ Optax(u ∘ ∂/∂θ mean loss of its steps; rate)
 
     The gradient is that through the window, from its first weights on; u are the units of θ. The loss is that of the
-    presentations alone, each before the weights change, so that the assessed examples decide nothing. A θ-step whose
+    steps alone, each before the weights change, so that the assessed examples decide nothing. A θ-step whose
     gradient is not finite is left out. With rate 0 the rule is frozen.
 
     It is a pure function, to be jitted, vmapped and differentiated.
 
     Args:
-        lifetime: who lives; its life is cut into windows.
+        lifetime: who lives; its lifetime is cut into windows.
         theta: θ to begin with.
         task: the task.
         key: decides the weights.
@@ -118,34 +118,36 @@ def adapt(
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
-    window, units = adaptation.window, lifetime.units()
-    # What is assessed at the end of a life does not count here.
-    seen_alone = replace(lifetime.inner_loop, loss_along=1.0, l1=0.0)
+    window, theta_scale = adaptation.window, lifetime.theta_scale()
+    # What is assessed at the end of a lifetime does not count here.
+    seen_alone = replace(lifetime.inner_loop, online_loss_weight=1.0, l1=0.0)
     learner, transform = replace(lifetime, inner_loop=seen_alone), adaptation.transform(rate)
-    life, carry = lifetime.birth(key, task)
+    context, learner_state = lifetime.init(key, task)
 
-    def through(theta: Theta, carry: Carry, start: Integer) -> tuple[Scalar, Carry]:
-        carry, seen = live(learner, theta, life, carry, start + jnp.arange(window))
-        return jnp.sum(seen.loss) * (lifetime.presentations / window), carry
+    def through(theta: Theta, learner_state: LearnerState, start: Integer) -> tuple[Scalar, LearnerState]:
+        learner_state, seen = unroll(learner, theta, context, learner_state, start + jnp.arange(window))
+        return jnp.sum(seen.loss) * (lifetime.steps / window), learner_state
 
-    def one(state: tuple[Theta, Carry, Any], start: Integer) -> tuple[tuple[Theta, Carry, Any], tuple[Scalar, Metrics]]:
-        theta, carry, optimizer = state
-        (loss, carry), gradient = jax.value_and_grad(through, has_aux=True)(theta, carry, start)
-        gradient = jax.tree.map(jnp.multiply, units, gradient)
-        updates, moved = transform.update(gradient, optimizer, jax.tree.map(jnp.divide, theta, units))
-        there = jax.tree.map(lambda leaf, unit, update: leaf + unit * update, theta, units, updates)
+    def one(
+        state: tuple[Theta, LearnerState, Any], start: Integer
+    ) -> tuple[tuple[Theta, LearnerState, Any], tuple[Scalar, Metrics]]:
+        theta, learner_state, optimizer = state
+        (loss, learner_state), gradient = jax.value_and_grad(through, has_aux=True)(theta, learner_state, start)
+        gradient = jax.tree.map(jnp.multiply, theta_scale, gradient)
+        updates, moved = transform.update(gradient, optimizer, jax.tree.map(jnp.divide, theta, theta_scale))
+        there = jax.tree.map(lambda leaf, unit, update: leaf + unit * update, theta, theta_scale, updates)
         finite = jnp.isfinite(optax.tree.norm(gradient))
         theta, optimizer = jax.tree.map(partial(jnp.where, finite), (there, moved), (theta, optimizer))
-        return (theta, carry, optimizer), (loss, lifetime.assess(theta, life, carry)[1])
+        return (theta, learner_state, optimizer), (loss, lifetime.evaluate(theta, context, learner_state)[1])
 
-    born = lifetime.assess(theta, life, carry)[1]
-    state = (theta, carry, transform.init(theta))
-    (theta, carry, _), (losses, scores) = jax.lax.scan(one, state, _starts(lifetime, adaptation))
+    born = lifetime.evaluate(theta, context, learner_state)[1]
+    state = (theta, learner_state, transform.init(theta))
+    (theta, learner_state, _), (losses, scores) = jax.lax.scan(one, state, _starts(lifetime, adaptation))
     metrics = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), born, scores)
-    return Adapted(theta, carry, losses, metrics)
+    return Adapted(theta, learner_state, losses, metrics)
 
 
-@everywhere("lifetime", "adaptation", "lifetimes")
+@sharded_jit("lifetime", "adaptation", "lifetimes")
 def adaptation_curves(
     lifetime: Lifetime,
     theta: Theta,
@@ -158,7 +160,7 @@ def adaptation_curves(
 ) -> Curves:
     """Scores of many networks that adapt, each its own θ to its own task.
 
-    Given the same key, the tasks, orders and initial weights are those of `metarule.analysis.evaluation.curves`.
+    Given the same key, the tasks, orders and initial weights are those of `metarule.analysis.evaluation.learning_curves`.
 
     Args:
         lifetime: who lives.
@@ -171,54 +173,54 @@ def adaptation_curves(
         tasks: how many tasks of the pool are met; None for as many as there are.
 
     Returns:
-        The curves, at birth and after each window.
+        The learning_curves, at birth and after each window.
     """
 
-    def one_life(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
-        task_key, life_key = jax.random.split(jax.random.fold_in(key, number))
+    def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
+        task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number))
         index = number if tasks is None else number % tasks
         task = lifetime.tasks.sample(task_key, pool, index)
-        adapted = adapt(lifetime, theta, task, life_key, adaptation, rate)
-        return adapted.metrics, jnp.asarray(lifetime.tasks.identity(pool, index))
+        adapted = adapt(lifetime, theta, task, lifetime_key, adaptation, rate)
+        return adapted.metrics, jnp.asarray(lifetime.tasks.task_id(pool, index))
 
-    ends = jnp.append(_starts(lifetime, adaptation), lifetime.presentations)
-    metrics, task = each_life(one_life, lifetimes)
+    ends = jnp.append(_starts(lifetime, adaptation), lifetime.steps)
+    metrics, task = over_lifetimes(one_lifetime, lifetimes)
     return Curves(ends, metrics, task)
 
 
 def tune_adaptation(
     lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, budget: int, adaptation: Adaptation
 ) -> TunedAdaptation:
-    """Pick the learning rate of θ with the best mean score at the end of the life, among seven over three decades.
+    """Pick the learning rate of θ with the best mean score at the end of the lifetime, among seven over three decades.
 
     Args:
         lifetime: who lives.
         theta: θ to begin with.
         pool: training tasks.
-        key: decides the lives; every rate is given the same ones.
+        key: decides the lifetimes; every rate is given the same ones.
         budget: lifetimes in all.
         adaptation: how θ moves.
 
     Returns:
         The best rate, and all that were tried.
     """
-    lives = max(budget // _RATES.size, 1)
+    lifetimes = max(budget // _RATES.size, 1)
 
     def score(rate: float) -> float:
-        seen = adaptation_curves(lifetime, theta, pool, key, lives, adaptation, rate).metrics[lifetime.tasks.score]
+        seen = adaptation_curves(lifetime, theta, pool, key, lifetimes, adaptation, rate).metrics[lifetime.tasks.score]
         return float(jnp.mean(seen[:, -1]))
 
     rates = tuple(_RATES.tolist())
     scores = tuple(map(score, rates))
     best = max(range(len(rates)), key=lambda number: scores[number] if math.isfinite(scores[number]) else -math.inf)
-    return TunedAdaptation(rates[best], rates, scores, lives * len(rates))
+    return TunedAdaptation(rates[best], rates, scores, lifetimes * len(rates))
 
 
 def _starts(lifetime: Lifetime, adaptation: Adaptation) -> Int[Array, " windows"]:
-    """First presentation of each window."""
-    if lifetime.presentations % adaptation.window:
+    """First step of each window."""
+    if lifetime.steps % adaptation.window:
         raise ValueError(
-            f"inner_loop.presentations = {lifetime.presentations}: a life is cut into windows of {adaptation.window}; "
+            f"inner_loop.steps = {lifetime.steps}: a lifetime is cut into windows of {adaptation.window}; "
             f"allowed: multiples of {adaptation.window}"
         )
-    return jnp.arange(0, lifetime.presentations, adaptation.window)
+    return jnp.arange(0, lifetime.steps, adaptation.window)

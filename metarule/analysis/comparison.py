@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from metarule.analysis.evaluation import Curves, curves, spread
-from metarule.analysis.statistics import NO_SPAN, interval, reached, span
+from metarule.analysis.evaluation import Curves, learning_curves, spread
+from metarule.analysis.statistics import NO_SPAN, interval, span, steps_to_threshold
 from metarule.lifetime.learner import Lifetime
 from metarule.tasks.scores import DIVERGED
 from metarule.types import Learner, PRNGKey, Split, Theta
@@ -20,17 +20,17 @@ __all__ = [
     "INITIAL",
     "LEARNED",
     "NOTHING_HELD_OUT",
-    "REACH",
     "SHOTS",
+    "THRESHOLD",
     "Contender",
     "by_task",
     "compare",
     "contenders_of",
-    "counted",
+    "count_text",
+    "describe_split",
     "few_shots",
     "held_out",
     "join",
-    "novelty_of",
     "points_of",
     "rows_table",
     "signed",
@@ -41,7 +41,7 @@ __all__ = [
 # The learned rule, and the rule that it started from, among contenders; the others are baselines.
 LEARNED, INITIAL = "learned", "initial"
 # Score to be reached, where nobody says which.
-REACH = 0.9
+THRESHOLD = 0.9
 # What test tasks are to the rule that was learned on the training tasks of the same split.
 HELD_OUT, NOTHING_HELD_OUT = "held-out tasks", "training tasks (nothing held out)"
 # Multiples of the length of a lifetime at which a rule is judged: one that was learned on short ones may fail later.
@@ -64,7 +64,7 @@ class Contender(NamedTuple):
 
 
 def points_of(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tuple[int, ...]:
-    """Presentations after which a network is assessed.
+    """Steps after which a network is assessed.
 
     Args:
         learner: who lives.
@@ -72,10 +72,10 @@ def points_of(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tu
         horizons: multiples of its length after which a network that goes on learning is assessed, too.
 
     Returns:
-        The presentations, in order, birth left out.
+        The steps, in order, birth left out.
     """
-    length = learner.presentations
-    few = {learner.tasks.shot * shots for shots in SHOTS}
+    length = learner.steps
+    few = {learner.tasks.round_steps * shots for shots in SHOTS}
     within = {end for end in (*spread(length, points), *few) if 0 < end <= length}
     return tuple(sorted(within | {length * horizon for horizon in horizons}))
 
@@ -88,9 +88,9 @@ def compare(
     points: tuple[int, ...],
     tasks: int | None = None,
 ) -> dict[str, Curves]:
-    """Scores along the lives of each contender; all are given the same key. Arguments as of `curves`."""
+    """Scores along the lifetimes of each contender; all are given the same key. Arguments as of `learning_curves`."""
     return {
-        name: jax.device_get(curves(one.learner, one.theta, pool, key, lifetimes, points, tasks))
+        name: jax.device_get(learning_curves(one.learner, one.theta, pool, key, lifetimes, points, tasks))
         for name, one in contenders.items()
     }
 
@@ -104,36 +104,36 @@ def by_task(seen: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
     return sums / counts[:, None]
 
 
-def few_shots(where: Sequence[int], shot: int) -> dict[int, int]:
+def few_shots(where: Sequence[int], round_steps: int) -> dict[int, int]:
     """Places among points at which 1, 3 and 5 examples of each class had been met, by that number.
 
     Args:
-        where: presentations at each point.
-        shot: presentations of one example of each class; 0 where there is no such thing.
+        where: steps at each point.
+        shot: steps of one example of each class; 0 where there is no such thing.
 
     Returns:
         Those of the places that there are.
     """
-    return {shots: where.index(shot * shots) for shots in SHOTS if shot and shot * shots in where}
+    return {shots: where.index(round_steps * shots) for shots in SHOTS if round_steps and round_steps * shots in where}
 
 
-def summarise(seen: Mapping[str, Curves], learner: Learner, reach: float, first: str) -> dict[str, dict[str, Any]]:
-    """Summarise curves of several contenders on the same lifetimes; all intervals are over tasks.
+def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, first: str) -> dict[str, dict[str, Any]]:
+    """Summarise learning_curves of several contenders on the same lifetimes; all intervals are over tasks.
 
     Args:
         seen: as from `compare`.
         learner: one of them; it tells the length of a lifetime, the score and the examples of each class.
-        reach: score to be reached.
+        threshold: score to be reached.
         first: with whom the others are compared.
 
     Returns:
         By contender: mean and interval of the score at the end of a lifetime, the means of the other metrics,
-        `diverged`, the number of its networks that did, `reached`, the presentations from which on the mean score is at
+        `diverged`, the number of its networks that did, `reached`, the steps from which on the mean score is at
         least `reach`, `shots`, the score after so many examples of each class, `horizon`, the score after so many times
         the length of a lifetime, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
     """
-    score, shot, length = learner.tasks.score, learner.tasks.shot, learner.presentations
-    where = seen[first].presentations.tolist()
+    score, round_steps, length = learner.tasks.score, learner.tasks.round_steps, learner.steps
+    where = seen[first].steps.tolist()
     end = where.index(length)
     scores = {name: by_task(one, score) for name, one in seen.items()}
     found = {}
@@ -142,8 +142,8 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, reach: float, first:
         row: dict[str, Any] = _share(values[:, end])
         row |= {metric: float(each.mean()) for metric, each in finals.items() if metric != score}
         row[DIVERGED] = int(finals[DIVERGED].sum())
-        row["reached"] = reached(values[:, : end + 1], where[: end + 1], reach)._asdict()
-        few = few_shots(where, shot)
+        row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], where[: end + 1], threshold)._asdict()
+        few = few_shots(where, round_steps)
         row["shots"] = {str(shots): _share(values[:, place]) for shots, place in few.items()}
         beyond = range(end, len(where)) if len(where) > end + 1 else ()
         row["horizon"] = {
@@ -152,7 +152,7 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, reach: float, first:
             for place in beyond
         }
         if name != first:
-            row["behind"] = interval(scores[first][:, end] - values[:, end])._asdict()
+            row["difference"] = interval(scores[first][:, end] - values[:, end])._asdict()
         found[name] = row
     return found
 
@@ -162,27 +162,27 @@ def held_out(
     seen: Mapping[str, Curves],
     rates: Mapping[str, Mapping[str, Any]],
     of: str,
-    reach: float = REACH,
+    threshold: float = THRESHOLD,
 ) -> dict[str, Any]:
     """Make the held-out part of a summary.
 
     Args:
         lifetime: who lives under the learned rule.
-        seen: curves by contender, `learned` and `initial` among them.
+        seen: learning_curves by contender, `learned` and `initial` among them.
         rates: what is known of the tuning of each baseline.
-        of: what the tasks are, such as `novelty_of` says.
-        reach: score to be reached.
+        of: what the tasks are, such as `describe_split` says.
+        threshold: score to be reached.
 
     Returns:
         What each contender comes to, baselines apart.
     """
-    rows = summarise(seen, lifetime, reach, LEARNED)
+    rows = summarise(seen, lifetime, threshold, LEARNED)
     return {
         "metric": lifetime.tasks.score,
         "of": of,
         "tasks": len(np.unique(seen[LEARNED].task)),
         "lifetimes": len(seen[LEARNED].task),
-        "reach": reach,
+        "threshold": threshold,
         LEARNED: rows[LEARNED],
         INITIAL: rows[INITIAL],
         "baselines": {name: rows[name] | dict(known) for name, known in rates.items()},
@@ -207,7 +207,7 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
     rows = {name: _joined(rows, by_name[LEARNED]) for name, rows in by_name.items()}
     first = reports[0]
-    del rows[LEARNED]["behind"]
+    del rows[LEARNED]["difference"]
     return {
         "metric": first["metric"],
         "of": first["of"],
@@ -220,7 +220,7 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def novelty_of(split: Split) -> str:
+def describe_split(split: Split) -> str:
     """Say whether the test tasks of a split are new: a family may be asked to hold nothing out."""
     leaves = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
     return NOTHING_HELD_OUT if all(bool(jnp.array_equal(one, other)) for one, other in leaves) else HELD_OUT
@@ -245,26 +245,26 @@ def table(held_out: Mapping[str, Any]) -> str:
         name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
         for name, row in contenders_of(held_out).items()
     }
-    title = f"{held_out['of']}, {counted(held_out[over], over)}"
-    lines = [rows_table(title, held_out["metric"], rows, held_out.get("reach"))]
-    if held_out[INITIAL]["behind"]["mean"] < 0:
+    title = f"{held_out['of']}, {count_text(held_out[over], over)}"
+    lines = [rows_table(title, held_out["metric"], rows, held_out.get("threshold"))]
+    if held_out[INITIAL]["difference"]["mean"] < 0:
         lines.append(f"the learned rule ends below the rule it started from: {signed(held_out[INITIAL]['behind'])}")
     return "\n".join(lines)
 
 
-def counted(number: int, units: str) -> str:
+def count_text(number: int, theta_scale: str) -> str:
     """A number of tasks or seeds in words."""
-    return f"{number} {units if number != 1 else units.removesuffix('s')}"
+    return f"{number} {theta_scale if number != 1 else theta_scale.removesuffix('s')}"
 
 
-def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], reach: float | None) -> str:
+def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], threshold: float | None) -> str:
     """Lay out rows of `summarise` for the screen, the first of them the one with which the others are compared.
 
     Args:
         title: of the column of names.
         score: the metric that people quote.
         rows: by name.
-        reach: score of which it is said when it is reached; None where rows do not know.
+        threshold: score of which it is said when it is reached; None where rows do not know.
 
     Returns:
         Lines: scores with intervals, differences and networks that diverged; scores beyond the length of training.
@@ -273,17 +273,17 @@ def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], re
     first, shots, horizon = next(iter(rows)).partition(" (")[0], list(leader.get("shots", ())), list(leader["horizon"])
     width = max(34, *(len(name) for name in rows), len(title) - 2)
     head = f"{title:<{width + 2}}{score:>9}   {'95 % interval':<18}  {f'{first} ahead by':<28}{'diverged':>8}"
-    head += "" if reach is None else f"{f'to {reach:g}':>8}"
+    head += "" if threshold is None else f"{f'to {threshold:g}':>8}"
     lines = [head + "".join(f"{f'{shot} each':>8}" for shot in shots)]
     for name, row in rows.items():
-        ahead = signed(row["behind"]) if "behind" in row else ""
+        ahead = signed(row["difference"]) if "difference" in row else ""
         line = f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high']):<18}  "
         line += f"{ahead:<28}{row[DIVERGED]:>8}"
-        line += "" if reach is None else f"{_shown(row['reached']['at']):>8}"
+        line += "" if threshold is None else f"{_shown(row['steps_to_threshold']['at']):>8}"
         lines.append(line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots))
-    if reach is not None:
+    if threshold is not None:
         each = "; each: examples of each class" if shots else ""
-        lines.append(f"(to {reach:g}: presentations from which on the mean score is there{each})")
+        lines.append(f"(to {threshold:g}: steps from which on the mean score is there{each})")
     if horizon:
         lines += ["", f"{'after so many times its length':<{width + 2}}" + "".join(f"{at + ' ×':>9}" for at in horizon)]
         for name, row in rows.items():
@@ -301,7 +301,7 @@ def _joined(rows: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, An
     }
     behind = interval(np.subtract(others, finals))
     diverged = sum(row[DIVERGED] for row in rows)
-    return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "behind": behind._asdict()}
+    return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "difference": behind._asdict()}
 
 
 def _share(values: Sequence[float] | Float[np.ndarray, " units"]) -> dict[str, Any]:
@@ -315,5 +315,5 @@ def signed(ahead: Mapping[str, float]) -> str:
     return f"{ahead['mean']:+.4f} {between if between == NO_SPAN else f'[{between}]'}"
 
 
-def _shown(presentations: int | None) -> str:
-    return "never" if presentations is None else str(presentations)
+def _shown(steps: int | None) -> str:
+    return "never" if steps is None else str(steps)

@@ -1,4 +1,4 @@
-"""Which phenomena of conditioning a θ shows: animals and their controls, probed along their lives."""
+"""Which phenomena of conditioning a θ shows: animals and their controls, probed along their lifetimes."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -12,11 +12,11 @@ from jaxtyping import Array, Bool, Float
 
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import loop
-from metarule.parallel.batching import abreast
-from metarule.parallel.devices import everywhere
+from metarule.parallel.batching import batch_lifetimes
+from metarule.parallel.devices import sharded_jit
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.criteria import Reading, holds, parse_criterion
-from metarule.types import STIMULI, Carry, Integer, PRNGKey, Theta
+from metarule.types import STIMULI, Integer, LearnerState, PRNGKey, Theta
 
 __all__ = ["Example", "Responses", "Timing", "interpolated", "respond", "shown", "timings"]
 
@@ -43,7 +43,7 @@ class Responses(NamedTuple):
 
     Attributes:
         before: at birth.
-        peak: largest of the life.
+        peak: largest of the lifetime.
         after: at its end.
         example: the first run of each schedule.
     """
@@ -104,7 +104,7 @@ def _pool(tasks: Conditioning, values: Mapping[str, tuple], trained: bool) -> Co
     return tasks.pool(**repeated, trained=trained)
 
 
-@everywhere("lifetime", "runs")
+@sharded_jit("lifetime", "runs")
 def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGKey, runs: int) -> Responses:
     """Let fresh animals live through every schedule, those included that are never trained on.
 
@@ -124,26 +124,26 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
     assert isinstance(tasks, Conditioning)
 
     def live_through(schedule: Array, run: Integer) -> Example:
-        task_key, life_key = jax.random.split(jax.random.fold_in(key, run))
+        task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, run))
         task = tasks.sample(task_key, pool._replace(schedules=schedule[None]), 0)
-        life, carry = lifetime.birth(life_key, task)
+        context, state = lifetime.init(lifetime_key, task)
 
-        def probe(carry: Carry) -> Float[Array, " 2"]:
-            present = partial(lifetime.circuit.step, carry.weights, life.wiring, carry.activity)
+        def probe(state: LearnerState) -> Float[Array, " 2"]:
+            present = partial(lifetime.circuit.step, state.weights, context.wiring, state.activity)
             responses = jax.vmap(lambda stimulus: present(stimulus)[1][0])(tasks.examples(task))
             # One that is infinite would make the others look as if they were gone.
             return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
 
-        def body(carry: Carry, time: Integer) -> tuple[Carry, Float[Array, " 2"]]:
-            return lifetime.step(theta, life, carry, time)[0], probe(carry)
+        def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
+            return lifetime.step(theta, context, state, t)[0], probe(state)
 
-        carry, along = loop(body, carry, jnp.arange(lifetime.presentations))
-        return Example(task, jnp.concatenate([along, probe(carry)[None]]))
+        state, along = loop(body, state, jnp.arange(lifetime.steps))
+        return Example(task, jnp.concatenate([along, probe(state)[None]]))
 
     def one_schedule(schedule: Array) -> Responses:
-        lives = abreast(partial(live_through, schedule), runs)(jnp.arange(runs))
-        seen = lives.responses
-        first = jax.tree.map(lambda leaf: leaf[0], lives)
+        lifetimes = batch_lifetimes(partial(live_through, schedule), runs)(jnp.arange(runs))
+        seen = lifetimes.responses
+        first = jax.tree.map(lambda leaf: leaf[0], lifetimes)
         return Responses(before=seen[:, 0], peak=jnp.max(seen, axis=1), after=seen[:, -1], example=first)
 
     return jax.lax.map(one_schedule, jnp.arange(2 * len(tasks.phenomena)))

@@ -79,7 +79,7 @@ def prune(
         lifetime: who lives; its rule is a polynomial.
         theta: θ.
         split: training tasks and held-out tasks.
-        key: decides the three draws of lives; within one all candidates live through the same tasks, orders and
+        key: decides the three draws of lifetimes; within one all candidates live through the same tasks, orders and
             initial weights.
         lifetimes: lives in each of them.
         tolerance: how far the score on training tasks may fall.
@@ -96,17 +96,19 @@ def prune(
     """
     rank_key, keep_key, report_key = jax.random.split(key, 3)
     names, full = names_of(lifetime, theta), coefficients_of(theta)
-    sizes = np.abs(full / coefficients_of(lifetime.units())).ravel()
+    sizes = np.abs(full / coefficients_of(lifetime.theta_scale())).ravel()
     trials: list[Trial] = []
 
-    def scores(coefficients: Float[Array, "*owners terms"], pool: Any, key: PRNGKey) -> Float[np.ndarray, " tasks"]:
+    def scores(
+        coefficients: Float[Array, "*theta_groups terms"], pool: Any, key: PRNGKey
+    ) -> Float[np.ndarray, " tasks"]:
         return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
 
     def note(number: int, outcome: Literal["alone", "removed", "kept"], score: float) -> None:
         trials.append(Trial(names[number], outcome, score))
         progress(trials[-1])
 
-    def by_use(coefficients: Float[Array, "*owners terms"]) -> list[int]:
+    def by_use(coefficients: Float[Array, "*theta_groups terms"]) -> list[int]:
         """Coefficients that are not 0, that of the term which is missed least first."""
         places = {}
         for number in map(int, np.flatnonzero(coefficients)):
@@ -118,7 +120,7 @@ def prune(
     whole = scores(full, split.train, keep_key)
     least = whole.mean() - tolerance
 
-    def thinned(coefficients: Float[Array, "*owners terms"]) -> Float[Array, "*owners terms"]:
+    def thinned(coefficients: Float[Array, "*theta_groups terms"]) -> Float[Array, "*theta_groups terms"]:
         """What one pass leaves."""
         for number in by_use(coefficients):
             shorter = without(coefficients, number)

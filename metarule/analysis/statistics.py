@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["NO_SPAN", "Interval", "Reached", "band", "interval", "lasting", "reached", "span"]
+__all__ = ["NO_SPAN", "Interval", "StepsToThreshold", "band", "interval", "span", "steps_to_threshold", "with_steps"]
 
 _LEVEL = 0.95
 # Values whose differences are no larger than this share of them are alike but for rounding.
@@ -61,7 +61,7 @@ def interval(values: Float[np.ndarray, " units"], trim: float = 0.0, share: bool
 
 
 def band(values: Float[np.ndarray, "units points"], trim: float = 0.0) -> dict[str, tuple[float, ...]]:
-    """Mean and interval of shares at each point of curves: `mean`, `low` and `high` [points]."""
+    """Mean and interval of shares at each point of learning_curves: `mean`, `low` and `high` [points]."""
     ends = _ends(np.asarray(values, float), trim, share=True)
     return {name: tuple(found.tolist()) for name, found in zip(Interval._fields, ends, strict=True)}
 
@@ -73,8 +73,8 @@ def span(low: float | None, high: float | None, form: str = ".4f", between: str 
     return f"{low:{form}}{between}{high:{form}}"
 
 
-class Reached(NamedTuple):
-    """Step from which on the mean of curves stays at a score, and the 95 % interval of that; None for never.
+class StepsToThreshold(NamedTuple):
+    """Step from which on the mean of learning_curves stays at a score, and the 95 % interval of that; None for never.
 
     Attributes:
         at: the first point from which on the mean is at least the score.
@@ -87,15 +87,17 @@ class Reached(NamedTuple):
     high: int | None
 
 
-def reached(values: Float[np.ndarray, "units points"], where: Sequence[int], score: float) -> Reached:
-    """Find the first point from which on the mean of independent curves is at least a score, to the end.
+def steps_to_threshold(
+    values: Float[np.ndarray, "units points"], where: Sequence[int], score: float
+) -> StepsToThreshold:
+    """Find the first point from which on the mean of independent learning_curves is at least a score, to the end.
 
     The interval inverts the band of the mean: from where its upper end stays at the score to where its lower end does.
     A mean that is there at last, but at a point before it was not, would have to lie outside its own interval.
 
     Args:
         values: at least one curve.
-        where: what the points stand for, such as presentations [points].
+        where: what the points stand for, such as steps [points].
         score: to be reached.
 
     Returns:
@@ -103,10 +105,10 @@ def reached(values: Float[np.ndarray, "units points"], where: Sequence[int], sco
     """
     mean, low, high = _ends(np.asarray(values, float), 0.0, share=True)
     low, high = (np.where(np.isnan(end), mean, end) for end in (low, high))
-    return Reached(*(lasting(curve, where, score) for curve in (mean, high, low)))
+    return StepsToThreshold(*(with_steps(curve, where, score) for curve in (mean, high, low)))
 
 
-def lasting(curve: Float[np.ndarray, " points"], where: Sequence[int], score: float) -> int | None:
+def with_steps(curve: Float[np.ndarray, " points"], where: Sequence[int], score: float) -> int | None:
     """Find the first point from which on a curve is at least a score, to its end; None for never.
 
     Args:
@@ -128,19 +130,19 @@ def _ends(
     """Mean, low and high of each column."""
     from scipy.special import expit, logit, stdtrit  # not at every start: only where a result is reported
 
-    units, cut = len(values), int(trim * len(values))
-    kept = units - 2 * cut
+    theta_scale, cut = len(values), int(trim * len(values))
+    kept = theta_scale - 2 * cut
     ordered = np.sort(values, axis=0)
-    mean = ordered[cut : units - cut].mean(axis=0)
+    mean = ordered[cut : theta_scale - cut].mean(axis=0)
     none = np.full_like(mean, np.nan)
     if kept < 2:
         return mean, none, none
-    winsorised = np.clip(values, ordered[cut], ordered[units - cut - 1])
-    error = np.sqrt((units - 1) * winsorised.var(axis=0, ddof=1) / (kept * (kept - 1)))
+    winsorised = np.clip(values, ordered[cut], ordered[theta_scale - cut - 1])
+    error = np.sqrt((theta_scale - 1) * winsorised.var(axis=0, ddof=1) / (kept * (kept - 1)))
     alike = np.ptp(winsorised, axis=0) <= _ROUNDING * np.abs(winsorised).max(axis=0)
     margin = np.where(alike, np.nan, stdtrit(kept - 1, (1 + _LEVEL) / 2) * error)
     if not share:
         return mean, mean - margin, mean + margin
     with np.errstate(divide="ignore"):  # where all are 0 or 1, there is no margin
-        centre, reach = logit(mean), margin / (mean * (1 - mean))
-    return mean, expit(centre - reach), expit(centre + reach)
+        centre, threshold = logit(mean), margin / (mean * (1 - mean))
+    return mean, expit(centre - threshold), expit(centre + threshold)

@@ -81,8 +81,8 @@ class ConditioningCircuit(
         interneurons: facilitatory and other neurons between sensory and motor ones, by name.
         synapses: all synapses; which are plastic, and which neuron modulates each.
         trace_decay: d of the pre and post traces, a step.
-        releases: neuron that releases the diffuse neuromodulator.
-        clearance: share of the neuromodulator that stays from one step to the next.
+        neuromodulator_source: neuron that neuromodulator_source the diffuse neuromodulator.
+        neuromodulator_decay: share of the neuromodulator that stays from one step to the next.
 
     Raises:
         ValueError: a synapse from, to or modulated by a neuron that does not exist, one onto a sensory neuron, two
@@ -97,8 +97,12 @@ class ConditioningCircuit(
     ] = ("facilitatory",)
     synapses: Annotated[tuple[Connection, ...], Meta(max_length=256, description="all synapses, one by one")] = APLYSIA
     trace_decay: Annotated[float, Meta(ge=0, lt=1, description="decay of pre and post traces, a step")] = 0.4
-    releases: Annotated[str, Meta(description="neuron that releases the diffuse neuromodulator")] = "US"
-    clearance: Annotated[float, Meta(ge=0, lt=1, description="share of the neuromodulator that stays, a step")] = 0.9
+    neuromodulator_source: Annotated[
+        str, Meta(description="neuron that neuromodulator_source the diffuse neuromodulator")
+    ] = "US"
+    neuromodulator_decay: Annotated[
+        float, Meta(ge=0, lt=1, description="share of the neuromodulator that stays, a step")
+    ] = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -124,8 +128,10 @@ class ConditioningCircuit(
             if (synapse.pre, synapse.post) in seen:
                 raise ValueError(f"{what} stands twice")
             seen.add((synapse.pre, synapse.post))
-        if self.releases not in names:
-            raise ValueError(f"releases = '{self.releases}' is no neuron; allowed: {', '.join(names)}")
+        if self.neuromodulator_source not in names:
+            raise ValueError(
+                f"neuromodulator_source = '{self.neuromodulator_source}' is no neuron; allowed: {', '.join(names)}"
+            )
         if not any(synapse.plastic for synapse in self.synapses):
             raise ValueError("synapses: none is plastic, so that there is nothing to learn")
 
@@ -196,8 +202,10 @@ class ConditioningCircuit(
             potentials = potentials.at[neuron].set(rates @ matrix[:, neuron])
             rectified = neuron < len(self.neurons) - 1
             rates = rates.at[neuron].set(jax.nn.relu(potentials[neuron]) if rectified else potentials[neuron])
-        kept = self.clearance
-        concentration = kept * activity.concentration + (1 - kept) * rates[self.neurons.index(self.releases)]
+        kept = self.neuromodulator_decay
+        concentration = (
+            kept * activity.concentration + (1 - kept) * rates[self.neurons.index(self.neuromodulator_source)]
+        )
         projections = tuple(
             self._seen(projection, weight, activity, rates, potentials, concentration)
             for projection, weight in zip(_projections(self), weights, strict=True)

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, Activation, derivative
-from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
+from metarule.circuits.parts import Output, Rate, biased, feedback_signal, normals, reward
 from metarule.config.schema import Checked
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
@@ -29,7 +29,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     are a canonical pair (cross-entropy with sigmoid or softmax, squared error with identity). Then the delta rule over
     the transpose with f′ is backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
 
-    Plastic backward weights are projections like any other, after the forward ones. A backward synapse leads from a
+    Plastic feedback weights are projections like any other, after the forward ones. A feedback synapse leads from a
     modulatory neuron to one further back, and the forward neuron beside that one modulates it: pre = modulator_{l+1},
     post = modulator_l, potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and
     W_{l+1}ᵀ by the same amount, and where weights decay the two become one.
@@ -39,10 +39,10 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         activation: f of the hidden neurons.
         output: f of the output neurons.
         bias: whether every neuron has a plastic synapse from a neuron that is always at 1.
-        backward: the path over which hidden modulators are formed.
+        feedback: the path over which hidden modulators are formed.
         derivative: whether hidden modulators carry f′(potential).
         weight_scale: initial weights are N(0, weight_scale²/pre).
-        backward_scale: random and initial learned backward weights are N(0, backward_scale²/post).
+        feedback_scale: random and initial learned feedback weights are N(0, feedback_scale²/post).
 
     References:
         Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned).
@@ -52,14 +52,14 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     activation: Annotated[Rate, Meta(description="activation of hidden neurons")] = "tanh"
     output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
     bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
-    backward: Annotated[
+    feedback: Annotated[
         Literal["transpose", "random", "learned", "zero"],
         Meta(description="path by which modulators reach hidden neurons"),
     ] = "random"
     derivative: Annotated[bool, Meta(description="hidden modulators carry f'(potential)")] = False
     weight_scale: Annotated[float, Meta(ge=0, description="initial weights are N(0, weight_scale^2 / pre)")] = 1.0
-    backward_scale: Annotated[
-        float, Meta(ge=0, description="initial backward weights are N(0, backward_scale^2 / post)")
+    feedback_scale: Annotated[
+        float, Meta(ge=0, description="initial feedback weights are N(0, feedback_scale^2 / post)")
     ] = 1.0
 
     @property
@@ -73,7 +73,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         return ("pre", "post", "potential", "weight", "modulator", "neuromodulator")
 
     @property
-    def unmasked(self) -> bool:
+    def sees_weights(self) -> bool:
         """Synapses see the very weights that change."""
         return True
 
@@ -85,8 +85,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     @property
     def paths(self) -> tuple[str, ...]:
         """Projections lead forward; after them come those that lead backward, where they are plastic."""
-        backward = len(self.hidden) if self.backward == "learned" else 0
-        return ("forward",) * (len(self.hidden) + 1) + ("backward",) * backward
+        feedback = len(self.hidden) if self.feedback == "learned" else 0
+        return ("forward",) * (len(self.hidden) + 1) + ("feedback",) * feedback
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
@@ -97,18 +97,18 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
             outputs: number of output neurons.
 
         Returns:
-            (weights [pre (+1 with bias), post] by projection, backward weights [post of the next, post] by hidden
+            (weights [pre (+1 with bias), post] by projection, feedback weights [post of the next, post] by hidden
             layer, activity, which is `()`). Backward weights that are learned stand with the other weights, after them.
         """
         sizes = (inputs, *self.hidden, outputs)
         forward_key, backward_key = jax.random.split(key)
         shapes = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
         forward = normals(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
-        if self.backward not in ("random", "learned"):
+        if self.feedback not in ("random", "learned"):
             return forward, (), ()
         shapes = [(later, post) for post, later in pairwise(sizes[1:])]
-        backward = normals(backward_key, shapes, [self.backward_scale / later**0.5 for later, _ in shapes])
-        return (forward, backward, ()) if self.backward == "random" else (forward + backward, (), ())
+        feedback = normals(backward_key, shapes, [self.feedback_scale / later**0.5 for later, _ in shapes])
+        return (forward, feedback, ()) if self.feedback == "random" else (forward + feedback, (), ())
 
     def step(
         self, weights: Weights, wiring: Weights, activity: tuple[()], stimulus: Stimulus
@@ -147,14 +147,16 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         return pres, potentials, posts
 
     def _modulators(
-        self, forward: Weights, backward: Weights, potentials: list, error: Float[Array, " outputs"]
+        self, forward: Weights, feedback: Weights, potentials: list, error: Float[Array, " outputs"]
     ) -> tuple[list, list]:
         """Potentials of the modulatory neurons beside each hidden layer, and activities of all of them."""
         feedbacks: list = []
         modulators = [error]
         for layer in reversed(range(len(self.hidden))):
             ahead = forward[layer + 1][: self.hidden[layer]]
-            feedbacks.insert(0, feedback(self.backward, ahead, backward[layer] if backward else None, modulators[0]))
+            feedbacks.insert(
+                0, feedback_signal(self.feedback, ahead, feedback[layer] if feedback else None, modulators[0])
+            )
             modulator = feedbacks[0]
             if self.derivative:
                 modulator *= derivative(self._activations[layer], potentials[layer])

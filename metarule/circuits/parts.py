@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 
 from metarule.types import PRNGKey, Weights
 
-__all__ = ["Output", "Rate", "biased", "feedback", "normals", "reward"]
+__all__ = ["Output", "Rate", "biased", "feedback_signal", "normals", "reward"]
 
 Rate = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
 Output = Literal["sigmoid", "softmax", "tanh", "identity"]
@@ -38,20 +38,20 @@ def biased(signal: Float[Array, " n"], bias: bool) -> Float[Array, " n_and_bias"
     return jnp.append(signal, jnp.ones((), signal.dtype)) if bias else signal
 
 
-def feedback(
+def feedback_signal(
     path: str,
     forward: Float[Array, "hidden later"],
-    backward: Float[Array, "later hidden"] | None,
+    feedback: Float[Array, "later hidden"] | None,
     modulator: Float[Array, " later"],
 ) -> Float[Array, " hidden"]:
     """Bring modulators one projection back.
 
-    W·modulator (`transpose`), 0 (`zero`), or modulator·B over backward weights of their own.
+    W·modulator (`transpose`), 0 (`zero`), or modulator·B over feedback weights of their own.
 
     Args:
         path: how, by name.
         forward: W, weights towards the later neurons, without those of the neuron at 1, which has no modulator.
-        backward: B, where the path has weights of its own.
+        feedback: B, where the path has weights of its own.
         modulator: of the later neurons.
 
     Returns:
@@ -63,8 +63,8 @@ def feedback(
         case "zero":
             return jnp.zeros(forward.shape[0], forward.dtype)
         case _:
-            assert backward is not None
-            return modulator @ backward
+            assert feedback is not None
+            return modulator @ feedback
 
 
 def reward(error: Float[Array, " outputs"]) -> Float[Array, ""]:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits.parts import Output, Rate, biased, feedback, normals, reward
+from metarule.circuits.parts import Output, Rate, biased, feedback_signal, normals, reward
 from metarule.config.schema import Checked
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
@@ -23,11 +23,11 @@ class Wiring(NamedTuple):
 
     Attributes:
         mask: 1 where a recurrent synapse exists, 0 elsewhere [neurons, neurons].
-        backward: random weights from output errors to recurrent neurons [outputs, neurons]; None on other paths.
+        feedback: random weights from output errors to recurrent neurons [outputs, neurons]; None on other paths.
     """
 
     mask: Float[Array, "neurons neurons"]
-    backward: Float[Array, "outputs neurons"] | None
+    feedback: Float[Array, "outputs neurons"] | None
 
 
 class Activity(NamedTuple):
@@ -51,7 +51,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     rate_t      = f(potential_t),  output_t = g(W_outᵀ·[rate_t; 1])
     modulator_t = Bᵀ·(target_t − output_t) [∘ f′(potential_t)]
 
-    One presentation is one step of time: what went before lives on in the potentials and in the traces,
+    One step is one step of time: what went before lives on in the potentials and in the traces,
     trace ← trace_decay·trace + (1 − trace_decay)·activity, which take in an activity after the synapses have seen it.
 
     M is 1 where a recurrent synapse exists and 0 elsewhere; no neuron has one to itself. An absent synapse has weight 0
@@ -63,18 +63,18 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     Attributes:
         neurons: recurrent neurons.
-        leak: how far potentials go towards what drives them in one presentation, dt/τ; at 1 they keep nothing.
+        leak: how far potentials go towards what drives them in one step, dt/τ; at 1 they keep nothing.
         density: chance that a recurrent synapse from one neuron to another exists.
         activation: f of the recurrent neurons.
         output: g of the output neurons.
         bias: whether recurrent and output neurons have a plastic synapse from a neuron that is always at 1.
-        backward: the path over which errors reach recurrent neurons.
+        feedback: the path over which errors reach recurrent neurons.
         derivative: whether their modulators carry f′(potential).
         weight_scale: initial input and output weights are N(0, weight_scale²/pre).
         recurrent_scale: initial recurrent weights are N(0, recurrent_scale²/(density·neurons)), so that this is their
             spectral radius where neurons are many.
-        backward_scale: random backward weights are N(0, backward_scale²/outputs).
-        trace_decay: share of a trace that is left after one presentation.
+        feedback_scale: random feedback weights are N(0, feedback_scale²/outputs).
+        trace_decay: share of a trace that is left after one step.
 
     References:
         Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016 (leaky potentials, fixed mask); Murray 2019
@@ -82,12 +82,14 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """
 
     neurons: Annotated[int, Meta(ge=1, le=65536, description="recurrent neurons")] = 16
-    leak: Annotated[float, Meta(gt=0, le=1, description="share of a potential that is renewed in a presentation")] = 0.5
+    leak: Annotated[
+        float, Meta(gt=0, le=1, description="share of a potential that is continue_or_restart in a step")
+    ] = 0.5
     density: Annotated[float, Meta(gt=0, le=1, description="chance that a recurrent synapse exists")] = 0.5
     activation: Annotated[Rate, Meta(description="activation of recurrent neurons")] = "tanh"
     output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
     bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
-    backward: Annotated[
+    feedback: Annotated[
         Literal["transpose", "random", "zero"], Meta(description="path by which modulators reach recurrent neurons")
     ] = "random"
     derivative: Annotated[bool, Meta(description="recurrent modulators carry f'(potential)")] = False
@@ -97,10 +99,10 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     recurrent_scale: Annotated[
         float, Meta(ge=0, description="spectral radius of initial recurrent weights, where neurons are many")
     ] = 1.0
-    backward_scale: Annotated[
-        float, Meta(ge=0, description="random backward weights are N(0, backward_scale^2 / outputs)")
+    feedback_scale: Annotated[
+        float, Meta(ge=0, description="random feedback weights are N(0, feedback_scale^2 / outputs)")
     ] = 1.0
-    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="share of a trace left after one presentation")] = 0.5
+    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="share of a trace left after one step")] = 0.5
 
     @property
     def sizes(self) -> tuple[int, int] | None:
@@ -120,7 +122,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Wiring, Activity]:
         """Draw fresh weights and their wiring.
 
-        Everything is drawn in any case, so that neither density nor backward path changes the other numbers.
+        Everything is drawn in any case, so that neither density nor feedback path changes the other numbers.
 
         Args:
             key: decides the draw.
@@ -131,14 +133,14 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
         """
         n, bias = self.neurons, int(self.bias)
-        into, recurrent, out, backward, chance = normals(
+        into, recurrent, out, feedback, chance = normals(
             key,
             [(inputs + bias, n), (n, n), (n + bias, outputs), (outputs, n), (n, n)],
             [
                 self.weight_scale / (inputs + bias) ** 0.5,
                 self.recurrent_scale / (self.density * n) ** 0.5,
                 self.weight_scale / (n + bias) ** 0.5,
-                self.backward_scale / outputs**0.5,
+                self.feedback_scale / outputs**0.5,
                 1.0,
             ],
         )
@@ -148,7 +150,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
         return (
             weights,
-            Wiring(exists.astype(recurrent.dtype), backward if self.backward == "random" else None),
+            Wiring(exists.astype(recurrent.dtype), feedback if self.feedback == "random" else None),
             Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces),
         )
 
@@ -160,7 +162,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Args:
             weights: as from `init`.
             wiring: as from `init`.
-            activity: as the previous presentation left it, or from `init`.
+            activity: as the previous step left it, or from `init`.
             stimulus: input [inputs] and target [outputs].
 
         Returns:
@@ -172,7 +174,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         pres, potentials, posts = self._forward(weights, activity.potential, stimulus.input)
         output = posts[2]
         error = stimulus.target - output
-        modulator = feedback(self.backward, weights[2][: self.neurons], wiring.backward, error)
+        modulator = feedback_signal(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
         if self.derivative:
             modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
         modulators = (modulator, modulator, error)
@@ -188,13 +190,13 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ) -> tuple[Vectors, Vectors, Vectors]:
         """Presynaptic activities, potentials and postsynaptic activities of each projection."""
         f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
-        heard, earlier = biased(signal, self.bias), f(before)
-        drive = heard @ weights[0] + earlier @ weights[1]
+        collect_warnings, earlier = biased(signal, self.bias), f(before)
+        drive = collect_warnings @ weights[0] + earlier @ weights[1]
         potential = (1 - self.leak) * before + self.leak * drive
         rate = f(potential)
         read = biased(rate, self.bias)
         answer = read @ weights[2]
-        return (heard, earlier, read), (potential, potential, answer), (rate, rate, g(answer))
+        return (collect_warnings, earlier, read), (potential, potential, answer), (rate, rate, g(answer))
 
     def _fade(self, traces: tuple[Vectors, Vectors], activities: tuple[Vectors, Vectors]) -> tuple[Vectors, Vectors]:
         decay = self.trace_decay

@@ -12,7 +12,7 @@ from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
 from metarule.analysis.adaptation import Adaptation, adaptation_curves, tune_adaptation
-from metarule.analysis.comparison import counted, rows_table, summarise
+from metarule.analysis.comparison import count_text, rows_table, summarise
 from metarule.analysis.evaluation import Curves
 from metarule.commands import cli
 from metarule.config.schema import describe
@@ -22,8 +22,8 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES
 from metarule.runs import artifacts, figures
-from metarule.runs.finished import Look, Trial, new_place, novelty, opened, read_trial
-from metarule.runs.results import keep_curves
+from metarule.runs.finished import EvaluationOptions, Trial, describe_novelty, new_place, opened, read_trial
+from metarule.runs.results import write_curves
 from metarule.types import PRNGKey, Theta
 
 __all__ = ["main"]
@@ -44,7 +44,7 @@ RUN_DIR                            directory of a run of one seed
 """
 _OWN = "adaptation"
 # Networks are looked at after each window, and the starts are given.
-_IDLE = ("every", "watched", "points", "baselines")
+_IDLE = ("monitor_every", "monitor_lifetimes", "points", "baselines")
 # Size of a random θ, in units.
 _SPREAD = 0.1
 # With whom the others are compared, and the classic rule from which θ begins, too.
@@ -69,7 +69,7 @@ def main(words: list[str]) -> int:
         signal if stopped.
     """
     own = "\n".join(line.replace("--", f"--{_OWN}.", 1) for line in describe(Adaptation).rstrip().splitlines())
-    usage = f"{_USAGE}Options [defaults]:\n{describe(Look).rstrip()}\n\n{own}"
+    usage = f"{_USAGE}Options [defaults]:\n{describe(EvaluationOptions).rstrip()}\n\n{own}"
     return cli.run("metarule.adapt", words, lambda: usage, _serve, "what was written before is kept")
 
 
@@ -87,32 +87,32 @@ def _run(trial: Trial, path: Path) -> int:
         adaptation = decode(rest, Adaptation)
     except ConfigError as error:
         raise ConfigError(f"{_OWN}.{error}") from error
-    if experiment.inner_loop.presentations % adaptation.window:
+    if experiment.inner_loop.steps % adaptation.window:
         raise ConfigError(
-            f"{_OWN}.window = {adaptation.window}: windows make up a life of {experiment.inner_loop.presentations} "
-            "presentations (inner_loop.presentations); allowed: what divides that"
+            f"{_OWN}.window = {adaptation.window}: windows make up a lifetime of {experiment.inner_loop.steps} "
+            "steps (inner_loop.steps); allowed: what divides that"
         )
-    of = novelty(run, experiment)
-    print(f"{of}: {trial.lives} networks", flush=True)
+    of = describe_novelty(run, experiment)
+    print(f"{of}: {trial.lifetimes} networks", flush=True)
     starts = _starts(trial)
     if f"{_CLASSIC}, adapting" not in starts:
         print(f"left out: {_CLASSIC}: it is no point of this family of rules, or was not tuned by the run", flush=True)
     seen, tuned = _live(trial, starts, adaptation)
     score = experiment.tasks.score
-    rows, tasks = summarise(seen, experiment.lifetime, look.reach, _LEARNED), len(np.unique(seen[_LEARNED].task))
+    rows, tasks = summarise(seen, experiment.lifetime, look.threshold, _LEARNED), len(np.unique(seen[_LEARNED].task))
     found = trial.tree() | {
         "adaptation": asdict(adaptation),
         "metric": score,
         "of": of,
         "tasks": tasks,
-        "lifetimes": trial.lives,
+        "lifetimes": trial.lifetimes,
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
     }
     artifacts.write_json(path / "summary.json", found)
-    keep_curves(path, seen, experiment.lifetime, of)
+    write_curves(path, seen, experiment.lifetime, of)
     shown = {name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()}
-    title = f"{of}, {counted(tasks, 'tasks')}"
-    print(f"\n{rows_table(title, score, shown, look.reach)}\n")
+    title = f"{of}, {count_text(tasks, 'tasks')}"
+    print(f"\n{rows_table(title, score, shown, look.threshold)}\n")
     print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}")
     return 0
 
@@ -130,10 +130,10 @@ def _live(
             best = tune_adaptation(experiment.lifetime, start.theta, split.train, key, budget, adaptation)
             rate = best.rate
             tuned[name] = best._asdict()
-        curves = adaptation_curves(
-            experiment.lifetime, start.theta, split.test, trial.key, trial.lives, adaptation, rate, trial.tasks
+        learning_curves = adaptation_curves(
+            experiment.lifetime, start.theta, split.test, trial.key, trial.lifetimes, adaptation, rate, trial.tasks
         )
-        seen[name] = jax.device_get(curves)
+        seen[name] = jax.device_get(learning_curves)
     return seen, tuned
 
 
@@ -155,7 +155,7 @@ def _starts(trial: Trial) -> dict[str, _Start]:
 
 def _random(lifetime: Lifetime, key: PRNGKey) -> Theta:
     """Normal numbers in units of θ."""
-    leaves, treedef = jax.tree.flatten(lifetime.units())
+    leaves, treedef = jax.tree.flatten(lifetime.theta_scale())
     keys = jax.random.split(key, len(leaves))
     drawn = [_SPREAD * unit * jax.random.normal(one, unit.shape) for one, unit in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(treedef, drawn)

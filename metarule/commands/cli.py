@@ -13,11 +13,11 @@ import jax
 from jax.errors import JaxRuntimeError
 from msgspec import Struct
 
-from metarule.config.messages import first_line, heard
+from metarule.config.messages import collect_warnings, first_line
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, decode, parse_overrides, read
 from metarule.parallel import multihost as processes
-from metarule.parallel.compilation_cache import keep_programs
+from metarule.parallel.compilation_cache import enable_compilation_cache
 from metarule.parallel.devices import Devices, spread
 from metarule.runs.stopping import Terminated, terminable
 
@@ -69,19 +69,19 @@ def run(
     # Once a command has ended, Ctrl-C finds nothing to stop but JAX, which would print a stack trace.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     try:
-        with terminable(), heard() as complaints:
+        with terminable(), collect_warnings() as warnings:
             if (not words and not bare) or {"--help", "-h"} & set(words):
                 print(f"{usage().rstrip()}\n\n{describe(_Given).strip()}\n\n{_STATUSES}")
                 status = 0 if words else 2
             else:
                 status = _served(name, words, serve, bare, cached, joint)
             print(end="", flush=True)
-        return status or int(bool(complaints))
+        return status or int(bool(warnings))
     except ConfigError as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except Exception as error:
-        if not processes.alone():  # JAX raises many kinds where a process does not hear of another
+        if not processes.is_single_process():  # JAX raises many kinds where a process does not hear of another
             return _failed(name, f"{_GONE}: {first_line(error)}", kept)
         if isinstance(error, JaxRuntimeError):
             return _failed(name, f"the device failed: {first_line(error)}", kept)
@@ -93,7 +93,7 @@ def run(
     except KeyboardInterrupt as stop:
         status = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
         print(f"{name}: stopped at once; {kept}", file=sys.stderr)
-        if not processes.alone():
+        if not processes.is_single_process():
             processes.leave(status)
         return status
 
@@ -112,23 +112,23 @@ def _served(
         raise ConfigError(f"'{words[0]}': this says where to compute, and nothing what; see --help")
     if devices.coordinator and not joint:
         raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
-    if cached and (complaint := keep_programs()):
+    if cached and (complaint := enable_compilation_cache()):
         print(f"{name}: {complaint}", file=sys.stderr)
     # Whatever the user has set: Optax, and what moves θ, rely on promotion, and a seed means the same random numbers.
     with (
         jax.numpy_dtype_promotion("standard"),
         jax.threefry_partitionable(True),
-        processes.together(devices),
+        processes.joined(devices),
         spread(devices),
     ):
-        processes.check_alike(f"{_TABLE}.matmul", devices.matmul)
+        processes.check_same(f"{_TABLE}.matmul", devices.matmul)
         return serve(rest)
 
 
 def _open_closed() -> None:
     """Give a standard stream that was closed a place that takes everything.
 
-    A file that is opened would else get its number, and libraries that complain on standard error would write into it.
+    A file that is opened would else get its number, and libraries that warn on standard error would write into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         with suppress(OSError):  # it is open
@@ -151,7 +151,7 @@ def _mute() -> None:
 
 def _failed(name: str, what: str, kept: str) -> int:
     print(f"{name}: {what}; {kept}", file=sys.stderr)
-    if not processes.alone():
+    if not processes.is_single_process():
         processes.leave(1)
     return 1
 
@@ -167,7 +167,7 @@ def _devices(words: list[str]) -> tuple[Devices, list[str]]:
             given.append(left.pop(0))
     table: dict[str, object] = {}
     if rest and not rest[0].startswith("-"):
-        with suppress(ConfigError):  # of which the command itself will complain
+        with suppress(ConfigError):  # of which the command itself will warn
             table = read(Path(rest[0]))[1].get(_TABLE, {})
     said = {field.removeprefix(f"{_TABLE}."): value for field, value in parse_overrides(given)}
     return decode({_TABLE: table | said if isinstance(table, dict) else table}, _Given).devices, rest

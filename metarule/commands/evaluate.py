@@ -9,15 +9,15 @@ import numpy as np
 
 from metarule.analysis.comparison import Contender, by_task, compare, few_shots, held_out, points_of, table
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import lasting
+from metarule.analysis.statistics import with_steps
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts, figures
-from metarule.runs.finished import Look, Trial, contenders, new_place, novelty, opened, read_trial
+from metarule.runs.finished import EvaluationOptions, Trial, contenders, describe_novelty, new_place, opened, read_trial
 from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
-from metarule.runs.results import keep_curves
+from metarule.runs.results import write_curves
 from metarule.tasks.conditioning import Conditioning
 
 __all__ = ["main"]
@@ -27,8 +27,8 @@ usage: python -m metarule.evaluate RUN_DIR [--option VALUE ...] [--section.field
 
 Try the rule that a finished run has learned on new tasks, with θ as it is: those that the run held out, or others, such
 as --tasks.kind points, or --tasks.dataset iris. Fresh networks live through each task; beside them live the initial
-rule, and the baselines at the rates at which the run had tuned them. Out come the score against presentations, the
-presentations needed to reach a score, and the score on examples that were not presented, for each task and in the mean.
+rule, and the baselines at the rates at which the run had tuned them. Out come the score against steps, the
+steps needed to reach a score, and the score on examples that were not presented, for each task and in the mean.
 
 RUN_DIR                            directory of a run of one seed
 --section.field VALUE              set a field of tasks, circuit, inner_loop or evaluation, as for metarule.train;
@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
         signal if stopped.
     """
-    usage = (_USAGE + describe(Look)).rstrip()
+    usage = (_USAGE + describe(EvaluationOptions)).rstrip()
     return cli.run("metarule.evaluate", words, lambda: usage, _serve, "what was written before is kept")
 
 
@@ -64,7 +64,7 @@ def _serve(words: list[str]) -> int:
 @figures.drawn_last()
 def _run(trial: Trial, path: Path) -> int:
     run, experiment, _, _, _ = trial
-    print(f"{novelty(run, experiment)}: {trial.lives} networks", flush=True)
+    print(f"{describe_novelty(run, experiment)}: {trial.lifetimes} networks", flush=True)
     met, left_out = contenders(run, experiment)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", flush=True)
@@ -84,40 +84,44 @@ def _run(trial: Trial, path: Path) -> int:
 
 
 def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
-    """Lives on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
+    """Lifetimes on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
     lifetime, pool = trial.experiment.lifetime, trial.experiment.split.test
     points = points_of(lifetime, trial.experiment.evaluation.points, trial.experiment.evaluation.horizons)
-    return compare(met, pool, trial.key, trial.lives, points, trial.tasks)
+    return compare(met, pool, trial.key, trial.lifetimes, points, trial.tasks)
 
 
 def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
     run = trial.run
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
-    judged = held_out(trial.experiment.lifetime, seen, rates, novelty(run, trial.experiment), trial.look.reach)
+    judged = held_out(
+        trial.experiment.lifetime, seen, rates, describe_novelty(run, trial.experiment), trial.look.threshold
+    )
     return trial.tree() | {"equation": run.experiment.lifetime.equation(run.theta), "held_out": judged}
 
 
 def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str, Curves]) -> None:
     lifetime = trial.experiment.lifetime
-    rows = list(_rows(seen, lifetime, trial.look.reach))
+    rows = list(_rows(seen, lifetime, trial.look.threshold))
     artifacts.write_csv(path / _BY_TASK, rows)
     score = lifetime.tasks.score
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in seen}
-    keep_curves(path, seen, lifetime, found["held_out"]["of"])
+    write_curves(path, seen, lifetime, found["held_out"]["of"])
     figures.draw_tasks(path / artifacts.FIGURES / "tasks.png", finals, score)
     artifacts.write_json(path / "summary.json", found)
 
 
-def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, reach: float) -> Iterator[dict[str, Any]]:
-    """One row a contender and task: means over its networks, and the presentations after which `reach` is reached."""
-    score, length = lifetime.tasks.score, lifetime.presentations
+def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> Iterator[dict[str, Any]]:
+    """One row a contender and task: means over its networks, and the steps after which `reach` is reached."""
+    score, length = lifetime.tasks.score, lifetime.steps
     for name, curve in seen.items():
-        where = [point for point in curve.presentations.tolist() if point <= length]
+        where = [point for point in curve.steps.tolist() if point <= length]
         for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
             line = line[: len(where)]
-            few = {f"{shots}_each": line[place] for shots, place in few_shots(where, lifetime.tasks.shot).items()}
+            few = {
+                f"{shots}_each": line[place] for shots, place in few_shots(where, lifetime.tasks.round_steps).items()
+            }
             scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
-            yield {"contender": name, "task": task, "reached": lasting(line, where, reach)} | scores
+            yield {"contender": name, "task": task, "steps_to_threshold": with_steps(line, where, threshold)} | scores
 
 
 if __name__ == "__main__":

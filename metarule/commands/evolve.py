@@ -17,8 +17,8 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
-from metarule.analysis.comparison import by_task, novelty_of
-from metarule.analysis.evaluation import curves
+from metarule.analysis.comparison import by_task, describe_split
+from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import interval, span
 from metarule.analysis.structure_search import (
     Candidate,
@@ -75,15 +75,17 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         generations: how many after the first.
         population: forms that survive each.
         steps: meta-steps in which the coefficients of a form are found; those of the front have all of the config's.
-        lives: training lives on which a form is judged.
-        at_once: forms side by side, which bounds the memory.
+        lives: training lifetimes on which a form is judged.
+        chunk_size: forms side by side, which bounds the memory.
     """
 
     generations: Annotated[int, Meta(ge=1, le=1_000_000, description="generations after the first")] = 20
     population: Annotated[int, Meta(ge=4, le=100_000, description="forms that survive each")] = 24
     steps: Annotated[int, Meta(ge=1, le=1_000_000, description="meta-steps that find the coefficients of a form")] = 60
-    lives: Annotated[int, Meta(ge=1, le=1_000_000, description="training lives on which a form is judged")] = 256
-    at_once: Annotated[int, Meta(ge=1, le=100_000, description="forms side by side, which bounds the memory")] = 8
+    lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="training lifetimes on which a form is judged")] = (
+        256
+    )
+    chunk_size: Annotated[int, Meta(ge=1, le=100_000, description="forms side by side, which bounds the memory")] = 8
 
 
 class _Request(NamedTuple):
@@ -126,7 +128,7 @@ def _run(request: _Request) -> int:
     except Stopped:
         print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stop.signal_number
-    of = novelty_of(experiment.split)
+    of = describe_split(experiment.split)
     print(f"learning the coefficients of the front, and measuring it on {of} …", flush=True)
     rows = _judged(request, terms, generation)
     found = {"metric": experiment.tasks.score, "of": of, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
@@ -211,15 +213,15 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
 def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
     """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
     experiment, options = request.experiment, request.options
-    optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.at_once)
+    optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.chunk_size)
     assert isinstance(optimizer, Gradient)
     pool = experiment.split.train
     found = []
-    for start in range(0, len(forms), options.at_once):
-        some = list(forms[start : start + options.at_once])
-        masks = _masks(some + some[:1] * (options.at_once - len(some)), terms)
+    for start in range(0, len(forms), options.chunk_size):
+        some = list(forms[start : start + options.chunk_size])
+        masks = _masks(some + some[:1] * (options.chunk_size - len(some)), terms)
         with_steps = replace(optimizer, steps=steps)
-        found.append(fit(experiment.lifetime, with_steps, pool, key, masks, options.lives, options.at_once))
+        found.append(fit(experiment.lifetime, with_steps, pool, key, masks, options.lifetimes, options.chunk_size))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(forms)], *found)
 
 
@@ -230,8 +232,8 @@ def _masks(forms: Sequence[Form], terms: Library) -> Bool[Array, "forms terms"]:
 def _judged(request: _Request, terms: Library, generation: Generation) -> list[dict[str, Any]]:
     """The front of the last population, on held-out tasks.
 
-    All of it is fitted again, with the meta-steps of the config and on other training lives, and the front is that of
-    these meta-losses: among hundreds of forms the best on the lives of the search are in part the luckiest.
+    All of it is fitted again, with the meta-steps of the config and on other training lifetimes, and the front is that of
+    these meta-losses: among hundreds of forms the best on the lifetimes of the search are in part the luckiest.
     """
     experiment, forms = request.experiment, [one.form for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
@@ -241,7 +243,7 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
     for one in front(again):
         theta = fitted.theta[forms.index(one.form)]
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
-        seen = jax.device_get(curves(lifetime, theta, split.test, key, lifetimes, 1))
+        seen = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
         row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
         row |= interval(by_task(seen, experiment.tasks.score)[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}

@@ -9,7 +9,7 @@ from msgspec.structs import asdict
 from tqdm import tqdm
 
 from metarule.analysis.ablation import contributions_table, measure, terms
-from metarule.analysis.comparison import counted, novelty_of
+from metarule.analysis.comparison import count_text, describe_split
 from metarule.analysis.pruning import Pruned, Trial, prune
 from metarule.analysis.statistics import interval, span
 from metarule.commands import cli
@@ -119,7 +119,7 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
         "decided_on": {"tasks": pruned.decided_on},
         "held_out": {
             "metric": lifetime.tasks.score,
-            "of": novelty_of(experiment.split),
+            "of": describe_split(experiment.split),
             "tasks": pruned.before.size,
             "lifetimes": options.lifetimes,
             "before": interval(pruned.before, share=True)._asdict(),
@@ -132,7 +132,7 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
 
 def _table(held_out: dict[str, Any]) -> str:
     """What the rule was and is worth, for the screen; intervals are over tasks."""
-    title = f"{held_out['of']}, {counted(held_out['tasks'], 'tasks')}"
+    title = f"{held_out['of']}, {count_text(held_out['tasks'], 'tasks')}"
     width = max(34, len(title) - 2)
     lines = [f"{title:<{width + 2}}{held_out['metric']:>9}   95 % interval"]
     for name in ("before", "after", "difference"):
@@ -144,7 +144,7 @@ def _table(held_out: dict[str, Any]) -> str:
 def _decided(tasks: int) -> str:
     """On what the removals were decided, and a warning where that is little."""
     few = "; these are few, and the shorter rule may be good on them alone" if tasks < _FEW else ""
-    return f"(removals were decided on {counted(tasks, 'training tasks')}{few})"
+    return f"(removals were decided on {count_text(tasks, 'training tasks')}{few})"
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ Run a config over a grid of its fields and over seeds, and make tables and a fig
 such as the learning rate are run side by side in one compiled program; whatever else differs is compiled for itself.
 Start it in several processes, or on several hosts that share the directory, and they share the work; start it again,
 and it goes on. Beside others a run is rounded in other places than alone: in short runs theta is the same to 1e-5, but
-meta-training through long lives amplifies any rounding, so compare means over seeds. Only held-out scores of the
+meta-training through long lifetimes amplifies any rounding, so compare means over seeds. Only held-out scores of the
 learned rule are measured; the baselines are in metarule.train.
 
 SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml

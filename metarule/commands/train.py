@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from metarule.analysis.ablation import contributions_table
-from metarule.analysis.comparison import HELD_OUT, novelty_of, table
+from metarule.analysis.comparison import HELD_OUT, describe_split, table
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, parse_overrides
@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    processes.check_alike("command line", shlex.join(words))
+    processes.check_same("command line", shlex.join(words))
     with ExitStack() as held, processes.place(partial(_begun, words, held)) as directory:
         return _run(artifacts.read_experiment(directory), directory)
 
@@ -169,7 +169,7 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
         return done
     artifacts.join_environment(path)
     score, last = experiment.tasks.score, dict[str, Any]()
-    of = novelty_of(experiment.split)
+    of = describe_split(experiment.split)
     where = "held-out" if of == HELD_OUT else "training"
     steps = experiment.optimizer.steps
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:

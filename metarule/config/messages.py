@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["complain", "first_line", "heard"]
+__all__ = ["collect_warnings", "first_line", "warn"]
 
-_HEARD: ContextVar[list[str] | None] = ContextVar("complaints", default=None)
+_HEARD: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
 
-def complain(says: str) -> None:
+def warn(says: str) -> None:
     """Say in one line what is left undone.
 
     Args:
@@ -23,8 +23,8 @@ def complain(says: str) -> None:
 
 
 @contextmanager
-def heard() -> Iterator[list[str]]:
-    """Collect complaints.
+def collect_warnings() -> Iterator[list[str]]:
+    """Collect warnings.
 
     Yields:
         Those that are made within it. Where another command is at work around it, they are of that one alone: a

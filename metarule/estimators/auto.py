@@ -11,9 +11,9 @@ from metarule.estimators.forward import Forward
 from metarule.estimators.rebuilding import segment_length
 from metarule.estimators.reverse import Reverse
 from metarule.lifetime.learner import Lifetime
-from metarule.lifetime.scans import Plain, Rebuilt, Remat, Segmented
+from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.prng import run_key
-from metarule.types import Carry, Estimate, Learner, Life, PRNGKey, Theta
+from metarule.types import Estimate, Learner, LearnerState, LifetimeContext, PRNGKey, Theta
 
 __all__ = ["Auto"]
 
@@ -31,17 +31,17 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
     CPUs, where living a step again is faster than reading it back), with weights rebuilt where they can be, with remat,
     with segments, with segments of segments; then forward mode. Where nothing fits, the smallest is taken. All are
     exact, so that results differ by rounding alone, but for weights that are rebuilt and were clipped by less than it
-    (see `Rebuilt`). Memory is told from shapes; compilers need somewhat more or less.
+    (see `Invertible`). Memory is told from shapes; compilers need somewhat more or less.
     Pick it unless you know better.
 
     Attributes:
-        memory_gib: memory that the lives of a meta-step may take: a number, or `device` for half of what the device
+        memory_gib: memory that the lifetimes of a meta-step may take: a number, or `device` for half of what the device
             says it has, and 4 GiB where it does not say.
     """
 
     memory_gib: Annotated[
         Annotated[float, Meta(gt=0)] | Literal["device"],
-        Meta(description="memory for the lives of a meta-step, or half of what the device has, 4 where unknown"),
+        Meta(description="memory for the lifetimes of a meta-step, or half of what the device has, 4 where unknown"),
     ] = "device"
 
     @property
@@ -51,10 +51,10 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     @property
     def whole(self) -> bool:
-        """An estimate is of a whole life."""
+        """An estimate is of a whole lifetime."""
         return True
 
-    def choose(self, learner: Learner, lives: int = 1) -> tuple[Reverse | Forward, str]:
+    def choose(self, learner: Learner, lifetimes: int = 1) -> tuple[Reverse | Forward, str]:
         """The way that is taken, and why.
 
         Args:
@@ -65,13 +65,13 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
             (estimator, reason in one line).
         """
         memory = self._memory()
-        ways = [(way, float(lives * size)) for way, size in _ways(learner)]
+        ways = [(way, float(lifetimes * size)) for way, size in _ways(learner)]
         fitting = [way for way in ways if way[1] <= memory]
         way, size = fitting[0] if fitting else min(ways, key=lambda way: way[1])
         name = f"reverse mode, {_label(way.scan)} scan" if isinstance(way, Reverse) else "forward mode"
         verdict = "of" if fitting else "where nothing fits into"
-        return way, f"{name}: about {_shown(size)} {verdict} {_shown(memory)} for {lives} lives of " + (
-            f"{learner.presentations} presentations and {_numbers(learner)} numbers of theta"
+        return way, f"{name}: about {_shown(size)} {verdict} {_shown(memory)} for {lifetimes} lives of " + (
+            f"{learner.steps} steps and {_numbers(learner)} numbers of theta"
         )
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
@@ -79,7 +79,7 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Meta-loss and θ-gradient of one life, chosen as if no other were lived beside it.
+        """Meta-loss and θ-gradient of one lifetime, chosen as if no other were lived beside it.
 
         Args:
             learner: who lives.
@@ -101,38 +101,44 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 
 def _ways(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
-    """Ways to the gradient and the bytes that each keeps for one life, the fastest first."""
-    length, (carry, step, seen), segment = learner.presentations, _sizes(learner), _segment(learner)
+    """Ways to the gradient and the bytes that each keeps for one lifetime, the fastest first."""
+    length, (learner_state, step, seen), segment = learner.steps, _sizes(learner), _segment(learner)
     if jax.default_backend() != "cpu":
         yield Reverse(scan=Plain()), length * step
     if segment:
-        yield Reverse(scan=Rebuilt()), length * seen + (length / segment + segment) * carry
-    yield Reverse(scan=Remat()), length * carry
+        yield Reverse(scan=Invertible()), length * seen + (length / segment + segment) * learner_state
+    yield Reverse(scan=Remat()), length * learner_state
     for levels in (1, 2):
-        yield Reverse(scan=Segmented(levels=levels)), (levels + 1) * length ** (1 / (levels + 1)) * carry
-    yield Forward(), 2 * (1 + _numbers(learner)) * carry
+        yield Reverse(scan=Segmented(levels=levels)), (levels + 1) * length ** (1 / (levels + 1)) * learner_state
+    yield Forward(), 2 * (1 + _numbers(learner)) * learner_state
 
 
 def _sizes(learner: Learner) -> tuple[int, int, int]:
     """Bytes of the carry, of all that a step keeps for its backward pass, and of what its synapses see of neurons."""
 
     def step(key: PRNGKey) -> tuple[Any, Any, Any]:
-        life, carry = _born(learner, key)
-        _, backward = jax.vjp(lambda theta, carry: learner.step(theta, life, carry, 0), learner.theta(key), carry)
-        seen = learner.present(learner.theta(key), life, carry, 0)[-1] if isinstance(learner, Lifetime) else ()
-        return carry, backward, seen
+        context, learner_state = _born(learner, key)
+        _, backward = jax.vjp(
+            lambda theta, learner_state: learner.step(theta, context, learner_state, 0),
+            learner.theta(key),
+            learner_state,
+        )
+        seen = (
+            learner.present(learner.theta(key), context, learner_state, 0)[-1] if isinstance(learner, Lifetime) else ()
+        )
+        return learner_state, backward, seen
 
-    carry, backward, seen = jax.eval_shape(step, _key())
-    return _bytes(carry), _bytes(backward), _bytes(seen)
+    learner_state, backward, seen = jax.eval_shape(step, _key())
+    return _bytes(learner_state), _bytes(backward), _bytes(seen)
 
 
 def _segment(learner: Learner) -> int:
-    """Presentations in a segment where weights are rebuilt, 0 where they are not."""
+    """Steps in a segment where weights are rebuilt, 0 where they are not."""
     return segment_length(learner, jax.eval_shape(lambda key: _born(learner, key)[1], _key()))
 
 
-def _born(learner: Learner, key: PRNGKey) -> tuple[Life, Carry]:
-    return learner.birth(key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
+def _born(learner: Learner, key: PRNGKey) -> tuple[LifetimeContext, LearnerState]:
+    return learner.init(key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
 
 
 def _key() -> Any:
@@ -144,7 +150,7 @@ def _bytes(tree: Any) -> int:
 
 
 def _numbers(learner: Learner) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(learner.units)))
+    return sum(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(learner.theta_scale)))
 
 
 def _label(scan: Any) -> str:

@@ -2,22 +2,22 @@
 
 from typing import Any
 
-from metarule.parallel.batching import block_size
+from metarule.parallel.batching import default_chunk_size
 from metarule.types import Estimator, Learner
 
-__all__ = ["at_once"]
+__all__ = ["chunk_size"]
 
 
-def at_once(estimator: Estimator, learner: Learner, carry: Any) -> int:
-    """Lives whose θ-gradients are best found side by side on one device.
+def chunk_size(estimator: Estimator, learner: Learner, state: Any) -> int:
+    """Lifetimes whose θ-gradients are best found side by side on one device.
 
     Args:
-        estimator: that finds them; it says by `touched` what it goes over at each presentation, unless that is `carry`.
+        estimator: that finds them; it says by `touched` what it goes over at each step, unless that is `carry`.
         learner: who lives.
-        carry: shapes of the state of one life.
+        carry: shapes of the state of one lifetime.
 
     Returns:
         Their number, at most.
     """
-    touched = getattr(estimator, "touched", lambda learner, carry: carry)
-    return block_size(touched(learner, carry))
+    touched = getattr(estimator, "touched", lambda learner, state: state)
+    return default_chunk_size(touched(learner, state))

@@ -1,4 +1,4 @@
-"""Forward-mode differentiation: what each coefficient changes is carried along with the life."""
+"""Forward-mode differentiation: what each coefficient changes is carried along with the lifetime."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from metarule.config.schema import Checked
-from metarule.lifetime.unroll import whole
+from metarule.lifetime.unroll import lifetime_loss
 from metarule.types import Estimate, Learner, Metrics, PRNGKey, Theta
 
 __all__ = ["Forward"]
@@ -19,8 +19,8 @@ class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     ∂w_{t+1}/∂θₖ = ∂w_t/∂θₖ + ∂Δw_t/∂w_t · ∂w_t/∂θₖ + ∂Δw_t/∂θₖ,  ∂loss/∂θₖ = Σ_t ∂loss_t/∂w_t · ∂w_t/∂θₖ
 
-    Time of 1 + |θ| forward passes or more; memory O(|θ| · carry), whatever the length of the life, for nothing is
-    stored over time. Pick it for 7 to 16 coefficients over lives so long that reverse mode does not fit.
+    Time of 1 + |θ| forward passes or more; memory O(|θ| · carry), whatever the length of the lifetime, for nothing is
+    stored over time. Pick it for 7 to 16 coefficients over lifetimes so long that reverse mode does not fit.
 
     References:
         Williams, Zipser 1989 (real-time recurrent learning); Franceschi et al. 2017 (forward hyper-gradients).
@@ -33,7 +33,7 @@ class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     @property
     def whole(self) -> bool:
-        """An estimate is of a whole life."""
+        """An estimate is of a whole lifetime."""
         return True
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
@@ -41,7 +41,7 @@ class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Meta-loss and θ-gradient of one life.
+        """Meta-loss and θ-gradient of one lifetime.
 
         Args:
             learner: who lives.
@@ -56,7 +56,7 @@ class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         flat, unravel = ravel_pytree(theta)
 
         def meta_loss(flat: Float[Array, " numbers"]) -> tuple[Float[Array, ""], Metrics]:
-            return whole(learner, unravel(flat), task, key)
+            return lifetime_loss(learner, unravel(flat), task, key)
 
         def push(direction: Float[Array, " numbers"]) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
             return jax.jvp(meta_loss, (flat,), (direction,), has_aux=True)

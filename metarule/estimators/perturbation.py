@@ -21,8 +21,8 @@ def draw(theta: Theta, key: PRNGKey, pairs: int, sigma: float) -> Float[Array, "
 def antithetic(learner: Learner, theta: Theta, noise: Float[Array, "pairs numbers"]) -> Theta:
     """θ moved by noise and against it, leaves [pairs, 2, …]."""
     flat, unravel = ravel_pytree(theta)
-    units, _ = ravel_pytree(learner.units())
-    shift = noise * units[None]
+    theta_scale, _ = ravel_pytree(learner.theta_scale())
+    shift = noise * theta_scale[None]
     return jax.vmap(jax.vmap(unravel))(flat[None, None] + jnp.stack([shift, -shift], axis=1))
 
 
@@ -42,9 +42,9 @@ def slope(
     Returns:
         The gradient, shaped as θ.
     """
-    units, unravel = ravel_pytree(learner.units())
+    theta_scale, unravel = ravel_pytree(learner.theta_scale())
     difference = losses[:, 0] - losses[:, 1]
-    return unravel(difference @ moved / (2 * sigma**2 * losses.shape[0]) / units)
+    return unravel(difference @ moved / (2 * sigma**2 * losses.shape[0]) / theta_scale)
 
 
 def mean(values: Any) -> Any:

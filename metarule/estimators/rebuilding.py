@@ -1,11 +1,11 @@
-"""Reverse mode that rebuilds the weights of each presentation from those after it, in place of keeping them.
+"""Reverse mode that rebuilds the weights of each step from those after it, in place of keeping them.
 
-Where Δw is affine in the weight, a presentation can be undone: with w' = w + Δw(w),
+Where Δw is affine in the weight, a step can be undone: with w' = w + Δw(w),
 
     Δw(w) = Δw(0) + w·(Δw(1) − Δw(0))   so that   w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)).
 
-Forwards, what the synapses have seen is kept of every presentation, vectors alone, and the weights once a segment.
-Backwards, each presentation is undone and then differentiated, so that the weights and their derivatives are all that
+Forwards, what the synapses have seen is kept of every step, vectors alone, and the weights once a segment.
+Backwards, each step is undone and then differentiated, so that the weights and their derivatives are all that
 memory holds of the matrices, and stay in a processor's cache. Rounding adds up over a segment alone.
 
 A weight that was stopped at its bound cannot be told from the weight after it, nor one whose factor is near 0. What is
@@ -28,112 +28,119 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, lived_again
+from metarule.estimators.segments import Slopes, anywhere, gradient_by_segments, recomputed_slopes
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Remat, divisor, loop
-from metarule.types import Carry, Estimate, Learner, Life, Theta
+from metarule.types import Estimate, Learner, LearnerState, LifetimeContext, Theta
 
-__all__ = ["rebuilt_gradient", "segment_length"]
+__all__ = ["invertible_gradient", "segment_length"]
 
 # Weights are what was kept if they differ by rounding alone: by so many times the precision, over a whole segment.
 _ROUNDING = 100.0
-# Weights of all presentations of a life that are less are faster kept than rebuilt.
+# Weights of all steps of a lifetime that are less are faster kept than rebuilt.
 _WORTH_BYTES = 2**22
 
 
-def segment_length(learner: Learner, carry: Carry) -> int:
-    """Presentations in a segment, near to √T, so that kept weights take as much memory at its ends as within it.
+def segment_length(learner: Learner, learner_state: LearnerState) -> int:
+    """Steps in a segment, near to √T, so that kept weights take as much memory at its ends as within it.
 
     Args:
         learner: who lives.
-        carry: state at the start of its life.
+        carry: state at the start of its lifetime.
 
     Returns:
-        A number that divides the life; 0 where rebuilding is no use: presentations cannot be undone, their weights take
-        so little memory that keeping them costs less, or no number near √T divides the life.
+        A number that divides the lifetime; 0 where rebuilding is no use: steps cannot be undone, their weights take
+        so little memory that keeping them costs less, or no number near √T divides the lifetime.
     """
-    kept = learner.presentations * sum(weight.size * weight.dtype.itemsize for weight in carry.weights)
-    if kept < _WORTH_BYTES or not isinstance(learner, Lifetime) or not learner.undoable:
+    kept = learner.steps * sum(weight.size * weight.dtype.itemsize for weight in learner_state.weights)
+    if kept < _WORTH_BYTES or not isinstance(learner, Lifetime) or not learner.invertible:
         return 0
-    return divisor(learner.presentations, round(learner.presentations**0.5))
+    return divisor(learner.steps, round(learner.steps**0.5))
 
 
-def rebuilt_gradient(learner: Lifetime, segment: int, theta: Theta, life: Life, carry: Carry) -> Estimate:
-    """Meta-loss and θ-gradient of a whole life.
+def invertible_gradient(
+    learner: Lifetime, segment: int, theta: Theta, context: LifetimeContext, learner_state: LearnerState
+) -> Estimate:
+    """Meta-loss and θ-gradient of a whole lifetime.
 
     Args:
-        learner: whose presentations can be undone.
-        segment: presentations in a segment, which divides the life.
+        learner: whose steps can be undone.
+        segment: steps in a segment, which divides the lifetime.
         theta: θ.
-        life: constant part of the life.
-        carry: state before its first presentation.
+        context: constant part of the lifetime.
+        carry: state before its first step.
 
     Returns:
         The estimate.
     """
-    times = jnp.arange(learner.presentations).reshape(-1, segment)
+    ts = jnp.arange(learner.steps).reshape(-1, segment)
 
-    def step(state: tuple[Carry, Array], time: Int[Array, ""]) -> tuple[tuple[Carry, Array], Any]:
-        carry, seen, kept = learner.present(theta, life, state[0], time)
-        return (carry, state[1] + seen.loss), kept
+    def step(state: tuple[LearnerState, Array], t: Int[Array, ""]) -> tuple[tuple[LearnerState, Array], Any]:
+        learner_state, seen, kept = learner.present(theta, context, state[0], t)
+        return (learner_state, state[1] + seen.loss), kept
 
-    def forwards(carry: Carry, times: Int[Array, " n"]) -> tuple[Carry, Float[Array, ""], Any]:
-        (after, loss), seen = loop(step, (carry, jnp.zeros(())), times)
+    def forwards(learner_state: LearnerState, ts: Int[Array, " n"]) -> tuple[LearnerState, Float[Array, ""], Any]:
+        (after, loss), seen = loop(step, (learner_state, jnp.zeros(())), ts)
         return after, loss, seen
 
-    def backwards(slopes: Slopes, times: Int[Array, " n"], before: Carry, after: Carry, seen: Any) -> Slopes:
-        again = partial(lived_again, learner, theta, life, before, times, slopes, Remat())
-        rebuilt = partial(_rebuilt, learner, theta, life, before, after, times, seen, slopes, again)
+    def backwards(slopes: Slopes, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, seen: Any) -> Slopes:
+        again = partial(recomputed_slopes, learner, theta, context, before, ts, slopes, Remat())
+        rebuilt = partial(_rebuilt, learner, theta, context, before, after, ts, seen, slopes, again)
         return jax.lax.cond(anywhere(_at_bound(learner, after)), again, rebuilt)
 
-    return gradient_by_segments(learner, theta, life, carry, times, forwards, backwards)
+    return gradient_by_segments(learner, theta, context, learner_state, ts, forwards, backwards)
 
 
 def _rebuilt(
     learner: Lifetime,
     theta: Theta,
-    life: Life,
-    before: Carry,
-    after: Carry,
-    times: Int[Array, " n"],
+    context: LifetimeContext,
+    before: LearnerState,
+    after: LearnerState,
+    ts: Int[Array, " n"],
     seen: Any,
     slopes: Slopes,
     again: Callable[[], Slopes],
 ) -> Slopes:
-    """Slopes before a segment, its weights undone one presentation after the other.
+    """Slopes before a segment, its weights undone one step after the other.
 
     They are taken as if there were no bound: what it did not stop has the same, and other segments are lived again.
     """
 
-    def undo(state: tuple[Carry, Any, Array], at: Any) -> tuple[tuple[Carry, Any, Array], None]:
-        (after, slopes, off), (time, kept) = state, at
-        carry = learner.undo(theta, after, kept)
-        slopes, again = _through(learner.unbounded, theta, life, carry, time, slopes)
-        return (carry, slopes, off | _differ(_potentials(again), _potentials(kept))), None
+    def invert_step(state: tuple[LearnerState, Any, Array], at: Any) -> tuple[tuple[LearnerState, Any, Array], None]:
+        (after, slopes, off), (t, kept) = state, at
+        learner_state = learner.invert_step(theta, after, kept)
+        slopes, again = _through(learner.without_bound, theta, context, learner_state, t, slopes)
+        return (learner_state, slopes, off | _differ(_potentials(again), _potentials(kept))), None
 
     start = after, slopes, jnp.zeros((), bool)
-    (first, found, off), _ = loop(undo, start, (times, seen), reverse=True)
+    (first, found, off), _ = loop(invert_step, start, (ts, seen), reverse=True)
     off |= _differ(first.weights, before.weights)
     return jax.lax.cond(anywhere(off), again, lambda: found)
 
 
 def _through(
-    learner: Lifetime, theta: Theta, life: Life, carry: Carry, time: Int[Array, ""], slopes: Slopes
+    learner: Lifetime,
+    theta: Theta,
+    context: LifetimeContext,
+    learner_state: LearnerState,
+    t: Int[Array, ""],
+    slopes: Slopes,
 ) -> tuple[Slopes, Any]:
-    """Slopes before a presentation from those after it, and what its synapses see."""
+    """Slopes before a step from those after it, and what its synapses see."""
 
-    def present(theta: Theta, carry: Carry) -> tuple[tuple[Carry, Float[Array, ""]], Any]:
-        carry, seen, local = learner.present(theta, life, carry, time)
-        return (carry, seen.loss), local
+    def present(theta: Theta, learner_state: LearnerState) -> tuple[tuple[LearnerState, Float[Array, ""]], Any]:
+        learner_state, seen, local = learner.present(theta, context, learner_state, t)
+        return (learner_state, seen.loss), local
 
-    (_, loss), slope, local = jax.vjp(present, theta, carry, has_aux=True)
+    (_, loss), slope, local = jax.vjp(present, theta, learner_state, has_aux=True)
     own, before = slope((slopes[1], jnp.ones_like(loss)))
     return (jax.tree.map(jnp.add, slopes[0], own), before), local
 
 
-def _at_bound(learner: Lifetime, carry: Carry) -> Bool[Array, ""]:
+def _at_bound(learner: Lifetime, learner_state: LearnerState) -> Bool[Array, ""]:
     bound = learner.inner_loop.weight_bound
-    weights = jax.lax.stop_gradient(carry.weights)
+    weights = jax.lax.stop_gradient(learner_state.weights)
     return jnp.any(jnp.stack([jnp.any(jnp.abs(weight) >= bound) for weight in weights]))
 
 

@@ -1,7 +1,7 @@
 """Reverse mode segment by segment: forwards each keeps what its slopes will need, backwards each finds them.
 
 Slopes are ∂loss/∂θ so far and ∂loss/∂state. A way to find those before a segment from those after it may not hold for
-every segment; then the segment is lived again from its start, in all lives side by side if in one.
+every segment; then the segment is lived again from its start, in all lifetimes side by side if in one.
 """
 
 from collections.abc import Callable
@@ -12,31 +12,31 @@ import jax.numpy as jnp
 from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.lifetime.unroll import live
-from metarule.types import Carry, Estimate, Learner, Life, ScanFn, Theta
+from metarule.lifetime.unroll import unroll
+from metarule.types import Estimate, Learner, LearnerState, LifetimeContext, ScanFn, Theta
 
-__all__ = ["Slopes", "anywhere", "gradient_by_segments", "lived_again", "slopes_before"]
+__all__ = ["Slopes", "anywhere", "gradient_by_segments", "recomputed_slopes", "slopes_before"]
 
-Slopes = tuple[Theta, Carry]
+Slopes = tuple[Theta, LearnerState]
 
 
 def gradient_by_segments(
     learner: Learner,
     theta: Theta,
-    life: Life,
-    carry: Carry,
-    times: Int[Array, "segments n"],
-    forwards: Callable[[Carry, Int[Array, " n"]], tuple[Carry, Float[Array, ""], Any]],
-    backwards: Callable[[Slopes, Int[Array, " n"], Carry, Carry, Any], Slopes],
+    context: LifetimeContext,
+    learner_state: LearnerState,
+    ts: Int[Array, "segments n"],
+    forwards: Callable[[LearnerState, Int[Array, " n"]], tuple[LearnerState, Float[Array, ""], Any]],
+    backwards: Callable[[Slopes, Int[Array, " n"], LearnerState, LearnerState, Any], Slopes],
 ) -> Estimate:
-    """Meta-loss and θ-gradient of a whole life.
+    """Meta-loss and θ-gradient of a whole lifetime.
 
     Args:
         learner: who lives.
         theta: θ.
-        life: constant part of the life.
-        carry: state before its first presentation.
-        times: numbers of the presentations, a row a segment.
+        context: constant part of the lifetime.
+        carry: state before its first step.
+        times: numbers of the steps, a row a segment.
         forwards: from the state before a segment to that after it, the loss along it, and what is kept of it.
         backwards: from slopes after a segment, the states before and after it and what was kept, to slopes before it.
 
@@ -44,24 +44,29 @@ def gradient_by_segments(
         The estimate.
     """
 
-    def ahead(state: tuple[Carry, Array], times: Int[Array, " n"]) -> tuple[tuple[Carry, Array], Any]:
+    def ahead(state: tuple[LearnerState, Array], ts: Int[Array, " n"]) -> tuple[tuple[LearnerState, Array], Any]:
         before, along = state
-        after, loss, kept = forwards(before, times)
+        after, loss, kept = forwards(before, ts)
         return (after, along + loss), (before, kept)
 
-    def back(state: tuple[Slopes, Carry], segment: Any) -> tuple[tuple[Slopes, Carry], None]:
-        (slopes, after), (times, (before, kept)) = state, segment
-        return (backwards(slopes, times, before, after, kept), before), None
+    def back(state: tuple[Slopes, LearnerState], segment: Any) -> tuple[tuple[Slopes, LearnerState], None]:
+        (slopes, after), (ts, (before, kept)) = state, segment
+        return (backwards(slopes, ts, before, after, kept), before), None
 
-    (last, along), segments = jax.lax.scan(ahead, (carry, jnp.zeros(())), times)
-    final, slope, metrics = jax.vjp(lambda theta, carry: learner.assess(theta, life, carry), theta, last, has_aux=True)
+    (last, along), segments = jax.lax.scan(ahead, (learner_state, jnp.zeros(())), ts)
+    final, slope, metrics = jax.vjp(
+        lambda theta, learner_state: learner.evaluate(theta, context, learner_state), theta, last, has_aux=True
+    )
     end = slope(jnp.ones_like(final)), last
-    (((gradient, _), _), _) = jax.lax.scan(back, end, (times, segments), reverse=True)
+    (((gradient, _), _), _) = jax.lax.scan(back, end, (ts, segments), reverse=True)
     return Estimate(along + final, gradient, metrics)
 
 
 def slopes_before(
-    segment: Callable[[Theta, Carry], tuple[Carry, Float[Array, ""]]], theta: Theta, before: Carry, slopes: Slopes
+    segment: Callable[[Theta, LearnerState], tuple[LearnerState, Float[Array, ""]]],
+    theta: Theta,
+    before: LearnerState,
+    slopes: Slopes,
 ) -> Slopes:
     """Slopes before a segment, by differentiating it.
 
@@ -75,25 +80,31 @@ def slopes_before(
         The slopes.
     """
     (_, loss), slope = jax.vjp(segment, theta, before)
-    own, carry = slope((slopes[1], jnp.ones_like(loss)))
-    return jax.tree.map(jnp.add, slopes[0], own), carry
+    own, learner_state = slope((slopes[1], jnp.ones_like(loss)))
+    return jax.tree.map(jnp.add, slopes[0], own), learner_state
 
 
-def lived_again(
-    learner: Learner, theta: Theta, life: Life, before: Carry, times: Int[Array, " n"], slopes: Slopes, scan: ScanFn
+def recomputed_slopes(
+    learner: Learner,
+    theta: Theta,
+    context: LifetimeContext,
+    before: LearnerState,
+    ts: Int[Array, " n"],
+    slopes: Slopes,
+    scan: ScanFn,
 ) -> Slopes:
-    """Slopes before a segment that is lived again from its start, presentation by presentation."""
+    """Slopes before a segment that is lived again from its start, step by step."""
 
-    def segment(theta: Theta, carry: Carry) -> tuple[Carry, Float[Array, ""]]:
-        carry, seen = live(learner, theta, life, carry, times, scan)
-        return carry, jnp.sum(seen.loss)
+    def segment(theta: Theta, learner_state: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:
+        learner_state, seen = unroll(learner, theta, context, learner_state, ts, scan)
+        return learner_state, jnp.sum(seen.loss)
 
     return slopes_before(segment, theta, before, slopes)
 
 
 @custom_vmap
 def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether a flag is up in any of the lives side by side: one for all, so that `cond` runs one branch alone."""
+    """Whether a flag is up in any of the lifetimes side by side: one for all, so that `cond` runs one branch alone."""
     return flag
 
 

@@ -15,15 +15,15 @@ from metarule.lifetime.bounds import bounded
 from metarule.tasks.scores import scores_of
 from metarule.types import (
     LOGITS,
-    Carry,
     Circuit,
     Integer,
-    Life,
+    LearnerState,
+    LifetimeContext,
     Metrics,
-    Observation,
     PRNGKey,
     PyTree,
     Rule,
+    StepOutput,
     Stimulus,
     Synapse,
     TaskFamily,
@@ -32,20 +32,20 @@ from metarule.types import (
 
 __all__ = ["LONGEST", "InnerLoop", "Lifetime"]
 
-# Presentations of a lifetime, at most.
+# Steps of a lifetime, at most.
 LONGEST = 10_000_000
 
 _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 
 class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a life lasts, how strong a weight may become, and what of the life counts.
+    """How long a lifetime lasts, how strong a weight may become, and what of the lifetime counts.
 
     Attributes:
-        presentations: length of the life.
-        weight_bound: weights stay within ±weight_bound. Tight bounds keep long lives from being chaotic, so that their
+        steps: length of the lifetime.
+        weight_bound: weights stay within ±weight_bound. Tight bounds keep long lifetimes from being chaotic, so that their
             gradients are of use. In Python it may be infinite.
-        loss_along: share of the meta-loss that falls on the life itself, the mean loss over its presentations; the
+        online_loss_weight: share of the meta-loss that falls on the lifetime itself, the mean loss over its steps; the
             rest is the mean loss of the final network on the assessed examples.
         l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
         theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and backward), or one
@@ -57,12 +57,12 @@ class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Tibshirani 1996 (the penalty on absolute values).
     """
 
-    presentations: Annotated[int, Meta(ge=1, le=LONGEST, description="presentations in a life")] = 200
+    steps: Annotated[int, Meta(ge=1, le=LONGEST, description="steps in a lifetime")] = 200
     weight_bound: Annotated[
         float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
     ] = 2.0
-    loss_along: Annotated[
-        float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the life, the rest on its end")
+    online_loss_weight: Annotated[
+        float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the lifetime, the rest on its end")
     ] = 0.5
     l1: Annotated[float, Meta(ge=0, description="weight of the sum of |theta| / unit in the meta-loss")] = 0.0
     theta: Annotated[
@@ -75,8 +75,8 @@ class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Lifetime(Struct, frozen=True, kw_only=True):
     """A rule in a circuit on a family of tasks.
 
-    w ← clip(w + Δw(θ), ±weight_bound), presentation after presentation
-    meta-loss = loss_along · mean_t loss(output_t) + (1 − loss_along) · mean_examples loss(final output)
+    w ← clip(w + Δw(θ), ±weight_bound), step after step
+    meta-loss = online_loss_weight · mean_t loss(output_t) + (1 − online_loss_weight) · mean_examples loss(final output)
               + l1 · Σ|θ| / u
 
     u are the units of θ. The sum is over all of θ but what it calls `logit_decay`: a logit of 0 is a decay of ½, not a
@@ -87,11 +87,11 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         rule: Δw = f(local variables; θ).
         circuit: who is wired to whom.
         tasks: what there is to learn.
-        inner_loop: length, bounds and loss of a life.
+        inner_loop: length, bounds and loss of a lifetime.
 
     Raises:
         ValueError: tasks of other sizes than the circuit has, output neurons that do not fit the loss of the tasks, a
-            rule that looks at what synapses of the circuit do not see, or a life that is too short for the tasks.
+            rule that looks at what synapses of the circuit do not see, or a lifetime that is too short for the tasks.
     """
 
     rule: Rule
@@ -115,22 +115,20 @@ class Lifetime(Struct, frozen=True, kw_only=True):
                 f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: "
                 f"{', '.join(self.circuit.offers)}"
             )
-        if self.presentations < self.tasks.needs:
-            raise ValueError(
-                f"inner_loop.presentations = {self.presentations}: these tasks need at least {self.tasks.needs}"
-            )
+        if self.steps < self.tasks.min_steps:
+            raise ValueError(f"inner_loop.steps = {self.steps}: these tasks need at least {self.tasks.min_steps}")
 
     @property
-    def presentations(self) -> int:
-        """Length of the life."""
-        return self.inner_loop.presentations
+    def steps(self) -> int:
+        """Length of the lifetime."""
+        return self.inner_loop.steps
 
-    def lasting(self, presentations: int) -> "Lifetime":
-        """The same learner with a life of another length."""
-        return replace(self, inner_loop=replace(self.inner_loop, presentations=presentations))
+    def with_steps(self, steps: int) -> "Lifetime":
+        """The same learner with a lifetime of another length."""
+        return replace(self, inner_loop=replace(self.inner_loop, steps=steps))
 
     @property
-    def unbounded(self) -> "Lifetime":
+    def without_bound(self) -> "Lifetime":
         """The same learner with weights that nothing stops."""
         return replace(self, inner_loop=replace(self.inner_loop, weight_bound=math.inf))
 
@@ -138,7 +136,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""
         if self.inner_loop.theta == "shared":
             return self.rule.init(key)
-        return jax.vmap(self.rule.init)(jax.random.split(key, len(self.owners)))
+        return jax.vmap(self.rule.init)(jax.random.split(key, len(self.theta_groups)))
 
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """The θ of a projection, by its number."""
@@ -146,125 +144,129 @@ class Lifetime(Struct, frozen=True, kw_only=True):
             case "shared":
                 return self._narrow(theta)
             case "per_path":
-                number = self.owners.index(self.circuit.paths[projection])
+                number = self.theta_groups.index(self.circuit.paths[projection])
             case "per_projection":
                 number = projection
         return self._narrow(_member(theta, number))
 
-    def units(self) -> Theta:
+    def theta_scale(self) -> Theta:
         """Natural size of each number of θ, shaped as θ."""
         if self.inner_loop.theta == "shared":
-            return self.rule.units()
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.owners)), self.rule.units())
+            return self.rule.scale()
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.theta_groups)), self.rule.scale())
 
-    def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
+    def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
         """A network with fresh weights that is about to meet a task.
 
         Args:
-            key: decides the weights, the wiring and whatever is random in the presentations.
+            key: decides the weights, the wiring and whatever is random in the steps.
             task: as from `tasks.sample`.
 
         Returns:
-            What stays constant in this life, and the carry at its start.
+            What stays constant in this lifetime, and the carry at its start.
         """
         weight_key, stimulus_key = jax.random.split(key)
         weights, wiring, activity = self._narrow(self.circuit.init(weight_key, self.tasks.inputs, self.tasks.outputs))
         memory = tuple(self.rule.memory(weight) for weight in weights)
-        return Life(task, wiring, stimulus_key), Carry(weights, memory, activity)
+        return LifetimeContext(task, wiring, stimulus_key), LearnerState(weights, memory, activity)
 
-    def step(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
-        """One presentation: the circuit answers, then every synapse changes.
+    def step(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
+    ) -> tuple[LearnerState, StepOutput]:
+        """One step: the circuit answers, then every synapse changes.
 
         Args:
             theta: θ.
-            life: constant part of the life.
-            carry: state before the presentation.
-            time: number of the presentation, from 0.
+            context: constant part of the lifetime.
+            carry: state before the step.
+            time: number of the step, from 0.
 
         Returns:
             State after it, and what was seen.
         """
-        carry, seen, _ = self.present(theta, life, carry, time)
-        return carry, seen
+        state, seen, _ = self.present(theta, context, state, t)
+        return state, seen
 
-    def present(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation, Any]:
-        """A presentation, as in `step`, and what its synapses have seen.
+    def present(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
+    ) -> tuple[LearnerState, StepOutput, Any]:
+        """A step, as in `step`, and what its synapses have seen.
 
         Args:
             theta: θ.
-            life: constant part of the life.
-            carry: state before the presentation.
-            time: number of the presentation, from 0.
+            context: constant part of the lifetime.
+            carry: state before the step.
+            time: number of the step, from 0.
 
         Returns:
             State after it, what was seen of it, and what `undo` needs to know: the activity before it, and what was
             local to the synapses of each projection but for their weights.
         """
-        stimulus = self.stimulus(life, time)
+        stimulus = self.stimulus(context, t)
         narrow = self._narrow(stimulus)
-        activity, output, projections = self.circuit.step(carry.weights, life.wiring, carry.activity, narrow)
+        activity, output, projections = self.circuit.step(state.weights, context.wiring, state.activity, narrow)
         output = output.astype(stimulus.target.dtype)
         changed = [
             self.changed(theta, number, *synapses)
-            for number, synapses in enumerate(zip(carry.weights, carry.memory, projections, strict=True))
+            for number, synapses in enumerate(zip(state.weights, state.memory, projections, strict=True))
         ]
         weights, memory = zip(*changed, strict=True)
-        loss = self.price(output, stimulus.target)
+        loss = self.step_loss(output, stimulus.target)
         local = tuple({k: v for k, v in seen._asdict().items() if k != "weight"} for seen in projections)
-        return Carry(weights, memory, activity), Observation(loss, output), (carry.activity, local)
+        return LearnerState(weights, memory, activity), StepOutput(loss, output), (state.activity, local)
 
-    def stimulus(self, life: Life, time: Integer) -> Stimulus:
+    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """What is presented at a time."""
-        return self.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
+        return self.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
 
     def changed(
         self, theta: Theta, number: int, weight: Float[Array, "pre post"], memory: PyTree, seen: Synapse
     ) -> tuple[Float[Array, "pre post"], PyTree]:
-        """Weights and memory of a projection, by its number, after a presentation of which its synapses see `seen`."""
+        """Weights and memory of a projection, by its number, after a step of which its synapses see `seen`."""
         change, memory = self.rule.update(self.theta_of(theta, number), memory, seen)
         return bounded(weight + change, self.inner_loop.weight_bound), memory
 
-    def price(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
-        """Share of the meta-loss of an output along the life."""
-        return self.inner_loop.loss_along / self.presentations * self.tasks.loss(output, target)
+    def step_loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+        """Share of the meta-loss of an output along the lifetime."""
+        return self.inner_loop.online_loss_weight / self.steps * self.tasks.loss(output, target)
 
     @property
     def chunkable(self) -> bool:
         """Whether the changes of the first projection can be made chunk by chunk.
 
         Weights have to change by what depends on pre times themselves, besides products of one side each, which a rule
-        says by `parted`; and the projection hears the stimulus alone, which a circuit says by `ahead`.
+        says by `factored`; and the projection hears the stimulus alone, which a circuit says by `ahead`.
         """
         return (
-            getattr(self.rule, "parted", False)
+            getattr(self.rule, "factored", False)
             and getattr(self.circuit, "ahead", False)
             and not self.inner_loop.bfloat16
         )
 
     @property
-    def undoable(self) -> bool:
-        """Whether presentations can be undone.
+    def invertible(self) -> bool:
+        """Whether steps can be undone.
 
         Δw has to be affine in the weight, which a rule says by `affine` or by not looking at it, and exact but for
-        rounding; synapses remember nothing, and see the very weights that change, which a circuit says by `unmasked`.
+        rounding; synapses remember nothing, and see the very weights that change, which a circuit says by `sees_weights`.
         """
         scalar = jax.ShapeDtypeStruct((), float)
         affine = getattr(self.rule, "affine", False) or "weight" not in self.rule.variables
         return (
             affine
             and not self.inner_loop.bfloat16
-            and getattr(self.circuit, "unmasked", False)
+            and getattr(self.circuit, "sees_weights", False)
             and not jax.tree.leaves(jax.eval_shape(self.rule.memory, scalar))
         )
 
-    def undo(self, theta: Theta, carry: Carry, kept: Any) -> Carry:
-        """State before a presentation from that after it, if no weight was stopped at its bound.
+    def invert_step(self, theta: Theta, state: LearnerState, kept: Any) -> LearnerState:
+        """State before a step from that after it, if no weight was stopped at its bound.
 
         w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)), for Δw is affine in w
 
         Args:
             theta: θ.
-            carry: state after the presentation.
+            carry: state after the step.
             kept: what `present` told of it.
 
         Returns:
@@ -272,47 +274,47 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         """
         activity, local = kept
         weights = []
-        for number, (after, seen) in enumerate(zip(carry.weights, local, strict=True)):
+        for number, (after, seen) in enumerate(zip(state.weights, local, strict=True)):
 
             def change(weight: Array, number: int = number, seen: Any = seen) -> Array:
                 seen = Synapse(**seen, weight=weight)
-                return self.rule.update(self.theta_of(theta, number), carry.memory[number], seen)[0]
+                return self.rule.update(self.theta_of(theta, number), state.memory[number], seen)[0]
 
             offset = change(jnp.zeros_like(after))
             weights.append((after - offset) / (1 + change(jnp.ones_like(after)) - offset))
-        return Carry(tuple(weights), carry.memory, activity)
+        return LearnerState(tuple(weights), state.memory, activity)
 
-    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         """What the network is worth with the rule off.
 
         Args:
             theta: θ, for its price alone: a network that no longer learns does not use it.
-            life: constant part of the life.
+            context: constant part of the lifetime.
             carry: state of the network.
 
         Returns:
-            (1 − loss_along) · mean loss over the assessed examples + l1 · Σ|θ| / u, and the scores: of a network that
+            (1 − online_loss_weight) · mean loss over the assessed examples + l1 · Σ|θ| / u, and the scores: of a network that
             diverged, those of one that has solved nothing.
         """
-        examples = self.tasks.examples(life.task)
-        answer = jax.vmap(lambda example: self.circuit.step(carry.weights, life.wiring, carry.activity, example)[1])
+        examples = self.tasks.examples(context.task)
+        answer = jax.vmap(lambda example: self.circuit.step(state.weights, context.wiring, state.activity, example)[1])
         outputs = answer(self._narrow(examples)).astype(examples.target.dtype)
-        loss = (1 - self.inner_loop.loss_along) * jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
+        loss = (1 - self.inner_loop.online_loss_weight) * jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
         if self.inner_loop.l1:
-            loss += self.inner_loop.l1 * _size(theta, self.units())
-        return loss, scores_of(self.tasks, carry.weights, outputs, examples.target)
+            loss += self.inner_loop.l1 * _size(theta, self.theta_scale())
+        return loss, scores_of(self.tasks, state.weights, outputs, examples.target)
 
     def describe(self, theta: Theta) -> Mapping[str, Any]:
         """The named numbers of θ, by path or projection where each has its own."""
         if self.inner_loop.theta == "shared":
             return self.rule.describe(theta)
-        return {owner: self.rule.describe(one) for owner, one in zip(self.owners, self._each(theta), strict=True)}
+        return {owner: self.rule.describe(one) for owner, one in zip(self.theta_groups, self._each(theta), strict=True)}
 
     def equation(self, theta: Theta) -> str:
         """The rule as a person would write it, one equation a θ."""
         if self.inner_loop.theta == "shared":
             return self.rule.equation(theta)
-        labels = [f"Δw[{owner}]" for owner in self.owners]
+        labels = [f"Δw[{owner}]" for owner in self.theta_groups]
         if self.inner_loop.theta == "per_projection":
             labels = [f"Δw{number + 1}".translate(_SUBSCRIPTS) for number in range(len(labels))]
         return "\n".join(
@@ -321,7 +323,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         )
 
     @property
-    def owners(self) -> tuple[str, ...]:
+    def theta_groups(self) -> tuple[str, ...]:
         """Who has a θ of its own; nobody where it is shared."""
         if self.inner_loop.theta == "shared":
             return ()
@@ -331,19 +333,19 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         return tuple(f"projection {number + 1}" for number in range(len(paths)))
 
     def _each(self, theta: Theta) -> list[Theta]:
-        return [_member(theta, number) for number in range(len(self.owners))]
+        return [_member(theta, number) for number in range(len(self.theta_groups))]
 
     def _narrow(self, tree: PyTree) -> PyTree:
-        """Numbers as a life has them."""
+        """Numbers as a lifetime has them."""
         if not self.inner_loop.bfloat16:
             return tree
         real = jnp.floating
         return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, real) else leaf, tree)
 
 
-def _size(theta: Theta, units: Theta) -> Float[Array, ""]:
+def _size(theta: Theta, theta_scale: Theta) -> Float[Array, ""]:
     """Σ|θ| / u, logits of decays left out."""
-    numbers = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(units), strict=True)
+    numbers = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(theta_scale), strict=True)
     sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if LOGITS not in path]
     return jnp.sum(jnp.stack(sizes))
 

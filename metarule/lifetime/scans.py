@@ -9,11 +9,11 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 
-__all__ = ["Plain", "Rebuilt", "Remat", "Segmented", "divisor", "loop"]
+__all__ = ["Invertible", "Plain", "Remat", "Segmented", "divisor", "loop"]
 
 Body = Callable[[Any, Any], tuple[Any, Any]]
 
-# A GPU takes a microsecond for each kernel of a presentation, however small it is: presentations in a row share some.
+# A GPU takes a microsecond for each kernel of a step, however small it is: steps in a row share some.
 # On an H100 four of them take .6 of the time; with eight, compiling takes twice as long for a tenth more at most.
 _IN_A_ROW = {"gpu": 4}
 
@@ -26,7 +26,7 @@ def loop(body: Body, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, A
 class Plain(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="plain"):
     """`lax.scan` as it is: every intermediate of every step is kept for the backward pass.
 
-    Memory O(T · intermediates), one forward pass. Pick it for short lives.
+    Memory O(T · intermediates), one forward pass. Pick it for short lifetimes.
     """
 
     def __call__(self, body: Body, carry: Any, xs: Any) -> tuple[Any, Any]:
@@ -45,14 +45,14 @@ class Remat(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
         return loop(jax.checkpoint(body, prevent_cse=False), carry, xs)
 
 
-class Rebuilt(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuilt"):
+class Invertible(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="rebuilt"):
     """Keep the vectors of each step alone, and rebuild the weights before it from those after it, or do without them.
 
     Memory O(T · neurons + √T · weights); where weights are many, faster than keeping them, for it spares memory. It
-    takes presentations that can be undone: reverse mode does so where Δw is affine in the weight and synapses remember
-    nothing, as in the rules of seven and of sixteen terms, and where the weights of all presentations of a life would
+    takes steps that can be undone: reverse mode does so where Δw is affine in the weight and synapses remember
+    nothing, as in the rules of seven and of sixteen terms, and where the weights of all steps of a lifetime would
     take 4 MiB or more. Where weights occur in Δw with pre alone, as in the rule of seven terms, and there are many
-    inputs, chunks of presentations are lived as products of matrices. Any other loop is run as by `Remat`.
+    inputs, chunks of steps are lived as products of matrices. Any other loop is run as by `Remat`.
 
     The gradient is exact but for one corner: where a weight is clipped at its bound by less than rounding, in a segment
     that it ends away from the bound, it is taken for one that moved freely. In a contrived case that put the gradient

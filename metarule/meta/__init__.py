@@ -3,9 +3,9 @@
 from typing import TypeAlias
 
 from metarule.meta.gradient import Gradient, GradientState
-from metarule.meta.guard import Guard
-from metarule.meta.loop import advance, begin, stage_at, train
+from metarule.meta.loop import advance, begin, phase_at, train
 from metarule.meta.population import Population, PopulationState
+from metarule.meta.rollback import Rollback
 from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
 from metarule.meta.sequence import Sequence, SequenceState
 from metarule.meta.transforms import Schedule
@@ -17,17 +17,17 @@ __all__ = [
     "Genetic",
     "Gradient",
     "GradientState",
-    "Guard",
     "OpenES",
     "Population",
     "PopulationState",
     "RandomSearch",
+    "Rollback",
     "Schedule",
     "Sequence",
     "SequenceState",
     "advance",
     "begin",
-    "stage_at",
+    "phase_at",
     "train",
 ]
 

@@ -1,4 +1,4 @@
-"""Gradient descent on θ: the mean of the θ-gradients of many lives, handed to Optax."""
+"""Gradient descent on θ: the mean of the θ-gradients of many lifetimes, handed to Optax."""
 
 import math
 from functools import partial
@@ -14,15 +14,15 @@ from msgspec.structs import replace
 
 from metarule.config.schema import Checked
 from metarule.estimators import AnyEstimator, Auto, Reverse
-from metarule.estimators.chunk_size import at_once
+from metarule.estimators.chunk_size import chunk_size
 from metarule.lifetime.learner import LONGEST
-from metarule.lifetime.unroll import whole
-from metarule.meta.guard import Guard, Guarded, Place, Seen
-from metarule.meta.training_tasks import TrainTasks, meet
+from metarule.lifetime.unroll import lifetime_loss
+from metarule.meta.rollback import Place, Rollback, RollbackState, Seen
+from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
-from metarule.parallel.batching import abreast
-from metarule.parallel.devices import everywhere
-from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
+from metarule.parallel.batching import batch_lifetimes
+from metarule.parallel.devices import sharded_jit
+from metarule.types import Estimate, Estimator, Info, Integer, Learner, Metrics, Phase, PRNGKey, Theta
 
 __all__ = ["Gradient", "GradientState", "robust_mean", "standard_error"]
 
@@ -40,36 +40,36 @@ class GradientState(NamedTuple):
     step: Int[Array, ""]
     place: Place
     estimator: Any
-    guard: Guarded
+    rollback: RollbackState
 
 
 class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gradient"):
-    """Move θ by the mean of the θ-gradients of several lives, each on a task and a fresh network of its own.
+    """Move θ by the mean of the θ-gradients of several lifetimes, each on a task and a fresh network of its own.
 
     gᵢ = u ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + scale · u ∘ Optax(clip(g))
 
     u are the units of θ, so that a step is as large as each number of θ asks for.
-    Lives whose loss or gradient is not finite are left out of the mean and counted. A step that turns out badly is
+    Lifetimes whose loss or gradient is not finite are left out of the mean and count_text. A step that turns out badly is
     taken back by the guard, which then shortens those that follow by `scale`.
 
     Attributes:
         steps: meta-steps of a whole run.
-        tasks: N, lives a meta-step.
+        batch_size: N, lives a meta-step.
         train_tasks: how many training tasks there are: `all` that the training pool holds, drawn at random, or a
             number, and then these alone are met, in turn; a finite pool that holds fewer starts again.
-        estimator: how the θ-gradient of one life is found.
+        estimator: how the θ-gradient of one lifetime is found.
         name: optimiser of Optax.
         learning_rate: a number, or a schedule of Optax.
         arguments: other arguments of the optimiser.
-        task_clip: largest norm of the gradient of one life.
+        lifetime_clip: largest norm of the gradient of one lifetime.
         clip: largest norm of their mean.
         guard: when a step is taken back.
-        curriculum: length of the lives in each part of the run, as a share of a whole life; the parts have as many
-            meta-steps. A rule that was learned on short lives seldom makes long ones chaotic.
+        curriculum: length of the lifetimes in each part of the run, as a share of a whole lifetime; the parts have as many
+            meta-steps. A rule that was learned on short lifetimes seldom makes long ones chaotic.
         lengths: multiples of a lifetime, of which each meta-step draws one for all of its lifetimes, with equal
             chances: log-uniform where they are a geometric series, and one given twice is drawn twice as often. A rule
             that was learned at one length often fails at longer ones. A longer lifetime takes more time and counts by
-            its length, so that baselines are tuned with as many presentations. With several lengths the guard does not
+            its length, so that baselines are tuned with as many steps. With several lengths the guard does not
             judge jumps of the meta-loss, and runs that are vmapped compute every length at every meta-step.
 
     Raises:
@@ -84,20 +84,22 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     OBSERVES: ClassVar[tuple[str, ...]] = ("gradient_norm", "median_task_norm", "largest_task_norm")
 
     steps: Annotated[int, Meta(ge=1, le=1_000_000_000, description="meta-steps of a whole run")] = 600
-    tasks: Annotated[int, Meta(ge=1, le=1_000_000, description="lives a meta-step, each on a task of its own")] = 64
+    batch_size: Annotated[int, Meta(ge=1, le=1_000_000, description="lives a meta-step, each on a task of its own")] = (
+        64
+    )
     train_tasks: TrainTasks = "all"
-    estimator: Annotated[AnyEstimator, Meta(description="how the theta-gradient of one life is found")] = Reverse()
+    estimator: Annotated[AnyEstimator, Meta(description="how the theta-gradient of one lifetime is found")] = Reverse()
     name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
     learning_rate: Annotated[
         Annotated[float, Meta(gt=0)] | Schedule, Meta(description="a number, or a schedule of Optax")
     ] = 3e-3
     arguments: Annotated[Arguments, Meta(description="other arguments of the optimiser")] = immutabledict()
-    task_clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient of one life")] = 1.0
+    lifetime_clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient of one lifetime")] = 1.0
     clip: Annotated[float, Meta(gt=0, description="largest norm of their mean")] = 1.0
-    guard: Annotated[Guard, Meta(description="when a step is taken back")] = Guard()
+    rollback: Annotated[Rollback, Meta(description="when a step is taken back")] = Rollback()
     curriculum: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1)], ...],
-        Meta(min_length=1, description="length of lives in each part of the run, as shares of a whole life"),
+        Meta(min_length=1, description="length of lifetimes in each part of the run, as shares of a whole lifetime"),
     ] = (1.0,)
     lengths: Annotated[
         tuple[Annotated[float, Meta(gt=0, le=1000)], ...],
@@ -121,19 +123,19 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     @property
     def lifetimes(self) -> int:
-        """Lifetimes that a whole run costs, at most; counted as in `spent`."""
+        """Lifetimes that a whole run costs, at most; count_text as in `spent`."""
         return self.spent(self.steps)
 
     def spent(self, steps: int) -> int:
         """Lifetimes that so many meta-steps cost, at most; a longer one counts by its length, which is the expected."""
         longer = sum(self.lengths) / len(self.lengths)
-        return math.ceil(steps * self.tasks * self.estimator.lifetimes * longer)
+        return math.ceil(steps * self.batch_size * self.estimator.lifetimes * longer)
 
-    def stages(self, learner: Learner) -> tuple[Stage, ...]:
+    def phases(self, learner: Learner) -> tuple[Phase, ...]:
         """Who lives, part by part of a run.
 
         Args:
-            learner: who lives whole lives.
+            learner: who lives whole lifetimes.
 
         Returns:
             The stages, in order; the last ends with the run.
@@ -141,19 +143,21 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         Raises:
             ValueError: lives that are too short for the tasks, or too long.
         """
-        stages = [_scaled(learner.presentations, share) for share in self.curriculum]
-        shortest = _scaled(min(stages), min(self.lengths))
-        longest = _scaled(max(stages), max(self.lengths))
+        phases = [_scaled(learner.steps, share) for share in self.curriculum]
+        shortest = _scaled(min(phases), min(self.lengths))
+        longest = _scaled(max(phases), max(self.lengths))
         field = "curriculum" if self.lengths == (1.0,) else "lengths"
         given = f"optimizer.{field} = {list(getattr(self, field))}"
-        if shortest < learner.tasks.needs:
+        if shortest < learner.tasks.min_steps:
             raise ValueError(
-                f"{given}: its shortest lives have {shortest} presentations; these tasks need at least "
-                f"{learner.tasks.needs}"
+                f"{given}: its shortest lives have {shortest} steps; these tasks need at least "
+                f"{learner.tasks.min_steps}"
             )
         if longest > LONGEST:
-            raise ValueError(f"{given}: its longest lives have {longest} presentations; allowed: up to {LONGEST}")
-        return tuple(Stage(learner.lasting(length), self, end) for length, end in zip(stages, self._ends, strict=True))
+            raise ValueError(f"{given}: its longest lives have {longest} steps; allowed: up to {LONGEST}")
+        return tuple(
+            Phase(learner.with_steps(length), self, end) for length, end in zip(phases, self._ends, strict=True)
+        )
 
     @property
     def comparable(self) -> bool:
@@ -177,14 +181,14 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         """
         if not isinstance(self.estimator, Auto):
             return self, ""
-        longest = _scaled(learner.presentations, max(self.lengths))
-        estimator, reason = self.estimator.choose(learner.lasting(longest), self.tasks * runs)
+        longest = _scaled(learner.steps, max(self.lengths))
+        estimator, reason = self.estimator.choose(learner.with_steps(longest), self.batch_size * runs)
         return replace(self, estimator=estimator), f"gradient by {reason}"
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
-        """What a person may try where too many lives come to nothing."""
-        shorter = "shorter lives at first, --optimizer.curriculum '[0.1, 1.0]'"
-        possible = self.curriculum == (1.0,) and 0.1 * learner.presentations >= learner.tasks.needs
+        """What a person may try where too many lifetimes come to nothing."""
+        shorter = "shorter lifetimes at first, --optimizer.curriculum '[0.1, 1.0]'"
+        possible = self.curriculum == (1.0,) and 0.1 * learner.steps >= learner.tasks.min_steps
         return ("a smaller learning rate", shorter) if possible else ("a smaller learning rate",)
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> GradientState:
@@ -194,16 +198,16 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
             learner: who lives.
             pool: training tasks.
             theta: initial θ.
-            key: decides whatever the estimator draws, and the lives that tell what doing nothing costs.
+            key: decides whatever the estimator draws, and the lifetimes that tell what doing nothing costs.
 
         Returns:
             The state.
         """
         estimator = self.decided(learner)[0].estimator
-        states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.tasks))
+        states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.batch_size))
         place = Place(theta, self._transform().init(theta))
         idle = self._idle(learner, pool, theta, key) if self._compares else None
-        return GradientState(jnp.zeros((), int), place, states, self.guard.init(place, idle))
+        return GradientState(jnp.zeros((), int), place, states, self.rollback.init(place, idle))
 
     def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
         """One meta-step.
@@ -217,79 +221,81 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         Returns:
             State after, and what was observed.
         """
-        step_key, units, here = jax.random.fold_in(key, state.step), learner.units(), state.place
+        step_key, theta_scale, here = jax.random.fold_in(key, state.step), learner.theta_scale(), state.place
         estimator = self.decided(learner)[0].estimator
 
-        lengths = [_scaled(learner.presentations, multiple) for multiple in self.lengths]
+        lengths = [_scaled(learner.steps, multiple) for multiple in self.lengths]
         branches = sorted(set(lengths))  # one program for each length, of which one alone runs
         # The key of a number that no lifetime has.
-        drawn = jax.random.randint(jax.random.fold_in(step_key, self.tasks), (), 0, len(lengths))
-        live = [partial(self._live, learner.lasting(n), pool, estimator, here.theta, step_key) for n in branches]
+        drawn = jax.random.randint(jax.random.fold_in(step_key, self.batch_size), (), 0, len(lengths))
+        unroll = [partial(self._live, learner.with_steps(n), pool, estimator, here.theta, step_key) for n in branches]
         branch = jnp.array([branches.index(n) for n in lengths])[drawn]
-        estimates, states = jax.lax.switch(branch, live, state.step, state.estimator)
-        mean, finite, norms = robust_mean(estimates, self.task_clip)
-        in_units = jax.tree.map(jnp.divide, here.theta, units)
+        estimates, states = jax.lax.switch(branch, unroll, state.step, state.estimator)
+        mean, finite, norms = robust_mean(estimates, self.lifetime_clip)
+        in_units = jax.tree.map(jnp.divide, here.theta, theta_scale)
         updates, optimizer = self._transform(state.step).update(mean.gradient, here.optimizer, in_units)
-        step = jax.tree.map(lambda leaf: state.guard.scale * leaf, _times(units, updates))
+        step = jax.tree.map(lambda leaf: state.rollback.scale * leaf, _times(theta_scale, updates))
         there = Place(optax.apply_updates(here.theta, step), optimizer)
-        # A window of a life that has no loss rightly has no gradient.
+        # A window of a lifetime that has no loss rightly has no gradient.
         zero = finite & (norms == 0) & (estimates.loss != 0)
-        diverged, useless = (jnp.mean(lives.astype(norms.dtype)) for lives in (~finite, ~finite | zero))
+        diverged, useless = (jnp.mean(lifetimes.astype(norms.dtype)) for lifetimes in (~finite, ~finite | zero))
         seen = Seen(mean.loss, standard_error(estimates.loss, finite), diverged, useless)
-        guard = self.guard if self._compares else replace(self.guard, jump=math.inf)
+        rollback = self.rollback if self._compares else replace(self.rollback, jump=math.inf)
         longer = jnp.any(state.step == jnp.array(self._ends))
-        place, guarded, rejected = guard.move(guard.anew(state.guard, longer), here, there, seen)
+        place, rollback_state, rejected = rollback.move(rollback.anew(state.rollback, longer), here, there, seen)
         median, largest = jnp.nanmedian(jnp.where(finite, norms, jnp.nan)), jnp.max(jnp.where(finite, norms, 0.0))
         observed = (optax.tree.norm(mean.gradient), median, largest)
         info = Info(
             loss=mean.loss,
             metrics=mean.metrics,
             observed=dict(zip(self.OBSERVES, observed, strict=True)),
-            lives=jnp.asarray(self.tasks),
-            nonfinite_tasks=jnp.sum(~finite),
-            zero_gradient_tasks=jnp.sum(zero),
+            lifetimes=jnp.asarray(self.batch_size),
+            nonfinite_lifetimes=jnp.sum(~finite),
+            zero_gradient_lifetimes=jnp.sum(zero),
             rejected=rejected,
             theta=place.theta,
         )
-        return GradientState(state.step + 1, place, states, guarded), info
+        return GradientState(state.step + 1, place, states, rollback_state), info
 
     def theta(self, state: GradientState) -> Theta:
         """θ of a state; the last one that was good, where others are tried on the way towards 0."""
-        retreating = state.guard.retreat.factors > 0
+        retreating = state.rollback.retreat.factors > 0
         return jax.tree.map(
-            lambda good, now: jnp.where(retreating, good, now), state.guard.good.theta, state.place.theta
+            lambda good, now: jnp.where(retreating, good, now), state.rollback.good.theta, state.place.theta
         )
 
     def moved(self, state: GradientState, theta: Theta) -> GradientState:
         """A state before the first meta-step with another θ."""
         place = Place(theta, self._transform().init(theta))
-        return state._replace(place=place, guard=state.guard._replace(good=place))
+        return state._replace(place=place, rollback=state.rollback._replace(good=place))
 
     def _live(
         self, learner: Learner, pool: Any, estimator: Estimator, theta: Theta, key: PRNGKey, step: Integer, states: Any
     ) -> tuple[Estimate, Any]:
         """Estimates and states of the estimator after a meta-step of lifetimes of one length, a leading axis each."""
-        units = learner.units()
+        theta_scale = learner.theta_scale()
 
-        def one_life(number: Integer, state: Any) -> tuple[Estimate, Any]:
-            task, life_key = meet(learner, pool, self.train_tasks, self.tasks, step, number, key)
-            estimate, after = estimator.estimate(learner, theta, task, state, life_key)
-            return estimate._replace(gradient=_times(units, estimate.gradient)), after
+        def one_lifetime(number: Integer, state: Any) -> tuple[Estimate, Any]:
+            task, lifetime_key = draw_lifetime(learner, pool, self.train_tasks, self.batch_size, step, number, key)
+            estimate, after = estimator.estimate(learner, theta, task, state, lifetime_key)
+            return estimate._replace(gradient=_times(theta_scale, estimate.gradient)), after
 
-        first = jax.eval_shape(lambda key: learner.birth(key, learner.tasks.sample(key, pool, 0))[1], key)
-        return abreast(one_life, at_once(estimator, learner, first))(jnp.arange(self.tasks), states)
+        first = jax.eval_shape(lambda key: learner.init(key, learner.tasks.sample(key, pool, 0))[1], key)
+        return batch_lifetimes(one_lifetime, chunk_size(estimator, learner, first))(jnp.arange(self.batch_size), states)
 
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Seen:
-        """What is seen of lives under θ = 0, where most rules do nothing."""
+        """What is seen of lifetimes under θ = 0, where most rules do nothing."""
 
-        def lives(pool: Any, nothing: Theta, key: PRNGKey) -> Float[Array, " tasks"]:
-            def one_life(number: Integer) -> Float[Array, ""]:
-                task, life_key = meet(learner, pool, self.train_tasks, self.tasks, jnp.zeros((), int), number, key)
-                return whole(learner, nothing, task, life_key)[0]
+        def lifetimes(pool: Any, nothing: Theta, key: PRNGKey) -> Float[Array, " tasks"]:
+            def one_lifetime(number: Integer) -> Float[Array, ""]:
+                task, lifetime_key = draw_lifetime(
+                    learner, pool, self.train_tasks, self.batch_size, jnp.zeros((), int), number, key
+                )
+                return lifetime_loss(learner, nothing, task, lifetime_key)[0]
 
-            return abreast(one_life, self.tasks)(jnp.arange(self.tasks))
+            return batch_lifetimes(one_lifetime, self.batch_size)(jnp.arange(self.batch_size))
 
-        losses = everywhere()(lives)(pool, jax.tree.map(jnp.zeros_like, theta), key)
+        losses = sharded_jit()(lifetimes)(pool, jax.tree.map(jnp.zeros_like, theta), key)
         finite = jnp.isfinite(losses)
         none = jnp.zeros(())
         return Seen(jnp.mean(losses), standard_error(losses, finite), none, none)
@@ -307,16 +313,16 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return optax.chain(optax.clip_by_global_norm(self.clip), make_transform(self.name, rate, self.arguments))
 
 
-def _scaled(presentations: int, share: float) -> int:
-    return max(round(share * presentations), 1)
+def _scaled(steps: int, share: float) -> int:
+    return max(round(share * steps), 1)
 
 
-def _times(units: Theta, tree: Theta) -> Theta:
-    return jax.tree.map(jnp.multiply, units, tree)
+def _times(theta_scale: Theta, tree: Theta) -> Theta:
+    return jax.tree.map(jnp.multiply, theta_scale, tree)
 
 
 def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Float[Array, " tasks"]]:
-    """Mean over lives, each gradient clipped, without the lives whose loss or gradient is not finite.
+    """Mean over lifetimes, each gradient clipped, without the lifetimes whose loss or gradient is not finite.
 
     g = Σᵢ∈F gᵢ·min(1, clip/‖gᵢ‖) / |F|,  F = lives that are finite
 
@@ -325,7 +331,7 @@ def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Floa
         clip: largest norm of one gradient.
 
     Returns:
-        (mean estimate, which lives are finite [tasks], norms before clipping [tasks]). With no finite life the loss
+        (mean estimate, which lifetimes are finite [tasks], norms before clipping [tasks]). With no finite life the loss
         is NaN and the gradient 0.
     """
     norms = jax.vmap(optax.tree.norm)(estimates.gradient)

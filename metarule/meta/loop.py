@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metarule.parallel.devices import everywhere
+from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, stream
-from metarule.types import Info, Integer, Learner, MetaOptimizer, Mover, PRNGKey, Stage, Theta
+from metarule.types import Info, Integer, Learner, MetaOptimizer, Phase, PhaseOptimizer, PRNGKey, Theta
 
-__all__ = ["advance", "begin", "stage_at", "train"]
+__all__ = ["advance", "begin", "phase_at", "train"]
 
 
-@everywhere("learner", "optimizer")
+@sharded_jit("learner", "optimizer")
 def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> Any:
     """State of a run before its first meta-step.
 
@@ -28,13 +28,13 @@ def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
         State of the optimiser, with a fresh θ in it, each array with memory of its own, which `advance` takes.
     """
     theta = learner.theta(stream(key, Purpose.THETA))
-    state = optimizer.init(optimizer.stages(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
+    state = optimizer.init(optimizer.phases(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
     return jax.tree.map(jnp.copy, state)
 
 
-@everywhere("learner", "optimizer", "capacity", donated="state")
+@sharded_jit("learner", "optimizer", "capacity", donated="state")
 def advance(
-    learner: Learner, optimizer: Mover, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
+    learner: Learner, optimizer: PhaseOptimizer, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
 ) -> tuple[Any, Info]:
     """Some meta-steps in one call. Their number is data, so that one program serves every call.
 
@@ -55,17 +55,17 @@ def advance(
     _, shapes = jax.eval_shape(step, pool, state, step_key)
     seen = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
-    def body(number: Integer, carry: tuple[Any, Info]) -> tuple[Any, Info]:
-        state, seen = carry
+    def body(number: Integer, learner_state: tuple[Any, Info]) -> tuple[Any, Info]:
+        state, seen = learner_state
         state, info = step(pool, state, step_key)
         return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), seen, info)
 
     return jax.lax.fori_loop(0, count, body, (state, seen))
 
 
-def stage_at(learner: Learner, optimizer: MetaOptimizer, step: int) -> Stage:
+def phase_at(learner: Learner, optimizer: MetaOptimizer, step: int) -> Phase:
     """The part of a run in which a meta-step is."""
-    return next(stage for stage in optimizer.stages(learner) if step < stage.end)
+    return next(phase for phase in optimizer.phases(learner) if step < phase.end)
 
 
 def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> tuple[Theta, Info]:
@@ -84,13 +84,15 @@ def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -
     state = inspect.unwrap(begin)(learner, optimizer, pool, key)
     step_key, start = stream(key, Purpose.META_STEPS), 0
     parts = []
-    for stage in optimizer.stages(learner):
-        step = partial(_step, stage.learner, stage.optimizer, pool, step_key)
-        state, seen = jax.lax.scan(step, state, length=stage.end - start)
-        start = stage.end
+    for phase in optimizer.phases(learner):
+        step = partial(_step, phase.learner, phase.optimizer, pool, step_key)
+        state, seen = jax.lax.scan(step, state, length=phase.end - start)
+        start = phase.end
         parts.append(seen)
     return optimizer.theta(state), jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)
 
 
-def _step(learner: Learner, optimizer: Mover, pool: Any, key: PRNGKey, state: Any, _: None) -> tuple[Any, Info]:
+def _step(
+    learner: Learner, optimizer: PhaseOptimizer, pool: Any, key: PRNGKey, state: Any, _: None
+) -> tuple[Any, Info]:
     return optimizer.step(learner, pool, state, key)

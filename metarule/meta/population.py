@@ -11,11 +11,11 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from metarule.config.schema import Checked
-from metarule.lifetime.unroll import whole
-from metarule.meta.training_tasks import TrainTasks, meet
-from metarule.parallel.batching import abreast
-from metarule.parallel.devices import everywhere
-from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Stage, Theta
+from metarule.lifetime.unroll import lifetime_loss
+from metarule.meta.training_tasks import TrainTasks, draw_lifetime
+from metarule.parallel.batching import batch_lifetimes
+from metarule.parallel.devices import sharded_jit
+from metarule.types import Info, Integer, Learner, Metrics, Phase, PRNGKey, Theta
 
 __all__ = ["SPREAD", "Ask", "Candidates", "Losses", "Population", "PopulationState"]
 
@@ -63,8 +63,8 @@ class PopulationState(NamedTuple):
         start: the initial θ.
         search: state of the algorithm.
         best: the best θ so far.
-        best_loss: its meta-loss on the validation lives.
-        validation: key of these lives.
+        best_loss: its meta-loss on the validation lifetimes.
+        validation: key of these lifetimes.
     """
 
     step: Int[Array, ""]
@@ -78,37 +78,37 @@ class PopulationState(NamedTuple):
 class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=False):
     """What every search has in common; each algorithm is a class of its own.
 
-    zᵢ ~ algorithm,  θᵢ = u ∘ zᵢ,  fᵢ = 1/N Σⱼ loss(θᵢ; life j),  best ← the challenger if its f on V lives is less
+    zᵢ ~ algorithm,  θᵢ = u ∘ zᵢ,  fᵢ = 1/N Σⱼ loss(θᵢ; life j),  best ← the challenger if its f on V lifetimes is less
 
-    u are the units of θ. All candidates of a generation live the same N lives: the same tasks, initial weights and
-    orders. Because the luckiest of many candidates is mostly lucky, what is kept is decided on V other lives, the same
+    u are the units of θ. All candidates of a generation live the same N lifetimes: the same tasks, initial weights and
+    orders. Because the luckiest of many candidates is mostly lucky, what is kept is decided on V other lifetimes, the same
     in every generation: the challenger of each generation lives them, and takes over if it beats the best so far. They
-    are lives on training tasks. A candidate with a life that is not finite counts as worst.
+    are lives on training tasks. A candidate with a lifetime that is not finite counts as worst.
 
     Attributes:
         steps: generations of a whole run.
         population: candidates a generation.
-        tasks: N, lives of each candidate, each on a task of its own.
+        batch_size: N, lives of each candidate, each on a task of its own.
         train_tasks: how many training tasks there are: `all` that the training pool holds, drawn at random, or a
             number, and then these alone are met, in turn.
         validation: V, fixed lives on which the best is decided.
         spread: how far candidates are from the initial θ at first, in units of θ.
-        at_once: lives side by side on a device, which bounds the memory; what is found does not depend on it.
+        chunk_size: lives side by side on a device, which bounds the memory; what is found does not depend on it.
     """
 
     OBSERVES: ClassVar[tuple[str, ...]] = ("best_loss", "generation_best", "generation_median", "spread")
 
     steps: Annotated[int, Meta(ge=1, le=1_000_000_000, description="generations of a whole run")] = 200
     population: Annotated[int, Meta(ge=4, le=1_000_000, description="candidates a generation")] = 32
-    tasks: Annotated[
+    batch_size: Annotated[
         int, Meta(ge=1, le=1_000_000, description="lives of each candidate, each on a task of its own")
     ] = 32
     train_tasks: TrainTasks = "all"
     validation: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="fixed training lives on which the best is decided")
+        int, Meta(ge=1, le=1_000_000, description="fixed training lifetimes on which the best is decided")
     ] = 128
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.03
-    at_once: Annotated[
+    chunk_size: Annotated[
         int, Meta(ge=1, le=1_000_000_000, description="lives side by side on a device, which bounds the memory")
     ] = 1024
 
@@ -119,23 +119,23 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def spent(self, steps: int) -> int:
         """Lifetimes that so many generations cost, validation included."""
-        return self.validation + steps * (self.population * self.tasks + self.validation)
+        return self.validation + steps * (self.population * self.batch_size + self.validation)
 
     @property
     def comparable(self) -> bool:
-        """Meta-losses are all of the same lives."""
+        """Meta-losses are all of the same lifetimes."""
         return True
 
-    def stages(self, learner: Learner) -> tuple[Stage, ...]:
-        """One part: whole lives from first to last."""
-        return (Stage(learner, self, self.steps),)
+    def phases(self, learner: Learner) -> tuple[Phase, ...]:
+        """One part: whole lifetimes from first to last."""
+        return (Phase(learner, self, self.steps),)
 
     def decided(self, learner: Learner, runs: int = 1) -> tuple["Population", str]:
         """The same with fewer lives side by side in each of several runs."""
-        return replace(self, at_once=max(self.at_once // runs, 1)), ""
+        return replace(self, chunk_size=max(self.chunk_size // runs, 1)), ""
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
-        """What a person may try where too many lives come to nothing."""
+        """What a person may try where too many lifetimes come to nothing."""
         return (f"--optimizer.spread below {self.spread:g}",)
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> PopulationState:
@@ -145,7 +145,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             learner: who lives.
             pool: training tasks.
             theta: initial θ.
-            key: decides the first candidates and the validation lives.
+            key: decides the first candidates and the validation lifetimes.
 
         Returns:
             The state.
@@ -153,7 +153,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         search_key, validation = jax.random.split(key)
         start = _numbers(learner, theta)
         search = _settled(self._begin(self._ask(start), search_key, start))
-        loss, _ = everywhere()(partial(self._judge, learner))(pool, validation, theta)
+        loss, _ = sharded_jit()(partial(self._judge, learner))(pool, validation, theta)
         return PopulationState(jnp.zeros((), int), theta, search, theta, loss, validation)
 
     def step(self, learner: Learner, pool: Any, state: PopulationState, key: PRNGKey) -> tuple[PopulationState, Info]:
@@ -175,7 +175,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         candidates, asked = ask.ask(ask_key, state.search)
         candidates = self._with_known(candidates, asked, _numbers(learner, state.best))
         thetas = jax.vmap(lambda numbers: _theta(learner, numbers))(candidates)
-        each, _ = self._live(learner, pool, lives_key, self.tasks, state.step, thetas)
+        each, _ = self._live(learner, pool, lives_key, self.batch_size, state.step, thetas)
         losses = _worst_where_not_finite(jnp.mean(each, axis=1))
         search = _settled(self._tell(ask, tell_key, candidates, losses, asked))
         challenger = _theta(learner, self._challenger(search, candidates, losses))
@@ -196,9 +196,9 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             loss=loss,
             metrics=metrics,
             observed=dict(zip(self.OBSERVES, observed, strict=True)),
-            lives=jnp.asarray(each.size),
-            nonfinite_tasks=jnp.sum(~jnp.isfinite(each)),
-            zero_gradient_tasks=none,
+            lifetimes=jnp.asarray(each.size),
+            nonfinite_lifetimes=jnp.sum(~jnp.isfinite(each)),
+            zero_gradient_lifetimes=none,
             rejected=none > 0,
             theta=after.best,
         )
@@ -235,28 +235,30 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def _live(
         self, learner: Learner, pool: Any, key: PRNGKey, count: int, step: Integer, thetas: Theta
     ) -> tuple[Array, Any]:
-        """Meta-losses and scores of the same lives, so many, under each θ [population, lives]."""
+        """Meta-losses and scores of the same lifetimes, so many, under each θ [population, lives]."""
         size = jax.tree.leaves(thetas)[0].shape[0]
         numbers = jnp.arange(count)
 
         def met(number: Integer) -> tuple[Any, PRNGKey]:
-            return meet(learner, pool, self.train_tasks, count, step, number, key)
+            return draw_lifetime(learner, pool, self.train_tasks, count, step, number, key)
 
-        def lives(theta: Theta) -> Any:
-            return abreast(lambda number: whole(learner, theta, *met(number)), self.at_once)(numbers)
+        def lifetimes(theta: Theta) -> Any:
+            return batch_lifetimes(lambda number: lifetime_loss(learner, theta, *met(number)), self.chunk_size)(numbers)
 
         def candidates(number: Integer) -> Any:
-            task, life_key = met(number)
-            return abreast(lambda theta: whole(learner, theta, task, life_key), self.at_once)(thetas)
+            task, lifetime_key = met(number)
+            return batch_lifetimes(lambda theta: lifetime_loss(learner, theta, task, lifetime_key), self.chunk_size)(
+                thetas
+            )
 
         # Devices share what there is more of.
         if size > count:
-            return abreast(lives, max(self.at_once // count, 1))(thetas)
-        lived = abreast(candidates, max(self.at_once // size, 1))(numbers)
+            return batch_lifetimes(lifetimes, max(self.chunk_size // count, 1))(thetas)
+        lived = batch_lifetimes(candidates, max(self.chunk_size // size, 1))(numbers)
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), lived)
 
     def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
-        """Mean meta-loss and scores on the validation lives; a θ under which one of them is not finite is the worst."""
+        """Mean meta-loss and scores on the validation lifetimes; a θ under which one of them is not finite is the worst."""
         alone = jax.tree.map(lambda leaf: leaf[None], theta)
         losses, metrics = self._live(learner, pool, key, self.validation, jnp.zeros((), int), alone)
         loss = jnp.mean(losses)
@@ -270,12 +272,12 @@ def _lenient() -> Any:
 
 def _numbers(learner: Learner, theta: Theta) -> Float[Array, " numbers"]:
     """θ as numbers in their units."""
-    return ravel_pytree(theta)[0] / ravel_pytree(learner.units())[0]
+    return ravel_pytree(theta)[0] / ravel_pytree(learner.theta_scale())[0]
 
 
 def _theta(learner: Learner, numbers: Float[Array, " numbers"]) -> Theta:
-    units, unravel = ravel_pytree(learner.units())
-    return unravel(numbers * units)
+    theta_scale, unravel = ravel_pytree(learner.theta_scale())
+    return unravel(numbers * theta_scale)
 
 
 def _worst_where_not_finite(losses: Losses) -> Losses:

@@ -61,7 +61,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     P(taken) = min(1, exp(−(loss − present loss) / Tₜ)),  Tₜ = temperature · cooling^(t / steps)
 
     Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ lives again beside the steps from it, so
-    that losses of the same lives are compared.
+    that losses of the same lifetimes are compared.
 
     Attributes:
         temperature: T₀, in units of the meta-loss.
@@ -92,7 +92,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         return candidates.at[0].set(search.mean)
 
     def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
-        # The present θ is candidate 0: what it was worth to others than these lives must not decide.
+        # The present θ is candidate 0: what it was worth to others than these lifetimes must not decide.
         others = losses.at[0].set(jnp.inf)
         return ask.tell(key, candidates, others, search.replace(fitness=losses[0]))
 

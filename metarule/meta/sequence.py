@@ -11,7 +11,7 @@ from metarule.config.schema import Checked
 from metarule.meta.gradient import Gradient, GradientState
 from metarule.meta.population import PopulationState
 from metarule.meta.searches import CMAES, AnySearch
-from metarule.types import Info, Learner, PRNGKey, Stage, Theta
+from metarule.types import Info, Learner, Phase, PRNGKey, Theta
 
 __all__ = ["Sequence", "SequenceState"]
 
@@ -68,12 +68,12 @@ class Sequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         """The two parts have meta-losses of different lives."""
         return False
 
-    def stages(self, learner: Learner) -> tuple[Stage, ...]:
+    def phases(self, learner: Learner) -> tuple[Phase, ...]:
         """The parts of the search, then those of gradient descent."""
-        searching = [stage._replace(optimizer=_Searching(sequence=self)) for stage in self.first.stages(learner)]
+        searching = [phase._replace(optimizer=_Searching(sequence=self)) for phase in self.first.phases(learner)]
         descending = [
-            stage._replace(optimizer=_Descending(sequence=self), end=self.first.steps + stage.end)
-            for stage in self.then.stages(learner)
+            phase._replace(optimizer=_Descending(sequence=self), end=self.first.steps + phase.end)
+            for phase in self.then.phases(learner)
         ]
         return (*searching, *descending)
 
@@ -84,12 +84,12 @@ class Sequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return replace(self, first=first, then=then), reason
 
     def remedies(self, learner: Learner) -> tuple[str, ...]:
-        """What a person may try where too many lives come to nothing."""
+        """What a person may try where too many lifetimes come to nothing."""
         return (f"--optimizer.first.spread below {self.first.spread:g}", "a smaller learning rate")
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> SequenceState:
         """State before the first generation; arguments as of the parts."""
-        descending = self.then.stages(learner)[0].learner
+        descending = self.then.phases(learner)[0].learner
         # The search parts its key in two, as by the numbers 0 and 1.
         first, then = self.first.init(learner, pool, theta, key), jax.random.fold_in(key, 2)
         return SequenceState(first, self.then.init(descending, pool, theta, then))

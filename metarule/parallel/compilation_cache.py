@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 from filelock import FileLock
 
-__all__ = ["VARIABLE", "keep_programs"]
+__all__ = ["VARIABLE", "enable_compilation_cache"]
 
 VARIABLE = "METARULE_CACHE"
 
@@ -32,7 +32,7 @@ _LOCK, _PROGRAM, _USED = ".lockfile", "-cache", "-atime"
 _PATIENCE = 10.0
 
 
-def keep_programs() -> str:
+def enable_compilation_cache() -> str:
     """Keep what is compiled from now on, and use what was kept, unless the user has set JAX's own cache or none.
 
     `METARULE_CACHE` is `off`, or another directory than `$XDG_CACHE_HOME/metarule/programs`.

@@ -1,7 +1,7 @@
 """Devices that lives are spread over: the accelerators of each machine, or else the cores of its CPU.
 
 A mesh is ambient, as JAX has it: within `with jax.set_mesh(mesh)`, whose axis is named `lives`, all devices run the
-same program `everywhere`, and each lives its share of the lives. The commands set one; so may one's own code.
+same program `sharded_jit`, and each lives its share of the lifetimes. The commands set one; so may one's own code.
 """
 
 import inspect
@@ -18,11 +18,11 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError
 
-__all__ = ["LIVES", "Devices", "everywhere", "reserve", "spread"]
+__all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
 
-LIVES = "lives"
+LIFETIMES = "lives"
 
-# XLA splits every step of a life among the cores, and waits for all of them: lives on a device a core wait once. Each
+# XLA splits every step of a lifetime among the cores, and waits for all of them: lives on a device a core wait once. Each
 # device has a copy of the tasks, so that there is an end to it.
 _MOST_CORES = 8
 # Threads that XLA has for the devices of a CPU at most: one more would wait for a thread, and the others for it.
@@ -112,7 +112,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
         mesh = jax.default_device(found[0]) if devices.use != "all" else nullcontext()
     else:
         kinds = (jax.sharding.AxisType.Auto,)
-        mesh = jax.set_mesh(jax.make_mesh((len(found),), (LIVES,), axis_types=kinds, devices=found))
+        mesh = jax.set_mesh(jax.make_mesh((len(found),), (LIFETIMES,), axis_types=kinds, devices=found))
     precision = None if devices.matmul == "default" else devices.matmul
     with mesh, jax.default_matmul_precision(precision) if precision else nullcontext():
         yield
@@ -148,11 +148,11 @@ def _found(use: int | Literal["all"]) -> list[jax.Device]:
     return found[:use]
 
 
-def everywhere(*static: str, donated: str = "") -> Callable[[Callable[..., Any]], Wrapped]:
+def sharded_jit(*static: str, donated: str = "") -> Callable[[Callable[..., Any]], Wrapped]:
     """Decorate as `jax.jit` does: the program runs on all devices of the mesh, so that lives in it can be spread.
 
-    Every device is given everything, and computes everything but the lives. Without such a mesh it is `jax.jit`.
-    Differentiate the program as a whole, or a life in it, but no sum over lives within it: each device would know the
+    Every device is given everything, and computes everything but the lifetimes. Without such a mesh it is `jax.jit`.
+    Differentiate the program as a whole, or a lifetime in it, but no sum over lifetimes within it: each device would know the
     derivative of its share alone.
 
     Args:
@@ -177,7 +177,7 @@ def everywhere(*static: str, donated: str = "") -> Callable[[Callable[..., Any]]
                 return function(*bound.args, **bound.kwargs)
 
             mesh = jax.sharding.get_abstract_mesh()
-            if LIVES in mesh.axis_names and LIVES not in mesh.manual_axes:
+            if LIFETIMES in mesh.axis_names and LIFETIMES not in mesh.manual_axes:
                 return jax.shard_map(program, in_specs=jax.P(), out_specs=jax.P(), check_vma=False)(arrays)
             return program(arrays)
 

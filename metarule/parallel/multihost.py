@@ -1,6 +1,6 @@
 """Several processes that run one program: how they meet, agree, and leave.
 
-All of them run the same commands on the same data, and `everywhere` each lives its share. The first works in the run
+All of them run the same commands on the same data, and `sharded_jit` each lives its share. The first works in the run
 directory, each other in a copy of its own that is thrown away, so that nothing else has to know how many they are.
 """
 
@@ -20,7 +20,7 @@ import numpy as np
 from metarule.config.toml import ConfigError
 from metarule.parallel.devices import Devices, reserve
 
-__all__ = ["PATIENCE", "agreed", "alone", "check_alike", "leave", "place", "together"]
+__all__ = ["PATIENCE", "agree_on_max", "check_same", "is_single_process", "joined", "leave", "place"]
 
 # Seconds after which a process that is not heard of counts as gone, and that those who end wait for the others.
 PATIENCE = 60
@@ -29,7 +29,7 @@ _HEADS = "processes"
 
 
 @contextmanager
-def together(devices: Devices) -> Iterator[None]:
+def joined(devices: Devices) -> Iterator[None]:
     """Meet the other processes, if there are any; to be entered before anything is computed.
 
     Args:
@@ -44,24 +44,24 @@ def together(devices: Devices) -> Iterator[None]:
     if devices.coordinator:
         reserve(devices.use)
         _meet(devices)
-    if alone() or jax.process_index() == 0:
+    if is_single_process() or jax.process_index() == 0:
         yield
         return
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
         yield
 
 
-def alone() -> bool:
+def is_single_process() -> bool:
     """Whether this is the only process of the run."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
-def agreed(number: int) -> int:
+def agree_on_max(number: int) -> int:
     """The largest of the numbers that the processes come with, each at the same point of the program."""
-    return number if alone() else int(_of_all(np.array(number)).max())
+    return number if is_single_process() else int(_of_all(np.array(number)).max())
 
 
-def check_alike(what: str, value: str) -> None:
+def check_same(what: str, value: str) -> None:
     """Refuse processes that were started with other words where they have to be the same.
 
     Args:
@@ -71,10 +71,10 @@ def check_alike(what: str, value: str) -> None:
     Raises:
         ConfigError: in all processes, if one of them has another.
     """
-    if alone():
+    if is_single_process():
         return
     first = _tell(value.encode()).decode()
-    if agreed(int(value != first)):
+    if agree_on_max(int(value != first)):
         raise ConfigError(f"{what} = '{value}': allowed: the same in all processes; the first has '{first}'")
 
 
@@ -91,7 +91,7 @@ def place(make: Callable[[], Path]) -> Iterator[Path]:
     Raises:
         ConfigError: what `make` has raised, in all processes.
     """
-    if alone():
+    if is_single_process():
         yield make()
     elif jax.process_index() == 0:
         try:

@@ -12,7 +12,7 @@ from metarule.rules.traces import Trace
 
 __all__ = ["MAX_TERMS", "Expansion", "expand", "taylor"]
 
-# Each term, and each of its monomials, is a piece of the program that a life becomes.
+# Each term, and each of its monomials, is a piece of the program that a lifetime becomes.
 MAX_TERMS = 1024
 MAX_TRACES = 32
 

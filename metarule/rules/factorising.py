@@ -13,7 +13,7 @@ from metarule.rules.lifting import POST_SIDE, PRE_SIDE
 from metarule.rules.products import outer_sum
 from metarule.rules.terms import Term
 
-__all__ = ["Parts", "matrix_form", "parted", "parts"]
+__all__ = ["Parts", "factored", "matrix_form", "parts"]
 
 _POST_SIDE = (*POST_SIDE, "neuromodulator")
 
@@ -62,7 +62,7 @@ class Parts(NamedTuple):
     factor: Float[Array, " pre"]
 
 
-def parted(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
+def factored(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
     """Whether a polynomial of some variables is made of `parts`."""
     return all(
         not group.synapse or (group.synapse == (("weight", 1),) and not any(map(any, group.post)))
@@ -71,7 +71,7 @@ def parted(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
 
 
 def parts(terms: tuple[Term, ...], coefficients: Float[Array, " terms"], values: Mapping[str, Any]) -> Parts:
-    """What the value of a polynomial is made of; arguments as of `matrix_form`, and the terms are `parted`."""
+    """What the value of a polynomial is made of; arguments as of `matrix_form`, and the terms are `factored`."""
     weight = values["weight"]
     left, right = jnp.zeros((0, weight.shape[0]), weight.dtype), jnp.zeros((0, weight.shape[1]), weight.dtype)
     factor = jnp.zeros(weight.shape[0], weight.dtype)

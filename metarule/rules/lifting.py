@@ -42,7 +42,7 @@ class Lifted(Struct, frozen=True):
     """A small class of one's own as a whole rule.
 
     The class has `init(key) → θ` and `delta(theta, memory, synapse) → (Δw, memory)`, on scalars. Whatever else of a
-    rule it has is used: `variables`, `affine`, `units`, `memory`, `update`, `describe`, `equation`. Otherwise every
+    rule it has is used: `variables`, `affine`, `scale`, `memory`, `update`, `describe`, `equation`. Otherwise every
     unit is 1, nothing is remembered, `update` is `lift(delta)`, and the numbers of θ are named by their place in it.
 
     Attributes:
@@ -72,17 +72,17 @@ class Lifted(Struct, frozen=True):
 
     @property
     def affine(self) -> bool:
-        """Whether Δw is affine in the weight, so that a presentation can be undone; not unless the rule says so."""
+        """Whether Δw is affine in the weight, so that a step can be undone; not unless the rule says so."""
         return bool(getattr(self.rule, "affine", False))
 
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
         return self.rule.init(key)
 
-    def units(self) -> Theta:
+    def scale(self) -> Theta:
         """Natural size of each number of θ."""
         shapes = jax.eval_shape(self.rule.init, run_key(0))
-        return self._own("units", lambda: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes))()
+        return self._own("scale", lambda: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes))()
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
         """What each synapse remembers at birth."""

@@ -24,7 +24,7 @@ Size = Annotated[int, Meta(ge=1, le=1024)]
 class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="mlp"):
     """A multilayer perceptron that reads what a synapse sees.
 
-    h₁ = f(b₁ + Σᵥ v·uᵥ),  h_{l+1} = f(b_{l+1} + V_lᵀ·h_l),  Δw = scale · V_Lᵀ·h_L
+    h₁ = f(b₁ + Σᵥ v·uᵥ),  h_{l+1} = f(b_{l+1} + V_lᵀ·h_l),  Δw = output_scale · V_Lᵀ·h_L
 
     θ holds `inputs`, the vector uᵥ of each variable v by name, and `layers`, for each hidden layer its `bias` b and the
     weights V that lead on from it. Where `initial_spread` is 0 the rule starts at Δw = 0.
@@ -33,7 +33,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         inputs: the variables v.
         hidden: size of each hidden layer.
         activation: f.
-        scale: how large Δw is where the output of the network is 1.
+        output_scale: how large Δw is where the output of the network is 1.
         initial_spread: the weights to the output start as N(0, initial_spread²/size); those to hidden layers as
             N(0, 1/size), size being that of the layer that they come from, and biases at 0.
 
@@ -57,9 +57,9 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     activation: Annotated[
         Literal["tanh", "sigmoid", "relu", "softplus"], Meta(description="activation of its hidden layers")
     ] = "tanh"
-    scale: Annotated[float, Meta(gt=0, description="size of a weight change where the output of the network is 1")] = (
-        0.1
-    )
+    output_scale: Annotated[
+        float, Meta(gt=0, description="size of a weight change where the output of the network is 1")
+    ] = 0.1
     initial_spread: Annotated[
         float, Meta(ge=0, description="initial weights to the output are N(0, initial_spread^2 / size)")
     ] = 0.1
@@ -87,7 +87,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
             "inputs": self.inputs,
             "hidden": self.hidden,
             "activation": self.activation,
-            "scale": self.scale,
+            "output_scale": self.output_scale,
         }
 
     def init(self, key: PRNGKey) -> Theta:
@@ -103,7 +103,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         flat, restore = ravel_pytree(spreads)
         return jax.tree.map(jnp.multiply, spreads, restore(jax.random.normal(key, flat.shape)))
 
-    def units(self) -> Theta:
+    def scale(self) -> Theta:
         """Every number of θ is of size 1."""
         return jax.tree.map(jnp.ones_like, self._filled(1.0))
 
@@ -126,7 +126,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         potential = sum(seen[name] * theta["inputs"][name] for name in self.inputs)
         for layer in theta["layers"]:
             potential = ACTIVATIONS[self.activation](potential + layer["bias"]) @ layer["weight"]
-        return self.scale * potential[0], memory
+        return self.output_scale * potential[0], memory
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
         """ΔW of a projection: `delta` at each of its synapses.
@@ -151,7 +151,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     def equation(self, theta: Theta) -> str:
         """The rule in one line, as in `Δw = 0.1·mlp(pre, post, weight, modulator; 8 tanh)`."""
         sizes = " ".join(f"{size} {self.activation}" for size in self.hidden)
-        return f"Δw = {self.scale:g}·mlp({', '.join(self.inputs)}; {sizes})"
+        return f"Δw = {self.output_scale:g}·mlp({', '.join(self.inputs)}; {sizes})"
 
     def _filled(self, output: float) -> Theta:
         """A θ that holds the spread of each of its numbers, given that of the weights to the output."""

@@ -14,7 +14,7 @@ from msgspec.structs import force_setattr
 
 from metarule.config.schema import Checked
 from metarule.rules.expansion import Expansion, expand
-from metarule.rules.factorising import Parts, matrix_form, parted, parts
+from metarule.rules.factorising import Parts, factored, matrix_form, parts
 from metarule.rules.terms import VARIABLES, Term, evaluate, show
 from metarule.rules.traces import Trace
 from metarule.types import PRNGKey, Synapse, Theta
@@ -44,7 +44,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         initial: initial coefficient by term; other terms start at 0.
         initial_spread: standard deviation, in units, of the noise added to the initial coefficients.
         frozen: terms whose coefficient stays at its initial value.
-        hebbian_unit: natural size of the coefficient of a term without the modulator; that of a term with it is 1. Such
+        hebbian_scale: natural size of the coefficient of a term without the modulator; that of a term with it is 1. Such
             a term changes weights whether or not anything is wrong, so that a small coefficient does much over a
             life; what moves θ takes smaller steps there.
 
@@ -74,7 +74,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         float, Meta(ge=0, description="noise on the initial coefficients (standard deviation, in units)")
     ] = 0.0
     frozen: Annotated[tuple[str, ...], Meta(description="terms that keep their initial coefficient")] = ()
-    hebbian_unit: Annotated[
+    hebbian_scale: Annotated[
         float, Meta(gt=0, description="unit in which coefficients of terms without the modulator are moved")
     ] = 0.1
 
@@ -125,10 +125,10 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return all(powers[place] <= 1 for term in self._expansion.terms for _, powers in term)
 
     @property
-    def parted(self) -> bool:
+    def factored(self) -> bool:
         """Whether Δw is made of `parts`: weights occur with pre alone, and synapses remember nothing."""
         rule = self._expansion
-        return not rule.traces and parted(rule.terms, VARIABLES)
+        return not rule.traces and factored(rule.terms, VARIABLES)
 
     def init(self, key: PRNGKey) -> Theta:
         """Initial θ: the stated coefficients of the terms that may move, plus noise, and the stated decays.
@@ -144,7 +144,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         decays = [self._expansion.traces[name].decay for name in self._learned]
         return self._theta(coefficients, jnp.array([np.log(decay / (1 - decay)) for decay in decays]))
 
-    def units(self) -> Theta:
+    def scale(self) -> Theta:
         """Natural size of each free coefficient; that of the logit of a decay is 1."""
         return self._theta(self._sizes(), jnp.ones(len(self._learned)))
 
@@ -210,7 +210,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return matrix_form(self._expansion.terms, self.coefficients(theta), values), memory
 
     def parts(self, theta: Theta, projection: Synapse) -> Parts:
-        """What ΔW of a projection is made of, where the rule is `parted`.
+        """What ΔW of a projection is made of, where the rule is `factored`.
 
         Args:
             theta: θ.
@@ -261,7 +261,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def _sizes(self) -> Float[Array, " free"]:
         rule = self._expansion
         supervised = {name for name, sees in zip(rule.names, rule.sees, strict=True) if "modulator" in sees}
-        return jnp.array([1.0 if name in supervised else self.hebbian_unit for name in self._free])
+        return jnp.array([1.0 if name in supervised else self.hebbian_scale for name in self._free])
 
     def _remember(self, theta: Theta, memory: Any, see: Callable[[Term], Float[Array, "*synapse"]]) -> Any:
         traces = self._expansion.traces

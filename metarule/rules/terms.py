@@ -69,7 +69,7 @@ def parse(text: str, variables: tuple[str, ...] = VARIABLES) -> Term:
         sums[monomial.powers] = sums.get(monomial.powers, 0.0) + sign * monomial.scale
     term = tuple(Monomial(scale, powers) for powers, scale in sorted(sums.items(), reverse=True) if scale)
     if not term:
-        raise ValueError(f"term '{text}' is zero everywhere")
+        raise ValueError(f"term '{text}' is zero sharded_jit")
     for scale, _ in term:
         if not LEAST_SCALE <= abs(scale) <= MOST_SCALE:
             raise ValueError(f"term '{text}' has factor {scale:g}; allowed: {LEAST_SCALE:g} to {MOST_SCALE:g} in size")

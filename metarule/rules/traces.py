@@ -19,7 +19,7 @@ class Trace(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         of: what is averaged, a term in the variables of a synapse, such as `"pre*post"`.
-        decay: λ, between 0 and 1; it forgets over about 1/(1 − λ) presentations.
+        decay: λ, between 0 and 1; it forgets over about 1/(1 − λ) steps.
         learned: whether θ holds λ, as its logit, and `decay` is where it starts; otherwise λ stays.
 
     Raises:

@@ -8,7 +8,7 @@ checkpoints/      state of the optimiser, to go on from
 theta.npz         the learned θ, one array a leaf
 theta.json        what its numbers mean
 summary.json      what the run ends with
-performance.json  scores along the life on held-out tasks
+performance.json  scores along the lifetime on held-out tasks
 pruned.*          the shorter rule that `metarule.prune` found, as theta.* is kept
 evaluations/      what metarule.evaluate found, a folder each time
 adaptations/      what metarule.adapt found

@@ -22,7 +22,7 @@ from absl import logging
 from jaxtyping import Array
 
 from metarule.config.toml import ConfigError
-from metarule.parallel.multihost import alone
+from metarule.parallel.multihost import is_single_process
 
 __all__ = ["Checkpoints"]
 
@@ -48,7 +48,7 @@ class Checkpoints:
         options = ocp.CheckpointManagerOptions(
             max_to_keep=_KEPT,
             create=False,
-            enable_async_checkpointing=alone(),  # else Orbax waits for the others
+            enable_async_checkpointing=is_single_process(),  # else Orbax waits for the others
             multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=str(me)),
         )
         path.mkdir(parents=True, exist_ok=True)

@@ -12,7 +12,7 @@ Rows: TypeAlias = Sequence[Mapping[str, Any]]
 # Meta-steps that a diagnosis looks at, at first and up to now; and so many without any life of use after which there is
 # no hope: a guard has long led θ back to 0 by then.
 FIRST, RECENT, HOPELESS = 10, 20, 100
-# Shares of lives, of meta-steps, and of the first meta-loss above which a person should know.
+# Shares of lifetimes, of meta-steps, and of the first meta-loss above which a person should know.
 _DIVERGED, _FLAT, _REJECTED, _WORSE = 0.1, 0.5, 0.25, 0.5
 
 
@@ -29,14 +29,14 @@ def trouble(first: Rows, rows: Rows, remedies: str) -> str:
     """
     recent = rows[-RECENT:]
     when = f"in the last {len(recent)} meta-steps"
-    seen = [row["growth"]["largest"] for row in rows if row.get("growth")]
+    seen = [row["lyapunov_exponent"]["largest"] for row in rows if row.get("lyapunov_exponent")]
     known = seen and seen[-1] is not None and np.isfinite(seen[-1])
-    chaos = f" (a disturbance of the weights grows up to {seen[-1]:.3g}-fold a presentation)" if known else ""
-    lives = _mean(recent, "lives")
-    diverged, flat = (_mean(recent, name) / lives for name in ("nonfinite_tasks", "zero_gradient_tasks"))
+    chaos = f" (a disturbance of the weights grows up to {seen[-1]:.3g}-fold a step)" if known else ""
+    lifetimes = _mean(recent, "lives")
+    diverged, flat = (_mean(recent, name) / lifetimes for name in ("nonfinite_lifetimes", "zero_gradient_lifetimes"))
     rejected, now, before = _mean(recent, "rejected"), _loss(recent), _loss(first)
     if diverged > _DIVERGED:
-        return f"{diverged:.0%} of lives diverged {when}{chaos}: try {remedies} or a smaller initial rule"
+        return f"{diverged:.0%} of lifetimes diverged {when}{chaos}: try {remedies} or a smaller initial rule"
     if flat > _FLAT:
         frozen = f"{flat:.0%} of gradients were exactly zero {when}, as where every weight sits at its bound"
         return f"{frozen} whatever theta: try a smaller initial rule"
@@ -58,7 +58,7 @@ def _loss(rows: Rows) -> float:
 
 
 def is_hopeless(rows: Rows) -> bool:
-    """Whether no life of many meta-steps was of use, so that θ has nothing to learn from."""
+    """Whether no lifetime of many meta-steps was of use, so that θ has nothing to learn from."""
     recent = rows[-HOPELESS:]
-    of_use = [row["lives"] - row["nonfinite_tasks"] - row["zero_gradient_tasks"] for row in recent]
+    of_use = [row["lives"] - row["nonfinite_lifetimes"] - row["zero_gradient_lifetimes"] for row in recent]
     return len(recent) == HOPELESS and not any(of_use)

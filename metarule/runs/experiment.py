@@ -35,31 +35,31 @@ _MOST_THETA, _MOST_NETWORK, _MOST_TOGETHER, _MOST_LIVES = 2**16, 2**30, 2**38, 2
 # Of run directories; a later one may mean something else by the same fields.
 FORMAT = 1
 
-__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "posed", "read_experiment_file", "read_tree", "to_tree"]
+__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "with_tasks", "read_experiment_file", "read_tree", "to_tree"]
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How θ is judged on held-out tasks, while it is learned and at the end.
 
     Attributes:
-        lifetimes: held-out lives at the end.
+        lifetimes: held-out lifetimes at the end.
         points: how often the network is assessed along each of them.
         horizons: multiples of the length of a lifetime after which it is assessed, too, going on in the same way: a
             rule that was learned on lifetimes of one length may fail on longer ones. Empty for none.
-        every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
-        watched: held-out lives at each look.
+        monitor_every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
+        monitor_lifetimes: held-out lifetimes at each look.
         baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
-            meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
+            meta-training takes, longer ones count_text by their length; none for those that the circuit is made for.
     """
 
-    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lives at the end")] = 1024
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lifetimes at the end")] = 1024
     points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
     horizons: Annotated[
         tuple[Annotated[int, Meta(ge=2, le=1000)], ...],
         Meta(description="multiples of the length of a lifetime at which it is assessed, too"),
     ] = HORIZONS
-    every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
-    watched: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lives at each look")] = 128
+    monitor_every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
+    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lifetimes at each look")] = 128
     baselines: Annotated[
         tuple[BaselineName, ...], Meta(description="who it is compared with; empty for those the circuit is made for")
     ] = ()
@@ -88,7 +88,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         rule: Δw = f(local variables; θ).
         circuit: who is wired to whom.
         tasks: what there is to learn.
-        inner_loop: length, bounds and loss of a life.
+        inner_loop: length, bounds and loss of a lifetime.
         optimizer: what moves θ.
         evaluation: how θ is judged.
         run: where the run is kept.
@@ -111,7 +111,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
-        self.optimizer.stages(self.lifetime)  # refuses components that do not fit together
+        self.optimizer.phases(self.lifetime)  # refuses components that do not fit together
         self._check_size()
         for name in self.evaluation.baselines:
             try:
@@ -145,12 +145,12 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         parts = (
             (self.optimizer.first, self.optimizer.then) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
         )
-        lives = max(part.spent(1) for part in parts)
+        lifetimes = max(part.spent(1) for part in parts)
         for what, found, most in (
             ("rule: numbers of θ", theta, _MOST_THETA),
             ("circuit: numbers of a network and of what its synapses remember", network, _MOST_NETWORK),
-            ("optimizer: lives of a meta-step", lives, _MOST_LIVES),
-            ("circuit and optimizer: numbers of all networks of a meta-step", lives * network, _MOST_TOGETHER),
+            ("optimizer: lives of a meta-step", lifetimes, _MOST_LIVES),
+            ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _MOST_TOGETHER),
         ):
             if found > most:
                 raise ValueError(f"{what} = {found}; allowed: up to {most}")
@@ -213,7 +213,7 @@ class _Tasks(Struct, frozen=True, kw_only=True):
     tasks: AnyTasks = Boolean()
 
 
-def posed(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
+def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
     """Other tasks for the rule of an experiment; output neurons follow the tasks unless they are set, too.
 
     Args:
@@ -237,8 +237,8 @@ def posed(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experimen
             f"circuit, inner_loop.theta: θ is of shape {found} where it is learned ({experiment.inner_loop.theta}); "
             f"this circuit needs {needed} ({other.inner_loop.theta})"
         )
-    if experiment.lifetime.owners != other.lifetime.owners:
-        learned, here = (", ".join(one.lifetime.owners) for one in (experiment, other))
+    if experiment.lifetime.theta_groups != other.lifetime.theta_groups:
+        learned, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
         raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ is learned, {learned}")
     return other
 

@@ -13,15 +13,15 @@ from msgspec.structs import asdict
 
 from metarule.runs import artifacts
 from metarule.analysis.baselines import BaselineName, at_rate, baselines
-from metarule.analysis.comparison import INITIAL, LEARNED, REACH, Contender, novelty_of
+from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
 from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.runs.experiment import Experiment, posed, to_tree
+from metarule.runs.experiment import Experiment, with_tasks, to_tree
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.training import meaning
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["Finished", "Look", "Trial", "contenders", "new_place", "novelty", "opened", "read_finished", "read_trial"]
+__all__ = ["Finished", "EvaluationOptions", "Trial", "contenders", "new_place", "describe_novelty", "opened", "read_finished", "read_trial"]
 
 
 class Finished(NamedTuple):
@@ -60,7 +60,7 @@ class _Summary(Struct):
     held_out: _HeldOut | None = None
 
 
-class Look(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How new tasks are met.
 
     Attributes:
@@ -70,7 +70,7 @@ class Look(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: where the results go; empty for a folder in the run's directory.
     """
 
-    reach: Annotated[float, Meta(description="score of which it is said when it is reached")] = REACH
+    threshold: Annotated[float, Meta(description="score of which it is said when it is reached")] = THRESHOLD
     networks: Annotated[int, Meta(ge=1, le=100_000, description="fresh networks that meet each task, at least")] = 4
     draw: Annotated[int, Meta(ge=0, lt=2**31, description="another number for other weights and orders")] = 0
     directory: Annotated[str, Meta(description="where results go; default a folder in RUN_DIR, by the time")] = ""
@@ -89,13 +89,13 @@ class Trial(NamedTuple):
 
     run: Finished
     experiment: Experiment
-    look: Look
+    look: EvaluationOptions
     tasks: int
     rest: dict[str, Any]
 
     @property
-    def lives(self) -> int:
-        """Lives in all."""
+    def lifetimes(self) -> int:
+        """Lifetimes in all."""
         return self.tasks * self.look.networks
 
     @property
@@ -107,7 +107,7 @@ class Trial(NamedTuple):
         """What was asked for, for a summary."""
         return {
             "run": str(self.run.path),
-            "novelty": novelty(self.run, self.experiment),
+            "novelty": describe_novelty(self.run, self.experiment),
             "look": asdict(self.look),
             "experiment": to_tree(self.experiment),
         }
@@ -133,7 +133,7 @@ def opened(word: str) -> Iterator[Finished]:
         yield read_finished(Path(word))
 
 
-def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequence[str] = ("every", "watched")) -> Trial:
+def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequence[str] = ("monitor_every", "monitor_lifetimes")) -> Trial:
     """Read `[--option VALUE …] [--section.field VALUE …]`.
 
     Args:
@@ -150,21 +150,21 @@ def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequenc
     """
     pairs = parse_overrides(words)
     options = {name: str(value) if name == "directory" else value for name, value in pairs if "." not in name}
-    look = decode(options, Look)
+    look = decode(options, EvaluationOptions)
     rest = {name.removeprefix(f"{own}."): value for name, value in pairs if own and name.startswith(f"{own}.")}
     for name, _ in pairs:
         if name in {f"evaluation.{field}" for field in idle}:
             raise ConfigError(f"--{name}: nothing depends on it here")
     others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
-    experiment = posed(run.experiment, others)
+    experiment = with_tasks(run.experiment, others)
     for name in experiment.evaluation.baselines:
         if name not in run.rates:
             says = f"evaluation.baselines: the rate of '{name}' was not tuned by this run"
             raise ConfigError(f"{says}; allowed: {', '.join(run.rates)}")
-    lives = experiment.evaluation.lifetimes
-    if lives < look.networks:
-        raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lives}")
-    return Trial(run, experiment, look, lives // look.networks, rest)
+    lifetimes = experiment.evaluation.lifetimes
+    if lifetimes < look.networks:
+        raise ConfigError(f"networks = {look.networks}: allowed: at most evaluation.lifetimes, which is {lifetimes}")
+    return Trial(run, experiment, look, lifetimes // look.networks, rest)
 
 
 def read_finished(path: Path) -> Finished:
@@ -200,16 +200,16 @@ def read_finished(path: Path) -> Finished:
     return Finished(path, experiment, theta, initial, rates)
 
 
-def novelty(run: Finished, experiment: Experiment) -> str:
+def describe_novelty(run: Finished, experiment: Experiment) -> str:
     """How new the test tasks of an experiment are to what a run learned, in words."""
     here, there = experiment.tasks, run.experiment.tasks
     if here == there:
-        return novelty_of(experiment.split)
+        return describe_split(experiment.split)
     if type(here) is not type(there):
         return "another family of tasks"
     if getattr(here, "dataset", None) != getattr(there, "dataset", None):
         return "tasks made of other data"
-    return "the same family, otherwise parted or posed: some of these tasks may have been trained on"
+    return "the same family, otherwise with another split or other settings: some of these tasks may have been trained on"
 
 
 def contenders(run: Finished, experiment: Experiment) -> tuple[dict[str, Contender], dict[str, str]]:

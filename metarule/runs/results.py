@@ -18,10 +18,10 @@ from metarule.analysis.comparison import (
     by_task,
     compare,
     contenders_of,
-    counted,
+    count_text,
     held_out,
     join,
-    novelty_of,
+    describe_split,
     points_of,
 )
 from metarule.analysis.evaluation import Curves
@@ -32,10 +32,10 @@ from metarule.runs.stopping import StopRequest
 from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
-from metarule.runs.training import Trained, keep_theta
+from metarule.runs.training import Trained, write_theta
 from metarule.types import Learner, Split
 
-__all__ = ["across_seeds", "judge", "keep_curves"]
+__all__ = ["across_seeds", "judge", "write_curves"]
 
 # First and last meta-steps over which the meta-loss is averaged for the summary: one alone is mostly luck.
 _ENDS = 10
@@ -58,7 +58,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         Stopped: on request; θ is saved by then.
     """
     lifetime, steps = experiment.lifetime, experiment.optimizer.steps
-    keep_theta(path, lifetime, trained.theta)
+    write_theta(path, lifetime, trained.theta)
     split, key = experiment.split, run_key(experiment.seed)
     clock = [time.perf_counter()]
     contenders = {LEARNED: Contender(lifetime, trained.theta), INITIAL: Contender(lifetime, trained.initial)}
@@ -72,8 +72,8 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
     stop.answer(steps)
-    lives = experiment.evaluation.lifetimes
-    contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lives)
+    lifetimes = experiment.evaluation.lifetimes
+    contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes)
     clock.append(time.perf_counter())
     rows = artifacts.read_metrics(path)
     summary = {
@@ -82,10 +82,10 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
         "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
-        "nonfinite_tasks": sum(row["nonfinite_tasks"] for row in rows),
-        "zero_gradient_tasks": sum(row["zero_gradient_tasks"] for row in rows),
+        "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
+        "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),
-        "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, novelty_of(split)),
+        "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, describe_split(split)),
     }
     if contributions is not None:
         summary["contributions"] = contributions
@@ -94,7 +94,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         found = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), runs)
         summary["phenomena"] = found.report
         draw_report(path / artifacts.FIGURES, lifetime, found)
-    keep_curves(path, seen, lifetime, novelty_of(split))
+    write_curves(path, seen, lifetime, describe_split(split))
     clock.append(time.perf_counter())
     parts = ("evaluation", "baselines", "contributions", "statistics")
     seconds = trained.seconds | dict(zip(parts, map(float, np.diff(clock)), strict=True))
@@ -117,7 +117,7 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     """
     joint = {
         "seeds": [summary["seed"] for summary in summaries],
-        "nonfinite_tasks": sum(summary["nonfinite_tasks"] for summary in summaries),
+        "nonfinite_lifetimes": sum(summary["nonfinite_lifetimes"] for summary in summaries),
         "held_out": join([summary["held_out"] for summary in summaries]),
     }
     if "phenomena" in summaries[0]:
@@ -131,7 +131,7 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _look(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
-    """Held-out curves: every contender meets the same tasks in the same order from the same initial weights."""
+    """Held-out learning_curves: every contender meets the same tasks in the same order from the same initial weights."""
     key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
     points = points_of(experiment.lifetime, settings.points, settings.horizons)
     return compare(contenders, split.test, key, settings.lifetimes, points)
@@ -159,26 +159,26 @@ def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
     figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
 
 
-def keep_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: str) -> None:
+def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: str) -> None:
     """Write scores along lifetimes, with their intervals over tasks, and draw them.
 
     Args:
         path: directory in which `performance.json` and its figure go.
-        seen: curves by contender.
+        seen: learning_curves by contender.
         learner: one of them, who tells the length of a lifetime and the score.
         of: what the tasks are.
     """
     score = learner.tasks.score
     points = {name: band(by_task(curve, score)) for name, curve in seen.items()}
     first = next(iter(seen.values()))
-    where = first.presentations.tolist()
-    written = {"presentations": where, "score": score, "contenders": points}
+    where = first.steps.tolist()
+    written = {"steps": where, "score": score, "contenders": points}
     artifacts.write_json(path / "performance.json", written)
-    end = where.index(learner.presentations)
+    end = where.index(learner.steps)
     counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in seen.items()}
     says = (
-        f"{of}: mean and 95 % interval over {counted(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
+        f"{of}: mean and 95 % interval over {count_text(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
     )
     if any(counts.values()):
         says += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
-    figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.presentations, says)
+    figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.steps, says)

@@ -1,4 +1,4 @@
-"""What ends work early, where nothing is lost: requests of a person or a scheduler, and lives that all diverge."""
+"""What ends work early, where nothing is lost: requests of a person or a scheduler, and lifetimes that all diverge."""
 
 import signal
 import threading
@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
-from metarule.parallel.multihost import agreed
+from metarule.parallel.multihost import agree_on_max
 
 __all__ = ["Diverged", "StopRequest", "Stopped", "Terminated", "terminable"]
 
@@ -85,7 +85,7 @@ class StopRequest:
     @property
     def requested(self) -> bool:
         """Whether a signal has come, to this process or another of the run."""
-        self.signal_number = agreed(self._heard)
+        self.signal_number = agree_on_max(self._heard)
         return self.signal_number != 0
 
     def answer(self, step: int) -> None:

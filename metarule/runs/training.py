@@ -18,19 +18,19 @@ from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
 from metarule.config.toml import ConfigError
 from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
-from metarule.analysis.evaluation import curves
+from metarule.analysis.evaluation import learning_curves
 from metarule.runs.experiment import Experiment
-from metarule.analysis.lyapunov import growth
+from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.lifetime.learner import Lifetime
 from metarule.runs.locks import holder
-from metarule.meta.loop import advance, begin, stage_at
+from metarule.meta.loop import advance, begin, phase_at
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.runs.stopping import Diverged, StopRequest
 from metarule.prng import Purpose, run_key, stream
 from metarule.types import Info, MetaOptimizer, Split, Theta
 
-__all__ = ["Progress", "Trained", "keep_theta", "meaning", "named", "train"]
+__all__ = ["Progress", "Trained", "write_theta", "meaning", "named", "train"]
 
 # Called with the meta-steps taken and the last row of the metrics, whenever the loop comes up for air.
 Progress = Callable[[int, dict[str, Any]], None]
@@ -64,7 +64,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 
     Raises:
         Stopped: on request.
-        Diverged: no life of many meta-steps was of use; the last good θ is saved.
+        Diverged: no lifetime of many meta-steps was of use; the last good θ is saved.
         ConfigError: checkpoints or metrics that are damaged or lost.
         OSError: a disk that cannot be written.
     """
@@ -86,21 +86,21 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         if is_hopeless(recent):
             _give_up(path, lifetime, _theta(optimizer, state))
         if step < optimizer.steps:
-            stage = stage_at(lifetime, optimizer, step)
-            state, _ = jax.block_until_ready(move(stage.learner, stage.optimizer, state=state, count=0))
+            phase = phase_at(lifetime, optimizer, step)
+            state, _ = jax.block_until_ready(move(phase.learner, phase.optimizer, state=state, count=0))
         clock.append(time.perf_counter())
         progress(step, {})
         while step < optimizer.steps:
             if stop.requested:
                 checkpoints.save(step, state)
                 stop.answer(step)
-            stage = stage_at(lifetime, optimizer, step)
-            count = min(_until_next(experiment, step), stage.end - step)
-            state, seen = move(stage.learner, stage.optimizer, state=state, count=count)
+            phase = phase_at(lifetime, optimizer, step)
+            count = min(_until_next(experiment, step), phase.end - step)
+            state, seen = move(phase.learner, phase.optimizer, state=state, count=count)
             rows = _rows(lifetime, step, seen, count)
             step += count
             first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
-            look = _due(step, experiment.evaluation.every, optimizer.steps)
+            look = _due(step, experiment.evaluation.monitor_every, optimizer.steps)
             if look:
                 rows[-1] |= _watch(experiment, _theta(optimizer, state), split)
                 rows[-1] |= _diagnose(experiment, first, recent)
@@ -117,7 +117,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     return Trained(_theta(optimizer, state), initial, seconds)
 
 
-def keep_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
+def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     """Write θ into its run directory, with what its numbers mean."""
     told = {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)}
     artifacts.save_theta(path, theta, meaning(lifetime) | told)
@@ -180,9 +180,9 @@ def _diagnose(
 
 
 def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
-    keep_theta(path, lifetime, theta)
+    write_theta(path, lifetime, theta)
     raise Diverged(
-        f"no life of the last {HOPELESS} meta-steps was of use, though theta was led towards 0; the last theta that "
+        f"no lifetime of the last {HOPELESS} meta-steps was of use, though theta was led towards 0; the last theta that "
         f"was good, or the first, is in {path / artifacts.THETA}"
     )
 
@@ -197,12 +197,12 @@ class _Row(Struct):
     """What is read of the row of a meta-step, of whose file anybody may have changed a line."""
 
     loss: float | None
-    lives: Annotated[int, Meta(ge=1)]
-    nonfinite_tasks: int
-    zero_gradient_tasks: int
+    lifetimes: Annotated[int, Meta(ge=1)]
+    nonfinite_lifetimes: int
+    zero_gradient_lifetimes: int
     rejected: bool
     theta: tuple[float | None, ...]
-    growth: _Growth | None = None
+    lyapunov_exponent: _Growth | None = None
 
 
 def _check_rows(path: Path, rows: Sequence[dict[str, Any]], numbers: int) -> None:
@@ -217,7 +217,7 @@ def _check_rows(path: Path, rows: Sequence[dict[str, Any]], numbers: int) -> Non
 def _until_next(experiment: Experiment, step: int) -> int:
     """Meta-steps until the loop has to come up for air: never past a look, a checkpoint or the end."""
     run = experiment.run
-    marks = [every - step % every for every in (experiment.evaluation.every, run.checkpoint_every)]
+    marks = [every - step % every for every in (experiment.evaluation.monitor_every, run.checkpoint_every)]
     return min(run.steps_per_call, experiment.optimizer.steps - step, *marks)
 
 
@@ -238,9 +238,9 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
             "step": step + number + 1,
             "loss": plain.loss[number],
             **{name: values[number] for name, values in (plain.metrics | plain.observed).items()},
-            "lives": plain.lives[number],
-            "nonfinite_tasks": plain.nonfinite_tasks[number],
-            "zero_gradient_tasks": plain.zero_gradient_tasks[number],
+            "lives": plain.lifetimes[number],
+            "nonfinite_lifetimes": plain.nonfinite_lifetimes[number],
+            "zero_gradient_lifetimes": plain.zero_gradient_lifetimes[number],
             "rejected": plain.rejected[number],
             "theta": plain.theta[number],
         }
@@ -250,10 +250,10 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
 
 def _watch(experiment: Experiment, theta: Theta, split: Split) -> dict[str, dict[str, float]]:
     """Scores on held-out tasks, and how chaotic lives on training tasks are."""
-    key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.watched
-    seen = jax.device_get(curves(experiment.lifetime, theta, split.test, key, lifetimes, 1)).metrics
-    grown = np.asarray(growth(experiment.lifetime, theta, split.train, key, lifetimes))
+    key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.monitor_lifetimes
+    seen = jax.device_get(learning_curves(experiment.lifetime, theta, split.test, key, lifetimes, 1)).metrics
+    grown = np.asarray(lyapunov_exponent(experiment.lifetime, theta, split.train, key, lifetimes))
     return {
         "held_out": {name: float(values[:, -1].mean()) for name, values in seen.items()},
-        "growth": {"median": float(np.median(grown)), "largest": float(grown.max())},
+        "lyapunov_exponent": {"median": float(np.median(grown)), "largest": float(grown.max())},
     }

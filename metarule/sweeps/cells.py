@@ -16,13 +16,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from msgspec.structs import replace
 
-from metarule.analysis.evaluation import curves
-from metarule.analysis.lyapunov import growth
+from metarule.analysis.evaluation import learning_curves
+from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
-from metarule.meta.loop import begin, stage_at
-from metarule.parallel.batching import abreast, devices_here
-from metarule.parallel.devices import everywhere
+from metarule.meta.loop import begin, phase_at
+from metarule.parallel.batching import batch_lifetimes, device_count
+from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
@@ -38,7 +38,7 @@ __all__ = ["DONE", "Outcome", "State", "measure", "run_cell", "solve"]
 DONE = "done"
 # Last meta-steps over which the meta-loss is averaged, as in the summary of a run: one alone is mostly luck.
 _ENDS = 10
-# Meta-steps that are timed for an estimate, and what a presentation costs where nothing is differentiated.
+# Meta-steps that are timed for an estimate, and what a step costs where nothing is differentiated.
 _TIMED = 2
 _FORWARD = 0.3
 
@@ -66,7 +66,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         theta: learned θ.
-        metrics: by name, mean scores over held-out lives, and what meta-training came to.
+        metrics: by name, mean scores over held-out lifetimes, and what meta-training came to.
         curve: the score after each of the meta-steps that the cell marks.
         seconds: what compiling, meta-training and judging took, since the cell was last resumed, and what a meta-step
             of one point did.
@@ -135,11 +135,11 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
     """
     experiment, (seeds, values) = cell.experiment, _data(cell)
     run, steps = experiment.run, experiment.optimizer.steps
-    stage = partial(stage_at, experiment.lifetime, experiment.optimizer)
+    phase = partial(phase_at, experiment.lifetime, experiment.optimizer)
 
     def move(state: State, step: int, count: int) -> State:
-        common = _fitted(cell, stage(step).learner)
-        where = (seeds, values, stage(step).end, cell.marks, state)
+        common = _fitted(cell, phase(step).learner)
+        where = (seeds, values, phase(step).end, cell.marks, state)
         return jax.block_until_ready(_advance(common, cell.fields, *where, step, count))
 
     clock = [time.perf_counter()]
@@ -155,7 +155,7 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
                 checkpoints.save(step, state)
                 stop.answer(step)
             until_next = run.checkpoint_every - step % run.checkpoint_every
-            count = min(run.steps_per_call, stage(step).end - step, until_next)
+            count = min(run.steps_per_call, phase(step).end - step, until_next)
             state = move(state, step, count)
             step += count
             if step % run.checkpoint_every == 0 or step == steps:
@@ -167,7 +167,7 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
     clock.append(time.perf_counter())
     metrics = {name: np.asarray(score) for name, score in scores.items()}
     metrics["meta_loss"] = np.asarray(state.losses)[:, -_ENDS:].mean(axis=1)
-    metrics["nonfinite_tasks"] = np.asarray(state.nonfinite)
+    metrics["nonfinite_lifetimes"] = np.asarray(state.nonfinite)
     metrics["rejected_steps"] = np.asarray(state.rejected)
     metrics["finite"] = np.all([_are_finite(leaf) for leaf in jax.tree.leaves(theta)], axis=0).astype(int)
     seconds = dict(zip(("compile", "meta_training", "held_out"), map(float, np.diff(clock))))
@@ -188,11 +188,11 @@ def measure(cell: Cell) -> tuple[float, float]:
         cell: what would run.
 
     Returns:
-        (seconds to compile, seconds for each presentation that is lived and differentiated through).
+        (seconds to compile, seconds for each step that is lived and differentiated through).
     """
     experiment, (seeds, values) = cell.experiment, _data(cell)
-    learner = stage_at(experiment.lifetime, experiment.optimizer, 0).learner
-    end = stage_at(experiment.lifetime, experiment.optimizer, 0).end
+    learner = phase_at(experiment.lifetime, experiment.optimizer, 0).learner
+    end = phase_at(experiment.lifetime, experiment.optimizer, 0).end
     move = partial(_advance, _fitted(cell, learner), cell.fields, seeds, values, end, cell.marks)
     clock = [time.perf_counter()]
     state = _begin(experiment, cell.fields, seeds, values, len(cell.marks))
@@ -212,13 +212,13 @@ def _fitted(cell: Cell, learner: Learner) -> Experiment:
 
 
 def _side_by_side(one: Callable[..., Any], *points: Any) -> Any:
-    """Run something for every point: devices share the points, or the lives of each where there are few points.
+    """Run something for every point: devices share the points, or the lifetimes of each where there are few points.
 
     One alone is not vmapped, for then it is rounded as `metarule.train` rounds it.
     """
     count = len(points[0])
     if count > 1:
-        return (abreast(one, count) if count >= devices_here() else jax.vmap(one))(*points)
+        return (batch_lifetimes(one, count) if count >= device_count() else jax.vmap(one))(*points)
     alone = one(*(jax.tree.map(lambda leaf: leaf[0], point) for point in points))
     return jax.tree.map(lambda leaf: leaf[None], alone)
 
@@ -234,7 +234,7 @@ def _experiment(common: Experiment, fields: tuple[str, ...], values: Any) -> tup
     return one.lifetime, one.optimizer
 
 
-@everywhere("common", "fields", "marks")
+@sharded_jit("common", "fields", "marks")
 def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, marks: int) -> State:
     """Every point before its first meta-step."""
 
@@ -251,7 +251,7 @@ def _begin(common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any,
     return _side_by_side(one, seeds, values)
 
 
-@everywhere("common", "fields", "end", "marks")
+@sharded_jit("common", "fields", "end", "marks")
 def _advance(
     common: Experiment,
     fields: tuple[str, ...],
@@ -267,15 +267,15 @@ def _advance(
 
     def one(seed: Integer, values: Any, state: State) -> State:
         lifetime, optimizer = _experiment(common, fields, values)
-        stage, pool = stage_at(lifetime, optimizer, end - 1), lifetime.tasks.split(seed).train
+        phase, pool = phase_at(lifetime, optimizer, end - 1), lifetime.tasks.split(seed).train
         key = stream(run_key(seed), Purpose.META_STEPS)
 
         def move(number: Integer, state: State) -> State:
-            after, info = stage.optimizer.step(stage.learner, pool, state.optimizer, key)
+            after, info = phase.optimizer.step(phase.learner, pool, state.optimizer, key)
             losses = state.losses.at[number].set(info.loss)
             here = jnp.array(marks, int) == number + 1
             trail = jax.tree.map(partial(_mark, here), state.trail, optimizer.theta(after)) if marks else ()
-            nonfinite, rejected = state.nonfinite + info.nonfinite_tasks, state.rejected + info.rejected
+            nonfinite, rejected = state.nonfinite + info.nonfinite_lifetimes, state.rejected + info.rejected
             return State(after, losses, nonfinite, rejected, trail)
 
         return jax.lax.fori_loop(step, step + count, move, state)
@@ -287,17 +287,17 @@ def _mark(here: Bool[Array, " marks"], trail: Float[Array, "marks ..."], now: Fl
     return jnp.where(here.reshape(-1, *(1,) * now.ndim), now, trail)
 
 
-@everywhere("common", "fields")
+@sharded_jit("common", "fields")
 def _score(
     common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State
 ) -> tuple[Theta, dict[str, Any], Float[Array, "points marks"]]:
-    """θ, mean scores and the curve of every point, over the held-out lives that a run of its seed is judged by.
+    """θ, mean scores and the curve of every point, over the held-out lifetimes that a run of its seed is judged by.
 
-    Among the scores are that on as many lives on training tasks, and the `growth` of a disturbance in the most chaotic
+    Among the scores are that on as many lifetimes on training tasks, and the `growth` of a disturbance in the most chaotic
     of some of these.
     """
     # Traced numbers cannot be static arguments; this whole function is one program in any case.
-    look, grow = inspect.unwrap(curves), inspect.unwrap(growth)
+    look, grow = inspect.unwrap(learning_curves), inspect.unwrap(lyapunov_exponent)
 
     def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any], Float[Array, " marks"]]:
         lifetime, optimizer = _experiment(common, fields, values)
@@ -305,14 +305,14 @@ def _score(
         settings, name = common.evaluation, lifetime.tasks.score
 
         def held_out(theta: Theta) -> dict[str, Float[Array, ""]]:
-            lives = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
-            return {name: jnp.mean(values[:, -1]) for name, values in lives.metrics.items()}
+            count = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
+            return {name: jnp.mean(values[:, -1]) for name, values in count.metrics.items()}
 
         met = None if optimizer.train_tasks == "all" else optimizer.train_tasks
         trained = look(lifetime, theta, split.train, stream(key, Purpose.TUNING), settings.lifetimes, 1, met)
-        grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.watched)
+        grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.monitor_lifetimes)
         scores = held_out(theta)
-        scores |= {f"training_{name}": jnp.mean(trained.metrics[name][:, -1]), "growth": jnp.max(grown)}
+        scores |= {f"training_{name}": jnp.mean(trained.metrics[name][:, -1]), "lyapunov_exponent": jnp.max(grown)}
         if not jax.tree.leaves(state.trail):
             return theta, scores, jnp.zeros(0)
         return theta, scores, jax.lax.map(lambda theta: held_out(theta)[name], state.trail)

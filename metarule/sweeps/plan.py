@@ -33,21 +33,21 @@ _DATA = (
     "optimizer.learning_rate.arguments.*",
     "optimizer.arguments.*",
     "optimizer.clip",
-    "optimizer.task_clip",
+    "optimizer.lifetime_clip",
     "optimizer.spread",
     "optimizer.shrink",
     "optimizer.crossover",
     "optimizer.temperature",
     "optimizer.cooling",
-    "inner_loop.loss_along",
+    "inner_loop.online_loss_weight",
     "inner_loop.weight_bound",
-    "rule.hebbian_unit",
+    "rule.hebbian_scale",
     "rule.initial_spread",
 )
 # What a sweep decides itself.
 _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
-# What changes nothing that a sweep measures: along a life nothing is looked at, and neither is it while θ is learned.
-_UNSEEN = ("evaluation.points", "evaluation.every")
+# What changes nothing that a sweep measures: along a lifetime nothing is looked at, and neither is it while θ is learned.
+_UNSEEN = ("evaluation.points", "evaluation.monitor_every")
 # What changes nothing but the time that a cell takes.
 _PACE = ("run.steps_per_call", "run.checkpoint_every")
 # Fields that a small form of a sweep sets.
@@ -84,7 +84,7 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         cell: most points that are run side by side. With 1 each has a program of its own, and its θ is that of
             `metarule.train`, bit for bit.
         curve: how often along meta-training the learned rule is scored, at meta-steps evenly spread on a logarithmic
-            scale, the last included; the lives are those that it is scored on at the end.
+            scale, the last included; the lifetimes are those that it is scored on at the end.
         reference: label of the setting that the others are compared with; empty for the first.
         score: metric of tables and figures; empty for the one that people quote of these tasks.
     """
@@ -165,17 +165,17 @@ class Cell(NamedTuple):
 
     @property
     def work(self) -> int:
-        """Presentations that are lived and differentiated through."""
-        stages, start, lived = self.experiment.optimizer.stages(self.experiment.lifetime), 0, 0
-        for stage in stages:
-            lived += (stage.end - start) * self.lived(stage.learner)
-            start = stage.end
+        """Steps that are lived and differentiated through."""
+        phases, start, lived = self.experiment.optimizer.phases(self.experiment.lifetime), 0, 0
+        for phase in phases:
+            lived += (phase.end - start) * self.lived(phase.learner)
+            start = phase.end
         return len(self.points) * lived
 
     def lived(self, learner: Learner) -> int:
-        """Presentations that one point lives through in a meta-step of such lives."""
+        """Steps that one point lives through in a meta-step of such lifetimes."""
         optimizer = self.experiment.optimizer
-        return optimizer.lifetimes // optimizer.steps * learner.presentations
+        return optimizer.lifetimes // optimizer.steps * learner.steps
 
 
 class Plan(NamedTuple):
@@ -232,7 +232,7 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
 
 
 def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
-    """A small form of a sweep: two seeds, two cases and two values an axis, few meta-steps and lives.
+    """A small form of a sweep: two seeds, two cases and two values an axis, few meta-steps and lifetimes.
 
     Axes of a case have their first value alone. What it sets itself is no axis in it.
 

@@ -108,7 +108,7 @@ def interquartile(values: Real[np.ndarray, " n"], share: bool = False) -> Interv
     return interval(np.asarray(values, float), _TAIL, share)
 
 
-def paired(one: Mapping[int, float], other: Mapping[int, float]) -> Interval | None:
+def paired(one: Mapping[int, int | float], other: Mapping[int, int | float]) -> Interval | None:
     """Interquartile mean of the difference of two values by seed, and its interval; None where no seed has both."""
     shared = [seed for seed in one if seed in other]
     return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None

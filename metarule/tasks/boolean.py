@@ -30,18 +30,18 @@ class BooleanTask(NamedTuple):
 
     Attributes:
         table: wanted output for each pattern, 0 or 1.
-        order: patterns in the order of presentation; each pass shuffles them anew.
+        order: patterns in the order of step; each pass shuffles them anew.
     """
 
     table: Float[Array, " patterns"]
-    order: Int[Array, " presentations"]
+    order: Int[Array, " steps"]
 
 
 class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
     """Boolean functions of n inputs, one a task, presented pattern by pattern in shuffled passes.
 
     Up to four inputs the family holds every function; of more inputs it holds a fixed random sample. Inputs are ±1,
-    targets 0 or 1. A function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the life.
+    targets 0 or 1. A function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the lifetime.
 
     Attributes:
         inputs: n.
@@ -80,13 +80,13 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return 1
 
     @property
-    def needs(self) -> int:
+    def min_steps(self) -> int:
         """A life of any length will do."""
         return 1
 
     @property
-    def shot(self) -> int:
-        """Presentations are not in rounds."""
+    def round_steps(self) -> int:
+        """Steps are not in rounds."""
         return 0
 
     @property
@@ -128,7 +128,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """Function number `index` of a pool.
 
         Args:
-            key: decides the order of presentation.
+            key: decides the order of step.
             pool: as from `split`.
             index: any number from 0.
 
@@ -141,13 +141,13 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             order=jnp.argsort(jax.random.uniform(key, (_SHUFFLES, 2**self.inputs)), axis=1).reshape(-1),
         )
 
-    def identity(self, pool: Pool, index: Integer) -> Integer:
+    def task_id(self, pool: Pool, index: Integer) -> Integer:
         """Number of the function."""
         return pick(pool, index)
 
-    def stimulus(self, task: BooleanTask, time: Integer, key: PRNGKey) -> Stimulus:
+    def stimulus(self, task: BooleanTask, t: Integer, key: PRNGKey) -> Stimulus:
         """The pattern presented at a time, and its wanted output."""
-        pattern = task.order[time % task.order.size]
+        pattern = task.order[t % task.order.size]
         return Stimulus(input=self._signs[pattern], target=task.table[pattern, None])
 
     def examples(self, task: BooleanTask) -> Stimulus:

@@ -1,4 +1,4 @@
-"""Classical conditioning: one life a schedule of stimuli, and the response that is wanted of the motor neuron."""
+"""Classical conditioning: one lifetime a schedule of stimuli, and the response that is wanted of the motor neuron."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
@@ -50,7 +50,7 @@ class ConditioningTask(NamedTuple):
         stimuli: intensity of CS1, CS2 and US at each step.
         wanted: at each step, the wanted response, by how much it may be off, and how much it counts.
         probes: each stimulus alone, one a row.
-        after: the same for the responses to each of them at the end of the life.
+        after: the same for the responses to each of them at the end of the lifetime.
     """
 
     stimuli: Float[Array, "steps 3"]
@@ -62,13 +62,13 @@ class ConditioningTask(NamedTuple):
 class Conditioning(
     Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
 ):
-    """Phenomena of conditioning: one life a schedule, of an animal or of its control.
+    """Phenomena of conditioning: one lifetime a schedule, of an animal or of its control.
 
     loss = √(1 + ((response − wanted)/tolerance)²) − 1
 
     The response is the activity of the motor neuron. It counts at the first step of every trial for which one is
-    wanted and, at the end of the life, for every stimulus alone. Along the life the loss is a mean over the trials that
-    count, in a life as long as the longest schedule; in a longer one it weighs less.
+    wanted and, at the end of the lifetime, for every stimulus alone. Along the lifetime the loss is a mean over the trials that
+    count, in a lifetime as long as the longest schedule; in a longer one it weighs less.
 
     A CS lasts for the delay and one step more, the US for one step. Held-out schedules share no delay, gap, intensity
     or number of repetitions with those trained on: some values lie between these, others on both sides outside.
@@ -165,8 +165,8 @@ class Conditioning(
         return 1
 
     @property
-    def shot(self) -> int:
-        """Presentations are not in rounds."""
+    def round_steps(self) -> int:
+        """Steps are not in rounds."""
         return 0
 
     @property
@@ -176,11 +176,11 @@ class Conditioning(
 
     @property
     def score(self) -> str:
-        """How close the responses are to the wanted ones at the end of the life."""
+        """How close the responses are to the wanted ones at the end of the lifetime."""
         return "closeness"
 
     @property
-    def needs(self) -> int:
+    def min_steps(self) -> int:
         """Steps of the longest schedule."""
         arrays = table(self.phenomena)
         trials = (arrays.most * arrays.block).sum(axis=1).max()
@@ -263,7 +263,7 @@ class Conditioning(
         choices = ((most - first) // 2 + 1).astype(draws.dtype)
         times = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
 
-        now = clock(times, block, 2 * delay + 1 + gap, self.needs)
+        now = clock(times, block, 2 * delay + 1 + gap, self.min_steps)
         stages = jnp.asarray(arrays.stages)[number, now.phase, now.place]
         on = switched_on(stages, now.offset, delay) & ~now.over[:, None]
         begin, end, asked = jnp.moveaxis(jnp.asarray(arrays.wanted, float)[number, now.phase, now.place], -1, 0)
@@ -278,15 +278,15 @@ class Conditioning(
             after=self._wanted(response, asked_after, intensities[US]),
         )
 
-    def identity(self, pool: Any, index: Integer) -> Integer:
+    def task_id(self, pool: Any, index: Integer) -> Integer:
         """Each task draws its own timings and intensities."""
         return index
 
-    def stimulus(self, task: ConditioningTask, time: Integer, key: PRNGKey) -> Stimulus:
+    def stimulus(self, task: ConditioningTask, t: Integer, key: PRNGKey) -> Stimulus:
         """The stimuli at one step; the last step is one of rest."""
         return Stimulus(
-            input=jnp.take(task.stimuli, time, axis=0, mode="clip"),
-            target=jnp.take(task.wanted, time, axis=0, mode="clip"),
+            input=jnp.take(task.stimuli, t, axis=0, mode="clip"),
+            target=jnp.take(task.wanted, t, axis=0, mode="clip"),
         )
 
     def examples(self, task: ConditioningTask) -> Stimulus:

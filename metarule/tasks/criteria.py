@@ -2,8 +2,8 @@
 
     criterion = reading comparison number [ reading ]      reading = moment CS
 
-Moments: `before` (at birth), `peak` (the largest of the life) and `after` (at its end) are of the animal itself;
-`control` is of the control animal at the end of its life. Readings are responses, in units of the response to the US.
+Moments: `before` (at birth), `peak` (the largest of the lifetime) and `after` (at its end) are of the animal itself;
+`control` is of the control animal at the end of its lifetime. Readings are responses, in units of the response to the US.
 """
 
 import operator

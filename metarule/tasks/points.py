@@ -24,7 +24,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "not_separable": ("circles", "moons", "xor", "spirals"),
     "all": ("blobs", "linear", "circles", "moons", "xor", "spirals"),
 }
-# Turns of a spiral, and how far noise reaches around the curves of moons and spirals.
+# Turns of a spiral, and how far noise reaches around the learning_curves of moons and spirals.
 _TURNS = 0.75
 _NOISE = 0.08
 # Standard deviation of a cloud, and what of a normal cloud lies within two of them: clouds end there.
@@ -36,16 +36,16 @@ class PointsTask(NamedTuple):
     """Two classes, and the points of each that are presented and assessed.
 
     Attributes:
-        presented: points in the order of presentation.
-        presented_labels: their classes, 0 or 1.
-        assessed: other points.
-        assessed_labels: their classes.
+        train_examples: points in the order of step.
+        train_labels: their classes, 0 or 1.
+        test_examples: other points.
+        test_labels: their classes.
     """
 
-    presented: Float[Array, "presentations 2"]
-    presented_labels: Int[Array, " presentations"]
-    assessed: Float[Array, "assessed 2"]
-    assessed_labels: Int[Array, " assessed"]
+    train_examples: Float[Array, "steps 2"]
+    train_labels: Int[Array, " steps"]
+    test_examples: Float[Array, "assessed 2"]
+    test_labels: Int[Array, " assessed"]
 
 
 class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="points"):
@@ -54,12 +54,12 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     Shapes that a line can part are `blobs`, two clouds, and `linear`, a square that a line cuts in two. Those that it
     cannot are `circles`, a disc within a ring, `moons`, two crescents that reach into each other, `xor`, opposite
     quadrants, and `spirals`, two arms around each other. Classes never overlap. Points are presented in rounds of one
-    of either class; a life longer than one pass meets them again in the same order.
+    of either class; a lifetime longer than one pass meets them again in the same order.
 
     Attributes:
         shapes: `all`, `separable`, `not_separable`, or some by name; each task draws one of them.
-        presented: points of each class that are presented, once each in a pass.
-        assessed: other points of each class, on which the final network is assessed.
+        train_examples: points of each class that are presented, once each in a pass.
+        test_examples: other points of each class, on which the final network is assessed.
 
     Raises:
         ValueError: no shape.
@@ -69,8 +69,8 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Literal["all", "separable", "not_separable"] | tuple[Shape, ...],
         Meta(description="all, separable, not_separable, or some of blobs, linear, circles, moons, xor, spirals"),
     ] = "all"
-    presented: Annotated[int, Meta(ge=1, le=100_000, description="points of each class presented in a pass")] = 50
-    assessed: Annotated[int, Meta(ge=1, le=100_000, description="points of each class assessed at the end")] = 50
+    train_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class presented in a pass")] = 50
+    test_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class assessed at the end")] = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -88,13 +88,13 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return 1
 
     @property
-    def needs(self) -> int:
+    def min_steps(self) -> int:
         """A life of any length will do."""
         return 1
 
     @property
-    def shot(self) -> int:
-        """Presentations in a round."""
+    def round_steps(self) -> int:
+        """Steps in a round."""
         return 2
 
     @property
@@ -132,8 +132,8 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """
         shape_key, line_key, place_key, label_key = jax.random.split(jax.random.fold_in(pool, index), 4)
         point_key, order_key = jax.random.split(key)
-        order = rounds(order_key, 2, self.presented).reshape(-1)
-        sides = jnp.concatenate([order, jnp.tile(jnp.arange(2), self.assessed)])
+        order = rounds(order_key, 2, self.train_examples).reshape(-1)
+        sides = jnp.concatenate([order, jnp.tile(jnp.arange(2), self.test_examples)])
         shape = jax.random.randint(shape_key, (), 0, len(self._names))
         cut = jax.random.uniform(line_key, (), minval=-0.4, maxval=0.4)
         draws = jax.random.uniform(point_key, (sides.size, 4))
@@ -142,18 +142,18 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
 
-    def identity(self, pool: Any, index: Integer) -> Integer:
+    def task_id(self, pool: Any, index: Integer) -> Integer:
         """No two tasks are the same."""
         return index
 
-    def stimulus(self, task: PointsTask, time: Integer, key: PRNGKey) -> Stimulus:
+    def stimulus(self, task: PointsTask, t: Integer, key: PRNGKey) -> Stimulus:
         """The point presented at a time, and its class."""
-        turn = time % task.presented_labels.size
-        return _stimulus(task.presented[turn], task.presented_labels[turn])
+        turn = t % task.train_labels.size
+        return _stimulus(task.train_examples[turn], task.train_labels[turn])
 
     def examples(self, task: PointsTask) -> Stimulus:
         """The points that are assessed."""
-        return _stimulus(task.assessed, task.assessed_labels)
+        return _stimulus(task.test_examples, task.test_labels)
 
     def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
         """Binary cross-entropy."""
@@ -179,13 +179,13 @@ def _stimulus(points: Float[Array, "*batch 2"], labels: Int[Array, "*batch"]) ->
 def _place(key: PRNGKey, points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
     """Points stretched, turned and shifted, all alike; no such map changes which classes a line can part."""
     stretch_key, turn_key, shift_key = jax.random.split(key, 3)
-    stretch = jax.random.uniform(stretch_key, (2,), minval=0.75, maxval=1.5)
+    segment_loss = jax.random.uniform(stretch_key, (2,), minval=0.75, maxval=1.5)
     angle = jax.random.uniform(turn_key, (), maxval=2 * jnp.pi)
     shift = jax.random.uniform(shift_key, (2,), minval=-0.3, maxval=0.3)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
     # Not a dot product: accelerators would round it more coarsely than a processor does.
-    return jnp.sum((points * stretch[None])[:, :, None] * turn[None], axis=1) + shift[None]
+    return jnp.sum((points * segment_loss[None])[:, :, None] * turn[None], axis=1) + shift[None]
 
 
 def _blobs(draws: Array, side: Array, cut: Array) -> Array:

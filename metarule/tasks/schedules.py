@@ -61,7 +61,7 @@ class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         trials: one block, in order.
-        times: fewest and most repetitions; a life draws a number in between.
+        times: fewest and most repetitions; a lifetime draws a number in between.
         wanted: by trial, the response wanted at its first step when the phase begins and when it ends, in units of the
             response to the US; in between, wanted_r = last + (first − last)·exp(−3r/(n − 1)) at repetition r of n.
     """
@@ -91,7 +91,7 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         phases: one after the other; then it rests.
-        after: by stimulus, the response wanted of it at the end of the life, in units of the response to the US.
+        after: by stimulus, the response wanted of it at the end of the lifetime, in units of the response to the US.
     """
 
     phases: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=8, description="one after the other")]

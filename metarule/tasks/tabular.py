@@ -32,19 +32,19 @@ class TabularTask(NamedTuple):
     """Some classes under shuffled labels, and which of their examples are presented and assessed.
 
     Attributes:
-        presented: rows of the data, in the order of presentation.
-        presented_labels: their labels.
-        assessed: rows of the data, none of which is presented.
-        assessed_labels: their labels.
+        train_examples: rows of the data, in the order of step.
+        train_labels: their labels.
+        test_examples: rows of the data, none of which is presented.
+        test_labels: their labels.
         columns: features that are seen.
         shift: what is taken from each of them.
         scale: by what each is multiplied then.
     """
 
-    presented: Int[Array, " presentations"]
-    presented_labels: Int[Array, " presentations"]
-    assessed: Int[Array, " assessed"]
-    assessed_labels: Int[Array, " assessed"]
+    train_examples: Int[Array, " steps"]
+    train_labels: Int[Array, " steps"]
+    test_examples: Int[Array, " assessed"]
+    test_labels: Int[Array, " assessed"]
     columns: Int[Array, " features"]
     shift: Float[Array, " features"]
     scale: Float[Array, " features"]
@@ -54,7 +54,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """k-way classification among classes drawn at random from a real data set, with their labels shuffled.
 
     Test tasks are made of classes that no training task has. Within a task, the presented and the assessed examples
-    are disjoint. Examples are presented in rounds of one of each class; a life longer than one pass meets them again
+    are disjoint. Examples are presented in rounds of one of each class; a lifetime longer than one pass meets them again
     in the same order.
 
     All tasks and seeds draw from the same data, so that an interval over seeds says nothing of other data. Tasks that
@@ -78,8 +78,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         ways: classes in a task.
         test_classes: classes kept for test tasks; `all` where no class is held out, as for a rule that was learned on
             other data.
-        presented: examples of each class that are presented, once each in a pass.
-        assessed: examples of each class on which the final network is assessed.
+        train_examples: examples of each class that are presented, once each in a pass.
+        test_examples: examples of each class on which the final network is assessed.
         scaling: how features become inputs.
         features: features that the network sees, drawn anew for each task, a number or `all`. Tasks from few features
             are harder, and differ more from each other.
@@ -102,8 +102,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         Annotated[int, Meta(ge=2)] | Literal["all"],
         Meta(description="classes kept for test tasks, a number or all, and then none is held out"),
     ] = 4
-    presented: Annotated[int, Meta(ge=1, description="examples of each class presented in a pass")] = 34
-    assessed: Annotated[int, Meta(ge=1, description="examples of each class assessed at the end")] = 40
+    train_examples: Annotated[int, Meta(ge=1, description="examples of each class presented in a pass")] = 34
+    test_examples: Annotated[int, Meta(ge=1, description="examples of each class assessed at the end")] = 40
     scaling: Annotated[Literal["range", "standardised"], Meta(description="how features become inputs")] = "range"
     features: Annotated[
         Annotated[int, Meta(ge=1)] | Literal["all"],
@@ -125,9 +125,9 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             )
         if self.features != "all" and self.features > _FEATURES[self.dataset]:
             raise ValueError(f"features is {self.features}; allowed: at most {_FEATURES[self.dataset]}, or 'all'")
-        if self.presented + self.assessed > smallest:
+        if self.train_examples + self.test_examples > smallest:
             raise ValueError(
-                f"presented {self.presented} + assessed {self.assessed} examples of a class; "
+                f"presented {self.train_examples} + assessed {self.test_examples} examples of a class; "
                 f"allowed: at most {smallest} in all, the size of the smallest class of {self.dataset}"
             )
 
@@ -142,13 +142,13 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return self.ways
 
     @property
-    def needs(self) -> int:
+    def min_steps(self) -> int:
         """A life of any length will do."""
         return 1
 
     @property
-    def shot(self) -> int:
-        """Presentations in a round: one example of each class."""
+    def round_steps(self) -> int:
+        """Steps in a round: one example of each class."""
         return self.ways
 
     @property
@@ -194,34 +194,34 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         chosen = jax.vmap(self._examples_of)(
             jax.random.split(example_key, self.ways), jnp.asarray(data.rows)[classes], jnp.asarray(data.sizes)[classes]
         )
-        order = rounds(order_key, self.ways, self.presented)
-        presented = jnp.take_along_axis(chosen[:, : self.presented].T, order, axis=1).reshape(-1)
-        shift, scale = self._scaling(presented, columns)
+        order = rounds(order_key, self.ways, self.train_examples)
+        train_examples = jnp.take_along_axis(chosen[:, : self.train_examples].T, order, axis=1).reshape(-1)
+        shift, scale = self._scaling(train_examples, columns)
         return TabularTask(
-            presented=presented,
-            presented_labels=order.reshape(-1),
-            assessed=chosen[:, self.presented :].reshape(-1),
-            assessed_labels=jnp.repeat(jnp.arange(self.ways), self.assessed),
+            train_examples=train_examples,
+            train_labels=order.reshape(-1),
+            test_examples=chosen[:, self.train_examples :].reshape(-1),
+            test_labels=jnp.repeat(jnp.arange(self.ways), self.test_examples),
             columns=columns,
             shift=shift,
             scale=scale,
         )
 
-    def identity(self, pool: Int[Array, " classes"], index: Integer) -> Integer:
+    def task_id(self, pool: Int[Array, " classes"], index: Integer) -> Integer:
         """Number of the set of classes; where features are drawn for each task no two tasks are the same."""
         if self.features != "all":
             return index
         classes, _ = self._classes(pool, index)
         return jnp.sum(2 ** classes.astype(jnp.asarray(index).dtype))
 
-    def stimulus(self, task: TabularTask, time: Integer, key: PRNGKey) -> Stimulus:
+    def stimulus(self, task: TabularTask, t: Integer, key: PRNGKey) -> Stimulus:
         """The example presented at a time, and its label, one-hot."""
-        turn = time % task.presented.size
-        return self._stimulus(task, task.presented[turn], task.presented_labels[turn])
+        turn = t % task.train_examples.size
+        return self._stimulus(task, task.train_examples[turn], task.train_labels[turn])
 
     def examples(self, task: TabularTask) -> Stimulus:
         """The examples that are assessed."""
-        return self._stimulus(task, task.assessed, task.assessed_labels)
+        return self._stimulus(task, task.test_examples, task.test_labels)
 
     def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
         """Cross-entropy."""
@@ -244,19 +244,19 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """Distinct rows of one class: a random order in which the padding comes last."""
         noise = jax.random.uniform(key, rows.shape)
         order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
-        return rows[order[: self.presented + self.assessed]]
+        return rows[order[: self.train_examples + self.test_examples]]
 
     def _columns(self, key: PRNGKey) -> Int[Array, " features"]:
         count = _FEATURES[self.dataset]
         return jnp.arange(count) if self.features == "all" else jax.random.permutation(key, count)[: self.features]
 
     def _scaling(
-        self, presented: Int[Array, " presentations"], columns: Int[Array, " n"]
+        self, train_examples: Int[Array, " steps"], columns: Int[Array, " n"]
     ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
         """Shift and scale of each feature, from the presented examples alone."""
         if self.scaling == "range":
             return jnp.zeros(columns.shape), jnp.ones(columns.shape)
-        seen = self._seen(presented, columns)
+        seen = self._seen(train_examples, columns)
         mean, deviation = jnp.mean(seen, axis=0), jnp.std(seen, axis=0)
         is_constant = deviation < _CONSTANT
         return mean, jnp.where(is_constant, 0.0, 1 / jnp.where(is_constant, 1.0, deviation))

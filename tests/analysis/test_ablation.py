@@ -15,7 +15,7 @@ TOY = Lifetime(
     rule=Polynomial(terms=("pre*modulator", "pre*post", "weight", "modulator*weight")),
     circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2, functions="separable"),
-    inner_loop=InnerLoop(presentations=20),
+    inner_loop=InnerLoop(steps=20),
 )
 SPLIT = TOY.tasks.split(0)
 THETA = jnp.array([0.5, 0.0, -0.2, 0.1])
@@ -59,12 +59,12 @@ def test_differences_are_paired_by_task(worth):
 def test_one_program_serves_all_looks(monkeypatch):
     calls, update = [], Polynomial.update
 
-    def counted(self, *arguments):
+    def count_text(self, *arguments):
         calls.append(arguments)
         return update(self, *arguments)
 
-    monkeypatch.setattr(Polynomial, "update", counted)
-    lifetime = replace(TOY, inner_loop=InnerLoop(presentations=12))
+    monkeypatch.setattr(Polynomial, "update", count_text)
+    lifetime = replace(TOY, inner_loop=InnerLoop(steps=12))
     scores_by_task(lifetime, THETA, SPLIT.test, KEY, 8)
     traced = len(calls)
     found = measured(lifetime)
@@ -73,7 +73,7 @@ def test_one_program_serves_all_looks(monkeypatch):
 
 
 def test_each_projection_has_terms_of_its_own_and_frozen_ones_stay(worth):
-    circuit, inner_loop = Feedforward(hidden=(2,)), InnerLoop(presentations=20, theta="per_projection")
+    circuit, inner_loop = Feedforward(hidden=(2,)), InnerLoop(steps=20, theta="per_projection")
     apart = replace(TOY, circuit=circuit, inner_loop=inner_loop)
     worth(lambda theta, task: bool(theta[1, 0]))
     found = measured(apart, jnp.stack([THETA, THETA]))

@@ -20,8 +20,8 @@ from metarule import (
     Recurrent,
     Tabular,
     Trace,
-    curves,
-    live,
+    learning_curves,
+    unroll,
 )
 from metarule.analysis.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
 from metarule.analysis.baselines import descent
@@ -31,7 +31,7 @@ LIFE = Lifetime(
     rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.3}),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=20, loss_along=0.3, l1=0.1),
+    inner_loop=InnerLoop(steps=20, online_loss_weight=0.3, l1=0.1),
 )
 POOL, THETA = jax.jit(lambda: (LIFE.tasks.split(0).test, LIFE.theta(KEY)))()
 TASK = jax.jit(LIFE.tasks.sample)(KEY, POOL, 1)
@@ -48,14 +48,14 @@ def test_with_a_rate_of_zero_it_is_a_life_under_a_frozen_rule():
 
     @jax.jit
     def frozen():
-        life, carry = LIFE.birth(KEY, TASK)
-        carry, _ = live(LIFE, THETA, life, carry, jnp.arange(20))
-        return carry, LIFE.assess(THETA, life, carry)[1]["accuracy"]
+        context, state = LIFE.init(KEY, TASK)
+        state, _ = unroll(LIFE, THETA, context, state, jnp.arange(20))
+        return state, LIFE.evaluate(THETA, context, state)[1]["accuracy"]
 
-    carry, final = frozen()
+    state, final = frozen()
     np.testing.assert_array_equal(adapted.theta, THETA)
     jax.tree.map(
-        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6), adapted.carry, carry
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6), adapted.state, state
     )
     assert adapted.metrics["accuracy"].shape == (5,)
     assert adapted.metrics["accuracy"][-1] == final
@@ -63,43 +63,43 @@ def test_with_a_rate_of_zero_it_is_a_life_under_a_frozen_rule():
 
 def test_frozen_curves_are_those_of_evaluation():
     ours = adaptation_curves(LIFE, THETA, POOL, KEY, 6, WINDOW, 0.0, 3)
-    theirs = curves(LIFE, THETA, POOL, KEY, 6, 4, 3)
-    np.testing.assert_array_equal(ours.presentations, theirs.presentations)
+    theirs = learning_curves(LIFE, THETA, POOL, KEY, 6, 4, 3)
+    np.testing.assert_array_equal(ours.steps, theirs.steps)
     np.testing.assert_array_equal(ours.metrics["solved"], theirs.metrics["solved"])
 
 
 def test_two_windows_by_hand():
-    """Plain gradient descent on the loss of the presentations, from weights that are drawn once."""
+    """Plain gradient descent on the loss of the steps, from weights that are drawn once."""
     plain = Adaptation(window=4, name="sgd", clip=1e9)
-    lifetime = replace(LIFE, inner_loop=replace(LIFE.inner_loop, presentations=8))
-    life, carry = jax.jit(lifetime.birth)(KEY, TASK)
-    theta, units = THETA, lifetime.units()
+    lifetime = replace(LIFE, inner_loop=replace(LIFE.inner_loop, steps=8))
+    context, state = jax.jit(lifetime.init)(KEY, TASK)
+    theta, theta_scale = THETA, lifetime.theta_scale()
 
     @partial(jax.grad, has_aux=True)
-    def gradient(theta, carry, start):
+    def gradient(theta, state, start):
         total = 0.0
-        for time in start + jnp.arange(4):
-            stimulus = lifetime.tasks.stimulus(TASK, time, KEY)
-            output = lifetime.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)[1]
+        for t in start + jnp.arange(4):
+            stimulus = lifetime.tasks.stimulus(TASK, t, KEY)
+            output = lifetime.circuit.step(state.weights, context.wiring, state.activity, stimulus)[1]
             total += lifetime.tasks.loss(output, stimulus.target)
-            carry, _ = lifetime.step(theta, life, carry, time)
-        return total / 4, carry
+            state, _ = lifetime.step(theta, context, state, t)
+        return total / 4, state
 
     for start in (0, 4):
-        slope, carry = jax.jit(gradient)(theta, carry, start)
-        theta = theta - 0.05 * units**2 * slope
+        slope, state = jax.jit(gradient)(theta, state, start)
+        theta = theta - 0.05 * theta_scale**2 * slope
     adapted = jax.jit(lambda: adapt(lifetime, THETA, TASK, KEY, plain, 0.05))()
     np.testing.assert_allclose(adapted.theta, theta, rtol=1e-4, atol=1e-6)
-    np.testing.assert_allclose(adapted.carry.weights[0], carry.weights[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(adapted.state.weights[0], state.weights[0], rtol=1e-4, atol=1e-5)
 
 
 def test_assessed_examples_decide_nothing():
-    tasks = Tabular(presented=10, assessed=20)
+    tasks = Tabular(train_examples=10, test_examples=20)
     lifetime = replace(
-        LIFE, tasks=tasks, circuit=Feedforward(hidden=(), output="softmax"), inner_loop=InnerLoop(presentations=20)
+        LIFE, tasks=tasks, circuit=Feedforward(hidden=(), output="softmax"), inner_loop=InnerLoop(steps=20)
     )
     task = jax.jit(lambda: tasks.sample(KEY, tasks.split(0).test, 0))()
-    other = task._replace(assessed=task.assessed[::-1] * 0, assessed_labels=task.assessed_labels * 0)
+    other = task._replace(test_examples=task.test_examples[::-1] * 0, test_labels=task.test_labels * 0)
     one, two = (adapted_to(one, lifetime=lifetime) for one in (task, other))
     np.testing.assert_array_equal(one.theta, two.theta)
     assert one.metrics["accuracy"][-1] != two.metrics["accuracy"][-1]
@@ -135,7 +135,7 @@ def test_rates_share_one_program():
 
 
 def test_adapting_helps_where_the_rule_is_bad_and_the_best_rate_is_picked():
-    lifetime = replace(LIFE, inner_loop=InnerLoop(presentations=150))
+    lifetime = replace(LIFE, inner_loop=InnerLoop(steps=150))
     bad = THETA.at[list(LIFE.rule.names).index("pre*modulator")].set(0.005)
     tuned = tune_adaptation(lifetime, bad, POOL, KEY, 7 * 16, WINDOW)
     assert (len(tuned.rates), tuned.lifetimes) == (7, 112)
@@ -165,7 +165,7 @@ def test_tasks_that_need_long_lives_can_be_adapted_to():
         rule=Polynomial(terms=("pre*modulator",), initial={"pre*modulator": 0.3}),
         circuit=ConditioningCircuit(),
         tasks=Conditioning(),
-        inner_loop=InnerLoop(presentations=520),
+        inner_loop=InnerLoop(steps=520),
     )
     task = jax.jit(reflex.tasks.sample)(KEY, reflex.tasks.split(0).test, 0)
     # Traced alone: compiling it takes long, and says no more.
@@ -184,21 +184,21 @@ def end_of_adapting(lifetime, theta):
     """All that comes of adapting, in one number."""
     task = lifetime.tasks.sample(KEY, lifetime.tasks.split(0).test, 1)
     seen = adapt(lifetime, theta, task, KEY, Adaptation(window=4), 0.01)
-    return seen.losses.sum() + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves((seen.theta, seen.carry.weights)))
+    return seen.losses.sum() + sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves((seen.theta, seen.state.weights)))
 
 
 NOTHING = Polynomial(terms=("seven",))
 TRACED = Polynomial(terms=("e*modulator", "weight"), traces={"e": Trace(of="pre*post", decay=0.5, learned=True)})
 # Where a gradient is exactly 0: rules that do nothing yet, dead neurons, weights of which the window knows nothing.
 CORNERS = {
-    ("rule that does nothing", "learned path", "per_path"): (NOTHING, Feedforward(hidden=(2,), backward="learned")),
+    ("rule that does nothing", "learned path", "per_path"): (NOTHING, Feedforward(hidden=(2,), feedback="learned")),
     ("rule that does nothing", "relu with f'", "per_projection"): (
         NOTHING,
         Feedforward(hidden=(2,), activation="relu", derivative=True),
     ),
     ("all gradients 0", "no errors, no bias", "shared"): (
         Polynomial(terms=("pre*post*weight",)),
-        Feedforward(hidden=(), backward="zero", weight_scale=0.0),
+        Feedforward(hidden=(), feedback="zero", weight_scale=0.0),
     ),
 }
 
@@ -206,7 +206,7 @@ CORNERS = {
 @pytest.mark.parametrize("corner", CORNERS, ids=", ".join)
 def test_derivatives_are_finite_where_gradients_are_zero(corner):
     rule, circuit = CORNERS[corner]
-    inner_loop = InnerLoop(presentations=8, theta=corner[-1])
+    inner_loop = InnerLoop(steps=8, theta=corner[-1])
     lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
     assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
 
@@ -222,14 +222,14 @@ ALL = list(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("rule", "activation", "backward", "sharing"), ALL)
-def test_derivatives_are_finite_of_all_rules_in_all_circuits(rule, activation, backward, sharing):
+@pytest.mark.parametrize(("rule", "activation", "feedback", "sharing"), ALL)
+def test_derivatives_are_finite_of_all_rules_in_all_circuits(rule, activation, feedback, sharing):
     circuit = (
         Recurrent(neurons=2, activation=activation)
-        if backward == "recurrent"
-        else Feedforward(hidden=(2,), activation=activation, backward=backward, derivative=activation == "relu")
+        if feedback == "recurrent"
+        else Feedforward(hidden=(2,), activation=activation, feedback=feedback, derivative=activation == "relu")
     )
-    inner_loop = InnerLoop(presentations=8, theta=sharing)
+    inner_loop = InnerLoop(steps=8, theta=sharing)
     lifetime = Lifetime(rule=rule, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=inner_loop)
     assert everywhere_finite(lifetime, jax.jit(lifetime.theta)(KEY), end_of_adapting)
     jax.clear_caches()  # hundreds of programs would not fit into memory
@@ -238,11 +238,11 @@ def test_derivatives_are_finite_of_all_rules_in_all_circuits(rule, activation, b
 @pytest.mark.parametrize("name", ["adam", "momentum"])
 def test_derivatives_of_baselines_are_finite_where_neurons_are_dead(name):
     circuit = Feedforward(hidden=(2,), activation="relu", weight_scale=0.0)
-    lifetime = Lifetime(rule=NOTHING, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=InnerLoop(presentations=4))
+    lifetime = Lifetime(rule=NOTHING, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=InnerLoop(steps=4))
 
     def end(learner, theta):
-        life, carry = learner.birth(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).test, 1))
-        carry, seen = live(learner, theta, life, carry, jnp.arange(4))
-        return seen.loss.sum() + learner.assess(theta, life, carry)[0]
+        context, state = learner.init(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).test, 1))
+        state, seen = unroll(learner, theta, context, state, jnp.arange(4))
+        return seen.loss.sum() + learner.evaluate(theta, context, state)[0]
 
     assert everywhere_finite(descent(lifetime, name), jnp.array([0.1]), end)

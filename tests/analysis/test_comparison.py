@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import small
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Points, Polynomial, Tabular, curves, delta
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Points, Polynomial, Tabular, delta, learning_curves
 from metarule.analysis.comparison import (
     HELD_OUT,
     NOTHING_HELD_OUT,
     Contender,
     by_task,
     compare,
+    describe_split,
     held_out,
     join,
-    novelty_of,
     points_of,
     rows_table,
     summarise,
@@ -27,13 +27,13 @@ LIFE = delta(
         rule=Polynomial(),
         circuit=Feedforward(hidden=(4,)),
         tasks=Boolean(inputs=2),
-        inner_loop=InnerLoop(presentations=20),
+        inner_loop=InnerLoop(steps=20),
     )
 )
 
 
-# Ten presentations on points in the plane, in rounds of two.
-SHORT = Lifetime(rule=LIFE.rule, circuit=LIFE.circuit, tasks=Points(), inner_loop=InnerLoop(presentations=10))
+# Ten steps on points in the plane, in rounds of two.
+SHORT = Lifetime(rule=LIFE.rule, circuit=LIFE.circuit, tasks=Points(), inner_loop=InnerLoop(steps=10))
 
 
 def curve(values, task=None, where=(0, 2, 6, 10), diverged=0.0):
@@ -51,10 +51,10 @@ def test_points_are_evenly_spread_and_after_examples_of_each_class():
 def test_contenders_meet_the_same_lives():
     pool = LIFE.tasks.split(0).test
     met = {name: Contender(LIFE, jnp.array([rate])) for name, rate in (("one", 0.0), ("two", 0.0), ("three", 0.4))}
-    seen = compare(met, pool, KEY, 12, (10, 20), tasks=3)
+    seen = compare(met, pool, KEY, 12, (10, 20), batch_size=3)
     np.testing.assert_array_equal(seen["one"].metrics["accuracy"], seen["two"].metrics["accuracy"])
     assert (seen["one"].metrics["accuracy"] != seen["three"].metrics["accuracy"]).any()
-    few = curves(LIFE, jnp.array([0.4]), pool, KEY, 12, (10, 20), 3)
+    few = learning_curves(LIFE, jnp.array([0.4]), pool, KEY, 12, (10, 20), 3)
     np.testing.assert_array_equal(seen["three"].metrics["solved"], few.metrics["solved"])
 
 
@@ -65,28 +65,28 @@ def test_networks_on_one_task_are_averaged():
 
 def test_curves_with_a_number_of_tasks_meet_these_alone():
     pool = LIFE.tasks.split(0).test
-    birth = curves(LIFE, jnp.array([0.0]), pool, KEY, 6, 1, 1).metrics["accuracy"]
+    init = learning_curves(LIFE, jnp.array([0.0]), pool, KEY, 6, 1, 1).metrics["accuracy"]
     alone = []
     for number in range(6):
-        task_key, life_key = jax.random.split(jax.random.fold_in(KEY, number))
-        life, carry = LIFE.birth(life_key, LIFE.tasks.sample(task_key, pool, 0))
-        alone.append(LIFE.assess(jnp.array([0.0]), life, carry)[1]["accuracy"])
-    np.testing.assert_array_equal(birth[:, 0], alone)
+        task_key, lifetime_key = jax.random.split(jax.random.fold_in(KEY, number))
+        context, state = LIFE.init(lifetime_key, LIFE.tasks.sample(task_key, pool, 0))
+        alone.append(LIFE.evaluate(jnp.array([0.0]), context, state)[1]["accuracy"])
+    np.testing.assert_array_equal(init[:, 0], alone)
 
 
 def test_a_summary_by_hand():
     first = curve([[0.0, 0.4, 0.8, 1.0], [0.2, 0.6, 1.0, 1.0], [0.1, 0.5, 0.9, 1.0]])
     second = curve([[0.0, 0.2, 0.4, 0.6], [0.2, 0.2, 0.4, 0.8], [0.1, 0.2, 0.4, 0.7]])
-    rows = summarise({"first": first, "second": second}, SHORT, reach=0.9, first="first")
+    rows = summarise({"first": first, "second": second}, SHORT, threshold=0.9, first="first")
     assert rows["first"]["mean"] == 1.0
-    assert rows["first"]["reached"] == {"at": 6, "low": 6, "high": 10}
-    assert rows["second"]["reached"] == {"at": None, "low": None, "high": None}  # .867 at the end, at best
+    assert rows["first"]["steps_to_threshold"] == {"at": 6, "low": 6, "high": 10}
+    assert rows["second"]["steps_to_threshold"] == {"at": None, "low": None, "high": None}  # .867 at the end, at best
     shots = {shots: row["mean"] for shots, row in rows["first"]["shots"].items()}
     assert shots == pytest.approx({"1": 0.5, "3": 0.9, "5": 1.0})
     # t(.975; 2)·.1/√3 = .248414
-    behind = rows["second"]["behind"]
+    behind = rows["second"]["difference"]
     assert (behind["mean"], behind["low"], behind["high"]) == pytest.approx((0.3, 0.051586, 0.548414), abs=1e-5)
-    assert "behind" not in rows["first"]
+    assert "difference" not in rows["first"]
 
 
 def test_intervals_are_over_tasks_not_over_networks():
@@ -100,12 +100,12 @@ def test_intervals_are_over_tasks_not_over_networks():
 
 def test_what_comes_after_a_lifetime_is_told_apart():
     seen = {"one": curve([[0.5, 1.0, 0.2, 0.4]] * 2, where=(0, 10, 20, 200)), "two": curve([[0.5, 0.9, 0.9, 0.9]] * 2)}
-    seen["two"] = seen["two"]._replace(presentations=seen["one"].presentations)
+    seen["two"] = seen["two"]._replace(steps=seen["one"].steps)
     rows = summarise(seen, SHORT, 0.9, "one")
     assert {at: row["mean"] for at, row in rows["one"]["horizon"].items()} == {"1": 1.0, "2": 0.2, "20": 0.4}
     assert rows["one"]["mean"] == 1.0
-    assert rows["one"]["reached"]["at"] == 10
-    assert rows["two"]["behind"]["mean"] == pytest.approx(0.1)
+    assert rows["one"]["steps_to_threshold"]["at"] == 10
+    assert rows["two"]["difference"]["mean"] == pytest.approx(0.1)
     lines = rows_table("tasks", "accuracy", rows, 0.9).splitlines()
     assert lines[-3].split()[-6:] == ["1", "×", "2", "×", "20", "×"]
     assert lines[-2].split() == ["one", "1.0000", "0.2000", "0.4000"]
@@ -133,8 +133,8 @@ def test_seeds_are_compared_pair_by_pair():
     # logit(.8) ± t(.975; 2)·(.1/√3)/(.8·.2)
     assert joint["learned"]["low"] == pytest.approx(1 / (1 + np.exp(-1.386294 + 1.552587)), abs=1e-5)
     assert joint["learned"]["high"] == pytest.approx(1 / (1 + np.exp(-1.386294 - 1.552587)), abs=1e-5)
-    assert joint["initial"]["behind"]["mean"] == pytest.approx(0.2)
-    assert "behind" not in joint["learned"]
+    assert joint["initial"]["difference"]["mean"] == pytest.approx(0.2)
+    assert "difference" not in joint["learned"]
     assert "held-out tasks, 3 seeds" in table(joint)
 
 
@@ -144,7 +144,10 @@ def test_a_run_that_ends_below_its_initial_rule_says_so():
 
 
 def test_where_nothing_is_held_out_the_tasks_are_called_training_tasks():
-    assert novelty_of(small.split(Boolean(inputs=2), 0)) == HELD_OUT
-    assert novelty_of(small.split(Boolean(inputs=2, split_by="none"), 0)) == NOTHING_HELD_OUT
-    assert novelty_of(small.split(Tabular(dataset="iris", test_classes="all", presented=5, assessed=5), 0)) != HELD_OUT
-    assert novelty_of(small.split(Points(), 0)) == HELD_OUT
+    assert describe_split(small.split(Boolean(inputs=2), 0)) == HELD_OUT
+    assert describe_split(small.split(Boolean(inputs=2, split_by="none"), 0)) == NOTHING_HELD_OUT
+    assert (
+        describe_split(small.split(Tabular(dataset="iris", test_classes="all", train_examples=5, test_examples=5), 0))
+        != HELD_OUT
+    )
+    assert describe_split(small.split(Points(), 0)) == HELD_OUT

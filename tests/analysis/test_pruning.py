@@ -11,20 +11,20 @@ from metarule.analysis.pruning import prune
 from metarule.config.toml import ConfigError
 
 KEY = jax.random.key(0)
-LIVES = 64
+LIFETIMES = 64
 # Backprop's delta rule, which solves these functions, and three terms that it does not need.
 TOY = Lifetime(
     rule=Polynomial(terms=("pre*modulator", "pre*post", "weight", "modulator*weight")),
-    circuit=Feedforward(hidden=(4,), backward="transpose", derivative=True),
+    circuit=Feedforward(hidden=(4,), feedback="transpose", derivative=True),
     tasks=Boolean(inputs=2, functions="separable"),
-    inner_loop=InnerLoop(presentations=60),
+    inner_loop=InnerLoop(steps=60),
 )
 SPLIT = TOY.tasks.split(0)
 THETA = jnp.array([1.0, 1e-6, -1e-5, 2e-6])
 
 
 def pruned(lifetime=TOY, theta=THETA, tolerance=0.02, progress=lambda trial: None):
-    return prune(lifetime, theta, SPLIT, KEY, LIVES, tolerance, progress)
+    return prune(lifetime, theta, SPLIT, KEY, LIFETIMES, tolerance, progress)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +37,12 @@ def traces():
 def shorter(traces):
     calls, update = [], Polynomial.update
 
-    def counted(self, *arguments):
+    def count_text(self, *arguments):
         calls.append(arguments)
         return update(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Polynomial, "update", counted)
+        patch.setattr(Polynomial, "update", count_text)
         return pruned(progress=lambda trial: traces.append(len(calls)))
 
 
@@ -91,7 +91,7 @@ def test_a_term_that_harms_goes_first_and_the_rule_is_better_without_it():
 def test_scores_are_means_over_the_same_fresh_lifetimes_by_held_out_task(shorter):
     report_key, held_out = jax.random.split(KEY, 3)[2], int(SPLIT.test.size)
     for theta, scores in ((THETA, shorter.before), (shorter.theta, shorter.after)):
-        solved = final_metrics(TOY, theta, SPLIT.test, report_key, LIVES)["solved"]
+        solved = final_metrics(TOY, theta, SPLIT.test, report_key, LIFETIMES)["solved"]
         assert scores.shape == (held_out,)
         assert scores.mean() == pytest.approx(np.mean([solved[task::held_out].mean() for task in range(held_out)]))
     assert shorter.decided_on == int(SPLIT.train.size)

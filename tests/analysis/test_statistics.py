@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metarule.analysis.statistics import band, interval, lasting, reached, span
+from metarule.analysis.statistics import band, interval, span, steps_to_threshold, with_steps
 
 
 def test_values_that_cannot_tell_have_no_interval():
@@ -64,14 +64,14 @@ def test_interval_has_the_width_of_theory():
 
 def test_a_score_is_reached_where_the_mean_is():
     values = np.array([[0.0, 0.5, 1.0, 1.0], [0.0, 0.3, 0.6, 1.0]])
-    assert reached(values, [0, 10, 20, 30], 0.8) == (20, 10, 30)
-    assert reached(values, [0, 10, 20, 30], 0.4).at == 10
-    assert reached(values, [0, 10, 20, 30], 1.5) == (None, None, None)
+    assert steps_to_threshold(values, [0, 10, 20, 30], 0.8) == (20, 10, 30)
+    assert steps_to_threshold(values, [0, 10, 20, 30], 0.4).at == 10
+    assert steps_to_threshold(values, [0, 10, 20, 30], 1.5) == (None, None, None)
 
 
 def test_where_the_lower_end_never_gets_there_the_interval_is_open():
     values = np.repeat([[0.0, 1.0], [0.0, 0.6]], 4, axis=0)
-    found = reached(values, [0, 5], 0.79)
+    found = steps_to_threshold(values, [0, 5], 0.79)
     assert (found.at, found.low, found.high) == (5, 5, None)
 
 
@@ -83,7 +83,7 @@ def test_a_band_is_an_interval_at_each_point():
 
 
 def test_a_score_that_is_lost_again_is_not_reached():
-    assert lasting(np.array([0.0, 0.95, 0.8, 0.92, 0.93]), [0, 1, 2, 3, 4], 0.9) == 3
-    assert lasting(np.array([0.95, 0.8]), [0, 1], 0.9) is None
-    assert lasting(np.array([0.95, 0.9]), [0, 1], 0.9) == 0
-    assert reached(np.array([[0.0, 1.0, 0.5]] * 3), [0, 1, 2], 0.9) == (None, None, None)
+    assert with_steps(np.array([0.0, 0.95, 0.8, 0.92, 0.93]), [0, 1, 2, 3, 4], 0.9) == 3
+    assert with_steps(np.array([0.95, 0.8]), [0, 1], 0.9) is None
+    assert with_steps(np.array([0.95, 0.9]), [0, 1], 0.9) == 0
+    assert steps_to_threshold(np.array([[0.0, 1.0, 0.5]] * 3), [0, 1, 2], 0.9) == (None, None, None)

@@ -9,7 +9,7 @@ from benchmarks.coverage import main, measured
 @pytest.mark.parametrize(
     ("kind", "units", "intervals"),
     [
-        ("tasks", 20, ["score", "difference", "score at 20 ×", "reached"]),
+        ("tasks", 20, ["score", "difference", "score at 20 ×", "steps_to_threshold"]),
         ("seeds", 3, ["score", "difference", "score at 20 ×"]),
         ("seeds, trimmed", 10, ["interquartile mean"]),
         ("seeds, power law", 10, ["scale", "exponent"]),
@@ -38,4 +38,7 @@ def test_the_table_is_printed_and_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("benchmarks.coverage._CASES", [("tasks", 3)])
     assert main(["--simulations", "10", "--json", str(tmp_path / "rows.json")]) == 0
     assert "score at 20 ×" in capsys.readouterr().out
-    assert {row["interval"] for row in json.loads((tmp_path / "rows.json").read_text())} >= {"score", "reached"}
+    assert {row["interval"] for row in json.loads((tmp_path / "rows.json").read_text())} >= {
+        "score",
+        "steps_to_threshold",
+    }

@@ -25,7 +25,7 @@ def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys)
     ways = {name: memory.WAYS[name] for name in ("remat", "forward", "persistent")}
     monkeypatch.setattr(memory, "WAYS", ways)
     file = tmp_path / "rows.json"
-    assert main(["--presentations", "[12]", "--lives", "2", f"--json={file}"]) == 0
+    assert main(["--steps", "[12]", "--lives", "2", f"--json={file}"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == list(Measured.__struct_fields__)
     rows = json.loads(file.read_text())
@@ -38,7 +38,7 @@ def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys)
     assert rows[0]["difference"] < 1e-10
     assert rows[1]["difference"] == 0
     assert rows[2]["difference"] is None
-    assert "12 presentations, 2 lives, fit into 2 GiB with: remat, forward, persistent" in printed
+    assert "12 steps, 2 lives, fit into 2 GiB with: remat, forward, persistent" in printed
     assert printed[-1].startswith("auto takes reverse mode, remat scan: about ")
 
 
@@ -46,9 +46,9 @@ def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys)
     "words, says",
     [
         (["--lives", "0"], "lives = 0: expected `int` >= 1"),
-        (["--presentations", "[]"], "presentations = []: expected an array of length >= 1"),
-        (["--presentations", "ten"], "presentations = 'ten': expected an array"),
-        (["--live", "3"], "live = 3: there is no such field; allowed: presentations, lives"),
+        (["--steps", "[]"], "steps = []: expected an array of length >= 1"),
+        (["--steps", "ten"], "steps = 'ten': expected an array"),
+        (["--live", "3"], "live = 3: there is no such field; allowed: steps, lives"),
         (["table"], "'table' is not expected here"),
         (["--json"], "--json: a value is missing"),
         (["--json", "no/such/folder/rows.json"], "--json 'no/such/folder/rows.json': no file can be written there"),
@@ -61,7 +61,7 @@ def test_bad_options_give_one_line_and_exit_status_2(words, says, capsys):
 def test_help_lists_every_option(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for word in ("--quick", "--presentations", "--lives", "--compared", "--json", "--help"):
+    for word in ("--quick", "--steps", "--lives", "--compared", "--json", "--help"):
         assert word in printed
 
 
@@ -69,11 +69,11 @@ def test_its_tasks_are_a_family_whose_examples_come_in_turn():
     family = Teachers()
     assert isinstance(family, TaskFamily)
     task = family.sample(jax.random.key(0), family.split(0).train, 0)
-    first, again = (family.stimulus(task, time, jax.random.key(1)) for time in (3, 3 + len(task.input)))
+    first, again = (family.stimulus(task, t, jax.random.key(1)) for t in (3, 3 + len(task.input)))
     assert jnp.array_equal(first.input, again.input)
     assert first.input.shape == (64,)
     assert float(first.target.sum()) == 1
-    assert [weight.shape for weight in learner(3).birth(jax.random.key(0), task)[1].weights] == [(65, 32), (33, 10)]
+    assert [weight.shape for weight in learner(3).init(jax.random.key(0), task)[1].weights] == [(65, 32), (33, 10)]
 
 
 def test_differences_are_shares_of_the_largest_number():

@@ -11,8 +11,8 @@ SEEDS = (0, 1, 2, 3)
 
 def racer(method, ends, terms=7, scale=1.0):
     marks = np.array([1.0, 10.0, 100.0])
-    curves = np.outer(ends, [0.1, 0.5, 1.0])
-    return Racer(method, terms, "spread = 0.1", SEEDS[: len(ends)], scale * marks, 0.01 * marks, curves)
+    learning_curves = np.outer(ends, [0.1, 0.5, 1.0])
+    return Racer(method, terms, "spread = 0.1", SEEDS[: len(ends)], scale * marks, 0.01 * marks, learning_curves)
 
 
 def test_a_sweep_is_read_case_by_case(tmp_path):
@@ -26,10 +26,10 @@ def test_a_sweep_is_read_case_by_case(tmp_path):
     one, other = read_race(tmp_path, {"gradient, 7 terms": 3.0})
     assert (one.method, one.terms, one.setting, one.seeds) == ("gradient", 7, "spread = 0.1", (0, 1))
     assert (other.method, other.terms) == ("CMA-ES", 81)
-    np.testing.assert_array_equal(one.lives, [30, 120])
-    np.testing.assert_array_equal(other.lives, [10, 40])
+    np.testing.assert_array_equal(one.lifetimes, [30, 120])
+    np.testing.assert_array_equal(other.lifetimes, [10, 40])
     np.testing.assert_array_equal(one.seconds, [0.5, 2.0])
-    np.testing.assert_array_equal(one.curves, [[0.0, 0.5], [0.1, 0.5]])
+    np.testing.assert_array_equal(one.learning_curves, [[0.0, 0.5], [0.1, 0.5]])
 
 
 def test_a_lead_is_paired_by_seed():
@@ -46,7 +46,7 @@ def test_a_score_is_reached_where_the_middle_of_the_seeds_is_there_to_stay():
     assert reached(one, 0.4) == 20.0
     assert reached(one, 0.41) == 200.0
     assert reached(one, 0.81) is None
-    lucky = one._replace(curves=one.curves[:, [2, 0, 1]])
+    lucky = one._replace(learning_curves=one.learning_curves[:, [2, 0, 1]])
     assert reached(lucky, 0.4) == 200.0
     assert reached(lucky, 0.05) == 2.0
 

@@ -15,7 +15,7 @@ SCORES = {"one": [0.97, 0.95, 0.93, None], "two": [0.9, 0.9, 0.9, 0.9]}
 
 def sweep(directory, missing=()):
     """Two settings of four seeds, of 10 meta-steps with 5 lives each; one seed of the first ended with no score."""
-    experiment = {"optimizer": {"steps": 10, "tasks": 5}}
+    experiment = {"optimizer": {"steps": 10, "batch_size": 5}}
     tree = {"axes": ["case"], "names": {}, "score": "solved", "reference": 0, "cells": []}
     tree["settings"] = [{"label": name, "values": {"case": name}, "experiment": experiment} for name in SCORES]
     for number, (name, scores) in enumerate(SCORES.items()):
@@ -30,7 +30,7 @@ def sweep(directory, missing=()):
 
 
 def metrics(score, seed):
-    diverged = {"nonfinite_tasks": 10 * seed, "rejected_steps": seed, "growth": 1.0 + 0.01 * seed}
+    diverged = {"nonfinite_lifetimes": 10 * seed, "rejected_steps": seed, "lyapunov_exponent": 1.0 + 0.01 * seed}
     return {"solved": score, "finite": int(score is not None), "meta_loss": score} | diverged
 
 
@@ -47,7 +47,7 @@ def test_a_row_says_how_the_seeds_of_a_setting_ended(tmp_path):
         "within_3_points": 2,
         "diverged": 0.3,
         "back": 0.15,
-        "growth": pytest.approx(1.015),
+        "lyapunov_exponent": pytest.approx(1.015),
     }
     assert (second["finite"], second["within_3_points"]) == (4, 4)
 

@@ -19,7 +19,7 @@ def measured(monkeypatch):
 
     def timed(setups, turns):
         done.extend(setups)
-        said = {"kernels": 9, "flops": 1e3, "traffic": 1e3, "presentations": 10, "lives": 8, "at_once": 8}
+        said = {"kernels": 9, "flops": 1e3, "traffic": 1e3, "steps": 10, "lives": 8, "chunk_size": 8}
         said |= {"gradient_norm": 0.5, "gather_seconds": [1e-5, 1e-3], "gathered": [1024, 4194304]}
         told = [{"devices": (count := one.processes * one.devices), "bytes": 64 * (count > 1)} for one in setups]
         return [Timed(said | own | {"collectives": int(own["devices"] > 1)}, [0.002, 0.003]) for own in told]
@@ -38,8 +38,8 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
         (2, 1, ()),
         (1, 1, ("--circuit.hidden", "[8]")),
         (1, 1, ("--circuit.hidden", "[32]")),
-        (1, 1, ("--optimizer.tasks", "16")),
-        (1, 1, ("--optimizer.tasks", "128")),
+        (1, 1, ("--optimizer.batch_size", "16")),
+        (1, 1, ("--optimizer.batch_size", "128")),
     ]
     printed = capsys.readouterr().out
     rows = json.loads((tmp_path / "rows.json").read_text())

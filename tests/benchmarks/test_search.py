@@ -57,11 +57,11 @@ def test_every_method_is_tuned_over_as_many_settings_and_raced_with_other_seeds(
     assert {cases.count(case) for case in cases} == {8}
     assert len(set(cases)) == 15
     assert min(declared.seeds) >= 100
-    lives = {}
+    lifetimes = {}
     for setting in plan.settings:
         method = setting.values["case"].split(",")[0]
-        lives.setdefault(method, set()).add(setting.experiment.optimizer.lifetimes)
-    searches = [costs for method, costs in lives.items() if method != "gradient"]
+        lifetimes.setdefault(method, set()).add(setting.experiment.optimizer.lifetimes)
+    searches = [costs for method, costs in lifetimes.items() if method != "gradient"]
     assert all(costs == searches[0] and len(costs) == 1 for costs in searches)
     first = {case.name: {field: values[0] for field, values in case.product.items()} for case in declared.cases}
     race = make_plan(tuned(declared, first, seeds=10, curve=24), base)

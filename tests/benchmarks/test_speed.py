@@ -9,7 +9,7 @@ from benchmarks import speed as program
 from benchmarks.speed import main
 
 ROOT = Path(program.__file__).parents[1]
-TINY = ["--sizes", "[[2,3,1,12,2]]", "--presentations", "[10]", "--lives", "[1,2]", "--hidden", "[]", "--terms", "[3]"]
+TINY = ["--sizes", "[[2,3,1,12,2]]", "--steps", "[10]", "--lives", "[1,2]", "--hidden", "[]", "--terms", "[3]"]
 
 
 @pytest.fixture
@@ -19,13 +19,15 @@ def measured(monkeypatch):
 
     def contest(size, names, seconds, room):
         done.append((size.name, len(names), seconds, room))
-        row = {"size": size.name, "presentations": 12, "lives": 2, "form": "metarule", "minimum_ms": 1.0, "ratio": None}
+        row = {"size": size.name, "steps": 12, "lives": 2, "form": "metarule", "minimum_ms": 1.0, "ratio": None}
         return [row | {"temporary_bytes": 12345, "difference": 1e-7, "note": ""}]
 
     def grow(name, points, seconds):
         done.append((name, points, seconds))
-        row = {"axis": name, "unit": "life", "microseconds": 1.0, "growth": None, "overhead_ms": None}
-        return [row | {"point": point, "work": point, "growth": 1.5, "temporary_bytes": 1000} for point in points]
+        row = {"axis": name, "unit": "life", "microseconds": 1.0, "lyapunov_exponent": None, "overhead_ms": None}
+        return [
+            row | {"point": point, "work": point, "lyapunov_exponent": 1.5, "temporary_bytes": 1000} for point in points
+        ]
 
     def starts(config, trials):
         done.append((config.stem, trials))
@@ -42,9 +44,9 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
     assert main(words) == 0
     assert measured == [
         ("2-3-1", len(program.FORMS), 10.0, 8 * 2**30),
-        ("presentations, 2-4-1", (10,), 10.0),
-        ("presentations, 64-32-10", (10,), 10.0),
-        ("presentations, 64-32-10, unbounded", (10,), 10.0),
+        ("steps, 2-4-1", (10,), 10.0),
+        ("steps, 64-32-10", (10,), 10.0),
+        ("steps, 64-32-10, without_bound", (10,), 10.0),
         ("lives, 2-4-1", (1, 2), 10.0),
         ("terms, 64-32-10", (3,), 10.0),
         ("boolean", 3),
@@ -53,7 +55,7 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
     printed, said = capsys.readouterr()
     assert said.splitlines()[0] == "measuring forms-2-3-1-12-2"
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["table"] for row in rows] == ["forms"] + ["growth"] * 6 + ["starts"] * 2
+    assert [row["table"] for row in rows] == ["forms"] + ["lyapunov_exponent"] * 6 + ["starts"] * 2
     for text in ("12,345", "1.0e-07", "NOT STRAIGHT: lives, 2-4-1: from 1 to 2", "digits", "speed.png"):
         assert text in printed
     assert (tmp_path / "speed" / "speed.png").stat().st_size > 5000
@@ -106,7 +108,7 @@ def test_the_quick_form_is_small_and_kept_apart(measured, tmp_path, monkeypatch)
         (["--seconds", "0"], "seconds = 0: expected `float` > 0"),
         (["--sizes", "[[2,3,1,12]]"], "sizes.0 = [2, 3, 1, 12]: expected an array of length 5"),
         (["--sizes", "[[2,3,1,12,0]]"], "expected `int` >= 1"),
-        (["--forms", '["Fortran"]'], "forms: there is no 'Fortran'; allowed: C; C, unbounded; metarule"),
+        (["--forms", '["Fortran"]'], "forms: there is no 'Fortran'; allowed: C; C, without_bound; metarule"),
         (["--terms", "[4]"], "terms.0 = 4: allowed: 3, 9, 27, 81"),
         (["--lives", "[8,1]"], "lives = [8, 1]: expected numbers that grow"),
         (["--configs", '["none.toml"]'], "configs: there is no file 'none.toml'"),

@@ -16,25 +16,25 @@ from metarule import backprop, final_metrics, tune
 from metarule.analysis.comparison import LEARNED
 from metarule.config.toml import read
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs.experiment import posed
+from metarule.runs.experiment import with_tasks
 from metarule.sweeps.plan import hasten, make_plan
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "configs").glob("study-*.toml"))
 NUMBERS = {
     "optimizer.steps": 4,
-    "optimizer.tasks": 4,
-    "inner_loop.presentations": 20,
+    "optimizer.batch_size": 4,
+    "inner_loop.steps": 20,
     "circuit.hidden": [],
     "evaluation.lifetimes": 16,
-    "evaluation.watched": 4,
+    "evaluation.monitor_lifetimes": 4,
 }
 IRIS = {
     "tasks.kind": "tabular",
     "tasks.dataset": "iris",
     "tasks.test_classes": "all",
-    "tasks.presented": 7,
-    "tasks.assessed": 5,
+    "tasks.train_examples": 7,
+    "tasks.test_examples": 5,
 }
 
 
@@ -77,7 +77,7 @@ def test_scores_are_those_of_the_learned_theta_on_the_test_tasks(finished):
     plan = make_plan(study.sweep, read(Path(study.sweep.config))[1])
     some = items(study, plan, folder / "all" / "sweep")
     (one,) = [one for one in some if (one.contender, one.seed) == (LEARNED, 1)]
-    target = posed(plan.settings[0].experiment, list(IRIS.items()))
+    target = with_tasks(plan.settings[0].experiment, list(IRIS.items()))
     key = stream(run_key(1), Purpose.HELD_OUT)
     scores = final_metrics(target.lifetime, one.theta(), target.tasks.split(1).test, key, 16)["accuracy"]
     (found,) = [
@@ -97,7 +97,7 @@ def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_her
         for row in looks(folder)
         if (row["seed"], row["metric"]) == ("0", "learning_rate")
     }
-    for name, one in (("backprop", experiment), ("backprop, tuned here", posed(experiment, list(IRIS.items())))):
+    for name, one in (("backprop", experiment), ("backprop, tuned here", with_tasks(experiment, list(IRIS.items())))):
         pool, key = one.tasks.split(0).train, stream(run_key(0), Purpose.TUNING)
         assert rates[name] == pytest.approx(tune(backprop(one.lifetime), pool, key, one.optimizer.lifetimes).rate)
 
@@ -112,7 +112,7 @@ def test_what_is_done_is_not_done_again(finished, capsys):
     again = {path: path.stat().st_mtime_ns for path in (folder / "all" / "tried").iterdir()}
     assert set(again) == set(kept)
     assert [path for path in kept if again[path] != kept[path]] == [lost]
-    assert "after at most a third of the life on " in capsys.readouterr().out
+    assert "after at most a third of the lifetime on " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

@@ -28,7 +28,7 @@ def test_the_us_is_answered_and_a_naive_cs_hardly():
 
 
 def test_synapses_see_the_facilitatory_neuron_and_past_activity():
-    _, outputs, seen = present(ConditioningCircuit(trace_decay=0.5, clearance=0.75), [(1, 0, 1), (1, 0, 0)])
+    _, outputs, seen = present(ConditioningCircuit(trace_decay=0.5, neuromodulator_decay=0.75), [(1, 0, 1), (1, 0, 0)])
     (first,), (second,) = seen
     np.testing.assert_allclose(first.pre, [1, 0])
     np.testing.assert_allclose((first.modulator[0], second.modulator[0]), (1, 0))
@@ -109,7 +109,7 @@ def test_bad_synapses_are_refused_by_name(synapse, says):
     [
         ({"interneurons": ("facilitatory", "motor")}, "a neuron of that name is there already"),
         ({"interneurons": ("",)}, "interneurons: ''; allowed: letters"),
-        ({"releases": "locus"}, "releases = 'locus' is no neuron"),
+        ({"neuromodulator_source": "locus"}, "neuromodulator_source = 'locus' is no neuron"),
         ({"synapses": ConditioningCircuit().synapses[:2]}, "none is plastic"),
     ],
 )

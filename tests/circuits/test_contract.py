@@ -21,7 +21,7 @@ from metarule import (
     Lifetime,
     Polynomial,
     Recurrent,
-    live,
+    unroll,
 )
 from metarule.runs.experiment import Experiment
 from metarule.tasks import Phase, Phenomenon, Schedule
@@ -46,13 +46,13 @@ REFLEX = Conditioning(
 CASES = {
     "conditioning": Case(ConditioningCircuit(), REFLEX),
     **{
-        f"feedforward, {path}": Case(Feedforward(hidden=(5, 4), backward=path, derivative=path != "zero"))
+        f"feedforward, {path}": Case(Feedforward(hidden=(5, 4), feedback=path, derivative=path != "zero"))
         for path in ("transpose", "random", "learned", "zero")
     },
-    "feedforward, no bias": Case(Feedforward(hidden=(5,), bias=False, backward="learned")),
-    "feedforward, no hidden layer": Case(Feedforward(hidden=(), backward="learned")),
+    "feedforward, no bias": Case(Feedforward(hidden=(5,), bias=False, feedback="learned")),
+    "feedforward, no hidden layer": Case(Feedforward(hidden=(), feedback="learned")),
     **{
-        f"recurrent, {path}": Case(Recurrent(neurons=5, backward=path, derivative=path != "zero"))
+        f"recurrent, {path}": Case(Recurrent(neurons=5, feedback=path, derivative=path != "zero"))
         for path in ("transpose", "random", "zero")
     },
     "recurrent, no bias": Case(Recurrent(neurons=5, bias=False, density=1.0, activation="sigmoid")),
@@ -75,8 +75,8 @@ def stimulus(case, key=KEY):
 
 
 @partial(jax.jit, static_argnums=0)
-def presented(case, key=KEY):
-    """What was drawn, and (activity, output, projections) after two presentations."""
+def train_examples(case, key=KEY):
+    """What was drawn, and (activity, output, projections) after two steps."""
     weights, wiring, activity = drawn = born(case, key)
     for step in range(2):
         seen = stimulus(case, jax.random.fold_in(key, step))
@@ -92,7 +92,7 @@ def test_it_is_a_circuit(case):
 
 
 def test_one_path_and_one_projection_to_each_weight_matrix(case):
-    (weights, _, _), (_, output, projections) = presented(case)
+    (weights, _, _), (_, output, projections) = train_examples(case)
     assert len(weights) == len(case.circuit.paths) == len(projections)
     chex.assert_shape(output, (case.tasks.outputs,))
     for weight, seen in zip(weights, projections, strict=True):
@@ -106,13 +106,13 @@ def test_one_path_and_one_projection_to_each_weight_matrix(case):
 
 
 def test_synapses_see_what_it_offers_and_nothing_else(case):
-    for seen in presented(case)[1][2]:
+    for seen in train_examples(case)[1][2]:
         assert {name for name, value in seen._asdict().items() if value is not None} == set(case.circuit.offers)
 
 
 def test_synapses_see_their_own_weights(case):
     """Where they exist: an absent synapse sees 0."""
-    (weights, _, _), (_, _, projections) = presented(case)
+    (weights, _, _), (_, _, projections) = train_examples(case)
     for weight, seen in zip(weights, projections, strict=True):
         existing = np.asarray(weight) != 0
         assert existing.any()
@@ -122,13 +122,13 @@ def test_synapses_see_their_own_weights(case):
 @pytest.mark.parametrize("wide", [False, True])
 def test_precision_is_kept(case, wide):
     with jax.enable_x64(wide):
-        for leaf in jax.tree.leaves(presented(case)):
+        for leaf in jax.tree.leaves(train_examples(case)):
             assert leaf.dtype == (jnp.float64 if wide else jnp.float32)
 
 
 def test_activity_keeps_its_form(case):
     """As a scan needs it."""
-    (_, _, rest), (activity, _, _) = presented(case)
+    (_, _, rest), (activity, _, _) = train_examples(case)
     chex.assert_trees_all_equal_shapes_and_dtypes(rest, activity)
 
 
@@ -172,10 +172,12 @@ WAYS = pytest.mark.parametrize(
 def test_networks_live_side_by_side(name):
     case = CASES[name]
     keys = jax.random.split(KEY, 2)
-    together = jax.device_get(jax.jit(jax.vmap(lambda key: presented(case, key)))(keys))
+    together = jax.device_get(jax.jit(jax.vmap(lambda key: train_examples(case, key)))(keys))
     for number, key in enumerate(keys):
         alone = jax.tree.map(lambda leaf, number=number: leaf[number], together)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, presented(case, key))
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), alone, train_examples(case, key)
+        )
 
 
 @WAYS
@@ -183,16 +185,16 @@ def test_gradient_of_a_life_equals_finite_differences(name, float64):
     case = CASES[name]
     offered = [name for name in case.circuit.offers if name not in ("pre", "modulator", "weight")]
     rule = Polynomial(terms=("delta", "weight", *(f"pre*{name}" for name in offered)))
-    inner_loop = InnerLoop(presentations=max(5, case.tasks.needs), theta="per_path")
-    life = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
+    inner_loop = InnerLoop(steps=max(5, case.tasks.min_steps), theta="per_path")
+    context = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
     task = met(case.tasks, 3)
 
     def loss(theta):
-        constant, carry = life.birth(KEY, task)
-        carry, seen = live(life, theta, constant, carry, jnp.arange(life.presentations))
-        return jnp.sum(seen.loss) + life.assess(theta, constant, carry)[0]
+        constant, state = context.init(KEY, task)
+        state, seen = unroll(context, theta, constant, state, jnp.arange(context.steps))
+        return jnp.sum(seen.loss) + context.evaluate(theta, constant, state)[0]
 
-    point = 0.05 * np.random.default_rng(5).normal(size=life.theta(KEY).shape)
+    point = 0.05 * np.random.default_rng(5).normal(size=context.theta(KEY).shape)
     shifts = 1e-6 * np.eye(point.size).reshape(point.size, *point.shape)
     losses = np.asarray(jax.jit(jax.vmap(loss))(np.concatenate([point[None] + shifts, point[None] - shifts])))
     numeric = (losses[: point.size] - losses[point.size :]) / 2e-6

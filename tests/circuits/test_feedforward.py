@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule import Boolean, InnerLoop, Lifetime, final_metrics, live
+from metarule import Boolean, InnerLoop, Lifetime, final_metrics, unroll
 from metarule.activations import ACTIVATIONS, derivative
 from metarule.circuits import Feedforward
 from metarule.rules import Polynomial
@@ -39,7 +39,7 @@ def changes(projections):
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("hidden", [(), (5,), (6, 5)])
 def test_delta_rule_over_the_transpose_with_derivative_is_backprop(output, bias, hidden, float64):
-    circuit = Feedforward(hidden=hidden, output=output, bias=bias, backward="transpose", derivative=True)
+    circuit = Feedforward(hidden=hidden, output=output, bias=bias, feedback="transpose", derivative=True)
     weights, wiring, stimulus, (_, _, projections) = present(circuit, target=output)
     loss = lambda weights: LOSSES[output](circuit.step(weights, wiring, (), stimulus)[1], stimulus.target)
     for change, gradient in zip(changes(projections), jax.jit(jax.grad(loss))(weights), strict=True):
@@ -61,27 +61,27 @@ def test_output_modulator_is_target_minus_output():
 
 
 def test_random_path_is_drawn_once_and_is_not_the_transpose():
-    weights, wiring, _, (_, _, projections) = present(Feedforward(hidden=(6,), backward="random"))
+    weights, wiring, _, (_, _, projections) = present(Feedforward(hidden=(6,), feedback="random"))
     np.testing.assert_allclose(projections[0].modulator, projections[1].modulator @ wiring[0], rtol=1e-5)
     assert wiring[0].shape == (3, 6)
     assert not np.allclose(wiring[0], weights[1][:-1].T)
 
 
-@pytest.mark.parametrize("backward", ["transpose", "random", "zero"])
-def test_no_hidden_layer_needs_no_path(backward):
-    weights, wiring, _, (_, output, projections) = present(Feedforward(hidden=(), backward=backward))
+@pytest.mark.parametrize("feedback", ["transpose", "random", "zero"])
+def test_no_hidden_layer_needs_no_path(feedback):
+    weights, wiring, _, (_, output, projections) = present(Feedforward(hidden=(), feedback=feedback))
     assert (len(weights), wiring, output.shape, len(projections)) == (1, (), (3,), 1)
 
 
 def test_zero_path_carries_nothing():
-    *_, (_, _, projections) = present(Feedforward(hidden=(6, 5), backward="zero"))
+    *_, (_, _, projections) = present(Feedforward(hidden=(6, 5), feedback="zero"))
     assert not projections[0].modulator.any()
     assert not projections[1].modulator.any()
     assert projections[2].modulator.all()
 
 
 def test_forward_weights_do_not_depend_on_the_backward_path():
-    draws = [Feedforward(backward=path).init(jax.random.key(3), 4, 3)[0] for path in ("transpose", "random", "zero")]
+    draws = [Feedforward(feedback=path).init(jax.random.key(3), 4, 3)[0] for path in ("transpose", "random", "zero")]
     for other in draws[1:]:
         jax.tree.map(np.testing.assert_array_equal, draws[0], other)
 
@@ -97,7 +97,7 @@ def test_synapses_see_what_the_network_computes():
 
 
 def test_initial_weights_have_the_stated_scale():
-    weights, wiring, _ = Feedforward(hidden=(400,), weight_scale=2.0, backward_scale=3.0).init(
+    weights, wiring, _ = Feedforward(hidden=(400,), weight_scale=2.0, feedback_scale=3.0).init(
         jax.random.key(0), 99, 400
     )
     assert np.std(weights[0]) == pytest.approx(2.0 / 100**0.5, rel=0.02)
@@ -111,42 +111,42 @@ def test_a_stimulus_that_does_not_fit_is_refused():
         circuit.step(weights, wiring, activity, Stimulus(jnp.ones(5), jnp.ones(3)))
 
 
-def lifetime(circuit=None, rule=None, presentations=400, **inner_loop):
+def lifetime(circuit=None, rule=None, steps=400, **inner_loop):
     return Lifetime(
         rule=rule or Polynomial(terms=("delta", "weight")),
-        circuit=circuit or Feedforward(hidden=(6, 5), backward="learned"),
+        circuit=circuit or Feedforward(hidden=(6, 5), feedback="learned"),
         tasks=Boolean(inputs=2, split_by="none"),
-        inner_loop=InnerLoop(presentations=presentations, **inner_loop),
+        inner_loop=InnerLoop(steps=steps, **inner_loop),
     )
 
 
-def angle(forward, backward):
+def angle(forward, feedback):
     """Degrees between W, less its bias row, and Bᵀ."""
-    one, two = np.ravel(forward[:-1]).astype(np.float64), np.ravel(backward.T).astype(np.float64)
+    one, two = np.ravel(forward[:-1]).astype(np.float64), np.ravel(feedback.T).astype(np.float64)
     return np.degrees(np.arccos(np.clip(one @ two / np.linalg.norm(one) / np.linalg.norm(two), -1, 1)))
 
 
 class TestLearnedBackwardWeights:
     def test_stand_after_the_forward_weights_and_are_drawn_as_the_random_ones(self):
-        learned, random = (Feedforward(hidden=(6, 5), backward=path) for path in ("learned", "random"))
+        learned, random = (Feedforward(hidden=(6, 5), feedback=path) for path in ("learned", "random"))
         weights, wiring, activity = learned.init(jax.random.key(0), 4, 3)
-        forward, backward, _ = random.init(jax.random.key(0), 4, 3)
+        forward, feedback, _ = random.init(jax.random.key(0), 4, 3)
         assert [weight.shape for weight in weights] == [(5, 6), (7, 5), (6, 3), (5, 6), (3, 5)]
-        jax.tree.map(np.testing.assert_array_equal, weights, forward + backward)
+        jax.tree.map(np.testing.assert_array_equal, weights, forward + feedback)
         assert (wiring, activity) == ((), ())
-        assert learned.paths == ("forward", "forward", "forward", "backward", "backward")
-        assert Feedforward(hidden=(), backward="learned").paths == ("forward",)
+        assert learned.paths == ("forward", "forward", "forward", "feedback", "feedback")
+        assert Feedforward(hidden=(), feedback="learned").paths == ("forward",)
 
     @pytest.mark.parametrize("slope", [True, False])
     def test_carry_modulators_as_random_ones_do(self, slope):
-        circuits = [Feedforward(hidden=(6, 5), backward=path, derivative=slope) for path in ("learned", "random")]
+        circuits = [Feedforward(hidden=(6, 5), feedback=path, derivative=slope) for path in ("learned", "random")]
         (*_, (_, one, learned)), (*_, (_, two, random)) = (present(circuit) for circuit in circuits)
         np.testing.assert_array_equal(one, two)
         jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
 
     @pytest.mark.parametrize("slope", [True, False])
     def test_see_what_travels_over_them(self, slope):
-        weights, _, _, (_, _, seen) = present(Feedforward(hidden=(6, 5), backward="learned", derivative=slope))
+        weights, _, _, (_, _, seen) = present(Feedforward(hidden=(6, 5), feedback="learned", derivative=slope))
         for layer, back in enumerate(seen[3:]):
             np.testing.assert_array_equal(back.pre, seen[layer + 1].modulator)
             np.testing.assert_array_equal(back.post, seen[layer].modulator)
@@ -158,11 +158,11 @@ class TestLearnedBackwardWeights:
             np.testing.assert_allclose(back.post, back.potential * factor, rtol=1e-5, atol=1e-7)
 
     def test_change_under_the_delta_rule_as_the_forward_weights_do(self):
-        *_, (_, _, seen) = present(Feedforward(hidden=(6, 5), backward="learned"))
+        *_, (_, _, seen) = present(Feedforward(hidden=(6, 5), feedback="learned"))
         changed = changes(seen)
-        for forward, backward in zip(changed[1:3], changed[3:], strict=True):
-            np.testing.assert_allclose(backward, forward[:-1].T, rtol=1e-6)
-            assert np.abs(backward).max() > 1e-3
+        for forward, feedback in zip(changed[1:3], changed[3:], strict=True):
+            np.testing.assert_allclose(feedback, forward[:-1].T, rtol=1e-6)
+            assert np.abs(feedback).max() > 1e-3
 
     @pytest.mark.parametrize("hidden", [(8,), (6, 5)])
     def test_become_the_transpose_where_weights_decay(self, hidden):
@@ -170,42 +170,44 @@ class TestLearnedBackwardWeights:
 
         It does where no weight is at its bound, which is therefore wide.
         """
-        circuit = Feedforward(hidden=hidden, backward="learned", derivative=True)
-        life = lifetime(circuit, presentations=3000, weight_bound=4.0)
+        circuit = Feedforward(hidden=hidden, feedback="learned", derivative=True)
+        context = lifetime(circuit, steps=3000, weight_bound=4.0)
 
         @jax.jit
         def lived():
-            xor = life.tasks.sample(KEY, life.tasks.split(0).train, 6)._replace(table=jnp.array([0.0, 1.0, 1.0, 0.0]))
-            constant, born = life.birth(jax.random.key(4), xor)
+            xor = context.tasks.sample(KEY, context.tasks.split(0).train, 6)._replace(
+                table=jnp.array([0.0, 1.0, 1.0, 0.0])
+            )
+            constant, born = context.init(jax.random.key(4), xor)
             theta = jnp.array([0.3, -0.003])
-            grown, _ = live(life, theta, constant, born, jnp.arange(3000))
-            return life.assess(theta, constant, grown)[1], born, grown
+            grown, _ = unroll(context, theta, constant, born, jnp.arange(3000))
+            return context.evaluate(theta, constant, grown)[1], born, grown
 
         metrics, born, grown = lived()
         assert metrics["solved"] == 1
         for layer in range(1, len(hidden) + 1):
-            pairs = [(carry.weights[layer], carry.weights[layer + len(hidden)]) for carry in (born, grown)]
+            pairs = [(state.weights[layer], state.weights[layer + len(hidden)]) for state in (born, grown)]
             before, after = (angle(*pair) for pair in pairs)
             assert before > 45
             assert after < 0.1
-            distance = [np.linalg.norm(forward[:-1].T - backward) for forward, backward in pairs]
+            distance = [np.linalg.norm(forward[:-1].T - feedback) for forward, feedback in pairs]
             np.testing.assert_allclose(distance[1], 0.997**3000 * distance[0], atol=1e-4)
 
     def test_stay_where_they_are_without_a_rule_of_their_own(self):
-        life = lifetime(theta="per_path")
+        context = lifetime(theta="per_path")
         theta = jnp.array([[0.3, 0.0], [0.0, 0.0]])
-        assert life.theta(KEY).shape == theta.shape
-        assert life.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[backward] = 0"
-        random = lifetime(Feedforward(hidden=(6, 5), backward="random"))
+        assert context.theta(KEY).shape == theta.shape
+        assert context.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[feedback] = 0"
+        random = lifetime(Feedforward(hidden=(6, 5), feedback="random"))
 
         @jax.jit
-        def lives():
-            constant, born = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
-            grown, _ = live(life, theta, constant, born, jnp.arange(20))
-            other, _ = live(random, theta[0], *random.birth(KEY, constant.task), jnp.arange(20))
+        def lifetimes():
+            constant, born = context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 6))
+            grown, _ = unroll(context, theta, constant, born, jnp.arange(20))
+            other, _ = unroll(random, theta[0], *random.init(KEY, constant.task), jnp.arange(20))
             return born, grown, other
 
-        born, grown, other = lives()
+        born, grown, other = lifetimes()
         changed = [not np.array_equal(*pair) for pair in zip(born.weights, grown.weights, strict=True)]
         assert changed == [True, True, True, False, False]
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grown.weights[:3], other.weights)
@@ -213,6 +215,6 @@ class TestLearnedBackwardWeights:
     @pytest.mark.parametrize("theta", ["shared", "per_path"])
     def test_learn_boolean_functions(self, theta):
         rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3, "weight": -0.001})
-        life = lifetime(Feedforward(hidden=(8,), backward="learned", derivative=True), rule, theta=theta)
-        pool = life.tasks.split(0).train
-        assert final_metrics(life, life.theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95
+        context = lifetime(Feedforward(hidden=(8,), feedback="learned", derivative=True), rule, theta=theta)
+        pool = context.tasks.split(0).train
+        assert final_metrics(context, context.theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95

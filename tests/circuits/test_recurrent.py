@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, final_metrics, live
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, final_metrics, unroll
 from metarule.circuits.recurrent import Recurrent
 from metarule.types import Stimulus
 
@@ -29,7 +29,7 @@ def born(circuit, inputs=INPUTS, outputs=OUTPUTS):
 
 @partial(jax.jit, static_argnums=0)
 def along(circuit, weights, wiring, activity):
-    """Activity, output and what the synapses see [presentations, …]."""
+    """Activity, output and what the synapses see [steps, …]."""
 
     def present(activity, stimulus):
         after, output, projections = circuit.step(weights, wiring, activity, stimulus)
@@ -38,10 +38,10 @@ def along(circuit, weights, wiring, activity):
     return jax.lax.scan(present, activity, stimuli())[1]
 
 
-def presented(circuit, weights, wiring, activity):
-    """The same, presentation by presentation."""
+def train_examples(circuit, weights, wiring, activity):
+    """The same, step by step."""
     seen = jax.device_get(along(circuit, weights, wiring, activity))
-    return [jax.tree.map(lambda leaf, time=time: leaf[time], seen) for time in range(STEPS)]
+    return [jax.tree.map(lambda leaf, t=t: leaf[t], seen) for t in range(STEPS)]
 
 
 def by_hand(circuit, weights, wiring):
@@ -51,10 +51,10 @@ def by_hand(circuit, weights, wiring):
     potential = np.zeros(n)
     pre_traces, post_traces = [np.zeros(m.shape[0]) for m in weights], [np.zeros(m.shape[1]) for m in weights]
     for signal, target in zip(*(np.asarray(value) for value in stimuli()), strict=True):
-        before, heard = np.tanh(potential), [*signal, *bias]
+        before, collect_warnings = np.tanh(potential), [*signal, *bias]
         drive = np.zeros(n)
         for post in range(n):
-            drive[post] += sum(x * into[pre, post] for pre, x in enumerate(heard))
+            drive[post] += sum(x * into[pre, post] for pre, x in enumerate(collect_warnings))
             drive[post] += sum(x * recurrent[pre, post] for pre, x in enumerate(before) if mask[pre, post])
         potential = (1 - circuit.leak) * potential + circuit.leak * drive
         rate = np.tanh(potential)
@@ -62,10 +62,10 @@ def by_hand(circuit, weights, wiring):
         answer = read @ out
         output = 1 / (1 + np.exp(-answer))
         error = target - output
-        back = {"transpose": out[:n] @ error, "zero": np.zeros(n)}.get(circuit.backward)
-        back = error @ np.asarray(wiring.backward) if back is None else back
+        back = {"transpose": out[:n] @ error, "zero": np.zeros(n)}.get(circuit.feedback)
+        back = error @ np.asarray(wiring.feedback) if back is None else back
         back = back * (1 - rate**2) if circuit.derivative else back
-        pres, posts = (np.array(heard), before, read), (rate, rate, output)
+        pres, posts = (np.array(collect_warnings), before, read), (rate, rate, output)
         yield {
             "pre": pres,
             "post": posts,
@@ -85,8 +85,8 @@ def by_hand(circuit, weights, wiring):
     "options",
     [
         {},
-        {"leak": 1.0, "density": 1.0, "backward": "transpose", "derivative": True},
-        {"leak": 0.2, "bias": False, "backward": "zero", "trace_decay": 0.9},
+        {"leak": 1.0, "density": 1.0, "feedback": "transpose", "derivative": True},
+        {"leak": 0.2, "bias": False, "feedback": "zero", "trace_decay": 0.9},
         {"density": 0.3, "derivative": True, "trace_decay": 0.0},
     ],
     ids=str,
@@ -94,7 +94,7 @@ def by_hand(circuit, weights, wiring):
 def test_synapses_see_what_a_loop_by_hand_computes(options, float64):
     circuit = Recurrent(neurons=7, **options)
     weights, wiring, activity = born(circuit)
-    pairs = zip(presented(circuit, weights, wiring, activity), by_hand(circuit, weights, wiring), strict=True)
+    pairs = zip(train_examples(circuit, weights, wiring, activity), by_hand(circuit, weights, wiring), strict=True)
     for (_, output, projections), wanted in pairs:
         np.testing.assert_array_equal(output, projections[2].post)
         for name, values in wanted.items():
@@ -104,7 +104,7 @@ def test_synapses_see_what_a_loop_by_hand_computes(options, float64):
 
 def test_traces_leave_the_present_out():
     circuit = Recurrent(neurons=5, trace_decay=0.0)
-    seen = presented(circuit, *born(circuit))
+    seen = train_examples(circuit, *born(circuit))
     for (_, _, earlier), (_, _, now) in pairwise(seen):
         for one, two in zip(earlier, now, strict=True):
             np.testing.assert_array_equal(two.pre_trace, one.pre)
@@ -114,17 +114,17 @@ def test_traces_leave_the_present_out():
     )
 
 
-@pytest.mark.parametrize("backward", ["transpose", "random", "zero"])
+@pytest.mark.parametrize("feedback", ["transpose", "random", "zero"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_without_memory_it_is_a_layered_network(backward, bias):
-    options = {"bias": bias, "backward": backward, "derivative": True}
+def test_without_memory_it_is_a_layered_network(feedback, bias):
+    options = {"bias": bias, "feedback": feedback, "derivative": True}
     circuit = Recurrent(neurons=6, leak=1.0, recurrent_scale=0.0, **options)
     layered = Feedforward(hidden=(6,), **options)
     (into, recurrent, out), wiring, activity = born(circuit)
     present = jax.jit(layered.step)
-    back = (wiring.backward,) if backward == "random" else ()
+    back = (wiring.feedback,) if feedback == "random" else ()
     for stimulus, (_, output, (first, _, last)) in zip(
-        zip(*stimuli(), strict=True), presented(circuit, (into, recurrent, out), wiring, activity), strict=True
+        zip(*stimuli(), strict=True), train_examples(circuit, (into, recurrent, out), wiring, activity), strict=True
     ):
         _, same, projections = present((into, out), back, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
@@ -153,7 +153,7 @@ class TestAbsentSynapses:
     def test_are_never_read(self, drift):
         weights, wiring, activity = born(self.CIRCUIT)
         drifted = (weights[0], jnp.where(wiring.mask > 0, weights[1], drift), weights[2])
-        one, two = (presented(self.CIRCUIT, w, wiring, activity) for w in (weights, drifted))
+        one, two = (train_examples(self.CIRCUIT, w, wiring, activity) for w in (weights, drifted))
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
     @pytest.mark.parametrize("drift", [0.0, np.nan])
@@ -166,28 +166,32 @@ class TestAbsentSynapses:
 
     def test_may_change_under_a_rule_without_effect(self):
         """A rule that lets every weight grow, and the same life with absent weights put back to 0 at each step."""
-        life = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), presentations=30)
+        context = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), steps=30)
         theta = jnp.array([0.1, 0.01])
-        constant, carry = jax.jit(lambda: life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6)))()
-        other, step, assess = carry, jax.jit(life.step), jax.jit(life.assess)
-        for time in range(30):
-            carry, one = step(theta, constant, carry, time)
-            other, two = step(theta, constant, other, time)
+        constant, learner_state = jax.jit(
+            lambda: context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 6))
+        )()
+        other, step, evaluate = learner_state, jax.jit(context.step), jax.jit(context.evaluate)
+        for t in range(30):
+            learner_state, one = step(theta, constant, learner_state, t)
+            other, two = step(theta, constant, other, t)
             into, recurrent, out = other.weights
             other = other._replace(weights=(into, recurrent * constant.wiring.mask, out))
             jax.tree.map(np.testing.assert_array_equal, one, two)
         absent = constant.wiring.mask == 0
-        assert np.all(carry.weights[1][absent] != 0)
-        jax.tree.map(np.testing.assert_array_equal, assess(theta, constant, carry), assess(theta, constant, other))
+        assert np.all(learner_state.weights[1][absent] != 0)
+        jax.tree.map(
+            np.testing.assert_array_equal, evaluate(theta, constant, learner_state), evaluate(theta, constant, other)
+        )
 
 
 def test_initial_weights_have_the_stated_scale():
-    circuit = Recurrent(neurons=400, density=0.25, weight_scale=2.0, recurrent_scale=1.5, backward_scale=3.0)
+    circuit = Recurrent(neurons=400, density=0.25, weight_scale=2.0, recurrent_scale=1.5, feedback_scale=3.0)
     weights, wiring, _ = born(circuit, 99, 400)
     assert np.mean(wiring.mask) == pytest.approx(0.25, rel=0.02)
     assert np.std(weights[0]) == pytest.approx(2.0 / 100**0.5, rel=0.02)
     assert np.std(weights[2]) == pytest.approx(2.0 / 401**0.5, rel=0.02)
-    assert np.std(wiring.backward) == pytest.approx(3.0 / 400**0.5, rel=0.02)
+    assert np.std(wiring.feedback) == pytest.approx(3.0 / 400**0.5, rel=0.02)
     assert np.abs(np.linalg.eigvals(weights[1])).max() == pytest.approx(1.5, rel=0.1)
 
 
@@ -201,10 +205,10 @@ def test_what_is_drawn_does_not_depend_on_density_or_path():
     full, wiring, _ = born(base)
     sparse, thinned, _ = born(replace(base, density=0.25))
     np.testing.assert_allclose(sparse[1], 2 * full[1] * thinned.mask, rtol=1e-6)
-    np.testing.assert_array_equal(thinned.backward, wiring.backward)
-    for backward in ("transpose", "zero"):
-        weights, none, _ = born(replace(base, backward=backward))
-        assert none.backward is None
+    np.testing.assert_array_equal(thinned.feedback, wiring.feedback)
+    for feedback in ("transpose", "zero"):
+        weights, none, _ = born(replace(base, feedback=feedback))
+        assert none.feedback is None
         jax.tree.map(np.testing.assert_array_equal, weights, full)
 
 
@@ -213,9 +217,9 @@ def test_a_leak_keeps_part_of_the_potential():
     circuit = Recurrent(neurons=5, leak=0.25, recurrent_scale=0.0, bias=False)
     weights, wiring, activity = born(circuit)
     activity, step = activity._replace(potential=jnp.arange(5.0)), jax.jit(circuit.step)
-    for time in range(1, 5):
+    for t in range(1, 5):
         activity, _, _ = step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS)))
-        np.testing.assert_allclose(activity.potential, 0.75**time * np.arange(5), rtol=1e-5)
+        np.testing.assert_allclose(activity.potential, 0.75**t * np.arange(5), rtol=1e-5)
 
 
 def test_a_stimulus_that_does_not_fit_is_refused():
@@ -235,18 +239,18 @@ def learner(circuit, rule=None, **inner_loop):
 
 def test_the_delta_rule_learns_boolean_functions():
     """Chance solves 1 function in 16. Patterns come in any order, so that memory is of no use here and disturbs."""
-    life = learner(Recurrent(backward="random"), presentations=200)
-    pool, still = life.tasks.split(0).train, jnp.zeros(1)
-    solved = lambda theta: final_metrics(life, theta, pool, jax.random.key(1), 256)["solved"].mean()
+    context = learner(Recurrent(feedback="random"), steps=200)
+    pool, still = context.tasks.split(0).train, jnp.zeros(1)
+    solved = lambda theta: final_metrics(context, theta, pool, jax.random.key(1), 256)["solved"].mean()
     assert solved(still) < 0.15
-    assert solved(life.theta(KEY)) > 0.75
+    assert solved(context.theta(KEY)) > 0.75
 
 
 def test_memory_lets_it_tell_what_came_before():
     """The target is the sign of the previous input: without memory nothing beats chance."""
 
     def accuracy(leak, recurrent_scale):
-        circuit = Recurrent(neurons=32, leak=leak, recurrent_scale=recurrent_scale, density=1.0, backward="transpose")
+        circuit = Recurrent(neurons=32, leak=leak, recurrent_scale=recurrent_scale, density=1.0, feedback="transpose")
         weights, wiring, activity = circuit.init(KEY, 1, 1)
         signs = jnp.sign(jax.random.normal(jax.random.key(3), (1001, 1)))
         rule = Polynomial(terms=("delta",))
@@ -267,15 +271,15 @@ def test_memory_lets_it_tell_what_came_before():
 
 
 def test_each_path_may_have_its_own_theta():
-    life = learner(Recurrent(), Polynomial(terms=("delta", "pre_trace*modulator")), theta="per_path", presentations=20)
+    context = learner(Recurrent(), Polynomial(terms=("delta", "pre_trace*modulator")), theta="per_path", steps=20)
     theta = jnp.zeros((3, 2)).at[1, 1].set(0.1)
-    assert life.theta(KEY).shape == theta.shape
-    assert list(life.describe(theta)) == ["input", "recurrent", "output"]
+    assert context.theta(KEY).shape == theta.shape
+    assert list(context.describe(theta)) == ["input", "recurrent", "output"]
 
     @jax.jit
     def weights():
-        constant, carry = life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 6))
-        return carry.weights, live(life, theta, constant, carry, jnp.arange(20))[0].weights
+        constant, learner_state = context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 6))
+        return learner_state.weights, unroll(context, theta, constant, learner_state, jnp.arange(20))[0].weights
 
     changed = [not np.array_equal(*pair) for pair in zip(*weights(), strict=True)]
     assert changed == [False, True, False]

@@ -10,7 +10,7 @@ import jax
 import pytest
 
 from metarule.commands import cli
-from metarule.config.messages import complain
+from metarule.config.messages import warn
 
 
 def ran(*words, **options):
@@ -130,8 +130,8 @@ def test_what_is_left_undone_is_in_the_status_of_the_outer_command_alone(capsys)
     inner = []
 
     def serve(rest):
-        inner.append(cli.run("inner", ["RUN"], str, lambda rest: complain("no figure") or 0, ""))
-        complain("no figure either")
+        inner.append(cli.run("inner", ["RUN"], str, lambda rest: warn("no figure") or 0, ""))
+        warn("no figure either")
         return 0
 
     assert cli.run("outer", ["RUN"], str, serve, "") == 1

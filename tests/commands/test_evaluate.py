@@ -11,24 +11,24 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import curves, final_metrics
+from metarule import final_metrics, learning_curves
 from metarule.commands import adapt as adapt_command
 from metarule.commands import evaluate as evaluate_command
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts
-from metarule.runs.experiment import posed
+from metarule.runs.experiment import with_tasks
 from metarule.runs.finished import contenders, read_finished
-from metarule.runs.training import keep_theta
+from metarule.runs.training import write_theta
 
-LIVES = ["--evaluation.lifetimes", "12"]
-SMALL = [*LIVES, "--evaluation.points", "2"]
+LIFETIMES = ["--evaluation.lifetimes", "12"]
+SMALL = [*LIFETIMES, "--evaluation.points", "2"]
 COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 
 
 def run_directory(path, experiment):
     """What a finished run leaves, as far as it is read here."""
     artifacts.start(path, experiment, given=None)
-    keep_theta(path, experiment.lifetime, experiment.lifetime.theta(jax.random.key(5)))
+    write_theta(path, experiment.lifetime, experiment.lifetime.theta(jax.random.key(5)))
     artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return path
 
@@ -54,19 +54,19 @@ def refused(command, words, capsys):
 
 
 def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
-    assert evaluate_command.main([str(own), *SMALL, "--networks", "3", "--reach=0.7"]) == 0
+    assert evaluate_command.main([str(own), *SMALL, "--networks", "3", "--threshold=0.7"]) == 0
     printed = capsys.readouterr().out
     assert "held-out tasks: 12 networks" in printed
     assert "held-out tasks, 4 tasks" in printed
     (folder,) = (own / "evaluations").iterdir()
     summary = json.loads((folder / "summary.json").read_text())
     held_out = summary["held_out"]
-    assert (held_out["tasks"], held_out["reach"], held_out["metric"]) == (4, 0.7, "solved")
+    assert (held_out["tasks"], held_out["threshold"], held_out["metric"]) == (4, 0.7, "solved")
     experiment = artifacts.read_experiment(own)
     theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     pool = experiment.lifetime.tasks.split(3).test
-    again = curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
+    again = learning_curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
     assert held_out["learned"]["mean"] == pytest.approx(float(again.mean()))
     assert summary["left_out"] == {}
     assert set(held_out["baselines"]) == {"delta"}
@@ -83,7 +83,7 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
 
 def test_another_family_gets_the_output_neurons_that_it_needs(own, tmp_path, capsys):
     words = ["--tasks.kind", "tabular", "--tasks.dataset", "iris", "--tasks.test_classes", "all"]
-    words += ["--tasks.presented", "5", "--tasks.assessed", "5", "--directory", str(tmp_path / "there")]
+    words += ["--tasks.train_examples", "5", "--tasks.test_examples", "5", "--directory", str(tmp_path / "there")]
     assert evaluate_command.main([str(own), *SMALL, *words]) == 0
     printed = capsys.readouterr().out
     assert "another family of tasks" in printed
@@ -99,7 +99,7 @@ def test_another_family_gets_the_output_neurons_that_it_needs(own, tmp_path, cap
     ("words", "says"),
     [
         (["--tasks.split_by", "npn"], "some of these tasks may have been trained on"),
-        (["--circuit.backward", "zero"], "held-out tasks: 12 networks"),
+        (["--circuit.feedback", "zero"], "held-out tasks: 12 networks"),
     ],
 )
 def test_it_says_how_new_the_tasks_are(own, words, says, capsys):
@@ -108,7 +108,7 @@ def test_it_says_how_new_the_tasks_are(own, words, says, capsys):
 
 
 def test_no_task_counts_twice(own, tmp_path, capsys):
-    """Of eight held-out functions an interval is over eight tasks, however many lives there are."""
+    """Of eight held-out functions an interval is over eight tasks, however many lifetimes there are."""
     words = ["--evaluation.lifetimes", "100", "--networks", "2", "--directory", str(tmp_path / "there")]
     assert evaluate_command.main([str(own), *words, "--evaluation.points", "1"]) == 0
     assert "held-out tasks, 8 tasks" in capsys.readouterr().out
@@ -120,7 +120,7 @@ def test_baselines_of_another_circuit_are_left_out_by_name(tmp_path):
     default = replace(EXPERIMENT, evaluation=replace(EXPERIMENT.evaluation, baselines=()))
     run = read_finished(run_directory(tmp_path / "run", default))
     run = run._replace(rates={"delta": 0.2, "backprop": 0.3})
-    met, left_out = contenders(run, posed(run.experiment, [("circuit.kind", "recurrent")]))
+    met, left_out = contenders(run, with_tasks(run.experiment, [("circuit.kind", "recurrent")]))
     assert list(met) == ["learned", "initial", "delta"]
     np.testing.assert_array_equal(met["delta"].theta, np.float32([0.2]))
     assert list(left_out) == ["backprop"]
@@ -139,7 +139,7 @@ def test_another_draw_has_other_lives(own, tmp_path):
 
 
 def test_starts_are_compared_on_the_same_lives(own, capsys):
-    assert adapt_command.main([str(own), *LIVES, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
+    assert adapt_command.main([str(own), *LIFETIMES, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
     printed = capsys.readouterr().out
     for name in (
         "learned, adapting (rate",
@@ -153,10 +153,10 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     found = json.loads((folder / "summary.json").read_text())
     assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
     experiment = artifacts.read_experiment(own)
-    there = posed(experiment, [("tasks.kind", "points")])
+    there = with_tasks(experiment, [("tasks.kind", "points")])
     theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
-    frozen = curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
+    frozen = learning_curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
     assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
     assert "rate" not in found["contenders"]["learned, frozen"]
     assert len(found["contenders"]["learned, adapting"]["scores"]) == 7
@@ -184,7 +184,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
             "3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
         ),
         (["extra"], "'extra' is not expected here"),
-        (["--evaluation.every", "5"], "--evaluation.every: nothing depends on it here"),
+        (["--evaluation.monitor_every", "5"], "--evaluation.monitor_every: nothing depends on it here"),
     ],
 )
 def test_bad_input_is_one_line(run, command, words, says, capsys):
@@ -194,7 +194,7 @@ def test_bad_input_is_one_line(run, command, words, says, capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     assert "this is no run directory" in refused(command, [tmp_path / "nowhere"], capsys)
-    assert "the directory of a run comes first" in refused(command, ["--reach", "0.5"], capsys)
+    assert "the directory of a run comes first" in refused(command, ["--threshold", "0.5"], capsys)
     (own / "theta.json").write_text('{"format": 99}')
     assert "theta.json: this θ has format 99; this version of metarule reads up to 2; upgrade" in refused(
         command, [own], capsys
@@ -219,7 +219,7 @@ def test_only_baselines_that_the_run_has_tuned_are_tried(run, capsys):
 
 
 def test_windows_make_up_a_life(run, capsys):
-    assert "adaptation.window = 7: windows make up a life of 20" in refused(
+    assert "adaptation.window = 7: windows make up a lifetime of 20" in refused(
         "adapt", [run, "--adaptation.window", "7"], capsys
     )
     assert "adaptation.name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
@@ -247,7 +247,7 @@ def test_of_a_trial_that_is_stopped_no_empty_folder_is_left(command, own, tmp_pa
 def test_help_lists_every_option(command, capsys):
     assert COMMANDS[command](["--help"]) == 0
     printed = capsys.readouterr().out
-    for option in ("--reach", "--networks", "--draw", "--directory"):
+    for option in ("--threshold", "--networks", "--draw", "--directory"):
         assert option in printed
     assert ("--adaptation.window" in printed) == (command == "adapt")
 
@@ -261,7 +261,7 @@ def test_overwriting_a_run_takes_what_was_found_with_it(own):
 def test_final_metrics_do_not_depend_on_the_points_between(run):
     experiment = artifacts.read_experiment(run)
     theta, pool = experiment.lifetime.theta(run_key(3)), experiment.tasks.split(3).test
-    ends = curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
+    ends = learning_curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
     np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])
 
 
@@ -281,7 +281,7 @@ def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, module
     monkeypatch.setattr(module, "_live", lambda *_: signal.raise_signal(number))
     before = set(own.rglob("*"))
     for words in ([], ["--directory", str(own / "new" / "one")]):
-        assert COMMANDS[command]([str(own), *LIVES, *words, "--inner_loop.presentations", "20"]) == 128 + number
+        assert COMMANDS[command]([str(own), *LIFETIMES, *words, "--inner_loop.steps", "20"]) == 128 + number
         assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule.{command}: stopped at once; ")
     assert {file for file in set(own.rglob("*")) - before if file.is_dir()} == set()
 

@@ -15,15 +15,15 @@ CONFIG = ROOT / "configs" / "forms.toml"
 SMALL = {
     "rule.terms": '["pre*modulator", "pre*post", "weight", "pre*modulator*post^2", "post"]',
     "tasks.inputs": "2",
-    "inner_loop.presentations": "20",
+    "inner_loop.steps": "20",
     "optimizer.steps": "4",
-    "optimizer.tasks": "4",
+    "optimizer.batch_size": "4",
     "evaluation.lifetimes": "16",
     "evolve.generations": "2",
     "evolve.population": "4",
     "evolve.steps": "3",
     "evolve.lives": "8",
-    "evolve.at_once": "4",
+    "evolve.chunk_size": "4",
 }
 
 
@@ -64,7 +64,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_front(whole, tmp_path, mon
     monkeypatch.setattr(StopRequest, "answer", answer)
     assert main(words(tmp_path / "run")) == 128 + 15
     assert f"go on with: python -m metarule.evolve --resume {tmp_path / 'run'}" in capsys.readouterr().err
-    monkeypatch.undo()
+    monkeypatch.invert_step()
     assert not (tmp_path / "run" / "front.json").exists()
     assert main(["--resume", str(tmp_path / "run")]) == 0
     for name in ("front.json", "evolve.json"):
@@ -130,5 +130,5 @@ def test_what_is_no_search_is_not_resumed(tmp_path, capsys):
 def test_help_names_every_field(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for field in ("generations", "population", "steps", "lives", "at_once"):
+    for field in ("generations", "population", "steps", "lives", "chunk_size"):
         assert f"--evolve.{field} " in printed

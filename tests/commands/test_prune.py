@@ -16,7 +16,7 @@ from metarule import MLP, Polynomial
 from metarule.commands.prune import main
 from metarule.runs import artifacts
 from metarule.runs.locks import HOLDER, LOCK
-from metarule.runs.training import keep_theta
+from metarule.runs.training import write_theta
 
 ROOT = Path(__file__).parents[2]
 RULE = Polynomial(terms=("pre*modulator", "pre*post", "weight"))
@@ -26,7 +26,7 @@ THETA = jnp.array([0.5, 1e-6, 0.0])
 def run_directory(path, experiment, theta):
     """What a finished run leaves, as far as pruning reads it."""
     artifacts.start(path, experiment, given=None)
-    keep_theta(path, experiment.lifetime, theta)
+    write_theta(path, experiment.lifetime, theta)
     artifacts.write_json(path / "summary.json", {"held_out": {}})
     return path
 

@@ -28,7 +28,7 @@ TRIALS = int(os.environ.get("METARULE_TRIALS", "1"))
 
 def small(folder, **fields):
     """Four cells of two points, of few meta-steps; most of the time goes into one compilation."""
-    numbers = {"optimizer.steps": 8, "optimizer.tasks": 4, "inner_loop.presentations": 20, "evaluation.lifetimes": 16}
+    numbers = {"optimizer.steps": 8, "optimizer.batch_size": 4, "inner_loop.steps": 20, "evaluation.lifetimes": 16}
     numbers |= {"run.steps_per_call": 2, "run.checkpoint_every": 4}
     declared = {"config": str(ROOT / "configs" / "boolean-2.toml"), "seeds": 2, "cell": 2, "set": numbers}
     folder.mkdir(exist_ok=True)
@@ -129,7 +129,7 @@ def test_a_dry_run_shows_the_plan_and_the_time_and_writes_nothing(tmp_path, caps
     printed = capsys.readouterr().out
     assert "4 settings, 8 points, 4 cells" in printed
     assert f"data: seed, {RATE}" in printed
-    # 10 s to compile, and 8 points × 8 meta-steps × 4 lives × 20 presentations at 1 ms.
+    # 10 s to compile, and 8 points × 8 meta-steps × 4 lives × 20 steps at 1 ms.
     assert "about 15 s in one process" in printed
     assert not (tmp_path / "out").exists()
 

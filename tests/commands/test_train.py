@@ -111,7 +111,7 @@ def test_a_finished_run_is_not_taken_for_a_longer_one(finished, tmp_path, capsys
     assert "checkpoints/6: it was kept by another experiment" in capsys.readouterr().err
 
 
-LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.every", "20"]
+LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.monitor_every", "20"]
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +153,7 @@ def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, cap
     assert json.loads((tmp_path / "runs" / "summary.json").read_text()) == summary
     assert (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns == first
     resolved = tmp_path / "runs" / "s1" / "resolved.toml"
-    resolved.write_text(resolved.read_text().replace("presentations = 20", "presentations = 10"))
+    resolved.write_text(resolved.read_text().replace("steps = 20", "steps = 10"))
     assert here("--resume", tmp_path / "runs") == 2
     assert "s1: it holds another run than that of seed 1 in " in capsys.readouterr().err
 

@@ -20,7 +20,7 @@ BAD = {
         "tasks.inputs = 3",
         "tasks.kind: this field is missing; allowed: boolean, points, tabular, conditioning",
     ),
-    "zero tasks": ("optimizer.tasks = 0", "optimizer.tasks = 0: expected `int` >= 1"),
+    "zero tasks": ("optimizer.batch_size = 0", "optimizer.batch_size = 0: expected `int` >= 1"),
     "unknown term": (
         "rule.kind = 'polynomial'\nrule.terms = ['pre*dopamine']",
         "rule: term 'pre*dopamine' names no variable 'dopamine'; allowed: pre",
@@ -51,7 +51,7 @@ BAD = {
     ),
     "life too short for the tasks": (
         "rule = {kind = 'polynomial'}\ncircuit = {kind = 'conditioning'}\ntasks = {kind = 'conditioning'}",
-        "inner_loop.presentations = 200: these tasks need at least",
+        "inner_loop.steps = 200: these tasks need at least",
     ),
     "no terms": ("rule.kind = 'polynomial'\nrule.terms = []", "rule.terms = []: expected an array of length >= 1"),
     "term twice": (
@@ -67,8 +67,8 @@ BAD = {
         "rule.initial = {'weight': 'x'}: expected `float`, got `str`",
     ),
     "unknown option": (
-        "circuit.kind = 'feedforward'\ncircuit.backward = 'up'",
-        "circuit.backward = 'up': allowed: learned, random, transpose, zero",
+        "circuit.kind = 'feedforward'\ncircuit.feedback = 'up'",
+        "circuit.feedback = 'up': allowed: learned, random, transpose, zero",
     ),
     "size of nothing": (
         "circuit.kind = 'feedforward'\ncircuit.hidden = [8, 0]",
@@ -80,7 +80,10 @@ BAD = {
     ),
     "not a number": ("inner_loop.weight_bound = nan", "inner_loop.weight_bound = nan: expected a finite number"),
     "infinite": ("optimizer.clip = inf", "optimizer.clip = inf: expected a finite number"),
-    "share beyond one": ("inner_loop.loss_along = 1.5", "inner_loop.loss_along = 1.5: expected `float` <= 1.0"),
+    "share beyond one": (
+        "inner_loop.online_loss_weight = 1.5",
+        "inner_loop.online_loss_weight = 1.5: expected `float` <= 1.0",
+    ),
     "unknown optimiser": (
         "optimizer.name = 'adm'",
         "optimizer: name 'adm' is no optimiser of Optax; allowed: adabelief",

@@ -16,16 +16,16 @@ from metarule import (
 )
 
 
-def living(presentations, terms=("seven",)):
+def living(steps, terms=("seven",)):
     return Lifetime(
         rule=Polynomial(terms=terms),
         circuit=Feedforward(hidden=(8,)),
         tasks=Boolean(inputs=3),
-        inner_loop=InnerLoop(presentations=presentations),
+        inner_loop=InnerLoop(steps=steps),
     )
 
 
-# A carry of this network is (4·8 + 9) weights of 4 bytes: 164 bytes. 100 lives of 10,000 presentations have
+# A carry of this network is (4·8 + 9) weights of 4 bytes: 164 bytes. 100 lives of 10,000 steps have
 # 164 MB of carries; 2·√10,000 of them are 3.3 MB, 3·∛10,000 are 1.1 MB, and 2·(1 + 1) of them 65.6 kB.
 @pytest.mark.parametrize(
     "megabytes, terms, way, reason",
@@ -39,11 +39,11 @@ def living(presentations, terms=("seven",)):
 )
 def test_the_first_way_that_fits_is_taken_and_named(megabytes, terms, way, reason):
     auto = Auto(memory_gib=megabytes * 1e6 / 2**30)
-    found, said = auto.choose(living(10_000, terms), lives=100)
+    found, said = auto.choose(living(10_000, terms), lifetimes=100)
     assert found == way
     assert said.startswith(reason)
     numbers = 7 if terms == ("seven",) else 1
-    assert said.endswith(f"for 100 lives of 10000 presentations and {numbers} numbers of theta")
+    assert said.endswith(f"for 100 lives of 10000 steps and {numbers} numbers of theta")
 
 
 def test_an_accelerator_is_offered_a_plain_scan_first(monkeypatch):

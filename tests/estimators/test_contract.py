@@ -28,7 +28,7 @@ from metarule import (
     Trace,
     Truncated,
 )
-from metarule.lifetime.unroll import whole
+from metarule.lifetime.unroll import lifetime_loss
 from metarule.types import Estimator
 
 KEY = jax.random.key(0)
@@ -37,22 +37,22 @@ BASE = {
     "rule": Polynomial(terms=("seven", "oja")),
     "circuit": Feedforward(hidden=(3,)),
     "tasks": Boolean(inputs=2),
-    "inner_loop": InnerLoop(presentations=LENGTH),
+    "inner_loop": InnerLoop(steps=LENGTH),
 }
 TRACE = Polynomial(terms=("pre*modulator", "e*modulator", "weight"), traces={"e": Trace(of="pre*post")})
-LIVES = {
+LIFETIMES = {
     "shared": Lifetime(**BASE),
-    "per projection": Lifetime(**BASE | {"inner_loop": InnerLoop(presentations=LENGTH, theta="per_projection")}),
+    "per projection": Lifetime(**BASE | {"inner_loop": InnerLoop(steps=LENGTH, theta="per_projection")}),
     "dictionary": Lifetime(**BASE | {"rule": TRACE}),
 }
-# The statistics ask for many lives, not for large ones.
+# The statistics ask for many lifetimes, not for large ones.
 SMALL = Lifetime(**BASE | {"rule": Polynomial(terms=("seven",)), "circuit": Feedforward(hidden=())})
 EXACT = {
     "plain": Reverse(scan=Plain()),
     "segmented": Reverse(scan=Segmented(every=5)),
     "nested": Reverse(scan=Segmented(levels=2)),
     "forward": Forward(),
-    "window of the whole life": Truncated(window=LENGTH),
+    "window of the whole lifetime": Truncated(window=LENGTH),
     "auto": Auto(),
 }
 OTHERS = {
@@ -64,96 +64,99 @@ OTHERS = {
 
 
 @partial(jax.jit, static_argnums=0)
-def setting(life):
+def setting(context):
     """A θ at which every coefficient matters, and a task."""
-    flat, unravel = ravel_pytree(life.theta(KEY))
+    flat, unravel = ravel_pytree(context.theta(KEY))
     theta = unravel(flat + 0.05 * jax.random.normal(jax.random.key(5), flat.shape))
-    return theta, life.tasks.sample(KEY, life.tasks.split(0).train, 3)
+    return theta, context.tasks.sample(KEY, context.tasks.split(0).train, 3)
 
 
-def estimated(estimator, life, theta, task):
+def estimated(estimator, context, theta, task):
     def estimate(theta):
-        return estimator.estimate(life, theta, task, estimator.init(life, theta, KEY), KEY)[0]
+        return estimator.estimate(context, theta, task, estimator.init(context, theta, KEY), KEY)[0]
 
     return jax.jit(estimate)(theta)
 
 
-@pytest.mark.parametrize("case", LIVES)
+@pytest.mark.parametrize("case", LIFETIMES)
 def test_exact_ways_agree_with_each_other_and_with_finite_differences(case, float64):
-    life = LIVES[case]
-    theta, task = setting(life)
-    expected = estimated(Reverse(scan=Remat()), life, theta, task)
+    context = LIFETIMES[case]
+    theta, task = setting(context)
+    expected = estimated(Reverse(scan=Remat()), context, theta, task)
     # Scans and windows do not know the shape of θ: one shape for all of them, and the others for those that do.
     for name, estimator in (EXACT if case == "dictionary" else {"forward": Forward()}).items():
-        found = estimated(estimator, life, theta, task)
+        found = estimated(estimator, context, theta, task)
         close = lambda one, two, name=name: np.testing.assert_allclose(one, two, rtol=1e-10, atol=1e-13, err_msg=name)
         jax.tree.map(close, found, expected)
     flat, unravel = ravel_pytree(theta)
-    losses = jax.jit(jax.vmap(lambda flat: whole(life, unravel(flat), task, KEY)[0]))
+    losses = jax.jit(jax.vmap(lambda flat: lifetime_loss(context, unravel(flat), task, KEY)[0]))
     shifts = 1e-6 * np.eye(flat.size)
     numeric = (losses(flat[None] + shifts) - losses(flat[None] - shifts)) / 2e-6
     assert np.abs(numeric).max() > 1e-2
     np.testing.assert_allclose(ravel_pytree(expected.gradient)[0], numeric, rtol=1e-6, atol=1e-8)
 
 
-def sum_of_windows(estimator, life, theta, task, keys):
-    """Sum of the estimates over the windows of one life, with θ at rest."""
+def sum_of_windows(estimator, context, theta, task, keys):
+    """Sum of the estimates over the windows of one lifetime, with θ at rest."""
 
     def window(state, key):
-        estimate, state = estimator.estimate(life, theta, task, state, key)
+        estimate, state = estimator.estimate(context, theta, task, state, key)
         return state, (estimate.loss, ravel_pytree(estimate.gradient)[0])
 
-    seen = jax.lax.scan(window, estimator.init(life, theta, KEY), keys)[1]
+    seen = jax.lax.scan(window, estimator.init(context, theta, KEY), keys)[1]
     return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), seen)
 
 
 @pytest.mark.parametrize("window, windows", [(3, 4), (5, 3)], ids=["four", "with a remainder"])
 def test_windows_sum_to_the_loss_of_the_whole_life(window, windows, float64):
-    life = LIVES["dictionary"]
-    theta, task = setting(life)
+    context = LIFETIMES["dictionary"]
+    theta, task = setting(context)
     truncated = Truncated(window=window, staggered=False)
     keys = jax.random.split(KEY, windows)
     both = jax.jit(
-        lambda: (sum_of_windows(truncated, life, theta, task, keys)[0], whole(life, theta, task, keys[0])[0])
+        lambda: (
+            sum_of_windows(truncated, context, theta, task, keys)[0],
+            lifetime_loss(context, theta, task, keys[0])[0],
+        )
     )
     np.testing.assert_allclose(*both(), rtol=1e-13)
 
 
 def test_a_new_life_begins_where_one_has_ended():
-    life = LIVES["shared"]
-    theta, task = setting(life)
+    context = LIFETIMES["shared"]
+    theta, task = setting(context)
     estimator = Truncated(window=6)
-    run = jax.jit(lambda state, key: estimator.estimate(life, theta, task, state, key))
-    state = jax.jit(lambda: estimator.init(life, theta, KEY)._replace(start=jnp.asarray(6)))()
-    times, born = [], []
+    run = jax.jit(lambda state, key: estimator.estimate(context, theta, task, state, key))
+    state = jax.jit(lambda: estimator.init(context, theta, KEY)._replace(start=jnp.asarray(6)))()
+    ts, born = [], []
     for key in jax.random.split(KEY, 4):
         _, state = run(state, key)
-        times.append(int(state.time))
-        born.append(jax.random.key_data(state.life.key).tolist())
-    assert times == [12, 6, 12, 6]
+        ts.append(int(state.t))
+        born.append(jax.random.key_data(state.context.key).tolist())
+    assert ts == [12, 6, 12, 6]
     assert born[1] == born[2]
     assert len({tuple(key) for key in born}) == 3
 
 
 @pytest.mark.parametrize("estimator", [Truncated(window=4), Persistent(window=4, pairs=1)])
 def test_lives_that_start_staggered_do_not_end_all_at_once(estimator):
-    life = LIVES["shared"]
-    theta, _ = setting(life)
-    starts = jax.jit(jax.vmap(lambda key: estimator.init(life, theta, key)))(jax.random.split(KEY, 32))
+    context = LIFETIMES["shared"]
+    theta, _ = setting(context)
+    starts = jax.jit(jax.vmap(lambda key: estimator.init(context, theta, key)))(jax.random.split(KEY, 32))
     starts = getattr(starts, "ongoing", starts).start
     assert set(starts.tolist()) == {0, 4, 8}
 
 
 def slopes(estimator, windows):
-    """Over many lives, the sum of a life's estimates beside the exact gradient of the same life."""
-    life = SMALL
-    theta, task = setting(life)
+    """Over many lifetimes, the sum of a lifetime's estimates beside the exact gradient of the same life."""
+    context = SMALL
+    theta, task = setting(context)
 
     def one(key):
         keys = jax.random.split(key, windows)
-        life_key = keys[0] if isinstance(estimator, Truncated) else jax.random.split(keys[0])[0]
-        exact = Reverse(scan=Plain()).estimate(life, theta, task, (), life_key)[0].gradient
-        return sum_of_windows(estimator, life, theta, task, keys)[1], exact
+        lifetime_key = keys[0] if isinstance(estimator, Truncated) else jax.random.split(keys[0])[0]
+        exact = Reverse(scan=Plain()).estimate(context, theta, task, (), lifetime_key)[0].gradient
+        return sum_of_windows(estimator, context, theta, task, keys)[1], exact
 
     return jax.jit(jax.vmap(one))(jax.random.split(jax.random.key(7), 1024))
 
@@ -181,18 +184,18 @@ def test_truncated_windows_are_biased_and_the_test_above_would_tell(float64):
 def test_one_trace_serves_every_meta_step_of_every_seed(name):
     chex.clear_trace_counter()
     case = "dictionary" if name in ("forward", "persistent") else "per projection"
-    life = LIVES[case]
-    pool = life.tasks.split(0).train
+    context = LIFETIMES[case]
+    pool = context.tasks.split(0).train
     assert isinstance(OTHERS[name], Estimator)
     with jax.numpy_dtype_promotion("standard"):  # for Optax
-        optimizer = Gradient(tasks=3, estimator=OTHERS[name])
-        step = chex.assert_max_traces(lambda state, key: optimizer.step(life, pool, state, key), n=1)
+        optimizer = Gradient(batch_size=3, estimator=OTHERS[name])
+        step = chex.assert_max_traces(lambda state, key: optimizer.step(context, pool, state, key), n=1)
         keys = jax.random.split(KEY, 2)
-        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(life, pool, life.theta(key), key)))(keys)
+        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(context, pool, context.theta(key), key)))(keys)
         run = jax.jit(jax.vmap(step))
         for _ in range(4):
             state, info = run(state, keys)
-    assert info.nonfinite_tasks.tolist() == [0, 0]
+    assert info.nonfinite_lifetimes.tolist() == [0, 0]
     moved = ravel_pytree(jax.tree.map(jnp.subtract, state.place.theta, before.place.theta))[0]
     assert np.all(np.isfinite(moved))
     assert np.any(moved != 0)

@@ -11,132 +11,138 @@ from metarule import (
     MLP,
     Feedforward,
     InnerLoop,
+    Invertible,
     Lifetime,
     Polynomial,
-    Rebuilt,
     Recurrent,
     Remat,
     Reverse,
     Trace,
 )
 from metarule.estimators import rebuilding
-from metarule.estimators.rebuilding import rebuilt_gradient, segment_length
-from metarule.types import Carry, Life, Stimulus
+from metarule.estimators.rebuilding import invertible_gradient, segment_length
+from metarule.types import LearnerState, LifetimeContext, Stimulus
 
 SEGMENT = 4
 CASES = {
     "seven terms": living(),
-    "sixteen terms": living(Polynomial(terms=("sixteen",)), Feedforward(hidden=(3, 2), backward="learned")),
+    "sixteen terms": living(Polynomial(terms=("sixteen",)), Feedforward(hidden=(3, 2), feedback="learned")),
     "one theta a projection": living(theta="per_projection", l1=0.1),
     "a perceptron that does not see the weight": living(MLP(inputs=("pre", "post", "modulator"), initial_spread=1.0)),
 }
 
 
-def rebuilt(life, theta, born):
-    return side_by_side(lambda *given: rebuilt_gradient(life, SEGMENT, *given), theta, born)
+def rebuilt(context, theta, born):
+    return side_by_side(lambda *given: invertible_gradient(context, SEGMENT, *given), theta, born)
 
 
 @pytest.mark.parametrize("case", CASES)
 def test_gradients_are_those_of_kept_weights(case, float64, monkeypatch):
-    life = CASES[case]
-    assert life.undoable
-    theta, born = setting(life)
-    expected = kept(life, theta, born)
+    context = CASES[case]
+    assert context.invertible
+    theta, born = setting(context)
+    expected = kept(context, theta, born)
     assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
     # Not by living again: that would say nothing of what is rebuilt.
-    monkeypatch.setattr(rebuilding, "lived_again", lambda learner, theta, life, before, times, slopes, scan: slopes)
-    agree(rebuilt(life, theta, born), expected)
+    monkeypatch.setattr(
+        rebuilding, "recomputed_slopes", lambda learner, theta, context, before, ts, slopes, scan: slopes
+    )
+    agree(rebuilt(context, theta, born), expected)
 
 
 def test_a_segment_in_which_weights_were_stopped_is_lived_again(float64, monkeypatch):
-    life = living(weight_bound=0.7)
-    theta, born = setting(life, spread=0.3)
-    expected = kept(life, theta, born)
+    context = living(weight_bound=0.7)
+    theta, born = setting(context, spread=0.3)
+    expected = kept(context, theta, born)
     free = kept(living(weight_bound=100.0), theta, born)
     assert np.abs(np.asarray(expected.gradient) - np.asarray(free.gradient)).max() > 1e-2, "no weight was stopped"
-    agree(rebuilt(life, theta, born), expected)
+    agree(rebuilt(context, theta, born), expected)
     # Neither look alone would do: one sees weights at rest on the bound, the other those that have left it.
-    monkeypatch.setattr(rebuilding, "_at_bound", lambda learner, carry: jnp.asarray(False))
-    agree(rebuilt(life, theta, born), expected)
+    monkeypatch.setattr(rebuilding, "_at_bound", lambda learner, state: jnp.asarray(False))
+    agree(rebuilt(context, theta, born), expected)
     monkeypatch.setattr(rebuilding, "_differ", lambda one, other: jnp.asarray(False))
     with pytest.raises(AssertionError):
-        agree(rebuilt(life, theta, born), expected)
+        agree(rebuilt(context, theta, born), expected)
 
 
 def test_a_weight_that_is_stopped_after_growing_and_left_again_is_noticed():
-    # Undone, what its bound took from it shrinks with every presentation in which it grew, to less than rounding.
-    presentations, growing, grown = 100, 8, 4.0
-    life = Lifetime(
+    # Undone, what its bound took from it shrinks with every step in which it grew, to less than rounding.
+    steps, growing, grown = 100, 8, 4.0
+    context = Lifetime(
         rule=Polynomial(terms=("pre*modulator", "pre*weight")),
         circuit=Feedforward(hidden=(8,), bias=False),
         tasks=Given(inputs=3, outputs=2),
-        inner_loop=InnerLoop(presentations=presentations, loss_along=1.0),
+        inner_loop=InnerLoop(steps=steps, online_loss_weight=1.0),
     )
     random = np.random.default_rng(0)
-    inputs = random.normal(size=(presentations, 3)) * 0.1
+    inputs = random.normal(size=(steps, 3)) * 0.1
     inputs[:10], inputs[:growing, 0] = -0.3, grown
-    targets, first = random.random((presentations, 2)) > 0.5, random.normal(size=(3, 8)) * 0.3
+    targets, first = random.random((steps, 2)) > 0.5, random.normal(size=(3, 8)) * 0.3
     first[0] = 3.0 / (1 + grown) ** growing
     arrays = (inputs, targets, random.normal(size=(2, 8)), first, random.normal(size=(8, 2)) * 0.1)
     inputs, targets, backward, *weights = (jnp.asarray(array, jnp.float32) for array in arrays)
-    one = Life(Stimulus(inputs, targets), (backward,), KEY), Carry(tuple(weights), ((), ()), ())
+    one = LifetimeContext(Stimulus(inputs, targets), (backward,), KEY), LearnerState(tuple(weights), ((), ()), ())
     theta = jnp.array([0.0, 1.0])
-    expected = jax.jit(lambda *given: Reverse(scan=Remat()).from_birth(life, *given))(theta, *one)
-    found = jax.jit(lambda *given: rebuilt_gradient(life, 10, *given))(theta, *one)
+    expected = jax.jit(lambda *given: Reverse(scan=Remat()).from_start(context, *given))(theta, *one)
+    found = jax.jit(lambda *given: invertible_gradient(context, 10, *given))(theta, *one)
     np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-4)
 
 
 def test_a_presentation_that_forgets_all_is_lived_again(float64):
     # Inputs are ±1 and the bias is 1: with −1 of pre·weight, 1 + θ·pre is 0 where pre is 1.
-    life = living(Polynomial(terms=("pre*modulator", "pre*weight"), initial={"pre*modulator": 0.2, "pre*weight": -1.0}))
-    theta, born = setting(life, spread=0.0)
-    found = rebuilt(life, theta, born)
+    context = living(
+        Polynomial(terms=("pre*modulator", "pre*weight"), initial={"pre*modulator": 0.2, "pre*weight": -1.0})
+    )
+    theta, born = setting(context, spread=0.0)
+    found = rebuilt(context, theta, born)
     assert np.all(np.isfinite(np.asarray(found.gradient)))
-    agree(found, kept(life, theta, born))
+    agree(found, kept(context, theta, born))
 
 
 def test_one_life_and_lives_of_several_seeds(float64):
-    life = CASES["seven terms"]
-    theta, born = setting(life)
-    expected = kept(life, theta, born)
-    alone = jax.jit(lambda *given: rebuilt_gradient(life, SEGMENT, *given))(theta, *jax.tree.map(lambda x: x[0], born))
+    context = CASES["seven terms"]
+    theta, born = setting(context)
+    expected = kept(context, theta, born)
+    alone = jax.jit(lambda *given: invertible_gradient(context, SEGMENT, *given))(
+        theta, *jax.tree.map(lambda x: x[0], born)
+    )
     agree(alone, jax.tree.map(lambda leaf: leaf[0], expected))
     seeds = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), born)
-    both = jax.jit(jax.vmap(lambda born: rebuilt(life, theta, born)))(seeds)
+    both = jax.jit(jax.vmap(lambda born: rebuilt(context, theta, born)))(seeds)
     agree(both, jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), expected))
 
 
 def test_who_is_not_undone():
-    assert living(Polynomial(terms=("seven", "oja"))).undoable
-    assert not living(Polynomial(terms=("seven", "pre*weight^2"))).undoable
-    assert not living(MLP()).undoable
+    assert living(Polynomial(terms=("seven", "oja"))).invertible
+    assert not living(Polynomial(terms=("seven", "pre*weight^2"))).invertible
+    assert not living(MLP()).invertible
     traced = Polynomial(terms=("pre*modulator", "e"), traces={"e": Trace(of="pre*post")})
-    assert not living(traced).undoable
-    assert not living(circuit=Recurrent(neurons=3)).undoable
+    assert not living(traced).invertible
+    assert not living(circuit=Recurrent(neurons=3)).invertible
 
 
-# With n hidden neurons there are 4·n + 1 weights of 4 bytes: 4 MiB are those of 100 presentations of 2,622 neurons.
+# With n hidden neurons there are 4·n + 1 weights of 4 bytes: 4 MiB are those of 100 steps of 2,622 neurons.
 @pytest.mark.parametrize(
-    "hidden, presentations, segment",
+    "hidden, steps, segment",
     [(2622, 100, 10), (2621, 100, 0), (2621, 200, 10), (2622, 101, 0)],
     ids=["a square", "too little to keep", "near the root", "a prime"],
 )
-def test_segments_divide_the_life_near_its_root(hidden, presentations, segment):
-    life = living(circuit=Feedforward(hidden=(hidden,)), presentations=presentations)
-    carry = jax.eval_shape(lambda: life.birth(KEY, life.tasks.sample(KEY, life.tasks.split(0).train, 0))[1])
-    assert segment_length(life, carry) == segment
+def test_segments_divide_the_life_near_its_root(hidden, steps, segment):
+    context = living(circuit=Feedforward(hidden=(hidden,)), steps=steps)
+    state = jax.eval_shape(lambda: context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 0))[1])
+    assert segment_length(context, state) == segment
 
 
 def test_reverse_mode_rebuilds_by_default(float64, monkeypatch):
     monkeypatch.setattr(rebuilding, "_WORTH_BYTES", 0)
-    life = living(circuit=Feedforward(hidden=(3,)), presentations=16)
-    theta, born = setting(life)
-    assert Reverse().scan == Rebuilt()
-    found = side_by_side(lambda *given: Reverse().from_birth(life, *given), theta, born)
-    agree(found, kept(life, theta, born))
+    context = living(circuit=Feedforward(hidden=(3,)), steps=16)
+    theta, born = setting(context)
+    assert Reverse().scan == Invertible()
+    found = side_by_side(lambda *given: Reverse().from_start(context, *given), theta, born)
+    agree(found, kept(context, theta, born))
     programs = [
-        str(jax.make_jaxpr(lambda *given, scan=scan: Reverse(scan=scan).from_birth(life, *given))(theta, *one))
-        for scan in (Rebuilt(), Remat())
+        str(jax.make_jaxpr(lambda *given, scan=scan: Reverse(scan=scan).from_start(context, *given))(theta, *one))
+        for scan in (Invertible(), Remat())
         for one in [jax.tree.map(lambda leaf: leaf[0], born)]
     ]
     assert "remat" not in programs[0].split("cond")[0]

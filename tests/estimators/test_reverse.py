@@ -6,28 +6,28 @@ import numpy as np
 import pytest
 from small import met
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Remat, Reverse, Tabular, live
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Remat, Reverse, Tabular, unroll
 
 KEY = jax.random.key(0)
-RULE, LOOP = Polynomial(terms=("sixteen", "oja")), InnerLoop(presentations=40, loss_along=0.5)
+RULE, LOOP = Polynomial(terms=("sixteen", "oja")), InnerLoop(steps=40, online_loss_weight=0.5)
 CASES = {
-    "transpose": (Feedforward(hidden=(4, 3), backward="transpose", derivative=True), Boolean()),
+    "transpose": (Feedforward(hidden=(4, 3), feedback="transpose", derivative=True), Boolean()),
     "tabular": (Feedforward(hidden=(6,), output="softmax"), Tabular()),
 }
 
 
 @pytest.mark.parametrize(("circuit", "tasks"), CASES.values(), ids=CASES)
 def test_gradient_equals_finite_differences(circuit, tasks, float64):
-    life = Lifetime(rule=RULE, circuit=circuit, tasks=tasks, inner_loop=LOOP)
-    theta = 0.02 * np.random.default_rng(5).normal(size=life.theta(KEY).shape)
+    context = Lifetime(rule=RULE, circuit=circuit, tasks=tasks, inner_loop=LOOP)
+    theta = 0.02 * np.random.default_rng(5).normal(size=context.theta(KEY).shape)
     task = met(tasks, 3)
 
     def loss(theta):
-        constant, carry = life.birth(KEY, task)
-        carry, seen = live(life, theta, constant, carry, jnp.arange(life.presentations))
-        return jnp.sum(seen.loss) + life.assess(theta, constant, carry)[0]
+        constant, state = context.init(KEY, task)
+        state, seen = unroll(context, theta, constant, state, jnp.arange(context.steps))
+        return jnp.sum(seen.loss) + context.evaluate(theta, constant, state)[0]
 
-    estimate = jax.jit(lambda theta: Reverse(scan=Remat()).estimate(life, theta, task, (), KEY)[0])(theta)
+    estimate = jax.jit(lambda theta: Reverse(scan=Remat()).estimate(context, theta, task, (), KEY)[0])(theta)
     shifts = 1e-6 * np.eye(theta.size)
     around = theta[None] + np.concatenate([0 * shifts[:1], shifts, -shifts])
     here, *there = jax.jit(jax.vmap(loss))(around)

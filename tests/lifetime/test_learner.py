@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, Trace, live
+from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, Trace, unroll
 from metarule.types import Learner
 
 KEY = jax.random.key(0)
@@ -23,10 +23,10 @@ def lifetime(rule=None, circuit=None, tasks=None, **inner_loop):
 
 
 @partial(jax.jit, static_argnums=(0, 2, 3))
-def lived(life, theta, presentations, index=0):
-    task = life.tasks.sample(KEY, life.tasks.split(0).train, index)
-    constant, carry = life.birth(KEY, task)
-    return constant, *live(life, theta, constant, carry, jnp.arange(presentations))
+def lived(context, theta, steps, index=0):
+    task = context.tasks.sample(KEY, context.tasks.split(0).train, index)
+    constant, state = context.init(KEY, task)
+    return constant, *unroll(context, theta, constant, state, jnp.arange(steps))
 
 
 def test_is_a_learner():
@@ -39,44 +39,44 @@ def test_output_neurons_that_do_not_fit_the_loss_are_refused():
 
 
 def test_a_step_changes_weights_by_the_rule():
-    life, theta = lifetime(), jnp.array([0.3])
-    constant, carry, _ = lived(life, theta, 0)
-    stimulus = life.tasks.stimulus(constant.task, 0, KEY)
-    _, output, projections = jax.jit(life.circuit.step)(carry.weights, constant.wiring, (), stimulus)
-    after, seen = jax.jit(life.step)(theta, constant, carry, 0)
+    context, theta = lifetime(), jnp.array([0.3])
+    constant, state, _ = lived(context, theta, 0)
+    stimulus = context.tasks.stimulus(constant.task, 0, KEY)
+    _, output, projections = jax.jit(context.circuit.step)(state.weights, constant.wiring, (), stimulus)
+    after, seen = jax.jit(context.step)(theta, constant, state, 0)
     np.testing.assert_array_equal(seen.output, output)
-    for before, projection, weight in zip(carry.weights, projections, after.weights, strict=True):
+    for before, projection, weight in zip(state.weights, projections, after.weights, strict=True):
         np.testing.assert_allclose(weight, before + 0.3 * jnp.outer(projection.pre, projection.modulator), rtol=1e-6)
 
 
 def test_weights_stay_within_their_bound():
-    life = lifetime(rule=Polynomial(terms=("weight",)), weight_bound=0.75)
-    _, carry, _ = lived(life, jnp.array([5.0]), 20)
-    assert all(jnp.all(jnp.abs(weight) == 0.75) for weight in carry.weights)
+    context = lifetime(rule=Polynomial(terms=("weight",)), weight_bound=0.75)
+    _, state, _ = lived(context, jnp.array([5.0]), 20)
+    assert all(jnp.all(jnp.abs(weight) == 0.75) for weight in state.weights)
 
 
 def test_no_rule_no_change():
-    life = lifetime()
-    _, born, _ = lived(life, jnp.zeros(1), 0)
-    _, carry, _ = lived(life, jnp.zeros(1), 20)
-    jax.tree.map(np.testing.assert_array_equal, born, carry)
+    context = lifetime()
+    _, born, _ = lived(context, jnp.zeros(1), 0)
+    _, state, _ = lived(context, jnp.zeros(1), 20)
+    jax.tree.map(np.testing.assert_array_equal, born, state)
 
 
 @pytest.mark.parametrize("along", [0.0, 0.25, 1.0])
 def test_meta_loss_is_the_weighted_sum_of_life_and_end(along):
-    life, theta = lifetime(presentations=24, loss_along=along), jnp.array([0.3])
-    constant, carry, seen = lived(life, theta, 24)
-    wanted = jax.vmap(lambda time: life.tasks.stimulus(constant.task, time, KEY).target)
-    along_loss = jnp.mean(jax.vmap(life.tasks.loss)(seen.output, wanted(jnp.arange(24))))
-    whole = lifetime(presentations=24, loss_along=0.0)
-    final_loss, final = (jax.jit(one.assess)(theta, constant, carry)[0] for one in (whole, life))
+    context, theta = lifetime(steps=24, online_loss_weight=along), jnp.array([0.3])
+    constant, state, seen = lived(context, theta, 24)
+    wanted = jax.vmap(lambda t: context.tasks.stimulus(constant.task, t, KEY).target)
+    along_loss = jnp.mean(jax.vmap(context.tasks.loss)(seen.output, wanted(jnp.arange(24))))
+    whole = lifetime(steps=24, online_loss_weight=0.0)
+    final_loss, final = (jax.jit(one.evaluate)(theta, constant, state)[0] for one in (whole, context))
     np.testing.assert_allclose(jnp.sum(seen.loss) + final, along * along_loss + (1 - along) * final_loss, rtol=1e-5)
 
 
 PRICED = {
-    "shared": (Polynomial(terms=("delta", "weight"), hebbian_unit=0.5), {}, lambda theta: theta, [1.0, 0.5]),
+    "shared": (Polynomial(terms=("delta", "weight"), hebbian_scale=0.5), {}, lambda theta: theta, [1.0, 0.5]),
     "per_projection": (
-        Polynomial(terms=("delta", "weight"), hebbian_unit=0.5),
+        Polynomial(terms=("delta", "weight"), hebbian_scale=0.5),
         {"theta": "per_projection"},
         lambda theta: theta,
         [[1.0, 0.5]] * 2,
@@ -95,37 +95,37 @@ PRICED = {
 def test_every_number_of_theta_but_decays_has_its_price(rule, inner_loop, priced, unit):
     dear, free = lifetime(rule=rule, l1=0.2, **inner_loop), lifetime(rule=rule, **inner_loop)
     theta = jax.tree.map(lambda leaf: leaf - 0.7, dear.theta(KEY))
-    constant, carry, _ = lived(dear, theta, 0)
-    price = 0.2 * np.sum(np.abs(priced(theta)) / np.array(unit))
-    loss, gradient = jax.jit(jax.value_and_grad(lambda theta: dear.assess(theta, constant, carry)[0]))(theta)
-    np.testing.assert_allclose(loss - jax.jit(free.assess)(theta, constant, carry)[0], price, rtol=1e-5)
+    constant, state, _ = lived(dear, theta, 0)
+    step_loss = 0.2 * np.sum(np.abs(priced(theta)) / np.array(unit))
+    loss, gradient = jax.jit(jax.value_and_grad(lambda theta: dear.evaluate(theta, constant, state)[0]))(theta)
+    np.testing.assert_allclose(loss - jax.jit(free.evaluate)(theta, constant, state)[0], step_loss, rtol=1e-5)
     expected = 0.2 * np.sign(priced(theta)) / np.array(unit)
     np.testing.assert_allclose(priced(gradient), expected, rtol=1e-6)
     assert sum(map(np.count_nonzero, jax.tree.leaves(gradient))) == expected.size
 
 
 def test_assessing_changes_nothing_and_scores_every_pattern():
-    life, theta = lifetime(loss_along=0.0), jnp.array([0.3])
-    constant, carry, _ = lived(life, theta, 400)
-    loss, metrics = jax.jit(life.assess)(theta, constant, carry)
-    examples, step = life.tasks.examples(constant.task), jax.jit(life.circuit.step)
-    outputs = np.stack([step(carry.weights, constant.wiring, (), type(examples)(*pair))[1] for pair in zip(*examples)])
+    context, theta = lifetime(online_loss_weight=0.0), jnp.array([0.3])
+    constant, state, _ = lived(context, theta, 400)
+    loss, metrics = jax.jit(context.evaluate)(theta, constant, state)
+    examples, step = context.tasks.examples(constant.task), jax.jit(context.circuit.step)
+    outputs = np.stack([step(state.weights, constant.wiring, (), type(examples)(*pair))[1] for pair in zip(*examples)])
     assert metrics["accuracy"] == np.mean((outputs > 0.5) == (examples.target > 0.5))
-    np.testing.assert_allclose(loss, jnp.mean(jax.vmap(life.tasks.loss)(outputs, examples.target)), rtol=1e-5)
+    np.testing.assert_allclose(loss, jnp.mean(jax.vmap(context.tasks.loss)(outputs, examples.target)), rtol=1e-5)
 
 
 def test_one_theta_a_projection():
     rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3})
-    life = lifetime(rule=rule, circuit=Feedforward(hidden=(5, 4)), theta="per_projection")
-    theta = life.theta(KEY)
-    chex.assert_shape((theta, life.units()), (3, 2))
+    context = lifetime(rule=rule, circuit=Feedforward(hidden=(5, 4)), theta="per_projection")
+    theta = context.theta(KEY)
+    chex.assert_shape((theta, context.theta_scale()), (3, 2))
     still = jnp.zeros((3, 2)).at[1, 0].set(0.3)
-    _, born, _ = lived(life, still, 0)
-    _, carry, _ = lived(life, still, 9)
-    changed = [not np.array_equal(a, b) for a, b in zip(born.weights, carry.weights)]
+    _, born, _ = lived(context, still, 0)
+    _, state, _ = lived(context, still, 9)
+    changed = [not np.array_equal(a, b) for a, b in zip(born.weights, state.weights)]
     assert changed == [False, True, False]
-    assert list(life.describe(theta)) == ["projection 1", "projection 2", "projection 3"]
-    assert life.equation(still) == "Δw₁ = 0\nΔw₂ = 0.3·pre·modulator\nΔw₃ = 0"
+    assert list(context.describe(theta)) == ["projection 1", "projection 2", "projection 3"]
+    assert context.equation(still) == "Δw₁ = 0\nΔw₂ = 0.3·pre·modulator\nΔw₃ = 0"
 
 
 def test_equal_thetas_do_the_same_shared_or_not():
@@ -143,12 +143,12 @@ def test_equal_lifetimes_share_one_trace(tasks):
     @jax.jit
     @chex.assert_max_traces(n=1)
     def end(theta, key):
-        task = life.tasks.sample(key, life.tasks.split(0).train, 0)
-        return live(life, theta, *life.birth(key, task), jnp.arange(10))[0].weights
+        task = context.tasks.sample(key, context.tasks.split(0).train, 0)
+        return unroll(context, theta, *context.init(key, task), jnp.arange(10))[0].weights
 
     output = tasks.link
     for seed in range(3):
-        life = lifetime(circuit=Feedforward(output=output), tasks=tasks)
+        context = lifetime(circuit=Feedforward(output=output), tasks=tasks)
         weights = end(jnp.array([0.1 * seed]), jax.random.key(seed))
         assert all(jnp.all(jnp.isfinite(weight)) for weight in weights)
     assert hash(lifetime()) == hash(lifetime())
@@ -156,14 +156,16 @@ def test_equal_lifetimes_share_one_trace(tasks):
 
 @pytest.mark.parametrize("rule", [Polynomial(terms=("sixteen",), initial={"pre*modulator": 0.3}), MLP()])
 def test_half_of_the_bits_of_a_life_change_little_and_those_of_theta_stay(rule):
-    def loss(life, theta):
-        constant, carry, seen = lived(life, theta, 40)
-        return jnp.sum(seen.loss) + life.assess(theta, constant, carry)[0]
+    def loss(context, theta):
+        constant, state, seen = lived(context, theta, 40)
+        return jnp.sum(seen.loss) + context.evaluate(theta, constant, state)[0]
 
-    full, half = (lifetime(rule, presentations=40, bfloat16=narrow) for narrow in (False, True))
+    full, half = (lifetime(rule, steps=40, bfloat16=narrow) for narrow in (False, True))
     theta = rule.init(KEY)
     assert {leaf.dtype for leaf in jax.tree.leaves(lived(half, theta, 3)[1])} == {jnp.dtype("bfloat16")}
-    (value, slope), (near, other) = (jax.jit(jax.value_and_grad(partial(loss, life)))(theta) for life in (full, half))
+    (value, slope), (near, other) = (
+        jax.jit(jax.value_and_grad(partial(loss, context)))(theta) for context in (full, half)
+    )
     chex.assert_trees_all_equal_dtypes((value, slope), (near, other))
     np.testing.assert_allclose(near, value, rtol=0.02)
     cosine = sum(jnp.vdot(*pair) for pair in zip(*map(jax.tree.leaves, (slope, other)))) / (

@@ -16,13 +16,13 @@ from metarule import (
     Feedforward,
     Forward,
     Gradient,
-    Guard,
     InnerLoop,
     Lifetime,
     Persistent,
     Polynomial,
     Remat,
     Reverse,
+    Rollback,
     Schedule,
     Segmented,
     Truncated,
@@ -35,52 +35,52 @@ from metarule.types import Estimate
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
-    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.2}, hebbian_unit=1.0),
+    rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.2}, hebbian_scale=1.0),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=20),
+    inner_loop=InnerLoop(steps=20),
 )
 POOL = LIFE.tasks.split(0).train
-OFF = Guard(diverged=1.0, useless=1.0, jump=1e9)
-PAPER = Gradient(tasks=5, train_tasks=5, name="sgd", learning_rate=0.1, task_clip=1e6, clip=1e6, guard=OFF)
+OFF = Rollback(diverged=1.0, useless=1.0, jump=1e9)
+PAPER = Gradient(batch_size=5, train_tasks=5, name="sgd", learning_rate=0.1, lifetime_clip=1e6, clip=1e6, rollback=OFF)
 
 
-@partial(jax.jit, static_argnames=("optimizer", "life"))
-def stepped(optimizer, state, life=LIFE):
-    return optimizer.step(life, POOL, state, KEY)
+@partial(jax.jit, static_argnames=("optimizer", "context"))
+def stepped(optimizer, state, context=LIFE):
+    return optimizer.step(context, POOL, state, KEY)
 
 
-@partial(jax.jit, static_argnames=("optimizer", "life"))
-def begun(optimizer, life=LIFE):
-    return optimizer.init(life, POOL, life.theta(KEY), KEY)
+@partial(jax.jit, static_argnames=("optimizer", "context"))
+def begun(optimizer, context=LIFE):
+    return optimizer.init(context, POOL, context.theta(KEY), KEY)
 
 
 @jax.jit
-def one_life(theta, step, number):
+def one_lifetime(theta, step, number):
     """The θ-gradient of one network of a cycle of `PAPER`, taken alone."""
-    _, task_key, life_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(KEY, step), number), 3)
+    _, task_key, lifetime_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(KEY, step), number), 3)
     task = LIFE.tasks.sample(task_key, POOL, (step * 5 + number) % 5)
-    return Reverse().estimate(LIFE, theta, task, (), life_key)[0]
+    return Reverse().estimate(LIFE, theta, task, (), lifetime_key)[0]
 
 
 def separate(state):
-    return [one_life(state.place.theta, state.step, number) for number in range(5)]
+    return [one_lifetime(state.place.theta, state.step, number) for number in range(5)]
 
 
 def test_a_step_is_the_mean_of_five_gradients_taken_separately():
     state = begun(PAPER)
     for _ in range(2):
-        before, lives = state.place.theta, separate(state)
-        mean = sum(life.gradient for life in lives) / 5
+        before, lifetimes = state.place.theta, separate(state)
+        mean = sum(context.gradient for context in lifetimes) / 5
         state, info = stepped(PAPER, state)
         np.testing.assert_allclose(state.place.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
-        np.testing.assert_allclose(info.loss, np.mean([life.loss for life in lives]), rtol=1e-5)
+        np.testing.assert_allclose(info.loss, np.mean([context.loss for context in lifetimes]), rtol=1e-5)
     assert int(state.step) == 2
 
 
 def test_each_gradient_is_clipped_before_the_mean():
-    optimizer, state = replace(PAPER, task_clip=1e-3), begun(PAPER)
-    gradients = [life.gradient for life in separate(state)]
+    optimizer, state = replace(PAPER, lifetime_clip=1e-3), begun(PAPER)
+    gradients = [context.gradient for context in separate(state)]
     clipped = [gradient * min(1, 1e-3 / np.linalg.norm(gradient)) for gradient in gradients]
     after, _ = stepped(optimizer, state)
     np.testing.assert_allclose(after.place.theta, state.place.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
@@ -88,7 +88,7 @@ def test_each_gradient_is_clipped_before_the_mean():
 
 def test_their_mean_is_clipped():
     optimizer, state = replace(PAPER, clip=1e-3), begun(PAPER)
-    mean = sum(life.gradient for life in separate(state)) / 5
+    mean = sum(context.gradient for context in separate(state)) / 5
     after, info = stepped(optimizer, state)
     np.testing.assert_allclose(
         after.place.theta, state.place.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8
@@ -97,13 +97,13 @@ def test_their_mean_is_clipped():
 
 
 def test_steps_are_taken_in_the_units_of_theta():
-    scaled = replace(LIFE, rule=replace(LIFE.rule, hebbian_unit=0.1))
+    scaled = replace(LIFE, rule=replace(LIFE.rule, hebbian_scale=0.1))
     state = begun(PAPER)
     plain, _ = stepped(PAPER, state)
     after, _ = stepped(PAPER, state, scaled)
     np.testing.assert_allclose(
         after.place.theta - state.place.theta,
-        scaled.units() ** 2 * (plain.place.theta - state.place.theta),
+        scaled.theta_scale() ** 2 * (plain.place.theta - state.place.theta),
         rtol=1e-4,
         atol=1e-8,
     )
@@ -127,12 +127,12 @@ def test_the_standard_error_is_that_of_lives_that_are_finite():
 
 
 def test_theta_is_led_back_where_no_life_is_finite():
-    life = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e18, "pre": 1e18}))
-    life = replace(life, inner_loop=InnerLoop(presentations=20, weight_bound=1e6))
+    context = replace(LIFE, rule=Polynomial(terms=("weight^8", "pre"), initial={"weight^8": 1e18, "pre": 1e18}))
+    context = replace(context, inner_loop=InnerLoop(steps=20, weight_bound=1e6))
     adam = replace(PAPER, name="adam")
-    state = begun(adam, life)
-    after, info = stepped(adam, state, life)
-    assert int(info.nonfinite_tasks) == 5
+    state = begun(adam, context)
+    after, info = stepped(adam, state, context)
+    assert int(info.nonfinite_lifetimes) == 5
     assert not jnp.isfinite(info.loss)
     assert bool(info.rejected)
     np.testing.assert_array_equal(after.place.theta, state.place.theta / 4)
@@ -141,17 +141,17 @@ def test_theta_is_led_back_where_no_life_is_finite():
 
 
 def test_gradients_that_are_exactly_zero_are_counted():
-    life = replace(LIFE, rule=Polynomial(terms=("1",), initial={"1": 100.0}))
-    _, info = stepped(PAPER, begun(PAPER, life), life)
-    assert int(info.zero_gradient_tasks) == 5
-    assert int(info.nonfinite_tasks) == 0
+    context = replace(LIFE, rule=Polynomial(terms=("1",), initial={"1": 100.0}))
+    _, info = stepped(PAPER, begun(PAPER, context), context)
+    assert int(info.zero_gradient_lifetimes) == 5
+    assert int(info.nonfinite_lifetimes) == 0
 
 
 @pytest.mark.parametrize("name", ["adam", "lion", "adamw"])
 def test_optimisers_of_optax_make_their_own_steps(name):
     optimizer, state = replace(PAPER, name=name, learning_rate=1e-2), begun(replace(PAPER, name=name))
     reference = getattr(optax, name)(1e-2)
-    mean = sum(life.gradient for life in separate(state)) / 5
+    mean = sum(context.gradient for context in separate(state)) / 5
     updates, _ = reference.update(mean, reference.init(state.place.theta), state.place.theta)
     after, _ = stepped(optimizer, state)
     np.testing.assert_allclose(after.place.theta, state.place.theta + updates, rtol=1e-3, atol=1e-6)
@@ -167,12 +167,12 @@ def test_one_trace_serves_every_meta_step():
 
 
 def test_a_run_costs_its_lifetimes():
-    assert Gradient(steps=7, tasks=3).lifetimes == 21
-    assert Gradient(steps=7, tasks=3, estimator=Evolution(pairs=5)).lifetimes == 210
+    assert Gradient(steps=7, batch_size=3).lifetimes == 21
+    assert Gradient(steps=7, batch_size=3, estimator=Evolution(pairs=5)).lifetimes == 210
 
 
 def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
-    long = replace(LIFE, inner_loop=InnerLoop(presentations=1000))
+    long = replace(LIFE, inner_loop=InnerLoop(steps=1000))
     few, many = (Gradient(tasks=tasks, estimator=Auto(memory_gib=1e-3)).decided(long) for tasks in (1, 64))
     assert few[0].estimator == Reverse(scan=Remat())
     assert many[0].estimator == Reverse(scan=Segmented())
@@ -198,23 +198,23 @@ LENGTHS = (1.0, 2.0)
 class Timed(Quadratic):
     """The longer they live, the larger is the meta-loss, whatever θ."""
 
-    def assess(self, theta, life, carry):
-        loss, metrics = super().assess(theta, life, carry)
-        return loss + 100.0 * self.presentations, metrics
+    def evaluate(self, theta, context, learner_state):
+        loss, metrics = super().evaluate(theta, context, learner_state)
+        return loss + 100.0 * self.steps, metrics
 
 
 @pytest.mark.parametrize("estimator", [Reverse(), Forward(), Evolution(pairs=2)], ids=lambda one: type(one).__name__)
 def test_a_meta_step_of_a_drawn_length_is_that_of_a_learner_of_that_length(estimator):
-    life = replace(LIFE, circuit=Feedforward(hidden=()), inner_loop=InnerLoop(presentations=6))
+    context = replace(LIFE, circuit=Feedforward(hidden=()), inner_loop=InnerLoop(steps=6))
     fixed = replace(PAPER, estimator=estimator)
-    drawing, state, lived = replace(fixed, lengths=LENGTHS), begun(fixed, life), set()
+    drawing, state, lived = replace(fixed, lengths=LENGTHS), begun(fixed, context), set()
     for step in range(4):
         here = state._replace(step=jnp.asarray(step))
-        found, info = stepped(drawing, here, life)
+        found, info = stepped(drawing, here, context)
         [(length, expected)] = [
             (length, after)
             for length in (6, 12)
-            for after, seen in [stepped(fixed, here, life.lasting(length))]
+            for after, seen in [stepped(fixed, here, context.with_steps(length))]
             if np.isclose(seen.loss, info.loss, rtol=1e-5)
         ]
         np.testing.assert_allclose(found.place.theta, expected.place.theta, rtol=1e-5, atol=1e-7)
@@ -223,7 +223,7 @@ def test_a_meta_step_of_a_drawn_length_is_that_of_a_learner_of_that_length(estim
 
 
 def test_each_length_is_drawn_as_often_as_it_is_given_and_none_is_a_jump():
-    optimizer = Gradient(steps=600, tasks=1, lengths=(1.0, 4.0, 2.0, 1.0))
+    optimizer = Gradient(steps=600, batch_size=1, lengths=(1.0, 4.0, 2.0, 1.0))
     seen = jax.jit(jax.vmap(lambda key: train(Timed(), optimizer, None, key)[1]))(jax.random.split(KEY, 2))
     first, second = np.round(seen.loss, -2)
     for drawn in (first, second):
@@ -238,13 +238,13 @@ def test_each_length_is_drawn_as_often_as_it_is_given_and_none_is_a_jump():
 
 
 def test_lifetimes_count_by_their_length():
-    assert Gradient(steps=7, tasks=4, lengths=(1.0, 2.0, 5.0, 10.0)).lifetimes == 126
-    assert Gradient(steps=1, tasks=1, lengths=(1.0, 2.0)).lifetimes == 2
+    assert Gradient(steps=7, batch_size=4, lengths=(1.0, 2.0, 5.0, 10.0)).lifetimes == 126
+    assert Gradient(steps=1, batch_size=1, lengths=(1.0, 2.0)).lifetimes == 2
 
 
 def test_an_estimator_is_chosen_for_the_longest_lifetime():
-    short = replace(LIFE, inner_loop=InnerLoop(presentations=10))
-    optimizer = Gradient(tasks=64, estimator=Auto(memory_gib=1e-3), lengths=(1.0, 100.0))
+    short = replace(LIFE, inner_loop=InnerLoop(steps=10))
+    optimizer = Gradient(batch_size=64, estimator=Auto(memory_gib=1e-3), lengths=(1.0, 100.0))
     assert optimizer.decided(short)[0].estimator == Reverse(scan=Segmented())
 
 
@@ -267,5 +267,5 @@ def test_lifetimes_that_go_on_over_meta_steps_have_one_length(estimator):
 )
 def test_other_lengths_are_refused_in_one_line(optimizer, says):
     with pytest.raises(ConfigError, match=says) as refused:
-        decode({"optimizer": {"kind": "gradient"} | optimizer, "inner_loop": {"presentations": 20_000}}, Experiment)
+        decode({"optimizer": {"kind": "gradient"} | optimizer, "inner_loop": {"steps": 20_000}}, Experiment)
     assert "\n" not in str(refused.value)

@@ -15,16 +15,16 @@ from metarule import (
     Lifetime,
     Polynomial,
 )
-from metarule.meta import advance, begin, stage_at, train
+from metarule.meta import advance, begin, phase_at, train
 from metarule.runs.experiment import Experiment
 
 LIFE = Lifetime(
     rule=Polynomial(initial={"pre*modulator": 0.2}, initial_spread=0.1),
     circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=30),
+    inner_loop=InnerLoop(steps=30),
 )
-OPTIMIZER = Gradient(steps=6, tasks=8, learning_rate=1e-2)
+OPTIMIZER = Gradient(steps=6, batch_size=8, learning_rate=1e-2)
 POOL = LIFE.tasks.split(0).train
 KEY = jax.random.key(3)
 
@@ -71,12 +71,12 @@ def test_the_state_after_takes_the_memory_of_the_state_before():
 
 @pytest.mark.parametrize(
     ("optimizer", "bfloat16"),
-    [(OPTIMIZER, False), (OPTIMIZER, True), (CMAES(steps=2, population=4, tasks=4, validation=4), False)],
+    [(OPTIMIZER, False), (OPTIMIZER, True), (CMAES(steps=2, population=4, batch_size=4, validation=4), False)],
     ids=["gradient", "bfloat16", "search"],
 )
 def test_a_meta_step_lowers_for_accelerators(optimizer, bfloat16):
-    life = replace(LIFE, inner_loop=replace(LIFE.inner_loop, bfloat16=bfloat16))
-    traced = advance.trace(life, optimizer, POOL, begin(life, optimizer, POOL, KEY), KEY, 1, 2)
+    context = replace(LIFE, inner_loop=replace(LIFE.inner_loop, bfloat16=bfloat16))
+    traced = advance.trace(context, optimizer, POOL, begin(context, optimizer, POOL, KEY), KEY, 1, 2)
     for platform in ("cuda", "tpu"):
         assert "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
 
@@ -113,17 +113,17 @@ def test_the_same_seed_gives_the_same_theta():
 
 
 def test_meta_training_lowers_the_meta_loss():
-    optimizer = Gradient(steps=60, tasks=16, learning_rate=2e-2)
+    optimizer = Gradient(steps=60, batch_size=16, learning_rate=2e-2)
     _, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
     assert np.mean(seen.loss[-10:]) < 0.7 * np.mean(seen.loss[:10])
 
 
 def test_lives_are_as_long_as_the_curriculum_says():
     optimizer = replace(OPTIMIZER, curriculum=(0.1, 0.5, 1.0), steps=7)
-    stages = optimizer.stages(LIFE)
-    assert [(stage.learner.presentations, stage.end) for stage in stages] == [(3, 2), (15, 4), (30, 7)]
-    assert [stage_at(LIFE, optimizer, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
-    assert stages[-1].learner == LIFE
+    phases = optimizer.phases(LIFE)
+    assert [(phase.learner.steps, phase.end) for phase in phases] == [(3, 2), (15, 4), (30, 7)]
+    assert [phase_at(LIFE, optimizer, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
+    assert phases[-1].learner == LIFE
     assert optimizer.lifetimes == 7 * 8
 
 
@@ -131,7 +131,7 @@ def test_a_curriculum_is_the_same_in_one_call_and_stage_by_stage():
     optimizer = replace(OPTIMIZER, curriculum=(0.1, 1.0), steps=3)
     theta, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
     state, start = begin(LIFE, optimizer, POOL, KEY), 0
-    for learner, _, end in optimizer.stages(LIFE):
+    for learner, _, end in optimizer.phases(LIFE):
         state, info = advance(learner, optimizer, POOL, state, KEY, end - start, 6)
         np.testing.assert_allclose(info.loss[: end - start], seen.loss[start:end], rtol=1e-5)
         start = end
@@ -140,11 +140,11 @@ def test_a_curriculum_is_the_same_in_one_call_and_stage_by_stage():
 
 def test_lives_too_short_for_their_tasks_are_refused():
     with pytest.raises(
-        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lives have 52 presentations; these"
+        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lives have 52 steps; these"
     ):
         Experiment(
             circuit=ConditioningCircuit(),
             tasks=Conditioning(),
-            inner_loop=InnerLoop(presentations=520),
+            inner_loop=InnerLoop(steps=520),
             optimizer=Gradient(curriculum=(0.1, 1.0)),
         )

@@ -11,15 +11,15 @@ from quadratic import OPTIMUM, UNITS, Quadratic
 from small import EXPERIMENT
 
 from metarule import CMAES, Annealing, Genetic, OpenES, RandomSearch
-from metarule.lifetime.unroll import whole
+from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import advance, begin, train
 from metarule.meta.population import PopulationState
-from metarule.meta.training_tasks import meet
+from metarule.meta.training_tasks import draw_lifetime
 
 KEY = jax.random.key(0)
 LIFE = Quadratic()
 POOL = EXPERIMENT.tasks.split(0).train
-SMALL = {"steps": 60, "population": 16, "tasks": 8, "validation": 16, "spread": 0.3}
+SMALL = {"steps": 60, "population": 16, "batch_size": 8, "validation": 16, "spread": 0.3}
 SEARCHES = [
     Genetic(**SMALL),
     Annealing(**SMALL),
@@ -66,7 +66,9 @@ def test_the_best_is_decided_on_lives_that_stay_the_same(search, trained):
     np.testing.assert_array_equal(best[taken], np.asarray(seen.loss)[taken])
     np.testing.assert_array_equal(seen.theta[-1], theta)
     key = begin(LIFE, search, (), KEY).validation
-    lived = lambda number: whole(LIFE, theta, *meet(LIFE, (), "all", search.validation, 0, number, key))[0]
+    lived = lambda number: lifetime_loss(
+        LIFE, theta, *draw_lifetime(LIFE, (), "all", search.validation, 0, number, key)
+    )[0]
     again = jax.jit(jax.vmap(lived))(jnp.arange(search.validation))
     assert float(np.mean(again)) == pytest.approx(float(best[-1]), rel=1e-5)
 
@@ -85,22 +87,22 @@ def test_one_program_serves_every_call(search, trained):
 
 def test_what_is_found_depends_on_neither_calls_nor_lives_side_by_side(trained):
     search = SEARCHES[0]
-    few = jax.jit(lambda: train(LIFE, replace(search, at_once=3), (), KEY))()[0]
+    few = jax.jit(lambda: train(LIFE, replace(search, chunk_size=3), (), KEY))()[0]
     np.testing.assert_allclose(few, trained[type(search)][0], rtol=1e-4, atol=1e-6)
 
 
 def test_runs_that_share_the_memory_have_fewer_lives_side_by_side_each():
-    assert SEARCHES[0].decided(LIFE, runs=10)[0].at_once == 102
-    assert SEARCHES[0].decided(LIFE, runs=10_000)[0].at_once == 1
+    assert SEARCHES[0].decided(LIFE, runs=10)[0].chunk_size == 102
+    assert SEARCHES[0].decided(LIFE, runs=10_000)[0].chunk_size == 1
 
 
 def test_memory_is_bounded_by_the_lives_side_by_side():
-    fields = SMALL | {"population": 4, "tasks": 512, "validation": 2048}
+    fields = SMALL | {"population": 4, "batch_size": 512, "validation": 2048}
 
-    def temporary(at_once):
-        search, life = RandomSearch(**fields, at_once=at_once), EXPERIMENT.lifetime
-        state = jax.eval_shape(lambda: begin(life, search, POOL, KEY))
-        compiled = jax.jit(lambda state: search.step(life, POOL, state, KEY)).lower(state).compile()
+    def temporary(chunk_size):
+        search, context = RandomSearch(**fields, chunk_size=chunk_size), EXPERIMENT.lifetime
+        state = jax.eval_shape(lambda: begin(context, search, POOL, KEY))
+        compiled = jax.jit(lambda state: search.step(context, POOL, state, KEY)).lower(state).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert temporary(16) < 0.1 * temporary(4096)
@@ -114,9 +116,9 @@ def bounded(search, bound):
 @KINDS
 def test_a_candidate_that_diverges_is_counted_and_not_kept(search):
     theta, seen = bounded(search, 0.1)
-    assert int(jnp.sum(seen.nonfinite_tasks)) > 0
-    assert np.all(np.asarray(seen.nonfinite_tasks) % search.tasks == 0)
-    assert 0 < int(seen.lives[0]) == search.population * search.tasks
+    assert int(jnp.sum(seen.nonfinite_lifetimes)) > 0
+    assert np.all(np.asarray(seen.nonfinite_lifetimes) % search.batch_size == 0)
+    assert 0 < int(seen.lifetimes[0]) == search.population * search.batch_size
     assert float(theta[0]) <= 0.1
     assert distance(theta) < distance(jnp.zeros(3))
 
@@ -125,7 +127,7 @@ def test_a_candidate_that_diverges_is_counted_and_not_kept(search):
 def test_where_every_life_diverges_theta_stays_where_it_was(search):
     theta, seen = bounded(search, -1e9)
     np.testing.assert_array_equal(theta, np.zeros(3))
-    np.testing.assert_array_equal(seen.nonfinite_tasks, seen.lives)
+    np.testing.assert_array_equal(seen.nonfinite_lifetimes, seen.lifetimes)
 
 
 @KINDS

@@ -6,14 +6,14 @@ import pytest
 from quadratic import OPTIMUM, UNITS, Quadratic
 
 from metarule import CMAES, Auto, Genetic, Gradient, Remat, Reverse, Sequence
-from metarule.meta import advance, begin, stage_at, train
+from metarule.meta import advance, begin, phase_at, train
 from metarule.prng import Purpose, stream
 
 KEY = jax.random.key(0)
 LIFE = Quadratic()
 SEQUENCE = Sequence(
-    first=Genetic(steps=6, population=8, tasks=4, validation=8, spread=0.05),
-    then=Gradient(steps=40, tasks=8, learning_rate=0.03),
+    first=Genetic(steps=6, population=8, batch_size=4, validation=8, spread=0.05),
+    then=Gradient(steps=40, batch_size=8, learning_rate=0.03),
 )
 
 
@@ -45,9 +45,9 @@ def test_calls_of_any_length_come_to_the_same(trained):
     state, step = begin(LIFE, SEQUENCE, (), KEY), 0
     np.testing.assert_array_equal(SEQUENCE.theta(state), np.zeros(3))
     for count in (4, 2, 1, 39):
-        stage = stage_at(LIFE, SEQUENCE, step)
-        assert step + count <= stage.end
-        state, _ = advance(stage.learner, stage.optimizer, (), state, KEY, count, 39)
+        phase = phase_at(LIFE, SEQUENCE, step)
+        assert step + count <= phase.end
+        state, _ = advance(phase.learner, phase.optimizer, (), state, KEY, count, 39)
         step += count
         np.testing.assert_allclose(SEQUENCE.theta(state), trained[1].theta[step - 1], rtol=1e-4, atol=1e-6)
 
@@ -80,5 +80,5 @@ def long_life():
 
 def test_a_curriculum_is_of_its_second_part():
     sequence = Sequence(first=CMAES(steps=3), then=Gradient(steps=4, curriculum=(0.5, 1.0)))
-    stages = sequence.stages(long_life())
-    assert [(stage.learner.presentations, stage.end) for stage in stages] == [(20, 3), (10, 5), (20, 7)]
+    phases = sequence.phases(long_life())
+    assert [(phase.learner.steps, phase.end) for phase in phases] == [(20, 3), (10, 5), (20, 7)]

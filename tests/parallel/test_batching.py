@@ -1,11 +1,11 @@
-"""Lives in blocks are the lives that they are all at once."""
+"""Lifetimes in blocks are the lifetimes that they are all at once."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule.parallel.batching import abreast, block_size
+from metarule.parallel.batching import batch_lifetimes, default_chunk_size
 
 
 def weights(neurons):
@@ -17,22 +17,22 @@ def weights(neurons):
 def test_a_block_changes_nothing(block):
     one = lambda number, state: (number**2, {"after": state["before"] + 1.0})
     given = jnp.arange(6), {"before": jnp.arange(12.0).reshape(6, 2)}
-    found = jax.jit(abreast(one, block))(*given)
+    found = jax.jit(batch_lifetimes(one, block))(*given)
     jax.tree.map(np.testing.assert_array_equal, found, jax.vmap(one)(*given))
 
 
 def test_nothing_but_numbers_may_be_mapped_over():
-    found = abreast(lambda number, state: (number, state), 2)(jnp.arange(5), ())
+    found = batch_lifetimes(lambda number, state: (number, state), 2)(jnp.arange(5), ())
     assert found[0].tolist() == [0, 1, 2, 3, 4]
     assert found[1] == ()
 
 
 # With n hidden neurons there are 5·n + 1 weights of 4 bytes; 2¹⁷ bytes hold 10 lives of 600 neurons.
-@pytest.mark.parametrize("hidden, lives", [(8, 256), (600, 10), (40_000, 1)], ids=["small", "large", "one by one"])
-def test_weights_of_a_block_stay_in_the_cache(hidden, lives):
-    assert block_size(weights(hidden)) == lives
+@pytest.mark.parametrize("hidden, lifetimes", [(8, 256), (600, 10), (40_000, 1)], ids=["small", "large", "one by one"])
+def test_weights_of_a_block_stay_in_the_cache(hidden, lifetimes):
+    assert default_chunk_size(weights(hidden)) == lifetimes
 
 
 def test_an_accelerator_takes_all_at_once(monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert block_size(weights(40_000)) > 10**9
+    assert default_chunk_size(weights(40_000)) > 10**9

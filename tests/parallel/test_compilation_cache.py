@@ -12,7 +12,7 @@ import pytest
 
 from metarule.commands import cli
 from metarule.parallel import compilation_cache as programs
-from metarule.parallel.compilation_cache import keep_programs
+from metarule.parallel.compilation_cache import enable_compilation_cache
 
 DIRECTORY, SIZE = "jax_compilation_cache_dir", "jax_compilation_cache_max_size"
 SETTINGS = (DIRECTORY, *programs._SETTINGS)
@@ -63,7 +63,7 @@ def kept():
 
 
 def test_they_are_kept_in_the_cache_of_the_user_and_bounded(tmp_path):
-    assert keep_programs() == ""
+    assert enable_compilation_cache() == ""
     assert kept().parent == tmp_path / "xdg" / "metarule" / "programs"
     assert kept().is_dir()
     assert 0 < jax.config.values[SIZE] <= 2**30
@@ -73,21 +73,21 @@ def test_they_are_kept_in_the_cache_of_the_user_and_bounded(tmp_path):
 def test_without_a_place_for_caches_they_are_kept_at_home(cache_home, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", cache_home)
     monkeypatch.setenv("HOME", str(tmp_path))
-    keep_programs()
+    enable_compilation_cache()
     assert kept().parent == tmp_path / ".cache" / "metarule" / "programs"
 
 
 def test_the_variable_names_another_directory(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv(programs.VARIABLE, "here")
-    keep_programs()
+    enable_compilation_cache()
     assert kept().parent == tmp_path / "here"
 
 
 @pytest.mark.parametrize("word", ["off", "OFF", "0", "no"])
 def test_the_variable_switches_them_off(word, monkeypatch, tmp_path):
     monkeypatch.setenv(programs.VARIABLE, word)
-    assert keep_programs() == ""
+    assert enable_compilation_cache() == ""
     assert kept() is None
     assert not list(tmp_path.iterdir())
 
@@ -98,7 +98,7 @@ def test_what_the_user_has_set_of_jax_is_left_alone(name, value, tmp_path, monke
     before = jax.config.values[name]
     jax.config.update(name, value)
     try:
-        keep_programs()
+        enable_compilation_cache()
         assert jax.config.values[name] == value
         assert not list(tmp_path.iterdir())
     finally:
@@ -108,7 +108,7 @@ def test_what_the_user_has_set_of_jax_is_left_alone(name, value, tmp_path, monke
 def test_a_size_of_the_environment_counts(monkeypatch):
     monkeypatch.setenv(SIZE.upper(), "12345")  # JAX reads it when it is imported
     jax.config.update(SIZE, 12345)
-    keep_programs()
+    enable_compilation_cache()
     assert jax.config.values[SIZE] == 12345
 
 
@@ -125,7 +125,7 @@ def test_a_place_that_cannot_be_written_is_told_where_it_was_asked_for(tmp_path,
     file = tmp_path / "file"
     file.write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
-    assert keep_programs() == ""
+    assert enable_compilation_cache() == ""
     monkeypatch.setenv(programs.VARIABLE, str(file))
     assert cli.run("metarule.x", ["word"], str, lambda _: 0, "") == 0
     assert kept() is None
@@ -137,7 +137,7 @@ def test_a_disk_that_is_nearly_full_is_left_alone(monkeypatch, tmp_path):
     usage = namedtuple("Usage", "free")
     monkeypatch.setattr(programs.shutil, "disk_usage", lambda _: usage(free=10**6))
     monkeypatch.setenv(programs.VARIABLE, str(tmp_path))
-    assert "No space left" in keep_programs()
+    assert "No space left" in enable_compilation_cache()
     assert kept() is None
 
 
@@ -148,7 +148,7 @@ def test_what_was_not_written_to_its_end_is_removed(tmp_path, monkeypatch):
     files = {"whole-cache": b"x", "whole-atime": b"t", "cut-cache": b"x", "empty-cache": b"", "empty-atime": b"t"}
     for name, content in (files | {"gone-atime": b"t"}).items():
         (folder / name).write_bytes(content)
-    keep_programs()
+    enable_compilation_cache()
     assert {file.name for file in folder.glob("*-*")} == {"whole-cache", "whole-atime"}
 
 
@@ -158,7 +158,7 @@ def test_without_a_bound_there_are_no_times_of_use(tmp_path, monkeypatch):
     folder = programs._folder(str(tmp_path))
     folder.mkdir()
     (folder / "whole-cache").write_bytes(b"x")
-    keep_programs()
+    enable_compilation_cache()
     assert (folder / "whole-cache").exists()
 
 

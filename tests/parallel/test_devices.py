@@ -1,4 +1,4 @@
-"""Devices share the lives, and all of them know what has become of every one."""
+"""Devices share the lifetimes, and all of them know what has become of every one."""
 
 import os
 import re
@@ -11,32 +11,32 @@ import pytest
 # In a process of its own: how many devices there are is settled before anything is computed.
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
-from metarule.parallel.devices import spread, everywhere
-from metarule.parallel.batching import abreast
+from metarule.parallel.devices import spread, sharded_jit
+from metarule.parallel.batching import batch_lifetimes
 
-@everywhere("lives", "at_once")
-def squares(offset, lives, at_once):
-    return abreast(lambda number, given: (number**2 + offset, given["own"]), at_once)(
+@sharded_jit("lives", "chunk_size")
+def squares(offset, lives, chunk_size):
+    return batch_lifetimes(lambda number, given: (number**2 + offset, given["own"]), chunk_size)(
         jnp.arange(lives), {"own": jax.random.split(jax.random.key(0), lives)})
 
-def check(lives, at_once):
-    numbers, keys = squares(3, lives, at_once)
+def check(lives, chunk_size):
+    numbers, keys = squares(3, lives, chunk_size)
     np.testing.assert_array_equal(numbers, np.arange(lives) ** 2 + 3)
     assert (keys == jax.random.split(jax.random.key(0), lives)).all()
     return numbers
 
-@everywhere()
+@sharded_jit()
 def apart(offset):
     nothing = lambda number: (number, jnp.zeros((0, 3)))
-    sums = lambda outer: abreast(lambda inner: 10 * outer + inner + offset, 5)(jnp.arange(4)).sum()
-    return abreast(nothing, 5)(jnp.arange(4)), abreast(sums, 5)(jnp.arange(4))
+    sums = lambda outer: batch_lifetimes(lambda inner: 10 * outer + inner + offset, 5)(jnp.arange(4)).sum()
+    return batch_lifetimes(nothing, 5)(jnp.arange(4)), batch_lifetimes(sums, 5)(jnp.arange(4))
 
 with spread():
     (numbers, nothing), sums = apart(1)
     assert numbers.tolist() == [0, 1, 2, 3] and nothing.shape == (4, 0, 3)
-    assert sums.tolist() == [10, 50, 90, 130]  # lives within a life are on its device
-    for lives, at_once in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
-        found = check(lives, at_once)
+    assert sums.tolist() == [10, 50, 90, 130]  # lives within a lifetime are on its device
+    for lives, chunk_size in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
+        found = check(lives, chunk_size)
     print(len(found.sharding.device_set), "devices")
     print(squares.lower(3, 8, 1).compile().as_text())
 assert len(check(5, 2).sharding.device_set) == 1
@@ -94,7 +94,7 @@ learner = Lifetime(
     rule=Polynomial(terms=("seven",)),
     circuit=Feedforward(hidden=()),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=20),
+    inner_loop=InnerLoop(steps=20),
 )
 descent = Gradient(steps=5, tasks=12, name="sgd", learning_rate=1.0)
 search = Genetic(steps=5, population=12, tasks=1, validation=4)

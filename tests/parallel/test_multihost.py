@@ -11,7 +11,7 @@ from pathlib import Path
 from small import SIMPLEST, wait_for, words
 
 ROOT = Path(__file__).parents[2]
-LONG = [*words(SIMPLEST), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.every", "100"]
+LONG = [*words(SIMPLEST), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.monitor_every", "100"]
 NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
 TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2

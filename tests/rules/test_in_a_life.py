@@ -1,4 +1,4 @@
-"""Rules of every kind in a whole life."""
+"""Rules of every kind in a whole lifetime."""
 
 import jax
 import jax.numpy as jnp
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from msgspec import Struct
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, live
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, unroll
 from metarule.rules import MLP, Lifted, Polynomial, Trace
 
 
-class Growth(Struct, frozen=True):
+class Lyapunov(Struct, frozen=True):
     def init(self, key):
         return jnp.array(0.1)
 
@@ -30,7 +30,7 @@ TRACES = Polynomial(
     ("rule", "theta"),
     [
         (MLP(hidden=(3,)), "shared"),
-        (Lifted(Growth()), "shared"),
+        (Lifted(Lyapunov()), "shared"),
         (TRACES, "shared"),
         (TRACES, "per_projection"),
     ],
@@ -41,14 +41,14 @@ def test_every_number_of_theta_moves_the_loss_of_a_life(rule, theta):
         rule=rule,
         circuit=Feedforward(hidden=(3,)),
         tasks=Boolean(inputs=2),
-        inner_loop=InnerLoop(presentations=6, theta=theta),
+        inner_loop=InnerLoop(steps=6, theta=theta),
     )
     task = lifetime.tasks.sample(jax.random.key(0), lifetime.tasks.split(0).train, 0)
 
     def loss(theta):
-        life, carry = lifetime.birth(jax.random.key(1), task)
-        carry, seen = live(lifetime, theta, life, carry, jnp.arange(6))
-        return seen.loss.sum() + lifetime.assess(theta, life, carry)[0]
+        context, state = lifetime.init(jax.random.key(1), task)
+        state, seen = unroll(lifetime, theta, context, state, jnp.arange(6))
+        return seen.loss.sum() + lifetime.evaluate(theta, context, state)[0]
 
     gradient = jax.jit(jax.grad(loss))(lifetime.theta(jax.random.key(2)))
     for leaf in jax.tree.leaves(gradient):

@@ -22,7 +22,7 @@ class Decay:
 class Whole(Decay):
     variables = ("pre", "weight", "post")
 
-    def units(self):
+    def scale(self):
         return {"rate": jnp.array(0.1), "gains": jnp.array([3.0, 3.0])}
 
     def memory(self, weight):
@@ -43,7 +43,7 @@ def test_a_class_with_init_and_delta_is_a_whole_rule():
     theta = rule.init(jax.random.key(0))
     assert rule.variables == ("pre", "weight")
     assert rule.memory(jnp.ones((2, 3))) == ()
-    np.testing.assert_array_equal(rule.units()["gains"], [1, 1])
+    np.testing.assert_array_equal(rule.scale()["gains"], [1, 1])
     assert {name: float(value) for name, value in rule.describe(theta).items()} == {
         "rate": 0.5,
         "gains[0]": 1.0,
@@ -67,7 +67,7 @@ def test_what_the_class_has_beyond_that_is_used():
     theta = rule.init(jax.random.key(0))
     assert rule.variables == ("pre", "weight", "post")
     assert rule.memory(jnp.zeros(2)).tolist() == [1, 1]
-    assert rule.units()["gains"].tolist() == [3, 3]
+    assert rule.scale()["gains"].tolist() == [3, 3]
     assert list(rule.describe(theta)) == ["rate"]
     assert rule.equation(theta) == "Δw = something"
     seen = Synapse(jnp.ones(2), jnp.ones(3), jnp.ones(3), jnp.ones((2, 3)), jnp.ones(3))

@@ -15,7 +15,7 @@ def numbers(rule):
 
 
 def test_one_hidden_neuron_equals_the_formula():
-    rule = MLP(inputs=("pre", "weight"), hidden=(1,), scale=0.2)
+    rule = MLP(inputs=("pre", "weight"), hidden=(1,), output_scale=0.2)
     theta = {
         "inputs": {"pre": jnp.array([2.0]), "weight": jnp.array([-1.0])},
         "layers": ({"bias": jnp.array([0.5]), "weight": jnp.array([[3.0]])},),

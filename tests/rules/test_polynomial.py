@@ -76,7 +76,7 @@ def test_initial_values_and_spread():
     rule = Polynomial(terms=("hebb", "delta"), initial={"delta": 0.1}, initial_spread=0.5)
     draws = np.asarray(jax.vmap(rule.init)(jax.random.split(jax.random.key(0), 4000)))
     np.testing.assert_allclose(draws.mean(axis=0), [0, 0.1], atol=0.03)
-    np.testing.assert_allclose(draws.std(axis=0), [0.5 * rule.hebbian_unit, 0.5], rtol=0.05)
+    np.testing.assert_allclose(draws.std(axis=0), [0.5 * rule.hebbian_scale, 0.5], rtol=0.05)
 
 
 def test_terms_are_found_by_what_they_mean():
@@ -117,14 +117,14 @@ class TestTraces:
         np.testing.assert_allclose(memory["slow"], np.tile(0.25 * projection().post, (3, 1)), rtol=1e-6)
 
     def test_a_modulator_that_comes_later_acts_on_what_the_synapse_remembers(self):
-        """After n silent presentations, Δw = c·(1 − λ)·λⁿ·pre·post·modulator."""
+        """After n silent steps, Δw = c·(1 − λ)·λⁿ·pre·post·modulator."""
         theta, delay = self.RULE.init(jax.random.key(0)), 5
         seen, nothing = projection(), jax.tree.map(jnp.zeros_like, projection())
         memory = self.RULE.memory(seen.weight)
         changes = []
-        for time in range(delay + 1):
-            now = seen._replace(modulator=0 * seen.modulator) if time == 0 else nothing
-            now = now._replace(modulator=seen.modulator) if time == delay else now
+        for t in range(delay + 1):
+            now = seen._replace(modulator=0 * seen.modulator) if t == 0 else nothing
+            now = now._replace(modulator=seen.modulator) if t == delay else now
             change, memory = self.RULE.update(theta, memory, now)
             changes.append(change)
         assert not np.any(changes[:-1])
@@ -140,7 +140,7 @@ class TestTraces:
     def test_variables_and_units_look_through_a_trace(self):
         rule = Polynomial(terms=("late*pre", "pre"), traces={"late": Trace(of="modulator*pre_trace", learned=False)})
         assert rule.variables == ("pre", "modulator", "pre_trace")
-        np.testing.assert_allclose(rule.units(), [1, rule.hebbian_unit])
+        np.testing.assert_allclose(rule.scale(), [1, rule.hebbian_scale])
 
     def test_a_rule_by_name_brings_its_traces_and_may_be_given_others(self):
         key = jax.random.key(0)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, live
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, unroll
 from metarule.rules import RULES, Polynomial
 from metarule.types import Synapse
 
@@ -16,8 +16,8 @@ def learn(rule, rate, weight, stimuli, targets=None):
     theta = polynomial.init(jax.random.key(0))
     targets = jnp.zeros(len(stimuli)) if targets is None else targets
 
-    def present(carry, seen):
-        weight, memory = carry
+    def present(state, seen):
+        weight, memory = state
         pre, target = seen
         post = pre @ weight
         change, memory = polynomial.update(theta, memory, Synapse(pre, post, post, weight, target[None]))
@@ -45,7 +45,7 @@ def test_oja_finds_the_first_principal_component_and_a_norm_of_one():
 
 
 def test_hebb_grows_without_bound():
-    """On one stimulus x the weight along it grows by 1 + η·|x|² a presentation."""
+    """On one stimulus x the weight along it grows by 1 + η·|x|² a step."""
     stimuli = jnp.tile(jnp.array([1.0, -2.0]), (50, 1))
     along = learn("hebb", 0.05, jnp.array([0.1, 0.1]), stimuli) @ [1.0, -2.0]
     np.testing.assert_allclose(along, -0.1 * (1 + 0.05 * 5) ** np.arange(1, 51), rtol=1e-4)
@@ -57,12 +57,12 @@ def test_hebb_stays_within_the_bound_of_a_life():
         rule=rule,
         circuit=Feedforward(hidden=(), output="sigmoid"),
         tasks=Boolean(inputs=2),
-        inner_loop=InnerLoop(presentations=50, weight_bound=1.5),
+        inner_loop=InnerLoop(steps=50, weight_bound=1.5),
     )
     task = lifetime.tasks.sample(jax.random.key(0), lifetime.tasks.split(0).train, 0)
-    life, carry = lifetime.birth(jax.random.key(1), task)
-    carry, _ = live(lifetime, rule.init(jax.random.key(0)), life, carry, jnp.arange(50))
-    assert np.abs(carry.weights[0]).max() == 1.5
+    context, state = lifetime.init(jax.random.key(1), task)
+    state, _ = unroll(lifetime, rule.init(jax.random.key(0)), context, state, jnp.arange(50))
+    assert np.abs(state.weights[0]).max() == 1.5
 
 
 def test_bcm_becomes_selective():

@@ -15,7 +15,7 @@ from small import EXPERIMENT
 from metarule import MLP, Feedforward, InnerLoop, Lifetime, Polynomial, Trace
 from metarule.runs import artifacts
 from metarule.config.toml import ConfigError
-from metarule.runs.training import keep_theta, meaning
+from metarule.runs.training import write_theta, meaning
 
 
 def test_a_directory_holds_the_config_as_given_and_as_resolved(tmp_path):
@@ -238,7 +238,7 @@ def test_a_run_is_known_while_its_checkpoints_come_and_go(tmp_path):
 
 
 def lifetime_of(rule, theta="shared", circuit=EXPERIMENT.circuit):
-    return Lifetime(rule=rule, circuit=circuit, tasks=EXPERIMENT.tasks, inner_loop=InnerLoop(theta=theta))
+    return Lifetime(rule=rule, circuit=circuit, batch_size=EXPERIMENT.tasks, inner_loop=InnerLoop(theta=theta))
 
 
 def traced(of="pre*post", **more):
@@ -246,7 +246,7 @@ def traced(of="pre*post", **more):
 
 
 PAIR = Polynomial(terms=("pre*modulator", "weight"))
-DEEP = Feedforward(backward="learned")
+DEEP = Feedforward(feedback="learned")
 
 
 @pytest.mark.parametrize(
@@ -268,14 +268,14 @@ DEEP = Feedforward(backward="learned")
         (traced(decay=0.5, learned=False), traced(decay=0.9, learned=False), "rule.traces.e.decay is 0.5 there"),
         (MLP(inputs=("pre", "post")), MLP(inputs=("pre", "weight")), "rule.inputs.1. is 'post' there"),
         (MLP(), MLP(activation="relu"), "rule.activation is 'tanh' there; the rule needs 'relu'"),
-        (MLP(), MLP(scale=0.2), "rule.scale is 0.1 there; the rule needs 0.2"),
+        (MLP(), MLP(scale=0.2), "rule.output_scale is 0.1 there; the rule needs 0.2"),
         (MLP(inputs=("pre", "post")), PAIR, "rule.kind is 'mlp' there; the rule needs 'polynomial'"),
     ],
 )
 def test_a_theta_is_read_as_what_it_was_written_alone(written, read, says, tmp_path):
     one, other = lifetime_of(written), lifetime_of(read)
     theta = one.theta(jax.random.key(0))
-    keep_theta(tmp_path, one, theta)
+    write_theta(tmp_path, one, theta)
     chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, theta, meaning(one)), theta)
     with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {says}"):
         artifacts.load_theta(tmp_path, theta, meaning(other))
@@ -284,13 +284,13 @@ def test_a_theta_is_read_as_what_it_was_written_alone(written, read, says, tmp_p
 def test_a_theta_of_other_paths_or_projections_is_refused_by_name(tmp_path):
     one, other = lifetime_of(PAIR, "per_path", DEEP), lifetime_of(PAIR, "per_projection", DEEP)
     theta = one.theta(jax.random.key(0))
-    keep_theta(tmp_path, one, theta)
+    write_theta(tmp_path, one, theta)
     with pytest.raises(ConfigError, match=r"names\[0\] is 'forward: pre\*modulator' there; .*'projection 1: pre"):
         artifacts.load_theta(tmp_path, theta, meaning(other))
 
 
 def test_where_a_theta_starts_and_how_it_is_moved_are_no_part_of_its_meaning():
-    moved = replace(PAIR, initial={"weight": 0.5}, initial_spread=0.1, hebbian_unit=1.0)
+    moved = replace(PAIR, initial={"weight": 0.5}, initial_spread=0.1, hebbian_scale=1.0)
     assert meaning(lifetime_of(moved)) == meaning(lifetime_of(PAIR))
     named = lifetime_of(Polynomial(terms=("seven",)))
     assert meaning(lifetime_of(Polynomial(terms=named.rule.names))) == meaning(named)

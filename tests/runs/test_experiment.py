@@ -3,7 +3,7 @@ import pytest
 
 from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
 from metarule.config.toml import ConfigError, decode, override
-from metarule.runs.experiment import Experiment, posed, to_tree
+from metarule.runs.experiment import Experiment, with_tasks, to_tree
 
 
 def test_components_are_assembled_into_a_lifetime():
@@ -23,11 +23,11 @@ def test_a_tree_writes_every_default_out():
 
 
 def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
-    other = posed(Experiment(), [("tasks.kind", "tabular"), ("tasks.ways", 2)])
+    other = with_tasks(Experiment(), [("tasks.kind", "tabular"), ("tasks.ways", 2)])
     assert (other.tasks, other.circuit.output) == (Tabular(ways=2), "softmax")
-    assert posed(other, []) == other
+    assert with_tasks(other, []) == other
     with pytest.raises(ConfigError, match="circuit.output = 'tanh': the loss of these tasks needs 'softmax'"):
-        posed(Experiment(), [("tasks.kind", "tabular"), ("circuit.output", "tanh")])
+        with_tasks(Experiment(), [("tasks.kind", "tabular"), ("circuit.output", "tanh")])
 
 
 @pytest.mark.parametrize(
@@ -47,7 +47,7 @@ def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
 )
 def test_what_a_rule_cannot_be_tried_on_is_refused(pairs, says):
     with pytest.raises(ConfigError, match=says):
-        posed(Experiment(), pairs)
+        with_tasks(Experiment(), pairs)
 
 
 def conditioned(neuron):
@@ -62,9 +62,9 @@ def conditioned(neuron):
 def test_a_theta_of_some_paths_serves_no_others():
     tree = {"circuit": {"kind": "conditioning"}, "tasks": {"kind": "conditioning"}, "inner_loop": {"theta": "per_path"}}
     tree |= {"rule": {"kind": "polynomial", "terms": ["pre*modulator"]}}
-    tree["inner_loop"]["presentations"] = 2000
+    tree["inner_loop"]["steps"] = 2000
     learned = decode(override(tree, conditioned("one")), Experiment)
-    assert posed(learned, conditioned("one")) == learned
+    assert with_tasks(learned, conditioned("one")) == learned
     says = "circuit: it has the paths motor, other; allowed: those for which θ is learned, motor, one"
     with pytest.raises(ConfigError, match=says):
-        posed(learned, conditioned("other"))
+        with_tasks(learned, conditioned("other"))

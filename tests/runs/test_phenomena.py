@@ -23,8 +23,8 @@ TASKS = Conditioning(
 LIFE = Lifetime(
     rule=Polynomial(terms=("pre*modulator",)),
     circuit=ConditioningCircuit(),
-    tasks=TASKS,
-    inner_loop=InnerLoop(presentations=TASKS.needs),
+    batch_size=TASKS,
+    inner_loop=InnerLoop(steps=TASKS.min_steps),
 )
 
 

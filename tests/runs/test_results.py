@@ -41,7 +41,7 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
         "statistics",
         "total",
     }
-    assert summary["nonfinite_tasks"] == 0
+    assert summary["nonfinite_lifetimes"] == 0
     held_out = summary["held_out"]
     assert (held_out["metric"], held_out["tasks"], held_out["lifetimes"]) == ("solved", 8, 16)
     assert held_out["of"] == "held-out tasks"
@@ -58,15 +58,15 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
 
 def test_held_out_scores_are_those_of_the_test_pool(finished):
     _, trained, summary = finished
-    life, key = EXPERIMENT.lifetime, stream(run_key(3), Purpose.HELD_OUT)
-    pool = life.tasks.split(3).test
-    learned = final_metrics(life, trained.theta, pool, key, 16)["solved"]
+    context, key = EXPERIMENT.lifetime, stream(run_key(3), Purpose.HELD_OUT)
+    pool = context.tasks.split(3).test
+    learned = final_metrics(context, trained.theta, pool, key, 16)["solved"]
     assert summary["held_out"]["learned"]["mean"] == pytest.approx(float(learned.mean()))
     row = summary["held_out"]["baselines"]["delta"]
-    rated = final_metrics(delta(life), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
+    rated = final_metrics(delta(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
     budget, tuning = EXPERIMENT.optimizer.lifetimes, stream(run_key(3), Purpose.TUNING)
-    tuned = tune(delta(life), life.tasks.split(3).train, tuning, budget)
+    tuned = tune(delta(context), context.tasks.split(3).train, tuning, budget)
     assert row["learning_rate"] == tuned.rate
     assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
 

@@ -27,7 +27,7 @@ def test_a_signal_that_comes_while_processes_agree_is_not_lost(monkeypatch):
     with StopRequest() as stop:
         monkeypatch.setattr(stopping, "agreed", agreed)
         assert not stop.requested
-        monkeypatch.undo()
+        monkeypatch.invert_step()
         assert stop.requested
 
 
@@ -67,11 +67,11 @@ def test_sigterm_unwinds_once_and_ends_at_once_the_second_time():
 
 
 def test_handlers_of_other_programs_are_left_alone():
-    heard = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    collect_warnings = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: collect_warnings.append(number))
     try:
         with terminable():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM]
+    assert collect_warnings == [signal.SIGTERM]

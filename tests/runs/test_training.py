@@ -43,10 +43,10 @@ def test_every_meta_step_leaves_one_row(whole):
     path, trained = whole
     rows = artifacts.read_metrics(path)
     assert [row["step"] for row in rows] == list(range(1, 13))
-    assert {"loss", "solved", "gradient_norm", "nonfinite_tasks", "zero_gradient_tasks", "theta"} <= set(rows[0])
+    assert {"loss", "solved", "gradient_norm", "nonfinite_lifetimes", "zero_gradient_lifetimes", "theta"} <= set(rows[0])
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
     assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
-    assert [0 < row["growth"]["median"] <= row["growth"]["largest"] for row in rows if "growth" in row] == [True] * 3
+    assert [0 < row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"] for row in rows if "lyapunov_exponent" in row] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in named(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
@@ -80,9 +80,9 @@ def test_metrics_that_somebody_changed_are_refused(row, says, whole, tmp_path):
 
 
 def test_theta_learns_from_the_training_pool_alone(whole):
-    life, optimizer = EXPERIMENT.lifetime, EXPERIMENT.optimizer
-    split, key = life.tasks.split(EXPERIMENT.seed), run_key(EXPERIMENT.seed)
-    expected, elsewhere = map(jax.jit(lambda pool: pure(life, optimizer, pool, key)[0]), split)
+    context, optimizer = EXPERIMENT.lifetime, EXPERIMENT.optimizer
+    split, key = context.tasks.split(EXPERIMENT.seed), run_key(EXPERIMENT.seed)
+    expected, elsewhere = map(jax.jit(lambda pool: pure(context, optimizer, pool, key)[0]), split)
     np.testing.assert_allclose(whole[1].theta, expected, rtol=1e-5, atol=1e-7)
     assert not np.allclose(whole[1].theta, elsewhere, rtol=1e-5, atol=1e-7)
 
@@ -105,7 +105,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_
         replace(EXPERIMENT.optimizer, estimator=Truncated(window=8)),
         replace(EXPERIMENT.optimizer, estimator=Persistent(window=8, pairs=2)),
         Sequence(
-            first=Genetic(steps=8, population=4, tasks=2, validation=2),
+            first=Genetic(steps=8, population=4, batch_size=2, validation=2),
             then=replace(EXPERIMENT.optimizer, steps=4),
         ),
     ],
@@ -180,21 +180,21 @@ def test_a_run_in_trouble_is_resumed_to_the_same_metrics(tmp_path):
         train(experiment, tmp_path / name, StopRequest(), SILENT)
     whole, resumed = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "resumed"))
     assert resumed == whole
-    assert whole.count('"trouble": "100% of lives diverged') == 3
+    assert whole.count('"trouble": "100% of lifetimes diverged') == 3
 
 
 def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path):
     optimizer = replace(EXPERIMENT.optimizer, steps=300)
     experiment = replace(EXPERIMENT, circuit=OVERFLOWING, optimizer=optimizer, run=Run(steps_per_call=30))
-    assert experiment.evaluation.every == 5
+    assert experiment.evaluation.monitor_every == 5
     artifacts.start(tmp_path, experiment, given=None)
     for _ in range(2):  # a resumed run is stopped again, at once
-        with pytest.raises(Diverged, match=f"no life of the last {HOPELESS} meta-steps was of use") as caught:
+        with pytest.raises(Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps was of use") as caught:
             train(experiment, tmp_path, StopRequest(), SILENT)
         assert "\n" not in str(caught.value)
     initial = experiment.lifetime.theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))
     np.testing.assert_array_equal(artifacts.load_theta(tmp_path, initial, {}), initial)
     rows = artifacts.read_metrics(tmp_path)
     assert len(rows) == HOPELESS
-    assert rows[-1]["trouble"].startswith("100% of lives diverged in the last 20 meta-steps")
+    assert rows[-1]["trouble"].startswith("100% of lifetimes diverged in the last 20 meta-steps")
     assert np.abs(rows[-1]["theta"]).max() < 1e-30

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import Auto, RandomSearch, Sequence
-from metarule.analysis.evaluation import curves, final_metrics
+from metarule.analysis.evaluation import final_metrics, learning_curves
 from metarule.estimators.auto import _ways
 from metarule.meta import train
 from metarule.meta.transforms import Schedule
@@ -21,7 +21,7 @@ from metarule.sweeps.claims import Lost, take
 from metarule.sweeps.plan import Cell, Point, with_values
 
 SMALL = replace(EXPERIMENT, seed=0, optimizer=replace(EXPERIMENT.optimizer, steps=8, learning_rate=1e-2))
-FIELDS = ("optimizer.learning_rate", "inner_loop.weight_bound", "inner_loop.loss_along", "rule.hebbian_unit")
+FIELDS = ("optimizer.learning_rate", "inner_loop.weight_bound", "inner_loop.online_loss_weight", "rule.hebbian_scale")
 VALUES = ((1e-2, 4.0, 0.5, 0.1), (1e-1, 0.5, 0.2, 0.3), (1e-2, 4.0, 0.5, 0.1))
 CELL = Cell("000-cell", SMALL, FIELDS, (Point(0, 3), Point(1, 3), Point(0, 5)), VALUES)
 SILENT = lambda share: None
@@ -29,13 +29,15 @@ SILENT = lambda share: None
 
 def alone(experiment, seed, rate, bound, along, unit):
     """θ and score of one run, from the functions that a run is made of, with every number static."""
-    life, optimizer = experiment.lifetime, replace(experiment.optimizer, learning_rate=rate)
-    inner_loop = replace(life.inner_loop, weight_bound=bound, loss_along=along)
-    life = replace(life, inner_loop=inner_loop, rule=replace(life.rule, hebbian_unit=unit))
-    split, key = life.tasks.split(seed), run_key(seed)
-    theta, seen = jax.jit(lambda: train(life, optimizer, split.train, key))()
+    context, optimizer = experiment.lifetime, replace(experiment.optimizer, learning_rate=rate)
+    inner_loop = replace(context.inner_loop, weight_bound=bound, online_loss_weight=along)
+    context = replace(context, inner_loop=inner_loop, rule=replace(context.rule, hebbian_scale=unit))
+    split, key = context.tasks.split(seed), run_key(seed)
+    theta, seen = jax.jit(lambda: train(context, optimizer, split.train, key))()
     settings = experiment.evaluation
-    look = curves(life, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, settings.points)
+    look = learning_curves(
+        context, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, settings.points
+    )
     return theta, float(look.metrics["solved"][:, -1].mean()), float(seen.loss.mean())
 
 
@@ -63,25 +65,25 @@ def test_a_point_alone_gives_theta_bit_for_bit_as_a_run_does(tmp_path):
 
 
 def test_a_search_beside_others_comes_to_what_it_comes_to_alone_mark_by_mark(tmp_path):
-    search = RandomSearch(steps=4, population=4, tasks=2, validation=2)
+    search = RandomSearch(steps=4, population=4, batch_size=2, validation=2)
     experiment = replace(SMALL, optimizer=Sequence(first=search, then=replace(SMALL.optimizer, steps=3)))
-    field = "rule.hebbian_unit"
+    field = "rule.hebbian_scale"
     cell = Cell("000-cell", experiment, (field,), (Point(0, 3), Point(1, 5)), ((0.1,), (0.3,)), curve=3)
     assert cell.marks == (1, 3, 7)
     together = solve(cell, tmp_path, lambda: None, StopRequest(), SILENT)
     np.testing.assert_array_equal(together.curve[:, -1], together.metrics["solved"])
     other, key = with_values(experiment, {field: 0.3}), run_key(5)
-    life, split = other.lifetime, other.tasks.split(5)
-    theta, seen = jax.jit(lambda: train(life, other.optimizer, split.train, key))()
+    context, split = other.lifetime, other.tasks.split(5)
+    theta, seen = jax.jit(lambda: train(context, other.optimizer, split.train, key))()
     np.testing.assert_allclose(together.theta[1], theta, atol=1e-5, rtol=0)
     for mark, scored in zip(cell.marks, together.curve[1], strict=True):
-        lives = final_metrics(life, seen.theta[mark - 1], split.test, stream(key, Purpose.HELD_OUT), 16)
-        assert scored == pytest.approx(float(lives["solved"].mean()), abs=1e-6)
+        count = final_metrics(context, seen.theta[mark - 1], split.test, stream(key, Purpose.HELD_OUT), 16)
+        assert scored == pytest.approx(float(count["solved"].mean()), abs=1e-6)
 
 
 def test_a_way_to_the_gradient_that_is_left_open_has_memory_for_all_points():
-    lives = SMALL.optimizer.tasks
-    (remat, size), *_ = ways = [(way, size * lives) for way, size in _ways(SMALL.lifetime)]
+    count = SMALL.optimizer.batch_size
+    (remat, size), *_ = ways = [(way, size * count) for way, size in _ways(SMALL.lifetime)]
     enough = 1.5 * size / 2**30
     optimizer = replace(SMALL.optimizer, estimator=Auto(memory_gib=enough))
     alone = CELL._replace(experiment=replace(SMALL, optimizer=optimizer), points=CELL.points[:1])

@@ -139,9 +139,9 @@ def test_two_processes_finish_every_cell_once_when_one_is_killed(trial, tmp_path
     # A parent that waits makes a killed process one that is dead for all.
     printed = [worker.communicate(timeout=60)[0].split() for worker in workers]
     assert workers[1].returncode == 0
-    owners = {name: int((cells / name / "done" / "owner").read_text()) for name in names}
-    assert set(owners.values()) <= {worker.pid for worker in workers}
+    theta_groups = {name: int((cells / name / "done" / "owner").read_text()) for name in names}
+    assert set(theta_groups.values()) <= {worker.pid for worker in workers}
     # What a killed process finished it may have had no time to say; what was said was said once.
     said = sorted([*printed[0], *printed[1]])
     assert len(set(said)) == len(said)
-    assert set(printed[1]) == {name for name, pid in owners.items() if pid == workers[1].pid}
+    assert set(printed[1]) == {name for name, pid in theta_groups.items() if pid == workers[1].pid}

@@ -35,11 +35,11 @@ def test_seeds_and_rates_share_one_program(tmp_path):
     ("fields", "data"),
     [
         ({"optimizer.learning_rate": [1e-3, 1e-2]}, True),
-        ({"inner_loop.loss_along": [0.2, 0.8]}, True),
+        ({"inner_loop.online_loss_weight": [0.2, 0.8]}, True),
         ({"inner_loop.weight_bound": [2.0, 3.0]}, True),
-        ({"rule.hebbian_unit": [0.1, 0.2]}, True),
+        ({"rule.hebbian_scale": [0.1, 0.2]}, True),
         ({"optimizer.clip": [0.1, 1.0]}, True),
-        ({"inner_loop.presentations": [100, 200]}, False),
+        ({"inner_loop.steps": [100, 200]}, False),
         ({"tasks.inputs": [2, 3]}, False),
         ({"inner_loop.theta": ["shared", "per_projection"]}, False),
         # A program asks whether there is a price at all, and so cannot be the same for all prices.
@@ -85,17 +85,17 @@ def test_zip_product_and_cases_multiply(tmp_path):
         tmp_path,
         seeds=[3, 5],
         product={RATE: [1e-3, 1e-2]},
-        zip={"tasks.inputs": [2, 3], "inner_loop.presentations": [100, 200]},
+        zip={"tasks.inputs": [2, 3], "inner_loop.steps": [100, 200]},
         cases=[
             {"name": "plain", "set": {"optimizer.estimator.kind": "reverse", "optimizer.estimator.scan.kind": "plain"}},
             {"name": "as it is"},
         ],
     )
     assert len(made.settings) == 8
-    assert made.settings[0].label == "plain, inputs = 2, presentations = 100, learning_rate.init_value = 0.001"
+    assert made.settings[0].label == "plain, inputs = 2, steps = 100, learning_rate.init_value = 0.001"
     assert [(len(cell.points), cell.experiment.tasks.inputs) for cell in made.cells] == [(4, 2), (4, 3)] * 2
     assert {point.seed for cell in made.cells for point in cell.points} == {3, 5}
-    assert made.axes == ("case", "tasks.inputs", "inner_loop.presentations", RATE)
+    assert made.axes == ("case", "tasks.inputs", "inner_loop.steps", RATE)
 
 
 def test_a_case_has_axes_of_its_own(tmp_path):
@@ -182,7 +182,10 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
         ({"cases": [{"name": "x"}, {"name": "x"}]}, "cases: 2 have the name 'x'"),
         ({"product": {"tasks.inputs": [2, 2]}}, "inputs = 2: this setting would be run 2 times"),
         ({"product": {"evaluation.points": [2, 4]}}, "product.evaluation.points: nothing that a sweep measures"),
-        ({"set": {"evaluation.every": 2}}, "set.evaluation.every: nothing that a sweep measures depends on it"),
+        (
+            {"set": {"evaluation.monitor_every": 2}},
+            "set.evaluation.monitor_every: nothing that a sweep measures depends on it",
+        ),
         ({"product": {"run.steps_per_call": [1, 2]}}, "product.run.steps_per_call: nothing that a sweep measures"),
         ({"product": {"seed": [1]}}, "product.seed: a sweep sets this by seeds of the sweep"),
         (

@@ -73,10 +73,10 @@ def test_a_report_of_half_a_sweep_is_made_of_what_is_there(tmp_path):
 
 
 def test_a_score_that_is_never_finite_leaves_a_table_and_a_figure(tmp_path, monkeypatch):
-    monkeypatch.setattr(f"{__name__}.score", lambda number, seed: {"solved": None, "nonfinite_tasks": 64})
+    monkeypatch.setattr(f"{__name__}.score", lambda number, seed: {"solved": None, "nonfinite_lifetimes": 64})
     for name, settings in (("axis", [{"rate": rate} for rate in RATES]), ("cases", [{"case": "one"}])):
         made = make_report(sweep(tmp_path / name, settings))
-        assert {row["metric"] for row in made.summary} == {"nonfinite_tasks"}
+        assert {row["metric"] for row in made.summary} == {"nonfinite_lifetimes"}
         assert len(table(made).splitlines()) == 2
         assert inked(tmp_path / name / "sweep.png")
 

@@ -79,7 +79,7 @@ def test_the_seed_decides_the_split_even_when_it_is_traced():
 def test_each_pass_presents_every_pattern_once_with_its_target():
     family = Boolean()
     task = family.sample(KEY, split(family, 0).train, 5)
-    seen = [jax.tree.map(np.asarray, family.stimulus(task, time, KEY)) for time in range(16)]
+    seen = [jax.tree.map(np.asarray, family.stimulus(task, t, KEY)) for t in range(16)]
     patterns = np.array([(np.asarray(s.input) + 1) @ [2, 1, 0.5] for s in seen]).astype(int)
     assert sorted(patterns[:8]) == sorted(patterns[8:]) == list(range(8))
     assert list(patterns[:8]) != list(patterns[8:])
@@ -106,5 +106,5 @@ def test_more_inputs_are_sampled():
 def test_a_pool_holds_its_share_of_the_functions():
     family = Boolean(inputs=3, test_fraction=0.25)
     numbers = jnp.arange(300)
-    met = [jax.vmap(partial(family.identity, pool))(numbers) for pool in split(family, 0)]
+    met = [jax.vmap(partial(family.task_id, pool))(numbers) for pool in split(family, 0)]
     assert [np.unique(one).size for one in met] == [192, 64]

@@ -27,51 +27,55 @@ def is_separable(points, labels):
 
 @pytest.mark.parametrize("shape", SHAPES["all"])
 def test_shapes_are_separable_as_they_say(shape):
-    family = Points(shapes=(shape,), presented=150, assessed=50)
+    family = Points(shapes=(shape,), train_examples=150, test_examples=50)
     pool = family.split(0).train
     for index in range(6):
         task = draw(family, jax.random.key(index), pool, index)
-        points = np.concatenate([task.presented, task.assessed])
-        labels = np.concatenate([task.presented_labels, task.assessed_labels])
+        points = np.concatenate([task.train_examples, task.test_examples])
+        labels = np.concatenate([task.train_labels, task.test_labels])
         assert is_separable(points, labels) == (shape in SHAPES["separable"])
 
 
 @pytest.mark.parametrize("shape", SHAPES["all"])
 def test_classes_never_overlap(shape):
     """The nearest other point of two thousand is one of the same class."""
-    family = Points(shapes=(shape,), presented=1000, assessed=1)
+    family = Points(shapes=(shape,), train_examples=1000, test_examples=1)
     task = draw(family, KEY, family.split(1).test, 3)
-    points, labels = np.asarray(task.presented), np.asarray(task.presented_labels)
+    points, labels = np.asarray(task.train_examples), np.asarray(task.train_labels)
     far = ((points[:, None] - points[None]) ** 2).sum(-1) + 1e9 * np.eye(len(points))
     assert (labels[far.argmin(axis=1)] == labels).mean() > 0.995
 
 
 def test_points_come_in_rounds_of_one_of_either_class():
-    family = Points(presented=20)
+    family = Points(train_examples=20)
     task = draw(family, KEY, family.split(0).train, 0)
-    pairs = np.asarray(task.presented_labels).reshape(20, 2)
+    pairs = np.asarray(task.train_labels).reshape(20, 2)
     np.testing.assert_array_equal(pairs.sum(axis=1), 1)
     assert 0 < pairs[:, 0].sum() < 20
-    assert np.asarray(task.assessed_labels).sum() == 50
+    assert np.asarray(task.test_labels).sum() == 50
 
 
 def test_numbers_decide_the_shape_and_keys_the_points():
     family = Points(shapes=("linear",))
     pool = family.split(0).train
     one, two = (draw(family, jax.random.key(seed), pool, 4) for seed in (1, 2))
-    assert not np.allclose(one.presented, two.presented)
-    both = np.concatenate([one.presented, two.presented]), np.concatenate([one.presented_labels, two.presented_labels])
+    assert not np.allclose(one.train_examples, two.train_examples)
+    both = (
+        np.concatenate([one.train_examples, two.train_examples]),
+        np.concatenate([one.train_labels, two.train_labels]),
+    )
     assert is_separable(*both)
     other = draw(family, jax.random.key(1), pool, 5)
     assert not is_separable(
-        np.concatenate([one.presented, other.presented]), np.concatenate([one.presented_labels, other.presented_labels])
+        np.concatenate([one.train_examples, other.train_examples]),
+        np.concatenate([one.train_labels, other.train_labels]),
     )
 
 
 def test_pools_share_no_task_and_seeds_have_their_own():
     family = Points()
     tasks = [
-        tuple(np.asarray(draw(family, KEY, pool, index).presented).ravel()[:4].tolist())
+        tuple(np.asarray(draw(family, KEY, pool, index).train_examples).ravel()[:4].tolist())
         for seed in (0, 1)
         for pool in family.split(seed)
         for index in range(20)
@@ -82,20 +86,20 @@ def test_pools_share_no_task_and_seeds_have_their_own():
 def test_every_shape_and_either_labelling_is_drawn():
     family = Points()
     seen = jax.vmap(lambda index: draw(family, KEY, family.split(0).train, index))(jnp.arange(64))
-    assert len({points.tobytes() for points in np.asarray(seen.presented)}) == 64
-    linear = Points(shapes=("blobs",), presented=1)
+    assert len({points.tobytes() for points in np.asarray(seen.train_examples)}) == 64
+    linear = Points(shapes=("blobs",), train_examples=1)
     first = [draw(linear, KEY, linear.split(0).train, index) for index in range(20)]
-    sides = {int(task.presented_labels[0]) for task in first}
+    sides = {int(task.train_labels[0]) for task in first}
     assert sides == {0, 1}
 
 
 def test_stimuli_start_again_after_a_pass():
-    family = Points(presented=3)
+    family = Points(train_examples=3)
     task = draw(family, KEY, family.split(0).train, 2)
-    for time in (0, 5, 6, 13):
-        stimulus = family.stimulus(task, time, KEY)
-        np.testing.assert_array_equal(stimulus.input, task.presented[time % 6])
-        assert int(stimulus.target[0]) == int(task.presented_labels[time % 6])
+    for t in (0, 5, 6, 13):
+        stimulus = family.stimulus(task, t, KEY)
+        np.testing.assert_array_equal(stimulus.input, task.train_examples[t % 6])
+        assert int(stimulus.target[0]) == int(task.train_labels[t % 6])
 
 
 def test_metrics_against_literal_numbers():

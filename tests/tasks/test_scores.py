@@ -6,10 +6,15 @@ import pytest
 from metarule import Boolean, Conditioning, Points, Tabular
 from metarule.tasks.scores import scores_of
 
-FAMILIES = [Boolean(inputs=2), Points(presented=3, assessed=3), Tabular(presented=3, assessed=3), Conditioning()]
+FAMILIES = [
+    Boolean(inputs=2),
+    Points(train_examples=3, test_examples=3),
+    Tabular(train_examples=3, test_examples=3),
+    Conditioning(),
+]
 
 
-def assessed(tasks):
+def outputs_and_targets(tasks):
     """Right answers, where there are any, to the assessed examples of a task; and what is wanted."""
     wanted = tasks.examples(tasks.sample(jax.random.key(0), tasks.split(0).train, 0)).target
     return wanted[:, : tasks.outputs], wanted
@@ -18,7 +23,7 @@ def assessed(tasks):
 @pytest.mark.parametrize("tasks", FAMILIES, ids=lambda one: type(one).__name__)
 def test_a_network_that_diverged_has_solved_nothing(tasks):
     score = jax.jit(lambda weights, *answers: scores_of(tasks, weights, *answers))
-    output, wanted = jax.jit(lambda: assessed(tasks))()
+    output, wanted = jax.jit(lambda: outputs_and_targets(tasks))()
     weights = (jnp.ones((2, 2)), jnp.ones((2, 1)))
     alive = score(weights, output, wanted)
     assert alive[tasks.score] > 0.6

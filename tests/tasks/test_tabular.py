@@ -31,7 +31,9 @@ def test_test_tasks_use_classes_that_no_training_task_has(seed):
     seen = []
     for pool in split(family, seed):
         tasks = many(family, pool)
-        seen.append(set(LABELS[np.asarray(tasks.presented)].flat) | set(LABELS[np.asarray(tasks.assessed)].flat))
+        seen.append(
+            set(LABELS[np.asarray(tasks.train_examples)].flat) | set(LABELS[np.asarray(tasks.test_examples)].flat)
+        )
     assert len(seen[0]) == 6
     assert len(seen[1]) == 4
     assert not seen[0] & seen[1]
@@ -39,16 +41,16 @@ def test_test_tasks_use_classes_that_no_training_task_has(seed):
 
 def test_presented_and_assessed_examples_are_disjoint_and_distinct():
     tasks = many(Tabular(), split(Tabular(), 0).train)
-    for presented, assessed in zip(np.asarray(tasks.presented), np.asarray(tasks.assessed)):
-        assert len(set(presented)) == len(presented) == 3 * 34
-        assert len(set(assessed)) == len(assessed) == 3 * 40
-        assert not set(presented) & set(assessed)
+    for train_examples, test_examples in zip(np.asarray(tasks.train_examples), np.asarray(tasks.test_examples)):
+        assert len(set(train_examples)) == len(train_examples) == 3 * 34
+        assert len(set(test_examples)) == len(test_examples) == 3 * 40
+        assert not set(train_examples) & set(test_examples)
 
 
 def test_every_example_of_a_class_can_be_drawn_and_no_padding_is():
-    family = Tabular(presented=100, assessed=74)
+    family = Tabular(train_examples=100, test_examples=74)
     tasks = many(family, jnp.arange(10), 120)
-    drawn = set(np.asarray(tasks.presented).flat) | set(np.asarray(tasks.assessed).flat)
+    drawn = set(np.asarray(tasks.train_examples).flat) | set(np.asarray(tasks.test_examples).flat)
     assert drawn == set(range(1797))
 
 
@@ -56,7 +58,7 @@ def test_labels_are_one_to_one_with_classes_and_shuffled():
     family = Tabular()
     tasks = many(family, split(family, 0).train)
     first = set()
-    for rows, labels in zip(np.asarray(tasks.presented), np.asarray(tasks.presented_labels)):
+    for rows, labels in zip(np.asarray(tasks.train_examples), np.asarray(tasks.train_labels)):
         pairs = set(zip(LABELS[rows].tolist(), labels.tolist()))
         assert len(pairs) == 3
         first |= {digit for digit, label in pairs if label == 0}
@@ -67,20 +69,20 @@ def test_stimulus_shows_the_image_and_its_label():
     family = Tabular()
     task = sample(family, KEY, split(family, 0).train, 3)
     show = jax.jit(family.stimulus)
-    for time in (0, 50, 101, 102):
-        stimulus = show(task, time, KEY)
-        np.testing.assert_allclose(stimulus.input, load_digits().data[task.presented[time % 102]] / 16)
-        np.testing.assert_array_equal(stimulus.target, np.eye(3)[task.presented_labels[time % 102]])
+    for t in (0, 50, 101, 102):
+        stimulus = show(task, t, KEY)
+        np.testing.assert_allclose(stimulus.input, load_digits().data[task.train_examples[t % 102]] / 16)
+        np.testing.assert_array_equal(stimulus.target, np.eye(3)[task.train_labels[t % 102]])
 
 
 def test_task_numbers_decide_the_classes_and_keys_the_examples():
     family, pool = Tabular(), split(Tabular(), 0).train
     one, two = (sample(family, jax.random.key(seed), pool, 4) for seed in (1, 2))
     classes = lambda task: [
-        set(LABELS[np.asarray(task.assessed)[np.asarray(task.assessed_labels) == k]]) for k in range(3)
+        set(LABELS[np.asarray(task.test_examples)[np.asarray(task.test_labels) == k]]) for k in range(3)
     ]
     assert classes(one) == classes(two)
-    assert set(np.asarray(one.presented).tolist()) != set(np.asarray(two.presented).tolist())
+    assert set(np.asarray(one.train_examples).tolist()) != set(np.asarray(two.train_examples).tolist())
 
 
 def test_metrics_against_literal_numbers():
@@ -103,7 +105,7 @@ def test_stated_shapes_are_those_of_the_data():
     [
         ({"ways": 5}, "test_classes is 4; allowed: at least ways"),
         ({"ways": 5, "test_classes": 6}, "leaves 4 of 10 classes"),
-        ({"presented": 150, "assessed": 30}, "at most 174"),
+        ({"train_examples": 150, "test_examples": 30}, "at most 174"),
         ({"dataset": "iris"}, "or test_classes 'all' to hold none out"),
         ({"dataset": "breast_cancer", "test_classes": "all"}, "ways is 3; allowed: at most 2"),
         ({"features": 65}, "features is 65; allowed: at most 64"),
@@ -116,21 +118,23 @@ def test_more_than_there_is_is_refused(arguments, says):
 
 def test_examples_come_in_rounds_of_one_of_each_class():
     tasks = many(Tabular(), split(Tabular(), 0).train, 5)
-    for labels in np.asarray(tasks.presented_labels):
+    for labels in np.asarray(tasks.train_labels):
         np.testing.assert_array_equal(np.sort(labels.reshape(34, 3), axis=1), np.tile(np.arange(3), (34, 1)))
 
 
 @pytest.mark.parametrize("dataset", ["digits", "iris", "wine", "breast_cancer", "mnist"])
 def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
     ways = 2
-    family = Tabular(dataset=dataset, ways=ways, test_classes="all", presented=20, assessed=20, scaling="standardised")
+    family = Tabular(
+        dataset=dataset, ways=ways, test_classes="all", train_examples=20, test_examples=20, scaling="standardised"
+    )
     task = sample(family, KEY, split(family, 0).test, 1)
     features = _load(dataset).features
-    seen = features[np.asarray(task.presented)]
+    seen = features[np.asarray(task.train_examples)]
     mean, deviation = seen.mean(axis=0), seen.std(axis=0)
     varies = deviation > 1e-6
     expected = np.zeros((ways * 20, features.shape[1]))
-    rows = features[np.asarray(task.assessed)]
+    rows = features[np.asarray(task.test_examples)]
     expected[:, varies] = np.clip((rows[:, varies] - mean[varies]) / deviation[varies], -3, 3)
     expected *= 3 / np.sqrt(varies.sum())
     np.testing.assert_allclose(jax.jit(family.examples)(task).input, expected, atol=2e-3)
@@ -138,7 +142,7 @@ def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
 
 
 def test_where_no_class_is_held_out_both_pools_hold_all():
-    train, test = split(Tabular(dataset="wine", test_classes="all", presented=20, assessed=20), 3)
+    train, test = split(Tabular(dataset="wine", test_classes="all", train_examples=20, test_examples=20), 3)
     assert set(np.asarray(train)) == set(np.asarray(test)) == {0, 1, 2}
 
 
@@ -150,4 +154,4 @@ def test_few_features_are_drawn_anew_for_each_task_number():
     np.testing.assert_array_equal(one.columns, again.columns)
     assert set(np.asarray(one.columns).tolist()) != set(np.asarray(other.columns).tolist())
     shown = jax.jit(family.stimulus)(one, 3, KEY).input
-    np.testing.assert_allclose(shown, load_digits().data[one.presented[3], np.asarray(one.columns)] / 16)
+    np.testing.assert_allclose(shown, load_digits().data[one.train_examples[3], np.asarray(one.columns)] / 16)

@@ -134,10 +134,10 @@ def sutton_barto(lifetime: Lifetime) -> Lifetime:
     return under(lifetime, "pre_trace*post - pre_trace*post_trace")
 
 
-def _over(lifetime: Lifetime, backward: Literal["transpose", "random"]) -> Lifetime:
+def _over(lifetime: Lifetime, feedback: Literal["transpose", "random"]) -> Lifetime:
     if not isinstance(lifetime.circuit, Feedforward):
         raise ValueError(f"errors go backward through a Feedforward circuit; this is {type(lifetime.circuit).__name__}")
-    return replace(delta(lifetime), circuit=replace(lifetime.circuit, backward=backward, derivative=True))
+    return replace(delta(lifetime), circuit=replace(lifetime.circuit, feedback=feedback, derivative=True))
 
 
 _DESCENTS: dict[str, dict[str, Any]] = {

@@ -10,13 +10,23 @@ from msgspec.structs import replace
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.learner import Lifetime
 from metarule.meta.transforms import Arguments, make_transform
-from metarule.types import Carry, Integer, Life, Metrics, Observation, PRNGKey, PyTree, TaskFamily, Theta
+from metarule.types import (
+    Integer,
+    LearnerState,
+    LifetimeContext,
+    Metrics,
+    PRNGKey,
+    PyTree,
+    StepOutput,
+    TaskFamily,
+    Theta,
+)
 
 __all__ = ["Descent"]
 
 
 class Descent(Struct, frozen=True, kw_only=True):
-    """A learner whose weights go down the gradient of the loss by an optimiser of Optax, presentation by presentation.
+    """A learner whose weights go down the gradient of the loss by an optimiser of Optax, step by step.
 
     g_t = ∂loss_t/∂w,  w ← clip(w + Optax(g_t; θ), ±weight_bound)
 
@@ -34,48 +44,56 @@ class Descent(Struct, frozen=True, kw_only=True):
     arguments: Arguments = immutabledict()
 
     @property
-    def presentations(self) -> int:
-        """Length of the life."""
-        return self.backprop.presentations
+    def steps(self) -> int:
+        """Length of the lifetime."""
+        return self.backprop.steps
 
     @property
     def tasks(self) -> TaskFamily:
         """What there is to learn."""
         return self.backprop.tasks
 
-    def lasting(self, presentations: int) -> "Descent":
-        """The same learner with a life of another length."""
-        return replace(self, backprop=self.backprop.lasting(presentations))
+    def with_steps(self, steps: int) -> "Descent":
+        """The same learner with a lifetime of another length."""
+        return replace(self, backprop=self.backprop.with_steps(steps))
 
     def theta(self, key: PRNGKey) -> Theta:
         """A learning rate of 0."""
         return self.backprop.theta(key)
 
-    def units(self) -> Theta:
+    def theta_scale(self) -> Theta:
         """Natural size of the learning rate."""
-        return self.backprop.units()
+        return self.backprop.theta_scale()
 
-    def birth(self, key: PRNGKey, task: PyTree) -> tuple[Life, Carry]:
+    def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
         """A network with the weights that `backprop` is born with, and an optimiser that remembers nothing yet."""
-        life, carry = self.backprop.birth(key, task)
+        context, learner_state = self.backprop.init(key, task)
         # What an optimiser remembers at first does not depend on its rate.
-        return life, carry._replace(memory=(make_transform(self.name, 1.0, self.arguments).init(carry.weights),))
+        return context, learner_state._replace(
+            memory=(make_transform(self.name, 1.0, self.arguments).init(learner_state.weights),)
+        )
 
-    def step(self, theta: Float[Array, " 1"], life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
-        """One presentation, and one step of the optimiser."""
+    def step(
+        self, theta: Float[Array, " 1"], context: LifetimeContext, learner_state: LearnerState, t: Integer
+    ) -> tuple[LearnerState, StepOutput]:
+        """One step, and one step of the optimiser."""
         whole = self.backprop
-        stimulus = whole.tasks.stimulus(life.task, time, jax.random.fold_in(life.key, time))
-        activity, output, projections = whole.circuit.step(carry.weights, life.wiring, carry.activity, stimulus)
+        stimulus = whole.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
+        activity, output, projections = whole.circuit.step(
+            learner_state.weights, context.wiring, learner_state.activity, stimulus
+        )
         gradient = tuple(-whole.rule.update(jnp.ones_like(theta), (), seen)[0] for seen in projections)
         transform = make_transform(self.name, theta[0], self.arguments)
-        updates, state = transform.update(gradient, carry.memory[0], carry.weights)
+        updates, state = transform.update(gradient, learner_state.memory[0], learner_state.weights)
         bound = whole.inner_loop.weight_bound
         weights = tuple(
-            bounded(w + change.astype(w.dtype), bound) for w, change in zip(carry.weights, updates, strict=True)
+            bounded(w + change.astype(w.dtype), bound) for w, change in zip(learner_state.weights, updates, strict=True)
         )
-        loss = whole.inner_loop.loss_along / whole.presentations * whole.tasks.loss(output, stimulus.target)
-        return Carry(weights, (state,), activity), Observation(loss, output)
+        loss = whole.inner_loop.online_loss_weight / whole.steps * whole.tasks.loss(output, stimulus.target)
+        return LearnerState(weights, (state,), activity), StepOutput(loss, output)
 
-    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+    def evaluate(
+        self, theta: Theta, context: LifetimeContext, learner_state: LearnerState
+    ) -> tuple[Float[Array, ""], Metrics]:
         """What the network is worth."""
-        return self.backprop.assess(theta, life, carry)
+        return self.backprop.evaluate(theta, context, learner_state)

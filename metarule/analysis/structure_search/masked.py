@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from metarule.analysis.evaluation import each_life
+from metarule.analysis.evaluation import over_lifetimes
 from metarule.lifetime.learner import Lifetime
-from metarule.lifetime.unroll import whole
+from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient, train
-from metarule.parallel.devices import everywhere
-from metarule.types import Carry, Integer, Life, Metrics, Observation, PRNGKey, TaskFamily, Theta
+from metarule.parallel.devices import sharded_jit
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, StepOutput, TaskFamily, Theta
 
 __all__ = ["Fitted", "Masked", "fit"]
 
@@ -31,9 +31,9 @@ class Masked(NamedTuple):
     mask: Bool[Array, " terms"]
 
     @property
-    def presentations(self) -> int:
-        """Length of the life."""
-        return self.lifetime.presentations
+    def steps(self) -> int:
+        """Length of the lifetime."""
+        return self.lifetime.steps
 
     @property
     def tasks(self) -> TaskFamily:
@@ -44,29 +44,31 @@ class Masked(NamedTuple):
         """θ without the other terms."""
         return jnp.where(jnp.broadcast_to(self.mask, theta.shape), theta, 0)
 
-    def lasting(self, presentations: int) -> "Masked":
-        """The same learner with a life of another length."""
-        return self._replace(lifetime=self.lifetime.lasting(presentations))
+    def with_steps(self, steps: int) -> "Masked":
+        """The same learner with a lifetime of another length."""
+        return self._replace(lifetime=self.lifetime.with_steps(steps))
 
     def theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
         return self.only(self.lifetime.theta(key))
 
-    def units(self) -> Theta:
+    def theta_scale(self) -> Theta:
         """Natural size of each number of θ."""
-        return self.lifetime.units()
+        return self.lifetime.theta_scale()
 
-    def birth(self, key: PRNGKey, task: Any) -> tuple[Life, Carry]:
+    def init(self, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
         """A fresh network that is about to meet a task."""
-        return self.lifetime.birth(key, task)
+        return self.lifetime.init(key, task)
 
-    def step(self, theta: Theta, life: Life, carry: Carry, time: Integer) -> tuple[Carry, Observation]:
-        """One presentation, and the plastic change that follows it."""
-        return self.lifetime.step(self.only(theta), life, carry, time)
+    def step(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
+    ) -> tuple[LearnerState, StepOutput]:
+        """One step, and the plastic change that follows it."""
+        return self.lifetime.step(self.only(theta), context, state, t)
 
-    def assess(self, theta: Theta, life: Life, carry: Carry) -> tuple[Float[Array, ""], Metrics]:
+    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         """Final share of the meta-loss and the scores, with the rule off."""
-        return self.lifetime.assess(self.only(theta), life, carry)
+        return self.lifetime.evaluate(self.only(theta), context, state)
 
 
 class Fitted(NamedTuple):
@@ -74,22 +76,22 @@ class Fitted(NamedTuple):
 
     Attributes:
         theta: learned θ of each [forms, …].
-        loss: mean meta-loss of each on the same lives, ∞ where one of these is not finite [forms].
+        loss: mean meta-loss of each on the same lifetimes, ∞ where one of these is not finite [forms].
     """
 
     theta: Theta
     loss: Float[Array, " forms"]
 
 
-@everywhere("lifetime", "optimizer", "lives", "at_once")
+@sharded_jit("lifetime", "optimizer", "lifetimes", "chunk_size")
 def fit(
     lifetime: Lifetime,
     optimizer: Gradient,
     pool: Any,
     key: PRNGKey,
     masks: Bool[Array, "forms terms"],
-    lives: int,
-    at_once: int,
+    lifetimes: int,
+    chunk_size: int,
 ) -> Fitted:
     """Learn the coefficients of several forms by gradient descent, and see what they are worth.
 
@@ -99,10 +101,10 @@ def fit(
         lifetime: the learner with every term.
         optimizer: how coefficients are learned.
         pool: training tasks.
-        key: decides the lives.
+        key: decides the lifetimes.
         masks: which terms each form has.
-        lives: training lives on which it is judged, others than those that it learned from.
-        at_once: forms side by side, which bounds the memory.
+        lives: training lifetimes on which it is judged, others than those that it learned from.
+        chunk_size: forms side by side, which bounds the memory.
 
     Returns:
         θ and meta-loss of each.
@@ -113,11 +115,11 @@ def fit(
         learner = Masked(lifetime, mask)
         theta = learner.only(train(learner, optimizer, pool, train_key)[0])
 
-        def one_life(number: Integer) -> Float[Array, ""]:
-            task_key, life_key = jax.random.split(jax.random.fold_in(judge_key, number))
-            return whole(lifetime, theta, lifetime.tasks.sample(task_key, pool, number), life_key)[0]
+        def one_lifetime(number: Integer) -> Float[Array, ""]:
+            task_key, lifetime_key = jax.random.split(jax.random.fold_in(judge_key, number))
+            return lifetime_loss(lifetime, theta, lifetime.tasks.sample(task_key, pool, number), lifetime_key)[0]
 
-        loss = jnp.mean(each_life(one_life, lives))
+        loss = jnp.mean(over_lifetimes(one_lifetime, lifetimes))
         return Fitted(theta, jnp.where(jnp.isfinite(loss), loss, jnp.inf))
 
-    return jax.lax.map(one, masks, batch_size=at_once)
+    return jax.lax.map(one, masks, batch_size=chunk_size)

@@ -11,7 +11,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from metarule.config.messages import complain, first_line
+from metarule.config.messages import warn, first_line
 
 __all__ = ["COLOURS", "blank", "drawn_last", "figure_of", "picture", "save"]
 
@@ -28,7 +28,7 @@ _WAITING: ContextVar[list[Callable[[], None]] | None] = ContextVar("figures", de
 
 
 def picture(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Path, P], None]:
-    """Decorate a function that draws a figure: it looks the same everywhere, and no result is lost over it.
+    """Decorate a function that draws a figure: it looks the same sharded_jit, and no result is lost over it.
 
     Args:
         draw: draws into the file that is its first argument.
@@ -41,11 +41,11 @@ def picture(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[
     @wraps(draw)
     def drawn(file: Path, *args: P.args, **kwargs: P.kwargs) -> None:
         attempt = partial(_attempt, file, partial(draw, file, *args, **kwargs))
-        waiting = _WAITING.get()
-        if waiting is None:
+        ended_lifetime = _WAITING.get()
+        if ended_lifetime is None:
             attempt()
         else:
-            waiting.append(attempt)
+            ended_lifetime.append(attempt)
 
     return drawn
 
@@ -57,13 +57,13 @@ def drawn_last() -> Iterator[None]:
     Yields:
         Figures that are asked for within it are drawn at its end, if nothing is raised.
     """
-    waiting: list[Callable[[], None]] = []
-    token = _WAITING.set(waiting)
+    ended_lifetime: list[Callable[[], None]] = []
+    token = _WAITING.set(ended_lifetime)
     try:
         yield
     finally:
         _WAITING.reset(token)
-    for attempt in waiting:
+    for attempt in ended_lifetime:
         attempt()
 
 
@@ -108,7 +108,7 @@ def _attempt(file: Path, draw: Callable[[], None]) -> None:
         with _default_style():
             draw()
     except Exception as error:  # Matplotlib and what it stands on raise every kind
-        complain(f"{file}: this figure could not be drawn: {first_line(error)}")
+        warn(f"{file}: this figure could not be drawn: {first_line(error)}")
 
 
 @contextmanager

@@ -62,11 +62,11 @@ def draw_performance(file: Path, written: Mapping[str, Any], length: int, title:
 
     Args:
         file: where the picture goes.
-        written: `presentations`, `score`, and by contender `mean`, `low` and `high` at each point.
+        written: `steps`, `score`, and by contender `mean`, `low` and `high` at each point.
         length: of a lifetime in meta-training.
         title: of the picture.
     """
-    where = np.array(written["presentations"])
+    where = np.array(written["steps"])
     beyond = bool(where[-1] > length)
     figure, panels = figure_of(1 + beyond)
     for axes, inside in zip(panels, (where <= length, where >= length)):
@@ -75,7 +75,7 @@ def draw_performance(file: Path, written: Mapping[str, Any], length: int, title:
             look = {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
             axes.plot(where[inside], mean, label=name, **look)
             axes.fill_between(where[inside], low, high, color=look["color"], alpha=0.2, linewidth=0)
-        axes.set(xlabel="presentations", ylabel=written["score"], ylim=(0, 1.02))
+        axes.set(xlabel="steps", ylabel=written["score"], ylim=(0, 1.02))
     if beyond:
         panels[-1].set_xscale("log")
         panels[-1].set_xticks(where[where >= length], [f"{at / length:g} ×" for at in where[where >= length]])

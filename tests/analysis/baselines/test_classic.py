@@ -28,12 +28,12 @@ LIFE = Lifetime(
     rule=Polynomial(),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=80, theta="per_projection"),
+    inner_loop=InnerLoop(steps=80, theta="per_projection"),
 )
 
 
 def born(learner):
-    return jax.jit(learner.birth)(KEY, met(LIFE.tasks, 1))
+    return jax.jit(learner.init)(KEY, met(LIFE.tasks, 1))
 
 
 def test_baselines_share_tasks_and_initial_weights_with_the_learner():
@@ -44,12 +44,12 @@ def test_baselines_share_tasks_and_initial_weights_with_the_learner():
 
 def test_backprop_steps_down_the_gradient_of_the_loss():
     learner = backprop(LIFE)
-    life, carry = born(learner)
-    stimulus = LIFE.tasks.stimulus(life.task, 0, KEY)
+    context, state = born(learner)
+    stimulus = LIFE.tasks.stimulus(context.task, 0, KEY)
     loss = lambda weights: LIFE.tasks.loss(learner.circuit.step(weights, (), (), stimulus)[1], stimulus.target)
-    after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
-    gradients = jax.jit(jax.grad(loss))(carry.weights)
-    for before, gradient, weight in zip(carry.weights, gradients, after.weights, strict=True):
+    after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
+    gradients = jax.jit(jax.grad(loss))(state.weights)
+    for before, gradient, weight in zip(state.weights, gradients, after.weights, strict=True):
         np.testing.assert_allclose(weight, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
 
 
@@ -58,18 +58,18 @@ def test_backprop_steps_down_the_gradient_of_the_loss():
     [(backprop, lambda born, forward: forward[1][:-1].T), (feedback_alignment, lambda born, forward: born[0])],
     ids=["backprop", "feedback alignment"],
 )
-@pytest.mark.parametrize("backward", ["zero", "learned"])
-def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path, backward):
-    learner = baseline(replace(LIFE, circuit=replace(LIFE.circuit, backward=backward)))
-    life, carry = born(learner)
-    after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
+@pytest.mark.parametrize("feedback", ["zero", "learned"])
+def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path, feedback):
+    learner = baseline(replace(LIFE, circuit=replace(LIFE.circuit, feedback=feedback)))
+    context, state = born(learner)
+    after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
 
-    forward = [np.asarray(weight) for weight in carry.weights]
-    stimulus = LIFE.tasks.stimulus(life.task, 0, KEY)
+    forward = [np.asarray(weight) for weight in state.weights]
+    stimulus = LIFE.tasks.stimulus(context.task, 0, KEY)
     pre = np.append(stimulus.input, 1)
     hidden = np.tanh(pre @ forward[0])
     error = np.asarray(stimulus.target) - 1 / (1 + np.exp(-np.append(hidden, 1) @ forward[1]))
-    back = (error @ np.asarray(path(life.wiring, forward))) * (1 - hidden**2)
+    back = (error @ np.asarray(path(context.wiring, forward))) * (1 - hidden**2)
     assert len(after.weights) == 2
     np.testing.assert_allclose(after.weights[0], forward[0] + 0.1 * np.outer(pre, back), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(
@@ -82,15 +82,15 @@ def test_the_delta_rule_keeps_a_learned_path_under_one_theta():
     learner = delta(
         replace(
             LIFE,
-            circuit=replace(LIFE.circuit, backward="learned"),
+            circuit=replace(LIFE.circuit, feedback="learned"),
             inner_loop=replace(LIFE.inner_loop, theta="per_path"),
         )
     )
-    assert learner.circuit.backward == "learned"
+    assert learner.circuit.feedback == "learned"
     assert learner.theta(KEY).shape == (1,)
-    life, carry = born(learner)
-    after, _ = jax.jit(learner.step)(jnp.array([0.1]), life, carry, 0)
-    _, ahead, back = (new - old for new, old in zip(after.weights, carry.weights, strict=True))
+    context, state = born(learner)
+    after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
+    _, ahead, back = (new - old for new, old in zip(after.weights, state.weights, strict=True))
     np.testing.assert_allclose(back, ahead[:-1].T, atol=1e-6)
     assert np.abs(back).max() > 1e-3
 
@@ -99,7 +99,7 @@ REFLEX = Lifetime(
     rule=Polynomial(),
     circuit=ConditioningCircuit(trace_decay=0.5),
     tasks=Conditioning(),
-    inner_loop=InnerLoop(presentations=520),
+    inner_loop=InnerLoop(steps=520),
 )
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import optax
 import pytest
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, curves
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, learning_curves
 from metarule.analysis.baselines import Descent, descent
 
 KEY = jax.random.key(0)
@@ -12,7 +12,7 @@ LIFE = Lifetime(
     rule=Polynomial(),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=30, weight_bound=1.5),
+    inner_loop=InnerLoop(steps=30, weight_bound=1.5),
 )
 POOL = LIFE.tasks.split(0).train
 
@@ -20,17 +20,17 @@ POOL = LIFE.tasks.split(0).train
 def test_plain_gradient_descent_of_optax_is_backprop():
     plain = Descent(backprop=backprop(LIFE), name="sgd")
     theta = jnp.array([0.4])
-    ours, theirs = (curves(one, theta, POOL, KEY, 8, 5).metrics for one in (backprop(LIFE), plain))
+    ours, theirs = (learning_curves(one, theta, POOL, KEY, 8, 5).metrics for one in (backprop(LIFE), plain))
     np.testing.assert_array_equal(ours["accuracy"], theirs["accuracy"])
 
 
 @pytest.mark.parametrize(("name", "transform"), [("momentum", optax.sgd(0.1, momentum=0.9)), ("adam", optax.adam(0.1))])
 def test_weights_go_as_optax_moves_them_along_autodiff_gradients(name, transform):
     learner = descent(LIFE, name)
-    life, carry = learner.birth(KEY, LIFE.tasks.sample(KEY, POOL, 1))
-    weights, state = carry.weights, transform.init(carry.weights)
-    for time in range(5):
-        stimulus = LIFE.tasks.stimulus(life.task, time, KEY)
+    context, learner_state = learner.init(KEY, LIFE.tasks.sample(KEY, POOL, 1))
+    weights, state = learner_state.weights, transform.init(learner_state.weights)
+    for t in range(5):
+        stimulus = LIFE.tasks.stimulus(context.task, t, KEY)
 
         def loss(weights, stimulus=stimulus):
             output = learner.backprop.circuit.step(weights, (), (), stimulus)[1]
@@ -38,13 +38,13 @@ def test_weights_go_as_optax_moves_them_along_autodiff_gradients(name, transform
 
         updates, state = transform.update(jax.grad(loss)(weights), state, weights)
         weights = jax.tree.map(lambda w, u: jnp.clip(w + u, -1.5, 1.5), weights, updates)
-        carry, _ = learner.step(jnp.array([0.1]), life, carry, time)
-    for ours, theirs in zip(carry.weights, weights, strict=True):
+        learner_state, _ = learner.step(jnp.array([0.1]), context, learner_state, t)
+    for ours, theirs in zip(learner_state.weights, weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_it_is_born_as_backprop_is_and_lasts_as_long_as_it_is_told():
     learner, task = descent(LIFE, "adam"), LIFE.tasks.sample(KEY, POOL, 1)
-    ours, theirs = (one.birth(KEY, task)[1].weights for one in (learner, LIFE))
+    ours, theirs = (one.init(KEY, task)[1].weights for one in (learner, LIFE))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
-    assert learner.lasting(7).presentations == 7
+    assert learner.with_steps(7).steps == 7

@@ -11,7 +11,7 @@ LIFE = Lifetime(
     rule=Polynomial(),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=80, theta="per_projection"),
+    inner_loop=InnerLoop(steps=80, theta="per_projection"),
 )
 
 

@@ -16,7 +16,7 @@ TERMS = ("pre", "pre*modulator", "post", "pre*weight")
 INITIAL = {"pre*modulator": 0.1, "post": 0.05}
 LIFE = replace(EXPERIMENT, rule=Polynomial(terms=TERMS, initial=INITIAL)).lifetime
 POOL = LIFE.tasks.split(0).train
-OPTIMIZER = Gradient(steps=4, tasks=4, learning_rate=1e-2)
+OPTIMIZER = Gradient(steps=4, batch_size=4, learning_rate=1e-2)
 KEY = jax.random.key(0)
 MASKS = jnp.array([[False, True, False, False], [True, True, False, True], [True, True, True, True]])
 
@@ -46,5 +46,5 @@ def test_forms_that_are_judged_alike_are_worth_the_same(fitted):
 
 def test_it_is_a_learner():
     assert isinstance(Masked(LIFE, MASKS[0]), Learner)
-    assert Masked(LIFE, MASKS[0]).lasting(7).presentations == 7
+    assert Masked(LIFE, MASKS[0]).with_steps(7).steps == 7
     np.testing.assert_allclose(Masked(LIFE, MASKS[0]).theta(KEY), [0, 0.1, 0, 0], rtol=1e-6)

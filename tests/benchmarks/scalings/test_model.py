@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.scalings.model import Prices, fitted, seconds, telling
 
-SAID = {"kernels": 10, "flops": 1000.0, "traffic": 400.0, "presentations": 50, "lives": 12, "at_once": 4, "bytes": 96}
+SAID = {"kernels": 10, "flops": 1000.0, "traffic": 400.0, "steps": 50, "lives": 12, "chunk_size": 4, "bytes": 96}
 PRICES = Prices(1e-6, 1e-9, 5e-9, tell_start=1e-4, tell=1e-6)
 
 
@@ -13,8 +13,8 @@ def test_a_meta_step_is_the_sum_of_its_parts():
     assert seconds(PRICES, SAID, 1) == pytest.approx(alone)
     share = 50 * (1e-6 * 10 * 1 + 1e-9 * 1000 * 3 + 5e-9 * 400 * 3)
     assert seconds(PRICES, SAID, 4) == pytest.approx(share + 1e-4 + 96e-6)
-    assert seconds(PRICES._replace(at_once=100), SAID, 1) == pytest.approx(alone - 50 * 1e-6 * 10 * 2)
-    assert seconds(PRICES, SAID, 4, lives=24) > seconds(PRICES, SAID, 4) + 96e-6  # the message is longer, too
+    assert seconds(PRICES._replace(chunk_size=100), SAID, 1) == pytest.approx(alone - 50 * 1e-6 * 10 * 2)
+    assert seconds(PRICES, SAID, 4, lifetimes=24) > seconds(PRICES, SAID, 4) + 96e-6  # the message is longer, too
 
 
 def test_prices_are_found_again():

@@ -2,7 +2,7 @@
 
 from small import EXPERIMENT
 
-from benchmarks.scalings.probe import collectives, presentation
+from benchmarks.scalings.probe import collectives, step_number
 
 PROGRAM = """
   %all-gather.5 = f32[64,20]{1,0} all-gather(%concatenate.11), channel_id=1, dimensions={0}
@@ -16,9 +16,9 @@ def test_messages_are_counted_in_bytes():
 
 
 def test_a_presentation_is_counted_by_the_compiler():
-    found = presentation(EXPERIMENT)
+    found = step_number(EXPERIMENT)
     assert found["kernels"] > 5
     assert found["flops"] > 100
     assert found["traffic"] > 100
-    assert found["lives"] == EXPERIMENT.optimizer.tasks
-    assert found["presentations"] == EXPERIMENT.inner_loop.presentations
+    assert found["lives"] == EXPERIMENT.optimizer.batch_size
+    assert found["steps"] == EXPERIMENT.inner_loop.steps

@@ -1,4 +1,4 @@
-"""Set-ups are timed in turns, and say the same of the same lives."""
+"""Set-ups are timed in turns, and say the same of the same lifetimes."""
 
 from pathlib import Path
 

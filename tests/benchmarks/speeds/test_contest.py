@@ -30,11 +30,11 @@ def giving(losses, gradients, note=""):
         return outcome
 
     prepared = Prepared(call, lambda raw: raw, note=note)
-    return Form("seven", BOUND, lambda size, lives, room: prepared)
+    return Form("seven", BOUND, lambda size, lifetimes, room: prepared)
 
 
 def raising(error):
-    def prepare(size, lives, room):
+    def prepare(size, lifetimes, room):
         raise error
 
     return Form("seven", BOUND, prepare)
@@ -46,13 +46,20 @@ def run(monkeypatch, **forms):
 
 
 def test_forms_come_to_the_same_and_are_timed():
-    with_c = ["C", "C, unbounded"] if shutil.which("gcc") else []
-    rest = ["metarule", "metarule, unbounded", "metarule, summed", "metarule, MLP", "literature", "numpy, forward pass"]
+    with_c = ["C", "C, without_bound"] if shutil.which("gcc") else []
+    rest = [
+        "metarule",
+        "metarule, without_bound",
+        "metarule, summed",
+        "metarule, MLP",
+        "literature",
+        "numpy, forward pass",
+    ]
     rows = contest(SIZE, [*with_c, *rest], SECONDS, ROOM)
     assert [row["form"] for row in rows] == [name for name in FORMS if name in with_c + rest]
     found = by_form(rows)
     for row in rows:
-        assert (row["size"], row["presentations"], row["lives"], row["note"]) == ("2-3-1", 12, 2, "")
+        assert (row["size"], row["steps"], row["lives"], row["note"]) == ("2-3-1", 12, 2, "")
         assert row["runs"] >= 2
         assert 0 < row["minimum_ms"] <= row["median_ms"]
         assert row["lives_per_second"] == pytest.approx(2e3 / row["minimum_ms"])
@@ -115,12 +122,12 @@ def test_torchopt_alone_may_be_missing(monkeypatch):
 def test_forms_that_fail_do_not_end_the_others(monkeypatch):
     found = run(
         monkeypatch,
-        large=raising(TooLarge("one life takes 22.0 GiB")),
+        large=raising(TooLarge("one lifetime takes 22.0 GiB")),
         broken=raising(RuntimeError("no room\nat all")),
         compiler=raising(subprocess.CalledProcessError(1, "gcc")),
         fine=giving([1.0, 2.0], GRADIENTS, note="lives side by side: 2"),
     )
-    assert found["large"]["note"] == "does not fit: one life takes 22.0 GiB"
+    assert found["large"]["note"] == "does not fit: one lifetime takes 22.0 GiB"
     assert found["broken"]["note"] == "failed: RuntimeError: no room"
     assert found["compiler"]["note"].startswith("failed: CalledProcessError: ")
     assert found["fine"]["note"] == "lives side by side: 2"

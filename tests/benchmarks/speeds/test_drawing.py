@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.speeds.drawing import draw_speeds
 
-SHAPE = {"size": "2-4-1", "presentations": 200, "lives": 64}
+SHAPE = {"size": "2-4-1", "steps": 200, "lives": 64}
 FORMS = [
     SHAPE | {"form": "C", "ratio": 1.0, "minimum_ms": 0.1, "note": ""},
     SHAPE | {"form": "metarule", "ratio": 1234.0, "minimum_ms": 123.4, "note": ""},
@@ -22,7 +22,7 @@ STARTS = [{"config": "boolean", "off": 3.0, "cold": 3.1, "warm": 1.0}]
 
 
 @pytest.mark.parametrize(
-    ("forms", "growth", "starts"),
+    ("forms", "lyapunov_exponent", "starts"),
     [(FORMS, GROWTH, STARTS), (WITHOUT_C, [], []), ([], GROWTH[:1], []), ([], [], STARTS)],
 )
 def test_a_picture_is_drawn(forms, growth, starts, tmp_path):

@@ -1,4 +1,4 @@
-"""Every form can be called, and lives are split where they do not fit."""
+"""Every form can be called, and lifetimes are split where they do not fit."""
 
 import math
 
@@ -29,11 +29,11 @@ def test_there_is_a_form_without_a_bound_and_one_of_the_sum():
 
 
 def test_lives_of_the_literature_are_split_where_they_do_not_fit():
-    form, lives = forms.FORMS["literature"], draw(SIZE)
-    whole = form.prepare(SIZE, lives, 2**30)
-    split = form.prepare(SIZE, lives, whole.temporary_bytes - 1)
+    form, lifetimes = forms.FORMS["literature"], draw(SIZE)
+    whole = form.prepare(SIZE, lifetimes, 2**30)
+    split = form.prepare(SIZE, lifetimes, whole.temporary_bytes - 1)
     assert (whole.note, split.note) == ("", "lives side by side: 2")
     for one, other in zip(whole.outcome(whole.call()), split.outcome(split.call())):
         np.testing.assert_allclose(one, other, rtol=1e-5)
-    with pytest.raises(forms.TooLarge, match="one life takes 0.0 GiB"):
-        form.prepare(SIZE, lives, 10)
+    with pytest.raises(forms.TooLarge, match="one lifetime takes 0.0 GiB"):
+        form.prepare(SIZE, lifetimes, 10)

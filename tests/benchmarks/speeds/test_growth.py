@@ -13,7 +13,7 @@ def test_the_gradient_is_timed_at_points_of_an_axis():
     for row in rows:
         assert row["temporary_bytes"] > 0
         assert row["microseconds"] == pytest.approx(row["minimum_ms"] * 1e3 / row["work"])
-    assert rows[1]["growth"] == pytest.approx(rows[1]["microseconds"] / rows[0]["microseconds"])
+    assert rows[1]["lyapunov_exponent"] == pytest.approx(rows[1]["microseconds"] / rows[0]["microseconds"])
 
 
 def test_what_any_life_takes_is_told_apart(monkeypatch):
@@ -25,11 +25,11 @@ def test_what_any_life_takes_is_told_apart(monkeypatch):
 
     monkeypatch.setattr(growth, "compiled", compiled)
     monkeypatch.setattr(growth, "take_turns", lambda calls, seconds: [Timing(2, s, s) for s in (0.001, 0.002, 0.005)])
-    rows = grow("presentations, 2-4-1", (10, 20), seconds=1.0)
+    rows = grow("steps, 2-4-1", (10, 20), seconds=1.0)
     assert seen == [(64, 2, 2), (64, 10, 2), (64, 20, 2)]
     assert [row["overhead_ms"] for row in rows] == [1.0, 1.0]
     assert [row["microseconds"] for row in rows] == pytest.approx([100.0, 200.0])
-    assert rows[1]["growth"] == pytest.approx(2.0)
+    assert rows[1]["lyapunov_exponent"] == pytest.approx(2.0)
 
 
 def test_work_is_counted_in_synapses_and_terms():
@@ -45,24 +45,24 @@ def rows_of(name, *costs):
     before, rows = None, []
     for point, cost in costs:
         growth = cost / before if before else None
-        row = {"axis": name, "point": point, "work": point, "microseconds": cost, "growth": growth}
-        rows.append(row | {"overhead_ms": 0.25 if "presentations" in name else None, "temporary_bytes": 10 * point})
+        row = {"axis": name, "point": point, "work": point, "microseconds": cost, "lyapunov_exponent": growth}
+        rows.append(row | {"overhead_ms": 0.25 if "steps" in name else None, "temporary_bytes": 10 * point})
         before = cost
     return rows
 
 
 def test_the_stated_points_are_compared():
-    rows = rows_of("presentations, 2-4-1", (100, 2.0), (1000, 2.0), (10_000, 2.2), (100_000, 3.3))
+    rows = rows_of("steps, 2-4-1", (100, 2.0), (1000, 2.0), (10_000, 2.2), (100_000, 3.3))
     assert verdicts(rows) == [
-        "presentations, 2-4-1: a presentation takes 1.10 times as long at 10,000 as at 1,000, beyond 0.250 ms of any "
+        "steps, 2-4-1: a step takes 1.10 times as long at 10,000 as at 1,000, beyond 0.250 ms of any "
         "life, and 1.00 times the memory",
-        "NOT STRAIGHT: presentations, 2-4-1: from 10,000 to 100,000 the time of a presentation grows 1.50-fold",
+        "NOT STRAIGHT: steps, 2-4-1: from 10,000 to 100,000 the time of a step grows 1.50-fold",
     ]
 
 
 def test_the_last_points_are_compared_where_others_were_measured():
     assert verdicts(rows_of("lives, 2-4-1", (1, 4.0), (8, 2.0), (64, 3.0))) == [
-        "lives, 2-4-1: a life takes 1.50 times as long at 64 as at 8, and 1.00 times the memory",
-        "NOT STRAIGHT: lives, 2-4-1: from 8 to 64 the time of a life grows 1.50-fold",
+        "lives, 2-4-1: a lifetime takes 1.50 times as long at 64 as at 8, and 1.00 times the memory",
+        "NOT STRAIGHT: lives, 2-4-1: from 8 to 64 the time of a lifetime grows 1.50-fold",
     ]
     assert verdicts(rows_of("lives, 2-4-1", (1, 4.0))) == []

@@ -10,22 +10,22 @@ from benchmarks.speeds import timing
 def clock(monkeypatch):
     """Time that passes only where somebody says so."""
     now = [0.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(timing.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(timing.t, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.t, "sleep", lambda seconds: None)
     return now
 
 
 def test_slow_calls_get_fewer_turns_spread_over_all_rounds(clock):
     order = []
 
-    def lasting(name, seconds):
+    def with_steps(name, seconds):
         def call():
             order.append(name)
             clock[0] += seconds[order.count(name) - 1] if isinstance(seconds, list) else seconds
 
         return call
 
-    calls = [(lasting("quick", 0.5), 0.5), (lasting("slow", [9.0, 7.0]), 8.0)]
+    calls = [(with_steps("quick", 0.5), 0.5), (with_steps("slow", [9.0, 7.0]), 8.0)]
     quick, slow = timing.take_turns(calls, seconds=2.0)
     assert order == ["quick", "quick", "slow", "quick", "quick", "slow"]
     assert quick == timing.Timing(4, 0.5, 0.5)

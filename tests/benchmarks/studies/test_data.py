@@ -19,19 +19,19 @@ def made():
 def test_a_goal_is_reached_to_stay(made):
     rows = {row["contender"]: row for row in table_rows(made) if row["test"] == "wine"}
     learned, backprop, tuned = (rows[name] for name in ENDS)
-    assert (learned["reached"], learned["share"], learned["of_backprop"]) == (30, 0.75, 1.0)
-    assert (backprop["reached"], backprop["of_backprop"], backprop["reached_tuned"]) == (30, 1.0, None)
-    assert (tuned["reached"], tuned["reached_tuned"], learned["reached_tuned"]) == (20, 40, 40)
+    assert (learned["steps_to_threshold"], learned["share"], learned["of_backprop"]) == (30, 0.75, 1.0)
+    assert (backprop["steps_to_threshold"], backprop["of_backprop"], backprop["reached_tuned"]) == (30, 1.0, None)
+    assert (tuned["steps_to_threshold"], tuned["reached_tuned"], learned["reached_tuned"]) == (20, 40, 40)
     assert backprop["learned_ahead"].mean == pytest.approx(0.1)
     assert learned["learned_ahead"] is None
 
 
 def test_it_is_counted_on_how_many_tests_the_rule_is_fast(made):
-    assert "after at most a third of the life on 0 of 2 tests: none" in table(table_rows(made), made)
+    assert "after at most a third of the lifetime on 0 of 2 tests: none" in table(table_rows(made), made)
     fast = dict(ENDS, learned=[0.3, 0.85, 0.85, 0.85, 0.9])
     curve = lambda setting, test, who, seed: fast[who] if test == "iris" else ENDS[who]
     other = results("data", {}, curve, tests=("iris", "wine"), baselines=("backprop",), retuned=("backprop",))
-    assert "after at most a third of the life on 1 of 2 tests: iris" in table(table_rows(other), other)
+    assert "after at most a third of the lifetime on 1 of 2 tests: iris" in table(table_rows(other), other)
 
 
 def test_the_figure_is_drawn(made, tmp_path):

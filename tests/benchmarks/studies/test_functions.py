@@ -10,7 +10,7 @@ CASES = (Case(name="one layer, 7 terms", set={"circuit.hidden": []}), Case(name=
 
 @pytest.fixture(scope="module")
 def made():
-    """The learned rule solves 0.95 at the end, and 0.92 from 20 presentations on; the delta rule half."""
+    """The learned rule solves 0.95 at the end, and 0.92 from 20 steps on; the delta rule half."""
     line = lambda who: [0.0, 0.5, 0.92, 0.93, 0.95] if who == "learned" else [0.0, 0.95, 0.2, 0.4, 0.5]
     return results(
         "functions",
@@ -37,8 +37,8 @@ def test_rows_hold_rules_and_then_baselines_of_each_circuit(made):
 
 def test_presentations_are_those_from_which_on_the_mean_is_there(made):
     learned, delta = table_rows(made)[:2]
-    assert learned["presentations"] == 20
-    assert delta["presentations"] is None
+    assert learned["steps"] == 20
+    assert delta["steps"] is None
     assert "share of solved new functions is 0.9" in table(table_rows(made), made)
 
 

@@ -10,7 +10,7 @@ import matplotlib
 import pytest
 from matplotlib.figure import Figure
 
-from metarule.config.messages import heard
+from metarule.config.messages import collect_warnings
 from metarule.runs.figures import draw_tasks, drawn_last
 
 ROOT = Path(__file__).parents[3]
@@ -45,13 +45,13 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
         file.write_text("torn")
         raise OSError(28, "No space left on device")
 
-    with heard() as complaints:
+    with collect_warnings() as warnings:
         monkeypatch.setattr(Figure, "savefig", full)
         draw_tasks(tmp_path / "one.png", VALUES, "solved")
-        monkeypatch.undo()
+        monkeypatch.invert_step()
         draw_tasks(tmp_path / "two.png", VALUES, "solved")
     says = f"{tmp_path / 'one.png'}: this figure could not be drawn: No space left on device"
-    assert complaints == [says]
+    assert warnings == [says]
     assert capsys.readouterr().err == f"{says}\n"
     assert [file.name for file in tmp_path.iterdir()] == ["two.png"]
 

@@ -29,7 +29,7 @@ def test_more_terms_than_colours(tmp_path):
 def test_performance_and_seeds(tmp_path):
     curve = {"mean": [0.1, 0.5], "low": [0.0, 0.4], "high": [0.2, 0.6]}
     none = {"mean": [0.1, 1.0], "low": [None, None], "high": [None, None]}
-    written = {"presentations": [0, 10], "score": "solved", "contenders": {"learned": curve, "delta": none}}
+    written = {"steps": [0, 10], "score": "solved", "contenders": {"learned": curve, "delta": none}}
     draw_performance(tmp_path / "performance.png", written, 10, "4 tasks")
     draw_performance(tmp_path / "horizon.png", written, 5, "4 tasks")
     assert inked(tmp_path / "horizon.png")

@@ -8,26 +8,26 @@ from msgspec.structs import replace
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Persistent, Polynomial, Truncated
 from metarule.meta import begin, train
-from metarule.meta.guard import Guard, Place, Seen
+from metarule.meta.rollback import Place, Rollback, Seen
 
-GUARD = Guard(diverged=0.1, useless=0.5, jump=8.0)
+GUARD = Rollback(diverged=0.1, useless=0.5, jump=8.0)
 START = Place(jnp.array([8.0]), jnp.zeros(()))
 
 
 @jax.jit
-def judged(guarded, here, loss, diverged, frozen):
+def judged(rollback_state, here, loss, diverged, frozen):
     """One meta-step whose optimiser would add 1 to θ, and counts."""
-    there = Place(here.theta + guarded.scale, here.optimizer + 1)
+    there = Place(here.theta + rollback_state.scale, here.optimizer + 1)
     loss, diverged, frozen = (jnp.asarray(value, float) for value in (loss, diverged, frozen))
-    return GUARD.move(guarded, here, there, Seen(loss, jnp.asarray(0.1), diverged, diverged + frozen))
+    return GUARD.move(rollback_state, here, there, Seen(loss, jnp.asarray(0.1), diverged, diverged + frozen))
 
 
 def walk(*seen):
-    """Places after meta-steps of some (loss, share of lives that diverged, share whose gradient is zero)."""
-    here, guarded = START, GUARD.init(START)
+    """Places after meta-steps of some (loss, share of lifetimes that diverged, share whose gradient is zero)."""
+    here, rollback_state = START, GUARD.init(START)
     for loss, diverged, frozen in seen:
-        here, guarded, rejected = judged(guarded, here, loss, diverged, frozen)
-        yield float(here.theta[0]), float(here.optimizer), float(guarded.scale), bool(rejected)
+        here, rollback_state, rejected = judged(rollback_state, here, loss, diverged, frozen)
+        yield float(here.theta[0]), float(here.optimizer), float(rollback_state.scale), bool(rejected)
 
 
 GOOD, DIVERGED, FROZEN = (1.0, 0.0, 0.0), (np.nan, 1.0, 0.0), (1.0, 0.0, 0.6)
@@ -68,7 +68,7 @@ def test_theta_that_was_good_and_is_not_again_is_led_a_little_towards_zero_and_s
 def test_a_beginning_at_which_lives_go_badly_is_led_far_towards_zero_and_steps_are_as_long_as_before():
     losses = [5.0, 6.0, 3.0, 1.0, 1.5, 2.0, 2.0, 2.0]
     *way, there, on = walk(DIVERGED, DIVERGED, *[(loss, 0.0, 0.0) for loss in losses], GOOD)
-    # The first at which lives go well is 8/4²; at 8/4⁵ the loss is lowest.
+    # The first at which lifetimes go well is 8/4²; at 8/4⁵ the loss is lowest.
     assert [theta for theta, *_ in way] == [8 / 4**n for n in range(1, 10)]
     assert there == (8 / 4**5, 0, 1, True)
     assert on == (8 / 4**5 + 1, 1, 1, False)
@@ -95,7 +95,7 @@ LIFE = Lifetime(
     rule=Polynomial(terms=("pre*modulator", "weight*pre"), initial={"pre*modulator": 1e9, "weight*pre": 1e9}),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(presentations=50, weight_bound=1e6),
+    inner_loop=InnerLoop(steps=50, weight_bound=1e6),
 )
 
 
@@ -106,10 +106,10 @@ LIFE = Lifetime(
 )
 def test_training_recovers_from_a_theta_under_which_no_life_is_of_use(initial, bound):
     rule = replace(LIFE.rule, initial={"pre*modulator": initial, "weight*pre": initial})
-    life = replace(LIFE, rule=rule, inner_loop=replace(LIFE.inner_loop, weight_bound=bound))
-    optimizer = Gradient(steps=60, tasks=16, learning_rate=3e-2)
-    pool = life.tasks.split(0).train
-    theta, seen = jax.jit(lambda key: train(life, optimizer, pool, key))(jax.random.key(0))
+    context = replace(LIFE, rule=rule, inner_loop=replace(LIFE.inner_loop, weight_bound=bound))
+    optimizer = Gradient(steps=60, batch_size=16, learning_rate=3e-2)
+    pool = context.tasks.split(0).train
+    theta, seen = jax.jit(lambda key: train(context, optimizer, pool, key))(jax.random.key(0))
     assert bool(seen.rejected[0])
     assert not np.any(seen.rejected[-10:])
     assert np.isfinite(theta).all()
@@ -119,7 +119,7 @@ def test_training_recovers_from_a_theta_under_which_no_life_is_of_use(initial, b
 WINDOWED = replace(
     LIFE,
     rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.2}),
-    inner_loop=InnerLoop(presentations=40, loss_along=0.0),
+    inner_loop=InnerLoop(steps=40, online_loss_weight=0.0),
 )
 
 
@@ -132,7 +132,7 @@ WINDOWED = replace(
     ],
 )
 def test_windows_that_differ_by_their_place_in_the_life_are_no_jumps(estimator, tasks):
-    optimizer = Gradient(steps=12, tasks=tasks, estimator=estimator)
+    optimizer = Gradient(steps=12, batch_size=tasks, estimator=estimator)
     pool = WINDOWED.tasks.split(0).train
     theta, seen = jax.jit(lambda key: train(WINDOWED, optimizer, pool, key))(jax.random.key(0))
     assert not np.any(seen.rejected)
@@ -140,14 +140,14 @@ def test_windows_that_differ_by_their_place_in_the_life_are_no_jumps(estimator, 
 
 
 def test_a_life_that_diverged_gives_way_to_a_new_one_in_the_next_window():
-    optimizer = Gradient(steps=12, tasks=8, estimator=Truncated(window=10))
+    optimizer = Gradient(steps=12, batch_size=8, estimator=Truncated(window=10))
     pool, key = WINDOWED.tasks.split(0).train, jax.random.key(0)
     step = jax.jit(lambda state: optimizer.step(WINDOWED, pool, state, key))
     state, _ = step(begin(WINDOWED, optimizer, pool, key))
     ongoing = state.estimator
-    broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), ongoing.carry)
-    _, info = step(state._replace(estimator=ongoing._replace(carry=broken)))
-    assert int(info.nonfinite_tasks) == 0
+    broken = jax.tree.map(lambda leaf: leaf.at[0].set(jnp.nan), ongoing.state)
+    _, info = step(state._replace(estimator=ongoing._replace(state=broken)))
+    assert int(info.nonfinite_lifetimes) == 0
 
 
 def test_decays_stay_as_they_are_on_the_way_towards_zero():
@@ -160,12 +160,12 @@ def test_decays_stay_as_they_are_on_the_way_towards_zero():
 
 
 def test_what_was_typical_of_short_lives_is_forgotten_where_lives_get_longer():
-    guarded = GUARD.init(START)
+    rollback_state = GUARD.init(START)
     for _ in range(5):
-        here, guarded, _ = judged(guarded, START, *GOOD)
-    assert bool(judged(guarded, here, 5.0, 0.0, 0.0)[2])
-    assert not bool(judged(GUARD.anew(guarded, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
-    assert bool(judged(GUARD.anew(guarded, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
+        here, rollback_state, _ = judged(rollback_state, START, *GOOD)
+    assert bool(judged(rollback_state, here, 5.0, 0.0, 0.0)[2])
+    assert not bool(judged(GUARD.anew(rollback_state, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
+    assert bool(judged(GUARD.anew(rollback_state, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
 
 
 def test_a_beginning_that_is_far_worse_than_doing_nothing_is_led_towards_zero():
@@ -177,12 +177,12 @@ def test_a_beginning_that_is_far_worse_than_doing_nothing_is_led_towards_zero():
 
 
 def test_what_doing_nothing_costs_is_the_loss_of_lives_that_do_not_change():
-    life = replace(LIFE, inner_loop=InnerLoop(presentations=20, loss_along=0.3))
-    optimizer, pool = Gradient(tasks=4), life.tasks.split(0).train
-    state = begin(life, optimizer, pool, jax.random.key(0))
-    still = replace(life, rule=Polynomial(terms=("pre",), initial={"pre": 0.0}))
+    context = replace(LIFE, inner_loop=InnerLoop(steps=20, online_loss_weight=0.3))
+    optimizer, pool = Gradient(batch_size=4), context.tasks.split(0).train
+    state = begin(context, optimizer, pool, jax.random.key(0))
+    still = replace(context, rule=Polynomial(terms=("pre",), initial={"pre": 0.0}))
     same = begin(still, optimizer, pool, jax.random.key(0))
-    np.testing.assert_allclose(state.guard.typical.loss, same.guard.typical.loss, rtol=1e-6)
-    assert 0.5 < float(state.guard.typical.loss) < 2
-    windowed = begin(life, replace(optimizer, estimator=Truncated()), pool, jax.random.key(0))
-    assert np.isnan(windowed.guard.typical.loss)
+    np.testing.assert_allclose(state.rollback.typical.loss, same.rollback.typical.loss, rtol=1e-6)
+    assert 0.5 < float(state.rollback.typical.loss) < 2
+    windowed = begin(context, replace(optimizer, estimator=Truncated()), pool, jax.random.key(0))
+    assert np.isnan(windowed.rollback.typical.loss)
