@@ -17,7 +17,7 @@ EXPERIMENT = Experiment(
     inner_loop=InnerLoop(steps=20),
     optimizer=Gradient(steps=12, batch_size=4),
     # As many monitor_lifetimes as at the end, so that contributions of terms take the program that monitor_lifetimes.
-    evaluation=Evaluation(lifetimes=16, points=2, every=5, monitor_lifetimes=16, baselines=("delta",)),
+    evaluation=Evaluation(lifetimes=16, points=2, monitor_every=5, monitor_lifetimes=16, baselines=("delta",)),
     run=Run(steps_per_call=4, checkpoint_every=6),
 )
 # Where none is named there are two baselines; one will do, for each takes as long to compile as the learned rule.

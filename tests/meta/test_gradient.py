@@ -173,7 +173,7 @@ def test_a_run_costs_its_lifetimes():
 
 def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
     long = replace(LIFE, inner_loop=InnerLoop(steps=1000))
-    few, many = (Gradient(tasks=tasks, estimator=Auto(memory_gib=1e-3)).decided(long) for tasks in (1, 64))
+    few, many = (Gradient(batch_size=size, estimator=Auto(memory_gib=1e-3)).decided(long) for size in (1, 64))
     assert few[0].estimator == Reverse(scan=Remat())
     assert many[0].estimator == Reverse(scan=Segmented())
     assert "64 lives" in many[1]
