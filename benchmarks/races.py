@@ -23,7 +23,7 @@ class Racer(NamedTuple):
         terms: of the rule.
         setting: what it was tuned to.
         seeds: the seeds, in order.
-        lives: what was lived until each mark, a lifetime with its gradient count_text at its cost [marks].
+        lives: what was lived until each mark, a lifetime with its gradient counted at its cost [marks].
         seconds: what a seed took until then, beside the others [marks].
         learning_curves: held-out score [seeds, marks].
     """

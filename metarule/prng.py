@@ -1,4 +1,4 @@
-"""One integer seed decides everything: the key of a run, factored by what random numbers are for."""
+"""One integer seed decides everything: the key of a run, parted by what random numbers are for."""
 
 from enum import IntEnum
 

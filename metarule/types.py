@@ -69,7 +69,7 @@ class Synapse(NamedTuple):
         modulator: activity of the modulatory (facilitatory) neuron acting on the synapse.
         pre_trace: recent activity of the presynaptic neuron, the present one left out.
         post_trace: recent activity of the postsynaptic neuron, the present one left out.
-        neuromodulator: concentration of the diffuse neuromodulator, the same sharded_jit.
+        neuromodulator: concentration of the diffuse neuromodulator, the same everywhere.
     """
 
     pre: Float[Array, "*pre"]

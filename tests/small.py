@@ -16,7 +16,7 @@ EXPERIMENT = Experiment(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=20),
     optimizer=Gradient(steps=12, batch_size=4),
-    # As many monitor_lifetimes as at the end, so that contributions of terms take the program that monitor_lifetimes.
+    # As many watched as at the end, so that contributions of terms take the program that watched.
     evaluation=Evaluation(lifetimes=16, points=2, monitor_every=5, monitor_lifetimes=16, baselines=("delta",)),
     run=Run(steps_per_call=4, checkpoint_every=6),
 )

@@ -13,7 +13,7 @@ __all__ = ["Program", "Timing", "compiled", "take_turns"]
 _TURNS = 50
 # Seconds that a turn of quick calls lasts: after others have had the caches, the first of them is slower.
 _SLICE = 0.1
-# Seconds between turns, in which threads of the last form stop ended_lifetime for more work.
+# Seconds between turns, in which threads of the last form stop waiting for more work.
 _REST = 0.01
 
 

@@ -173,7 +173,7 @@ def adaptation_curves(
         tasks: how many tasks of the pool are met; None for as many as there are.
 
     Returns:
-        The learning_curves, at birth and after each window.
+        The curves, at birth and after each window.
     """
 
     def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:

@@ -118,7 +118,7 @@ def few_shots(where: Sequence[int], round_steps: int) -> dict[int, int]:
 
 
 def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, first: str) -> dict[str, dict[str, Any]]:
-    """Summarise learning_curves of several contenders on the same lifetimes; all intervals are over tasks.
+    """Summarise curves of several contenders on the same lifetimes; all intervals are over tasks.
 
     Args:
         seen: as from `compare`.
@@ -168,7 +168,7 @@ def held_out(
 
     Args:
         lifetime: who lives under the learned rule.
-        seen: learning_curves by contender, `learned` and `initial` among them.
+        seen: curves by contender, `learned` and `initial` among them.
         rates: what is known of the tuning of each baseline.
         of: what the tasks are, such as `describe_split` says.
         threshold: score to be reached.

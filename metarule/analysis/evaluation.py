@@ -61,7 +61,7 @@ def learning_curves(
         tasks: how many tasks of the pool are met; None for as many as there are.
 
     Returns:
-        The learning_curves, with the score at birth as first point.
+        The curves, with the score at birth as first point.
     """
     ends = spread(learner.steps, points) if isinstance(points, int) else (0, *points)
 

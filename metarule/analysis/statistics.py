@@ -74,7 +74,7 @@ def span(low: float | None, high: float | None, form: str = ".4f", between: str 
 
 
 class StepsToThreshold(NamedTuple):
-    """Step from which on the mean of learning_curves stays at a score, and the 95 % interval of that; None for never.
+    """Step from which on the mean of curves stays at a score, and the 95 % interval of that; None for never.
 
     Attributes:
         at: the first point from which on the mean is at least the score.
@@ -90,7 +90,7 @@ class StepsToThreshold(NamedTuple):
 def steps_to_threshold(
     values: Float[np.ndarray, "units points"], where: Sequence[int], score: float
 ) -> StepsToThreshold:
-    """Find the first point from which on the mean of independent learning_curves is at least a score, to the end.
+    """Find the first point from which on the mean of independent curves is at least a score, to the end.
 
     The interval inverts the band of the mean: from where its upper end stays at the score to where its lower end does.
     A mean that is there at last, but at a point before it was not, would have to lie outside its own interval.

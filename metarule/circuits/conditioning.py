@@ -81,7 +81,7 @@ class ConditioningCircuit(
         interneurons: facilitatory and other neurons between sensory and motor ones, by name.
         synapses: all synapses; which are plastic, and which neuron modulates each.
         trace_decay: d of the pre and post traces, a step.
-        neuromodulator_source: neuron that neuromodulator_source the diffuse neuromodulator.
+        neuromodulator_source: neuron that releases the diffuse neuromodulator.
         neuromodulator_decay: share of the neuromodulator that stays from one step to the next.
 
     Raises:

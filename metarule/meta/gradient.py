@@ -49,7 +49,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     gᵢ = u ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + scale · u ∘ Optax(clip(g))
 
     u are the units of θ, so that a step is as large as each number of θ asks for.
-    Lifetimes whose loss or gradient is not finite are left out of the mean and count_text. A step that turns out badly is
+    Lifetimes whose loss or gradient is not finite are left out of the mean and counted. A step that turns out badly is
     taken back by the guard, which then shortens those that follow by `scale`.
 
     Attributes:
@@ -123,7 +123,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     @property
     def lifetimes(self) -> int:
-        """Lifetimes that a whole run costs, at most; count_text as in `spent`."""
+        """Lifetimes that a whole run costs, at most; counted as in `spent`."""
         return self.spent(self.steps)
 
     def spent(self, steps: int) -> int:

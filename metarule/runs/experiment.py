@@ -49,7 +49,7 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         monitor_every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
         monitor_lifetimes: held-out lifetimes at each look.
         baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
-            meta-training takes, longer ones count_text by their length; none for those that the circuit is made for.
+            meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
     """
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lifetimes at the end")] = 1024

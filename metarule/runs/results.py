@@ -164,7 +164,7 @@ def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: s
 
     Args:
         path: directory in which `performance.json` and its figure go.
-        seen: learning_curves by contender.
+        seen: curves by contender.
         learner: one of them, who tells the length of a lifetime and the score.
         of: what the tasks are.
     """

@@ -103,7 +103,7 @@ def is_separable(table: UInt8[np.ndarray, " patterns"], inputs: int) -> bool:
 def npn_classes(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Int[np.ndarray, " functions"]:
     """Number the classes of functions that are equal up to negating or permuting inputs or negating the output.
 
-    Up to `ENUMERABLE` inputs the classes are exact. Beyond, functions are factored by an invariant, the magnitudes of
+    Up to `ENUMERABLE` inputs the classes are exact. Beyond, functions are parted by an invariant, the magnitudes of
     their Walsh spectrum order by order. It may join two classes, but never parts one.
 
     Args:

@@ -24,7 +24,7 @@ SHAPES: dict[str, tuple[Shape, ...]] = {
     "not_separable": ("circles", "moons", "xor", "spirals"),
     "all": ("blobs", "linear", "circles", "moons", "xor", "spirals"),
 }
-# Turns of a spiral, and how far noise reaches around the learning_curves of moons and spirals.
+# Turns of a spiral, and how far noise reaches around the curves of moons and spirals.
 _TURNS = 0.75
 _NOISE = 0.08
 # Standard deviation of a cloud, and what of a normal cloud lies within two of them: clouds end there.

@@ -28,7 +28,7 @@ _WAITING: ContextVar[list[Callable[[], None]] | None] = ContextVar("figures", de
 
 
 def picture(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Path, P], None]:
-    """Decorate a function that draws a figure: it looks the same sharded_jit, and no result is lost over it.
+    """Decorate a function that draws a figure: it looks the same everywhere, and no result is lost over it.
 
     Args:
         draw: draws into the file that is its first argument.
