@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.studies.declaration import Study, Test
-from metarule.analysis.baselines import at_rate, baselines, tune
-from metarule.analysis.comparison import LEARNED, few_shots, points_of
+from metarule.analysis.baselines import baselines, theta_at_rate, tune
+from metarule.analysis.comparison import LEARNED, evaluation_steps, shot_points
 from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
 from metarule.prng import Purpose, run_key, stream
@@ -205,14 +205,14 @@ def _try(item: Item, study: Study) -> dict[str, Any]:
     else:
         tuned_on: Any = _learner(item, item.source)
         rate = _rate(tuned_on, item.seed, item.source.optimizer.lifetimes)
-        theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
+        theta, tuning = theta_at_rate(learner, rate), {"learning_rate": rate}
     seen = _look(learner, theta, item, study.points)
     values = np.asarray(seen.metrics[learner.tasks.score], float)
     where = seen.steps.tolist()
     metrics: dict[str, float] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
     curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = few_shots(where, learner.tasks.round_steps)
+    few = shot_points(where, learner.tasks.round_steps)
     metrics |= {f"after_{shots}_each": float(curve[place]) for shots, place in few.items()}
     return {"metrics": metrics, "steps": where, "curve": curve}
 
@@ -228,4 +228,4 @@ def _look(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
     """Lifetimes on the test tasks of the rule's own split: what it was learned on stays out."""
     pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
     lifetimes = item.target.evaluation.lifetimes
-    return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, points_of(learner, points)))
+    return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, evaluation_steps(learner, points)))

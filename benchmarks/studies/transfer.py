@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import span
+from metarule.analysis.statistics import interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -49,7 +49,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
             if label != test:
                 ahead = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
                 if ahead is not None:
-                    between = span(ahead.low, ahead.high, "+.3f", ", ")
+                    between = interval_text(ahead.low, ahead.high, "+.3f", ", ")
                     says = f"on {test}, the rule learned there is ahead of that learned on {label} by"
                     lines.append(f"{says} {ahead.mean:+.3f} [{between}]")
     return "\n".join(lines)

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
 from metarule.runs import artifacts
-from metarule.analysis.baselines import BaselineName, at_rate, baselines
+from metarule.analysis.baselines import BaselineName, theta_at_rate, baselines
 from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs.experiment import Experiment, with_tasks, to_tree
@@ -232,7 +232,7 @@ def contenders(run: Finished, experiment: Experiment) -> tuple[dict[str, Contend
         except ValueError as error:
             left_out[name] = str(error)
             continue
-        found[name] = Contender(learner, at_rate(learner, run.rates[name]))
+        found[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
     return found, left_out
 
 

@@ -250,7 +250,7 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
 
 def _watch(experiment: Experiment, theta: Theta, split: Split) -> dict[str, dict[str, float]]:
     """Scores on held-out tasks, and how chaotic lives on training tasks are."""
-    key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.monitor_lifetimes
+    key, lifetimes = stream(run_key(experiment.seed), Purpose.MONITOR), experiment.evaluation.monitor_lifetimes
     seen = jax.device_get(learning_curves(experiment.lifetime, theta, split.test, key, lifetimes, 1)).metrics
     grown = np.asarray(lyapunov_exponent(experiment.lifetime, theta, split.train, key, lifetimes))
     return {

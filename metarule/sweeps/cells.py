@@ -310,7 +310,7 @@ def _score(
 
         met = None if optimizer.train_tasks == "all" else optimizer.train_tasks
         trained = look(lifetime, theta, split.train, stream(key, Purpose.TUNING), settings.lifetimes, 1, met)
-        grown = grow(lifetime, theta, split.train, stream(key, Purpose.WATCH), settings.monitor_lifetimes)
+        grown = grow(lifetime, theta, split.train, stream(key, Purpose.MONITOR), settings.monitor_lifetimes)
         scores = held_out(theta)
         scores |= {f"training_{name}": jnp.mean(trained.metrics[name][:, -1]), "lyapunov_exponent": jnp.max(grown)}
         if not jax.tree.leaves(state.trail):

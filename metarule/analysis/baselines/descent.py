@@ -1,4 +1,4 @@
-"""Backprop with optimisers that remember what came before."""
+"""Backprop with stateful optimisers."""
 
 import jax
 import jax.numpy as jnp
@@ -26,16 +26,16 @@ __all__ = ["Descent"]
 
 
 class Descent(Struct, frozen=True, kw_only=True):
-    """A learner whose weights go down the gradient of the loss by an optimiser of Optax, step by step.
+    """Learner whose weights follow the gradient of the loss of each step with an Optax optimiser.
 
     g_t = ∂loss_t/∂w,  w ← clip(w + Optax(g_t; θ), ±weight_bound)
 
-    θ is the learning rate alone. −g_t is what the delta rule of rate 1 adds where modulators come over the transpose
-    with f′. It is no local rule, and there to be compared with.
+    θ is the learning rate. −g_t is the change of the delta rule of rate 1 with feedback over the transpose and f′. This
+    is a baseline, not a local rule.
 
     Attributes:
-        backprop: the same circuit under plain gradient descent, as from `metarule.backprop`.
-        name: optimiser of Optax.
+        backprop: the same circuit with plain gradient descent, from `metarule.backprop`.
+        name: Optax optimiser.
         arguments: its arguments besides the learning rate.
     """
 
@@ -50,11 +50,11 @@ class Descent(Struct, frozen=True, kw_only=True):
 
     @property
     def tasks(self) -> TaskFamily:
-        """What there is to learn."""
+        """Tasks to learn."""
         return self.backprop.tasks
 
     def with_steps(self, steps: int) -> "Descent":
-        """The same learner with a lifetime of another length."""
+        """The same learner with another number of steps."""
         return replace(self, backprop=self.backprop.with_steps(steps))
 
     def theta(self, key: PRNGKey) -> Theta:
@@ -62,13 +62,13 @@ class Descent(Struct, frozen=True, kw_only=True):
         return self.backprop.theta(key)
 
     def theta_scale(self) -> Theta:
-        """Natural size of the learning rate."""
+        """Scale of the learning rate."""
         return self.backprop.theta_scale()
 
     def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
-        """A network with the weights that `backprop` is born with, and an optimiser that remembers nothing yet."""
+        """Draw the initial weights of `backprop`, with the initial state of the optimiser."""
         context, learner_state = self.backprop.init(key, task)
-        # What an optimiser remembers at first does not depend on its rate.
+        # The initial state of an optimiser does not depend on its rate.
         return context, learner_state._replace(
             memory=(make_transform(self.name, 1.0, self.arguments).init(learner_state.weights),)
         )
@@ -76,24 +76,24 @@ class Descent(Struct, frozen=True, kw_only=True):
     def step(
         self, theta: Float[Array, " 1"], context: LifetimeContext, learner_state: LearnerState, t: Integer
     ) -> tuple[LearnerState, StepOutput]:
-        """One step, and one step of the optimiser."""
-        whole = self.backprop
-        stimulus = whole.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
-        activity, output, projections = whole.circuit.step(
+        """Present one stimulus and update the weights with the optimiser."""
+        backprop = self.backprop
+        stimulus = backprop.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
+        activity, output, projections = backprop.circuit.step(
             learner_state.weights, context.wiring, learner_state.activity, stimulus
         )
-        gradient = tuple(-whole.rule.update(jnp.ones_like(theta), (), seen)[0] for seen in projections)
+        gradient = tuple(-backprop.rule.update(jnp.ones_like(theta), (), synapses)[0] for synapses in projections)
         transform = make_transform(self.name, theta[0], self.arguments)
-        updates, state = transform.update(gradient, learner_state.memory[0], learner_state.weights)
-        bound = whole.inner_loop.weight_bound
+        updates, opt_state = transform.update(gradient, learner_state.memory[0], learner_state.weights)
+        bound = backprop.inner_loop.weight_bound
         weights = tuple(
             bounded(w + change.astype(w.dtype), bound) for w, change in zip(learner_state.weights, updates, strict=True)
         )
-        loss = whole.inner_loop.online_loss_weight / whole.steps * whole.tasks.loss(output, stimulus.target)
-        return LearnerState(weights, (state,), activity), StepOutput(loss, output)
+        loss = backprop.inner_loop.online_loss_weight / backprop.steps * backprop.tasks.loss(output, stimulus.target)
+        return LearnerState(weights, (opt_state,), activity), StepOutput(loss, output)
 
     def evaluate(
         self, theta: Theta, context: LifetimeContext, learner_state: LearnerState
     ) -> tuple[Float[Array, ""], Metrics]:
-        """What the network is worth."""
+        """Final loss and metrics of the network."""
         return self.backprop.evaluate(theta, context, learner_state)
