@@ -10,7 +10,8 @@ from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import respond, shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
-from metarule.lifetime.learner import InnerLoop, Lifetime
+from metarule.lifetime.inner_loop import InnerLoop
+from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import unroll
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence

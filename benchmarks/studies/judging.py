@@ -24,6 +24,7 @@ from metarule.runs.training import meaning
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan, Setting
 from metarule.sweeps.report import CELLS
+from metarule.tasks.base import primary_metric, round_steps
 from metarule.types import Learner, Theta
 
 __all__ = ["RETUNED", "Item", "Judged", "items", "judge"]
@@ -207,12 +208,12 @@ def _try(item: Item, study: Study) -> dict[str, Any]:
         rate = _rate(tuned_on, item.seed, item.source.optimizer.lifetimes)
         theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
     seen = _look(learner, theta, item, study.points)
-    values = np.asarray(seen.metrics[learner.tasks.score], float)
+    values = np.asarray(seen.metrics[primary_metric(learner.tasks)], float)
     where = seen.steps.tolist()
     metrics: dict[str, float] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
     curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = few_shots(where, learner.tasks.round_steps)
+    few = few_shots(where, round_steps(learner.tasks))
     metrics |= {f"after_{shots}_each": float(curve[place]) for shots, place in few.items()}
     return {"metrics": metrics, "steps": where, "curve": curve}
 

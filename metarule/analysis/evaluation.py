@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
+from metarule.tasks.base import task_id
 from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
 
 __all__ = ["Curves", "final_metrics", "learning_curves", "over_lifetimes", "spread"]
@@ -75,7 +76,7 @@ def learning_curves(
             return state, learner.evaluate(theta, context, state)[1]
 
         _, metrics = jax.lax.scan(until, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
-        return metrics, jnp.asarray(learner.tasks.task_id(pool, index))
+        return metrics, jnp.asarray(task_id(learner.tasks, pool, index))
 
     metrics, task = over_lifetimes(one_lifetime, lifetimes)
     return Curves(jnp.array(ends), metrics, task)

@@ -41,6 +41,7 @@ from metarule.runs import artifacts, figures
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.training import named
+from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey
 
@@ -131,12 +132,17 @@ def _run(request: _Request) -> int:
     of = describe_split(experiment.split)
     print(f"learning the coefficients of the front, and measuring it on {of} …", flush=True)
     rows = _judged(request, terms, generation)
-    found = {"metric": experiment.tasks.score, "of": of, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
+    found = {
+        "metric": primary_metric(experiment.tasks),
+        "of": of,
+        "lifetimes": experiment.evaluation.lifetimes,
+        "forms": rows,
+    }
     found |= {"tried": len(generation.met), "library": terms.names, "seconds": time.perf_counter() - clock}
     artifacts.write_json(directory / _FRONT, found)
     picture = directory / artifacts.FIGURES / _FIGURE
-    figures.draw_front(picture, rows, experiment.tasks.score, f"{of}: mean and 95 % interval over tasks")
-    print(f"\n{_table(rows, experiment.tasks.score, len(generation.met), of)}\n")
+    figures.draw_front(picture, rows, primary_metric(experiment.tasks), f"{of}: mean and 95 % interval over tasks")
+    print(f"\n{_table(rows, primary_metric(experiment.tasks), len(generation.met), of)}\n")
     print(f"figure: {picture}   numbers: {directory / _FRONT}")
     return 0
 
@@ -245,7 +251,7 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
         seen = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
         row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
-        row |= interval(by_task(seen, experiment.tasks.score)[:, -1], share=True)._asdict()
+        row |= interval(by_task(seen, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
         rows.append(row | {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
     return rows

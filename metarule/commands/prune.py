@@ -20,6 +20,7 @@ from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment
 from metarule.runs.finished import Finished, opened
 from metarule.runs.training import meaning, named
+from metarule.tasks.base import primary_metric
 from metarule.types import Theta
 
 __all__ = ["Options", "main"]
@@ -96,7 +97,7 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -
 
         def progress(trial: Trial) -> None:
             if trial.outcome == "removed":
-                tqdm.write(f"without {trial.term:<40} {lifetime.tasks.score} {trial.score:.4f}")
+                tqdm.write(f"without {trial.term:<40} {primary_metric(lifetime.tasks)} {trial.score:.4f}")
             bar.update()
 
         return prune(
@@ -118,7 +119,7 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
         "removed": pruned.removed,
         "decided_on": {"tasks": pruned.decided_on},
         "held_out": {
-            "metric": lifetime.tasks.score,
+            "metric": primary_metric(lifetime.tasks),
             "of": describe_split(experiment.split),
             "tasks": pruned.before.size,
             "lifetimes": options.lifetimes,

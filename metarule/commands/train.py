@@ -21,6 +21,7 @@ from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import across_seeds, judge
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.training import train
+from metarule.tasks.base import primary_metric
 
 __all__ = ["main"]
 
@@ -168,7 +169,7 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
             )
         return done
     artifacts.join_environment(path)
-    score, last = experiment.tasks.score, dict[str, Any]()
+    score, last = primary_metric(experiment.tasks), dict[str, Any]()
     of = describe_split(experiment.split)
     where = "held-out" if of == HELD_OUT else "training"
     steps = experiment.optimizer.steps

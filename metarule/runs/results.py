@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from metarule.tasks.base import primary_metric
 from metarule.runs import artifacts
 from metarule.runs import figures
 from metarule.analysis.ablation import measure_if_few
@@ -168,7 +169,7 @@ def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: s
         learner: one of them, who tells the length of a lifetime and the score.
         of: what the tasks are.
     """
-    score = learner.tasks.score
+    score = primary_metric(learner.tasks)
     points = {name: band(by_task(curve, score)) for name, curve in seen.items()}
     first = next(iter(seen.values()))
     where = first.steps.tolist()

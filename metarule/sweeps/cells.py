@@ -31,6 +31,7 @@ from metarule.runs.stopping import StopRequest
 from metarule.runs.training import meaning, named
 from metarule.sweeps.claims import Claim, publish
 from metarule.sweeps.plan import Cell, with_values
+from metarule.tasks.base import primary_metric
 from metarule.types import Integer, Learner, MetaOptimizer, Theta
 
 __all__ = ["DONE", "Outcome", "State", "measure", "run_cell", "solve"]
@@ -302,7 +303,7 @@ def _score(
     def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any], Float[Array, " marks"]]:
         lifetime, optimizer = _experiment(common, fields, values)
         theta, split, key = optimizer.theta(state.optimizer), lifetime.tasks.split(seed), run_key(seed)
-        settings, name = common.evaluation, lifetime.tasks.score
+        settings, name = common.evaluation, primary_metric(lifetime.tasks)
 
         def held_out(theta: Theta) -> dict[str, Float[Array, ""]]:
             count = look(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)

@@ -22,6 +22,7 @@ from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError, Tree, decode, override, read
 from metarule.runs.experiment import Experiment, read_tree, to_tree
+from metarule.tasks.base import primary_metric
 from metarule.types import Learner
 
 __all__ = ["Case", "Cell", "Plan", "Point", "Setting", "Sweep", "hasten", "make_plan", "read_sweep", "with_values"]
@@ -276,7 +277,7 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
     for label, count in Counter(labels).items():
         if count > 1:
             raise ConfigError(f"{label}: this setting would be run {count} times")
-    scores = {setting.experiment.tasks.score for setting in settings}
+    scores = {primary_metric(setting.experiment.tasks) for setting in settings}
     if len(scores) > 1 and not sweep.score:
         raise ConfigError(
             "tasks.kind: these settings have different scores, which cannot stand in one table; name a metric that all "
