@@ -55,7 +55,7 @@ LONGEST = (
     "test_train.py",
     "test_devices.py",
     "test_training.py",
-    "test_setups.py",
+    "test_probes.py",
     "test_surroundings.py",
 )
 
