@@ -29,7 +29,7 @@ from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.experiment import Experiment
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import meaning, named
-from metarule.sweeps.claims import Claim, publish
+from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values
 from metarule.tasks.base import primary_metric
 from metarule.types import Integer, Learner, MetaOptimizer, Theta
@@ -83,47 +83,43 @@ class Outcome(NamedTuple):
 Progress = Callable[[float], None]
 
 
-def run_cell(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress: Progress) -> bool:
+def run_cell(cell: Cell, folder: Path, stop: StopRequest, progress: Progress) -> bool:
     """Run a cell from where its folder has it, and put what it comes to in `done`, whole or not at all.
 
     Args:
         cell: what to run.
-        folder: of the cell.
-        claim: on the folder.
+        folder: of the cell, which this process holds.
         stop: looked at between calls; everything is saved before it is answered.
         progress: told how far the cell is.
 
     Returns:
-        Whether this process finished the cell; else another did, in the time in which it was not heard from.
+        Whether the result was published; if not, one was there already.
 
     Raises:
-        Lost: the claim was taken over.
         Stopped: on request.
     """
     states = folder / artifacts.CHECKPOINTS
     artifacts.join_environment(folder)
     try:
-        outcome = solve(cell, states, claim.check, stop, progress)
+        outcome = solve(cell, states, stop, progress)
     except ConfigError:  # a checkpoint that a dying process left damaged: the cell is in progress no longer
         shutil.rmtree(states)
-        outcome = solve(cell, states, claim.check, stop, progress)
+        outcome = solve(cell, states, stop, progress)
     work = folder / f"work-{uuid.uuid4().hex}"
     work.mkdir()
     _write(cell, outcome, work)
-    claim.check()
     finished = publish(work, folder / DONE)
     shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(states, ignore_errors=True)
     return finished
 
 
-def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest, progress: Progress) -> Outcome:
+def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Outcome:
     """Meta-train every point of a cell, and score the learned rules on held-out tasks.
 
     Args:
         cell: what to run.
         states: directory of its checkpoints, from the last of which it goes on.
-        check: called before anything is written.
         stop: looked at between calls.
         progress: told how far the cell is.
 
@@ -152,7 +148,6 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
         clock.append(time.perf_counter())
         while step < steps:
             if stop.requested:
-                check()
                 checkpoints.save(step, state)
                 stop.answer(step)
             until_next = run.checkpoint_every - step % run.checkpoint_every
@@ -160,7 +155,6 @@ def solve(cell: Cell, states: Path, check: Callable[[], None], stop: StopRequest
             state = move(state, step, count)
             step += count
             if step % run.checkpoint_every == 0 or step == steps:
-                check()
                 checkpoints.save(step, state)
             progress(step / steps)
     clock.append(time.perf_counter())
