@@ -13,7 +13,7 @@ from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, T
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
-from metarule.lifetime.unroll import unroll
+from metarule.lifetime.unroll import meta_loss, unroll
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
 from metarule.parallel.devices import sharded_jit
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
@@ -62,6 +62,7 @@ __all__ = [
     "learning_curves",
     "lift",
     "lyapunov_exponent",
+    "meta_loss",
     "respond",
     "sharded_jit",
     "shown",

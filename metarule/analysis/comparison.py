@@ -133,7 +133,7 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, fi
         least `reach`, `shots`, the score after so many examples of each class, `horizon`, the score after so many times
         the length of a lifetime, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
     """
-    score, round_steps, length = primary_metric(learner.tasks), round_steps(learner.tasks), learner.steps
+    score, length = primary_metric(learner.tasks), learner.steps
     where = seen[first].steps.tolist()
     end = where.index(length)
     scores = {name: by_task(one, score) for name, one in seen.items()}
@@ -144,7 +144,7 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, fi
         row |= {metric: float(each.mean()) for metric, each in finals.items() if metric != score}
         row[DIVERGED] = int(finals[DIVERGED].sum())
         row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], where[: end + 1], threshold)._asdict()
-        few = few_shots(where, round_steps)
+        few = few_shots(where, round_steps(learner.tasks))
         row["shots"] = {str(shots): _share(values[:, place]) for shots, place in few.items()}
         beyond = range(end, len(where)) if len(where) > end + 1 else ()
         row["horizon"] = {

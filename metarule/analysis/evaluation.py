@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.tasks.base import task_id
@@ -112,4 +113,4 @@ def over_lifetimes(one_lifetime: Callable[[Integer], T], lifetimes: int) -> T:
 def _live_between(
     learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, start: Integer, end: Integer
 ) -> LearnerState:
-    return jax.lax.fori_loop(start, end, lambda t, state: learner.step(theta, context, state, t)[0], state)
+    return jax.lax.fori_loop(start, end, lambda t, state: step_at(learner, theta, context, state, t)[0], state)

@@ -168,7 +168,7 @@ def _classic(lifetime: Lifetime, rate: float | None) -> Theta | None:
     if rate is None or not isinstance(rule, Polynomial) or term not in rule.names:
         return None
     point = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
-    return replace(lifetime, rule=point).theta(run_key(0))
+    return replace(lifetime, rule=point).init_theta(run_key(0))
 
 
 if __name__ == "__main__":

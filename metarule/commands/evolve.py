@@ -36,11 +36,12 @@ from metarule.commands import cli
 from metarule.config.schema import Checked, describe
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
+from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts, figures
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.runs.training import named
+from metarule.runs.training import flat_parameters
 from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey
@@ -219,7 +220,7 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
 def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
     """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
     experiment, options = request.experiment, request.options
-    optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.chunk_size)
+    optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
     assert isinstance(optimizer, Gradient)
     pool = experiment.split.train
     found = []
@@ -243,7 +244,9 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
     """
     experiment, forms = request.experiment, [one.form for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
-    fitted = _fit(request, terms, forms, experiment.optimizer.steps, jax.random.fold_in(stream(run, Purpose.FORMS), 1))
+    fitted = _fit(
+        request, terms, forms, total_steps(experiment.optimizer), jax.random.fold_in(stream(run, Purpose.FORMS), 1)
+    )
     again = [Candidate(form, float(loss)) for form, loss in zip(forms, fitted.loss, strict=True)]
     rows = []
     for one in front(again):
@@ -253,7 +256,7 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
         row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
         row |= interval(by_task(seen, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
-        rows.append(row | {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
+        rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
     return rows
 
 

@@ -105,9 +105,9 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         int, Meta(ge=1, le=1_000_000, description="fixed training lifetimes that decide on the best")
     ] = 128
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.03
-    chunk_size: Annotated[
-        int, Meta(ge=1, le=1_000_000_000, description="lifetimes computed at once on a device")
-    ] = 1024
+    chunk_size: Annotated[int, Meta(ge=1, le=1_000_000_000, description="lifetimes computed at once on a device")] = (
+        1024
+    )
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> PopulationState:
         """State before the first generation, with the initial θ as the best so far.
@@ -214,7 +214,9 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             return draw_lifetime(learner, pool, self.train_tasks, count, step, number, key)
 
         def of_theta(theta: Theta) -> Any:
-            return batch_lifetimes(lambda number: lifetime_loss(learner, theta, *drawn(number)), self.chunk_size)(numbers)
+            return batch_lifetimes(lambda number: lifetime_loss(learner, theta, *drawn(number)), self.chunk_size)(
+                numbers
+            )
 
         def of_lifetime(number: Integer) -> Any:
             task, lifetime_key = drawn(number)

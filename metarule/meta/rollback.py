@@ -131,7 +131,8 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         float, Meta(gt=0, le=1, description="share of lifetimes without gradient from which a step is rejected")
     ] = 0.5
     jump: Annotated[
-        float, Meta(gt=0, description="increase of the meta-loss, in spreads, that is rejected", extra={"infinite": True})
+        float,
+        Meta(gt=0, description="increase of the meta-loss, in spreads, that is rejected", extra={"infinite": True}),
     ] = 5.0
 
     def init(self, iterate: Iterate, idle: BatchSummary | None = None) -> RollbackState:
@@ -208,9 +209,7 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         further = shrinkage._replace(factors=shrinkage.factors + 1)
         return _smaller(state.good, further.factors), state._replace(shrinkage=further)
 
-    def _start(
-        self, state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary
-    ) -> tuple[Iterate, RollbackState]:
+    def _start(self, state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary) -> tuple[Iterate, RollbackState]:
         """Begin training at the best θ on the way towards 0."""
         iterate = _smaller(state.good, shrinkage.best_factors)
         typical = _first(shrinkage.best, batch.error)

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +36,7 @@ __all__ = ["Progress", "Trained", "flat_parameters", "theta_meaning", "train", "
 
 # Called with the number of meta-steps and the last row of the metrics, after each jitted call.
 Progress = Callable[[int, dict[str, Any]], None]
-Rows = list[dict[str, Any]]
+Rows: TypeAlias = list[dict[str, Any]]
 
 
 class Trained(NamedTuple):
@@ -78,6 +78,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     start = begin(lifetime, experiment.optimizer, pool, key)
     initial = _theta(plan[0].optimizer, start)
     owner = holder(path)
+    first: Rows = []
+    recent: Rows = []
     with Checkpoints(path / artifacts.CHECKPOINTS, artifacts.what_learns(path)) as checkpoints:
 
         def enter_phase(before: Phase, phase: Phase, state: Any) -> Any:

@@ -74,7 +74,7 @@ def test_networks_that_diverge_have_solved_nothing(tasks):
         tasks=tasks,
         inner_loop=InnerLoop(steps=200, weight_bound=2.0),
     )
-    theta = lifetime.theta(jax.random.key(0))
+    theta = lifetime.init_theta(jax.random.key(0))
     seen = learning_curves(lifetime, theta, small.split(tasks, 0).test, jax.random.key(1), 16, (1, 200))
     np.testing.assert_array_equal(seen.metrics[primary_metric(tasks)][:, -1], 0.0)
     np.testing.assert_array_equal(seen.metrics["diverged"][:, 1:], [[0.0, 1.0]] * 16)

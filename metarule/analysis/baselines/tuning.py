@@ -43,7 +43,7 @@ class Tuned(NamedTuple):
 
 def at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
     """θ of a learner whose rule has one learning rate; decays of its traces are as declared."""
-    theta = learner.theta(run_key(0))
+    theta = learner.init_theta(run_key(0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if LOGITS in path else jnp.full_like(leaf, rate), theta
     )
