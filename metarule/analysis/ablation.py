@@ -14,6 +14,7 @@ from metarule.analysis.statistics import Interval, interval
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.rules.polynomial import Polynomial
+from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Split, Theta
 
 __all__ = [
@@ -121,7 +122,7 @@ def contribution_report(lifetime: Lifetime, theta: Theta, split: Split, key: PRN
     """
     rows = contributions(lifetime, theta, split.test, key, lifetimes)
     return {
-        "metric": lifetime.tasks.score,
+        "metric": primary_metric(lifetime.tasks),
         "of": describe_split(split),
         "lifetimes": lifetimes,
         "terms": [_as_tree(row) for row in rows],
@@ -222,7 +223,7 @@ def scores_by_task(
 ) -> Float[np.ndarray, " tasks"]:
     """Mean score of each task at the end of its lifetimes; arguments as of `learning_curves`."""
     curves = jax.device_get(learning_curves(lifetime, theta, pool, key, lifetimes, 1))
-    return by_task(curves, lifetime.tasks.score)[:, -1]
+    return by_task(curves, primary_metric(lifetime.tasks))[:, -1]
 
 
 def _as_tree(row: Contribution) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.unroll import unroll
 from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
 from metarule.parallel.devices import sharded_jit
+from metarule.tasks.base import primary_metric, task_id
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curves", "tune_adaptation"]
@@ -179,7 +180,7 @@ def adaptation_curves(
     def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
         task, lifetime_key, index = sample_lifetime(lifetime, pool, key, number, tasks)
         adapted = adapt(lifetime, theta, task, lifetime_key, adaptation, rate)
-        return adapted.metrics, jnp.asarray(lifetime.tasks.task_id(pool, index))
+        return adapted.metrics, jnp.asarray(task_id(lifetime.tasks, pool, index))
 
     ends = jnp.append(_window_starts(lifetime, adaptation), lifetime.steps)
     metrics, task = map_lifetimes(one_lifetime, lifetimes)
@@ -206,7 +207,7 @@ def tune_adaptation(
 
     def score(rate: float) -> float:
         curves = adaptation_curves(lifetime, theta, pool, key, lifetimes, adaptation, rate)
-        return float(jnp.mean(curves.metrics[lifetime.tasks.score][:, -1]))
+        return float(jnp.mean(curves.metrics[primary_metric(lifetime.tasks)][:, -1]))
 
     rates = tuple(_RATES.tolist())
     scores = tuple(map(score, rates))

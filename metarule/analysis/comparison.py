@@ -11,6 +11,7 @@ from jaxtyping import Float
 from metarule.analysis.evaluation import Curves, evenly_spaced, learning_curves
 from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, steps_to_threshold
 from metarule.lifetime.learner import Lifetime
+from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.scores import DIVERGED
 from metarule.types import Learner, PRNGKey, Split, Theta
 
@@ -75,7 +76,7 @@ def evaluation_steps(learner: Learner, points: int, horizons: Sequence[int] = ()
         The steps in ascending order, without step 0.
     """
     length = learner.steps
-    after_shots = {learner.tasks.round_steps * shots for shots in SHOTS}
+    after_shots = {round_steps(learner.tasks) * shots for shots in SHOTS}
     within = {end for end in (*evenly_spaced(length, points), *after_shots) if 0 < end <= length}
     return tuple(sorted(within | {length * horizon for horizon in horizons}))
 
@@ -104,17 +105,17 @@ def by_task(curves: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
     return sums / counts[:, None]
 
 
-def shot_points(steps: Sequence[int], round_steps: int) -> dict[int, int]:
+def shot_points(steps: Sequence[int], per_round: int) -> dict[int, int]:
     """Indices of the points after 1, 3 and 5 examples of each class.
 
     Args:
         steps: steps before each point.
-        round_steps: steps of one example of each class; 0 if steps are not in rounds.
+        per_round: steps of one example of each class; 0 if steps are not in rounds.
 
     Returns:
         Index by number of examples, for the points that exist.
     """
-    return {shots: steps.index(round_steps * shots) for shots in SHOTS if round_steps and round_steps * shots in steps}
+    return {shots: steps.index(per_round * shots) for shots in SHOTS if per_round and per_round * shots in steps}
 
 
 def summarise(
@@ -135,7 +136,7 @@ def summarise(
         of the length of a lifetime; and, except for the reference, `difference`: final score of the reference − own
         final score, paired.
     """
-    metric, round_steps, length = learner.tasks.score, learner.tasks.round_steps, learner.steps
+    metric, length = primary_metric(learner.tasks), learner.steps
     steps = curves[reference].steps.tolist()
     end = steps.index(length)
     scores = {name: by_task(curve, metric) for name, curve in curves.items()}
@@ -146,7 +147,7 @@ def summarise(
         row |= {other: float(each.mean()) for other, each in finals.items() if other != metric}
         row[DIVERGED] = int(finals[DIVERGED].sum())
         row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], steps[: end + 1], threshold)._asdict()
-        after_shots = shot_points(steps, round_steps)
+        after_shots = shot_points(steps, round_steps(learner.tasks))
         row["shots"] = {str(shots): _share(values[:, point]) for shots, point in after_shots.items()}
         beyond = range(end, len(steps)) if len(steps) > end + 1 else ()
         row["horizon"] = {
@@ -181,7 +182,7 @@ def held_out_report(
     """
     rows = summarise(curves, lifetime, threshold, LEARNED)
     return {
-        "metric": lifetime.tasks.score,
+        "metric": primary_metric(lifetime.tasks),
         "of": of,
         "tasks": len(np.unique(curves[LEARNED].task)),
         "lifetimes": len(curves[LEARNED].task),

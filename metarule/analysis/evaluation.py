@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
+from metarule.tasks.base import primary_metric, task_id
 from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
 
 __all__ = [
@@ -82,7 +84,7 @@ def learning_curves(
             return state, learner.evaluate(theta, context, state)[1]
 
         _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
-        return metrics, jnp.asarray(learner.tasks.task_id(pool, index))
+        return metrics, jnp.asarray(task_id(learner.tasks, pool, index))
 
     metrics, task = map_lifetimes(one_lifetime, lifetimes)
     return Curves(jnp.array(ends), metrics, task)
@@ -111,7 +113,7 @@ def evaluate(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes:
         Mean of each metric, the primary metric first.
     """
     metrics = final_metrics(learner, theta, pool, key, lifetimes)
-    primary_first = sorted(metrics, key=lambda name: name != learner.tasks.score)
+    primary_first = sorted(metrics, key=lambda name: name != primary_metric(learner.tasks))
     return {name: jnp.mean(metrics[name]) for name in primary_first}
 
 
@@ -156,4 +158,4 @@ def map_lifetimes(one_lifetime: Callable[[Integer], T], lifetimes: int) -> T:
 def _run_steps(
     learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, start: Integer, end: Integer
 ) -> LearnerState:
-    return jax.lax.fori_loop(start, end, lambda t, state: learner.step(theta, context, state, t)[0], state)
+    return jax.lax.fori_loop(start, end, lambda t, state: step_at(learner, theta, context, state, t)[0], state)

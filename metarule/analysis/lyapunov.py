@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.lifetime.scans import loop
+from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
 from metarule.types import Integer, Learner, LearnerState, PRNGKey, Theta
 
@@ -50,7 +51,7 @@ def _exponent(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: I
     def step(
         pair: tuple[LearnerState, LearnerState], t: Integer
     ) -> tuple[tuple[LearnerState, LearnerState], Float[Array, ""]]:
-        state, direction = jax.jvp(lambda state: learner.step(theta, context, state, t)[0], (pair[0],), (pair[1],))
+        state, direction = jax.jvp(lambda state: step_at(learner, theta, context, state, t)[0], (pair[0],), (pair[1],))
         direction, length = _normalised(direction)
         return (state, direction), jnp.log(length)
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarule.tasks.base import primary_metric
 from metarule.types import Metrics, TaskFamily
 
 __all__ = ["DIVERGED", "scores_of"]
@@ -37,6 +38,6 @@ def scores_of(
     metrics = tasks.metrics(output, target)
     if DIVERGED in metrics:
         raise ValueError(f"tasks: metric '{DIVERGED}' is reserved; allowed: other names")
-    diverged = {name: 0.0 if name == tasks.score else jnp.nan for name in metrics}
+    diverged = {name: 0.0 if name == primary_metric(tasks) else jnp.nan for name in metrics}
     scores = {name: jnp.where(finite, value, diverged[name]) for name, value in metrics.items()}
     return scores | {DIVERGED: 1.0 - finite.astype(target.dtype)}

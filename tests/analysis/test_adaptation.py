@@ -25,6 +25,7 @@ from metarule import (
 )
 from metarule.analysis.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
 from metarule.analysis.baselines import descent
+from metarule.lifetime.unroll import step_at
 
 KEY = jax.random.key(0)
 LEARNER = Lifetime(
@@ -33,7 +34,7 @@ LEARNER = Lifetime(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=20, online_loss_weight=0.3, l1=0.1),
 )
-POOL, THETA = jax.jit(lambda: (LEARNER.tasks.split(0).test, LEARNER.theta(KEY)))()
+POOL, THETA = jax.jit(lambda: (LEARNER.tasks.split(0).test, LEARNER.init_theta(KEY)))()
 TASK = jax.jit(LEARNER.tasks.sample)(KEY, POOL, 1)
 WINDOW = Adaptation(window=5)
 
@@ -80,9 +81,9 @@ def test_two_windows_by_hand():
         total = 0.0
         for t in start + jnp.arange(4):
             stimulus = lifetime.tasks.stimulus(TASK, t, KEY)
-            output = lifetime.circuit.step(state.weights, context.wiring, state.activity, stimulus)[1]
+            output = lifetime.circuit.step(state.weights, context.wiring, state.circuit, stimulus).output
             total += lifetime.tasks.loss(output, stimulus.target)
-            state, _ = lifetime.step(theta, context, state, t)
+            state, _ = step_at(lifetime, theta, context, state, t)
         return total / 4, state
 
     for start in (0, 4):
@@ -170,7 +171,7 @@ def test_adaptation_to_tasks_with_long_lifetimes():
     task = jax.jit(conditioning.tasks.sample)(KEY, conditioning.tasks.split(0).test, 0)
     # Only traced: compilation takes long and tests no more.
     adapt_to = partial(adapt, conditioning, task=task, key=KEY, adaptation=Adaptation(window=20), rate=1e-3)
-    adapted = jax.eval_shape(lambda theta: adapt_to(theta=theta), conditioning.theta(KEY))
+    adapted = jax.eval_shape(lambda theta: adapt_to(theta=theta), conditioning.init_theta(KEY))
     assert adapted.metrics["closeness"].shape == (27,)
 
 

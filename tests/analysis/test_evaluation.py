@@ -23,6 +23,8 @@ from metarule import (
     unroll,
 )
 
+from metarule.tasks.base import primary_metric, task_id
+
 KEY = jax.random.key(0)
 LEARNER = delta_rule(
     Lifetime(
@@ -92,16 +94,16 @@ def test_diverged_networks_have_solved_nothing(tasks):
         tasks=tasks,
         inner_loop=InnerLoop(steps=200, weight_bound=2.0),
     )
-    theta = lifetime.theta(jax.random.key(0))
+    theta = lifetime.init_theta(jax.random.key(0))
     curves = learning_curves(lifetime, theta, small.split(tasks, 0).test, jax.random.key(1), 16, (1, 200))
-    np.testing.assert_array_equal(curves.metrics[tasks.score][:, -1], 0.0)
+    np.testing.assert_array_equal(curves.metrics[primary_metric(tasks)][:, -1], 0.0)
     np.testing.assert_array_equal(curves.metrics["diverged"][:, 1:], [[0.0, 1.0]] * 16)
 
 
 def test_tasks_that_differ_only_in_labels_order_or_examples_have_one_id():
     def ids(tasks, count=64):
         pool = small.split(tasks, 0).test
-        return np.asarray(jax.vmap(lambda index: tasks.task_id(pool, index))(jnp.arange(count))), pool
+        return np.asarray(jax.vmap(lambda index: task_id(tasks, pool, index))(jnp.arange(count))), pool
 
     functions, pool = ids(Boolean(inputs=2))
     np.testing.assert_array_equal(functions, np.tile(pool.members[:8], 8))

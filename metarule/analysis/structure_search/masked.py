@@ -11,7 +11,17 @@ from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient, train
 from metarule.parallel.devices import sharded_jit
-from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, StepOutput, TaskFamily, Theta
+from metarule.types import (
+    Integer,
+    LearnerState,
+    LifetimeContext,
+    Metrics,
+    PRNGKey,
+    StepOutput,
+    Stimulus,
+    TaskFamily,
+    Theta,
+)
 
 __all__ = ["Fitted", "MaskedLearner", "fit"]
 
@@ -48,9 +58,9 @@ class MaskedLearner(NamedTuple):
         """The same learner with another number of steps."""
         return self._replace(lifetime=self.lifetime.with_steps(steps))
 
-    def theta(self, key: PRNGKey) -> Theta:
+    def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
-        return self.masked(self.lifetime.theta(key))
+        return self.masked(self.lifetime.init_theta(key))
 
     def theta_scale(self) -> Theta:
         """Scale of each parameter."""
@@ -60,11 +70,15 @@ class MaskedLearner(NamedTuple):
         """Draw a fresh network for a task."""
         return self.lifetime.init(key, task)
 
+    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
+        """Stimulus at step t."""
+        return self.lifetime.stimulus(context, t)
+
     def step(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
-        """Present one stimulus and change the weights."""
-        return self.lifetime.step(self.masked(theta), context, state, t)
+        """Present a stimulus, then change the weights."""
+        return self.lifetime.step(self.masked(theta), context, state, stimulus)
 
     def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         """Final loss and metrics, with plasticity off."""

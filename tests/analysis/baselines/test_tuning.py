@@ -33,6 +33,6 @@ def test_of_rates_with_equal_final_scores_the_faster_one_is_chosen():
 
 def test_a_rate_does_not_change_decays():
     learner = with_rule(LEARNER, "bcm")
-    before, after = learner.theta(KEY), theta_at_rate(learner, 0.2)
+    before, after = learner.init_theta(KEY), theta_at_rate(learner, 0.2)
     np.testing.assert_array_equal(after["coefficients"], np.float32([0.2]))
     np.testing.assert_array_equal(after["logit_decay"], before["logit_decay"])
