@@ -44,7 +44,10 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
         learned = results.by_seed(0, test, LEARNED, results.plan.score)
         for contender in results.contenders():
             there, mine = results.curve(0, test, contender)
-            at, scores = threshold_point(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
+            at, scores = (
+                threshold_point(mine, there, curve[-1]),
+                results.by_seed(0, test, contender, results.plan.score),
+            )
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
             row["learned_ahead"] = None if contender == LEARNED else paired(learned, scores)
             row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}

@@ -7,7 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from metarule.analysis.comparison import Contender, by_task, compare, shot_points, evaluation_steps, held_out_report, held_out_table
+from metarule.analysis.comparison import (
+    Contender,
+    by_task,
+    compare,
+    evaluation_steps,
+    held_out_report,
+    held_out_table,
+    shot_points,
+)
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import threshold_point
 from metarule.commands import cli
@@ -122,7 +130,11 @@ def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> I
                 f"{shots}_each": line[place] for shots, place in shot_points(where, round_steps(lifetime.tasks)).items()
             }
             scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
-            yield {"contender": name, "task": task, "steps_to_threshold": threshold_point(line, where, threshold)} | scores
+            yield {
+                "contender": name,
+                "task": task,
+                "steps_to_threshold": threshold_point(line, where, threshold),
+            } | scores
 
 
 if __name__ == "__main__":

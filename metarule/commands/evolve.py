@@ -316,7 +316,9 @@ def _restored(file: Path, terms: TermLibrary) -> Generation | None:
 def _table(rows: Sequence[dict[str, Any]], score: str, tried: int, of: str) -> str:
     lines = [f"{tried} forms tried; on {of}:", f"{'terms':>5}{score:>10}   {'95 % interval':<18}{'diverged':>10}"]
     for row in rows:
-        numbers = f"{row['terms']:>5}{row['mean']:>10.4f}   {interval_text(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
+        numbers = (
+            f"{row['terms']:>5}{row['mean']:>10.4f}   {interval_text(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
+        )
         lines.append(f"{numbers}   {row['equation']}")
     return "\n".join(lines)
 

@@ -73,11 +73,6 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
             raise ValueError("inputs, hidden: allowed: at least one each")
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Local variables that it reads."""
-        return self.inputs
-
-    @property
     def meaning(self) -> dict[str, Any]:
         """Settings that θ depends on, besides the names of its parameters."""
         return {

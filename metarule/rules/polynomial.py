@@ -100,12 +100,6 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return self._expansion.names
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Local variables that occur in its terms and traces."""
-        used = frozenset[str]().union(*self._expansion.variables)
-        return tuple(name for name in VARIABLES if name in used)
-
-    @property
     def meaning(self) -> dict[str, Any]:
         """Settings that θ depends on, besides parameter names: frozen terms, fixed decays, averaged terms."""
         traces = {

@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from metarule.meta.phases import total_steps
-from metarule.meta.phases import lifetimes_of
-from metarule.tasks.base import primary_metric
-from metarule.runs import artifacts
-from metarule.runs import figures
 from metarule.analysis.ablation import limited_contribution_report
 from metarule.analysis.baselines import Tuned, baselines, tune
 from metarule.analysis.comparison import (
@@ -21,21 +16,24 @@ from metarule.analysis.comparison import (
     by_task,
     compare,
     count_text,
-    held_out_report,
-    join_reports,
     describe_split,
     evaluation_steps,
+    held_out_report,
+    join_reports,
     rows_by_contender,
 )
 from metarule.analysis.evaluation import Curves
+from metarule.analysis.statistics import confidence_band
+from metarule.meta.phases import lifetimes_of, total_steps
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts, figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
-from metarule.analysis.statistics import confidence_band
 from metarule.runs.stopping import StopRequest
-from metarule.prng import Purpose, run_key, stream
+from metarule.runs.training import Trained, write_theta
+from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
-from metarule.runs.training import Trained, write_theta
 from metarule.types import Learner, Split
 
 __all__ = ["across_seeds", "judge", "write_curves"]
@@ -76,7 +74,9 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     clock.append(time.perf_counter())
     stop.answer(steps)
     lifetimes = experiment.evaluation.lifetimes
-    contributions = limited_contribution_report(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes)
+    contributions = limited_contribution_report(
+        lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes
+    )
     clock.append(time.perf_counter())
     rows = artifacts.read_metrics(path)
     summary = {
@@ -88,7 +88,9 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
         "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),
-        "held_out": held_out_report(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, describe_split(split)),
+        "held_out": held_out_report(
+            lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, describe_split(split)
+        ),
     }
     if contributions is not None:
         summary["contributions"] = contributions
@@ -179,9 +181,7 @@ def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: s
     artifacts.write_json(path / "performance.json", written)
     end = where.index(learner.steps)
     counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in seen.items()}
-    says = (
-        f"{of}: mean and 95 % interval over {count_text(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
-    )
+    says = f"{of}: mean and 95 % interval over {count_text(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
     if any(counts.values()):
         says += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
     figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.steps, says)

@@ -92,7 +92,9 @@ def table(report: Report) -> str:
         line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {interval_text(row['low'], row['high']):<18}"
         line += f"{diverged.get(row['setting'], np.nan):>10.4f}"
         if row["paired"]:
-            line += f"{row['difference']:>+12.4f}   {interval_text(row['difference_low'], row['difference_high'], '+.4f')}"
+            line += (
+                f"{row['difference']:>+12.4f}   {interval_text(row['difference_low'], row['difference_high'], '+.4f')}"
+            )
         lines.append(line)
     if report.done < report.cells:
         lines.append(f"made of {report.done} of {report.cells} cells; the others are not done")

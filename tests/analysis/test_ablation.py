@@ -113,7 +113,7 @@ def test_a_run_skips_rules_with_many_coefficients():
 
 def test_a_rule_without_terms_has_no_contributions():
     network = replace(TOY, rule=MLP(hidden=(2,)))
-    theta = network.theta(KEY)
+    theta = network.init_theta(KEY)
     assert limited_contribution_report(network, theta, SPLIT, KEY, 8) is None
     with pytest.raises(ConfigError, match="rule = MLP: it has no terms"):
         measured(network, theta)

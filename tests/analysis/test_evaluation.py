@@ -22,7 +22,6 @@ from metarule import (
     learning_curves,
     unroll,
 )
-
 from metarule.tasks.base import primary_metric, task_id
 
 KEY = jax.random.key(0)

@@ -21,7 +21,7 @@ def lifetime(initial, bound=4.0, steps=20):
 
 
 def exponents(learner, lifetimes=3):
-    return lyapunov_exponent(learner, learner.theta(KEY), learner.tasks.split(0).train, KEY, lifetimes)
+    return lyapunov_exponent(learner, learner.init_theta(KEY), learner.tasks.split(0).train, KEY, lifetimes)
 
 
 @pytest.mark.parametrize("rate", [0.01, -0.05])
@@ -40,7 +40,7 @@ def test_perturbations_beyond_the_range_of_floats_are_measured():
 
 def test_the_exponent_is_that_of_the_product_of_all_jacobians():
     learner = lifetime({"pre*modulator": 0.4, "pre*post": 0.1})
-    theta, pool = learner.theta(KEY), learner.tasks.split(0).train
+    theta, pool = learner.init_theta(KEY), learner.tasks.split(0).train
     task_key, lifetime_key, perturbation_key = jax.random.split(jax.random.fold_in(KEY, 1), 3)
     context, state = learner.init(lifetime_key, learner.tasks.sample(task_key, pool, 1))
     direction = state._replace(

@@ -1,4 +1,4 @@
-"""What every circuit keeps to, whoever is wired to whom in it."""
+"""The contract of every circuit of the package."""
 
 import typing
 from typing import NamedTuple
@@ -32,20 +32,20 @@ KEY = jax.random.key(0)
 
 
 class Case(NamedTuple):
-    """A circuit, and tasks that it can live through."""
+    """A circuit, with tasks for it."""
 
     circuit: Circuit
     tasks: TaskFamily = Boolean(inputs=3)
 
 
-BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), times=(1, 2)),), after={"CS1": 0.5})
-REFLEX = Conditioning(
-    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, shown=("after CS1 > 0",)),),
+BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), repetitions=(1, 2)),), final_targets={"CS1": 0.5})
+CONDITIONING = Conditioning(
+    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, criteria=("after CS1 > 0",)),),
     delays=(1, 3),
     test_delays=(2,),
 )
 CASES = {
-    "conditioning": Case(ConditioningCircuit(), REFLEX),
+    "conditioning": Case(ConditioningCircuit(), CONDITIONING),
     **{
         f"feedforward, {path}": Case(Feedforward(hidden=(5, 4), feedback=path, derivative=path != "zero"))
         for path in ("transpose", "random", "learned", "zero")
@@ -66,7 +66,7 @@ def case(request):
 
 
 @pytest.mark.parametrize("check", CIRCUIT_CHECKS)
-def test_every_circuit_keeps_the_contract(case, check):
+def test_every_circuit_satisfies_the_contract(case, check):
     target = case.tasks.stimulus(case.tasks.sample(KEY, case.tasks.split(0).train, 0), 0, KEY).target
     check_circuit(case.circuit, case.tasks.inputs, case.tasks.outputs, targets=target.size, checks=(check,))
 

@@ -9,7 +9,7 @@ import pytest
 
 from metarule.rules import MLP, RULES, Lifted, Polynomial, Trace
 from metarule.runs.experiment import Experiment
-from metarule.testing import CHECKS, check_rule
+from metarule.testing import RULE_CHECKS, check_rule
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +58,7 @@ RULES_UNDER_TEST = {
 }
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", RULE_CHECKS)
 @pytest.mark.parametrize("rule", RULES_UNDER_TEST)
 def test_every_rule_satisfies_the_contract(rule, check):
     check_rule(RULES_UNDER_TEST[rule], checks=(check,))

@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 from msgspec.structs import replace
 from small import EXPERIMENT as ONE
 
-from metarule.meta.phases import lifetimes_of
 from metarule import Feedforward, delta_rule, final_metrics, tune
-from metarule.runs import artifacts
 from metarule.analysis.comparison import held_out_table
+from metarule.meta.phases import lifetimes_of
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
 from metarule.runs.results import across_seeds, judge
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.prng import Purpose, run_key, stream
 from metarule.runs.training import train
 
 # With all baselines of its circuit, as where none is named; without hidden neurons two of them are the same.
@@ -64,7 +64,9 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     learned = final_metrics(context, trained.theta, pool, key, 16)["solved"]
     assert summary["held_out"]["learned"]["mean"] == pytest.approx(float(learned.mean()))
     row = summary["held_out"]["baselines"]["delta"]
-    rated = final_metrics(delta_rule(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
+    rated = final_metrics(
+        delta_rule(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16
+    )
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
     budget, tuning = lifetimes_of(EXPERIMENT.optimizer), stream(run_key(3), Purpose.TUNING)
     tuned = tune(delta_rule(context), context.tasks.split(3).train, tuning, budget)

@@ -37,7 +37,9 @@ def test_a_diverged_network_has_solved_nothing(tasks):
     for some_weights, some_output in broken:
         diverged = score(some_weights, some_output, target)
         assert (diverged[primary_metric(tasks)], diverged["diverged"]) == (0, 1)
-        assert all(np.isnan(value) for name, value in diverged.items() if name not in (primary_metric(tasks), "diverged"))
+        assert all(
+            np.isnan(value) for name, value in diverged.items() if name not in (primary_metric(tasks), "diverged")
+        )
 
 
 def test_the_metric_diverged_is_reserved():

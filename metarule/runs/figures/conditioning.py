@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from metarule.analysis.phenomena import Example
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
 from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture, save
-from metarule.analysis.phenomena import Example
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
 
@@ -178,7 +178,9 @@ def _draw_responses(axes: Any, animal: Example, control: Example, wanted: bool) 
     for row, name in enumerate(STIMULI[:-1]):
         alone = np.flatnonzero(asked & sensory[:, row] & (sensory.sum(axis=1) == 1))
         times = np.append(alone, [end] if task.final_targets[row, 2] > 0 else [])
-        values = np.append(task.targets[alone, 0], task.final_targets[row, :1] if task.final_targets[row, 2] > 0 else [])
+        values = np.append(
+            task.targets[alone, 0], task.final_targets[row, :1] if task.final_targets[row, 2] > 0 else []
+        )
         circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
         axes.scatter(times, values / us, label=f"wanted to {name}", **circles)
     axes.spines[["top", "right"]].set_visible(False)

@@ -47,4 +47,4 @@ def test_the_loss_does_not_depend_on_the_other_structures(fitted):
 def test_a_masked_learner_is_a_learner():
     assert isinstance(MaskedLearner(LEARNER, MASKS[0]), Learner)
     assert MaskedLearner(LEARNER, MASKS[0]).with_steps(7).steps == 7
-    np.testing.assert_allclose(MaskedLearner(LEARNER, MASKS[0]).theta(KEY), [0, 0.1, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(MaskedLearner(LEARNER, MASKS[0]).init_theta(KEY), [0, 0.1, 0, 0], rtol=1e-6)
