@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, final_metrics, unroll
 from metarule.circuits.recurrent import Recurrent
+from metarule.lifetime.unroll import step_at
 from metarule.types import Stimulus
 
 KEY = jax.random.key(0)
@@ -50,7 +51,8 @@ def by_hand(circuit, weights, wiring):
     n, bias = circuit.neurons, [1.0] * circuit.bias
     potential = np.zeros(n)
     pre_traces, post_traces = [np.zeros(m.shape[0]) for m in weights], [np.zeros(m.shape[1]) for m in weights]
-    for signal, target in zip(*(np.asarray(value) for value in stimuli()), strict=True):
+    sequence = stimuli()
+    for signal, target in zip(np.asarray(sequence.input), np.asarray(sequence.target), strict=True):
         before, inputs = np.tanh(potential), [*signal, *bias]
         drive = np.zeros(n)
         for post in range(n):
@@ -124,7 +126,7 @@ def test_without_memory_it_equals_a_layered_network(feedback, bias):
     present = jax.jit(layered.step)
     feedback_weights = (wiring.feedback,) if feedback == "random" else ()
     for stimulus, (_, output, (first, _, last)) in zip(
-        zip(*stimuli(), strict=True), steps_of(circuit, (into, recurrent, out), wiring, activity), strict=True
+        zip(stimuli().input, stimuli().target, strict=True), steps_of(circuit, (into, recurrent, out), wiring, activity), strict=True
     ):
         _, same, projections, _ = present((into, out), feedback_weights, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
@@ -171,7 +173,7 @@ class TestAbsentSynapses:
         context, state = jax.jit(
             lambda: lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
         )()
-        other, step, evaluate = state, jax.jit(lifetime.step), jax.jit(lifetime.evaluate)
+        other, step, evaluate = state, jax.jit(partial(step_at, lifetime)), jax.jit(lifetime.evaluate)
         for t in range(30):
             state, one = step(theta, context, state, t)
             other, two = step(theta, context, other, t)
@@ -216,7 +218,7 @@ def test_a_leak_keeps_part_of_the_potential():
     weights, wiring, activity = draw(circuit)
     activity, step = activity._replace(potential=jnp.arange(5.0)), jax.jit(circuit.step)
     for t in range(1, 5):
-        activity, _, _ = step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS)))
+        activity = step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS))).state
         np.testing.assert_allclose(activity.potential, 0.75**t * np.arange(5), rtol=1e-5)
 
 
