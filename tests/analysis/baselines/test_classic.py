@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,6 +22,7 @@ from metarule import (
 )
 from metarule.analysis.baselines import baselines, feedback_alignment, rescorla_wagner, sutton_barto, theta_at_rate
 from metarule.config.toml import ConfigError, decode
+from metarule.lifetime.unroll import step_at
 from metarule.runs.experiment import Experiment
 from metarule.types import Stimulus
 
@@ -47,7 +50,7 @@ def test_a_step_of_backprop_follows_the_gradient_of_the_loss():
     context, state = start(learner)
     stimulus = LEARNER.tasks.stimulus(context.task, 0, KEY)
     loss = lambda weights: LEARNER.tasks.loss(learner.circuit.step(weights, (), (), stimulus).output, stimulus.target)
-    after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
+    after, _ = jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)
     gradients = jax.jit(jax.grad(loss))(state.weights)
     for before, gradient, weight in zip(state.weights, gradients, after.weights, strict=True):
         np.testing.assert_allclose(weight, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
@@ -62,7 +65,7 @@ def test_a_step_of_backprop_follows_the_gradient_of_the_loss():
 def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path, feedback):
     learner = baseline(replace(LEARNER, circuit=replace(LEARNER.circuit, feedback=feedback)))
     context, state = start(learner)
-    after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
+    after, _ = jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)
 
     forward = [np.asarray(weight) for weight in state.weights]
     stimulus = LEARNER.tasks.stimulus(context.task, 0, KEY)
@@ -89,7 +92,7 @@ def test_the_delta_rule_shares_one_theta_with_learned_feedback():
     assert learner.circuit.feedback == "learned"
     assert learner.init_theta(KEY).shape == (1,)
     context, state = start(learner)
-    after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
+    after, _ = jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)
     _, forward, feedback = (new - old for new, old in zip(after.weights, state.weights, strict=True))
     np.testing.assert_allclose(feedback, forward[:-1].T, atol=1e-6)
     assert np.abs(feedback).max() > 1e-3
