@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 
@@ -31,7 +30,7 @@ from metarule import (
 )
 from metarule.prng import run_key
 from metarule.sweeps.rows import write_rows
-from metarule.tasks.losses import cross_entropy
+from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss
 from metarule.types import Estimator, Integer, Learner, PRNGKey, Split, Stimulus
 
 __all__ = ["Measured", "Options", "Teachers", "difference", "learner", "main", "measured", "temporary"]
@@ -119,9 +118,9 @@ class Teachers(Given, frozen=True, kw_only=True):
     outputs: int = _CLASSES
 
     @property
-    def link(self) -> str:
-        """Output activation for which the loss is made."""
-        return "softmax"
+    def loss(self) -> ActivatedLoss:
+        """Cross-entropy."""
+        return CROSS_ENTROPY
 
     def split(self, seed: Integer) -> Split:
         """Pools are numbers that are folded into the key of a teacher."""
@@ -137,10 +136,6 @@ class Teachers(Given, frozen=True, kw_only=True):
     def examples(self, task: Stimulus) -> Stimulus:
         """All examples."""
         return task
-
-    def loss(self, output: Float[Array, " classes"], target: Float[Array, " classes"]) -> Float[Array, ""]:
-        """Cross-entropy."""
-        return cross_entropy(output, target)
 
 
 def learner(steps: int) -> Lifetime:
@@ -228,7 +223,7 @@ def _serve(options: Options, flags: list[str]) -> int:
 def _given(estimator: Estimator, learner: Learner, lifetimes: int) -> tuple[Any, Any, Any, Any]:
     """θ, tasks, states and keys of the first meta-step."""
     key = run_key(0)
-    theta, keys, pool = learner.theta(key), jax.random.split(key, lifetimes), learner.tasks.split(0).train
+    theta, keys, pool = learner.init_theta(key), jax.random.split(key, lifetimes), learner.tasks.split(0).train
     tasks = jax.vmap(lambda key: learner.tasks.sample(key, pool, 0))(keys)
     return theta, tasks, jax.vmap(lambda key: estimator.init(learner, theta, key))(keys), keys
 

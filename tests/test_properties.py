@@ -145,7 +145,7 @@ def run_files(tmp_path_factory):
     path = tmp_path_factory.mktemp("runs") / "run"
     experiment, _ = read_experiment_file(CONFIGS / "paper.toml", [])
     artifacts.start(path, experiment, None)
-    write_theta(path, experiment.lifetime, experiment.lifetime.theta(run_key(0)))
+    write_theta(path, experiment.lifetime, experiment.lifetime.init_theta(run_key(0)))
     artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
 

@@ -9,11 +9,12 @@ from jaxtyping import Array, Float
 from benchmarks.speeds.given import Given
 from benchmarks.speeds.problem import Lifetimes, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.estimators.chunk_size import chunk_size
+from metarule.estimators.base import gradient_chunk_size
 from metarule.estimators.reverse import Reverse
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
+from metarule.rules.lifting import complete
 from metarule.types import LearnerState, LifetimeContext, Rule, Stimulus, Theta
 
 __all__ = ["SEVEN", "Given", "gradients", "initial", "learner"]
@@ -35,7 +36,7 @@ def initial(lifetime: Lifetime, lifetimes: Lifetimes) -> tuple[LifetimeContext, 
     """Context and initial state of drawn lifetimes."""
     first, second, feedback, inputs, targets = map(jnp.asarray, lifetimes)
     keys = jax.random.split(run_key(0), len(first))
-    memory = jax.vmap(lambda *weights: tuple(map(lifetime.rule.memory, weights)))(first, second)
+    memory = jax.vmap(lambda *weights: tuple(map(complete(lifetime.rule).memory, weights)))(first, second)
     return LifetimeContext(Stimulus(inputs, targets), (feedback,), keys), LearnerState((first, second), memory, ())
 
 
@@ -58,6 +59,6 @@ def gradients(
             return estimate.loss, estimate.gradient
 
         first = jax.tree.map(lambda leaf: leaf[0], state)
-        return batch_lifetimes(one, chunk_size(Reverse(), lifetime, first))(context, state)
+        return batch_lifetimes(one, gradient_chunk_size(Reverse(), lifetime, first))(context, state)
 
     return every

@@ -16,7 +16,7 @@ import jax, jax.numpy as jnp, numpy as np
 from metarule.parallel.devices import spread, sharded_jit
 from metarule.parallel.batching import batch_lifetimes
 
-@sharded_jit("lives", "chunk_size")
+@sharded_jit("lifetimes", "chunk_size")
 def squares(offset, lives, chunk_size):
     return batch_lifetimes(lambda number, given: (number**2 + offset, given["own"]), chunk_size)(
         jnp.arange(lives), {"own": jax.random.split(jax.random.key(0), lives)})
@@ -124,8 +124,8 @@ for use, optimizers in (("all", (descent, search)), (2, (descent,)), (1, (descen
     programs = advance._cache_size()
     with spread(Devices(use=use)):
         for optimizer in optimizers:
-            state, seen = advance(learner, optimizer, pool, begin(learner, optimizer, pool, key), key, 1, 2)
-            state, _ = advance(learner, optimizer, pool, state, key, 0, 2)
+            state, seen = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
+            state, _ = advance(phase, pool, state, key, 0, 2)
             print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
         assert advance._cache_size() == programs + len(optimizers)
         begun = begin(learner, descent, pool, key)
