@@ -58,7 +58,12 @@ def test_steps_that_go_well_are_as_long_again_as_the_optimiser_asks_for():
 
 def test_the_step_after_a_rollback_is_accepted_whatever_the_lifetimes():
     walked = list(walk(GOOD, DIVERGED, DIVERGED, GOOD))
-    assert walked == [(9, 1, 1, False), (8, 0, 0.5, True), (8.5, 1, 0.5, False), (9, 2, pytest.approx(0.5 * 2 ** (1 / 8)), False)]
+    assert walked == [
+        (9, 1, 1, False),
+        (8, 0, 0.5, True),
+        (8.5, 1, 0.5, False),
+        (9, 2, pytest.approx(0.5 * 2 ** (1 / 8)), False),
+    ]
 
 
 def test_a_beginning_at_which_lives_go_badly_is_led_far_towards_zero_and_steps_are_as_long_as_before():
