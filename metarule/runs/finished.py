@@ -22,12 +22,12 @@ from metarule.runs.training import theta_meaning
 from metarule.types import PRNGKey, Theta
 
 __all__ = [
-    "Finished",
     "EvaluationOptions",
+    "Finished",
     "Trial",
     "contenders",
-    "new_place",
     "describe_novelty",
+    "new_place",
     "opened",
     "read_finished",
     "read_trial",

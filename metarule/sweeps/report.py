@@ -89,7 +89,8 @@ def table(report: Report) -> str:
         "interval",
     ]
     for row in rows:
-        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {interval_text(row['low'], row['high']):<18}"
+        between = interval_text(row["low"], row["high"])
+        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {between:<18}"
         line += f"{diverged.get(row['setting'], np.nan):>10.4f}"
         if row["paired"]:
             line += (

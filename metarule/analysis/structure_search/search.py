@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from deap import base, tools
-
+from metarule.analysis.structure_search.nsga2 import nondominated_layers, select
 from metarule.analysis.structure_search.variation import Structure, TermLibrary, crossover, mutate, random_structure
 
 __all__ = ["Candidate", "Generation", "first_generation", "next_generation", "pareto_front"]
@@ -92,7 +91,8 @@ def next_generation(generation: Generation, library: TermLibrary, size: int, see
     """
     random = _random(seed, generation.number + 1)
     parents = list(generation.population)
-    ranks = {candidate: rank for rank, layer in enumerate(_layers(parents)) for candidate in layer}
+    layers = nondominated_layers(_objectives(parents))
+    ranks = {parents[index]: rank for rank, layer in enumerate(layers) for index in layer}
 
     def parent() -> Structure:
         return min(random.sample(parents, min(2, len(parents))), key=ranks.__getitem__).structure
@@ -103,7 +103,8 @@ def next_generation(generation: Generation, library: TermLibrary, size: int, see
         if len(children) < size and child not in generation.evaluated:
             children[child] = None
     offspring = tuple(map(Candidate, children, fit(list(children)))) if children else ()
-    survivors = tuple(one.candidate for one in _nsga2([*parents, *offspring], size))
+    candidates = [*parents, *offspring]
+    survivors = tuple(candidates[index] for index in select(_objectives(candidates), size))
     return Generation(generation.number + 1, survivors, {**generation.evaluated, **dict(offspring)})
 
 
@@ -120,24 +121,6 @@ def _random(seed: int, generation: int) -> Random:
     return Random(f"{seed}/{generation}")
 
 
-def _layers(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    layers = tools.sortNondominated([_Individual(one) for one in candidates], len(candidates))
-    return [[one.candidate for one in layer] for layer in layers]
-
-
-def _nsga2(candidates: Sequence[Candidate], size: int) -> list[Any]:
-    return tools.selNSGA2([_Individual(one) for one in candidates], size)
-
-
-class _Fitness(base.Fitness):
-    """Both objectives are minimised."""
-
-    weights = (-1.0, -1.0)
-
-
-class _Individual:
-    """A candidate in the format of DEAP."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        self.fitness = _Fitness((min(candidate.loss, _LARGEST_LOSS), len(candidate.structure)))
+def _objectives(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+    """Meta-loss and number of terms of each candidate."""
+    return [(min(candidate.loss, _LARGEST_LOSS), float(len(candidate.structure))) for candidate in candidates]
