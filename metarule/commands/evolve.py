@@ -56,7 +56,7 @@ Search for the terms that a rule needs, among those of the rule of CONFIG, by ge
 mutated, gradient descent finds the coefficients of each, and those survive that no other beats both in meta-loss and in
 number of terms. Out comes a Pareto front of the held-out score against the number of terms, with its equations.
 
-CONFIG                             a TOML file, such as configs/forms.toml; its optimizer is gradient descent
+CONFIG                             a TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
 --section.field VALUE              set any field of the config, as of metarule.train
 --overwrite                        replace the run that --run.directory holds
 --resume RUN_DIR                   go on from the last generation of a run
