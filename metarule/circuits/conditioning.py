@@ -203,7 +203,7 @@ class ConditioningCircuit(
         kept = self.neuromodulator_decay
         concentration = kept * state.concentration + (1 - kept) * rates[self.neurons.index(self.neuromodulator_source)]
         projections = tuple(
-            self._seen(projection, weight, state, rates, potentials, concentration)
+            self._local_variables(projection, weight, state, rates, potentials, concentration)
             for projection, weight in zip(_projections(self), weights, strict=True)
         )
         traces = self.trace_decay * state.traces + (1 - self.trace_decay) * rates
@@ -218,7 +218,7 @@ class ConditioningCircuit(
         pre, post = jnp.array(ends).T
         return jnp.zeros((len(self.neurons),) * 2, values.dtype).at[pre, post].set(values)
 
-    def _seen(
+    def _local_variables(
         self,
         projection: "_Projection",
         weight: Float[Array, "pre 1"],

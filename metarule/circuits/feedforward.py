@@ -64,7 +64,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def chunkable(self) -> bool:
-        """Whether steps can be computed in chunks: always."""
+        """Steps can always be computed in chunks."""
         return True
 
     @property
@@ -114,11 +114,11 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         pres, potentials, posts = self._forward(forward, stimulus.input)
         error = stimulus.target - posts[-1]
         feedbacks, modulators = self._modulators(forward, wiring or plastic, potentials, error)
-        seen = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
+        local = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
         if plastic:
-            seen += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
+            local += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
         diffuse = reward(error)
-        synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in seen)
+        synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in local)
         return CircuitStep((), posts[-1], synapses, tuple(posts))
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:

@@ -167,8 +167,8 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
         traces = state.pre_traces, state.post_traces
         diffuse = (reward(error),) * len(weights)
-        seen = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
-        synapses = tuple(Synapse(*values) for values in seen)
+        values = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
+        synapses = tuple(Synapse(*local) for local in values)
         after = Activity(potentials[1], *self._updated_traces(traces, (pres, posts)))
         return CircuitStep(after, output, synapses, posts[1:])
 

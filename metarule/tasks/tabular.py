@@ -148,7 +148,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     @property
     def primary_metric(self) -> str:
-        """Share of the assessed examples that are classified right."""
+        """Share of test examples that are classified right."""
         return "accuracy"
 
     def split(self, seed: Integer) -> Split:
