@@ -69,7 +69,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Projections lead forward; after them come those that lead backward, where they are plastic."""
+        """Path of each projection: forward projections, then plastic feedback projections."""
         feedback = len(self.hidden) if self.feedback == "learned" else 0
         return ("forward",) * (len(self.hidden) + 1) + ("feedback",) * feedback
 
@@ -99,8 +99,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Compute the response to one stimulus.
 
         Args:
-            weights: as from `init`.
-            wiring: as from `init`.
+            weights: from `init`.
+            wiring: from `init`.
             state: `()`.
             stimulus: input [inputs] and target [outputs].
 
