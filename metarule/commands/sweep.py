@@ -29,7 +29,8 @@ from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import DONE, measure, run_cell
 from metarule.sweeps.claims import publish, take
 from metarule.sweeps.compare import compare, comparison_table
-from metarule.sweeps.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
+from metarule.sweeps.declaration import Sweep, hasten, read_sweep
+from metarule.sweeps.plan import Cell, Plan, make_plan
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
