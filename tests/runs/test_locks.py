@@ -7,14 +7,9 @@ import pytest
 from filelock import FileLock
 from small import EXPERIMENT
 
-from metarule.commands import adapt
-from metarule.runs import artifacts
-from metarule.commands import evaluate
-from metarule.commands import evolve
-from metarule.runs import finished
-from metarule.commands import prune
-from metarule.commands import train
+from metarule.commands import adapt, evaluate, evolve, prune, train
 from metarule.config.toml import ConfigError
+from metarule.runs import artifacts, finished
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
 from metarule.runs.stopping import StopRequest
 
@@ -44,7 +39,7 @@ def held(tmp_path_factory):
 @pytest.mark.parametrize("resumed", [True, False])
 def test_a_second_run_is_refused_in_one_line_with_directory_and_process(main, resumed, held, capsys):
     path, process = held
-    config = "configs/forms.toml" if main is evolve.main else "configs/boolean-2.toml"
+    config = "configs/structure-search.toml" if main is evolve.main else "configs/boolean-2.toml"
     if main is evolve.main:
         (path / artifacts.FORMS).write_text('{"options": {}}')
     words = ["--resume", str(path)] if resumed else [config, "--run.directory", str(path), "--overwrite"]
