@@ -24,6 +24,7 @@ from metarule.rules.presets import RULES
 from metarule.runs import artifacts, figures
 from metarule.runs.finished import EvaluationOptions, Trial, describe_novelty, new_place, opened, read_trial
 from metarule.runs.results import write_curves
+from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Theta
 
 __all__ = ["main"]
@@ -98,7 +99,7 @@ def _run(trial: Trial, path: Path) -> int:
     if f"{_CLASSIC}, adapting" not in starts:
         print(f"left out: {_CLASSIC}: it is no point of this family of rules, or was not tuned by the run", flush=True)
     seen, tuned = _live(trial, starts, adaptation)
-    score = experiment.tasks.score
+    score = primary_metric(experiment.tasks)
     rows, tasks = summarise(seen, experiment.lifetime, look.threshold, _LEARNED), len(np.unique(seen[_LEARNED].task))
     found = trial.tree() | {
         "adaptation": asdict(adaptation),
@@ -167,7 +168,7 @@ def _classic(lifetime: Lifetime, rate: float | None) -> Theta | None:
     if rate is None or not isinstance(rule, Polynomial) or term not in rule.names:
         return None
     point = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
-    return replace(lifetime, rule=point).theta(run_key(0))
+    return replace(lifetime, rule=point).init_theta(run_key(0))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from metarule.runs import artifacts, figures
 from metarule.runs.finished import EvaluationOptions, Trial, contenders, describe_novelty, new_place, opened, read_trial
 from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
+from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.conditioning import Conditioning
 
 __all__ = ["main"]
@@ -103,7 +104,7 @@ def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str,
     lifetime = trial.experiment.lifetime
     rows = list(_rows(seen, lifetime, trial.look.threshold))
     artifacts.write_csv(path / _BY_TASK, rows)
-    score = lifetime.tasks.score
+    score = primary_metric(lifetime.tasks)
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in seen}
     write_curves(path, seen, lifetime, found["held_out"]["of"])
     figures.draw_tasks(path / artifacts.FIGURES / "tasks.png", finals, score)
@@ -112,13 +113,13 @@ def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str,
 
 def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> Iterator[dict[str, Any]]:
     """One row a contender and task: means over its networks, and the steps after which `reach` is reached."""
-    score, length = lifetime.tasks.score, lifetime.steps
+    score, length = primary_metric(lifetime.tasks), lifetime.steps
     for name, curve in seen.items():
         where = [point for point in curve.steps.tolist() if point <= length]
         for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
             line = line[: len(where)]
             few = {
-                f"{shots}_each": line[place] for shots, place in few_shots(where, lifetime.tasks.round_steps).items()
+                f"{shots}_each": line[place] for shots, place in few_shots(where, round_steps(lifetime.tasks)).items()
             }
             scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
             yield {"contender": name, "task": task, "steps_to_threshold": with_steps(line, where, threshold)} | scores

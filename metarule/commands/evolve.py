@@ -36,11 +36,13 @@ from metarule.commands import cli
 from metarule.config.schema import Checked, describe
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
+from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts, figures
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.runs.training import named
+from metarule.runs.training import flat_parameters
+from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey
 
@@ -131,12 +133,17 @@ def _run(request: _Request) -> int:
     of = describe_split(experiment.split)
     print(f"learning the coefficients of the front, and measuring it on {of} …", flush=True)
     rows = _judged(request, terms, generation)
-    found = {"metric": experiment.tasks.score, "of": of, "lifetimes": experiment.evaluation.lifetimes, "forms": rows}
+    found = {
+        "metric": primary_metric(experiment.tasks),
+        "of": of,
+        "lifetimes": experiment.evaluation.lifetimes,
+        "forms": rows,
+    }
     found |= {"tried": len(generation.met), "library": terms.names, "seconds": time.perf_counter() - clock}
     artifacts.write_json(directory / _FRONT, found)
     picture = directory / artifacts.FIGURES / _FIGURE
-    figures.draw_front(picture, rows, experiment.tasks.score, f"{of}: mean and 95 % interval over tasks")
-    print(f"\n{_table(rows, experiment.tasks.score, len(generation.met), of)}\n")
+    figures.draw_front(picture, rows, primary_metric(experiment.tasks), f"{of}: mean and 95 % interval over tasks")
+    print(f"\n{_table(rows, primary_metric(experiment.tasks), len(generation.met), of)}\n")
     print(f"figure: {picture}   numbers: {directory / _FRONT}")
     return 0
 
@@ -213,7 +220,7 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
 def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
     """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
     experiment, options = request.experiment, request.options
-    optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.chunk_size)
+    optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
     assert isinstance(optimizer, Gradient)
     pool = experiment.split.train
     found = []
@@ -237,7 +244,9 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
     """
     experiment, forms = request.experiment, [one.form for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
-    fitted = _fit(request, terms, forms, experiment.optimizer.steps, jax.random.fold_in(stream(run, Purpose.FORMS), 1))
+    fitted = _fit(
+        request, terms, forms, total_steps(experiment.optimizer), jax.random.fold_in(stream(run, Purpose.FORMS), 1)
+    )
     again = [Candidate(form, float(loss)) for form, loss in zip(forms, fitted.loss, strict=True)]
     rows = []
     for one in front(again):
@@ -245,9 +254,9 @@ def _judged(request: _Request, terms: Library, generation: Generation) -> list[d
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
         seen = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
         row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
-        row |= interval(by_task(seen, experiment.tasks.score)[:, -1], share=True)._asdict()
+        row |= interval(by_task(seen, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
-        rows.append(row | {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
+        rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
     return rows
 
 

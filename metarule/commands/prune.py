@@ -19,7 +19,8 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment
 from metarule.runs.finished import Finished, opened
-from metarule.runs.training import meaning, named
+from metarule.runs.training import flat_parameters, theta_meaning
+from metarule.tasks.base import primary_metric
 from metarule.types import Theta
 
 __all__ = ["Options", "main"]
@@ -85,7 +86,7 @@ def _run(run: Finished, options: Options) -> int:
     found |= {"contributions": worth, "options": asdict(options), "seconds": time.perf_counter() - clock}
     print(f"\n{_table(found['held_out'])}\n{_decided(pruned.decided_on)}\n")
     print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
-    artifacts.save_theta(path, pruned.theta, meaning(lifetime) | found, name="pruned")
+    artifacts.save_theta(path, pruned.theta, theta_meaning(lifetime) | found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
 
@@ -96,7 +97,7 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -
 
         def progress(trial: Trial) -> None:
             if trial.outcome == "removed":
-                tqdm.write(f"without {trial.term:<40} {lifetime.tasks.score} {trial.score:.4f}")
+                tqdm.write(f"without {trial.term:<40} {primary_metric(lifetime.tasks)} {trial.score:.4f}")
             bar.update()
 
         return prune(
@@ -114,11 +115,11 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
     lifetime = experiment.lifetime
     return {
         "equation": lifetime.equation(pruned.theta),
-        "theta": named(lifetime, pruned.theta),
+        "theta": flat_parameters(lifetime, pruned.theta),
         "removed": pruned.removed,
         "decided_on": {"tasks": pruned.decided_on},
         "held_out": {
-            "metric": lifetime.tasks.score,
+            "metric": primary_metric(lifetime.tasks),
             "of": describe_split(experiment.split),
             "tasks": pruned.before.size,
             "lifetimes": options.lifetimes,

@@ -14,6 +14,7 @@ from metarule.analysis.comparison import HELD_OUT, describe_split, table
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, parse_overrides
+from metarule.meta.phases import resolved, total_steps
 from metarule.parallel import multihost as processes
 from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment, read_experiment_file
@@ -21,6 +22,7 @@ from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import across_seeds, judge
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.training import train
+from metarule.tasks.base import primary_metric
 
 __all__ = ["main"]
 
@@ -96,7 +98,7 @@ def _directory(experiment: Experiment, config: Path) -> Path:
 
 def _run(experiment: Experiment, directory: Path) -> int:
     print(f"run: {directory}", flush=True)
-    _, reason = experiment.optimizer.decided(experiment.lifetime, runs=1)
+    _, reason = resolved(experiment.optimizer, experiment.lifetime, runs=1)
     if reason:
         print(reason, flush=True)
     try:
@@ -161,17 +163,17 @@ def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any
             _shown(done)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
-        if (done.get("seed"), done.get("steps")) != (experiment.seed, experiment.optimizer.steps):
+        if (done.get("seed"), done.get("steps")) != (experiment.seed, total_steps(experiment.optimizer)):
             raise ConfigError(
-                f"{path}: optimizer.steps = {experiment.optimizer.steps}, seed = {experiment.seed}: the run that is "
+                f"{path}: optimizer.steps = {total_steps(experiment.optimizer)}, seed = {experiment.seed}: the run that is "
                 f"finished there took {done.get('steps')} meta-steps with seed {done.get('seed')}"
             )
         return done
     artifacts.join_environment(path)
-    score, last = experiment.tasks.score, dict[str, Any]()
+    score, last = primary_metric(experiment.tasks), dict[str, Any]()
     of = describe_split(experiment.split)
     where = "held-out" if of == HELD_OUT else "training"
-    steps = experiment.optimizer.steps
+    steps = total_steps(experiment.optimizer)
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
 
         def progress(step: int, row: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import shorten
 from types import TracebackType
@@ -87,11 +87,11 @@ class Checkpoints:
         except Exception as failed:  # Orbax raises many kinds
             raise self._unkept(failed) from failed
 
-    def restore(self, like: Any) -> tuple[int, Any]:
+    def restore(self, like: Callable[[int], Any]) -> tuple[int, Any]:
         """The last state that was kept and is not damaged; those after it are put aside, with a word on each.
 
         Args:
-            like: state at step 0, which is returned where none was kept.
+            like: from a number of meta-steps to a state of the same structure; that of 0 is the state at the start.
 
         Returns:
             (step, state).
@@ -100,10 +100,11 @@ class Checkpoints:
             ConfigError: checkpoints that are all damaged, or of another experiment.
             OSError: a checkpoint that cannot be read for now; it is left as it is.
         """
-        plain, damaged = jax.tree.map(_plain, like), dict[int, str]()
+        damaged = dict[int, str]()
         for step in sorted(self._manager.all_steps(), reverse=True):
+            wanted = like(step)
             try:
-                found = self._restored(step, plain)
+                found = self._restored(step, jax.tree.map(_plain, wanted))
             except Exception as error:  # Orbax raises many kinds, and says a lot
                 passing = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
                 if passing or isinstance(error, ConfigError):
@@ -111,11 +112,11 @@ class Checkpoints:
                 damaged[step] = f"{self._path(step)}: {_brief(error)}"
                 continue
             self._put_aside(damaged, step)
-            return step, jax.tree.map(_like, like, found)
+            return step, jax.tree.map(_like, wanted, found)
         if damaged:
             says = "; ".join(damaged.values())
             raise ConfigError(f"no state can be restored: {says}; start anew with --overwrite")
-        return 0, like
+        return 0, like(0)
 
     def _restored(self, step: int, like: Any) -> Any:
         path = self._path(step)

@@ -32,7 +32,7 @@ def trouble(first: Rows, rows: Rows, remedies: str) -> str:
     seen = [row["lyapunov_exponent"]["largest"] for row in rows if row.get("lyapunov_exponent")]
     known = seen and seen[-1] is not None and np.isfinite(seen[-1])
     chaos = f" (a disturbance of the weights grows up to {seen[-1]:.3g}-fold a step)" if known else ""
-    lifetimes = _mean(recent, "lives")
+    lifetimes = _mean(recent, "lifetimes")
     diverged, flat = (_mean(recent, name) / lifetimes for name in ("nonfinite_lifetimes", "zero_gradient_lifetimes"))
     rejected, now, before = _mean(recent, "rejected"), _loss(recent), _loss(first)
     if diverged > _DIVERGED:
@@ -60,5 +60,5 @@ def _loss(rows: Rows) -> float:
 def is_hopeless(rows: Rows) -> bool:
     """Whether no lifetime of many meta-steps was of use, so that θ has nothing to learn from."""
     recent = rows[-HOPELESS:]
-    of_use = [row["lives"] - row["nonfinite_lifetimes"] - row["zero_gradient_lifetimes"] for row in recent]
+    of_use = [row["lifetimes"] - row["nonfinite_lifetimes"] - row["zero_gradient_lifetimes"] for row in recent]
     return len(recent) == HOPELESS and not any(of_use)

@@ -18,7 +18,7 @@ from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs.experiment import Experiment, with_tasks, to_tree
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs.training import meaning
+from metarule.runs.training import theta_meaning
 from metarule.types import PRNGKey, Theta
 
 __all__ = ["Finished", "EvaluationOptions", "Trial", "contenders", "new_place", "describe_novelty", "opened", "read_finished", "read_trial"]
@@ -194,9 +194,9 @@ def read_finished(path: Path) -> Finished:
     if held_out is None:
         resume = f"python -m metarule.train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
-    initial = experiment.lifetime.theta(stream(run_key(experiment.seed), Purpose.THETA))
+    initial = experiment.lifetime.init_theta(stream(run_key(experiment.seed), Purpose.THETA))
     rates: dict[str, float] = {name: row.learning_rate for name, row in held_out.baselines.items()}
-    theta = artifacts.load_theta(path, initial, meaning(experiment.lifetime))
+    theta = artifacts.load_theta(path, initial, theta_meaning(experiment.lifetime))
     return Finished(path, experiment, theta, initial, rates)
 
 

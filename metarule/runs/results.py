@@ -7,6 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from metarule.meta.phases import total_steps
+from metarule.meta.phases import lifetimes_of
+from metarule.tasks.base import primary_metric
 from metarule.runs import artifacts
 from metarule.runs import figures
 from metarule.analysis.ablation import measure_if_few
@@ -57,7 +60,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     Raises:
         Stopped: on request; θ is saved by then.
     """
-    lifetime, steps = experiment.lifetime, experiment.optimizer.steps
+    lifetime, steps = experiment.lifetime, total_steps(experiment.optimizer)
     write_theta(path, lifetime, trained.theta)
     split, key = experiment.split, run_key(experiment.seed)
     clock = [time.perf_counter()]
@@ -67,7 +70,7 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     tuned: dict[str, Tuned] = {}
     for name, baseline in baselines(lifetime, experiment.evaluation.baselines).items():
         stop.answer(steps)
-        tuned[name] = tune(baseline, split.train, stream(key, Purpose.TUNING), experiment.optimizer.lifetimes)
+        tuned[name] = tune(baseline, split.train, stream(key, Purpose.TUNING), lifetimes_of(experiment.optimizer))
         contenders[name] = Contender(baseline, tuned[name].theta)
         seen |= _look(experiment, {name: contenders[name]}, split)
     clock.append(time.perf_counter())
@@ -168,7 +171,7 @@ def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: s
         learner: one of them, who tells the length of a lifetime and the score.
         of: what the tasks are.
     """
-    score = learner.tasks.score
+    score = primary_metric(learner.tasks)
     points = {name: band(by_task(curve, score)) for name, curve in seen.items()}
     first = next(iter(seen.values()))
     where = first.steps.tolist()
