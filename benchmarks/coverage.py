@@ -21,7 +21,7 @@ from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out, j
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import with_steps
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import decode, parse_overrides
 from metarule.sweeps.report import interquartile
 from metarule.sweeps.rows import check_place, lines_of, write_rows
@@ -38,8 +38,6 @@ at which a network is assessed, should in 93 % or more. Takes three minutes on t
 
 --quick                            a fifth of the simulations
 --help                             this text
-
-Options [defaults]:
 """
 _QUICK = {"simulations": 200}
 # Of a lifetime, and of one that is twice and 20 times as long.
@@ -83,8 +81,7 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
     """
-    usage = _USAGE + describe(Options).rstrip()
-    return cli.run("benchmarks.coverage", words, lambda: usage, _serve, "nothing is kept", bare=True)
+    return cli.run("benchmarks.coverage", words, _USAGE, _serve, "nothing is kept", (Source(Options),), bare=True)
 
 
 def _serve(words: list[str]) -> int:

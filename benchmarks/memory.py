@@ -27,7 +27,7 @@ from metarule import (
     Truncated,
 )
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import decode, parse_overrides
 from metarule.prng import run_key
 from metarule.sweeps.rows import check_place, write_rows
@@ -45,8 +45,6 @@ some minutes on two cores, most of them for the comparison of gradients.
 
 --quick                            lives of 10,000 steps alone, gradients not compared: under a minute
 --help                             this text
-
-Options [defaults]:
 """
 _QUICK = {"steps": [10_000], "compared": 0}
 _INPUTS, _HIDDEN, _CLASSES, _EXAMPLES = 64, 32, 10, 64
@@ -250,9 +248,8 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 1 if the device failed, 2 for bad input, 128 + signal if stopped.
     """
-    usage = (_USAGE + describe(Options)).rstrip()
     kept = "nothing was written"
-    return cli.run("benchmarks.memory", words, lambda: usage, _serve, kept, bare=True, cached=False)
+    return cli.run("benchmarks.memory", words, _USAGE, _serve, kept, (Source(Options),), bare=True, cached=False)
 
 
 def _serve(words: list[str]) -> int:

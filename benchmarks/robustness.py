@@ -9,7 +9,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from metarule.commands import cli, sweep
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import decode, parse_overrides
 from metarule.runs import artifacts
 from metarule.sweeps.cells import DONE
@@ -27,8 +27,6 @@ it goes on where it was stopped; several processes share the work.
 
 --quick                            two cases of the first sweep, two seeds and ten meta-steps: under a minute
 --help                             this text
-
-Options [defaults]:
 """
 _SWEEPS = ("robustness", "ablation")
 _FOLDER = Path(__file__).parent / "sweeps"
@@ -58,9 +56,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
         stopped.
     """
-    usage = (_USAGE + describe(Options)).rstrip()
     kept = "what is done is kept"
-    return cli.run("benchmarks.robustness", words, lambda: usage, _serve, kept, bare=True)
+    return cli.run("benchmarks.robustness", words, _USAGE, _serve, kept, (Source(Options),), bare=True)
 
 
 def robustness(directory: Path) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from msgspec import Meta, Struct
 from benchmarks.probes import Setup, timed
 from benchmarks.tables import kept, lay_out
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
 from metarule.runs import figures
@@ -37,8 +37,6 @@ was stopped.
 Columns: efficiency is the time on one device over that here, by the cores that devices here can have; collectives and
 bytes are messages between devices in a meta-step; difference is the relative difference of the norm of the first
 theta-gradient from that on one device.
-
-Options [defaults]:
 """
 _QUICK = "--quick"
 _HASTE: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
@@ -76,8 +74,7 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 1 if a figure could not be drawn, 2 for bad input, 128 + signal if stopped.
     """
-    usage, kept_message = (_USAGE + describe(Options)).rstrip(), "measurements are kept"
-    return cli.run("benchmarks.scaling", words, lambda: usage, _serve, kept_message, bare=True, cached=False)
+    return cli.run("benchmarks.scaling", words, _USAGE, _serve, "measurements are kept", (Source(Options),), bare=True, cached=False)
 
 
 @figures.drawn_last()

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from benchmarks.costs import relative_cost
 from benchmarks.races import Racer, draw_races, lead, reached, read_race
 from metarule.commands import cli, sweep
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import decode, parse_overrides
 from metarule.meta import Gradient
 from metarule.runs import artifacts, figures
@@ -36,8 +36,6 @@ against lives and against seconds. Started again it goes on where it was stopped
 --quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
 --retry                            run failed cells again
 --help                             this text
-
-Options [defaults]:
 """
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"
@@ -73,9 +71,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
         stopped.
     """
-    usage = (_USAGE + describe(Options)).rstrip()
     kept = "what is done is kept"
-    return cli.run("benchmarks.search", words, lambda: usage, _serve, kept, bare=True)
+    return cli.run("benchmarks.search", words, _USAGE, _serve, kept, (Source(Options),), bare=True)
 
 
 def choose(directory: Path) -> dict[str, dict[str, Any]]:

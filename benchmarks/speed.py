@@ -16,7 +16,7 @@ from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.starts import starts
 from benchmarks.tables import kept, lay_out
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.experiment import read_experiment_file
@@ -40,8 +40,6 @@ Columns: ratio is the fastest run in that of C, 81 terms and MLP included; forms
 without one. difference is the largest from the first form that solves the same, as a share of the largest number;
 beyond 0.001 a form is WRONG, and its time left out. microseconds are those of one unit of work, in a lifetime longer than
 two steps without the overhead_ms of such a short one; growth compares them with those of the point before.
-
-Options [defaults]:
 """
 _QUICK = "--quick"
 _HASTE: dict[str, Any] = {
@@ -128,9 +126,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if the device failed or a figure could not be drawn, 2 for bad input, 128 + signal if
         stopped.
     """
-    usage = (_USAGE + describe(Options)).rstrip()
     kept = "tables that are done are kept"
-    return cli.run("benchmarks.speed", words, lambda: usage, _serve, kept, bare=True, cached=False)
+    return cli.run("benchmarks.speed", words, _USAGE, _serve, kept, (Source(Options),), bare=True, cached=False)
 
 
 @figures.drawn_last()

@@ -55,7 +55,7 @@ def outside(node):
     elif isinstance(node, inspect.LiteralType):
         yield "no such word"
     elif isinstance(node, inspect.VarTupleType):
-        yield "no array"
+        yield True  # a single text stands for an array of one
         yield from ([value] for value in outside(node.item_type))
     elif isinstance(node, inspect.IntType | inspect.FloatType):
         yield "no number"
@@ -123,7 +123,7 @@ def tables_of(node):
         (lambda: Gradient(learning_rate=np.float32(-1)), "learning_rate = -1.0: expected `float` > 0.0"),
         (lambda: Gradient(learning_rate=math.inf), "learning_rate = inf: expected a finite number"),
         (lambda: Gradient(steps=2**70), "steps = 0x400000000000000000: expected a number of 64 bits"),
-        (lambda: Feedforward(feedback="rnd"), "backward = 'rnd': allowed: learned, random, transpose, zero"),
+        (lambda: Feedforward(feedback="rnd"), "feedback = 'rnd': allowed: learned, random, transpose, zero"),
         (lambda: Feedforward(hidden="ab"), "hidden = 'ab': expected an array, got `str`"),
         (lambda: Polynomial(initial={"pre": 1e19}), "initial.pre = 1e.19: expected a number of at most 1e.18 in size"),
         (lambda: Experiment(circuit=Boolean()), r"circuit = Boolean\(.*: expected Feedforward or Recurrent or Cond"),

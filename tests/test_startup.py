@@ -103,7 +103,7 @@ def test_what_would_break_the_line_or_the_terminal_is_spelt(capsys):
     def serve(words):
         raise ConfigError("one\n  two \x1b[31m\udcff" + "x" * 5000)
 
-    assert cli.run("metarule.x", ["word"], str, serve, "") == 2
+    assert cli.run("metarule.x", ["word"], "", serve, "") == 2
     errors = capsys.readouterr().err
     assert errors.startswith("metarule.x: one two \\x1b[31m\\udcffxxx")
     assert errors.count("\n") == 1

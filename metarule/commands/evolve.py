@@ -33,7 +33,8 @@ from metarule.analysis.structure_search import (
     library,
 )
 from metarule.commands import cli
-from metarule.config.schema import Checked, describe
+from metarule.config.help import Source
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved, total_steps
@@ -46,23 +47,21 @@ from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey
 
-__all__ = ["Options", "main"]
+__all__ = ["FIELDS", "USAGE", "Options", "main"]
 
-_USAGE = """\
-usage: python -m metarule.evolve CONFIG [--section.field VALUE ...] [--evolve.field VALUE ...] [--overwrite]
-       python -m metarule.evolve --resume RUN_DIR
+USAGE = """\
+usage: metarule evolve CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
+       metarule evolve --resume RUN_DIR
 
 Search for the terms that a rule needs, among those of the rule of CONFIG, by genetic programming: forms are crossed and
 mutated, gradient descent finds the coefficients of each, and those survive that no other beats both in meta-loss and in
 number of terms. Out comes a Pareto front of the held-out score against the number of terms, with its equations.
 
-CONFIG                             a TOML file, such as configs/forms.toml; its optimizer is gradient descent
---section.field VALUE              set any field of the config, as of metarule.train
---overwrite                        replace the run that --run.directory holds
---resume RUN_DIR                   go on from the last generation of a run
---help                             this text
-
-Fields of the search [defaults]:
+  CONFIG                 TOML file, such as configs/forms.toml; its optimizer is gradient descent
+  --TABLE.FIELD VALUE    set a field of the config, or of the search (--evolve.FIELD VALUE)
+  --overwrite            replace the run in --run.directory
+  --resume RUN_DIR       continue from the last generation of a run
+  --help [TABLE]         this text, or the fields of a table
 """
 _FRONT, _FIGURE = "front.json", "front.png"
 _PREFIX = "evolve."
@@ -90,6 +89,9 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunk_size: Annotated[int, Meta(ge=1, le=100_000, description="forms side by side, which bounds the memory")] = 8
 
 
+FIELDS = (Source(Options, table=_PREFIX.removesuffix(".")), Source(Experiment))
+
+
 class _Request(NamedTuple):
     """What the command line asks for."""
 
@@ -108,9 +110,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
         signal if stopped.
     """
-    fields = "\n".join(line.replace("--", f"--{_PREFIX}", 1) for line in describe(Options).rstrip().splitlines())
     kept = "generations before this one are kept"
-    return cli.run("metarule.evolve", words, lambda: _USAGE + fields, _serve, kept)
+    return cli.run("metarule.evolve", words, USAGE, _serve, kept, FIELDS)
 
 
 def _serve(words: list[str]) -> int:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import artifacts, figures
 from metarule.runs.environment import check_precision
@@ -33,11 +33,11 @@ from metarule.sweeps.plan import Cell, Plan, Sweep, hasten, make_plan, read_swee
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
-__all__ = ["Options", "main", "run"]
+__all__ = ["FIELDS", "USAGE", "Options", "main", "run"]
 
-_USAGE = """\
-usage: python -m benchmarks.sweep SWEEP.toml [--option VALUE ...]
-       python -m benchmarks.sweep --report DIR [--json FILE]
+USAGE = """\
+usage: metarule sweep SWEEP.toml [--OPTION VALUE ...]
+       metarule sweep --report DIR [--json FILE]
 
 Run a config over a grid of its fields and over seeds, and make tables and a figure of what comes out. Seeds and numbers
 such as the learning rate are run side by side in one compiled program; whatever else differs is compiled for itself.
@@ -46,14 +46,13 @@ and it goes on. Beside others a run is rounded in other places than alone: in sh
 meta-training through long lifetimes amplifies any rounding, so compare means over seeds. Only held-out scores of the
 learned rule are measured; the baselines are in metarule.train.
 
-SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml
---dry-run                          show what would be run, and about how long it would take
---quick                            two seeds, cases and values an axis, few meta-steps, in a directory of its own
---retry                            run failed cells again
---no-report                        leave tables and figure to another process
---report DIR                       make tables and figure of a sweep again
---help                             this text
-
+  SWEEP.toml      sweep file, such as benchmarks/sweeps/learning-rates.toml
+  --dry-run       print the plan, and about how long it would take
+  --quick         two seeds, cases and values an axis, few meta-steps, in a directory of its own
+  --retry         run failed cells again
+  --no-report     leave tables and figure to another process
+  --report DIR    make tables and figure of a sweep again
+  --help [TABLE]  this text, or the fields of a table
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 _FAILED, _ENVIRONMENT = "failed", "environment.json"
@@ -79,6 +78,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = 0
 
 
+FIELDS = (Source(Options), Source(Sweep, file="a sweep file"))
+
+
 class _Request(NamedTuple):
     """What the command line asks for."""
 
@@ -98,10 +100,8 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 1 some cells failed or a figure could not be drawn, 2 bad input, 128 + signal if stopped.
     """
-    fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
-    fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
     kept, cached = "what is done is kept", "--dry-run" not in words  # which tells how long compiling takes
-    return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, _serve, kept, cached=cached)
+    return cli.run("benchmarks.sweep", words, USAGE, _serve, kept, FIELDS, cached=cached)
 
 
 def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:

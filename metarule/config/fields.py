@@ -33,8 +33,8 @@ def descriptions(declaration: type) -> Mapping[str, str]:
 
 
 def title(declaration: type) -> str:
-    """First line of the docstring of a class; empty under `python -OO`."""
-    return next(iter((declaration.__doc__ or "").strip().splitlines()), "")
+    """First line of the docstring of a class, without the full stop; empty under `python -OO`."""
+    return next(iter((declaration.__doc__ or "").strip().splitlines()), "").removesuffix(".")
 
 
 def alternatives(node: inspect.Type) -> Iterator[inspect.Type]:

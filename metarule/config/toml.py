@@ -197,7 +197,9 @@ def _value(text: str) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
-    return text if isinstance(value, date | time) else value  # no field is a date, but a directory may be named after one
+    return (
+        text if isinstance(value, date | time) else value
+    )  # no field is a date, but a directory may be named after one
 
 
 def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:

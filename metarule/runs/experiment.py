@@ -30,7 +30,7 @@ from metarule.tracing import memoised
 from metarule.types import Integer, Split, TaskFamily
 
 # Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
-_FREE = ("tasks", "circuit", "inner_loop", "evaluation")
+FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
@@ -38,7 +38,7 @@ _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**2
 # Of run directories; a later one may mean something else by the same fields.
 FORMAT = 1
 
-__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "with_tasks", "read_experiment_file", "read_tree", "to_tree"]
+__all__ = ["FORMAT", "FREE_TABLES", "Evaluation", "Experiment", "Run", "with_tasks", "read_experiment_file", "read_tree", "to_tree"]
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -222,8 +222,8 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
             θ does not belong.
     """
     for name, _ in pairs:
-        if name.split(".")[0] not in _FREE:
-            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(_FREE)}")
+        if name.split(".")[0] not in FREE_TABLES:
+            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(FREE_TABLES)}")
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
     found, needed = (_shapes(one.lifetime) for one in (experiment, other))
     if found != needed or experiment.inner_loop.theta != other.inner_loop.theta:

@@ -67,6 +67,13 @@ def test_a_new_kind_clears_its_table_wherever_it_stands():
     assert override(tree, [("tasks.kind", "boolean")]) == tree
 
 
+def test_a_table_without_a_kind_keeps_that_of_the_table_it_replaces():
+    tree = {"circuit": {"kind": "recurrent", "neurons": 4, "leak": 0.1}}
+    assert override(tree, [("circuit", {"neurons": 5})]) == {"circuit": {"kind": "recurrent", "neurons": 5}}
+    assert override(tree, [("circuit", {"kind": "feedforward"})]) == {"circuit": {"kind": "feedforward"}}
+    assert decode(override({}, [("circuit", {"hidden": [4]})]), Experiment).circuit.hidden == (4,)
+
+
 def test_a_field_of_a_number_is_refused():
     with pytest.raises(ConfigError, match="--seed.x: 'x' would be a field of 3"):
         override({"seed": 3}, [("seed.x", 1)])

@@ -38,7 +38,7 @@ def serve(_):
     assert ["Error reading" in str(one.message) for one in said] == [True]
     return 0
 
-status = cli.run("x", ["word"], str, serve, "")
+status = cli.run("x", ["word"], "", serve, "")
 print(xla_client.get_topology_for_devices(jax.devices()).fingerprint())
 sys.exit(status)
 """
@@ -127,7 +127,7 @@ def test_a_place_that_cannot_be_written_is_told_where_it_was_asked_for(tmp_path,
     monkeypatch.setenv("XDG_CACHE_HOME", str(file))
     assert enable_compilation_cache() == ""
     monkeypatch.setenv(programs.VARIABLE, str(file))
-    assert cli.run("metarule.x", ["word"], str, lambda _: 0, "") == 0
+    assert cli.run("metarule.x", ["word"], "", lambda _: 0, "") == 0
     assert kept() is None
     reason = "Not a directory; compiled programs are not kept"
     assert capsys.readouterr().err == f"metarule.x: METARULE_CACHE = '{file}': {reason}\n"
@@ -163,8 +163,8 @@ def test_without_a_bound_there_are_no_times_of_use(tmp_path, monkeypatch):
 
 
 def test_help_and_commands_that_time_compiling_keep_nothing():
-    assert cli.run("metarule.x", ["--help"], str, lambda _: 0, "") == 0
-    assert cli.run("metarule.x", ["word"], str, lambda _: 0, "", cached=False) == 0
+    assert cli.run("metarule.x", ["--help"], "", lambda _: 0, "") == 0
+    assert cli.run("metarule.x", ["word"], "", lambda _: 0, "", cached=False) == 0
     assert kept() is None
 
 
