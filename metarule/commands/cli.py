@@ -44,7 +44,7 @@ def run(
     words: list[str],
     usage: str,
     serve: Callable[[list[str]], int],
-    kept: str,
+    note: str,
     fields: Sequence[Source] = (),
     bare: bool = False,
     cached: bool = True,
@@ -57,10 +57,10 @@ def run(
         words: words of the command line, without the program's name.
         usage: first part of the text for `--help`.
         serve: does the work, given the words without those of `devices`; returns the exit status.
-        kept: message after Ctrl-C about the results that are kept.
+        note: results that a stop or failure leaves, such as "nothing was written".
         fields: fields that the command takes, for `--help`.
         bare: whether the command runs without words; else it prints its help.
-        cached: whether compiled programs are kept for later commands; false where compiling is timed.
+        cached: whether compiled programs are stored for later commands; false where compiling is timed.
         joint: whether several processes may share a run.
 
     Returns:
@@ -87,17 +87,17 @@ def run(
         return 2
     except Exception as error:
         if not processes.is_single_process():  # JAX raises many kinds of errors if another process is gone
-            return _failed(name, f"{_GONE}: {first_line(error)}", kept)
+            return _failed(name, f"{_GONE}: {first_line(error)}", note)
         if isinstance(error, JaxRuntimeError):
-            return _failed(name, f"the device failed: {first_line(error)}", kept)
+            return _failed(name, f"the device failed: {first_line(error)}", note)
         if isinstance(error, OSError):
             _mute()
             where = f"{error.filename}: " if error.filename else ""
-            return _failed(name, f"{where}{first_line(error)}", kept)
+            return _failed(name, f"{where}{first_line(error)}", note)
         raise
     except KeyboardInterrupt as stop:
         status = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-        print(f"{name}: stopped at once; {kept}", file=sys.stderr)
+        print(f"{name}: stopped at once; {note}", file=sys.stderr)
         if not processes.is_single_process():
             processes.leave(status)
         return status
@@ -165,8 +165,8 @@ def _mute() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _failed(name: str, message: str, kept: str) -> int:
-    print(f"{name}: {message}; {kept}", file=sys.stderr)
+def _failed(name: str, message: str, note: str) -> int:
+    print(f"{name}: {message}; {note}", file=sys.stderr)
     if not processes.is_single_process():
         processes.leave(1)
     return 1
