@@ -274,7 +274,7 @@ DEEP = Feedforward(feedback="learned")
 )
 def test_a_theta_is_read_as_what_it_was_written_alone(written, read, says, tmp_path):
     one, other = lifetime_of(written), lifetime_of(read)
-    theta = one.theta(jax.random.key(0))
+    theta = one.init_theta(jax.random.key(0))
     write_theta(tmp_path, one, theta)
     chex.assert_trees_all_equal(artifacts.load_theta(tmp_path, theta, theta_meaning(one)), theta)
     with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {says}"):
@@ -283,7 +283,7 @@ def test_a_theta_is_read_as_what_it_was_written_alone(written, read, says, tmp_p
 
 def test_a_theta_of_other_paths_or_projections_is_refused_by_name(tmp_path):
     one, other = lifetime_of(PAIR, "per_path", DEEP), lifetime_of(PAIR, "per_projection", DEEP)
-    theta = one.theta(jax.random.key(0))
+    theta = one.init_theta(jax.random.key(0))
     write_theta(tmp_path, one, theta)
     with pytest.raises(ConfigError, match=r"names\[0\] is 'forward: pre\*modulator' there; .*'projection 1: pre"):
         artifacts.load_theta(tmp_path, theta, theta_meaning(other))
