@@ -202,10 +202,10 @@ def test_summaries_that_say_something_else_are_refused(content, says, run):
             "circuit = {kind = 'feedforward', hidden = [65536, 65536]}",
             "circuit: numbers of a network .* allowed: up to",
         ),
-        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: numbers of θ = 105.*; allowed: up to 65536"),
+        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: parameters = 105.*; allowed: up to 65536"),
         (
             "optimizer = {kind = 'genetic', population = 100000, batch_size = 100000}",
-            "optimizer: lives of a meta-step = 10000000256; allowed: up to",
+            "optimizer: lifetimes of a meta-step = 10000000256; allowed: up to",
         ),
         (
             "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', batch_size = 1000000}",

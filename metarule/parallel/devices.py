@@ -80,11 +80,12 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         if self.process >= self.processes:
             raise ValueError(f"process = {self.process}: allowed: 0 to processes - 1, which is {self.processes - 1}")
         if self.processes == 1 and self.coordinator not in ("", "auto"):
-            raise ValueError(f"coordinator = '{self.coordinator}': processes = 1; allowed: processes = 2 or more")
+            raise ValueError(f"coordinator = '{self.coordinator}': processes = 1; allowed: with 2 processes or more")
         if self.processes > 1 and self.coordinator in ("", "auto"):
+            reason = "; auto finds their number" if self.coordinator else ""
             raise ValueError(
-                f"processes = {self.processes}: coordinator = {self.coordinator!r}; allowed: with a coordinator = "
-                f"'HOST:PORT' alone{', for auto finds their number' if self.coordinator else ''}"
+                f"processes = {self.processes}: coordinator = '{self.coordinator}'; "
+                f"allowed: with coordinator = 'HOST:PORT' alone{reason}"
             )
         host, _, port = self.coordinator.rpartition(":")
         named = host.strip() and port.isdecimal() and 0 < int(port) < 2**16

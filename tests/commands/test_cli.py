@@ -51,14 +51,14 @@ def test_the_name_of_a_config_does_not_matter(tmp_path):
         (["--devices.matmul", "low"], "devices.matmul = 'low': allowed: default, high, highest"),
         (["--devices.cores", "1"], "devices.cores = 1: there is no such field; allowed: use, matmul"),
         (["--devices.use"], "--devices.use: a value is missing"),
-        (["--devices.processes", "2"], "processes = 2: with a coordinator"),
+        (["--devices.processes", "2"], "processes = 2: coordinator = ''; allowed: with coordinator = 'HOST:PORT' alone"),
         (["--devices.processes", "2", "--devices.process", "2", "--devices.coordinator", "a:1"], "allowed: 0 to"),
         (["--devices.coordinator", "here", "--devices.processes", "2"], "coordinator = 'here': allowed: HOST:PORT"),
         (
             ["--devices.coordinator", "a:99999", "--devices.processes", "2"],
             "'a:99999': allowed: HOST:PORT",
         ),
-        (["--devices.coordinator", "a:1"], "with processes = 2 or more"),
+        (["--devices.coordinator", "a:1"], "coordinator = 'a:1': processes = 1; allowed: with 2 processes or more"),
         (["--devices.coordinator", "a:1", "--devices.processes", "2"], "this command runs in one process"),
     ],
 )

@@ -88,6 +88,7 @@ import jax, numpy as np
 from metarule import Boolean, Feedforward, Genetic, Gradient, InnerLoop, Lifetime, Polynomial
 from metarule.parallel.devices import Devices, spread
 from metarule.meta.loop import advance, begin
+from metarule.meta.phases import phases
 from metarule.prng import run_key
 
 learner = Lifetime(
@@ -96,20 +97,21 @@ learner = Lifetime(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=20),
 )
-descent = Gradient(steps=5, tasks=12, name="sgd", learning_rate=1.0)
-search = Genetic(steps=5, population=12, tasks=1, validation=4)
+descent = Gradient(steps=5, batch_size=12, name="sgd", learning_rate=1.0)
+search = Genetic(steps=5, population=12, batch_size=1, validation=4)
 pool, key = learner.tasks.split(0).train, run_key(0)
 for use, optimizers in (("all", (descent, search)), (2, (descent,)), (1, (descent, search))):
     programs = advance._cache_size()
     with spread(Devices(use=use)):
         for optimizer in optimizers:
-            state, seen = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
+            (phase,) = phases(optimizer, learner)
+            state, info = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
             state, _ = advance(phase, pool, state, key, 0, 2)
-            print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
+            print(*optimizer.theta(state).tolist(), *(values[0] for values in info.observed.values()))
         assert advance._cache_size() == programs + len(optimizers)
-        begun = begin(learner, descent, pool, key)
+        (phase,) = phases(descent, learner)
         print("-----")
-        print(advance.lower(learner, descent, pool, begun, key, 2, 2).compile().as_text())
+        print(advance.lower(phase, pool, begin(learner, descent, pool, key), key, 2, 2).compile().as_text())
     print("=====")
 """
 
