@@ -22,7 +22,7 @@ __all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
 
 LIFETIMES = "lifetimes"
 
-# XLA splits each step of a lifetime among the cores and waits for all of them; one device a core waits once a meta-step.
+# XLA splits each step of a lifetime among cores and waits for all of them; one device a core waits once a meta-step.
 # Each device holds a copy of the tasks, which limits their number.
 _MOST_CORES = 8
 # XLA has at most this many threads for the devices of a CPU. A further device would wait for a thread for ever.

@@ -61,7 +61,7 @@ def test_bad_options_give_one_line_and_exit_status_2(words, says, capsys):
 def test_help_lists_every_option(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for word in ("--quick", "--steps", "--lives", "--compared", "--json", "--help"):
+    for word in ("--quick", "--steps", "--lifetimes", "--compared", "--json", "--help"):
         assert word in printed
 
 

@@ -219,7 +219,9 @@ def test_ctrl_c_while_a_command_exits_is_silent():
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_help_lists_fields_and_exits_with_0(capsys):
+def test_help_lists_tables_and_exits_with_0(capsys):
     assert main(["--help"]) == 0
+    assert "  optimizer " in capsys.readouterr().out
+    assert main(["--help", "optimizer"]) == 0
     assert "--optimizer.learning_rate" in capsys.readouterr().out
     assert main([]) == 2

@@ -44,7 +44,7 @@ BAD = {
         "rule = {kind = 'polynomial', terms = ['pre_trace*modulator']}",
         "rule: synapses of this circuit see no pre_trace; allowed: pre, post, potential, weight, modulator, neuromod",
     ),
-    "life too short for the tasks": (
+    "lifetime too short for the tasks": (
         "rule = {kind = 'polynomial'}\ncircuit = {kind = 'conditioning'}\ntasks = {kind = 'conditioning'}",
         "inner_loop.steps = 200: these tasks need at least",
     ),
@@ -130,11 +130,11 @@ BAD = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_bad_configs_give_one_line_with_field_value_and_what_is_allowed(case, tmp_path):
-    text, says = BAD[case]
+    text, message = BAD[case]
     (tmp_path / "bad.toml").write_text(text)
     with pytest.raises(ConfigError) as caught:
         decode(read(tmp_path / "bad.toml")[1], Experiment)
-    assert str(caught.value).startswith(says)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
