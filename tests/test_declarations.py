@@ -17,6 +17,7 @@ from metarule.circuits.conditioning import APLYSIA
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode
 from metarule.runs.experiment import Experiment
+from metarule.sweeps.plan import Case, Sweep
 from metarule.tasks.phenomena import STANDARD
 
 for module in pkgutil.walk_packages(metarule.__path__, "metarule."):
@@ -32,6 +33,8 @@ EXAMPLES = {
         PHENOMENON,
         PHENOMENON.animal,
         PHENOMENON.animal.phases[0],
+        Case(name="one"),
+        Sweep(config="configs/boolean.toml"),
     )
 }
 
@@ -75,7 +78,10 @@ def beyond(node):
 
 CASES = [
     pytest.param(declaration, field, value, id=f"{declaration.__module__}.{declaration.__name__}.{field}={value}")
-    for declaration in sorted(set(declarations()), key=lambda one: (one.__module__, one.__name__))
+    for declaration in sorted(
+        {one for one in declarations() if one.__module__.startswith("metarule.")},
+        key=lambda one: (one.__module__, one.__name__),
+    )
     for field, value in (
         (field.name, value) for field in inspect.type_info(declaration).fields for value in outside(field.type)
     )

@@ -12,7 +12,7 @@ from immutabledict import immutabledict
 from jaxtyping import Array, Float, PyTree
 from msgspec import Meta
 
-from metarule.config.messages import first_line
+from metarule.config.messages import did_you_mean, first_line
 from metarule.config.schema import Checked
 
 __all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_transform", "norm"]
@@ -119,7 +119,8 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
 
 def _look_up(field: str, name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
     if name not in known:
-        raise ValueError(f"{field} '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}")
+        hint = did_you_mean(name, known)
+        raise ValueError(f"{field} '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}{hint}")
     return known[name]
 
 

@@ -17,9 +17,10 @@ import jax
 import msgspec
 import numpy as np
 from immutabledict import immutabledict
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, decode, override, read
 from metarule.meta.phases import lifetimes_of, phases, total_steps
 from metarule.runs.experiment import Experiment, read_tree, to_tree
@@ -57,7 +58,7 @@ _SMALL = {"optimizer.steps": 10, "evaluation.lifetimes": 64}
 _CASE = "case"
 
 
-class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Case(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Some fields that are set together, under a name; a case may name another kind of component.
 
     Attributes:
@@ -73,7 +74,7 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = immutabledict()
 
 
-class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A grid over fields of a config, and seeds: cases × zip × product × seeds.
 
     Attributes:

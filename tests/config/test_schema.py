@@ -146,6 +146,7 @@ def test_bad_configs_give_one_line_with_field_value_and_what_is_allowed(case, tm
         ("rulers.terms = []", "rule"),
         ("tasks.kind = 'bolean'", "boolean"),
         ("circuit.activation = 'sigmid'", "sigmoid"),
+        ("optimizer.name = 'adm'", "adam"),
     ],
 )
 def test_a_misspelt_name_gets_a_suggestion(text, suggestion):
