@@ -37,11 +37,11 @@ import jax
 import msgspec
 import numpy as np
 
+from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, check_file, check_format, decode, read, read_bytes
 from metarule.runs.environment import check_precision, environment, with_this
 from metarule.runs.experiment import FORMAT, Experiment, to_tree
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
-from metarule.config.schema import leaves
 from metarule.runs.stopping import Diverged
 from metarule.types import Theta
 

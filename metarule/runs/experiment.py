@@ -11,20 +11,20 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName, baselines
+from metarule.analysis.comparison import HORIZONS
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
-from metarule.analysis.comparison import HORIZONS
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, check_format, decode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Gradient, phases
 from metarule.meta.phases import lifetimes_of, parts_of
+from metarule.prng import run_key
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
-from metarule.config.schema import Checked
-from metarule.prng import run_key
 from metarule.tasks import AnyTasks, Boolean
 from metarule.tracing import memoised
 from metarule.types import Integer, Split, TaskFamily
@@ -38,7 +38,17 @@ _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**2
 # Of run directories; a later one may mean something else by the same fields.
 FORMAT = 1
 
-__all__ = ["FORMAT", "FREE_TABLES", "Evaluation", "Experiment", "Run", "with_tasks", "read_experiment_file", "read_tree", "to_tree"]
+__all__ = [
+    "FORMAT",
+    "FREE_TABLES",
+    "Evaluation",
+    "Experiment",
+    "Run",
+    "read_experiment_file",
+    "read_tree",
+    "to_tree",
+    "with_tasks",
+]
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,17 +11,27 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from metarule.runs import artifacts
 from metarule.analysis.baselines import BaselineName, at_rate, baselines
 from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
-from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.runs.experiment import Experiment, with_tasks, to_tree
 from metarule.config.schema import Checked
+from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
+from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.training import theta_meaning
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["Finished", "EvaluationOptions", "Trial", "contenders", "new_place", "describe_novelty", "opened", "read_finished", "read_trial"]
+__all__ = [
+    "EvaluationOptions",
+    "Finished",
+    "Trial",
+    "contenders",
+    "describe_novelty",
+    "new_place",
+    "opened",
+    "read_finished",
+    "read_trial",
+]
 
 
 class Finished(NamedTuple):
@@ -133,7 +143,9 @@ def opened(word: str) -> Iterator[Finished]:
         yield read_finished(Path(word))
 
 
-def read_trial(run: Finished, words: Sequence[str], own: str = "", idle: Sequence[str] = ("monitor_every", "monitor_lifetimes")) -> Trial:
+def read_trial(
+    run: Finished, words: Sequence[str], own: str = "", idle: Sequence[str] = ("monitor_every", "monitor_lifetimes")
+) -> Trial:
     """Read `[--option VALUE …] [--section.field VALUE …]`.
 
     Args:
@@ -209,7 +221,9 @@ def describe_novelty(run: Finished, experiment: Experiment) -> str:
         return "another family of tasks"
     if getattr(here, "dataset", None) != getattr(there, "dataset", None):
         return "tasks made of other data"
-    return "the same family, otherwise with another split or other settings: some of these tasks may have been trained on"
+    return (
+        "the same family, otherwise with another split or other settings: some of these tasks may have been trained on"
+    )
 
 
 def contenders(run: Finished, experiment: Experiment) -> tuple[dict[str, Contender], dict[str, str]]:

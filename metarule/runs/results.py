@@ -7,11 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from metarule.meta.phases import total_steps
-from metarule.meta.phases import lifetimes_of
-from metarule.tasks.base import primary_metric
-from metarule.runs import artifacts
-from metarule.runs import figures
 from metarule.analysis.ablation import measure_if_few
 from metarule.analysis.baselines import Tuned, baselines, tune
 from metarule.analysis.comparison import (
@@ -22,20 +17,23 @@ from metarule.analysis.comparison import (
     compare,
     contenders_of,
     count_text,
+    describe_split,
     held_out,
     join,
-    describe_split,
     points_of,
 )
 from metarule.analysis.evaluation import Curves
+from metarule.analysis.statistics import band
+from metarule.meta.phases import lifetimes_of, total_steps
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts, figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
-from metarule.analysis.statistics import band
 from metarule.runs.stopping import StopRequest
-from metarule.prng import Purpose, run_key, stream
+from metarule.runs.training import Trained, write_theta
+from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
-from metarule.runs.training import Trained, write_theta
 from metarule.types import Learner, Split
 
 __all__ = ["across_seeds", "judge", "write_curves"]
@@ -179,9 +177,7 @@ def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: s
     artifacts.write_json(path / "performance.json", written)
     end = where.index(learner.steps)
     counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in seen.items()}
-    says = (
-        f"{of}: mean and 95 % interval over {count_text(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
-    )
+    says = f"{of}: mean and 95 % interval over {count_text(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
     if any(counts.values()):
         says += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
     figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.steps, says)

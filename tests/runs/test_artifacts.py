@@ -13,9 +13,9 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import MLP, Feedforward, InnerLoop, Lifetime, Polynomial, Trace
-from metarule.runs import artifacts
 from metarule.config.toml import ConfigError
-from metarule.runs.training import write_theta, theta_meaning
+from metarule.runs import artifacts
+from metarule.runs.training import theta_meaning, write_theta
 
 
 def test_a_directory_holds_the_config_as_given_and_as_resolved(tmp_path):

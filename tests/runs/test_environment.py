@@ -3,9 +3,9 @@ from pathlib import Path
 import jax
 import pytest
 
+from metarule.config.toml import ConfigError
 from metarule.runs import artifacts
 from metarule.runs import environment as environments
-from metarule.config.toml import ConfigError
 from metarule.runs.environment import check_precision, environment, with_this
 
 

@@ -7,14 +7,9 @@ import pytest
 from filelock import FileLock
 from small import EXPERIMENT
 
-from metarule.commands import adapt
-from metarule.runs import artifacts
-from metarule.commands import evaluate
-from metarule.commands import evolve
-from metarule.runs import finished
-from metarule.commands import prune
-from metarule.commands import train
+from metarule.commands import adapt, evaluate, evolve, prune, train
 from metarule.config.toml import ConfigError
+from metarule.runs import artifacts, finished
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
 from metarule.runs.stopping import StopRequest
 

@@ -6,13 +6,13 @@ from matplotlib.figure import Figure
 from msgspec.structs import replace
 from small import EXPERIMENT as ONE
 
-from metarule.meta.phases import lifetimes_of
 from metarule import Feedforward, delta, final_metrics, tune
-from metarule.runs import artifacts
 from metarule.analysis.comparison import table
+from metarule.meta.phases import lifetimes_of
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
 from metarule.runs.results import across_seeds, judge
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.prng import Purpose, run_key, stream
 from metarule.runs.training import train
 
 # With all baselines of its circuit, as where none is named; without hidden neurons two of them are the same.

@@ -8,13 +8,13 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import Feedforward, Genetic, Persistent, Polynomial, Sequence, Truncated
-from metarule.runs import artifacts
 from metarule.config.toml import ConfigError
+from metarule.meta import train as pure
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs import artifacts
 from metarule.runs.diagnosis import HOPELESS
 from metarule.runs.experiment import Run
-from metarule.meta import train as pure
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
-from metarule.prng import Purpose, run_key, stream
 from metarule.runs.training import flat_parameters, train
 
 SILENT = lambda step, row: None
@@ -43,10 +43,16 @@ def test_every_meta_step_leaves_one_row(whole):
     path, trained = whole
     rows = artifacts.read_metrics(path)
     assert [row["step"] for row in rows] == list(range(1, 13))
-    assert {"loss", "solved", "gradient_norm", "nonfinite_lifetimes", "zero_gradient_lifetimes", "theta"} <= set(rows[0])
+    assert {"loss", "solved", "gradient_norm", "nonfinite_lifetimes", "zero_gradient_lifetimes", "theta"} <= set(
+        rows[0]
+    )
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
     assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
-    assert [0 < row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"] for row in rows if "lyapunov_exponent" in row] == [True] * 3
+    assert [
+        0 < row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"]
+        for row in rows
+        if "lyapunov_exponent" in row
+    ] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in flat_parameters(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))

@@ -2,11 +2,11 @@ import jax
 import numpy as np
 from inking import inked
 
-from metarule.tasks.base import min_steps
 from metarule import Conditioning, ConditioningCircuit, Connection
-from metarule.runs.figures import draw_circuit, draw_phenomena
 from metarule.analysis.phenomena import Example
+from metarule.runs.figures import draw_circuit, draw_phenomena
 from metarule.tasks import STANDARD
+from metarule.tasks.base import min_steps
 
 
 def test_circuits_are_drawn_with_what_modulates_what(tmp_path):
