@@ -7,9 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from metarule.analysis.comparison import Contender, by_task, compare, few_shots, held_out, points_of, table
+from metarule.analysis.comparison import (
+    Contender,
+    by_task,
+    compare,
+    evaluation_steps,
+    held_out_report,
+    held_out_table,
+    shot_points,
+)
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import with_steps
+from metarule.analysis.statistics import threshold_point
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.lifetime.learner import Lifetime
@@ -75,7 +83,7 @@ def _run(trial: Trial, path: Path) -> int:
         found["phenomena"] = phenomena.report
         draw_report(path / artifacts.FIGURES, experiment.lifetime, phenomena)
     _keep(path, trial, found, seen)
-    print(f"\n{table(found['held_out'])}\n")
+    print(f"\n{held_out_table(found['held_out'])}\n")
     if "phenomena" in found:
         print(f"{phenomena_table(found['phenomena'])}\n")
     print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}, {_BY_TASK}")
@@ -85,14 +93,14 @@ def _run(trial: Trial, path: Path) -> int:
 def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
     """Lifetimes on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
     lifetime, pool = trial.experiment.lifetime, trial.experiment.split.test
-    points = points_of(lifetime, trial.experiment.evaluation.points, trial.experiment.evaluation.horizons)
+    points = evaluation_steps(lifetime, trial.experiment.evaluation.points, trial.experiment.evaluation.horizons)
     return compare(met, pool, trial.key, trial.lifetimes, points, trial.tasks)
 
 
 def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
     run = trial.run
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
-    judged = held_out(
+    judged = held_out_report(
         trial.experiment.lifetime, seen, rates, describe_novelty(run, trial.experiment), trial.look.threshold
     )
     return trial.tree() | {"equation": run.experiment.lifetime.equation(run.theta), "held_out": judged}
@@ -117,10 +125,14 @@ def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> I
         for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
             line = line[: len(where)]
             few = {
-                f"{shots}_each": line[place] for shots, place in few_shots(where, round_steps(lifetime.tasks)).items()
+                f"{shots}_each": line[place] for shots, place in shot_points(where, round_steps(lifetime.tasks)).items()
             }
             scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
-            yield {"contender": name, "task": task, "steps_to_threshold": with_steps(line, where, threshold)} | scores
+            yield {
+                "contender": name,
+                "task": task,
+                "steps_to_threshold": threshold_point(line, where, threshold),
+            } | scores
 
 
 if __name__ == "__main__":

@@ -19,18 +19,18 @@ from tqdm import tqdm
 
 from metarule.analysis.comparison import by_task, describe_split
 from metarule.analysis.evaluation import learning_curves
-from metarule.analysis.statistics import interval, span
+from metarule.analysis.statistics import interval, interval_text
 from metarule.analysis.structure_search import (
     Candidate,
     Fitted,
-    Form,
     Generation,
-    Library,
-    evolve,
+    Structure,
+    TermLibrary,
     first_generation,
     fit,
-    front,
-    library,
+    next_generation,
+    pareto_front,
+    term_library,
 )
 from metarule.commands import cli
 from metarule.config.help import Source
@@ -57,7 +57,7 @@ Search for the terms that a rule needs, among those of the rule of CONFIG, by ge
 mutated, gradient descent finds the coefficients of each, and those survive that no other beats both in meta-loss and in
 number of terms. Out comes a Pareto front of the held-out score against the number of terms, with its equations.
 
-  CONFIG                 TOML file, such as configs/forms.toml; its optimizer is gradient descent
+  CONFIG                 TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
   --TABLE.FIELD VALUE    set a field of the config, or of the search (--evolve.FIELD VALUE)
   --overwrite            replace the run in --run.directory
   --resume RUN_DIR       continue from the last generation of a run
@@ -123,7 +123,7 @@ def _serve(words: list[str]) -> int:
 def _run(request: _Request) -> int:
     experiment, directory = request.experiment, request.directory
     print(f"run: {directory}", flush=True)
-    terms = library(experiment.lifetime)
+    terms = term_library(experiment.lifetime)
     clock = time.perf_counter()
     try:
         with StopRequest() as stop:
@@ -140,11 +140,11 @@ def _run(request: _Request) -> int:
         "lifetimes": experiment.evaluation.lifetimes,
         "forms": rows,
     }
-    found |= {"tried": len(generation.met), "library": terms.names, "seconds": time.perf_counter() - clock}
+    found |= {"tried": len(generation.evaluated), "library": terms.names, "seconds": time.perf_counter() - clock}
     artifacts.write_json(directory / _FRONT, found)
     picture = directory / artifacts.FIGURES / _FIGURE
     figures.draw_front(picture, rows, primary_metric(experiment.tasks), f"{of}: mean and 95 % interval over tasks")
-    print(f"\n{_table(rows, primary_metric(experiment.tasks), len(generation.met), of)}\n")
+    print(f"\n{_table(rows, primary_metric(experiment.tasks), len(generation.evaluated), of)}\n")
     print(f"figure: {picture}   numbers: {directory / _FRONT}")
     return 0
 
@@ -187,15 +187,15 @@ def _check(experiment: Experiment) -> None:
         raise ConfigError(f"optimizer = {kind}: coefficients are found by gradient descent; allowed: gradient")
     if experiment.seeds > 1:
         raise ConfigError(f"seeds = {experiment.seeds}: a search for forms has one seed; allowed: 1")
-    library(experiment.lifetime)
+    term_library(experiment.lifetime)
 
 
-def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
+def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generation:
     """From the last generation that is kept to the last one of all."""
     options, seed, file = request.options, request.experiment.seed, request.directory / artifacts.FORMS
 
-    def worth(forms: Sequence[Form]) -> list[float]:
-        key = jax.random.fold_in(stream(run_key(seed), Purpose.FORMS), 0)
+    def worth(forms: Sequence[Structure]) -> list[float]:
+        key = jax.random.fold_in(stream(run_key(seed), Purpose.STRUCTURES), 0)
         return np.asarray(_fit(request, terms, forms, options.steps, key).loss, float).tolist()
 
     if not file.exists():
@@ -207,10 +207,10 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
             if generation is None:
                 generation = first_generation(terms, options.population, seed, worth)
             else:
-                generation = evolve(generation, terms, options.population, seed, worth)
+                generation = next_generation(generation, terms, options.population, seed, worth)
             _keep(file, options, generation, terms)
             best = min(generation.population, key=lambda one: one.loss)
-            says = f"{len(generation.met)} forms tried, best meta-loss {best.loss:.4f} with {len(best.form)} terms"
+            says = f"{len(generation.evaluated)} forms tried, best meta-loss {best.loss:.4f} with {len(best.structure)} terms"
             bar.set_postfix_str(says, refresh=False)
             bar.update(generation.number + 1 - bar.n)
             if bar.disable:
@@ -218,7 +218,7 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
     return generation
 
 
-def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
+def _fit(request: _Request, terms: TermLibrary, forms: Sequence[Structure], steps: int, key: PRNGKey) -> Fitted:
     """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
     experiment, options = request.experiment, request.options
     optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
@@ -233,28 +233,28 @@ def _fit(request: _Request, terms: Library, forms: Sequence[Form], steps: int, k
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(forms)], *found)
 
 
-def _masks(forms: Sequence[Form], terms: Library) -> Bool[Array, "forms terms"]:
+def _masks(forms: Sequence[Structure], terms: TermLibrary) -> Bool[Array, "forms terms"]:
     return jnp.array([[term in form for term in range(len(terms.names))] for form in forms])
 
 
-def _judged(request: _Request, terms: Library, generation: Generation) -> list[dict[str, Any]]:
+def _judged(request: _Request, terms: TermLibrary, generation: Generation) -> list[dict[str, Any]]:
     """The front of the last population, on held-out tasks.
 
     All of it is fitted again, with the meta-steps of the config and on other training lifetimes, and the front is that of
     these meta-losses: among hundreds of forms the best on the lifetimes of the search are in part the luckiest.
     """
-    experiment, forms = request.experiment, [one.form for one in generation.population]
+    experiment, forms = request.experiment, [one.structure for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
     fitted = _fit(
-        request, terms, forms, total_steps(experiment.optimizer), jax.random.fold_in(stream(run, Purpose.FORMS), 1)
+        request, terms, forms, total_steps(experiment.optimizer), jax.random.fold_in(stream(run, Purpose.STRUCTURES), 1)
     )
     again = [Candidate(form, float(loss)) for form, loss in zip(forms, fitted.loss, strict=True)]
     rows = []
-    for one in front(again):
-        theta = fitted.theta[forms.index(one.form)]
+    for one in pareto_front(again):
+        theta = fitted.theta[forms.index(one.structure)]
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
         seen = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
-        row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
+        row = {"terms": len(one.structure), "names": [terms.names[term] for term in sorted(one.structure)]}
         row |= interval(by_task(seen, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
         rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
@@ -277,13 +277,13 @@ class _Kept(Struct, frozen=True):
     met: tuple[_Met, ...] = ()
 
 
-def _keep(file: Path, options: Options, generation: Generation, terms: Library) -> None:
-    places = {form: place for place, form in enumerate(generation.met)}
+def _keep(file: Path, options: Options, generation: Generation, terms: TermLibrary) -> None:
+    places = {form: place for place, form in enumerate(generation.evaluated)}
     met = [
         {"terms": [terms.names[term] for term in sorted(form)], "meta_loss": loss}
-        for form, loss in generation.met.items()
+        for form, loss in generation.evaluated.items()
     ]
-    population = [places[one.form] for one in generation.population]
+    population = [places[one.structure] for one in generation.population]
     kept = {"options": asdict(options), "generation": generation.number, "population": population, "met": met}
     artifacts.write_json(file, kept)
 
@@ -298,7 +298,7 @@ def _kept(file: Path) -> _Kept:
         raise ConfigError(f"{file}: it is damaged: {error}") from error
 
 
-def _restored(file: Path, terms: Library) -> Generation | None:
+def _restored(file: Path, terms: TermLibrary) -> Generation | None:
     """The last generation that is kept, if there is one."""
     kept = _kept(file)
     if kept.generation is None:
@@ -317,7 +317,9 @@ def _restored(file: Path, terms: Library) -> Generation | None:
 def _table(rows: Sequence[dict[str, Any]], score: str, tried: int, of: str) -> str:
     lines = [f"{tried} forms tried; on {of}:", f"{'terms':>5}{score:>10}   {'95 % interval':<18}{'diverged':>10}"]
     for row in rows:
-        numbers = f"{row['terms']:>5}{row['mean']:>10.4f}   {span(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
+        numbers = (
+            f"{row['terms']:>5}{row['mean']:>10.4f}   {interval_text(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
+        )
         lines.append(f"{numbers}   {row['equation']}")
     return "\n".join(lines)
 

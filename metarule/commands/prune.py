@@ -8,10 +8,10 @@ from msgspec import Meta
 from msgspec.structs import asdict
 from tqdm import tqdm
 
-from metarule.analysis.ablation import contributions_table, measure, terms
+from metarule.analysis.ablation import contribution_report, contributions_table, removable_terms
 from metarule.analysis.comparison import count_text, describe_split
 from metarule.analysis.pruning import Pruned, Trial, prune
-from metarule.analysis.statistics import interval, span
+from metarule.analysis.statistics import interval, interval_text
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.schema import Checked
@@ -77,15 +77,15 @@ def _serve(words: list[str]) -> int:
 def _run(run: Finished, options: Options) -> int:
     path, experiment, theta, _, _ = run
     lifetime, key = experiment.lifetime, stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
-    count = len(terms(lifetime, theta))
+    count = len(removable_terms(lifetime, theta))
     print(f"{lifetime.equation(theta)}\n", flush=True)
     clock = time.perf_counter()
-    worth = measure(lifetime, theta, experiment.split, key, options.lifetimes)
+    worth = contribution_report(lifetime, theta, experiment.split, key, options.lifetimes)
     print(f"{contributions_table(worth)}\n", flush=True)
     pruned = _prune(experiment, theta, options, 2 * count)
     found = _found(experiment, pruned, options)
     found |= {"contributions": worth, "options": asdict(options), "seconds": time.perf_counter() - clock}
-    print(f"\n{_table(found['held_out'])}\n{_decided(pruned.decided_on)}\n")
+    print(f"\n{_table(found['held_out'])}\n{_decided(pruned.training_tasks)}\n")
     print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
     artifacts.save_theta(path, pruned.theta, theta_meaning(lifetime) | found, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
@@ -118,7 +118,7 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
         "equation": lifetime.equation(pruned.theta),
         "theta": flat_parameters(lifetime, pruned.theta),
         "removed": pruned.removed,
-        "decided_on": {"tasks": pruned.decided_on},
+        "training_tasks": pruned.training_tasks,
         "held_out": {
             "metric": primary_metric(lifetime.tasks),
             "of": describe_split(experiment.split),
@@ -139,7 +139,7 @@ def _table(held_out: dict[str, Any]) -> str:
     lines = [f"{title:<{width + 2}}{held_out['metric']:>9}   95 % interval"]
     for name in ("before", "after", "difference"):
         row = held_out[name]
-        lines.append(f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high'])}")
+        lines.append(f"  {name:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high'])}")
     return "\n".join(lines)
 
 

@@ -31,7 +31,7 @@ def trouble(first: Rows, rows: Rows, remedies: str) -> str:
     when = f"in the last {len(recent)} meta-steps"
     seen = [row["lyapunov_exponent"]["largest"] for row in rows if row.get("lyapunov_exponent")]
     known = seen and seen[-1] is not None and np.isfinite(seen[-1])
-    chaos = f" (a disturbance of the weights grows up to {seen[-1]:.3g}-fold a step)" if known else ""
+    chaos = f" (a disturbance of the weights grows up to {np.exp(seen[-1]):.3g}-fold a step)" if known else ""
     lifetimes = _mean(recent, "lifetimes")
     diverged, flat = (_mean(recent, name) / lifetimes for name in ("nonfinite_lifetimes", "zero_gradient_lifetimes"))
     rejected, now, before = _mean(recent, "rejected"), _loss(recent), _loss(first)

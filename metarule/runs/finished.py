@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta, Struct
 from msgspec.structs import asdict
 
-from metarule.analysis.baselines import BaselineName, at_rate, baselines
+from metarule.analysis.baselines import BaselineName, baselines, theta_at_rate
 from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
@@ -246,7 +246,7 @@ def contenders(run: Finished, experiment: Experiment) -> tuple[dict[str, Contend
         except ValueError as error:
             left_out[name] = str(error)
             continue
-        found[name] = Contender(learner, at_rate(learner, run.rates[name]))
+        found[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
     return found, left_out
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.analysis.ablation import measure_if_few
+from metarule.analysis.ablation import limited_contribution_report
 from metarule.analysis.baselines import Tuned, baselines, tune
 from metarule.analysis.comparison import (
     INITIAL,
@@ -15,15 +15,15 @@ from metarule.analysis.comparison import (
     Contender,
     by_task,
     compare,
-    contenders_of,
     count_text,
     describe_split,
-    held_out,
-    join,
-    points_of,
+    evaluation_steps,
+    held_out_report,
+    join_reports,
+    rows_by_contender,
 )
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import band
+from metarule.analysis.statistics import confidence_band
 from metarule.meta.phases import lifetimes_of, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts, figures
@@ -74,7 +74,9 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     clock.append(time.perf_counter())
     stop.answer(steps)
     lifetimes = experiment.evaluation.lifetimes
-    contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes)
+    contributions = limited_contribution_report(
+        lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes
+    )
     clock.append(time.perf_counter())
     rows = artifacts.read_metrics(path)
     summary = {
@@ -86,7 +88,9 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
         "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
         "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),
-        "held_out": held_out(lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, describe_split(split)),
+        "held_out": held_out_report(
+            lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, describe_split(split)
+        ),
     }
     if contributions is not None:
         summary["contributions"] = contributions
@@ -119,13 +123,13 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     joint = {
         "seeds": [summary["seed"] for summary in summaries],
         "nonfinite_lifetimes": sum(summary["nonfinite_lifetimes"] for summary in summaries),
-        "held_out": join([summary["held_out"] for summary in summaries]),
+        "held_out": join_reports([summary["held_out"] for summary in summaries]),
     }
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
         figures.draw_timings(path / artifacts.FIGURES / "timings.png", joint["phenomena"])
     artifacts.write_json(path / "summary.json", joint)
-    by_seed = {name: row["by_seed"] for name, row in contenders_of(joint["held_out"]).items()}
+    by_seed = {name: row["by_seed"] for name, row in rows_by_contender(joint["held_out"]).items()}
     what = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
     figures.draw_seeds(path / artifacts.FIGURES / "seeds.png", by_seed, joint["held_out"]["metric"], what)
     return joint
@@ -134,7 +138,7 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
 def _look(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
     """Held-out learning_curves: every contender meets the same tasks in the same order from the same initial weights."""
     key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
-    points = points_of(experiment.lifetime, settings.points, settings.horizons)
+    points = evaluation_steps(experiment.lifetime, settings.points, settings.horizons)
     return compare(contenders, split.test, key, settings.lifetimes, points)
 
 
@@ -170,7 +174,7 @@ def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: s
         of: what the tasks are.
     """
     score = primary_metric(learner.tasks)
-    points = {name: band(by_task(curve, score)) for name, curve in seen.items()}
+    points = {name: confidence_band(by_task(curve, score)) for name, curve in seen.items()}
     first = next(iter(seen.values()))
     where = first.steps.tolist()
     written = {"steps": where, "score": score, "contenders": points}

@@ -74,9 +74,9 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
     assert found["removed"] == ["pre*post"]
     assert found["options"] == {"tolerance": 0.05, "lifetimes": 16}
     assert found["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
-    assert (found["held_out"]["tasks"], found["held_out"]["lifetimes"], found["decided_on"]) == (8, 16, {"tasks": 8})
+    assert (found["held_out"]["tasks"], found["held_out"]["lifetimes"], found["training_tasks"]) == (8, 16, 8)
     assert [row["term"] for row in found["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
-    assert [trial["outcome"] for trial in found["trials"]] == ["alone"] * 2 + ["removed", "kept", "alone", "kept"]
+    assert [trial["outcome"] for trial in found["trials"]] == ["ranked"] * 2 + ["removed", "kept", "ranked", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}
     assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER}
     assert {name: after[name] for name in before} == before

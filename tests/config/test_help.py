@@ -49,7 +49,7 @@ def test_a_table_lists_its_kinds_and_the_fields_of_the_default():
     assert "--optimizer.learning_rate.name" in table(CONFIG, "--optimizer.learning_rate")
     assert "--rule.traces.NAME.of" in table(CONFIG, "rule.traces")
     assert "see --help tasks.phenomena" in table(CONFIG, "tasks.conditioning")
-    assert "  tasks.phenomena[].shown" in table(CONFIG, "tasks.phenomena")
+    assert "  tasks.phenomena[].criteria" in table(CONFIG, "tasks.phenomena")
     assert "(number|all)" in table(CONFIG, "optimizer.train_tasks")
     assert "No fields." in table(CONFIG, "optimizer.estimator.scan.plain")
 
