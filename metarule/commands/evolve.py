@@ -73,20 +73,18 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How forms are searched for.
 
     Attributes:
-        generations: how many after the first.
+        generations: generations after the first.
         population: forms that survive each.
         steps: meta-steps in which the coefficients of a form are found; those of the front have all of the config's.
-        lives: training lifetimes on which a form is judged.
+        lifetimes: training lifetimes on which a set of terms is scored.
         chunk_size: forms side by side, which bounds the memory.
     """
 
-    generations: Annotated[int, Meta(ge=1, le=1_000_000, description="generations after the first")] = 20
-    population: Annotated[int, Meta(ge=4, le=100_000, description="forms that survive each")] = 24
-    steps: Annotated[int, Meta(ge=1, le=1_000_000, description="meta-steps that find the coefficients of a form")] = 60
-    lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="training lifetimes on which a form is judged")] = (
-        256
-    )
-    chunk_size: Annotated[int, Meta(ge=1, le=100_000, description="forms side by side, which bounds the memory")] = 8
+    generations: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+    population: Annotated[int, Meta(ge=4, le=100_000)] = 24
+    steps: Annotated[int, Meta(ge=1, le=1_000_000)] = 60
+    lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
+    chunk_size: Annotated[int, Meta(ge=1, le=100_000)] = 8
 
 
 FIELDS = (Source(Options, table=_PREFIX.removesuffix(".")), Source(Experiment))

@@ -47,11 +47,11 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         tolerance: how far the score on training tasks may fall.
-        lifetimes: lives in each of the three draws that order, decide and report.
+        lifetimes: lifetimes in each of the three draws that order, decide and report.
     """
 
-    tolerance: Annotated[float, Meta(ge=0, description="how far the score on training tasks may fall")] = 0.01
-    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="lives that each look at a rule takes")] = 512
+    tolerance: Annotated[float, Meta(ge=0)] = 0.01
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000)] = 512
 
 
 FIELDS = (Source(Options),)

@@ -66,16 +66,14 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a sweep is run.
 
     Attributes:
-        directory: where the sweep is kept.
-        json: file for the rows of the table, too.
-        compare: points to run one after another, to see what the sweep saves.
+        directory: directory of the sweep; empty for `runs/sweeps/<name of the file>`.
+        json: file for the rows of the printed table, as a list of flat objects; empty for none.
+        compare: points that are also run alone, one after another, to measure what the sweep saves.
     """
 
-    directory: Annotated[str, Meta(description="where the sweep is kept; default runs/sweeps/<name of the file>")] = ""
-    json: Annotated[str, Meta(description="file for the rows of the printed table, as a list of flat objects")] = ""
-    compare: Annotated[
-        int, Meta(ge=0, description="points to run alone as well, one after another, to see what the sweep saves")
-    ] = 0
+    directory: str = ""
+    json: str = ""
+    compare: Annotated[int, Meta(ge=0)] = 0
 
 
 FIELDS = (Source(Options), Source(Sweep, file="a sweep file"))

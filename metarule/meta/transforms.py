@@ -3,14 +3,13 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Float, PyTree
-from msgspec import Meta
 
 from metarule.config.messages import did_you_mean, first_line
 from metarule.config.schema import Checked
@@ -30,14 +29,12 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schedule of Optax for the learning rate.
 
     Attributes:
-        name: such as `cosine_decay_schedule`.
+        name: schedule of Optax, such as `cosine_decay_schedule`.
         arguments: its arguments; `decay_steps` or `transition_steps` is the length of the run unless given.
     """
 
-    name: Annotated[str, Meta(description="schedule of Optax, such as cosine_decay_schedule")]
-    arguments: Annotated[
-        Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")
-    ] = immutabledict()
+    name: str
+    arguments: Arguments = immutabledict()
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:

@@ -70,20 +70,11 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         ValueError: a coordinator without other processes, or other processes without a coordinator.
     """
 
-    use: Annotated[
-        Annotated[int, Meta(ge=1, le=_MOST)] | Literal["all"],
-        Meta(description="devices of this machine that take part, a number or all"),
-    ] = "all"
-    matmul: Annotated[
-        Literal["default", "high", "highest"],
-        Meta(description="precision of matrix products: what is fastest, three passes of bfloat16, or float32"),
-    ] = "highest"
-    coordinator: Annotated[
-        str,
-        Meta(description="HOST:PORT of process 0, the same for all; auto under SLURM, Open MPI or on a TPU pod"),
-    ] = ""
-    processes: Annotated[int, Meta(ge=1, description="processes of this run, on one machine or many")] = 1
-    process: Annotated[int, Meta(ge=0, description="number of this one, from 0")] = 0
+    use: Annotated[int, Meta(ge=1, le=_MOST)] | Literal["all"] = "all"
+    matmul: Literal["default", "high", "highest"] = "highest"
+    coordinator: str = ""
+    processes: Annotated[int, Meta(ge=1)] = 1
+    process: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()

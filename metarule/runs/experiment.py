@@ -65,17 +65,12 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
     """
 
-    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lifetimes at the end")] = 1024
-    points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
-    horizons: Annotated[
-        tuple[Annotated[int, Meta(ge=2, le=1000)], ...],
-        Meta(description="multiples of the length of a lifetime at which it is assessed, too"),
-    ] = HORIZONS
-    monitor_every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
-    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lifetimes at each look")] = 128
-    baselines: Annotated[
-        tuple[BaselineName, ...], Meta(description="who it is compared with; empty for those the circuit is made for")
-    ] = ()
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000)] = 1024
+    points: Annotated[int, Meta(ge=1, le=1000)] = 40
+    horizons: tuple[Annotated[int, Meta(ge=2, le=1000)], ...] = HORIZONS
+    monitor_every: Annotated[int, Meta(ge=1)] = 50
+    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    baselines: tuple[BaselineName, ...] = ()
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,9 +82,9 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         checkpoint_every: meta-steps between checkpoints.
     """
 
-    directory: Annotated[str, Meta(description="where the run is kept; default runs/<config>/<time>-s<seed>")] = ""
-    steps_per_call: Annotated[int, Meta(ge=1, le=10_000, description="meta-steps in one jitted call")] = 25
-    checkpoint_every: Annotated[int, Meta(ge=1, description="meta-steps between checkpoints")] = 100
+    directory: str = ""
+    steps_per_call: Annotated[int, Meta(ge=1, le=10_000)] = 25
+    checkpoint_every: Annotated[int, Meta(ge=1)] = 100
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -110,8 +105,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ValueError: components that do not fit together.
     """
 
-    seed: Annotated[int, Meta(ge=0, lt=2**31, description="decides every random number of the run")] = 0
-    seeds: Annotated[int, Meta(ge=1, le=10_000, description="runs, of seeds seed, seed + 1, ...")] = 1
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
     rule: Polynomial | MLP = Polynomial()
     circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
     tasks: AnyTasks = Boolean()

@@ -62,16 +62,14 @@ class Case(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Some fields that are set together, under a name; a case may name another kind of component.
 
     Attributes:
-        name: in tables and figures.
-        set: value by dotted field.
-        product: values by field, for this case alone; every combination is run.
+        name: name in tables and figures.
+        set: value by dotted field, in quotes.
+        product: values by dotted field, for this case alone; every combination is run.
     """
 
-    name: Annotated[str, Meta(min_length=1, description="in tables and figures")]
-    set: Annotated[Mapping[str, Any], Meta(description="value by dotted field, in quotes")] = immutabledict()
-    product: Annotated[
-        Mapping[str, tuple[Any, ...]], Meta(description="values by dotted field, for this case alone")
-    ] = immutabledict()
+    name: Annotated[str, Meta(min_length=1)]
+    set: Mapping[str, Any] = immutabledict()
+    product: Mapping[str, tuple[Any, ...]] = immutabledict()
 
 
 class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -80,9 +78,9 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         config: base config; the path starts at the sweep file.
         seeds: seeds, or how many from that of the config on.
-        set: fields that the whole sweep changes.
-        product: values by field; every combination is run.
-        zip: values by field, all as many; they change together.
+        set: value by dotted field, for the whole sweep.
+        product: values by dotted field; every combination is run.
+        zip: values by dotted field, in lists of one length; they change together.
         cases: fields that are set together, under a name.
         cell: most points that are run side by side. With 1 each has a program of its own, and its θ is that of
             `metarule.train`, bit for bit.
@@ -92,27 +90,16 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         score: metric of tables and figures; empty for the one that people quote of these tasks.
     """
 
-    config: Annotated[str, Meta(description="base config; the path starts at the sweep file")]
-    seeds: Annotated[
-        Annotated[int, Meta(ge=1, le=10_000)] | tuple[Annotated[int, Meta(ge=0, lt=2**31)], ...],
-        Meta(description="seeds, or how many from that of the config on"),
-    ] = 1
-    set: Annotated[Mapping[str, Any], Meta(description="value by dotted field, for the whole sweep")] = immutabledict()
-    product: Annotated[
-        Mapping[str, tuple[Any, ...]], Meta(description="values by dotted field; every combination is run")
-    ] = immutabledict()
-    zip: Annotated[Mapping[str, tuple[Any, ...]], Meta(description="values by dotted field, which change together")] = (
-        immutabledict()
-    )
-    cases: Annotated[tuple[Case, ...], Meta(description="fields that are set together, under a name")] = ()
-    cell: Annotated[
-        int, Meta(ge=1, le=100_000, description="most points run side by side; 1 for the theta of a run alone")
-    ] = 64
-    curve: Annotated[
-        int, Meta(ge=0, le=1000, description="scores along meta-training, on a logarithmic scale of meta-steps")
-    ] = 0
-    reference: Annotated[str, Meta(description="label of the setting to compare with; default the first")] = ""
-    score: Annotated[str, Meta(description="metric of tables and figures; default that of the tasks")] = ""
+    config: str
+    seeds: Annotated[int, Meta(ge=1, le=10_000)] | tuple[Annotated[int, Meta(ge=0, lt=2**31)], ...] = 1
+    set: Mapping[str, Any] = immutabledict()
+    product: Mapping[str, tuple[Any, ...]] = immutabledict()
+    zip: Mapping[str, tuple[Any, ...]] = immutabledict()
+    cases: tuple[Case, ...] = ()
+    cell: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    curve: Annotated[int, Meta(ge=0, le=1000)] = 0
+    reference: str = ""
+    score: str = ""
 
 
 class Setting(NamedTuple):
