@@ -238,8 +238,8 @@ def _masks(forms: Sequence[Structure], terms: TermLibrary) -> Bool[Array, "forms
 def _judged(request: _Request, terms: TermLibrary, generation: Generation) -> list[dict[str, Any]]:
     """The front of the last population, on held-out tasks.
 
-    All of it is fitted again, with the meta-steps of the config and on other training lifetimes, and the front is that of
-    these meta-losses: among hundreds of forms the best on the lifetimes of the search are in part the luckiest.
+    All of it is fitted again, with the meta-steps of the config and on other training lifetimes, and the front is that
+    of these meta-losses: among hundreds of forms the best on the lifetimes of the search are in part the luckiest.
     """
     experiment, forms = request.experiment, [one.structure for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)

@@ -49,7 +49,8 @@ _DATA = (
 )
 # What a sweep decides itself.
 _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
-# What changes nothing that a sweep measures: along a lifetime nothing is looked at, and neither is it while θ is learned.
+# What changes nothing that a sweep measures: along a lifetime nothing is looked at, and neither is it while θ is
+# learned.
 _UNSEEN = ("evaluation.points", "evaluation.monitor_every")
 # What changes nothing but the time that a cell takes.
 _PACE = ("run.steps_per_call", "run.checkpoint_every")

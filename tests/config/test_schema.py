@@ -19,26 +19,26 @@ BAD = {
     "zero tasks": ("optimizer.batch_size = 0", "optimizer.batch_size = 0: expected `int` >= 1"),
     "unknown term": (
         "rule.kind = 'polynomial'\nrule.terms = ['pre*dopamine']",
-        "rule: term 'pre*dopamine' names no variable 'dopamine'; allowed: pre",
+        "rule: term 'pre*dopamine': 'dopamine' is not a variable; allowed: pre",
     ),
     "term that cannot be read": (
         "rule.kind = 'polynomial'\nrule.terms = ['pre post']",
-        "rule: term 'pre post' names no variable 'prepost'",
+        "rule: term 'pre post': 'prepost' is not a variable; allowed: pre",
     ),
     "unknown neuron": (
         "circuit = {kind = 'conditioning', synapses = [{pre = 'CS3', post = 'motor', weight = [0, 1]}]}",
-        "circuit: synapse CS3 → motor: pre = 'CS3' is no neuron; allowed: CS1, CS2, US, facilitatory, motor",
+        "circuit: synapse CS3 → motor: pre = 'CS3' is not a neuron; allowed: CS1, CS2, US, facilitatory, motor",
     ),
     "trial without a stimulus": (
         "tasks = {kind = 'conditioning', phenomena = [{name = 'x', criteria = ['after CS1 < 1'], "
         "animal = {phases = [{trials = ['CS1 > UCS'], repetitions = [1, 2]}]}}]}",
-        "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS' names no stimulus at 'UCS'; allowed: CS1, CS2, US",
+        "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS': 'UCS' is not a stimulus; allowed: CS1, CS2, US",
     ),
     "name that a figure would read as a formula": (
         "tasks = {kind = 'conditioning', phenomena = [{name = '$x', criteria = ['after CS1 < 1'], "
         "animal = {phases = [{trials = ['CS1 > US'], repetitions = [1, 2]}]}, "
         "control = {phases = [{trials = ['CS1'], repetitions = [1, 2]}]}}]}",
-        "tasks.phenomena.0: name = '$x'; allowed: characters that can be printed, without $",
+        "tasks.phenomena.0: name = '$x'; allowed: printable characters other than $",
     ),
     "variable that the circuit does not offer": (
         "rule = {kind = 'polynomial', terms = ['pre_trace*modulator']}",
@@ -51,11 +51,11 @@ BAD = {
     "no terms": ("rule.kind = 'polynomial'\nrule.terms = []", "rule.terms = []: expected an array of length >= 1"),
     "term twice": (
         "rule.kind = 'polynomial'\nrule.terms = ['hebb', 'pre*post']",
-        "rule: terms 'hebb' and 'pre*post' are the same",
+        "rule: terms 'hebb' and 'pre*post' are equal; allowed: distinct terms",
     ),
     "initial of no term": (
         "rule.kind = 'polynomial'\nrule.initial = {oja = 1.0}",
-        "rule: initial term 'oja' is not in the rule; its terms: 1, weight",
+        "rule: initial: term 'oja' is not in the rule; allowed: 1, weight",
     ),
     "initial that is text": (
         "rule.kind = 'polynomial'\nrule.initial = {weight = 'x'}",
@@ -105,7 +105,7 @@ BAD = {
     ),
     "too many ways": (
         "tasks = {kind = 'tabular', ways = 9}",
-        "tasks: test_classes is 4; allowed: at least ways, which is 9",
+        "tasks: test_classes = 4; allowed: at least ways = 9",
     ),
     "seeds beyond 31 bits": ("seed = 2147483647\nseeds = 2", "seeds = 2: the last seed would be beyond 2147483647"),
     "rate given twice": (

@@ -48,7 +48,11 @@ def test_every_meta_step_leaves_one_row(whole):
     )
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
     assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
-    assert [row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"] for row in rows if "lyapunov_exponent" in row] == [True] * 3
+    assert [
+        row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"]
+        for row in rows
+        if "lyapunov_exponent" in row
+    ] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in flat_parameters(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
