@@ -143,7 +143,7 @@ def test_a_slip_in_python_is_refused_in_the_words_of_the_command_line(make, says
 
 def test_what_is_given_in_another_form_is_what_a_config_file_makes_of_it():
     assert hash(Feedforward(hidden=[3])) == hash(Feedforward(hidden=(3,)))
-    assert Connection(pre="US", post="motor", weight=[0, 1]).between == (0.0, 1.0)
+    assert Connection(pre="US", post="motor", weight=[0, 1]).weight_range == (0.0, 1.0)
     assert hash(Polynomial(initial={"pre": np.float32(0.5)})) == hash(Polynomial(initial={"pre": 0.5}))
     assert Gradient(estimator={"kind": "truncated"}) == Gradient(estimator=metarule.Truncated())
 

@@ -67,10 +67,7 @@ def run(
         Exit status: that of `serve`, 0 or 2 for help, 1 if the device or a disk failed or a figure could not be drawn,
         2 for bad input, 128 + signal for Ctrl-C and SIGTERM.
     """
-    _open_closed()
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a character set without θ prints its number
-            stream.reconfigure(errors="backslashreplace")
+    _prepare_streams()
     # After the end of a command, Ctrl-C would interrupt JAX alone, which would print a stack trace.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     try:
@@ -141,20 +138,24 @@ def _served(
         return serve(rest)
 
 
-def _open_closed() -> None:
-    """Connect closed standard streams to the null device.
+def _prepare_streams() -> None:
+    """Connect closed standard streams to the null device, and escape characters that a stream cannot encode.
 
-    Otherwise the next opened file gets their number, and libraries that warn on standard error write into it.
+    Otherwise the next opened file gets the number of a closed stream, and libraries that warn on standard error write
+    into it.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         with suppress(OSError):  # it is open
             os.fstat(number)
             continue
-        nowhere = os.open(os.devnull, os.O_RDWR)
-        if nowhere != number:
-            os.dup2(nowhere, number)
-            os.close(nowhere)
+        null = os.open(os.devnull, os.O_RDWR)
+        if null != number:
+            os.dup2(null, number)
+            os.close(null)
         setattr(sys, name, os.fdopen(number, "w" if number else "r", closefd=False))
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _mute() -> None:

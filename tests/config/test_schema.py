@@ -114,7 +114,7 @@ BAD = {
     ),
     "classes that cannot be split": (
         "tasks = {kind = 'boolean', inputs = 2, functions = 'not_separable', split_by = 'npn'}",
-        "tasks: split_by 'npn' needs two classes",
+        "tasks: split_by = npn: all functions are of one class",
     ),
     "field of another kind": (
         "optimizer = {kind = 'genetic', learning_rate = 0.1}",
@@ -164,7 +164,7 @@ def test_a_misspelt_name_gets_a_suggestion(text, suggestion):
         ("tasks = {kind = 'points', shapes = 'moons'}", "tasks = {kind = 'points', shapes = ['moons']}"),
         ("evaluation.horizons = 2e0", "evaluation.horizons = [2]"),
         ("circuit = {hidden = [4]}", "circuit = {kind = 'feedforward', hidden = [4]}"),
-        ("optimizer.estimator.scan = {}", "optimizer.estimator = {kind = 'reverse', scan = {kind = 'rebuilt'}}"),
+        ("optimizer.estimator.scan = {}", "optimizer.estimator = {kind = 'reverse', scan = {kind = 'invertible'}}"),
         ("optimizer.learning_rate = 1", "optimizer.learning_rate = 1.0"),
         ("optimizer.steps = 1e2", "optimizer.steps = 100"),
     ],
