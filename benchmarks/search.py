@@ -18,7 +18,7 @@ from metarule.config.toml import decode
 from metarule.meta import Gradient
 from metarule.runs import artifacts, figures
 from metarule.runs.experiment import Experiment
-from metarule.sweeps.plan import Sweep, read_sweep
+from metarule.sweeps.declaration import Sweep, read_sweep
 from metarule.sweeps.report import PLAN, interquartile, make_report
 from metarule.sweeps.rows import lines_of, write_rows
 

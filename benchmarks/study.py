@@ -19,7 +19,8 @@ from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import artifacts, figures
 from metarule.runs.experiment import read_tree
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.sweeps.plan import hasten, make_plan
+from metarule.sweeps.declaration import hasten
+from metarule.sweeps.plan import make_plan
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
 __all__ = ["KINDS", "Options", "main"]

@@ -17,7 +17,7 @@ from metarule.circuits.conditioning import APLYSIA
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode
 from metarule.runs.experiment import Experiment
-from metarule.sweeps.plan import Case, Sweep
+from metarule.sweeps.declaration import Case, Sweep
 from metarule.tasks.phenomena import STANDARD
 
 for module in pkgutil.walk_packages(metarule.__path__, "metarule."):
