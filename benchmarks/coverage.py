@@ -36,8 +36,6 @@ evaluated points, at least .93. It takes three minutes on two cores.
 
 --quick                            a fifth of the simulations
 --help                             this text
-
-Options [defaults]:
 """
 _QUICK = {"simulations": 200}
 # Evaluated points of a lifetime, and of one that is twice and 20 times as long.

@@ -44,8 +44,6 @@ in float64. All lengths take some minutes on two cores, most of them for the com
 
 --quick                            lifetimes of 10,000 steps only, gradients not compared: under a minute
 --help                             this text
-
-Options [defaults]:
 """
 _QUICK = {"steps": [10_000], "compared": 0}
 _INPUTS, _HIDDEN, _CLASSES, _EXAMPLES = 64, 32, 10, 64

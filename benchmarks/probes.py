@@ -90,7 +90,7 @@ def serve() -> int:
     Returns:
         Exit status.
     """
-    return cli.run("benchmarks.scaling", sys.argv[1:], str, _serve, "nothing was written", joint=True)
+    return cli.run("benchmarks.scaling", sys.argv[1:], "", _serve, "nothing was written", joint=True)
 
 
 def message_sizes(program: str) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import decode, parse_overrides
 from metarule.sweeps.rows import check_place
 
@@ -32,7 +32,7 @@ def run(
     Args:
         name: of the program, for messages.
         words: of the command line, without the program's name.
-        usage: text of `--help`; the options are appended.
+        usage: first part of the text for `--help`; the options follow.
         options: struct of the options, one of which is `json`.
         serve: called with the options and the flags that were given; returns the exit status.
         quick: defaults of options with `--quick`.
@@ -52,5 +52,4 @@ def run(
         check_place(read.json)  # type: ignore[attr-defined]
         return serve(read, given)
 
-    text = (usage + describe(options)).rstrip()
-    return cli.run(name, words, lambda: text, parsed, interrupted, bare=True, cached=cached)
+    return cli.run(name, words, usage, parsed, interrupted, (Source(options),), bare=True, cached=cached)

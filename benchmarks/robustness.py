@@ -27,8 +27,6 @@ start goes on where the first was stopped; several processes share the work.
 
 --quick                            two cases of the first sweep, two seeds and ten meta-steps: under a minute
 --help                             this text
-
-Options [defaults]:
 """
 _SWEEPS = ("robustness", "ablation")
 _FOLDER = Path(__file__).parent / "sweeps"

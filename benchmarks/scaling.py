@@ -36,8 +36,6 @@ was stopped.
 Columns: efficiency is the time on one device over that here, by the cores that devices here can have; collectives and
 bytes are messages between devices in a meta-step; difference is the relative difference of the norm of the first
 theta-gradient from that on one device.
-
-Options [defaults]:
 """
 _HASTE: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
 _FIGURE = "scaling.png"

@@ -36,8 +36,6 @@ lifetimes and seconds. A second start goes on where the first was stopped; sever
 --quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
 --retry                            run failed cells again
 --help                             this text
-
-Options [defaults]:
 """
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"

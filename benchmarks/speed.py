@@ -38,8 +38,6 @@ Columns: ratio is the fastest run over that of C, with a bound where the impleme
 largest from the first implementation of the same problem, as a share of the largest number; beyond 0.001 an
 implementation is WRONG and not timed. microseconds are those of one item of work, without the overhead_ms of a lifetime
 of two steps where lifetimes grow longer; ratio_to_previous compares them with those of the previous point.
-
-Options [defaults]:
 """
 _HASTE: dict[str, Any] = {
     "directory": "runs/speed-quick",

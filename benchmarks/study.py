@@ -14,7 +14,7 @@ from benchmarks.studies.evaluation import Scores, evaluate, items
 from benchmarks.studies.results import Results
 from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import artifacts, figures
 from metarule.runs.experiment import read_tree
@@ -36,7 +36,6 @@ STUDY.toml                         a study file, such as configs/study-tasks.tom
 --quick                            two seeds, two values an axis, two tests, few meta-steps, in a directory of its own
 --retry                            run failed cells of the sweep again
 --help                             this text
-
 """
 _QUICK, _RETRY = "--quick", "--retry"
 _SWEEP, _SCORES, _CSV, _FIGURE = "sweep", "scores", "results.csv", "study.png"
@@ -65,9 +64,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
         stopped.
     """
-    fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
-    fields += f"Fields of a study file [defaults]:\n{describe(Study).replace('--', '').rstrip()}"
-    return cli.run("benchmarks.study", words, lambda: _USAGE + fields, _serve, "finished cells and scores are kept")
+    fields = (Source(Options), Source(Study, file="a study file"))
+    return cli.run("benchmarks.study", words, _USAGE, _serve, "finished cells and scores are kept", fields)
 
 
 @figures.drawn_last()

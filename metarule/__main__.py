@@ -1,40 +1,59 @@
-"""Run a command: `metarule COMMAND …`, or `python -m metarule COMMAND …`."""
+"""Commands: `metarule COMMAND …`, or `python -m metarule COMMAND …`."""
 
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
+from metarule.config.messages import did_you_mean
+
 __all__ = ["COMMANDS", "main"]
 
-# Each is a module of `metarule.commands`, imported only when it is asked for.
+# Each is a module of `metarule.commands`, which is imported when the command runs.
 COMMANDS = {
     "train": "Learn a rule as a config says, and compare it on held-out tasks with tuned baselines.",
-    "evaluate": "Try a learned rule on new tasks.",
-    "adapt": "Let a learned rule go on learning on new tasks.",
-    "prune": "Find a shorter rule that scores the same.",
+    "evaluate": "Evaluate a learned rule on new tasks.",
+    "adapt": "Continue to learn a learned rule on new tasks.",
+    "prune": "Find a shorter rule with the same score.",
     "evolve": "Search for the set of terms of a rule.",
     "sweep": "Run a config over settings and seeds.",
 }
+_END = """
+metarule COMMAND --help lists the options of a command.
+metarule --version prints the version.
+metarule --completion SHELL prints a script for bash, zsh or fish: source <(metarule --completion bash)"""
 
 
 def main() -> int:
     """Run the command that the command line names.
 
     Returns:
-        Exit status of the command; 0 for `--help` and `--version`, 2 where no command is named.
+        Exit status of the command; 0 for `--help`, `--version` and `--completion`, 2 if no command is named.
     """
     words = sys.argv[1:]
+    if words and words[0] in COMMANDS:
+        return int(import_module(f"metarule.commands.{words[0]}").main(words[1:]))
     if words[:1] == ["--version"]:
         print(f"metarule {version('metarule')}")
         return 0
-    if words and words[0] in COMMANDS:
-        return int(import_module(f"metarule.commands.{words[0]}").main(words[1:]))
+    if words[:1] == ["--completion"]:
+        return _complete(words[1:])
     if words and not {"--help", "-h"} & set(words):
-        print(f"metarule: '{words[0]}' is no command; allowed: {', '.join(COMMANDS)}", file=sys.stderr)
+        hint = did_you_mean(words[0], COMMANDS)
+        print(f"metarule: '{words[0]}' is no command; allowed: {', '.join(COMMANDS)}{hint}", file=sys.stderr)
         return 2
-    lines = [f"  {name:<10} {says}" for name, says in COMMANDS.items()]
-    print("\n".join(["usage: metarule COMMAND ...", "", *lines, "", "metarule COMMAND --help tells its options."]))
+    lines = [f"  {name:<10} {summary}" for name, summary in COMMANDS.items()]
+    print("\n".join(["usage: metarule COMMAND ...", "", *lines, _END]))
     return 0 if words else 2
+
+
+def _complete(words: list[str]) -> int:
+    from metarule.commands.completion import SHELLS, completion  # imports all commands, which takes seconds
+
+    if len(words) != 1 or words[0] not in SHELLS:
+        print(f"metarule: --completion {' '.join(words)}: allowed: {', '.join(SHELLS)}", file=sys.stderr)
+        return 2
+    print(completion(words[0], COMMANDS))
+    return 0
 
 
 if __name__ == "__main__":

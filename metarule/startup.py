@@ -1,4 +1,4 @@
-"""JAX, imported before all else, so that a command says in one line with which variable JAX cannot start."""
+"""Import of JAX, before all else: a variable with which JAX cannot start is named in one line."""
 
 import importlib
 import sys
@@ -8,8 +8,8 @@ __all__: list[str] = []
 try:
     importlib.import_module("jax")
 except ValueError as error:
-    if sys.argv[:1] != ["-m"]:  # what Python has there while it looks for the module of a command
+    if sys.argv[:1] != ["-m"]:  # its value while Python looks for the module of a command
         raise
-    says = f"JAX cannot start: {error}; change this variable of the environment, or unset it"
-    print(f"metarule: {' '.join(says.split())}", file=sys.stderr)
+    message = f"JAX cannot start: {error}; change this variable of the environment, or unset it"
+    print(f"metarule: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)

@@ -1,4 +1,4 @@
-"""A run where little is as it mostly is, all of it at once: no network, no home, no terminal, in double precision."""
+"""A run in an unusual environment: no network, no home directory, no terminal, in double precision."""
 
 import itertools
 import json
@@ -44,13 +44,13 @@ def finished(tmp_path_factory):
     return path, done
 
 
-def test_neither_a_network_nor_a_home_that_can_be_written_is_needed_for_real_images(finished):
+def test_real_images_need_no_network_and_no_writable_home(finished):
     path, _ = finished
     assert "digits" in (path / "resolved.toml").read_text(encoding="utf-8")
     assert (path / "summary.json").exists()
 
 
-def test_progress_falls_back_to_plain_lines_in_the_characters_that_there_are(finished):
+def test_progress_falls_back_to_plain_lines_in_the_available_characters(finished):
     path, done = finished
     printed = done.stdout.decode("latin-1")
     assert printed.startswith("run: runs/Ünser Versuch/")
@@ -71,13 +71,13 @@ def test_the_whole_run_is_in_double_precision(finished):
     assert [number for number in numbers if float(np.float32(number)) == number] == []
 
 
-def test_a_run_in_double_precision_goes_on_learning_in_it(finished, float64, capsys):
+def test_a_run_in_double_precision_adapts_in_it(finished, float64, capsys):
     path, _ = finished
     assert adapt.main([str(path), "--evaluation.lifetimes", "8", "--adaptation.window", "20"]) == 0
     assert "learned, adapting" in capsys.readouterr().out
 
 
-def test_a_clock_that_is_set_back_again_and_again_does_no_harm(tmp_path, monkeypatch, capsys):
+def test_a_run_does_not_depend_on_the_clock(tmp_path, monkeypatch, capsys):
     seconds = itertools.count(1_700_000_000, -3600)
     monkeypatch.setattr(time, "time", lambda: float(next(seconds)))
     monkeypatch.setattr(time, "strftime", lambda _: "2026-10-25T02-30-00")
@@ -89,21 +89,21 @@ def test_a_clock_that_is_set_back_again_and_again_does_no_harm(tmp_path, monkeyp
     rows = [artifacts.read_metrics(path) for path in (first, second)]
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]] != []
     assert min(artifacts.read_json(second / "summary.json")["seconds"].values()) >= 0
-    assert train.main(["--resume", str(first)]) == 0  # its last checkpoint is known by its step, not by its time
+    assert train.main(["--resume", str(first)]) == 0  # the last checkpoint has the highest step, whatever its time
 
 
-def test_an_error_is_shown_in_the_characters_that_there_are():
-    says = "import sys; from metarule.commands.train import main; sys.exit(main(['nowhere/θ.toml']))"
-    done = subprocess.run([sys.executable, "-c", says], capture_output=True, cwd=ROOT, env=os.environ | BARE)
+def test_an_error_is_printed_in_the_available_characters():
+    script = "import sys; from metarule.commands.train import main; sys.exit(main(['nowhere/θ.toml']))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, env=os.environ | BARE)
     assert done.returncode == 2
     assert done.stderr == b"metarule.train: nowhere/\\u03b8.toml: No such file or directory\n"
 
 
-def test_what_would_break_the_line_or_the_terminal_is_spelt(capsys):
+def test_control_characters_in_an_error_are_escaped(capsys):
     def serve(words):
         raise ConfigError("one\n  two \x1b[31m\udcff" + "x" * 5000)
 
-    assert cli.run("metarule.x", ["word"], str, serve, "") == 2
+    assert cli.run("metarule.x", ["word"], "", serve, "") == 2
     errors = capsys.readouterr().err
     assert errors.startswith("metarule.x: one two \\x1b[31m\\udcffxxx")
     assert errors.count("\n") == 1

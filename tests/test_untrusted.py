@@ -1,4 +1,4 @@
-"""Files that anybody may have made: refused in one line, before memory is taken for them, and kept in their place."""
+"""Untrusted files: refused in one line before memory is allocated, and confined to the run directory."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def place(tmp_path_factory):
 
 
 def loaded(place, content):
-    """What is made of a θ file: nothing, or a θ of the right shape, all of it finite."""
+    """Read a θ file: None if it is refused, else a finite θ of the right shape."""
     (place / "theta.npz").write_bytes(content)
     try:
         theta = artifacts.load_theta(place, LIKE, {})
@@ -55,11 +55,11 @@ def test_any_bytes_are_no_theta(place, content):
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, len(THETA)), st.integers(0, 40), st.binary(max_size=40))
-def test_a_theta_that_was_tampered_with_is_read_or_refused(place, start, length, piece):
+def test_a_modified_theta_is_read_or_refused(place, start, length, piece):
     loaded(place, THETA[:start] + piece + THETA[start + length :])
 
 
-def test_the_theta_that_is_tampered_with_is_one(place):
+def test_the_unmodified_theta_is_read(place):
     assert loaded(place, THETA) is not None
 
 
@@ -77,7 +77,7 @@ def array(shape, kind=np.float32):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (archive(array(10**7), zipfile.ZIP_DEFLATED), "bytes; allowed: up to"),
         (archive(array(10**6), zipfile.ZIP_BZIP2), r"arrays of shape \[\(1000000,\)\]; the rule needs"),
@@ -89,9 +89,9 @@ def array(shape, kind=np.float32):
     ],
     ids=["bomb", "large", "claim", "complex", "pickle", "empty", "torn"],
 )
-def test_what_an_archive_claims_is_looked_at_first(content, says, run):
+def test_an_archive_is_checked_before_it_is_read(content, message, run):
     (run / "theta.npz").write_bytes(content)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         artifacts.load_theta(run, LIKE, {})
 
 
@@ -109,12 +109,12 @@ def test_a_theta_that_is_not_finite_is_neither_written_nor_read(number, run):
 @pytest.mark.parametrize("name", ["resolved.toml", "theta.json", "summary.json", "metrics.jsonl"])
 def test_a_file_of_gigabytes_is_not_read(name, run):
     with (run / name).open("ab") as file:
-        file.truncate(2**31)  # which takes no room on the disk
+        file.truncate(2**31)  # a sparse file, which takes no space
     with pytest.raises(ConfigError, match=f"{name}: it has 2147483648 bytes; allowed: up to"):
         read_finished(run) if name != "metrics.jsonl" else artifacts.read_metrics(run)
 
 
-def test_a_pipe_is_not_waited_for(run):
+def test_a_pipe_is_refused(run):
     (run / "theta.json").unlink()
     os.mkfifo(run / "theta.json")
     with pytest.raises(ConfigError, match="theta.json: this is no file"):
@@ -147,7 +147,7 @@ def test_links_that_lead_out_of_a_run_are_refused(name, run, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["environment.json.partial", "metarule.process.json"])
-def test_nothing_is_written_through_a_link_that_was_there_before_the_run(name, tmp_path):
+def test_nothing_is_written_through_an_existing_link(name, tmp_path):
     (tmp_path / "kept").write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
@@ -158,7 +158,7 @@ def test_nothing_is_written_through_a_link_that_was_there_before_the_run(name, t
     assert (tmp_path / "kept").read_text() == "mine"
 
 
-def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
+def test_links_within_a_run_and_other_links_are_not_refused(run, tmp_path):
     (run / "theta.npz").rename(run / "kept.npz")
     (run / "theta.npz").symlink_to("kept.npz")
     (run / "notes").symlink_to(tmp_path)
@@ -167,7 +167,7 @@ def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("[" * 100_000, "damaged: maximum recursion"),
         ("[]", "damaged: '\\[\\]' is no JSON object"),
@@ -178,14 +178,14 @@ def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
         ("\udcff", "damaged"),
     ],
 )
-def test_summaries_that_say_something_else_are_refused(content, says, run):
+def test_invalid_summaries_are_refused(content, message, run):
     (run / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ConfigError, match=f"summary.json: {says}"):
+    with pytest.raises(ConfigError, match=f"summary.json: {message}"):
         read_finished(run)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("a." * 5000 + "a = 1", "nested too deep; allowed: up to 32"),
         ("seed = " + "9" * 100, "seed = 0x.*: expected a number of 64 bits"),
@@ -202,19 +202,19 @@ def test_summaries_that_say_something_else_are_refused(content, says, run):
             "circuit = {kind = 'feedforward', hidden = [65536, 65536]}",
             "circuit: numbers of a network .* allowed: up to",
         ),
-        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: numbers of θ = 105.*; allowed: up to 65536"),
+        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: parameters = 105.*; allowed: up to 65536"),
         (
             "optimizer = {kind = 'genetic', population = 100000, batch_size = 100000}",
-            "optimizer: lives of a meta-step = 10000000256; allowed: up to",
+            "optimizer: lifetimes of a meta-step = 10000000256; allowed: up to",
         ),
         (
-            "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', batch_size = 1000000}",
+            "circuit.hidden = [4000, 4000]\noptimizer.batch_size = 1000000",
             "circuit and optimizer: numbers of all networks of a meta-step = .*; allowed: up to",
         ),
         ("inner_loop.steps = 100000000", "inner_loop.steps = 100000000: expected `int` <= 10000000"),
     ],
 )
-def test_what_no_machine_can_hold_is_refused_before_it_is_made(text, says, tmp_path):
+def test_too_large_experiments_are_refused_before_memory_is_allocated(text, message, tmp_path):
     (tmp_path / "bad.toml").write_text(text)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         decode(read(tmp_path / "bad.toml")[1], Experiment)

@@ -5,18 +5,19 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from immutabledict import immutabledict
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName
 from metarule.analysis.comparison import THRESHOLD
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, read
 from metarule.sweeps.declaration import Sweep
 
 __all__ = ["Study", "Test", "read_study", "shortened"]
 
 
-class Test(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Test(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tasks on which learned rules are evaluated, unchanged.
 
     Attributes:
@@ -29,7 +30,7 @@ class Test(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     set: Mapping[str, Any] = immutabledict()
 
 
-class Study(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Study(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A sweep, and the comparison of its rules with baselines.
 
     Attributes:

@@ -43,10 +43,10 @@ class Adaptation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ValueError: an optimiser that Optax does not have, or arguments that it does not take.
     """
 
-    window: Annotated[int, Meta(ge=2, le=10_000_000, description="steps between two updates of theta")] = 10
-    name: Annotated[str, Meta(description="Optax optimiser")] = "adam"
-    arguments: Annotated[Arguments, Meta(description="its arguments besides the learning rate")] = immutabledict()
-    clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient")] = 1.0
+    window: Annotated[int, Meta(ge=2, le=10_000_000)] = 10
+    name: str = "adam"
+    arguments: Arguments = immutabledict()
+    clip: Annotated[float, Meta(gt=0)] = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -28,13 +28,11 @@ class Connection(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         modulator: neuron whose activity is the modulator of the synapse; none if empty.
     """
 
-    pre: Annotated[str, Meta(description="presynaptic neuron")]
-    post: Annotated[str, Meta(description="postsynaptic neuron")]
-    weight: Annotated[
-        float | tuple[float, float], Meta(description="initial weight: a number, or the ends of a uniform distribution")
-    ]
-    plastic: Annotated[bool, Meta(description="whether the rule changes it")] = False
-    modulator: Annotated[str, Meta(description="neuron that modulates its plasticity")] = ""
+    pre: str
+    post: str
+    weight: float | tuple[float, float]
+    plastic: bool = False
+    modulator: str = ""
 
     @property
     def weight_range(self) -> tuple[float, float]:
@@ -92,15 +90,11 @@ class ConditioningCircuit(
         Hawkins, Abrams, Carew, Kandel 1983 (presynaptic facilitation in Aplysia).
     """
 
-    interneurons: Annotated[
-        tuple[str, ...], Meta(max_length=32, description="neurons between sensory and motor neurons")
-    ] = ("facilitatory",)
-    synapses: Annotated[tuple[Connection, ...], Meta(max_length=256, description="all synapses, as tables")] = APLYSIA
-    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="decay of pre and post traces in a step")] = 0.4
-    neuromodulator_source: Annotated[str, Meta(description="neuron that releases the diffuse neuromodulator")] = "US"
-    neuromodulator_decay: Annotated[
-        float, Meta(ge=0, lt=1, description="share of the neuromodulator left after a step")
-    ] = 0.9
+    interneurons: Annotated[tuple[str, ...], Meta(max_length=32)] = ("facilitatory",)
+    synapses: Annotated[tuple[Connection, ...], Meta(max_length=256)] = APLYSIA
+    trace_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.4
+    neuromodulator_source: str = "US"
+    neuromodulator_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()

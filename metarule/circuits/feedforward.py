@@ -15,7 +15,7 @@ from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Feedforward"]
 
-Size = Annotated[int, Meta(ge=1, le=65536)]
+Size = Annotated[int, Meta(ge=1, le=65_536)]
 
 
 class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="feedforward"):
@@ -36,8 +36,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     Attributes:
         hidden: size of each hidden layer; `()` for none.
-        activation: f of the hidden neurons.
-        output: f of the output neurons.
+        activation: f, activation of the hidden neurons.
+        output: activation of the output neurons.
         bias: whether every neuron has a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the hidden modulators.
         derivative: whether hidden modulators have the factor f′(potential).
@@ -48,19 +48,14 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned).
     """
 
-    hidden: Annotated[tuple[Size, ...], Meta(max_length=64, description="size of each hidden layer")] = (8,)
-    activation: Annotated[Rate, Meta(description="activation of hidden neurons")] = "tanh"
-    output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
-    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron with constant activity 1")] = True
-    feedback: Annotated[
-        Literal["transpose", "random", "learned", "zero"],
-        Meta(description="feedback path of the hidden modulators"),
-    ] = "random"
-    derivative: Annotated[bool, Meta(description="factor f'(potential) in hidden modulators")] = False
-    weight_scale: Annotated[float, Meta(ge=0, description="initial weights are N(0, weight_scale^2 / pre)")] = 1.0
-    feedback_scale: Annotated[
-        float, Meta(ge=0, description="initial feedback weights are N(0, feedback_scale^2 / post)")
-    ] = 1.0
+    hidden: Annotated[tuple[Size, ...], Meta(max_length=64)] = (8,)
+    activation: Rate = "tanh"
+    output: Output = "sigmoid"
+    bias: bool = True
+    feedback: Literal["transpose", "random", "learned", "zero"] = "random"
+    derivative: bool = False
+    weight_scale: Annotated[float, Meta(ge=0)] = 1.0
+    feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
 
     @property
     def chunkable(self) -> bool:

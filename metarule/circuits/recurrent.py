@@ -65,8 +65,8 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         neurons: recurrent neurons.
         leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 nothing is kept.
         density: probability that a recurrent synapse exists.
-        activation: f of the recurrent neurons.
-        output: g of the output neurons.
+        activation: f, activation of the recurrent neurons.
+        output: g, activation of the output neurons.
         bias: whether recurrent and output neurons have a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the modulators of recurrent neurons.
         derivative: whether these modulators have the factor f′(potential).
@@ -81,26 +81,18 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         (errors over a random path, not through time).
     """
 
-    neurons: Annotated[int, Meta(ge=1, le=65536, description="recurrent neurons")] = 16
-    leak: Annotated[float, Meta(gt=0, le=1, description="share of a potential that is replaced in a step")] = 0.5
-    density: Annotated[float, Meta(gt=0, le=1, description="probability that a recurrent synapse exists")] = 0.5
-    activation: Annotated[Rate, Meta(description="activation of recurrent neurons")] = "tanh"
-    output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
-    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron with constant activity 1")] = True
-    feedback: Annotated[
-        Literal["transpose", "random", "zero"], Meta(description="feedback path of the modulators of recurrent neurons")
-    ] = "random"
-    derivative: Annotated[bool, Meta(description="factor f'(potential) in recurrent modulators")] = False
-    weight_scale: Annotated[
-        float, Meta(ge=0, description="initial input and output weights are N(0, weight_scale^2 / pre)")
-    ] = 1.0
-    recurrent_scale: Annotated[
-        float, Meta(ge=0, description="spectral radius of initial recurrent weights, for large networks")
-    ] = 1.0
-    feedback_scale: Annotated[
-        float, Meta(ge=0, description="random feedback weights are N(0, feedback_scale^2 / outputs)")
-    ] = 1.0
-    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="share of a trace left after one step")] = 0.5
+    neurons: Annotated[int, Meta(ge=1, le=65_536)] = 16
+    leak: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    density: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    activation: Rate = "tanh"
+    output: Output = "sigmoid"
+    bias: bool = True
+    feedback: Literal["transpose", "random", "zero"] = "random"
+    derivative: bool = False
+    weight_scale: Annotated[float, Meta(ge=0)] = 1.0
+    recurrent_scale: Annotated[float, Meta(ge=0)] = 1.0
+    feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
+    trace_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.5
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -15,35 +15,35 @@ from metarule.analysis.adaptation import Adaptation, adaptation_curves, tune_ada
 from metarule.analysis.comparison import count_text, rows_table, summarise
 from metarule.analysis.evaluation import Curves
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES
 from metarule.runs import artifacts, figures
+from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.finished import EvaluationOptions, Trial, describe_novelty, new_place, opened, read_trial
 from metarule.runs.results import write_curves
 from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["main"]
+__all__ = ["FIELDS", "USAGE", "main"]
 
-_USAGE = """\
-usage: python -m metarule.adapt RUN_DIR [--option VALUE ...] [--section.field VALUE ...]
+_OWN = "adaptation"
+FIELDS = (Source(EvaluationOptions), Source(Adaptation, table=_OWN), Source(Experiment, only=FREE_TABLES))
+USAGE = """\
+usage: metarule adapt RUN_DIR [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
 Let the rule that a finished run has learned go on learning on each of some new tasks: rule steps and θ steps alternate,
 and the weights are not drawn again. Compared are the learned rule with θ frozen, and adapting from a random θ and from
 the delta rule, on the same tasks from the same weights. The learning rate of θ is picked on training tasks of the new
 family, for each start alike; of data of which no class is held out these are made of the same examples.
 
-RUN_DIR                            directory of a run of one seed
---section.field VALUE              set a field of tasks, circuit, inner_loop or evaluation, as for metarule.train;
-                                   output neurons follow the tasks
---help                             this text
-
+  RUN_DIR                directory of a run of one seed
+  --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
+  --help [TABLE]         this text, or the fields of a table
 """
-_OWN = "adaptation"
 # Networks are looked at after each window, and the starts are given.
 _IDLE = ("monitor_every", "monitor_lifetimes", "points", "baselines")
 # Size of a random θ, in units.
@@ -69,9 +69,7 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
         signal if stopped.
     """
-    own = "\n".join(line.replace("--", f"--{_OWN}.", 1) for line in describe(Adaptation).rstrip().splitlines())
-    usage = f"{_USAGE}Options [defaults]:\n{describe(EvaluationOptions).rstrip()}\n\n{own}"
-    return cli.run("metarule.adapt", words, lambda: usage, _serve, "what was written before is kept")
+    return cli.run("metarule.adapt", words, USAGE, _serve, "what was written before is kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:

@@ -19,32 +19,31 @@ from metarule.analysis.comparison import (
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import threshold_point
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts, figures
+from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.finished import EvaluationOptions, Trial, contenders, describe_novelty, new_place, opened, read_trial
 from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.conditioning import Conditioning
 
-__all__ = ["main"]
+__all__ = ["FIELDS", "USAGE", "main"]
 
-_USAGE = """\
-usage: python -m metarule.evaluate RUN_DIR [--option VALUE ...] [--section.field VALUE ...]
+FIELDS = (Source(EvaluationOptions), Source(Experiment, only=FREE_TABLES))
+USAGE = """\
+usage: metarule evaluate RUN_DIR [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
 Try the rule that a finished run has learned on new tasks, with θ as it is: those that the run held out, or others, such
 as --tasks.kind points, or --tasks.dataset iris. Fresh networks live through each task; beside them live the initial
 rule, and the baselines at the rates at which the run had tuned them. Out come the score against steps, the
 steps needed to reach a score, and the score on examples that were not presented, for each task and in the mean.
 
-RUN_DIR                            directory of a run of one seed
---section.field VALUE              set a field of tasks, circuit, inner_loop or evaluation, as for metarule.train;
-                                   output neurons follow the tasks
---help                             this text
-
-Options [defaults]:
+  RUN_DIR                directory of a run of one seed
+  --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
+  --help [TABLE]         this text, or the fields of a table
 """
 _BY_TASK = "tasks.csv"
 
@@ -59,8 +58,7 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
         signal if stopped.
     """
-    usage = (_USAGE + describe(EvaluationOptions)).rstrip()
-    return cli.run("metarule.evaluate", words, lambda: usage, _serve, "what was written before is kept")
+    return cli.run("metarule.evaluate", words, USAGE, _serve, "what was written before is kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:

@@ -33,7 +33,8 @@ from metarule.analysis.structure_search import (
     term_library,
 )
 from metarule.commands import cli
-from metarule.config.schema import Checked, describe
+from metarule.config.help import Source
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved, total_steps
@@ -46,23 +47,21 @@ from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey
 
-__all__ = ["Options", "main"]
+__all__ = ["FIELDS", "USAGE", "Options", "main"]
 
-_USAGE = """\
-usage: python -m metarule.evolve CONFIG [--section.field VALUE ...] [--evolve.field VALUE ...] [--overwrite]
-       python -m metarule.evolve --resume RUN_DIR
+USAGE = """\
+usage: metarule evolve CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
+       metarule evolve --resume RUN_DIR
 
 Search for the terms that a rule needs, among those of the rule of CONFIG, by genetic programming: forms are crossed and
 mutated, gradient descent finds the coefficients of each, and those survive that no other beats both in meta-loss and in
 number of terms. Out comes a Pareto front of the held-out score against the number of terms, with its equations.
 
-CONFIG                             a TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
---section.field VALUE              set any field of the config, as of metarule.train
---overwrite                        replace the run that --run.directory holds
---resume RUN_DIR                   go on from the last generation of a run
---help                             this text
-
-Fields of the search [defaults]:
+  CONFIG                 TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
+  --TABLE.FIELD VALUE    set a field of the config, or of the search (--evolve.FIELD VALUE)
+  --overwrite            replace the run in --run.directory
+  --resume RUN_DIR       continue from the last generation of a run
+  --help [TABLE]         this text, or the fields of a table
 """
 _FRONT, _FIGURE = "front.json", "front.png"
 _PREFIX = "evolve."
@@ -74,20 +73,21 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How forms are searched for.
 
     Attributes:
-        generations: how many after the first.
+        generations: generations after the first.
         population: forms that survive each.
         steps: meta-steps in which the coefficients of a form are found; those of the front have all of the config's.
-        lives: training lifetimes on which a form is judged.
+        lifetimes: training lifetimes on which a set of terms is scored.
         chunk_size: forms side by side, which bounds the memory.
     """
 
-    generations: Annotated[int, Meta(ge=1, le=1_000_000, description="generations after the first")] = 20
-    population: Annotated[int, Meta(ge=4, le=100_000, description="forms that survive each")] = 24
-    steps: Annotated[int, Meta(ge=1, le=1_000_000, description="meta-steps that find the coefficients of a form")] = 60
-    lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="training lifetimes on which a form is judged")] = (
-        256
-    )
-    chunk_size: Annotated[int, Meta(ge=1, le=100_000, description="forms side by side, which bounds the memory")] = 8
+    generations: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
+    population: Annotated[int, Meta(ge=4, le=100_000)] = 24
+    steps: Annotated[int, Meta(ge=1, le=1_000_000)] = 60
+    lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 256
+    chunk_size: Annotated[int, Meta(ge=1, le=100_000)] = 8
+
+
+FIELDS = (Source(Options, table=_PREFIX.removesuffix(".")), Source(Experiment))
 
 
 class _Request(NamedTuple):
@@ -108,9 +108,8 @@ def main(words: list[str]) -> int:
         Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
         signal if stopped.
     """
-    fields = "\n".join(line.replace("--", f"--{_PREFIX}", 1) for line in describe(Options).rstrip().splitlines())
     kept = "generations before this one are kept"
-    return cli.run("metarule.evolve", words, lambda: _USAGE + fields, _serve, kept)
+    return cli.run("metarule.evolve", words, USAGE, _serve, kept, FIELDS)
 
 
 def _serve(words: list[str]) -> int:

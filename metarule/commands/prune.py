@@ -13,7 +13,8 @@ from metarule.analysis.comparison import count_text, describe_split
 from metarule.analysis.pruning import Pruned, Trial, prune
 from metarule.analysis.statistics import interval, interval_text
 from metarule.commands import cli
-from metarule.config.schema import Checked, describe
+from metarule.config.help import Source
+from metarule.config.schema import Checked
 from metarule.config.toml import decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import artifacts
@@ -23,19 +24,17 @@ from metarule.runs.training import flat_parameters, theta_meaning
 from metarule.tasks.base import primary_metric
 from metarule.types import Theta
 
-__all__ = ["Options", "main"]
+__all__ = ["FIELDS", "USAGE", "Options", "main"]
 
-_USAGE = """\
-usage: python -m metarule.prune RUN_DIR [--tolerance VALUE] [--lifetimes VALUE]
+USAGE = """\
+usage: metarule prune RUN_DIR [--OPTION VALUE ...]
 
 Print what each term of the rule that a finished run has learned contributes, remove terms as long as the score on
 training tasks stays within the tolerance, and print the shorter equation and its score on held-out tasks, which decide
 nothing. It is written to pruned.npz and pruned.json beside the run's theta.
 
-RUN_DIR                            directory of a run of one seed, whose rule is a polynomial
---help                             this text
-
-Options [defaults]:
+  RUN_DIR                directory of a run of one seed, whose rule is a polynomial
+  --help [TABLE]         this text, or the fields of a table
 """
 
 
@@ -48,11 +47,14 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         tolerance: how far the score on training tasks may fall.
-        lifetimes: lives in each of the three draws that order, decide and report.
+        lifetimes: lifetimes in each of the three draws that order, decide and report.
     """
 
-    tolerance: Annotated[float, Meta(ge=0, description="how far the score on training tasks may fall")] = 0.01
-    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="lives that each look at a rule takes")] = 512
+    tolerance: Annotated[float, Meta(ge=0)] = 0.01
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000)] = 512
+
+
+FIELDS = (Source(Options),)
 
 
 def main(words: list[str]) -> int:
@@ -64,8 +66,7 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 1 if a device or disk failed, 2 bad input, 128 + signal if stopped.
     """
-    usage = (_USAGE + describe(Options)).rstrip()
-    return cli.run("metarule.prune", words, lambda: usage, _serve, "what was written before is kept")
+    return cli.run("metarule.prune", words, USAGE, _serve, "what was written before is kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import artifacts, figures
 from metarule.runs.environment import check_precision
@@ -34,10 +34,10 @@ from metarule.sweeps.plan import Cell, Plan, make_plan
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
-__all__ = ["Options", "main", "run"]
+__all__ = ["FIELDS", "USAGE", "Options", "main", "run"]
 
-_USAGE = """\
-usage: metarule sweep SWEEP.toml [--option VALUE ...]
+USAGE = """\
+usage: metarule sweep SWEEP.toml [--OPTION VALUE ...]
        metarule sweep --report DIR [--json FILE]
 
 Run a config over a grid of its fields and over seeds, and make tables and a figure of the results. One compiled program
@@ -47,14 +47,13 @@ run beside others is rounded differently than alone: in short runs theta is the 
 long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are measured;
 for baselines use metarule train.
 
-SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml
---dry-run                          show what would be run, and about how long it would take
---quick                            two seeds, cases and values an axis, few meta-steps, in a directory of its own
---retry                            run failed cells again
---no-report                        leave tables and figure to another process
---report DIR                       make tables and figure of a sweep again
---help                             this text
-
+  SWEEP.toml      sweep file, such as benchmarks/sweeps/learning-rates.toml
+  --dry-run       print the plan, and about how long it would take
+  --quick         two seeds, cases and values an axis, few meta-steps, in a directory of its own
+  --retry         run failed cells again
+  --no-report     leave tables and figure to another process
+  --report DIR    make tables and figure of a sweep again
+  --help [TABLE]  this text, or the fields of a table
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 _FAILED, _ENVIRONMENT = "failed", "environment.json"
@@ -68,14 +67,17 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Options of a sweep.
 
     Attributes:
-        directory: of the sweep; default runs/sweeps/<name of the file>.
-        json: file for the rows of the printed table, as a list of flat objects; none if empty.
+        directory: directory of the sweep; empty for `runs/sweeps/<name of the file>`.
+        json: file for the rows of the printed table, as a list of flat objects; empty for none.
         compare: points that are also run alone, one after another, to measure the time that the sweep saves.
     """
 
     directory: str = ""
     json: str = ""
     compare: Annotated[int, Meta(ge=0)] = 0
+
+
+FIELDS = (Source(Options), Source(Sweep, file="a sweep file"))
 
 
 class _Request(NamedTuple):
@@ -97,10 +99,8 @@ def main(words: list[str]) -> int:
     Returns:
         Exit status: 0 done, 1 some cells failed or a figure could not be drawn, 2 bad input, 128 + signal if stopped.
     """
-    fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
-    fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
     kept, cached = "finished cells are kept", "--dry-run" not in words  # which measures compiling
-    return cli.run("metarule sweep", words, lambda: _USAGE + fields, _serve, kept, cached=cached)
+    return cli.run("metarule sweep", words, USAGE, _serve, kept, FIELDS, cached=cached)
 
 
 def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:

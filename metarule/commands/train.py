@@ -12,7 +12,7 @@ from tqdm import tqdm
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
 from metarule.commands import cli
-from metarule.config.schema import describe
+from metarule.config.help import Source
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved, total_steps
 from metarule.parallel import multihost as processes
@@ -24,24 +24,23 @@ from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.training import train
 from metarule.tasks.base import primary_metric
 
-__all__ = ["main"]
+__all__ = ["FIELDS", "USAGE", "main"]
 
-_USAGE = """\
-usage: python -m metarule.train CONFIG [--section.field VALUE ...] [--overwrite]
-       python -m metarule.train --resume RUN_DIR
+FIELDS = (Source(Experiment),)
+USAGE = """\
+usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
+       metarule train --resume RUN_DIR
 
 Learn a learning rule as CONFIG says, and compare it on held-out tasks with tuned baselines.
 
-CONFIG                             a TOML file, such as configs/boolean.toml
---section.field VALUE              set any field of the config; all are listed below
---overwrite                        replace the run that --run.directory holds
---resume RUN_DIR                   go on from the last checkpoint of a run
---devices.field VALUE              where to compute, which may be another place each time; listed last. To share a run
-                                   among N processes, start each with the same words and --devices.coordinator
-                                   HOST:PORT --devices.processes N --devices.process 0, 1, ...
---help                             this text
+  CONFIG                 TOML file, such as configs/boolean.toml
+  --TABLE.FIELD VALUE    set a field of the config, or of [devices]
+  --overwrite            replace the run in --run.directory
+  --resume RUN_DIR       continue from the last checkpoint of a run
+  --help [TABLE]         this text, or the fields of a table
 
-Fields [defaults]:
+N processes share a run: start each with the same arguments and with --devices.coordinator HOST:PORT
+--devices.processes N --devices.process 0, 1, ...
 """
 
 
@@ -56,7 +55,7 @@ def main(words: list[str]) -> int:
         drawn, 2 bad input, 128 + signal if stopped.
     """
     kept = "what was saved before is kept"
-    return cli.run("metarule.train", words, lambda: _USAGE + describe(Experiment), _serve, kept, joint=True)
+    return cli.run("metarule.train", words, USAGE, _serve, kept, FIELDS, joint=True)
 
 
 def _serve(words: list[str]) -> int:

@@ -1,47 +1,61 @@
-"""What goes wrong without ending a command: one line on standard error each, and the exit status knows of it."""
+"""Messages for the person at the command line: warnings, first lines of errors, suggestions."""
 
+import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["collect_warnings", "first_line", "warn"]
+__all__ = ["collect_warnings", "did_you_mean", "first_line", "warn"]
 
-_HEARD: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
+_WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
 
-def warn(says: str) -> None:
-    """Say in one line what is left undone.
+def warn(message: str) -> None:
+    """Print a warning to standard error; the exit status of the command becomes 1.
 
     Args:
-        says: the line.
+        message: one line that names the work that was not done.
     """
-    print(says, file=sys.stderr, flush=True)
-    heard_so_far = _HEARD.get()
-    if heard_so_far is not None:
-        heard_so_far.append(says)
+    print(message, file=sys.stderr, flush=True)
+    warnings = _WARNINGS.get()
+    if warnings is not None:
+        warnings.append(message)
 
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect warnings.
+    """Collect the warnings of a command.
 
     Yields:
-        Those that are made within it. Where another command is at work around it, they are of that one alone: a
-        command that others are made of does not fail over a figure.
+        The warnings. Within another command the list stays empty: the outer command collects them.
     """
-    if _HEARD.get() is not None:
+    if _WARNINGS.get() is not None:
         yield []
         return
-    found: list[str] = []
-    token = _HEARD.set(found)
+    warnings: list[str] = []
+    token = _WARNINGS.set(warnings)
     try:
-        yield found
+        yield warnings
     finally:
-        _HEARD.reset(token)
+        _WARNINGS.reset(token)
 
 
 def first_line(error: BaseException) -> str:
-    """What an error says, in one line: that of an operating system without its number and file."""
-    says = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
-    return f"{says}" or type(error).__name__
+    """First line of an error; for an error of the operating system, without its number and file."""
+    message = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
+    return f"{message}" or type(error).__name__
+
+
+def did_you_mean(word: object, allowed: Iterable[object]) -> str:
+    """Suggest the allowed word that is closest to a wrong one.
+
+    Args:
+        word: the wrong word.
+        allowed: allowed words.
+
+    Returns:
+        End of a message, such as `"; did you mean 'hidden'?"`; empty if no word is close.
+    """
+    close = difflib.get_close_matches(word, map(str, allowed), 1) if isinstance(word, str) else []
+    return f"; did you mean '{close[0]}'?" if close else ""

@@ -10,63 +10,63 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from metarule.config.schema import DEEPEST, check_leaves, explain
+from metarule.config.errors import explain
+from metarule.config.schema import DEEPEST, adapt_table, check_leaves
 
 __all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_bytes"]
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 Tree = dict[str, Any]
 
-
-# What a person writes is far smaller than this many bytes.
+# Bytes of a config file, at most; files written by hand are far smaller.
 _LARGEST = 2**22
-# Characters of an error; of a longer one the two ends are shown, for fields stand first, and what is allowed last.
+# Characters of an error. A longer one is cut in the middle: it begins with the field and ends with what is allowed.
 _LONGEST = 2000
 
 
 class ConfigError(ValueError):
-    """Input that cannot be used; its text is one line for the person who gave it.
+    """Input that cannot be used, in one line for the person who gave it.
 
     Args:
-        says: what is wrong; what would break the line, or do something to a terminal, is written as in Python.
+        message: the error; characters that break a line or control a terminal are escaped.
     """
 
-    def __init__(self, says: str) -> None:
-        line = " ".join(says.split())
+    def __init__(self, message: str) -> None:
+        line = " ".join(message.split())
         line = "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in line)
         half = _LONGEST // 2
         super().__init__(line if len(line) <= _LONGEST else f"{line[:half]} … {line[-half:]}")
 
 
 def check_file(path: Path, largest: int) -> None:
-    """Refuse what is no file, or one that is too large to be what it should be, before it is read.
+    """Refuse a path that is no regular file, or a file that is too large, before it is read.
 
     Args:
         path: the file.
         largest: bytes that it may have.
 
     Raises:
-        ConfigError: no file, or one that is too large.
+        ConfigError: no regular file, or one that is too large.
     """
     try:
-        found = path.stat()
+        stats = path.stat()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: {getattr(error, 'strerror', error)}") from error
-    if not stat.S_ISREG(found.st_mode):  # a pipe may never end
+    if not stat.S_ISREG(stats.st_mode):  # a pipe may never end
         raise ConfigError(f"{path}: this is no file")
-    if found.st_size > largest:
-        raise ConfigError(f"{path}: it has {found.st_size} bytes; allowed: up to {largest}")
+    if stats.st_size > largest:
+        raise ConfigError(f"{path}: it has {stats.st_size} bytes; allowed: up to {largest}")
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
-    """Read a file that anybody may have made.
+    """Read an untrusted file.
 
     Args:
         path: the file.
         largest: bytes that it may have.
 
     Returns:
-        What it holds.
+        Its contents.
 
     Raises:
         ConfigError: no file, one that cannot be read, or one that is too large.
@@ -92,7 +92,7 @@ def read(path: Path) -> tuple[str, Tree]:
     """
     raw = read_bytes(path, _LARGEST)
     try:
-        text = raw.decode("utf-8-sig")  # some editors begin a file with a mark
+        text = raw.decode("utf-8-sig")  # some editors write a byte-order mark
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: not text: {error}") from error
     try:
@@ -129,18 +129,18 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
 def override(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:
     """Set fields of a tree.
 
-    A new `kind` clears its table, for another kind has other fields; kinds are therefore set first, outer ones before
-    those that are inside them.
+    A new `kind` clears its table, because another kind has other fields. Kinds are therefore set first, outer ones
+    before inner ones. A table without `kind` keeps the kind of the table that it replaces.
 
     Args:
-        tree: nested tables; it is left as it is.
+        tree: nested tables; it is not changed.
         pairs: (dotted field, value).
 
     Returns:
         A new tree.
 
     Raises:
-        ConfigError: a field inside something that is no table, or too deep.
+        ConfigError: a field of a value that is no table, or fields nested too deep.
     """
     for name, value in sorted(pairs, key=lambda pair: (not pair[0].endswith(".kind"), pair[0].count("."))):
         if name.count(".") > DEEPEST:
@@ -153,7 +153,7 @@ def decode(tree: Tree, as_type: type[T]) -> T:
     """Turn nested tables into typed objects.
 
     Args:
-        tree: nested tables.
+        tree: nested tables; short forms are completed as `adapt_table` does.
         as_type: a `msgspec.Struct`.
 
     Returns:
@@ -166,29 +166,30 @@ def decode(tree: Tree, as_type: type[T]) -> T:
         check_leaves(tree)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    tree = adapt_table(tree, as_type)
     try:
         return msgspec.convert(tree, type=as_type)
     except msgspec.ValidationError as error:
         raise ConfigError(explain(str(error), tree, as_type)) from error
 
 
-def check_format(what: str, found: object, known: int) -> None:
-    """Refuse what a later version of metarule has written.
+def check_format(what: str, number: object, known: int) -> None:
+    """Refuse a file or directory that a later version of metarule has written.
 
     Args:
-        what: was written, such as `"this run directory"`.
-        found: number of its format; None where it says nothing, as before there were such numbers.
+        what: its name in the message, such as `"this run directory"`.
+        number: number of its format; None if it has none.
         known: the last format that this version reads.
 
     Raises:
-        ConfigError: a later format, or none that there ever was.
+        ConfigError: a later format, or a number that no format has.
     """
-    if found is None:
+    if number is None:
         return
-    if type(found) is not int or found < 1:
-        raise ConfigError(f"{what} has format {found!r}; allowed: 1 to {known}")
-    if found > known:
-        raise ConfigError(f"{what} has format {found}; this version of metarule reads up to {known}; upgrade metarule")
+    if type(number) is not int or number < 1:
+        raise ConfigError(f"{what} has format {number!r}; allowed: 1 to {known}")
+    if number > known:
+        raise ConfigError(f"{what} has format {number}; this version of metarule reads up to {known}; upgrade metarule")
 
 
 def _value(text: str) -> Any:
@@ -196,7 +197,9 @@ def _value(text: str) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
-    return text if isinstance(value, date | time) else value  # no field is a date, but a directory may be named by one
+    return (
+        text if isinstance(value, date | time) else value
+    )  # no field is a date, but a directory may be named after one
 
 
 def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
@@ -206,4 +209,7 @@ def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
         return tree | {keys[0]: _set(tree.get(keys[0], {}), keys[1:], value, name)}
     if keys == ["kind"] and tree.get("kind", value) != value:
         return {"kind": value}
+    before = tree.get(keys[0])
+    if isinstance(value, dict) and isinstance(before, dict) and isinstance(before.get("kind"), str):
+        value = {"kind": before["kind"]} | value
     return tree | {keys[0]: value}

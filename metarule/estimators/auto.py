@@ -38,10 +38,7 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
             and 4 GiB where it reports none.
     """
 
-    memory_gib: Annotated[
-        Annotated[float, Meta(gt=0)] | Literal["device"],
-        Meta(description="memory for the lifetimes of a meta-step, or half of what the device has, 4 where unknown"),
-    ] = "device"
+    memory_gib: Annotated[float, Meta(gt=0)] | Literal["device"] = "device"
 
     def choose(self, learner: Learner, lifetimes: int = 1) -> tuple[Reverse | Forward, str]:
         """Choose the method.

@@ -32,8 +32,8 @@ class Evolution(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Rechenberg 1973; Salimans et al. 2017 (antithetic pairs); Metz et al. 2019 (smoothed meta-losses).
     """
 
-    sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in parameter scales")] = 0.03
-    pairs: Annotated[int, Meta(ge=1, le=100_000, description="antithetic pairs of lifetimes")] = 8
+    sigma: Annotated[float, Meta(gt=0)] = 0.03
+    pairs: Annotated[int, Meta(ge=1, le=100_000)] = 8
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
         """No state."""

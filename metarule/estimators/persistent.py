@@ -54,10 +54,10 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Evolution Strategies".
     """
 
-    window: Annotated[int, Meta(ge=1, le=10_000_000, description="steps of a meta-step")] = 50
-    staggered: Annotated[bool, Meta(description="first lifetimes begin at random windows")] = True
-    sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in parameter scales")] = 0.03
-    pairs: Annotated[int, Meta(ge=1, le=100_000, description="antithetic pairs of networks")] = 8
+    window: Annotated[int, Meta(ge=1, le=10_000_000)] = 50
+    staggered: bool = True
+    sigma: Annotated[float, Meta(gt=0)] = 0.03
+    pairs: Annotated[int, Meta(ge=1, le=100_000)] = 8
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Perturbed:
         """Make lifetimes that are over, with the start of the next ones."""

@@ -1,9 +1,8 @@
 """Reverse-mode differentiation through the lifetime."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import jax
-from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.estimators.chunked import chunk_length, chunk_working_set, chunked_gradient
@@ -29,9 +28,7 @@ class Reverse(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         scan: how the time loop is differentiated.
     """
 
-    scan: Annotated[Plain | Remat | Segmented | Invertible, Meta(description="how the time loop is differentiated")] = (
-        Invertible()
-    )
+    scan: Plain | Remat | Segmented | Invertible = Invertible()
 
     def working_set(self, learner: Learner, state: LearnerState) -> Any:
         """Shapes of the arrays that a step touches: less than the state where steps are computed in chunks."""

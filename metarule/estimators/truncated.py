@@ -37,9 +37,9 @@ class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Williams, Peng 1990 (truncated back-propagation); Wu et al. 2018 (its short-horizon bias).
     """
 
-    window: Annotated[int, Meta(ge=1, le=10_000_000, description="steps of a meta-step")] = 50
-    staggered: Annotated[bool, Meta(description="first lifetimes begin at random windows")] = True
-    scan: Annotated[Plain | Remat | Segmented, Meta(description="how the time loop is differentiated")] = Remat()
+    window: Annotated[int, Meta(ge=1, le=10_000_000)] = 50
+    staggered: bool = True
+    scan: Plain | Remat | Segmented = Remat()
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> RunningLifetime:
         """Make a lifetime that is over, with the start of the next one."""

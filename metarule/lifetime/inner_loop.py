@@ -31,16 +31,9 @@ class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Tibshirani 1996 (the penalty on absolute values).
     """
 
-    steps: Annotated[int, Meta(ge=1, le=LONGEST, description="steps of a lifetime")] = 200
-    weight_bound: Annotated[
-        float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
-    ] = 2.0
-    online_loss_weight: Annotated[
-        float, Meta(ge=0, le=1, description="share of the mean loss over the steps in the meta-loss")
-    ] = 0.5
-    l1: Annotated[float, Meta(ge=0, description="weight of the sum of |theta| / scale in the meta-loss")] = 0.0
-    theta: Annotated[
-        Literal["shared", "per_path", "per_projection"],
-        Meta(description="one theta for all projections, one for each path of the circuit, or one each"),
-    ] = "shared"
-    bfloat16: Annotated[bool, Meta(description="weights and activities in bfloat16, theta in float32")] = False
+    steps: Annotated[int, Meta(ge=1, le=LONGEST)] = 200
+    weight_bound: Annotated[float, Meta(gt=0, extra={"infinite": True})] = 2.0
+    online_loss_weight: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    l1: Annotated[float, Meta(ge=0)] = 0.0
+    theta: Literal["shared", "per_path", "per_projection"] = "shared"
+    bfloat16: bool = False

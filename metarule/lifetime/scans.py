@@ -77,17 +77,15 @@ class Segmented(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     Attributes:
         every: steps in a segment, or `root` for what makes memory smallest.
-        levels: 1 for segments of steps, 2 for segments of segments, and so on.
+        levels: depth of nested segments: 1 for segments of steps, 2 for segments of segments, and so on; memory grows
+            with T^(1/(levels + 1)).
 
     References:
         Griewank 1992 (logarithmic growth by nested segments); Chen et al. 2016 (√T).
     """
 
-    every: Annotated[
-        Annotated[int, Meta(ge=1, le=10_000_000)] | Literal["root"],
-        Meta(description="steps in a segment, a number or the one that makes memory smallest"),
-    ] = "root"
-    levels: Annotated[int, Meta(ge=1, le=8, description="how deep segments are nested: memory T^(1/(levels+1))")] = 1
+    every: Annotated[int, Meta(ge=1, le=10_000_000)] | Literal["root"] = "root"
+    levels: Annotated[int, Meta(ge=1, le=8)] = 1
 
     def __call__(self, body: Body, carry: Any, xs: Any) -> tuple[Any, Any]:
         """Run `body` over the leading axis of `xs`."""

@@ -82,26 +82,18 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     OBSERVES: ClassVar[tuple[str, ...]] = ("gradient_norm", "median_lifetime_norm", "largest_lifetime_norm")
 
-    steps: Annotated[int, Meta(ge=1, le=1_000_000_000, description="meta-steps of a run")] = 600
-    batch_size: Annotated[int, Meta(ge=1, le=1_000_000, description="lifetimes of a meta-step")] = 64
+    steps: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 600
+    batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
     train_tasks: TrainTasks = "all"
-    estimator: Annotated[AnyEstimator, Meta(description="method that estimates the theta-gradient")] = Reverse()
-    name: Annotated[str, Meta(description="optimiser of Optax")] = "adam"
-    learning_rate: Annotated[
-        Annotated[float, Meta(gt=0)] | Schedule, Meta(description="a number, or a schedule of Optax")
-    ] = 3e-3
-    arguments: Annotated[Arguments, Meta(description="further arguments of the optimiser")] = immutabledict()
-    lifetime_clip: Annotated[float, Meta(gt=0, description="largest norm of the gradient of one lifetime")] = 1.0
-    clip: Annotated[float, Meta(gt=0, description="largest norm of their mean")] = 1.0
-    rollback: Annotated[Rollback, Meta(description="conditions under which a step is rejected")] = Rollback()
-    curriculum: Annotated[
-        tuple[Annotated[float, Meta(gt=0, le=1)], ...],
-        Meta(min_length=1, description="length of lifetimes in each part of the run, as a share of a whole lifetime"),
-    ] = (1.0,)
-    lengths: Annotated[
-        tuple[Annotated[float, Meta(gt=0, le=1000)], ...],
-        Meta(min_length=1, max_length=16, description="multiples of a lifetime, one drawn for each meta-step"),
-    ] = (1.0,)
+    estimator: AnyEstimator = Reverse()
+    name: str = "adam"
+    learning_rate: Annotated[float, Meta(gt=0)] | Schedule = 3e-3
+    arguments: Arguments = immutabledict()
+    lifetime_clip: Annotated[float, Meta(gt=0)] = 1.0
+    clip: Annotated[float, Meta(gt=0)] = 1.0
+    rollback: Rollback = Rollback()
+    curriculum: Annotated[tuple[Annotated[float, Meta(gt=0, le=1)], ...], Meta(min_length=1)] = (1.0,)
+    lengths: Annotated[tuple[Annotated[float, Meta(gt=0, le=1000)], ...], Meta(min_length=1, max_length=16)] = (1.0,)
 
     def __post_init__(self) -> None:
         super().__post_init__()

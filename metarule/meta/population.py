@@ -16,11 +16,10 @@ from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Theta
 
-__all__ = ["SPREAD", "Ask", "Candidates", "Losses", "Population", "PopulationState"]
+__all__ = ["Ask", "Candidates", "Losses", "Population", "PopulationState"]
 
 # The defaults of the spread, of the learning rate of OpenES and of the crossover of Genetic did well in the two sweeps
 # search-*.toml, over rules of 7, 16 and 81 terms; the other settings were not tuned.
-SPREAD = "initial distance of candidates from the initial theta, in parameter scales"
 
 # Candidates, one a row, in multiples of the parameter scale, and the meta-loss of each.
 Candidates = Float[Array, "population parameters"]
@@ -98,17 +97,13 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     OBSERVES: ClassVar[tuple[str, ...]] = ("best_loss", "generation_best", "generation_median", "spread")
 
-    steps: Annotated[int, Meta(ge=1, le=1_000_000_000, description="generations of a run")] = 200
-    population: Annotated[int, Meta(ge=4, le=1_000_000, description="candidates of a generation")] = 32
-    batch_size: Annotated[int, Meta(ge=1, le=1_000_000, description="lifetimes of each candidate")] = 32
+    steps: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 200
+    population: Annotated[int, Meta(ge=4, le=1_000_000)] = 32
+    batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 32
     train_tasks: TrainTasks = "all"
-    validation: Annotated[
-        int, Meta(ge=1, le=1_000_000, description="fixed training lifetimes that decide on the best")
-    ] = 128
-    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.03
-    chunk_size: Annotated[int, Meta(ge=1, le=1_000_000_000, description="lifetimes computed at once on a device")] = (
-        1024
-    )
+    validation: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    spread: Annotated[float, Meta(gt=0)] = 0.03
+    chunk_size: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1024
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> PopulationState:
         """State before the first generation, with the initial θ as the best so far.

@@ -124,16 +124,9 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Levenberg 1944, Marquardt 1963 (a failed step is undone and the next one is shorter).
     """
 
-    diverged: Annotated[
-        float, Meta(gt=0, le=1, description="share of diverged lifetimes from which a step is rejected")
-    ] = 0.05
-    useless: Annotated[
-        float, Meta(gt=0, le=1, description="share of lifetimes without gradient from which a step is rejected")
-    ] = 0.5
-    jump: Annotated[
-        float,
-        Meta(gt=0, description="increase of the meta-loss, in spreads, that is rejected", extra={"infinite": True}),
-    ] = 5.0
+    diverged: Annotated[float, Meta(gt=0, le=1)] = 0.05
+    useless: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    jump: Annotated[float, Meta(gt=0, extra={"infinite": True})] = 5.0
 
     def init(self, iterate: Iterate, idle: BatchSummary | None = None) -> RollbackState:
         """State before the first meta-step.

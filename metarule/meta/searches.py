@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.meta.population import SPREAD, Ask, Candidates, Losses, Population
+from metarule.meta.population import Ask, Candidates, Losses, Population
 from metarule.types import Integer, PRNGKey
 
 __all__ = ["CMAES", "Annealing", "AnySearch", "Genetic", "OpenES", "RandomSearch"]
@@ -31,9 +31,9 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Holland 1975; De Jong 1975 (the best is kept); Such et al. 2017.
     """
 
-    elites: Annotated[float, Meta(gt=0, le=1, description="share of a generation that has children")] = 0.25
-    crossover: Annotated[float, Meta(ge=0, le=1, description="chance of a number to come from the other parent")] = 0.5
-    shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last mutations as a share of the first")] = 0.1
+    elites: Annotated[float, Meta(gt=0, le=1)] = 0.25
+    crossover: Annotated[float, Meta(ge=0, le=1)] = 0.5
+    shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
     def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import SimpleGA  # imported where it is used: it starts the backend of JAX
@@ -64,7 +64,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     so that losses of the same lifetimes are compared.
 
     Attributes:
-        temperature: T₀, relative to the meta-loss.
+        temperature: T₀, first temperature, relative to the meta-loss.
         cooling: last temperature as a share of the first.
         shrink: size of the last steps as a share of that of the first.
 
@@ -72,9 +72,9 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Kirkpatrick, Gelatt, Vecchi 1983; Metropolis et al. 1953.
     """
 
-    temperature: Annotated[float, Meta(gt=0, description="first temperature, relative to the meta-loss")] = 0.001
-    cooling: Annotated[float, Meta(gt=0, le=1, description="last temperature as a share of the first")] = 0.01
-    shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last steps as a share of the first")] = 0.1
+    temperature: Annotated[float, Meta(gt=0)] = 0.001
+    cooling: Annotated[float, Meta(gt=0, le=1)] = 0.01
+    shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
     def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import SimulatedAnnealing
@@ -106,7 +106,7 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         Hansen, Ostermeier 2001; Hansen 2016, "The CMA Evolution Strategy: A Tutorial".
     """
 
-    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.05
+    spread: Annotated[float, Meta(gt=0)] = 0.05
 
     def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import CMA_ES
@@ -121,7 +121,7 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     g = 1/(nσ) Σᵢ rankᵢ·εᵢ,  θᵢ = m + σ·εᵢ,  m ← Adam(m, g)
 
     Attributes:
-        learning_rate: of Adam, in multiples of the parameter scale.
+        learning_rate: learning rate of Adam, in multiples of the parameter scale.
 
     Raises:
         ValueError: an odd population.
@@ -130,8 +130,8 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         Salimans, Ho, Chen, Sidor, Sutskever 2017.
     """
 
-    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.01
-    learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in parameter scales")] = 0.01
+    spread: Annotated[float, Meta(gt=0)] = 0.01
+    learning_rate: Annotated[float, Meta(gt=0)] = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,7 +161,7 @@ class RandomSearch(
         Bergstra, Bengio 2012 (random search as a baseline).
     """
 
-    spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.05
+    spread: Annotated[float, Meta(gt=0)] = 0.05
 
     def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import RandomSearch as Drawn

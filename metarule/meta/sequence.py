@@ -1,9 +1,5 @@
 """A search followed by gradient descent."""
 
-from typing import Annotated
-
-from msgspec import Meta
-
 from metarule.config.schema import Checked
 from metarule.meta.gradient import Gradient
 from metarule.meta.searches import CMAES, AnySearch
@@ -18,8 +14,8 @@ class Sequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     Attributes:
         first: the search.
-        then: gradient descent.
+        then: gradient descent from the best θ of the search.
     """
 
-    first: Annotated[AnySearch, Meta(description="the search")] = CMAES(steps=50)
-    then: Annotated[Gradient, Meta(description="gradient descent from the best theta of the search")] = Gradient()
+    first: AnySearch = CMAES(steps=50)
+    then: Gradient = Gradient()

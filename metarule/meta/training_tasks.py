@@ -11,9 +11,7 @@ from metarule.types import Integer, Learner, PRNGKey
 
 __all__ = ["TrainTasks", "draw_lifetime", "task_index"]
 
-TrainTasks: TypeAlias = Annotated[
-    Annotated[int, Meta(ge=1, lt=2**31)] | Literal["all"], Meta(description="number of training tasks")
-]
+TrainTasks: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)] | Literal["all"]
 
 
 def task_index(

@@ -3,16 +3,15 @@
 import inspect
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Annotated, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 from immutabledict import immutabledict
 from jaxtyping import Array, Float, PyTree
-from msgspec import Meta
 
-from metarule.config.messages import first_line
+from metarule.config.messages import did_you_mean, first_line
 from metarule.config.schema import Checked
 
 __all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_transform", "norm"]
@@ -30,14 +29,12 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A schedule of Optax for the learning rate.
 
     Attributes:
-        name: such as `cosine_decay_schedule`.
+        name: schedule of Optax, such as `cosine_decay_schedule`.
         arguments: its arguments; `decay_steps` or `transition_steps` is the length of the run unless given.
     """
 
-    name: Annotated[str, Meta(description="schedule of Optax, such as cosine_decay_schedule")]
-    arguments: Annotated[
-        Arguments, Meta(description="its arguments; it lasts as long as the run unless they say so")
-    ] = immutabledict()
+    name: str
+    arguments: Arguments = immutabledict()
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
@@ -119,7 +116,8 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
 
 def _look_up(field: str, name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:
     if name not in known:
-        raise ValueError(f"{field} '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}")
+        hint = did_you_mean(name, known)
+        raise ValueError(f"{field} '{name}' is no {what} of Optax; allowed: {', '.join(sorted(known))}{hint}")
     return known[name]
 
 

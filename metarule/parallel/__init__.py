@@ -1,3 +1,3 @@
-"""Where computation runs: devices, batches of lifetimes, several processes, and compiled programs that are kept."""
+"""Parallel computation: devices, batches of lifetimes, several processes, and a cache of compiled programs."""
 
 __all__: list[str] = []

@@ -1,4 +1,4 @@
-"""Lifetimes side by side: spread over devices, and on each as many at once as a processor can well keep in mind."""
+"""Batches of lifetimes over devices and, on each device, over chunks whose weights fit into the cache."""
 
 import sys
 from collections.abc import Callable
@@ -15,62 +15,62 @@ from metarule.types import Integer
 
 __all__ = ["batch_lifetimes", "default_chunk_size", "device_count"]
 
-# Whether what is traced is a lifetime, on one device with all that is in it.
+# True while a lifetime is traced: a batch within it stays on the device of the lifetime.
 _WITHIN = ContextVar("within a lifetime", default=False)
 
-# Weights of so many bytes are worked on together: what they need stays in the cache that a core has for itself.
-_BLOCK_BYTES = 2**17
-# More lives at a time save nothing, and beyond some five hundred one of a tiny network takes twice as long.
-_BLOCK_LIVES = 256
+# Bytes of the weights of a chunk, which stay in the private cache of a core.
+_CHUNK_BYTES = 2**17
+# Larger chunks save no time; beyond about 500 lifetimes of a tiny network, each lifetime takes twice as long.
+_CHUNK_LIFETIMES = 256
 
 
-def batch_lifetimes(form: Callable[..., Any], chunk_size: int) -> Callable[..., Any]:
-    """`vmap`, some lifetimes at a time; in what runs `sharded_jit`, each device lives its share.
+def batch_lifetimes(function: Callable[..., Any], chunk_size: int) -> Callable[..., Any]:
+    """Batch lifetimes over devices and chunks: `vmap` over each chunk, and in `sharded_jit` a share for each device.
 
-    Lifetimes know nothing of each other: devices tell each other of theirs once, when all are over. Blocks are of one
-    size; where lifetimes do not fill them, the first are lived a second time, for nothing.
+    Lifetimes are independent; their results are gathered once, after the last chunk. All chunks have the same size; the
+    first lifetimes are computed a second time to fill the last chunk.
 
     Args:
-        form: of one lifetime; its arguments are mapped over their leading axis.
-        chunk_size: lives at a time on one device, at most; as from `default_chunk_size`.
+        function: function of one lifetime; its arguments are mapped over their leading axis.
+        chunk_size: most lifetimes in a chunk, as from `default_chunk_size`.
 
     Returns:
         The function of many lifetimes.
     """
 
-    def many(*given: Any) -> Any:
+    def many(*arguments: Any) -> Any:
         devices = device_count()
-        lifetimes = jax.tree.leaves(given)[0].shape[0]
-        blocks = -(-lifetimes // (devices * chunk_size))
-        block = -(-lifetimes // (devices * blocks))
-        share = blocks * block
+        lifetimes = jax.tree.leaves(arguments)[0].shape[0]
+        chunks = -(-lifetimes // (devices * chunk_size))
+        size = -(-lifetimes // (devices * chunks))
+        share = chunks * size
         start = share * jax.lax.axis_index(LIFETIMES) if devices > 1 else 0
         numbers = (start + jnp.arange(share)) % lifetimes
 
         def one(number: Integer) -> Any:
             within = _WITHIN.set(True)
             try:
-                return form(*jax.tree.map(lambda leaf: leaf[number], given))
+                return function(*jax.tree.map(lambda leaf: leaf[number], arguments))
             finally:
                 _WITHIN.reset(within)
 
-        found = jax.lax.map(one, numbers, batch_size=block) if blocks > 1 else jax.vmap(one)(numbers)
+        results = jax.lax.map(one, numbers, batch_size=size) if chunks > 1 else jax.vmap(one)(numbers)
         if devices > 1:
-            found = _gathered(found)
-        return jax.tree.map(lambda leaf: leaf[:lifetimes], found)
+            results = _gather(results)
+        return jax.tree.map(lambda leaf: leaf[:lifetimes], results)
 
     return many
 
 
 def device_count() -> int:
-    """Devices that `batch_lifetimes` spreads lives over where this is traced: one alone within a lifetime."""
+    """Number of devices over which `batch_lifetimes` distributes lifetimes in the traced code; 1 within a lifetime."""
     mesh = jax.sharding.get_abstract_mesh()
     return mesh.shape[LIFETIMES] if LIFETIMES in mesh.manual_axes and not _WITHIN.get() else 1
 
 
-def _gathered(found: Any) -> Any:
-    """What all devices have found, from what each has: numbers of one type in one message."""
-    leaves, structure = jax.tree.flatten(found)
+def _gather(results: Any) -> Any:
+    """Results of all devices, gathered in one message for each type of numbers."""
+    leaves, structure = jax.tree.flatten(results)
     for kind in dict.fromkeys(leaf.dtype for leaf in leaves):
         places = [place for place, leaf in enumerate(leaves) if leaf.dtype == kind]
         rows = [leaves[place].reshape(leaves[place].shape[0], prod(leaves[place].shape[1:])) for place in places]
@@ -82,16 +82,15 @@ def _gathered(found: Any) -> Any:
 
 
 def default_chunk_size(state: Any) -> int:
-    """Lifetimes that are best lived at a time: on CPUs so many that their weights stay in a core's cache; all
-    elsewhere.
+    """Chunk size: on a CPU as many lifetimes as have weights that fit into a core's cache; elsewhere all.
 
     Args:
-        carry: state of one lifetime, or its shapes.
+        state: state of one lifetime, or its shapes.
 
     Returns:
-        Their number, at most.
+        Most lifetimes in a chunk.
     """
     if jax.default_backend() != "cpu":
         return sys.maxsize
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return min(max(_BLOCK_BYTES // max(size, 1), 1), _BLOCK_LIVES)
+    return min(max(_CHUNK_BYTES // max(size, 1), 1), _CHUNK_LIFETIMES)

@@ -1,8 +1,7 @@
-"""Compiled programs that commands keep for later ones, in the user's cache directory.
+"""Cache of compiled programs in the user's cache directory, which commands share.
 
-JAX names a program by what it is compiled from and for: its operations, jaxlib, flags, and the target's model and
-features, of the CPU also. What the name lacks is among how many cores XLA:CPU has split the work, so that each number
-of cores has a folder of its own.
+JAX names a program after its operations, jaxlib, flags, and the model and features of the target, a CPU included. The
+name lacks the number of cores among which XLA:CPU splits the work. Each number of cores therefore has its own folder.
 """
 
 import errno
@@ -18,32 +17,32 @@ __all__ = ["VARIABLE", "enable_compilation_cache"]
 VARIABLE = "METARULE_CACHE"
 
 _OFF, _ON = ("off", "0", "no", "false"), ("", "on", "1", "yes", "true")
-# Kept unless the environment has them. A program takes about 100 KiB, and JAX looks at every one before it adds one:
-# a larger folder would be slow on a network's file system. The caches that XLA has besides know no bound.
+# Set unless the environment sets them. A program takes about 100 KiB, and JAX reads the times of all programs before it
+# adds one: a larger folder would be slow on a network file system. The further caches of XLA have no limit of size.
 _SIZE = 256 * 2**20
 _SETTINGS = {
     "jax_compilation_cache_max_size": _SIZE,
     "jax_persistent_cache_min_compile_time_secs": 0.1,
     "jax_persistent_cache_enable_xla_caches": "none",
 }
-# What JAX calls its files: the lock of a folder, and for each program itself and when it was last used.
+# Names of JAX's files: the lock of a folder, and for each program its code and the time of its last use.
 _LOCK, _PROGRAM, _USED = ".lockfile", "-cache", "-atime"
-# Seconds to wait for processes that use the folder.
-_PATIENCE = 10.0
+# Seconds to wait for other processes that use the folder.
+_TIMEOUT = 10.0
 
 
 def enable_compilation_cache() -> str:
-    """Keep what is compiled from now on, and use what was kept, unless the user has set JAX's own cache or none.
+    """Store compiled programs and use stored ones, unless the user has set or disabled JAX's own cache.
 
-    `METARULE_CACHE` is `off`, or another directory than `$XDG_CACHE_HOME/metarule/programs`.
+    `METARULE_CACHE` is `off`, or a directory that replaces `$XDG_CACHE_HOME/metarule/programs`.
 
     Returns:
-        Why nothing is kept although the user has named a directory; empty otherwise.
+        Reason for which the directory that the user has named cannot be used; empty otherwise.
     """
     chosen, settings = os.environ.get(VARIABLE, "").strip(), jax.config.values
-    given = settings["jax_compilation_cache_dir"] is not None
-    none = not settings["jax_enable_compilation_cache"] or settings["jax_compilation_cache_max_size"] == 0
-    if given or none or chosen.lower() in _OFF:
+    own = settings["jax_compilation_cache_dir"] is not None
+    disabled = not settings["jax_enable_compilation_cache"] or settings["jax_compilation_cache_max_size"] == 0
+    if own or disabled or chosen.lower() in _OFF:
         return ""
     for name, value in _SETTINGS.items():
         if name.upper() not in os.environ:
@@ -52,11 +51,11 @@ def enable_compilation_cache() -> str:
     try:
         folder = _folder(chosen)
         folder.mkdir(parents=True, exist_ok=True)
-        if shutil.disk_usage(folder).free < _SIZE:  # the last of a disk is for results
+        if shutil.disk_usage(folder).free < _SIZE:  # the last space of a disk is for results
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with FileLock(folder / _LOCK, timeout=_PATIENCE):
+        with FileLock(folder / _LOCK, timeout=_TIMEOUT):
             _mend(folder)
-    except (OSError, RuntimeError, ValueError) as error:  # not writable, no home, no locks, no name of a file
+    except (OSError, RuntimeError, ValueError) as error:  # not writable, no home, no locks, an invalid name
         reason = getattr(error, "strerror", None) or error
         return f"{VARIABLE} = '{chosen}': {reason}; compiled programs are not kept" if chosen else ""
     jax.config.update("jax_compilation_cache_dir", str(folder))
@@ -70,16 +69,16 @@ def _folder(chosen: str) -> Path:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         root = (home if home.is_absolute() else Path.home() / ".cache") / "metarule" / "programs"
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    threads = os.environ.get("NPROC", "")  # which XLA goes by, too
+    threads = os.environ.get("NPROC", "")  # XLA reads it, too
     return root / "-".join([f"{cores}-cores", *([threads] if threads.isdecimal() else [])])
 
 
 def _mend(folder: Path) -> None:
-    """Remove what a process left that was killed, or had no room, while it wrote.
+    """Remove incomplete programs of processes that were killed or ran out of space.
 
-    JAX does not replace a program that cannot be read, and without its time of use removes none to make room.
+    JAX never replaces an unreadable program, and it stops making space if a time of last use is missing.
     """
-    if jax.config.values["jax_compilation_cache_max_size"] < 0:  # then JAX keeps no times
+    if jax.config.values["jax_compilation_cache_max_size"] < 0:  # JAX stores no times then
         return
     programs = {file.name.removesuffix(_PROGRAM): file for file in folder.glob(f"*{_PROGRAM}")}
     used = {file.name.removesuffix(_USED): file for file in folder.glob(f"*{_USED}")}

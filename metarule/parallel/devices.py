@@ -1,7 +1,7 @@
-"""Devices that lives are spread over: the accelerators of each machine, or else the cores of its CPU.
+"""Devices that share lifetimes: the accelerators of each machine, or else the cores of its CPU.
 
-A mesh is ambient, as JAX has it: within `with jax.set_mesh(mesh)`, whose axis is named `lives`, all devices run the
-same program `sharded_jit`, and each lives its share of the lifetimes. The commands set one; so may one's own code.
+The mesh is ambient: within `with jax.set_mesh(mesh)`, whose axis is named `lifetimes`, all devices run the program of a
+`sharded_jit` function, and each computes its share of the lifetimes. The commands set a mesh; user code may, too.
 """
 
 import inspect
@@ -23,21 +23,21 @@ __all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
 
 LIFETIMES = "lifetimes"
 
-# XLA splits every step of a lifetime among the cores, and waits for all of them: lives on a device a core wait once.
-# Each device has a copy of the tasks, so that there is an end to it.
+# XLA splits each step of a lifetime among cores and waits for all of them; one device a core waits once a meta-step.
+# Each device holds a copy of the tasks, which limits their number.
 _MOST_CORES = 8
 _GROUPS = Path("/sys/fs/cgroup")
-# Threads that XLA has for the devices of a CPU at most: one more would wait for a thread, and the others for it.
+# XLA has at most this many threads for the devices of a CPU. A further device would wait for a thread for ever.
 _MOST = 256
-# Devices wait for the slowest, as long as it takes: XLA ends the process after a minute, be it that the machine slept.
-_PATIENT = (
+# Without these flags XLA ends the process if a device is late by a minute, for example because the machine slept.
+_LONG_TIMEOUTS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600",
     "--xla_cpu_collective_call_terminate_timeout_seconds=1000000",
 )
 
 
 def _cores() -> int:
-    """Cores that this process may use: by its affinity, the quota of its container, and the limit that XLA reads."""
+    """Number of cores that this process may use: by its affinity, the quota of its container, and XLA's `NPROC`."""
     affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("NPROC", "")
     limits = [affinity, _quota(), _MOST_CORES, *([int(given)] if given.isdecimal() else [])]
@@ -54,45 +54,39 @@ def _quota() -> int:
 
 
 class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a command computes: no part of an experiment, whose results depend on it by rounding alone.
+    """Devices and processes of a command; results depend on them by rounding alone.
 
     Attributes:
-        use: how many devices of this machine take part. On a CPU each is a core; more than there are take turns.
-        matmul: precision of matrix products of float32, where the hardware has faster ones than its own. Of those a GPU
-            has, TF32 puts a θ-gradient off by a few thousandths where weights are at their bound.
-        coordinator: where the processes of one run find each other; empty for a run in one process.
-        processes: how many they are.
-        process: which of them this is; number 0 is at the coordinator's address, and alone writes.
+        use: devices of this machine, a number or all. On a CPU a device is a core; more devices than cores take turns.
+        matmul: precision of float32 matrix products: the hardware's default, which is the fastest, high (three passes
+            of bfloat16), or highest (float32). TF32 on a GPU changes a θ-gradient by a few thousandths if weights are
+            at their bound.
+        coordinator: HOST:PORT of process 0, the same for all processes, or auto under SLURM, Open MPI or on a TPU pod;
+            empty for a run in one process.
+        processes: processes of this run, on one machine or many.
+        process: number of this process, from 0; process 0 is at the coordinator's address, and it alone writes.
 
     Raises:
-        ValueError: a coordinator without other processes, or other processes without one.
+        ValueError: a coordinator without other processes, or other processes without a coordinator.
     """
 
-    use: Annotated[
-        Annotated[int, Meta(ge=1, le=_MOST)] | Literal["all"],
-        Meta(description="devices of this machine that take part, a number or all"),
-    ] = "all"
-    matmul: Annotated[
-        Literal["default", "high", "highest"],
-        Meta(description="precision of matrix products: what is fastest, three passes of bfloat16, or float32"),
-    ] = "highest"
-    coordinator: Annotated[
-        str,
-        Meta(description="HOST:PORT of process 0, the same for all; auto under SLURM, Open MPI or on a TPU pod"),
-    ] = ""
-    processes: Annotated[int, Meta(ge=1, description="processes of this run, on one machine or many")] = 1
-    process: Annotated[int, Meta(ge=0, description="number of this one, from 0")] = 0
+    use: Annotated[int, Meta(ge=1, le=_MOST)] | Literal["all"] = "all"
+    matmul: Literal["default", "high", "highest"] = "highest"
+    coordinator: str = ""
+    processes: Annotated[int, Meta(ge=1)] = 1
+    process: Annotated[int, Meta(ge=0)] = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.process >= self.processes:
             raise ValueError(f"process = {self.process}: allowed: 0 to processes - 1, which is {self.processes - 1}")
         if self.processes == 1 and self.coordinator not in ("", "auto"):
-            raise ValueError(f"coordinator = '{self.coordinator}': with processes = 2 or more alone, which are 1")
+            raise ValueError(f"coordinator = '{self.coordinator}': processes = 1; allowed: with 2 processes or more")
         if self.processes > 1 and self.coordinator in ("", "auto"):
+            reason = "; auto finds their number" if self.coordinator else ""
             raise ValueError(
-                f"processes = {self.processes}: with a coordinator = 'HOST:PORT' alone; "
-                f"it is {self.coordinator!r}, and {'tells' if self.coordinator else 'makes'} their number"
+                f"processes = {self.processes}: coordinator = '{self.coordinator}'; "
+                f"allowed: with coordinator = 'HOST:PORT' alone{reason}"
             )
         host, _, port = self.coordinator.rpartition(":")
         named = host.strip() and port.isdecimal() and 0 < int(port) < 2**16
@@ -105,70 +99,69 @@ _ALL = Devices()
 
 @contextmanager
 def spread(devices: Devices = _ALL) -> Iterator[None]:
-    """Compute on the mesh of all devices, each core of a CPU one of them unless the user has set their number.
+    """Compute on the mesh of all devices; on a CPU each core is a device, unless the user has set their number.
 
     Args:
-        devices: which of them, and how precisely they multiply.
+        devices: devices to use, and precision of matrix products.
 
     Yields:
-        Within it the mesh is ambient, where there is more than one device and no mesh already.
+        Nothing; inside, the mesh is ambient if there are several devices and no mesh was set before.
 
     Raises:
-        ConfigError: more accelerators than there are, or none of the kind that JAX is told to use.
+        ConfigError: more devices than the machine has, or no device of the platform that JAX is told to use.
     """
     reserve(devices.use)
-    found = _found(devices.use)
-    if len(found) == 1 or not jax.sharding.get_abstract_mesh().empty:
-        mesh = jax.default_device(found[0]) if devices.use != "all" else nullcontext()
+    used = _available(devices.use)
+    if len(used) == 1 or not jax.sharding.get_abstract_mesh().empty:
+        mesh = jax.default_device(used[0]) if devices.use != "all" else nullcontext()
     else:
         kinds = (jax.sharding.AxisType.Auto,)
-        mesh = jax.set_mesh(jax.make_mesh((len(found),), (LIFETIMES,), axis_types=kinds, devices=found))
+        mesh = jax.set_mesh(jax.make_mesh((len(used),), (LIFETIMES,), axis_types=kinds, devices=used))
     precision = None if devices.matmul == "default" else devices.matmul
     with mesh, jax.default_matmul_precision(precision) if precision else nullcontext():
         yield
 
 
 def reserve(use: int | Literal["all"]) -> None:
-    """Have as many devices of a CPU as are wanted; to be called before the first is used.
+    """Set the number of devices of a CPU; call it before a device is used.
 
     Args:
-        use: their number, or all, which is one for each core unless the user has set another number.
+        use: their number, or all: one for each core, unless the user has set another number.
     """
     flags = os.environ.get("XLA_FLAGS", "")
     free = jax.config.values["jax_num_cpu_devices"] < 0 and "host_platform_device_count" not in flags
     if free or use != "all":
-        with suppress(RuntimeError):  # a process that has begun to compute keeps the devices that it has
+        with suppress(RuntimeError):  # the number of devices is fixed after the first computation
             jax.config.update("jax_num_cpu_devices", _cores() if use == "all" else use)
     if jax.config.values["jax_num_cpu_devices"] != 1 and "collective_call" not in flags:
-        os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *_PATIENT])
+        os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *_LONG_TIMEOUTS])
 
 
-def _found(use: int | Literal["all"]) -> list[jax.Device]:
+def _available(use: int | Literal["all"]) -> list[jax.Device]:
     try:
-        found = jax.devices()
-    except (AssertionError, RuntimeError) as error:  # as where `JAX_PLATFORMS` names what is not there
-        says = str(error).partition("\n")[0] or f"JAX_PLATFORMS = '{jax.config.values['jax_platforms'] or ''}'"
-        raise ConfigError(f"devices: JAX finds none: {says}") from error
-    if use == "all" and (count := jax.local_device_count()) > _MOST and found[0].platform == "cpu":
+        available = jax.devices()
+    except (AssertionError, RuntimeError) as error:  # for example, `JAX_PLATFORMS` names a missing platform
+        message = str(error).partition("\n")[0] or f"JAX_PLATFORMS = '{jax.config.values['jax_platforms'] or ''}'"
+        raise ConfigError(f"devices: JAX finds none: {message}") from error
+    if use == "all" and (count := jax.local_device_count()) > _MOST and available[0].platform == "cpu":
         raise ConfigError(f"JAX_NUM_CPU_DEVICES or XLA_FLAGS: {count} devices of a CPU; allowed: at most {_MOST}")
-    if use == "all" or jax.process_count() > 1:  # then each process has made its choice
-        return found
-    if use > len(found):
-        raise ConfigError(f"devices.use = {use}: allowed: at most {len(found)}, which are on this machine")
-    return found[:use]
+    if use == "all" or jax.process_count() > 1:  # several processes have chosen their devices before
+        return available
+    if use > len(available):
+        raise ConfigError(f"devices.use = {use}: allowed: at most {len(available)}, the devices of this machine")
+    return available[:use]
 
 
 def sharded_jit(*static: str, donated: str = "") -> Callable[[Callable[..., Any]], Wrapped]:
-    """Decorate as `jax.jit` does: the program runs on all devices of the mesh, so that lives in it can be spread.
+    """Decorate like `jax.jit`: the program runs on all devices of the mesh, so that `batch_lifetimes` can use them.
 
-    Every device is given everything, and computes everything but the lifetimes. Without such a mesh it is `jax.jit`.
-    Differentiate the program as a whole, or a lifetime in it, but no sum over lifetimes within it: each device would
-    know the derivative of its share alone.
+    Every device receives all arguments, and computes everything but the lifetimes, of which it computes its share.
+    Without a mesh the decorator is `jax.jit`. Differentiate the whole program or one lifetime in it, never a sum over
+    lifetimes inside it: each device would have the derivative of its share alone.
 
     Args:
-        static: names of the arguments that are no arrays; the function closes over none.
-        donated: name of the argument whose memory the result may take, and which is of no use afterwards; none if
-            empty.
+        static: names of the arguments that are not arrays; the function closes over no arrays.
+        donated: name of the argument whose memory the result may take, and which is invalid afterwards; empty for none.
 
     Returns:
         The decorator.
@@ -182,8 +175,8 @@ def sharded_jit(*static: str, donated: str = "") -> Callable[[Callable[..., Any]
             bound = signature.bind(*args, **kwargs)
             arrays = {name: value for name, value in bound.arguments.items() if name not in static}
 
-            def program(given: dict[str, Any]) -> Any:
-                bound.arguments.update(given)
+            def program(traced: dict[str, Any]) -> Any:
+                bound.arguments.update(traced)
                 return function(*bound.args, **bound.kwargs)
 
             mesh = jax.sharding.get_abstract_mesh()

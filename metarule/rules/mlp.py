@@ -30,9 +30,9 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     (`weight`) of each hidden layer. With `initial_spread` = 0 the initial rule is Δw = 0.
 
     Attributes:
-        inputs: the variables v.
+        inputs: v, local variables that the network reads.
         hidden: size of each hidden layer.
-        activation: f.
+        activation: f, activation of the hidden layers.
         output_scale: Δw at a network output of 1.
         initial_spread: initial output weights are N(0, initial_spread²/size), those to hidden layers N(0, 1/size), with
             the size of the layer that they start from; initial biases are 0.
@@ -45,22 +45,16 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         2024.
     """
 
-    inputs: Annotated[tuple[str, ...], Meta(min_length=1, description="local variables that the network reads")] = (
+    inputs: Annotated[tuple[str, ...], Meta(min_length=1)] = (
         "pre",
         "post",
         "weight",
         "modulator",
     )
-    hidden: Annotated[
-        tuple[Size, ...], Meta(min_length=1, max_length=8, description="size of each hidden layer of the rule")
-    ] = (8,)
-    activation: Annotated[
-        Literal["tanh", "sigmoid", "relu", "softplus"], Meta(description="activation of its hidden layers")
-    ] = "tanh"
-    output_scale: Annotated[float, Meta(gt=0, description="weight change at a network output of 1")] = 0.1
-    initial_spread: Annotated[
-        float, Meta(ge=0, description="initial weights to the output are N(0, initial_spread^2 / size)")
-    ] = 0.1
+    hidden: Annotated[tuple[Size, ...], Meta(min_length=1, max_length=8)] = (8,)
+    activation: Literal["tanh", "sigmoid", "relu", "softplus"] = "tanh"
+    output_scale: Annotated[float, Meta(gt=0)] = 0.1
+    initial_spread: Annotated[float, Meta(ge=0)] = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -38,8 +38,10 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     dictionary of these `coefficients` and of `logit_decay`, by name of the trace in alphabetical order.
 
     Attributes:
-        terms: terms, rules and families whose sum is the rule.
-        traces: traces by name; they replace traces of rules by name.
+        terms: terms whose sum is the rule: monomials such as `pre*modulator`, rules (hebb, anti_hebb, covariance, oja,
+            bcm, delta, rescorla_wagner, three_factor) or families (seven, sixteen, `taylor(pre, post, weight; 2)`).
+        traces: moving averages at the synapse by name, such as `eligibility = { of = 'pre*post' }`; they replace traces
+            of rules by name.
         without: terms to leave out of the families.
         initial: initial coefficient by term; the others are 0.
         initial_spread: standard deviation of the noise on the initial coefficients, in the parameter scale.
@@ -56,27 +58,13 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
 
-    terms: Annotated[
-        tuple[str, ...],
-        Meta(
-            min_length=1,
-            description="terms such as 'pre*modulator', rules (hebb, anti_hebb, covariance, oja, bcm, delta, "
-            "rescorla_wagner, three_factor) or families (seven, sixteen, 'taylor(pre, post, weight; 2)')",
-        ),
-    ] = ("sixteen",)
-    traces: Annotated[
-        Mapping[str, Trace],
-        Meta(description="moving averages at each synapse by name, such as eligibility = { of = 'pre*post' }"),
-    ] = immutabledict()
-    without: Annotated[tuple[str, ...], Meta(description="terms to leave out of the families")] = ()
-    initial: Annotated[Mapping[str, float], Meta(description="initial coefficient by term")] = immutabledict()
-    initial_spread: Annotated[
-        float, Meta(ge=0, description="noise on the initial coefficients (standard deviation, in the parameter scale)")
-    ] = 0.0
-    frozen: Annotated[tuple[str, ...], Meta(description="terms that keep their initial coefficient")] = ()
-    hebbian_scale: Annotated[float, Meta(gt=0, description="scale of coefficients of terms without the modulator")] = (
-        0.1
-    )
+    terms: Annotated[tuple[str, ...], Meta(min_length=1)] = ("sixteen",)
+    traces: Mapping[str, Trace] = immutabledict()
+    without: tuple[str, ...] = ()
+    initial: Mapping[str, float] = immutabledict()
+    initial_spread: Annotated[float, Meta(ge=0)] = 0.0
+    frozen: tuple[str, ...] = ()
+    hebbian_scale: Annotated[float, Meta(gt=0)] = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -1,9 +1,5 @@
 """Traces: moving averages at each synapse."""
 
-from typing import Annotated
-
-from msgspec import Meta
-
 from metarule.config.schema import Checked
 from metarule.rules.terms import Term, parse
 
@@ -29,9 +25,9 @@ class Trace(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Sutton, Barto 1981 (eligibility traces); Gerstner et al. 2018 (three-factor rules).
     """
 
-    of: Annotated[str, Meta(description="averaged term, such as 'pre*post'")]
-    decay: Annotated[float, Meta(description="share of the trace left after a step, between 0 and 1")] = 0.9
-    learned: Annotated[bool, Meta(description="whether the decay is part of theta")] = True
+    of: str
+    decay: float = 0.9
+    learned: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

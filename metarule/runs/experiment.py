@@ -30,7 +30,7 @@ from metarule.tracing import memoised
 from metarule.types import Integer, Split, TaskFamily
 
 # Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
-_FREE = ("tasks", "circuit", "inner_loop", "evaluation")
+FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
@@ -38,7 +38,17 @@ _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**2
 # Of run directories; a later one may mean something else by the same fields.
 FORMAT = 1
 
-__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "read_experiment_file", "read_tree", "to_tree", "with_tasks"]
+__all__ = [
+    "FORMAT",
+    "FREE_TABLES",
+    "Evaluation",
+    "Experiment",
+    "Run",
+    "read_experiment_file",
+    "read_tree",
+    "to_tree",
+    "with_tasks",
+]
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -55,17 +65,12 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
     """
 
-    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lifetimes at the end")] = 1024
-    points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
-    horizons: Annotated[
-        tuple[Annotated[int, Meta(ge=2, le=1000)], ...],
-        Meta(description="multiples of the length of a lifetime at which it is assessed, too"),
-    ] = HORIZONS
-    monitor_every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
-    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lifetimes at each look")] = 128
-    baselines: Annotated[
-        tuple[BaselineName, ...], Meta(description="who it is compared with; empty for those the circuit is made for")
-    ] = ()
+    lifetimes: Annotated[int, Meta(ge=2, le=1_000_000)] = 1024
+    points: Annotated[int, Meta(ge=1, le=1000)] = 40
+    horizons: tuple[Annotated[int, Meta(ge=2, le=1000)], ...] = HORIZONS
+    monitor_every: Annotated[int, Meta(ge=1)] = 50
+    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    baselines: tuple[BaselineName, ...] = ()
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -77,9 +82,9 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         checkpoint_every: meta-steps between checkpoints.
     """
 
-    directory: Annotated[str, Meta(description="where the run is kept; default runs/<config>/<time>-s<seed>")] = ""
-    steps_per_call: Annotated[int, Meta(ge=1, le=10_000, description="meta-steps in one jitted call")] = 25
-    checkpoint_every: Annotated[int, Meta(ge=1, description="meta-steps between checkpoints")] = 100
+    directory: str = ""
+    steps_per_call: Annotated[int, Meta(ge=1, le=10_000)] = 25
+    checkpoint_every: Annotated[int, Meta(ge=1)] = 100
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,8 +105,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         ValueError: components that do not fit together.
     """
 
-    seed: Annotated[int, Meta(ge=0, lt=2**31, description="decides every random number of the run")] = 0
-    seeds: Annotated[int, Meta(ge=1, le=10_000, description="runs, of seeds seed, seed + 1, ...")] = 1
+    seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
     rule: Polynomial | MLP = Polynomial()
     circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
     tasks: AnyTasks = Boolean()
@@ -222,8 +227,8 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
             θ does not belong.
     """
     for name, _ in pairs:
-        if name.split(".")[0] not in _FREE:
-            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(_FREE)}")
+        if name.split(".")[0] not in FREE_TABLES:
+            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(FREE_TABLES)}")
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
     found, needed = (_shapes(one.lifetime) for one in (experiment, other))
     if found != needed or experiment.inner_loop.theta != other.inner_loop.theta:

@@ -74,16 +74,16 @@ class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_field
     """How new tasks are met.
 
     Attributes:
-        reach: score to be reached.
+        threshold: score for which the steps to threshold are reported.
         networks: fresh networks that meet each task, at least; `evaluation.lifetimes` is how many there are of all.
         draw: number of the draw of weights and orders, to look at others.
         directory: where the results go; empty for a folder in the run's directory.
     """
 
-    threshold: Annotated[float, Meta(description="score of which it is said when it is reached")] = THRESHOLD
-    networks: Annotated[int, Meta(ge=1, le=100_000, description="fresh networks that meet each task, at least")] = 4
-    draw: Annotated[int, Meta(ge=0, lt=2**31, description="another number for other weights and orders")] = 0
-    directory: Annotated[str, Meta(description="where results go; default a folder in RUN_DIR, by the time")] = ""
+    threshold: float = THRESHOLD
+    networks: Annotated[int, Meta(ge=1, le=100_000)] = 4
+    draw: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    directory: str = ""
 
 
 class Trial(NamedTuple):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from immutabledict import immutabledict
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, decode, read
 from metarule.runs.experiment import read_tree
 
@@ -26,11 +27,11 @@ _SMALL = {"optimizer.steps": 10, "evaluation.lifetimes": 64}
 _Seed = Annotated[int, Meta(ge=0, lt=2**31)]
 
 
-class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Case(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Fields that are set together, under a name; a case may set another kind of component.
 
     Attributes:
-        name: in tables and figures.
+        name: name in tables and figures.
         set: value by dotted field, in quotes.
         product: values by dotted field, for this case alone; every combination is run.
     """
@@ -40,7 +41,7 @@ class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     product: Mapping[str, tuple[Any, ...]] = immutabledict()
 
 
-class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A grid over fields of a config, and seeds: cases × zip × product × seeds.
 
     Attributes:
@@ -52,8 +53,8 @@ class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         cases: fields that are set together, under a name.
         cell: most points of one compiled program; with 1, θ of a point is that of `metarule train`, bit for bit.
         curve: scores along meta-training, at meta-steps on a logarithmic scale up to the last.
-        reference: label of the setting that the others are compared with; default the first.
-        score: metric of tables and figures; default that of the tasks.
+        reference: label of the setting that the others are compared with; empty for the first.
+        score: metric of tables and figures; empty for that of the tasks.
     """
 
     config: str

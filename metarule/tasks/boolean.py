@@ -44,13 +44,13 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     targets 0 or 1. A function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the lifetime.
 
     Attributes:
-        inputs: n.
+        inputs: n, inputs of each function.
         functions: functions of the family.
         split_by: choice of the test functions: at `random`; by `npn` class, so that no test function equals a training
             function up to negating or permuting inputs or negating the output; `leave_one_out`, which holds out
             function number seed; or `none`: both pools have every function.
         test_fraction: share of the functions (or classes) that is held out.
-        sampled: functions of a family that is too large to enumerate.
+        sampled: functions of a family that is too large to enumerate, from n = 5 on.
 
     Raises:
         ValueError: a split by class of functions of a single class.
@@ -59,15 +59,11 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
 
-    inputs: Annotated[int, Meta(ge=2, le=10, description="inputs of each function")] = 3
-    functions: Annotated[Literal["all", "separable", "not_separable"], Meta(description="functions of the family")] = (
-        "all"
-    )
-    split_by: Annotated[
-        Literal["random", "npn", "leave_one_out", "none"], Meta(description="choice of the test functions")
-    ] = "random"
-    test_fraction: Annotated[float, Meta(gt=0, lt=1, description="share of the functions (or classes) held out")] = 0.5
-    sampled: Annotated[int, Meta(ge=2, le=10_000, description="functions sampled where n > 4")] = 1024
+    inputs: Annotated[int, Meta(ge=2, le=10)] = 3
+    functions: Literal["all", "separable", "not_separable"] = "all"
+    split_by: Literal["random", "npn", "leave_one_out", "none"] = "random"
+    test_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    sampled: Annotated[int, Meta(ge=2, le=10_000)] = 1024
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -89,7 +89,7 @@ class Conditioning(
         report_only: names of phenomena that are not trained, besides those with `trained = false`.
         delays: steps from the first stimuli of a trial to the following ones.
         gaps: steps from the end of a trial to the next; every trial lasts for twice the delay and one step.
-        intensities: of a stimulus.
+        intensities: intensities of a stimulus.
         test_delays: held-out delays.
         test_gaps: held-out gaps.
         test_intensities: held-out intensities.
@@ -102,27 +102,23 @@ class Conditioning(
             trained or none of which lies between trained ones.
     """
 
-    phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1, description="phenomena, as tables")] = STANDARD
-    report_only: Annotated[
-        tuple[str, ...], Meta(description="phenomena not trained, besides those with trained = false")
-    ] = ()
-    delays: Annotated[
-        tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to the following ones")
-    ] = (2, 4)
-    gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")] = (
+    phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1)] = STANDARD
+    report_only: tuple[str, ...] = ()
+    delays: Annotated[tuple[int, ...], Meta(min_length=2)] = (2, 4)
+    gaps: Annotated[tuple[int, ...], Meta(min_length=2)] = (
         3,
         5,
         7,
     )
-    intensities: Annotated[tuple[float, ...], Meta(min_length=2, description="intensities of a stimulus")] = (
+    intensities: Annotated[tuple[float, ...], Meta(min_length=2)] = (
         0.85,
         0.95,
         1.05,
         1.15,
     )
-    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="held-out delays")] = (1, 3, 5)
-    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="held-out gaps")] = (1, 4, 6, 8)
-    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1, description="held-out intensities")] = (
+    test_delays: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 3, 5)
+    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 4, 6, 8)
+    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1)] = (
         0.5,
         0.7,
         0.9,
@@ -130,13 +126,8 @@ class Conditioning(
         1.1,
         1.3,
     )
-    emphasis: Annotated[
-        Mapping[str, Annotated[int, Meta(ge=1, le=100)]],
-        Meta(description="by name, sampling frequency of a phenomenon relative to the others"),
-    ] = immutabledict()
-    tolerance: Annotated[float, Meta(gt=0, description="tolerance of a target response r is this times (0.15 + r)")] = (
-        0.1
-    )
+    emphasis: Mapping[str, Annotated[int, Meta(ge=1, le=100)]] = immutabledict()
+    tolerance: Annotated[float, Meta(gt=0)] = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()

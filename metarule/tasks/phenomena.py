@@ -33,11 +33,11 @@ class Phenomenon(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             targets.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=40, description="name")]
-    trained: Annotated[bool, Meta(description="whether meta-training uses it; others are only reported")] = True
-    animal: Annotated[Schedule, Meta(description="schedule of the animal")]
-    control: Annotated[Schedule, Meta(description="schedule of its control")]
-    criteria: Annotated[tuple[str, ...], Meta(min_length=1, description="criteria, to be satisfied together")]
+    name: Annotated[str, Meta(min_length=1, max_length=40)]
+    trained: bool = True
+    animal: Schedule
+    control: Schedule
+    criteria: Annotated[tuple[str, ...], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
         super().__post_init__()

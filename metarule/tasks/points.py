@@ -65,12 +65,9 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         ValueError: no shape.
     """
 
-    shapes: Annotated[
-        Literal["all", "separable", "not_separable"] | tuple[Shape, ...],
-        Meta(description="all, separable, not_separable, or some of blobs, linear, circles, moons, xor, spirals"),
-    ] = "all"
-    train_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class presented in a pass")] = 50
-    test_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class for evaluation")] = 50
+    shapes: Literal["all", "separable", "not_separable"] | tuple[Shape, ...] = "all"
+    train_examples: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    test_examples: Annotated[int, Meta(ge=1, le=100_000)] = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()

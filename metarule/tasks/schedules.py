@@ -66,11 +66,9 @@ class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
             response to the US; in between, target_r = last + (first − last)·exp(−3r/(n − 1)) at repetition r of n.
     """
 
-    trials: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8, description="trials of a block")]
-    repetitions: Annotated[tuple[int, int], Meta(description="fewest and most repetitions of the block")]
-    targets: Annotated[
-        Mapping[str, tuple[float, float]], Meta(description="by trial, target response at the start and at the end")
-    ] = immutabledict()
+    trials: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8)]
+    repetitions: tuple[int, int]
+    targets: Mapping[str, tuple[float, float]] = immutabledict()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -96,10 +94,8 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         final_targets: by CS, target response at the end of the lifetime, in units of the response to the US.
     """
 
-    phases: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=8, description="phases, in order")]
-    final_targets: Annotated[Mapping[str, float], Meta(description="by CS, target response at the end")] = (
-        immutabledict()
-    )
+    phases: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=8)]
+    final_targets: Mapping[str, float] = immutabledict()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -91,22 +91,13 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         "Gradient-based learning applied to document recognition", 1998 (MNIST).
     """
 
-    dataset: Annotated[
-        Literal["digits", "iris", "wine", "breast_cancer", "mnist"],
-        Meta(description="data set, which ships with a library"),
-    ] = "digits"
-    ways: Annotated[int, Meta(ge=2, description="classes in a task")] = 3
-    test_classes: Annotated[
-        Annotated[int, Meta(ge=2)] | Literal["all"],
-        Meta(description="classes of the test tasks: a number, or all to hold none out"),
-    ] = 4
-    train_examples: Annotated[int, Meta(ge=1, description="examples of each class presented in a pass")] = 34
-    test_examples: Annotated[int, Meta(ge=1, description="examples of each class for evaluation")] = 40
-    scaling: Annotated[Literal["range", "standardised"], Meta(description="scaling of features to inputs")] = "range"
-    features: Annotated[
-        Annotated[int, Meta(ge=1)] | Literal["all"],
-        Meta(description="features of each task, drawn at random: a number, or all"),
-    ] = "all"
+    dataset: Literal["digits", "iris", "wine", "breast_cancer", "mnist"] = "digits"
+    ways: Annotated[int, Meta(ge=2)] = 3
+    test_classes: Annotated[int, Meta(ge=2)] | Literal["all"] = 4
+    train_examples: Annotated[int, Meta(ge=1)] = 34
+    test_examples: Annotated[int, Meta(ge=1)] = 40
+    scaling: Literal["range", "standardised"] = "range"
+    features: Annotated[int, Meta(ge=1)] | Literal["all"] = "all"
 
     def __post_init__(self) -> None:
         super().__post_init__()

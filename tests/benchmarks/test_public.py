@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from metarule.config.help import Source, walk
+
 ROOT = Path(__file__).parents[2]
 FILES = [file for file in sorted((ROOT / "benchmarks").rglob("*.py")) if file.stem != "__init__"]
 PROGRAMS = [file for file in FILES if '__name__ == "__main__"' in file.read_text()]
@@ -39,6 +41,16 @@ def test_every_program_has_help_a_quick_form_and_rows_as_json(file, capsys, monk
     said = capsys.readouterr().out
     for option in ("--quick", "--json"):
         assert option in said
+
+
+@pytest.mark.parametrize(
+    "file", [file for file in PROGRAMS if "class Options" in file.read_text()], ids=lambda file: file.stem
+)
+def test_every_option_and_every_field_of_a_file_is_described(file):
+    program = importlib.import_module(f"benchmarks.{file.stem}")
+    structs = [program.Options, *([program.Study] if file.stem == "study" else [])]
+    fields = list(walk([Source(struct) for struct in structs]))
+    assert [field.name for field in fields if not field.description] == []
 
 
 def test_the_library_does_not_import_benchmarks():

@@ -1,4 +1,4 @@
-"""What all commands share: where to compute is said by config or command line, and is none of their own words."""
+"""Frame of all commands: devices from config or command line, help, errors, signals."""
 
 import os
 import signal
@@ -14,23 +14,23 @@ from metarule.config.messages import warn
 
 
 def ran(*words, **options):
-    """What the command was given, and its exit status."""
-    seen = []
+    """Exit status of a command, and its calls with their words and precision."""
+    calls = []
 
     def serve(rest):
-        seen.append((rest, jax.config.jax_default_matmul_precision))
+        calls.append((rest, jax.config.jax_default_matmul_precision))
         return 0
 
-    return cli.run("a command", list(words), lambda: "usage", serve, "nothing was written", **options), seen
+    return cli.run("a command", list(words), "usage", serve, "nothing was written", **options), calls
 
 
-def test_words_for_devices_are_no_words_of_the_command():
+def test_options_of_devices_are_removed_from_the_words_of_the_command():
     assert ran("RUN")[1] == [(["RUN"], "highest")]
     status, [(rest, precision)] = ran("RUN", "--devices.use", "1", "--look", "3", "--devices.matmul=high")
     assert (status, rest, precision) == (0, ["RUN", "--look", "3"], "high")
 
 
-def test_a_config_may_say_it_too_and_the_command_line_has_the_last_word(tmp_path):
+def test_the_command_line_overrides_devices_of_the_config(tmp_path):
     config = tmp_path / "config.toml"
     config.write_text('[devices]\nuse = 1\nmatmul = "high"\n')
     assert ran(str(config))[1] == [([str(config)], "high")]
@@ -44,45 +44,48 @@ def test_the_name_of_a_config_does_not_matter(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, says",
+    "words, message",
     [
         (["--devices.use", "0"], "devices.use = 0: expected `int` >= 1"),
         (["--devices.use", "257"], "devices.use = 257: expected `int` <= 256"),
         (["--devices.matmul", "low"], "devices.matmul = 'low': allowed: default, high, highest"),
         (["--devices.cores", "1"], "devices.cores = 1: there is no such field; allowed: use, matmul"),
         (["--devices.use"], "--devices.use: a value is missing"),
-        (["--devices.processes", "2"], "processes = 2: with a coordinator"),
+        (
+            ["--devices.processes", "2"],
+            "processes = 2: coordinator = ''; allowed: with coordinator = 'HOST:PORT' alone",
+        ),
         (["--devices.processes", "2", "--devices.process", "2", "--devices.coordinator", "a:1"], "allowed: 0 to"),
         (["--devices.coordinator", "here", "--devices.processes", "2"], "coordinator = 'here': allowed: HOST:PORT"),
         (
             ["--devices.coordinator", "a:99999", "--devices.processes", "2"],
             "'a:99999': allowed: HOST:PORT",
         ),
-        (["--devices.coordinator", "a:1"], "with processes = 2 or more"),
+        (["--devices.coordinator", "a:1"], "coordinator = 'a:1': processes = 1; allowed: with 2 processes or more"),
         (["--devices.coordinator", "a:1", "--devices.processes", "2"], "this command runs in one process"),
     ],
 )
-def test_devices_that_cannot_be_are_refused_in_one_line(words, says, capsys):
+def test_invalid_devices_are_refused_in_one_line(words, message, capsys):
     assert ran("RUN", *words) == (2, [])
     errors = capsys.readouterr().err
     assert errors.startswith("a command: ")
-    assert says in errors
+    assert message in errors
     assert errors.count("\n") == 1
 
 
-def test_nothing_but_devices_is_no_command(capsys):
+def test_options_of_devices_alone_are_no_command(capsys):
     assert ran("--devices.use", "1") == (2, [])
-    assert "nothing what" in capsys.readouterr().err
+    assert "an option of [devices] alone is no command" in capsys.readouterr().err
     assert ran("--devices.use", "1", bare=True)[0] == 0
 
 
 @pytest.mark.parametrize(
-    ("place", "says"), [("closed", "Broken pipe"), ("/dev/full", "No space left on device"), (os.devnull, "")]
+    ("place", "message"), [("closed", "Broken pipe"), ("/dev/full", "No space left on device"), (os.devnull, "")]
 )
 @pytest.mark.parametrize("words", [["--help"], ["RUN"]])
-def test_where_nobody_takes_what_is_printed_one_line_says_so(place, says, words):
+def test_output_that_cannot_be_written_is_reported_in_one_line(place, message, words):
     command = "import sys; from metarule.commands import cli; serve = lambda rest: print('done') or 0; "
-    command += f"sys.exit(cli.run('a command', {words}, lambda: 'usage', serve, 'all is kept'))"
+    command += f"sys.exit(cli.run('a command', {words}, 'usage', serve, 'all is kept'))"
     if place == "closed":
         reader, writer = os.pipe()
         os.close(reader)
@@ -90,16 +93,16 @@ def test_where_nobody_takes_what_is_printed_one_line_says_so(place, says, words)
         writer = os.open(place, os.O_WRONLY)
     done = subprocess.run([sys.executable, "-c", command], stdout=writer, stderr=subprocess.PIPE, text=True)
     os.close(writer)
-    assert done.stderr == (f"a command: {says}; all is kept\n" if says else "")
-    assert done.returncode == bool(says)
+    assert done.stderr == (f"a command: {message}; all is kept\n" if message else "")
+    assert done.returncode == bool(message)
 
 
-def test_words_that_are_no_text_are_refused_in_one_line(capsys):
+def test_words_that_are_not_text_are_refused_in_one_line(capsys):
     assert ran("a\udcff") == (2, [])
     assert capsys.readouterr().err == "a command: 'a\\udcff': this is not text: surrogates not allowed\n"
 
 
-def test_devices_that_are_not_there_are_refused_in_one_line(monkeypatch, capsys):
+def test_missing_devices_are_refused_in_one_line(monkeypatch, capsys):
     def none():
         raise RuntimeError("Unable to initialize backend 'cuda'\nand more")
 
@@ -108,51 +111,59 @@ def test_devices_that_are_not_there_are_refused_in_one_line(monkeypatch, capsys)
     assert capsys.readouterr().err == "a command: devices: JAX finds none: Unable to initialize backend 'cuda'\n"
 
 
-def test_help_says_how_to_choose_devices(capsys):
+def test_help_lists_devices(capsys):
     assert ran("--help") == (0, [])
+    assert "  devices " in capsys.readouterr().out
+    assert ran("RUN", "-h", "devices", "--anything") == (0, [])
     assert "--devices.coordinator" in capsys.readouterr().out
+
+
+def test_help_of_an_unknown_table_is_refused_in_one_line(capsys):
+    assert ran("--help", "device") == (2, [])
+    message = "--help device: there is no such table; allowed: devices; did you mean 'devices'?"
+    assert capsys.readouterr().err == f"a command: {message}\n"
 
 
 def test_more_devices_of_a_cpu_than_xla_has_threads_for_are_refused(monkeypatch, capsys):
     monkeypatch.setattr(jax, "local_device_count", lambda: 257)
     assert ran("RUN") == (2, [])
-    says = "JAX_NUM_CPU_DEVICES or XLA_FLAGS: 257 devices of a CPU; allowed: at most 256"
-    assert capsys.readouterr().err == f"a command: {says}\n"
+    message = "JAX_NUM_CPU_DEVICES or XLA_FLAGS: 257 devices of a CPU; allowed: at most 256"
+    assert capsys.readouterr().err == f"a command: {message}\n"
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_is_answered_by_one_line(number, capsys):
-    assert cli.run("a command", ["RUN"], str, lambda rest: signal.raise_signal(number), "all is kept") == 128 + number
+    assert cli.run("a command", ["RUN"], "", lambda rest: signal.raise_signal(number), "all is kept") == 128 + number
     assert capsys.readouterr().err == "a command: stopped at once; all is kept\n"
 
 
-def test_what_is_left_undone_is_in_the_status_of_the_outer_command_alone(capsys):
+def test_warnings_count_in_the_status_of_the_outer_command_alone(capsys):
     inner = []
 
     def serve(rest):
-        inner.append(cli.run("inner", ["RUN"], str, lambda rest: warn("no figure") or 0, ""))
+        inner.append(cli.run("inner", ["RUN"], "", lambda rest: warn("no figure") or 0, ""))
         warn("no figure either")
         return 0
 
-    assert cli.run("outer", ["RUN"], str, serve, "") == 1
+    assert cli.run("outer", ["RUN"], "", serve, "") == 1
     assert inner == [0]
     assert capsys.readouterr().err == "no figure\nno figure either\n"
     assert ran("RUN")[0] == 0
 
 
-def test_strict_promotion_is_for_programs_of_ones_own():
+def test_commands_ignore_strict_promotion():
     with jax.numpy_dtype_promotion("strict"):
         status = cli.run(
-            "a command", ["RUN"], str, lambda rest: int((jax.numpy.ones(1) + jax.numpy.arange(1)).sum()), ""
+            "a command", ["RUN"], "", lambda rest: int((jax.numpy.ones(1) + jax.numpy.arange(1)).sum()), ""
         )
     assert status == 1
 
 
-def test_closed_streams_are_no_place_for_complaints_of_libraries(tmp_path):
+def test_messages_of_libraries_do_not_reach_files_if_streams_are_closed(tmp_path):
     script = "import os, sys\nfrom pathlib import Path\nfrom metarule.commands import cli\n"
     script += "def serve(rest):\n    with Path('result').open('w') as file:\n        file.write('whole')\n"
     script += "        os.write(1, b'noise'), os.write(2, b'noise'), print('said'), print('said', file=sys.stderr)\n"
-    script += "    return 0\nsys.exit(cli.run('a command', ['RUN'], str, serve, ''))"
+    script += "    return 0\nsys.exit(cli.run('a command', ['RUN'], '', serve, ''))"
     closing = 'exec "$0" -c "$1" <&- >&- 2>&-'
     env = os.environ | {"PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(["sh", "-c", closing, sys.executable, script], cwd=tmp_path, env=env)
@@ -160,7 +171,7 @@ def test_closed_streams_are_no_place_for_complaints_of_libraries(tmp_path):
 
 
 @pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES"])
-def test_a_variable_with_which_jax_cannot_start_costs_one_line(variable):
+def test_a_variable_with_which_jax_cannot_start_gives_one_line(variable):
     command = [sys.executable, "-m", "metarule.train", "RUN"]
     done = subprocess.run(command, env=os.environ | {variable: "maybe"}, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
@@ -173,5 +184,5 @@ def test_help_without_docstrings_and_under_strict_promotion():
     command = [sys.executable, "-OO", "-m", "metarule.train", "--help"]
     done = subprocess.run(command, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert '[circuit] kind = "feedforward"\n' in done.stdout
+    assert "  circuit " in done.stdout
     assert "Exit status: 0 done; 1" in done.stdout

@@ -249,7 +249,8 @@ def test_help_lists_every_option(command, capsys):
     printed = capsys.readouterr().out
     for option in ("--threshold", "--networks", "--draw", "--directory"):
         assert option in printed
-    assert ("--adaptation.window" in printed) == (command == "adapt")
+    assert ("  adaptation " in printed) == (command == "adapt")
+    assert COMMANDS[command](["--help", "adaptation"]) == (0 if command == "adapt" else 2)
 
 
 def test_overwriting_a_run_takes_what_was_found_with_it(own):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from metarule.commands.evolve import main
+from metarule.commands.evolve import Options, main
 from metarule.commands.train import main as train
 from metarule.runs.stopping import StopRequest
 
@@ -128,7 +128,7 @@ def test_what_is_no_search_is_not_resumed(tmp_path, capsys):
 
 
 def test_help_names_every_field(capsys):
-    assert main(["--help"]) == 0
+    assert main(["--help", "evolve"]) == 0
     printed = capsys.readouterr().out
-    for field in ("generations", "population", "steps", "lives", "chunk_size"):
+    for field in Options.__struct_fields__:
         assert f"--evolve.{field} " in printed

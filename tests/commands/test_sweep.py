@@ -188,7 +188,7 @@ def test_what_a_sweep_saves_is_measured_beside_points_alone(tmp_path, capsys, mo
 def test_help_lists_options_and_fields_of_a_sweep(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for words in ("--compare", "--dry-run", "--quick", "product", "zip", "cases.name"):
+    for words in ("--compare", "--dry-run", "--quick", "product", "zip", "cases"):
         assert words in printed
 
 

@@ -206,7 +206,7 @@ def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, sa
     def serve(words):
         raise error
 
-    assert cli.run("metarule.x", ["word"], str, serve, "all is kept") == status
+    assert cli.run("metarule.x", ["word"], "", serve, "all is kept") == status
     errors = capsys.readouterr().err
     assert errors.startswith(f"metarule.x: {says}")
     assert errors.count("\n") == 1
@@ -214,12 +214,14 @@ def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, sa
 
 def test_ctrl_c_while_a_command_exits_is_silent():
     late = "import atexit, signal; atexit.register(signal.raise_signal, signal.SIGINT)"
-    code = f"{late}; from metarule.commands import cli; cli.run('metarule.x', ['word'], str, lambda words: 0, '')"
+    code = f"{late}; from metarule.commands import cli; cli.run('metarule.x', ['word'], '', lambda words: 0, '')"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
 
 
-def test_help_lists_fields_and_exits_with_0(capsys):
+def test_help_lists_tables_and_exits_with_0(capsys):
     assert main(["--help"]) == 0
+    assert "  optimizer " in capsys.readouterr().out
+    assert main(["--help", "optimizer"]) == 0
     assert "--optimizer.learning_rate" in capsys.readouterr().out
     assert main([]) == 2

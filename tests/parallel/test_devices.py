@@ -1,4 +1,4 @@
-"""Devices share the lifetimes, and all of them know what has become of every one."""
+"""Devices share the lifetimes, and all devices have all results."""
 
 import os
 import re
@@ -10,36 +10,36 @@ import pytest
 
 from metarule.parallel import devices
 
-# In a process of its own: how many devices there are is settled before anything is computed.
+# In a process of its own, because the number of devices is fixed before the first computation.
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
 from metarule.parallel.devices import spread, sharded_jit
 from metarule.parallel.batching import batch_lifetimes
 
 @sharded_jit("lifetimes", "chunk_size")
-def squares(offset, lives, chunk_size):
-    return batch_lifetimes(lambda number, given: (number**2 + offset, given["own"]), chunk_size)(
-        jnp.arange(lives), {"own": jax.random.split(jax.random.key(0), lives)})
+def squares(offset, lifetimes, chunk_size):
+    return batch_lifetimes(lambda number, tree: (number**2 + offset, tree["key"]), chunk_size)(
+        jnp.arange(lifetimes), {"key": jax.random.split(jax.random.key(0), lifetimes)})
 
-def check(lives, chunk_size):
-    numbers, keys = squares(3, lives, chunk_size)
-    np.testing.assert_array_equal(numbers, np.arange(lives) ** 2 + 3)
-    assert (keys == jax.random.split(jax.random.key(0), lives)).all()
+def check(lifetimes, chunk_size):
+    numbers, keys = squares(3, lifetimes, chunk_size)
+    np.testing.assert_array_equal(numbers, np.arange(lifetimes) ** 2 + 3)
+    assert (keys == jax.random.split(jax.random.key(0), lifetimes)).all()
     return numbers
 
 @sharded_jit()
-def apart(offset):
-    nothing = lambda number: (number, jnp.zeros((0, 3)))
+def nested(offset):
+    empty = lambda number: (number, jnp.zeros((0, 3)))
     sums = lambda outer: batch_lifetimes(lambda inner: 10 * outer + inner + offset, 5)(jnp.arange(4)).sum()
-    return batch_lifetimes(nothing, 5)(jnp.arange(4)), batch_lifetimes(sums, 5)(jnp.arange(4))
+    return batch_lifetimes(empty, 5)(jnp.arange(4)), batch_lifetimes(sums, 5)(jnp.arange(4))
 
 with spread():
-    (numbers, nothing), sums = apart(1)
-    assert numbers.tolist() == [0, 1, 2, 3] and nothing.shape == (4, 0, 3)
-    assert sums.tolist() == [10, 50, 90, 130]  # lives within a lifetime are on its device
-    for lives, chunk_size in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
-        found = check(lives, chunk_size)
-    print(len(found.sharding.device_set), "devices")
+    (numbers, empty), sums = nested(1)
+    assert numbers.tolist() == [0, 1, 2, 3] and empty.shape == (4, 0, 3)
+    assert sums.tolist() == [10, 50, 90, 130]  # a batch within a lifetime is on its device
+    for lifetimes, chunk_size in [(8, 8), (8, 1), (7, 2), (1, 5), (9, 4)]:
+        results = check(lifetimes, chunk_size)
+    print(len(results.sharding.device_set), "devices")
     print(squares.lower(3, 8, 1).compile().as_text())
 assert len(check(5, 2).sharding.device_set) == 1
 """
@@ -54,10 +54,10 @@ def run(script, devices=None, **env):
 
 
 @pytest.mark.parametrize("devices", [1, 4])
-def test_lives_are_what_they_are_on_any_number_of_devices(devices):
-    said = run(SCRIPT, devices)
-    assert said.startswith(f"{devices} devices")
-    assert len(re.findall(r"= .* all-gather\(", said)) == (2 if devices > 1 else 0)
+def test_results_do_not_depend_on_the_number_of_devices(devices):
+    output = run(SCRIPT, devices)
+    assert output.startswith(f"{devices} devices")
+    assert len(re.findall(r"= .* all-gather\(", output)) == (2 if devices > 1 else 0)
 
 
 @pytest.mark.parametrize(
@@ -92,16 +92,16 @@ with spread():
 
 
 @pytest.mark.parametrize(
-    "env, says",
+    "env, expected",
     [
         ({"NPROC": "1"}, "1"),
-        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, "3 ('lives',)"),
-        ({}, "2 ('lives',)"),
+        ({"XLA_FLAGS": "--xla_force_host_platform_device_count=3"}, "3 ('lifetimes',)"),
+        ({}, "2 ('lifetimes',)"),
     ],
     ids=["fewer", "set", "all"],
 )
-def test_each_core_is_a_device_unless_the_user_has_set_their_number(env, says):
-    assert run(COUNT, **env).strip() == says
+def test_each_core_is_a_device_unless_the_user_has_set_their_number(env, expected):
+    assert run(COUNT, **env).strip() == expected
 
 
 STEPS = """
@@ -109,6 +109,7 @@ import jax, numpy as np
 from metarule import Boolean, Feedforward, Genetic, Gradient, InnerLoop, Lifetime, Polynomial
 from metarule.parallel.devices import Devices, spread
 from metarule.meta.loop import advance, begin
+from metarule.meta.phases import phases
 from metarule.prng import run_key
 
 learner = Lifetime(
@@ -117,36 +118,37 @@ learner = Lifetime(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=20),
 )
-descent = Gradient(steps=5, tasks=12, name="sgd", learning_rate=1.0)
-search = Genetic(steps=5, population=12, tasks=1, validation=4)
+descent = Gradient(steps=5, batch_size=12, name="sgd", learning_rate=1.0)
+search = Genetic(steps=5, population=12, batch_size=1, validation=4)
 pool, key = learner.tasks.split(0).train, run_key(0)
 for use, optimizers in (("all", (descent, search)), (2, (descent,)), (1, (descent, search))):
     programs = advance._cache_size()
     with spread(Devices(use=use)):
         for optimizer in optimizers:
-            state, seen = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
+            (phase,) = phases(optimizer, learner)
+            state, info = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
             state, _ = advance(phase, pool, state, key, 0, 2)
-            print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
+            print(*optimizer.theta(state).tolist(), *(values[0] for values in info.observed.values()))
         assert advance._cache_size() == programs + len(optimizers)
-        begun = begin(learner, descent, pool, key)
+        (phase,) = phases(descent, learner)
         print("-----")
-        print(advance.lower(learner, descent, pool, begun, key, 2, 2).compile().as_text())
+        print(advance.lower(phase, pool, begin(learner, descent, pool, key), key, 2, 2).compile().as_text())
     print("=====")
 """
 
 COLLECTIVE = r"= .* (?:all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\("
 
 
-def steps(said):
-    """What came of a step along the θ-gradient, and of one of a search where there was one."""
-    return [np.array(line.split(), float) for line in said.strip().splitlines()]
+def steps(output):
+    """Results of a step of gradient descent and, if there was one, of a step of a search."""
+    return [np.array(line.split(), float) for line in output.strip().splitlines()]
 
 
-def test_devices_speak_to_each_other_once_a_meta_step_and_find_what_one_would():
-    *together, (alone, program) = (said.split("-----") for said in run(STEPS, 8).split("=====")[:3])
+def test_devices_communicate_once_a_meta_step_and_compute_what_one_would():
+    *together, (alone, program) = (output.split("-----") for output in run(STEPS, 8).split("=====")[:3])
     assert re.findall(COLLECTIVE, program) == []
-    assert [len(steps(said)) for said, _ in together] == [2, 1]  # the search on all or one alone
-    for said, program in together:
-        for one, other in zip(steps(alone), steps(said)):
+    assert [len(steps(output)) for output, _ in together] == [2, 1]  # the search on all devices or one
+    for output, program in together:
+        for one, other in zip(steps(alone), steps(output)):
             np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())
         assert len(re.findall(COLLECTIVE, program)) == 1

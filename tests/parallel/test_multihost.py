@@ -1,4 +1,4 @@
-"""Several processes are one run: they stop together, and refuse together; who dies is in test_faults."""
+"""Several processes share a run: they stop together and refuse together; crashes are in test_faults."""
 
 import json
 import os
@@ -18,7 +18,7 @@ COUNT = 2
 
 
 class Together:
-    """The same command in processes that share a run, one device each; the last may be given more words."""
+    """The same command in processes that share a run, one device each; the last process may get more words."""
 
     def __init__(self, *words, more=()):
         with socket.socket() as free:
@@ -38,35 +38,35 @@ class Together:
         ]
 
     def end(self):
-        """What each said on standard error, and its status."""
+        """Standard error and exit status of each process."""
         return [(process.communicate(timeout=120)[1], process.returncode) for process in self.processes]
 
 
-def test_a_run_is_shared_all_stop_where_one_is_asked_to_and_all_go_on(tmp_path):
+def test_processes_stop_when_one_is_stopped_and_all_continue(tmp_path):
     path = tmp_path / "shared"
     run = Together(*NEW, path)
     wait_for(25, path)
     run.processes[1].send_signal(signal.SIGTERM)
-    (says, status), (_, other) = run.end()
+    (errors, status), (_, other) = run.end()
     assert status == other == 128 + signal.SIGTERM
-    assert f"--resume {path}" in says
-    assert "Traceback" not in says
+    assert f"--resume {path}" in errors
+    assert "Traceback" not in errors
     assert json.loads((path / "environment.json").read_text())["device"]["count"] == COUNT  # each uses one of its two
     assert [status for _, status in Together("--resume", path).end()] == [0, 0]
     steps = [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 101))
 
 
-def test_what_the_first_process_refuses_all_do(tmp_path):
+def test_a_refusal_of_the_first_process_is_a_refusal_of_all(tmp_path):
     (tmp_path / "resolved.toml").write_text("seed = 1\n")
-    for says, status in Together(*NEW, tmp_path).end():
+    for errors, status in Together(*NEW, tmp_path).end():
         assert status == 2
-        assert "it holds a run" in says
+        assert "it holds a run" in errors
 
 
-def test_processes_that_were_started_with_other_words_are_refused(tmp_path):
-    for says, status in Together(*NEW, tmp_path / "run", more=["--seed", "3"]).end():
+def test_processes_with_different_command_lines_are_refused(tmp_path):
+    for errors, status in Together(*NEW, tmp_path / "run", more=["--seed", "3"]).end():
         assert status == 2
-        assert "command line = 'configs/boolean-2.toml" in says
-        assert "allowed: the same in all processes; the first has 'configs/boolean-2.toml" in says
+        assert "command line = 'configs/boolean-2.toml" in errors
+        assert "allowed: the same in all processes; the first has 'configs/boolean-2.toml" in errors
     assert not (tmp_path / "run").exists()

@@ -1,0 +1,52 @@
+"""Shell completion: `metarule --completion bash`, `zsh` or `fish` prints a script for the shell to source."""
+
+import re
+from collections.abc import Iterable
+from importlib import import_module
+
+from metarule.config.help import Source, flags
+from metarule.parallel.devices import Devices
+
+__all__ = ["SHELLS", "completion"]
+
+SHELLS = ("bash", "zsh", "fish")
+_BASH = """\
+_metarule() {{
+    local word=${{COMP_WORDS[COMP_CWORD]}} words
+    case $COMP_CWORD:${{COMP_WORDS[1]}} in
+        1:*) words="{commands}" ;;
+{cases}
+    esac
+    if [[ $COMP_CWORD == 1 || $word == -* ]]; then COMPREPLY=($(compgen -W "$words" -- "$word")); fi
+}}
+complete -o default -F _metarule metarule
+"""
+
+
+def completion(shell: str, commands: Iterable[str]) -> str:
+    """Write a script that completes commands and their options.
+
+    Args:
+        shell: one of `SHELLS`.
+        commands: names of the commands.
+
+    Returns:
+        The script.
+    """
+    words = {name: _words(name) for name in commands}
+    if shell == "fish":
+        lines = [f"complete -c metarule -n __fish_use_subcommand -f -a {name}" for name in words]
+        for name, options in words.items():
+            seen = f"complete -c metarule -n '__fish_seen_subcommand_from {name}'"
+            lines += [f"{seen} -l {option.removeprefix('--')}" for option in options]
+        return "\n".join(lines)
+    cases = "\n".join(f'        *:{name}) words="{" ".join(options)}" ;;' for name, options in words.items())
+    script = _BASH.format(commands=" ".join(words), cases=cases)
+    return f"autoload -U +X bashcompinit && bashcompinit\n{script}" if shell == "zsh" else script
+
+
+def _words(name: str) -> list[str]:
+    """Options of a command: those of its usage, and those that set fields."""
+    command = import_module(f"metarule.commands.{name}")
+    own = re.findall(r"^  (--[a-z][a-z-]*)", command.USAGE, re.MULTILINE)
+    return own + flags((*command.FIELDS, Source(Devices, table="devices")))
