@@ -16,7 +16,8 @@ from benchmarks.disasters.runs import Whole, differences, uninterrupted
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.runs import artifacts
+from metarule.runs.environment import environment
+from metarule.runs.files import read_json, write_json
 from metarule.sweeps.rows import check_place, lines_of, write_rows
 
 __all__ = ["Options", "main", "table"]
@@ -140,7 +141,7 @@ def _trials(options: Options) -> Iterator[_Trial]:
 def _whole(directory: Path) -> Whole:
     """The run that nothing befalls: a first one compiles its programs, a second one is timed."""
     file, programs = directory / f"{_WHOLE}.json", directory / _PROGRAMS
-    known = artifacts.read_json(file)
+    known = read_json(file)
     if known is None:
         first, path = directory / f"{_WHOLE}-cold", directory / _WHOLE
         try:
@@ -149,7 +150,7 @@ def _whole(directory: Path) -> Whole:
                 raise ConfigError(f"--directory '{directory}': it holds what this command did not make; choose another")
             for left in (first, path):
                 shutil.rmtree(left, ignore_errors=True)
-            artifacts.write_json(directory / _MARK, artifacts.environment())
+            write_json(directory / _MARK, environment())
         except OSError as error:
             raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
         print("running what nothing befalls", file=sys.stderr, flush=True)
@@ -158,19 +159,19 @@ def _whole(directory: Path) -> Whole:
         if other := differences(path, first):
             raise RuntimeError(f"{path} and {first} differ although nothing befell them: {', '.join(other)}")
         known = {"first": whole.first, "trained": whole.trained, "total": whole.total}
-        artifacts.write_json(file, known)
+        write_json(file, known)
     return Whole(directory / _WHOLE, **known)
 
 
 def _row(directory: Path, whole: Whole, trial: _Trial, seed: int) -> dict[str, Any]:
     """What came of a trial, which is made once. The run is kept only if something was lost."""
     file, path = directory / f"{trial.name}-s{seed}.json", directory / f"{trial.name}-s{seed}"
-    row = artifacts.read_json(file)
+    row = read_json(file)
     if row is None:
         shutil.rmtree(path, ignore_errors=True)
         happened = trial.happen(path, directory / _PROGRAMS, whole, random.Random(f"{seed} {trial.name}"))
         row = {"trial": trial.name, "kind": trial.kind} | happened
-        artifacts.write_json(file, row)
+        write_json(file, row)
         print(f"{trial.name}: {trial.kind}: lost: {row['lost'] or 'nothing'}", file=sys.stderr, flush=True)
         if not row["lost"]:
             shutil.rmtree(path)

@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from metarule.commands import cli, sweep
 from metarule.config.schema import describe
 from metarule.config.toml import decode, parse_overrides
-from metarule.runs import artifacts
+from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.report import CELLS, PLAN, make_report
 from metarule.sweeps.rows import check_place, write_rows
@@ -79,7 +79,7 @@ def robustness(directory: Path) -> list[dict[str, Any]]:
         ConfigError: a directory that holds no sweep, or one of which no cell is done.
     """
     report = make_report(directory)
-    return list(_rows(directory.name, report.rows, report.score, artifacts.read_json(directory / PLAN)))
+    return list(_rows(directory.name, report.rows, report.score, read_json(directory / PLAN)))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

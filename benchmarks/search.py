@@ -16,8 +16,9 @@ from metarule.commands import cli, sweep
 from metarule.config.schema import describe
 from metarule.config.toml import decode, parse_overrides
 from metarule.meta import Gradient
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import read_json, write_json
 from metarule.sweeps.plan import Sweep, read_sweep
 from metarule.sweeps.report import PLAN, interquartile, make_report
 from metarule.sweeps.rows import check_place, lines_of, write_rows
@@ -91,7 +92,7 @@ def choose(directory: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a directory that holds no sweep, or a case of which no setting is done.
     """
-    report, plan = make_report(directory), artifacts.read_json(directory / PLAN)
+    report, plan = make_report(directory), read_json(directory / PLAN)
     values: dict[tuple[str, str], list[float]] = {}
     for row in report.rows:
         values.setdefault((row["setting"], row["metric"]), []).append(np.nan if row["value"] is None else row["value"])
@@ -188,13 +189,13 @@ def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
 def _costs(directory: Path) -> dict[str, float]:
     """What a lifetime with its gradient costs in each case that takes one; measured once and kept."""
     file = directory / "costs.json"
-    known = artifacts.read_json(file)
+    known = read_json(file)
     if known is None:
-        settings = artifacts.read_json(directory / PLAN)["settings"]
+        settings = read_json(directory / PLAN)["settings"]
         experiments = {one["values"]["case"]: decode(one["experiment"], Experiment) for one in settings}
         descents = {case: one for case, one in experiments.items() if isinstance(one.optimizer, Gradient)}
         known = {case: relative_cost(one) for case, one in descents.items()}
-        artifacts.write_json(file, known)
+        write_json(file, known)
     return dict(known)
 
 

@@ -16,8 +16,9 @@ from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
 from metarule.runs.experiment import read_tree
+from metarule.runs.files import csv_text
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.plan import hasten, make_plan
 from metarule.sweeps.rows import check_place, write_rows, write_whole
@@ -100,7 +101,7 @@ def _serve(words: list[str]) -> int:
     results = Results(study, plan, judged, root / _SWEEP)
     kind = KINDS[study.kind]
     rows = kind.table_rows(results)
-    write_whole(root / _CSV, artifacts.csv_text(results.long_form()))
+    write_whole(root / _CSV, csv_text(results.long_form()))
     kind.draw(root / _FIGURE, rows, results)
     print(f"\n{kind.table(rows, results)}\n\nfigure: {root / _FIGURE}   table: {root / _CSV}")
     write_rows(options.json, [_flat(row) for row in rows])

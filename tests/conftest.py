@@ -61,7 +61,7 @@ LONGEST = (
 
 # Between them they need every dependency: `-m smoke` tells whether some versions of these will do.
 SMOKE = {
-    "test_artifacts.py",
+    "test_directory.py",
     "test_checkpoints.py",
     "test_config.py",
     "test_evolve.py",

@@ -11,9 +11,10 @@ import pytest
 
 from metarule.config.toml import ConfigError
 from metarule.prng import run_key
-from metarule.runs import artifacts
+from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import read_experiment_file
 from metarule.runs.finished import read_finished
+from metarule.runs.metrics import read_metrics
 from metarule.runs.training import named, write_theta
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -43,14 +44,14 @@ def test_a_finished_run_is_read_as_it_was_written(path):
     assert run.rates == {
         "delta": json.loads((path / "summary.json").read_text())["held_out"]["baselines"]["delta"]["learning_rate"]
     }
-    rows = artifacts.read_metrics(path)
+    rows = read_metrics(path)
     assert [row["step"] for row in rows] == list(range(1, run.experiment.optimizer.steps + 1))
     np.testing.assert_allclose(rows[-1]["theta"], list(written.values()), rtol=1e-6)
 
 
 def test_what_is_written_now_has_the_latest_of_them(run, tmp_path):
-    experiment = artifacts.read_experiment(run)
-    artifacts.start(tmp_path / "new", experiment, None)
+    experiment = read_experiment(run)
+    start_run(tmp_path / "new", experiment, None)
     write_theta(tmp_path / "new", experiment.lifetime, experiment.lifetime.theta(run_key(0)))
     for path, of_theta in ((tmp_path / "new", 2), (run, 1)):
         assert (path / "resolved.toml").read_text().startswith("format = 1\n")
@@ -91,4 +92,4 @@ def test_what_the_first_format_says_of_theta_is_checked(run):
 
 
 def test_the_experiment_of_a_run_is_a_config(run):
-    assert read_experiment_file(run / "resolved.toml", [])[0] == artifacts.read_experiment(run)
+    assert read_experiment_file(run / "resolved.toml", [])[0] == read_experiment(run)

@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from metarule.config.toml import ConfigError, check_file, decode, read
-from metarule.runs import artifacts
+from metarule.runs.directory import locked_run, start_run
 from metarule.runs.experiment import Experiment
 from metarule.runs.finished import read_finished
+from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged
+from metarule.runs.theta_files import load_theta, save_theta
 
 FIXTURE = Path(__file__).parent / "fixtures" / "run-format-1"
 THETA = (FIXTURE / "theta.npz").read_bytes()
@@ -37,7 +39,7 @@ def loaded(place, content):
     """What is made of a θ file: nothing, or a θ of the right shape, all of it finite."""
     (place / "theta.npz").write_bytes(content)
     try:
-        theta = artifacts.load_theta(place, LIKE, {})
+        theta = load_theta(place, LIKE, {})
     except ConfigError as error:
         assert "theta.npz" in str(error)
         assert "\n" not in str(error)
@@ -92,18 +94,18 @@ def array(shape, kind=np.float32):
 def test_what_an_archive_claims_is_looked_at_first(content, says, run):
     (run / "theta.npz").write_bytes(content)
     with pytest.raises(ConfigError, match=says):
-        artifacts.load_theta(run, LIKE, {})
+        load_theta(run, LIKE, {})
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
 def test_a_theta_that_is_not_finite_is_neither_written_nor_read(number, run):
     before = (run / "theta.npz").read_bytes()
     with pytest.raises(Diverged, match="θ is not finite; it is not written"):
-        artifacts.save_theta(run, LIKE.at[3].set(number), {})
+        save_theta(run, LIKE.at[3].set(number), {})
     assert (run / "theta.npz").read_bytes() == before
     np.savez(run / "theta.npz", theta_0=np.full(7, number, np.float32))
     with pytest.raises(ConfigError, match="numbers that are not finite"):
-        artifacts.load_theta(run, LIKE, {})
+        load_theta(run, LIKE, {})
 
 
 @pytest.mark.parametrize("name", ["resolved.toml", "theta.json", "summary.json", "metrics.jsonl"])
@@ -111,7 +113,7 @@ def test_a_file_of_gigabytes_is_not_read(name, run):
     with (run / name).open("ab") as file:
         file.truncate(2**31)  # which takes no room on the disk
     with pytest.raises(ConfigError, match=f"{name}: it has 2147483648 bytes; allowed: up to"):
-        read_finished(run) if name != "metrics.jsonl" else artifacts.read_metrics(run)
+        read_finished(run) if name != "metrics.jsonl" else read_metrics(run)
 
 
 def test_a_pipe_is_not_waited_for(run):
@@ -151,10 +153,10 @@ def test_nothing_is_written_through_a_link_that_was_there_before_the_run(name, t
     (tmp_path / "kept").write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
-    with pytest.raises(ConfigError, match=f"{name}: this link leads"), artifacts.claimed(tmp_path / "run"):
+    with pytest.raises(ConfigError, match=f"{name}: this link leads"), locked_run(tmp_path / "run"):
         pass
     with pytest.raises(ConfigError, match=f"{name}: this link leads"):
-        artifacts.start(tmp_path / "run", Experiment(), given=None)
+        start_run(tmp_path / "run", Experiment(), given=None)
     assert (tmp_path / "kept").read_text() == "mine"
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.disasters.kills import ended, last_checkpoint
 from benchmarks.disasters.runs import EVERY, Whole, begun, differences, finished, resume, taken
-from metarule.runs import artifacts
+from metarule.runs.directory import CHECKPOINTS
 
 __all__ = ["KINDS", "damage", "disk", "fail"]
 
@@ -127,7 +127,7 @@ def _damaged(how: str, path: Path, programs: Path, whole: Whole, chance: random.
     """The last checkpoint is damaged: the one before it is taken, or it was not needed what was damaged."""
     _interrupted(path, programs)
     at, last = taken(path), last_checkpoint(path)
-    damage(path / artifacts.CHECKPOINTS / str(last), how, chance)
+    damage(path / CHECKPOINTS / str(last), how, chance)
     done = finished(resume(path, programs))
     lost = differences(path, whole.path) if done.status == 0 else [f"ended with {done.status}: {done.says[-300:]}"]
     again = at - last + (EVERY if "going on from" in done.says else 0)
@@ -137,7 +137,7 @@ def _damaged(how: str, path: Path, programs: Path, whole: Whole, chance: random.
 def _none_left(path: Path, programs: Path, whole: Whole, chance: random.Random) -> dict[str, Any]:
     """All checkpoints are damaged or gone: the run stops, and leaves what there is."""
     _interrupted(path, programs)
-    folder, metrics = path / artifacts.CHECKPOINTS, (path / "metrics.jsonl").read_bytes()
+    folder, metrics = path / CHECKPOINTS, (path / "metrics.jsonl").read_bytes()
     if chance.random() < 0.5:
         shutil.rmtree(folder)
     else:

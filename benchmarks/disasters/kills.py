@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.disasters.runs import EVERY, STEPS, Outcome, Whole, begun, differences, finished, resume, taken
-from metarule.runs import artifacts
+from metarule.runs.directory import CHECKPOINTS, is_run
+from metarule.runs.theta_files import THETA
 
 __all__ = ["KINDS", "ended", "kill", "last_checkpoint"]
 
@@ -38,7 +39,7 @@ def _while_saving(chance: random.Random, whole: Whole, path: Path, alive: Callab
 
 
 def _while_judging(chance: random.Random, whole: Whole, path: Path, alive: Callable[[], bool]) -> None:
-    _wait(lambda: (path / artifacts.THETA).exists(), alive)
+    _wait(lambda: (path / THETA).exists(), alive)
     time.sleep(chance.uniform(0, _WITHIN * (whole.total - whole.trained)))
 
 
@@ -114,7 +115,7 @@ def ended(path: Path, programs: Path, whole: Whole) -> list[str]:
         What was lost: nothing, if all is well.
     """
     done = finished(resume(path, programs))
-    if done.status == 2 and done.says.count("\n") == 1 and not artifacts.holds_run(path):
+    if done.status == 2 and done.says.count("\n") == 1 and not is_run(path):
         done = finished(begun(path, programs))
     if done.status:
         return [f"ended with {done.status}: {done.says[-300:]}"]
@@ -128,7 +129,7 @@ def last_checkpoint(path: Path) -> int:
 
 def _checkpoints(path: Path, whole: bool) -> list[int]:
     """Meta-steps of those that are there, or only of the whole ones."""
-    names = [folder.name for folder in (path / artifacts.CHECKPOINTS).glob("*")]
+    names = [folder.name for folder in (path / CHECKPOINTS).glob("*")]
     return [int(name.split(".")[0]) for name in names if name.isdigit() or (not whole and name.split(".")[0].isdigit())]
 
 

@@ -16,8 +16,10 @@ from metarule.config.toml import ConfigError
 from metarule.meta import begin
 from metarule.parallel.compilation_cache import VARIABLE
 from metarule.prng import run_key
-from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
+from metarule.runs.directory import CHECKPOINTS, read_experiment
+from metarule.runs.files import read_json
+from metarule.runs.theta_files import THETA
 
 __all__ = ["EVERY", "STEPS", "Outcome", "Whole", "begun", "differences", "finished", "resume", "taken", "uninterrupted"]
 
@@ -138,7 +140,7 @@ def uninterrupted(path: Path, programs: Path) -> Whole:
     clock, marks = time.perf_counter(), dict[str, float]()
     process = begun(path, programs)
     while process.poll() is None:
-        for name, there in (("first", taken(path) > 0), ("trained", (path / artifacts.THETA).exists())):
+        for name, there in (("first", taken(path) > 0), ("trained", (path / THETA).exists())):
             if there:
                 marks.setdefault(name, time.perf_counter() - clock)
         time.sleep(0.01)
@@ -165,12 +167,12 @@ def differences(path: Path, whole: Path) -> list[str]:
         Names of what differs: nothing, if all is well.
     """
     seen = {
-        artifacts.THETA: lambda one: _arrays(one / artifacts.THETA),
-        "theta.json": lambda one: artifacts.read_json(one / "theta.json"),
+        THETA: lambda one: _arrays(one / THETA),
+        "theta.json": lambda one: read_json(one / "theta.json"),
         "last checkpoint": _last_state,
         "metrics.jsonl": lambda one: (one / "metrics.jsonl").read_bytes(),
-        "summary.json": lambda one: artifacts.read_json(one / "summary.json") | {"seconds": None},
-        "performance.json": lambda one: artifacts.read_json(one / "performance.json"),
+        "summary.json": lambda one: read_json(one / "summary.json") | {"seconds": None},
+        "performance.json": lambda one: read_json(one / "performance.json"),
         "config.toml": lambda one: (one / "config.toml").read_bytes(),
     }
     return [name for name, look in seen.items() if not _same(look, path, whole)]
@@ -201,12 +203,12 @@ def _bits(array: np.ndarray) -> tuple[str, tuple[int, ...], bytes]:
 
 
 def _last_state(path: Path) -> tuple[int, list[Any]]:
-    with Checkpoints(path / artifacts.CHECKPOINTS) as checkpoints:
+    with Checkpoints(path / CHECKPOINTS) as checkpoints:
         step, state = checkpoints.restore(_first_state(path))
     return step, [_bits(np.asarray(leaf)) for leaf in jax.tree.leaves(state)]
 
 
 @lru_cache
 def _first_state(path: Path) -> Any:
-    experiment = artifacts.read_experiment(path)
+    experiment = read_experiment(path)
     return begin(experiment.lifetime, experiment.optimizer, experiment.split.train, run_key(experiment.seed))

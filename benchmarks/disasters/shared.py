@@ -9,7 +9,8 @@ from typing import Any
 
 from benchmarks.disasters.kills import ended, last_checkpoint
 from benchmarks.disasters.runs import EVERY, STEPS, Whole, begun, finished, taken
-from metarule.runs import artifacts
+from metarule.runs.directory import is_run
+from metarule.runs.theta_files import THETA
 
 __all__ = ["KIND", "kill_one"]
 
@@ -40,12 +41,12 @@ def kill_one(path: Path, programs: Path, whole: Whole, chance: random.Random) ->
     processes = [begun(path, programs, *shared, "--devices.process", str(number)) for number in range(_COUNT)]
     step, judged = chance.randrange(STEPS - EVERY), chance.random() < 0.25
     while all(process.poll() is None for process in processes):
-        if (path / artifacts.THETA).exists() if judged else artifacts.holds_run(path) and taken(path) >= step:
+        if (path / THETA).exists() if judged else is_run(path) and taken(path) >= step:
             break
         time.sleep(_POLL)
     time.sleep(chance.uniform(0, _AFTER))
     victim = chance.randrange(_COUNT)
-    allowed = {1} | ({0} if (path / artifacts.THETA).exists() else set()) | (set() if victim else {-signal.SIGABRT})
+    allowed = {1} | ({0} if (path / THETA).exists() else set()) | (set() if victim else {-signal.SIGABRT})
     processes[victim].kill()
     clock = time.perf_counter()
     other, killed = finished(processes[1 - victim]), finished(processes[victim])

@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 from benchmarks.fuzzing.mutations import config_text, run_files, words
 from metarule.config.toml import ConfigError, read
 from metarule.prng import run_key
-from metarule.runs import artifacts
+from metarule.runs.directory import start_run
 from metarule.runs.experiment import read_experiment_file
+from metarule.runs.files import write_json
 from metarule.runs.training import write_theta
 
 __all__ = ["CONFIGS", "Case", "case_of", "finished_run", "laid_out"]
@@ -75,9 +76,9 @@ def finished_run(place: Path) -> dict[str, bytes]:
         The files.
     """
     experiment, _ = read_experiment_file(CONFIGS / "paper.toml", [])
-    artifacts.start(place, experiment, None)
+    start_run(place, experiment, None)
     write_theta(place, experiment.lifetime, experiment.lifetime.theta(run_key(0)))
-    artifacts.write_json(place / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
+    write_json(place / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return {file.name: file.read_bytes() for file in sorted(place.iterdir())}
 
 

@@ -17,9 +17,10 @@ from metarule.analysis.comparison import LEARNED, few_shots, points_of
 from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
+from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import StopRequest
+from metarule.runs.theta_files import load_theta
 from metarule.runs.training import meaning
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan, Setting
@@ -128,7 +129,7 @@ def judge(
     done, learner = [], None
     for item in some:
         file = folder / f"{_name(item, study)}.json"
-        known = artifacts.read_json(file)
+        known = read_json(file)
         if known is None:
             stop.answer(0)
             who = _learner(item, item.target)
@@ -136,7 +137,7 @@ def judge(
                 jax.clear_caches()
                 learner = who
             known = _try(item, study)
-            artifacts.write_json(file, known)
+            write_json(file, known)
         progress(f"{item.test}: {item.contender}, seed {item.seed}")
         done.append(Judged(item, known["metrics"], known["steps"], known["curve"]))
     return done
@@ -175,7 +176,7 @@ def _theta(cell: Cell, place: Path, number: int) -> Theta:
     lifetime = cell.experiment.lifetime
     one = jax.eval_shape(lifetime.theta, run_key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
-    return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(place, like, meaning(lifetime)))
+    return jax.tree.map(lambda leaf: leaf[number], load_theta(place, like, meaning(lifetime)))
 
 
 def _name(item: Item, study: Study) -> str:

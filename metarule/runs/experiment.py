@@ -11,17 +11,17 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName, baselines
+from metarule.analysis.comparison import HORIZONS
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
-from metarule.analysis.comparison import HORIZONS
+from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, check_format, decode, override, read
 from metarule.lifetime.learner import InnerLoop, Lifetime
 from metarule.meta import AnyOptimizer, Gradient, Sequence
+from metarule.prng import run_key
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
-from metarule.config.schema import Checked
-from metarule.prng import run_key
 from metarule.tasks import AnyTasks, Boolean
 from metarule.types import Integer, Split, TaskFamily
 
@@ -32,10 +32,10 @@ _FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 # live in one meta-step; lives of these.
 _MOST_THETA, _MOST_NETWORK, _MOST_TOGETHER, _MOST_LIVES = 2**16, 2**30, 2**38, 2**24
 
-# Of run directories; a later one may mean something else by the same fields.
-FORMAT = 1
+# Number of the format of run directories.
+FORMAT = 2
 
-__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "with_tasks", "read_experiment_file", "read_tree", "to_tree"]
+__all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "read_experiment_file", "read_tree", "to_tree", "with_tasks"]
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -190,10 +190,8 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
         ConfigError: a file that cannot be read, is not TOML, or of a newer version.
     """
     text, tree = read(file)
-    try:
-        check_format("this config", tree.pop("format", None), FORMAT)  # it may be that of a run directory
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+    if "format" in tree:  # a config from a run directory
+        check_format(f"{file}: this config", tree.pop("format"), FORMAT, "write it anew")
     return text, tree
 
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarule.runs import figures
 from metarule.analysis.baselines import RATES, at_rate
-from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.analysis.comparison import INITIAL, LEARNED, Contender
-from metarule.lifetime.learner import Lifetime
 from metarule.analysis.phenomena import Example, interpolated, respond, shown, timings
+from metarule.circuits.conditioning import ConditioningCircuit
+from metarule.lifetime.learner import Lifetime
+from metarule.runs import figures
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool
 from metarule.types import Learner, PRNGKey, Theta
 

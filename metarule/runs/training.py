@@ -14,23 +14,25 @@ import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
-from metarule.runs import artifacts
-from metarule.runs.checkpoints import Checkpoints
-from metarule.config.toml import ConfigError
-from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.analysis.evaluation import learning_curves
-from metarule.runs.experiment import Experiment
 from metarule.analysis.lyapunov import lyapunov_exponent
+from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
-from metarule.runs.locks import holder
 from metarule.meta.loop import advance, begin, phase_at
+from metarule.prng import Purpose, run_key, stream
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.runs.checkpoints import Checkpoints
+from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
+from metarule.runs.directory import CHECKPOINTS, check_ownership, experiment_hash
+from metarule.runs.experiment import Experiment
+from metarule.runs.locks import holder
+from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
-from metarule.prng import Purpose, run_key, stream
+from metarule.runs.theta_files import THETA, save_theta
 from metarule.types import Info, MetaOptimizer, Split, Theta
 
-__all__ = ["Progress", "Trained", "write_theta", "meaning", "named", "train"]
+__all__ = ["Progress", "Trained", "meaning", "named", "train", "write_theta"]
 
 # Called with the meta-steps taken and the last row of the metrics, whenever the loop comes up for air.
 Progress = Callable[[int, dict[str, Any]], None]
@@ -55,7 +57,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 
     Args:
         experiment: what to run.
-        path: its directory, laid out by `artifacts.start`.
+        path: its directory, laid out by `start_run`.
         stop: looked at between calls; everything is saved before it is answered.
         progress: told how far the run is.
 
@@ -75,12 +77,12 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     start = begin(lifetime, optimizer, split.train, key)
     initial = _theta(optimizer, start)
     before = holder(path)
-    with Checkpoints(path / artifacts.CHECKPOINTS, artifacts.what_learns(path)) as checkpoints:
+    with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
         step, state = checkpoints.restore(start)
         if not step:
             _tell_of_restart(path, run.checkpoint_every)
-        artifacts.keep_metrics(path, step)
-        rows = artifacts.read_metrics(path)
+        truncate_metrics(path, step)
+        rows = read_metrics(path)
         _check_rows(path, rows, len(jax.eval_shape(partial(named, lifetime), initial)))
         first, recent = rows[:FIRST], rows[-HOPELESS:]
         if is_hopeless(recent):
@@ -104,8 +106,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             if look:
                 rows[-1] |= _watch(experiment, _theta(optimizer, state), split)
                 rows[-1] |= _diagnose(experiment, first, recent)
-            artifacts.check_place(path, before)
-            artifacts.append_metrics(path, rows)
+            check_ownership(path, before)
+            append_metrics(path, rows)
             hopeless = look and is_hopeless(recent)
             if hopeless or _due(step, run.checkpoint_every, optimizer.steps):
                 checkpoints.save(step, state)
@@ -120,7 +122,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     """Write θ into its run directory, with what its numbers mean."""
     told = {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)}
-    artifacts.save_theta(path, theta, meaning(lifetime) | told)
+    save_theta(path, theta, meaning(lifetime) | told)
 
 
 def meaning(lifetime: Lifetime) -> dict[str, Any]:
@@ -160,9 +162,9 @@ def _theta(optimizer: MetaOptimizer, state: Any) -> Theta:
 
 def _tell_of_restart(path: Path, every: int) -> None:
     """A run that has taken meta-steps and has no checkpoint begins again with a word, or not at all."""
-    taken = len(artifacts.read_metrics(path))
+    taken = len(read_metrics(path))
     if taken > 2 * every:  # by then the first one was on disk
-        where = path / artifacts.CHECKPOINTS
+        where = path / CHECKPOINTS
         raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
     if taken:
         print(f"{path}: it was stopped before a checkpoint was kept; beginning again at meta-step 1", file=sys.stderr)
@@ -183,7 +185,7 @@ def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
     raise Diverged(
         f"no lifetime of the last {HOPELESS} meta-steps was of use, though theta was led towards 0; the last theta that "
-        f"was good, or the first, is in {path / artifacts.THETA}"
+        f"was good, or the first, is in {path / THETA}"
     )
 
 
@@ -209,9 +211,9 @@ def _check_rows(path: Path, rows: Sequence[dict[str, Any]], numbers: int) -> Non
     try:
         found = msgspec.convert(rows, list[_Row])
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{path / artifacts.METRICS}: damaged: {error}") from error
+        raise ConfigError(f"{path / METRICS}: damaged: {error}") from error
     if any(len(row.theta) != numbers for row in found):
-        raise ConfigError(f"{path / artifacts.METRICS}: damaged: θ of another rule, which has {numbers} numbers")
+        raise ConfigError(f"{path / METRICS}: damaged: θ of another rule, which has {numbers} numbers")
 
 
 def _until_next(experiment: Experiment, step: int) -> int:
@@ -238,7 +240,7 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
             "step": step + number + 1,
             "loss": plain.loss[number],
             **{name: values[number] for name, values in (plain.metrics | plain.observed).items()},
-            "lives": plain.lifetimes[number],
+            "lifetimes": plain.lifetimes[number],
             "nonfinite_lifetimes": plain.nonfinite_lifetimes[number],
             "zero_gradient_lifetimes": plain.zero_gradient_lifetimes[number],
             "rejected": plain.rejected[number],

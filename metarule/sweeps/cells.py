@@ -24,10 +24,13 @@ from metarule.meta.loop import begin, phase_at
 from metarule.parallel.batching import batch_lifetimes, device_count
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
+from metarule.runs.directory import CHECKPOINTS
+from metarule.runs.environment import environment, record_environment
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import write_json
 from metarule.runs.stopping import StopRequest
+from metarule.runs.theta_files import save_theta
 from metarule.runs.training import meaning, named
 from metarule.sweeps.claims import Claim, publish
 from metarule.sweeps.plan import Cell, with_values
@@ -99,8 +102,8 @@ def run_cell(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress
         Lost: the claim was taken over.
         Stopped: on request.
     """
-    states = folder / artifacts.CHECKPOINTS
-    artifacts.join_environment(folder)
+    states = folder / CHECKPOINTS
+    record_environment(folder)
     try:
         outcome = solve(cell, states, claim.check, stop, progress)
     except ConfigError:  # a checkpoint that a dying process left damaged: the cell is in progress no longer
@@ -330,9 +333,9 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
         found = {"data": data, "metrics": scores, "curve": outcome.curve[number], "theta": named(lifetime, theta)}
         points.append(point._asdict() | found)
     whose = meaning(lifetime) | {"points": [point._asdict() for point in cell.points]}
-    artifacts.save_theta(work, outcome.theta, whose)
+    save_theta(work, outcome.theta, whose)
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
-    artifacts.write_json(work / "environment.json", artifacts.environment() | {"packages": installed})
+    write_json(work / "environment.json", environment() | {"packages": installed})
     spent = [cell.experiment.optimizer.spent(step) for step in cell.marks]
     result = {"cell": cell.name, "points": points, "marks": cell.marks, "lifetimes": spent, "seconds": outcome.seconds}
-    artifacts.write_json(work / "result.json", result)
+    write_json(work / "result.json", result)

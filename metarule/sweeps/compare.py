@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError
 from metarule.parallel.compilation_cache import VARIABLE
-from metarule.runs import artifacts
 from metarule.runs.experiment import to_tree
+from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Plan, Point
 from metarule.sweeps.report import CELLS, PLAN
@@ -113,7 +113,7 @@ def _run(words: Sequence[str], directory: Path) -> float:
 
 def _found(directory: Path) -> dict[Point, dict[str, Any]]:
     files = directory.glob(f"{CELLS}/*/{DONE}/result.json")
-    found = [point for file in files for point in artifacts.read_json(file)["points"]]
+    found = [point for file in files for point in read_json(file)["points"]]
     return {Point(point["setting"], point["seed"]): point for point in found}
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import robustness as program
 from benchmarks.robustness import main, robustness, table
-from metarule.runs import artifacts
+from metarule.runs.files import write_json
 from metarule.sweeps.report import CELLS, PLAN
 
 SCORES = {"one": [0.97, 0.95, 0.93, None], "two": [0.9, 0.9, 0.9, 0.9]}
@@ -25,8 +25,8 @@ def sweep(directory, missing=()):
         tree["cells"].append({"name": name})
         if name not in missing:
             (directory / CELLS / name / "done").mkdir(parents=True)
-            artifacts.write_json(directory / CELLS / name / "done" / "result.json", {"points": points})
-    artifacts.write_json(directory / PLAN, tree)
+            write_json(directory / CELLS / name / "done" / "result.json", {"points": points})
+    write_json(directory / PLAN, tree)
 
 
 def metrics(score, seed):

@@ -15,9 +15,11 @@ from metarule import final_metrics, learning_curves
 from metarule.commands import adapt as adapt_command
 from metarule.commands import evaluate as evaluate_command
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
+from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import with_tasks
+from metarule.runs.files import write_json
 from metarule.runs.finished import contenders, read_finished
+from metarule.runs.theta_files import load_theta
 from metarule.runs.training import write_theta
 
 LIFETIMES = ["--evaluation.lifetimes", "12"]
@@ -27,9 +29,9 @@ COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 
 def run_directory(path, experiment):
     """What a finished run leaves, as far as it is read here."""
-    artifacts.start(path, experiment, given=None)
+    start_run(path, experiment, given=None)
     write_theta(path, experiment.lifetime, experiment.lifetime.theta(jax.random.key(5)))
-    artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
+    write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return path
 
 
@@ -62,8 +64,8 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
     summary = json.loads((folder / "summary.json").read_text())
     held_out = summary["held_out"]
     assert (held_out["tasks"], held_out["threshold"], held_out["metric"]) == (4, 0.7, "solved")
-    experiment = artifacts.read_experiment(own)
-    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
+    experiment = read_experiment(own)
+    theta = load_theta(own, experiment.lifetime.theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     pool = experiment.lifetime.tasks.split(3).test
     again = learning_curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
@@ -152,9 +154,9 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     (folder,) = (own / "adaptations").iterdir()
     found = json.loads((folder / "summary.json").read_text())
     assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
-    experiment = artifacts.read_experiment(own)
+    experiment = read_experiment(own)
     there = with_tasks(experiment, [("tasks.kind", "points")])
-    theta = artifacts.load_theta(own, experiment.lifetime.theta(run_key(3)), {})
+    theta = load_theta(own, experiment.lifetime.theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     frozen = learning_curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
     assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
@@ -254,12 +256,12 @@ def test_help_lists_every_option(command, capsys):
 
 def test_overwriting_a_run_takes_what_was_found_with_it(own):
     (own / "evaluations" / "x").mkdir(parents=True)
-    artifacts.start(own, EXPERIMENT, None, overwrite=True)
+    start_run(own, EXPERIMENT, None, overwrite=True)
     assert not (own / "evaluations").exists()
 
 
 def test_final_metrics_do_not_depend_on_the_points_between(run):
-    experiment = artifacts.read_experiment(run)
+    experiment = read_experiment(run)
     theta, pool = experiment.lifetime.theta(run_key(3)), experiment.tasks.split(3).test
     ends = learning_curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
     np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])

@@ -14,7 +14,8 @@ from small import EXPERIMENT
 
 from metarule import MLP, Polynomial
 from metarule.commands.prune import main
-from metarule.runs import artifacts
+from metarule.runs.directory import start_run
+from metarule.runs.files import write_json
 from metarule.runs.locks import HOLDER, LOCK
 from metarule.runs.training import write_theta
 
@@ -25,9 +26,9 @@ THETA = jnp.array([0.5, 1e-6, 0.0])
 
 def run_directory(path, experiment, theta):
     """What a finished run leaves, as far as pruning reads it."""
-    artifacts.start(path, experiment, given=None)
+    start_run(path, experiment, given=None)
     write_theta(path, experiment.lifetime, theta)
-    artifacts.write_json(path / "summary.json", {"held_out": {}})
+    write_json(path / "summary.json", {"held_out": {}})
     return path
 
 

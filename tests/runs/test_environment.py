@@ -3,22 +3,22 @@ from pathlib import Path
 import jax
 import pytest
 
-from metarule.runs import artifacts
-from metarule.runs import environment as environments
 from metarule.config.toml import ConfigError
-from metarule.runs.environment import check_precision, environment, with_this
+from metarule.runs import environment as environments
+from metarule.runs.environment import check_precision, environment, record_environment, with_this
+from metarule.runs.files import read_json, write_json
 
 
 def test_every_environment_that_took_part_is_kept_once(tmp_path, monkeypatch):
-    artifacts.write_json(tmp_path / "environment.json", first := environment())
-    artifacts.join_environment(tmp_path)
+    write_json(tmp_path / "environment.json", first := environment())
+    record_environment(tmp_path)
     monkeypatch.setattr("sys.argv", ["another command"])
-    artifacts.join_environment(tmp_path)
-    assert artifacts.read_json(tmp_path / "environment.json") == first
+    record_environment(tmp_path)
+    assert read_json(tmp_path / "environment.json") == first
     monkeypatch.setattr(environments, "version", lambda name: "9.9")
     for _ in range(2):
-        artifacts.join_environment(tmp_path)
-    joined = artifacts.read_json(tmp_path / "environment.json")
+        record_environment(tmp_path)
+    joined = read_json(tmp_path / "environment.json")
     assert {name: joined[name] for name in first} == first
     (later,) = joined["resumed"]
     assert (later["packages"]["jax"], later["command"]) == ("9.9", ["another command"])

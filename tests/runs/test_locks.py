@@ -7,14 +7,10 @@ import pytest
 from filelock import FileLock
 from small import EXPERIMENT
 
-from metarule.commands import adapt
-from metarule.runs import artifacts
-from metarule.commands import evaluate
-from metarule.commands import evolve
-from metarule.runs import finished
-from metarule.commands import prune
-from metarule.commands import train
+from metarule.commands import adapt, evaluate, evolve, prune, train
 from metarule.config.toml import ConfigError
+from metarule.runs import finished
+from metarule.runs.directory import SEARCH, check_ownership, locked_run, start_run
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
 from metarule.runs.stopping import StopRequest
 
@@ -32,7 +28,7 @@ with locked(Path(sys.argv[1])):
 def held(tmp_path_factory):
     """The directory of a run in which another process works, and that process."""
     path = tmp_path_factory.mktemp("runs") / "my run"
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     words = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -46,7 +42,7 @@ def test_a_second_run_is_refused_in_one_line_with_directory_and_process(main, re
     path, process = held
     config = "configs/forms.toml" if main is evolve.main else "configs/boolean-2.toml"
     if main is evolve.main:
-        (path / artifacts.FORMS).write_text('{"options": {}}')
+        (path / SEARCH).write_text('{"options": {}}')
     words = ["--resume", str(path)] if resumed else [config, "--run.directory", str(path), "--overwrite"]
     before = (path / "resolved.toml").read_bytes()
     assert main(words) == 2
@@ -54,7 +50,7 @@ def test_a_second_run_is_refused_in_one_line_with_directory_and_process(main, re
     assert f"{path}: another process works in it: {process.pid} on " in errors
     assert errors.count("\n") == 1
     assert (path / "resolved.toml").read_bytes() == before
-    (path / artifacts.FORMS).unlink(missing_ok=True)
+    (path / SEARCH).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("main", [evaluate.main, adapt.main, prune.main])
@@ -92,18 +88,18 @@ def test_a_lock_ends_with_a_process_that_is_killed(held):
 
 def test_a_run_ends_where_its_directory_is_taken_away(tmp_path, monkeypatch):
     path = tmp_path / "run"
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     with locked(path):
         before = holder(path)
-        artifacts.check_place(path, before)
+        check_ownership(path, before)
         (path / LOCK).unlink()  # by somebody who takes it for one that was left behind
         monkeypatch.setattr("os.getpid", lambda: 1)
         with locked(path), pytest.raises(OSError, match="another process works in it: 1 on ") as caught:
-            artifacts.check_place(path, before)
+            check_ownership(path, before)
         assert caught.value.filename == str(path)
         path.rename(tmp_path / "elsewhere")
         with pytest.raises(FileNotFoundError, match="it was removed or moved while the run went on"):
-            artifacts.check_place(path, before)
+            check_ownership(path, before)
         assert not path.exists()
 
 
@@ -119,7 +115,7 @@ def test_a_lock_that_is_another_users_is_not_passed_over(tmp_path, monkeypatch):
 
 def test_files_that_no_run_wrote_are_not_joined_by_a_lock(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(ConfigError, match="it holds no run, but files of the same name"), artifacts.claimed(tmp_path):
+    with pytest.raises(ConfigError, match="it holds no run, but files of the same name"), locked_run(tmp_path):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 

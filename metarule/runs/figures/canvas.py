@@ -11,7 +11,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
-from metarule.config.messages import warn, first_line
+from metarule.config.messages import first_line, warn
 
 __all__ = ["COLOURS", "blank", "drawn_last", "figure_of", "picture", "save"]
 

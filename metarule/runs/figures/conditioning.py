@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import numpy as np
 
+from metarule.analysis.phenomena import Example
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
 from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture, save
-from metarule.analysis.phenomena import Example
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
 
