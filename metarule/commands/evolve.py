@@ -53,9 +53,9 @@ _USAGE = """\
 usage: python -m metarule.evolve CONFIG [--section.field VALUE ...] [--evolve.field VALUE ...] [--overwrite]
        python -m metarule.evolve --resume RUN_DIR
 
-Search for the terms that a rule needs, among those of the rule of CONFIG. A genetic algorithm crosses and mutates sets of
-terms, gradient descent finds their coefficients, and selection keeps the sets that no other beats in both meta-loss and
-number of terms. Result: the Pareto front of held-out score against number of terms, with its equations.
+Search for the terms that a rule needs, among those of the rule of CONFIG. A genetic algorithm crosses and mutates sets
+of terms, gradient descent finds their coefficients, and selection keeps the sets that no other beats in both meta-loss
+and number of terms. Result: the Pareto front of held-out score against number of terms, with its equations.
 
 CONFIG                             a TOML file, such as configs/forms.toml; its optimizer is gradient descent
 --section.field VALUE              set a field of the config, as for metarule.train

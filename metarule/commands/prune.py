@@ -29,8 +29,8 @@ _USAGE = """\
 usage: python -m metarule.prune RUN_DIR [--tolerance VALUE] [--lifetimes VALUE]
 
 Print the contribution of each term of a learned rule, remove terms while the score on training tasks stays within the
-tolerance, and print the shorter equation with its score on held-out tasks, which do not affect the removals. The shorter
-rule is written to pruned.npz and pruned.json in the run's directory.
+tolerance, and print the shorter equation with its score on held-out tasks, which do not affect the removals. The
+shorter rule is written to pruned.npz and pruned.json in the run's directory.
 
 RUN_DIR                            directory of a run of one seed, whose rule is a polynomial
 --help                             show this text

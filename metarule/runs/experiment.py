@@ -1,4 +1,4 @@
-"""A whole experiment as one declaration: schema of the config file, API, and assembly."""
+"""Experiments: schema of the config file, and assembly of the components."""
 
 from collections.abc import Iterable
 from functools import lru_cache, partial
@@ -25,12 +25,12 @@ from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
 from metarule.types import Integer, Split, TaskFamily
 
-# Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
+# Tables that may change for a learned rule; θ depends on the others.
 _FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 
-# Numbers of θ, each of which is told by name; numbers of a network with what its synapses remember, and of all that
-# live in one meta-step; lives of these.
-_MOST_THETA, _MOST_NETWORK, _MOST_TOGETHER, _MOST_LIVES = 2**16, 2**30, 2**38, 2**24
+# Largest sizes: parameters of θ, numbers of a network with its traces, of all networks of a meta-step, and lifetimes of
+# a meta-step.
+_LARGEST_THETA, _LARGEST_NETWORK, _LARGEST_BATCH, _MOST_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
 # Number of the format of run directories.
 FORMAT = 2
@@ -39,66 +39,66 @@ __all__ = ["FORMAT", "Evaluation", "Experiment", "Run", "read_experiment_file", 
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How θ is judged on held-out tasks, while it is learned and at the end.
+    """Evaluation of θ on held-out tasks, during meta-training and at the end.
 
     Attributes:
         lifetimes: held-out lifetimes at the end.
-        points: how often the network is assessed along each of them.
-        horizons: multiples of the length of a lifetime after which it is assessed, too, going on in the same way: a
-            rule that was learned on lifetimes of one length may fail on longer ones. Empty for none.
-        monitor_every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
-        monitor_lifetimes: held-out lifetimes at each look.
-        baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
-            meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
+        points: evaluations along each of them.
+        horizons: multiples of the length of a lifetime at which the network is evaluated as well, because a rule that
+            was learned on lifetimes of one length may fail on longer ones. Empty for none.
+        monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training.
+        monitor_lifetimes: held-out lifetimes of each of these.
+        baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
+            by their length; empty for those of the circuit.
     """
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000, description="held-out lifetimes at the end")] = 1024
-    points: Annotated[int, Meta(ge=1, le=1000, description="assessments along each of them")] = 40
+    points: Annotated[int, Meta(ge=1, le=1000, description="evaluations along each of them")] = 40
     horizons: Annotated[
         tuple[Annotated[int, Meta(ge=2, le=1000)], ...],
-        Meta(description="multiples of the length of a lifetime at which it is assessed, too"),
+        Meta(description="multiples of the length of a lifetime at which it is evaluated as well"),
     ] = HORIZONS
-    monitor_every: Annotated[int, Meta(ge=1, description="meta-steps between looks at held-out tasks")] = 50
-    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lifetimes at each look")] = 128
+    monitor_every: Annotated[int, Meta(ge=1, description="meta-steps between evaluations on held-out tasks")] = 50
+    monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000, description="held-out lifetimes of each of these")] = 128
     baselines: Annotated[
-        tuple[BaselineName, ...], Meta(description="who it is compared with; empty for those the circuit is made for")
+        tuple[BaselineName, ...], Meta(description="baselines at the end; empty for those of the circuit")
     ] = ()
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a run is kept, and how often it comes up for air.
+    """Output directory, and meta-steps per jitted call.
 
     Attributes:
-        directory: where the run is kept; empty for `runs/<config>/<time>-s<seed>`.
+        directory: of the run; empty for `runs/<config>/<time>-s<seed>`.
         steps_per_call: meta-steps in one jitted call; results do not depend on it.
         checkpoint_every: meta-steps between checkpoints.
     """
 
-    directory: Annotated[str, Meta(description="where the run is kept; default runs/<config>/<time>-s<seed>")] = ""
+    directory: Annotated[str, Meta(description="directory of the run; default runs/<config>/<time>-s<seed>")] = ""
     steps_per_call: Annotated[int, Meta(ge=1, le=10_000, description="meta-steps in one jitted call")] = 25
     checkpoint_every: Annotated[int, Meta(ge=1, description="meta-steps between checkpoints")] = 100
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a run needs, one field a component.
+    """All settings of a run, one field a component.
 
     Attributes:
-        seed: decides every random number of the run, the split of the tasks included.
-        seeds: runs, of seeds seed, seed + 1, …
+        seed: seed of all random numbers of the run, the split of the tasks included.
+        seeds: number of runs, with seeds seed, seed + 1, …
         rule: Δw = f(local variables; θ).
-        circuit: who is wired to whom.
-        tasks: what there is to learn.
+        circuit: neurons and their projections.
+        tasks: the task family.
         inner_loop: length, bounds and loss of a lifetime.
-        optimizer: what moves θ.
-        evaluation: how θ is judged.
-        run: where the run is kept.
+        optimizer: the meta-optimiser.
+        evaluation: evaluation of θ.
+        run: output directory.
 
     Raises:
         ValueError: components that do not fit together.
     """
 
-    seed: Annotated[int, Meta(ge=0, lt=2**31, description="decides every random number of the run")] = 0
-    seeds: Annotated[int, Meta(ge=1, le=10_000, description="runs, of seeds seed, seed + 1, ...")] = 1
+    seed: Annotated[int, Meta(ge=0, lt=2**31, description="seed of all random numbers of the run")] = 0
+    seeds: Annotated[int, Meta(ge=1, le=10_000, description="number of runs, with seeds seed, seed + 1, ...")] = 1
     rule: Polynomial | MLP = Polynomial()
     circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
     tasks: AnyTasks = Boolean()
@@ -111,7 +111,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
-        self.optimizer.phases(self.lifetime)  # refuses components that do not fit together
+        self.optimizer.phases(self.lifetime)  # raises where components do not fit together
         self._check_size()
         for name in self.evaluation.baselines:
             try:
@@ -121,24 +121,24 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def lifetime(self) -> Lifetime:
-        """One learner living through one task."""
+        """The learner: rule, circuit, tasks and inner loop."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
 
     def of_seed(self, seed: int) -> "Experiment":
-        """The run of one of its seeds."""
+        """The same experiment with a single seed."""
         return replace(self, seed=seed, seeds=1)
 
     @property
     def split(self) -> Split:
-        """Training and held-out tasks of its seed."""
+        """Training and held-out tasks of the seed."""
         return _split(self.tasks, self.seed)
 
     def _check_size(self) -> None:
-        """Refuse what no machine has the memory for, before any of it is taken."""
+        """Refuse sizes beyond any memory before memory is taken."""
         lifetime = self.lifetime
         try:
             hash(lifetime)
-        except TypeError:  # numbers that are traced cannot be looked up
+        except TypeError:  # traced numbers are not hashable
             theta, network = _sizes.__wrapped__(lifetime)
         else:
             theta, network = _sizes(lifetime)
@@ -146,14 +146,14 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             (self.optimizer.first, self.optimizer.then) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
         )
         lifetimes = max(part.spent(1) for part in parts)
-        for what, found, most in (
-            ("rule: numbers of θ", theta, _MOST_THETA),
-            ("circuit: numbers of a network and of what its synapses remember", network, _MOST_NETWORK),
-            ("optimizer: lives of a meta-step", lifetimes, _MOST_LIVES),
-            ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _MOST_TOGETHER),
+        for label, size, largest in (
+            ("rule: parameters of θ", theta, _LARGEST_THETA),
+            ("circuit: numbers of a network with its traces", network, _LARGEST_NETWORK),
+            ("optimizer: lifetimes of a meta-step", lifetimes, _MOST_LIFETIMES),
+            ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _LARGEST_BATCH),
         ):
-            if found > most:
-                raise ValueError(f"{what} = {found}; allowed: up to {most}")
+            if size > largest:
+                raise ValueError(f"{label} = {size}; allowed: up to {largest}")
 
 
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
@@ -170,7 +170,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
         ConfigError: naming the file, the field, the value and what is allowed.
     """
     text, tree = read_tree(file)
-    tree.pop("devices", None)  # where it is run is no part of what is run: the command line reads it
+    tree.pop("devices", None)  # read by the command line; results do not depend on it
     try:
         return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:
@@ -178,7 +178,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
 
 
 def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
-    """Read what a config file says of the experiment, as it stands.
+    """Read a config file without decoding it.
 
     Args:
         file: the file.
@@ -187,7 +187,7 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
         (text of the file, nested tables).
 
     Raises:
-        ConfigError: a file that cannot be read, is not TOML, or of a newer version.
+        ConfigError: a file that cannot be read, is not TOML, or of another format.
     """
     text, tree = read(file)
     if "format" in tree:  # a config from a run directory
@@ -196,7 +196,7 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
 
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as nested tables with every default written out, which decode to an equal experiment."""
+    """Convert an experiment to nested tables with all defaults, which decode to an equal experiment."""
     return msgspec.to_builtins(experiment, enc_hook=dict)
 
 
@@ -206,43 +206,42 @@ def _split(tasks: TaskFamily, seed: Integer) -> Split:
 
 
 class _Tasks(Struct, frozen=True, kw_only=True):
-    """The one table of an experiment that says what output neurons are needed."""
+    """The table that determines the output activation."""
 
     tasks: AnyTasks = Boolean()
 
 
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
-    """Other tasks for the rule of an experiment; output neurons follow the tasks unless they are set, too.
+    """Set other tasks for a learned rule; the output activation follows the tasks unless it is set.
 
     Args:
-        experiment: in which the rule is learned.
+        experiment: in which the rule was learned.
         pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
 
     Returns:
         The experiment with these fields set.
 
     Raises:
-        ConfigError: a field that is part of how the rule is learned, a value that is not allowed, or a circuit to which
-            θ does not belong.
+        ConfigError: a field on which θ depends, a value that is not allowed, or a circuit that θ does not fit.
     """
     for name, _ in pairs:
         if name.split(".")[0] not in _FREE:
-            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(_FREE)}")
+            raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(_FREE)}")
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
-    found, needed = (_shapes(one.lifetime) for one in (experiment, other))
-    if found != needed or experiment.inner_loop.theta != other.inner_loop.theta:
+    learned, needed = (_shapes(one.lifetime) for one in (experiment, other))
+    if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
         raise ConfigError(
-            f"circuit, inner_loop.theta: θ is of shape {found} where it is learned ({experiment.inner_loop.theta}); "
+            f"circuit, inner_loop.theta: θ was learned in shape {learned} ({experiment.inner_loop.theta}); "
             f"this circuit needs {needed} ({other.inner_loop.theta})"
         )
     if experiment.lifetime.theta_groups != other.lifetime.theta_groups:
-        learned, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
-        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ is learned, {learned}")
+        trained, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
+        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ was learned, {trained}")
     return other
 
 
 def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
-    """Decode, with the output neurons that the tasks need."""
+    """Decode, with the output activation of the tasks."""
     if is_set or "output" not in tree["circuit"]:
         return decode(tree, Experiment)
     link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.link
@@ -251,19 +250,19 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
     except ConfigError as error:
         if not str(error).startswith("circuit.output"):
             raise
-        return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has
+        return decode(tree, Experiment)  # refused as well, but with an error about the given output
 
 
 @lru_cache(maxsize=1024)
 def _sizes(lifetime: Lifetime) -> tuple[int, int]:
-    """Numbers of θ, and of a network with what its synapses remember."""
+    """Number of parameters of θ, and of numbers of a network with its traces."""
 
-    def born() -> tuple[Any, Any]:
+    def init() -> tuple[Any, Any]:
         key = run_key(0)
         weights, *rest = lifetime.circuit.init(key, lifetime.tasks.inputs, lifetime.tasks.outputs)
         return lifetime.theta(key), (weights, rest, [lifetime.rule.memory(weight) for weight in weights])
 
-    theta, network = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in jax.eval_shape(born))
+    theta, network = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in jax.eval_shape(init))
     return theta, network
 
 

@@ -1,4 +1,4 @@
-"""Pictures of a run."""
+"""Figures of a run."""
 
 from metarule.runs.figures.canvas import drawn_last
 from metarule.runs.figures.conditioning import draw_circuit, draw_phenomena, draw_rates, draw_timings
