@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
+from metarule.meta.phases import resolved
 from metarule.prng import run_key
 from metarule.runs.experiment import Experiment
 from metarule.types import Estimator, Integer, Theta
@@ -36,8 +38,8 @@ def relative_cost(experiment: Experiment) -> float:
     """
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assert isinstance(optimizer, Gradient)
-    estimator: Estimator = optimizer.decided(lifetime)[0].estimator
-    pool, theta = experiment.split.train, lifetime.theta(run_key(0))
+    estimator: Estimator = resolved(optimizer, lifetime)[0].estimator
+    pool, theta = experiment.split.train, lifetime.init_theta(run_key(0))
 
     def met(number: Integer) -> tuple[Any, Array]:
         task_key, lifetime_key = jax.random.split(jax.random.fold_in(run_key(1), number))
@@ -56,7 +58,7 @@ def relative_cost(experiment: Experiment) -> float:
         jax.block_until_ready(form(given))
     seconds = [[_timed(form, given) for form, given in forms] for _ in range(_TRIALS)]
     alone, with_gradient = (min(times) for times in zip(*seconds, strict=True))
-    return with_gradient / alone / estimator.lifetimes
+    return with_gradient / alone / lifetimes_per_estimate(estimator)
 
 
 def _timed(form: Callable[..., Any], given: Any) -> float:

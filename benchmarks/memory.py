@@ -276,7 +276,7 @@ def _serve(words: list[str]) -> int:
 def _given(estimator: Estimator, learner: Learner, lifetimes: int) -> tuple[Any, Any, Any, Any]:
     """θ, tasks, states and keys, as at the first meta-step."""
     key = run_key(_KEY_SEED)
-    theta, keys, pool = learner.theta(key), jax.random.split(key, lifetimes), learner.tasks.split(0).train
+    theta, keys, pool = learner.init_theta(key), jax.random.split(key, lifetimes), learner.tasks.split(0).train
     tasks = jax.vmap(lambda key: learner.tasks.sample(key, pool, 0))(keys)
     return theta, tasks, jax.vmap(lambda key: estimator.init(learner, theta, key))(keys), keys
 

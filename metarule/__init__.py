@@ -12,9 +12,10 @@ from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import respond, shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
-from metarule.lifetime.learner import InnerLoop, Lifetime
+from metarule.lifetime.inner_loop import InnerLoop
+from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
-from metarule.lifetime.unroll import unroll
+from metarule.lifetime.unroll import meta_loss, unroll
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
 from metarule.parallel.devices import sharded_jit
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
@@ -68,6 +69,7 @@ __all__ = [
     "lift",
     "load",
     "lyapunov_exponent",
+    "meta_loss",
     "respond",
     "sharded_jit",
     "shown",

@@ -1,12 +1,14 @@
-"""The vocabulary that every room shares: what a synapse sees, what a lifetime is made of, and the protocols.
+"""Data and protocols that all packages share.
 
-A component is anything that satisfies its protocol; there is no base class to inherit from and nothing to
-register. Components are hashable and hold hyper-parameters alone. θ, weights, tasks and states are pytrees of
-arrays and travel as arguments.
+A component is anything that satisfies its protocol; there is no base class and no registry. Components are hashable and
+hold hyper-parameters only. θ, weights, tasks and states are pytrees of arrays and are passed as arguments.
+
+Each protocol has few required members. Optional abilities are protocols of their own; the library asks for them with
+`isinstance`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from jax import Array
 from jax.tree_util import DictKey
@@ -15,21 +17,41 @@ from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 __all__ = [
     "LOGITS",
     "STIMULI",
+    "Activated",
+    "AffineInWeight",
+    "Chunkable",
+    "ChunkableLearner",
     "Circuit",
+    "CircuitStep",
+    "Described",
     "Estimate",
     "Estimator",
+    "Factored",
+    "HasEquation",
+    "HasMemory",
+    "HasTaskIds",
+    "InRounds",
     "Info",
+    "InitialWeights",
     "Integer",
+    "InvertibleLearner",
     "Learner",
     "LearnerState",
     "LifetimeContext",
+    "Loss",
+    "MatrixForm",
     "MetaOptimizer",
     "Metrics",
+    "MinimumLength",
     "PRNGKey",
-    "Phase",
-    "PhaseOptimizer",
+    "PartlyPlastic",
+    "Parts",
+    "Paths",
+    "PrimaryMetric",
     "Rule",
+    "Scaled",
     "ScanFn",
+    "Sized",
     "Split",
     "StepOutput",
     "Stimulus",
@@ -37,12 +59,13 @@ __all__ = [
     "TaskFamily",
     "Theta",
     "Weights",
+    "WorkingSet",
 ]
 
-# Stimuli of conditioning, in the order of the sensory neurons: two conditioned ones, and the unconditioned one.
+# Stimuli of conditioning in the order of the sensory neurons: two conditioned ones and the unconditioned one.
 STIMULI = ("CS1", "CS2", "US")
 
-# Where a θ keeps the logits of its decays: a logit of 0 is a decay of ½, not a shorter or weaker rule.
+# Key under which θ holds the logits of its decays: a logit of 0 is a decay of ½, not a shorter or weaker rule.
 LOGITS = DictKey("logit_decay")
 
 PRNGKey = Key[Array, ""]
@@ -55,21 +78,20 @@ ScanFn = Callable[[Callable[[Any, Any], tuple[Any, Any]], Any, Any], tuple[Any, 
 
 
 class Synapse(NamedTuple):
-    """What one synapse may see.
+    """Local variables of a synapse, or of all synapses of a projection.
 
-    The same tuple holds the scalars of one synapse, or the arrays of a whole projection: `pre` and `pre_trace` are then
-    [pre], `weight` is [pre, post], `neuromodulator` is a scalar and the others are [post]. What a circuit does not
-    offer is None.
+    For one synapse all fields are scalars. For a projection `pre` and `pre_trace` are [pre], `weight` is [pre, post],
+    `neuromodulator` is a scalar and the others are [post]. A variable that a circuit does not offer is None.
 
     Attributes:
         pre: activity of the presynaptic neuron.
         post: activity of the postsynaptic neuron.
         potential: potential of the postsynaptic neuron.
-        weight: strength of the synapse.
-        modulator: activity of the modulatory (facilitatory) neuron acting on the synapse.
-        pre_trace: recent activity of the presynaptic neuron, the present one left out.
-        post_trace: recent activity of the postsynaptic neuron, the present one left out.
-        neuromodulator: concentration of the diffuse neuromodulator, the same everywhere.
+        weight: weight of the synapse.
+        modulator: activity of the modulatory (facilitatory) neuron that acts on the synapse.
+        pre_trace: recent activity of the presynaptic neuron, without the present step.
+        post_trace: recent activity of the postsynaptic neuron, without the present step.
+        neuromodulator: concentration of the diffuse neuromodulator, the same at all synapses.
     """
 
     pre: Float[Array, "*pre"]
@@ -83,25 +105,47 @@ class Synapse(NamedTuple):
 
 
 class Stimulus(NamedTuple):
-    """One step, or a batch of them along a leading axis.
+    """Input of one step, or of a batch of steps along a leading axis.
 
     Attributes:
         input: activity of the input neurons [*batch, inputs].
-        target: what is wanted of the output neurons, as the loss of the family reads it [*batch, targets].
+        target: wanted activity of the output neurons, in the form that the loss reads [*batch, targets].
+        observed: recorded activity that the output is compared with, where a task has recordings.
+        reward: reward at this step, where a task gives one.
+        plasticity: gate g of the plastic change, w ← w + g·Δw; None for 1.
     """
 
     input: Float[Array, "*batch inputs"]
     target: Float[Array, "*batch targets"]
+    observed: Float[Array, "..."] | None = None
+    reward: Float[Array, "*batch"] | None = None
+    plasticity: Float[Array, "*batch"] | None = None
+
+
+class CircuitStep(NamedTuple):
+    """Result of one step of a circuit, before its weights change.
+
+    Attributes:
+        state: state of the circuit after the step.
+        output: activity of the output neurons [outputs].
+        synapses: local variables, one entry a projection.
+        activity: activity of all neurons but the inputs, one array a layer or population.
+    """
+
+    state: Any
+    output: Float[Array, " outputs"]
+    synapses: tuple[Synapse, ...]
+    activity: tuple[Float[Array, " _"], ...] = ()
 
 
 class Split(NamedTuple):
     """Two pools of tasks, disjoint unless their family is asked to hold none out.
 
-    They are data: a seed that is traced or vmapped may decide what is in them.
+    Pools are data: the seed that decides them may be traced or vmapped.
 
     Attributes:
-        train: the tasks that θ may learn from.
-        test: the tasks that θ never meets in meta-training.
+        train: tasks for meta-training.
+        test: held-out tasks.
     """
 
     train: PyTree[Shaped[Array, "..."]]
@@ -109,12 +153,12 @@ class Split(NamedTuple):
 
 
 class LifetimeContext(NamedTuple):
-    """What stays constant while a learner lives; it is closed over by the time loop, never carried through it.
+    """Constants of a lifetime. The scan closes over them, because it copies everything that it carries.
 
     Attributes:
-        task: the task, in its family's own form.
-        wiring: what the circuit draws once and is not plastic, such as random backward weights.
-        key: source of whatever is random in the steps.
+        task: the task, in the form of its family.
+        wiring: what the circuit draws once and does not change, such as random feedback weights.
+        key: source of randomness of the stimuli.
     """
 
     task: PyTree[Shaped[Array, "..."]]
@@ -123,38 +167,54 @@ class LifetimeContext(NamedTuple):
 
 
 class LearnerState(NamedTuple):
-    """What a learner carries from one step to the next.
+    """State that a learner carries from one step to the next.
 
     Attributes:
         weights: one matrix [pre, post] a projection.
-        memory: what the rule remembers at each synapse, one entry a projection.
-        activity: what the circuit remembers of its own activity.
+        memory: memory of the rule at each synapse, one entry a projection.
+        circuit: state of the circuit.
     """
 
     weights: Weights
     memory: tuple[PyTree[Float[Array, "..."]], ...]
-    activity: PyTree[Float[Array, "..."]]
+    circuit: PyTree[Float[Array, "..."]]
 
 
 class StepOutput(NamedTuple):
-    """What is seen of one step.
+    """Observables of one step.
 
     Attributes:
-        loss: its share of the meta-loss, so that a lifetime's loss is the sum of these and of the assessment.
-        output: activity of the output neurons [outputs], before the weights changed.
+        loss: share of the meta-loss; the loss of a lifetime is the sum of these and of the final evaluation.
+        output: activity of the output neurons before the weights changed [outputs].
+        activity: as in `CircuitStep`.
     """
 
     loss: Float[Array, ""]
     output: Float[Array, " outputs"]
+    activity: tuple[Float[Array, " _"], ...] = ()
+
+
+class Parts(NamedTuple):
+    """ΔW as Σₗ leftₗ ⊗ rightₗ + factor ∘ W, where the weight occurs with presynaptic variables only.
+
+    Attributes:
+        left: presynaptic factors [l, pre].
+        right: postsynaptic factors [l, post].
+        factor: factor of the weights of each presynaptic neuron [pre].
+    """
+
+    left: Float[Array, "l pre"]
+    right: Float[Array, "l post"]
+    factor: Float[Array, " pre"]
 
 
 class Estimate(NamedTuple):
-    """The meta-loss of one lifetime and its θ-gradient.
+    """Meta-loss of one lifetime and its θ-gradient.
 
     Attributes:
         loss: the meta-loss.
         gradient: ∂loss/∂θ, shaped as θ.
-        metrics: scores of the network at the end of its lifetime.
+        metrics: metrics of the network at the end of its lifetime.
     """
 
     loss: Float[Array, ""]
@@ -163,17 +223,17 @@ class Estimate(NamedTuple):
 
 
 class Info(NamedTuple):
-    """What is observed of one meta-step; nothing of it is needed to go on.
+    """Observables of one meta-step; the run does not need them to continue.
 
     Attributes:
-        loss: mean meta-loss: of gradient descent over the lifetimes that stayed finite, of a search that of its challenger.
-        metrics: the mean scores of the same lifetimes.
-        observed: what else this kind of optimiser sees, by name.
-        lives: how many were lived.
-        nonfinite_lifetimes: those of them left out because their loss or gradient was not finite.
-        zero_gradient_lifetimes: lives whose gradient was exactly zero though they had a loss, as when every weight sits at
-            its bound.
-        rejected: whether the step before was taken back, because these lifetimes went badly.
+        loss: mean meta-loss over the finite lifetimes; for a search that of its challenger.
+        metrics: mean metrics of the same lifetimes.
+        observed: further observables of this optimiser, by name.
+        lifetimes: number of lifetimes.
+        nonfinite_lifetimes: lifetimes left out because their loss or gradient was not finite.
+        zero_gradient_lifetimes: lifetimes whose gradient was exactly zero though they had a loss, as when every weight
+            is at its bound.
+        rejected: whether the previous step was undone because these lifetimes went badly.
         theta: θ after the step.
     """
 
@@ -187,128 +247,240 @@ class Info(NamedTuple):
     theta: Theta
 
 
+# --- Rules
+
+
 @runtime_checkable
 class Rule(Protocol):
-    """Δw = f(local variables; θ), the same function at every synapse.
-
-    A rule may say by `affine = True` that Δw is affine in the weight: then gradients of long lifetimes need less memory.
-    One in which weights occur with pre alone may say so by `factored = True`, and by `parts(theta, projection)` what its
-    change is made of: then lives with many inputs take less time.
-    """
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Fields of `Synapse` that the rule looks at."""
+    """Δw = f(local variables; θ), the same function at every synapse."""
 
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
-    def scale(self) -> Theta:
-        """Natural size of each number of θ, shaped as θ: what moves θ takes its steps in these."""
+    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
+        """Compute Δw of one synapse and its memory after the step."""
+
+
+@runtime_checkable
+class HasMemory(Protocol):
+    """A rule whose synapses have a memory; other rules are given `()`."""
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
-        """What each synapse remembers at birth; `()` where the rule has no memory."""
+        """Initial memory of each synapse."""
 
-    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
-        """Δw of one synapse, and its memory afterwards: the specification of the rule."""
+
+@runtime_checkable
+class MatrixForm(Protocol):
+    """A rule with a fast form for a whole projection, equal to `delta` at each of its synapses."""
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
-        """ΔW of a whole projection, equal to `delta` at each of its synapses."""
+        """Compute ΔW of a projection and its memory after the step."""
+
+
+@runtime_checkable
+class Scaled(Protocol):
+    """A rule with a parameter scale; that of other rules is 1."""
+
+    def scale(self) -> Theta:
+        """Natural size of each parameter, shaped as θ; meta-optimisers use it as preconditioner."""
+
+
+@runtime_checkable
+class Described(Protocol):
+    """A rule whose parameters have names; those of other rules are named by their place in θ."""
 
     def describe(self, theta: Theta) -> Mapping[str, Float[Array, ""]]:
-        """The numbers of θ that have a name."""
+        """Parameters by name."""
+
+
+@runtime_checkable
+class HasEquation(Protocol):
+    """A rule that can be written as an equation."""
 
     def equation(self, theta: Theta) -> str:
-        """The rule as a person would write it."""
+        """The rule as one line that begins with `Δw = `."""
+
+
+@runtime_checkable
+class Factored(Protocol):
+    """A rule whose ΔW may consist of `Parts`; then steps can be computed in chunks."""
+
+    @property
+    def factored(self) -> bool:
+        """Whether ΔW consists of parts."""
+
+    def parts(self, theta: Theta, projection: Synapse) -> Parts:
+        """Parts of ΔW of a projection."""
+
+
+@runtime_checkable
+class AffineInWeight(Protocol):
+    """A rule whose Δw may be affine in the weight; then steps can be inverted."""
+
+    @property
+    def affine(self) -> bool:
+        """Whether Δw is affine in the weight."""
+
+
+# --- Circuits
 
 
 @runtime_checkable
 class Circuit(Protocol):
-    """Who is wired to whom, and what each synapse sees.
+    """Neurons and projections: who is wired to whom, and which local variables each synapse sees."""
 
-    A circuit may say by `sees_weights = True` that synapses see the very weights that change, none of them left out. By
-    `ahead = True` it says that the first projection hears the stimulus alone, of any length, and that its weights do
-    nothing but make potentials: then steps can be lived in chunks.
-    """
+    def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Any, Any]:
+        """Draw (weights of the projections, constant wiring, initial state)."""
+
+    def step(self, weights: Weights, wiring: Any, state: Any, stimulus: Stimulus) -> CircuitStep:
+        """Compute the response to one stimulus."""
+
+
+@runtime_checkable
+class Activated(Protocol):
+    """A circuit whose output neurons have a named activation, so that it is checked against the loss."""
 
     @property
     def output(self) -> str:
         """Activation of the output neurons, by name."""
 
-    @property
-    def sizes(self) -> tuple[int, int] | None:
-        """Numbers of inputs and outputs that it is made for; None where any will do."""
+
+@runtime_checkable
+class Sized(Protocol):
+    """A circuit that may be made for a fixed number of inputs and outputs."""
 
     @property
-    def offers(self) -> tuple[str, ...]:
-        """Fields of `Synapse` that its synapses see."""
+    def sizes(self) -> tuple[int, int] | None:
+        """Numbers of inputs and outputs; None where any are possible."""
+
+
+@runtime_checkable
+class Paths(Protocol):
+    """A circuit whose projections belong to named paths; other circuits have one path."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Name of the path to which each projection belongs, such as forward or backward."""
+        """Path of each projection, such as forward or feedback."""
 
-    def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Any, Any]:
-        """Draw (plastic weights, wiring that is not plastic, activity at rest)."""
 
-    def step(
-        self, weights: Weights, wiring: Any, activity: Any, stimulus: Stimulus
-    ) -> tuple[Any, Float[Array, " outputs"], tuple[Synapse, ...]]:
-        """Present one stimulus; return (activity, output, what the synapses of each projection see)."""
+@runtime_checkable
+class PartlyPlastic(Protocol):
+    """A circuit with projections that the rule does not change."""
+
+    @property
+    def plastic(self) -> tuple[bool, ...]:
+        """Whether each projection is plastic."""
+
+
+@runtime_checkable
+class Chunkable(Protocol):
+    """A circuit whose `step` may be computed in chunks.
+
+    Its first projection then reads the stimulus only, and the weights of that projection make potentials only, so that
+    `step` also accepts a first weight matrix with one row a step of a chunk, and a one-hot input.
+    """
+
+    @property
+    def chunkable(self) -> bool:
+        """Whether steps can be computed in chunks."""
+
+
+# --- Tasks
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """Loss of one output, and the output activation that it is made for."""
+
+    @property
+    def activation(self) -> str:
+        """Activation of the output neurons, by name."""
+
+    def __call__(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+        """Loss of one output."""
 
 
 @runtime_checkable
 class TaskFamily(Protocol):
-    """A distribution over learning problems whose tasks are numbered."""
+    """A distribution over learning problems. Tasks of a pool are numbered from 0."""
 
     @property
     def inputs(self) -> int:
-        """Number of input neurons that the tasks need."""
+        """Number of input neurons."""
 
     @property
     def outputs(self) -> int:
-        """Number of output neurons that the tasks need."""
+        """Number of output neurons."""
 
     @property
-    def link(self) -> str:
-        """Activation of the output neurons that the loss is made for, by name."""
-
-    @property
-    def score(self) -> str:
-        """The metric that people quote, from 0 to 1; larger is better."""
+    def loss(self) -> Callable[[Float[Array, " outputs"], Float[Array, " targets"]], Float[Array, ""]]:
+        """Loss of one output; a `Loss` is also checked against the circuit."""
 
     def split(self, seed: Integer) -> Split:
-        """Part the tasks into two disjoint pools; the seed may be traced."""
+        """Split the tasks into two disjoint pools; the seed may be traced."""
 
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
-        """Task number `index` of a pool; the key draws what is incidental, such as the order of step."""
+        """Task number `index` of a pool; the key draws incidentals such as the order of stimuli."""
 
-    def task_id(self, pool: Any, index: Integer) -> Integer:
-        """Number that is the same for two tasks of a pool if they differ only in labels, order or examples."""
+    def stimulus(self, task: Any, t: Integer, key: PRNGKey) -> Stimulus:
+        """Stimulus at step t."""
+
+    def examples(self, task: Any) -> Stimulus:
+        """Batch on which the final network is evaluated."""
+
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
+        """Metrics of a network from its outputs to the evaluation batch, all finite for finite outputs."""
+
+
+@runtime_checkable
+class PrimaryMetric(Protocol):
+    """A task family that names the metric to quote; other families quote the first of `metrics`."""
+
+    @property
+    def primary_metric(self) -> str:
+        """Name of the metric, which lies between 0 and 1; larger is better."""
+
+
+@runtime_checkable
+class MinimumLength(Protocol):
+    """A task family whose tasks need a minimum number of steps; other families need 1."""
 
     @property
     def min_steps(self) -> int:
-        """Steps that a lifetime must have at least."""
+        """Steps that a lifetime has at least."""
+
+
+@runtime_checkable
+class InRounds(Protocol):
+    """A task family that shows one example of each class in every round."""
 
     @property
     def round_steps(self) -> int:
-        """Steps in a round that shows one example of each class; 0 where they are not in rounds."""
+        """Steps of a round."""
 
-    def stimulus(self, task: Any, t: Integer, key: PRNGKey) -> Stimulus:
-        """What is presented at one time."""
 
-    def examples(self, task: Any) -> Stimulus:
-        """The batch on which the final network is assessed."""
+@runtime_checkable
+class HasTaskIds(Protocol):
+    """A task family in which two numbers may stand for the same task; in other families they do not."""
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
-        """How wrong one output is."""
+    def task_id(self, pool: Any, index: Integer) -> Integer:
+        """Number that two tasks of a pool share if they differ only in labels, order or examples."""
 
-    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
-        """Scores of a network from its outputs to the assessed examples, all finite; see `tasks.scores` for others."""
+
+@runtime_checkable
+class InitialWeights(Protocol):
+    """A task family whose tasks give the initial weights, such as those of a recorded network."""
+
+    def initial_weights(self, task: Any, weights: Weights) -> Weights:
+        """Initial weights for a task, from those that the circuit has drawn."""
+
+
+# --- Learners
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """One learner that can live through one task: what every estimator differentiates."""
+    """A learner that learns one task in one lifetime; estimators differentiate it."""
 
     @property
     def steps(self) -> int:
@@ -316,106 +488,103 @@ class Learner(Protocol):
 
     @property
     def tasks(self) -> TaskFamily:
-        """What there is to learn."""
+        """Task family."""
 
     def with_steps(self, steps: int) -> "Learner":
-        """The same learner with a lifetime of another length."""
+        """Copy of the learner with a lifetime of another length."""
 
-    def theta(self, key: PRNGKey) -> Theta:
+    def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
 
     def theta_scale(self) -> Theta:
-        """Natural size of each number of θ, shaped as θ."""
+        """Natural size of each parameter, shaped as θ."""
 
     def init(self, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
-        """A fresh network that is about to meet a task."""
+        """Draw a fresh network for a task."""
+
+    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
+        """Stimulus at step t."""
 
     def step(
-        self, theta: Theta, context: LifetimeContext, learner_state: LearnerState, t: Integer
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
-        """One step, and the plastic change that follows it."""
+        """Present a stimulus, then change the weights."""
 
-    def evaluate(
-        self, theta: Theta, context: LifetimeContext, learner_state: LearnerState
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """Final share of the meta-loss and the scores, with the rule off."""
+    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
+        """Final share of the meta-loss and the metrics, with plasticity off."""
+
+
+@runtime_checkable
+class InvertibleLearner(Learner, Protocol):
+    """A learner whose steps may be inverted: the weights before a step are reconstructed from those after it."""
+
+    @property
+    def invertible(self) -> bool:
+        """Whether steps can be inverted."""
+
+    def step_with_record(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
+    ) -> tuple[LearnerState, StepOutput, Any]:
+        """Do as `step`, and record what `invert_step` needs."""
+
+    def invert_step(self, theta: Theta, state: LearnerState, record: Any) -> LearnerState:
+        """State before a step from that after it, if no weight was clipped at its bound."""
+
+    def recorded_potentials(self, record: Any) -> list[Array]:
+        """Potentials in a record, by which a reconstruction is verified."""
+
+    def at_bound(self, state: LearnerState) -> Bool[Array, ""]:
+        """Whether any weight is at its bound."""
+
+    def without_bound(self) -> "InvertibleLearner":
+        """Copy of the learner whose weights are not bounded."""
+
+
+@runtime_checkable
+class ChunkableLearner(Learner, Protocol):
+    """A learner whose steps may be computed in chunks: the first projection changes once a chunk."""
+
+    @property
+    def chunkable(self) -> bool:
+        """Whether steps can be computed in chunks."""
+
+    def run_chunk(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
+    ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
+        """State after a chunk, the loss along it, and whether the result is certainly exact."""
+
+
+# --- Meta-optimisation
 
 
 @runtime_checkable
 class Estimator(Protocol):
-    """A way to the θ-gradient of the meta-loss, for one task."""
-
-    @property
-    def lifetimes(self) -> int:
-        """Lifetimes that one estimate costs, at most."""
-
-    @property
-    def whole(self) -> bool:
-        """Whether an estimate is of whole lifetimes, so that meta-losses of different meta-steps can be compared."""
+    """A method that estimates the θ-gradient of the meta-loss on one task."""
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
-        """State that persists between meta-steps; `()` where there is none."""
+        """State that persists between meta-steps; `()` for none."""
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Meta-loss and θ-gradient on one task."""
+        """Estimate meta-loss and θ-gradient on one task."""
 
 
 @runtime_checkable
-class PhaseOptimizer(Protocol):
-    """What moves θ in a part of a run."""
+class WorkingSet(Protocol):
+    """An estimator that touches less memory per step than the learner's state."""
 
-    def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
-        """One meta-step on tasks of a pool."""
-
-
-class Phase(NamedTuple):
-    """A part of a run.
-
-    Attributes:
-        learner: who lives in it.
-        optimizer: what moves θ in it.
-        end: the first meta-step after it.
-    """
-
-    learner: Learner
-    optimizer: PhaseOptimizer
-    end: int
+    def working_set(self, learner: Learner, state: LearnerState) -> Any:
+        """Arrays (or their shapes) that one step of one lifetime touches."""
 
 
 @runtime_checkable
-class MetaOptimizer(PhaseOptimizer, Protocol):
-    """What moves θ, from a first meta-step to a last."""
-
-    @property
-    def steps(self) -> int:
-        """Meta-steps of a whole run."""
-
-    @property
-    def lifetimes(self) -> int:
-        """Lifetimes that a whole run costs."""
-
-    @property
-    def train_tasks(self) -> int | Literal["all"]:
-        """How many tasks of the training pool are met; `all` where they are drawn at random."""
-
-    @property
-    def comparable(self) -> bool:
-        """Whether meta-losses of different meta-steps can be compared."""
-
-    def spent(self, steps: int) -> int:
-        """Lifetimes that so many meta-steps cost."""
-
-    def phases(self, learner: Learner) -> tuple[Phase, ...]:
-        """Who lives and what moves θ, part by part of a run."""
-
-    def decided(self, learner: Learner, runs: int) -> tuple["MetaOptimizer", str]:
-        """The same with whatever it leaves open decided, for runs that share the memory, and why in one line."""
-
-    def remedies(self, learner: Learner) -> tuple[str, ...]:
-        """What a person may try where too many lifetimes come to nothing."""
+class MetaOptimizer(Protocol):
+    """A method that moves θ."""
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Any:
-        """State at the first meta-step on tasks of a pool."""
+        """State before the first meta-step."""
+
+    def step(self, learner: Learner, pool: Any, state: Any, key: PRNGKey) -> tuple[Any, Info]:
+        """Take one meta-step on tasks of a pool."""
 
     def theta(self, state: Any) -> Theta:
-        """The θ that a state stands for."""
+        """θ of a state."""

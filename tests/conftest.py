@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+from hypothesis import is_hypothesis_test, settings
 
 # Processes that tests start compile the same programs.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -54,7 +55,7 @@ LONGEST = (
     "test_train.py",
     "test_devices.py",
     "test_training.py",
-    "test_setups.py",
+    "test_probes.py",
     "test_surroundings.py",
 )
 
@@ -76,8 +77,21 @@ SMOKE = {
 }
 
 
+# Property tests try the same few inputs each time, and with `-m long` many others.
+settings.register_profile("short", deadline=None, derandomize=True, max_examples=100)
+settings.register_profile("long", deadline=None, max_examples=10_000)
+
+
+def pytest_configure(config):
+    settings.load_profile("long" if "long" in config.option.markexpr else "short")
+
+
 def pytest_collection_modifyitems(config, items):
-    if "long" not in config.option.markexpr:
+    if "long" in config.option.markexpr:
+        for item in items:
+            if is_hypothesis_test(getattr(item, "obj", None)):
+                item.add_marker("long")
+    else:
         long = [item for item in items if item.get_closest_marker("long")]
         config.hook.pytest_deselected(items=long)
         items[:] = [item for item in items if item not in long]

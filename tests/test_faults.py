@@ -1,59 +1,231 @@
-"""A few of the faults of `benchmarks.faults`: nothing is lost, and nothing is silent."""
+"""Fault injection: a run that is killed, or whose disk fails, ends as an uninterrupted one, bit for bit.
 
+By default a few faults are injected; `pytest -m long tests/test_faults.py` injects 145, in about half an hour.
+"""
+
+import os
 import random
+import resource
 import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import contextmanager
 
 import pytest
+from budget import trials
+from runs_under_fault import EVERY, STEPS, Runs, checkpoints, differences, ended, taken
 
-from benchmarks.disasters import disks, kills, shared
-from benchmarks.disasters.runs import EVERY, STEPS, differences, finished, resume, taken, uninterrupted
+from metarule.runs.directory import CHECKPOINTS, is_run
+from metarule.runs.theta_files import THETA
+
+KILL = (signal.SIGKILL,)
+MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may mount a small disk")
 
 
 @pytest.fixture(scope="module")
-def programs(tmp_path_factory):
-    return tmp_path_factory.mktemp("programs")
+def runs(tmp_path_factory):
+    return Runs(tmp_path_factory.mktemp("programs"))
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, programs):
-    return uninterrupted(tmp_path_factory.mktemp("runs") / "whole", programs)
+def whole(tmp_path_factory, runs):
+    return runs.whole(tmp_path_factory.mktemp("runs") / "whole")
 
 
-@pytest.mark.parametrize("kind", ["checkpoint", "final evaluation"])
-def test_a_run_that_is_killed_goes_on_to_the_same_bits(kind, whole, programs, tmp_path):
-    row = kills.kill(kind, tmp_path / "a run", programs, whole, random.Random(1))
-    assert row["struck"]
-    assert row["lost"] == ""
-    assert taken(tmp_path / "a run") == STEPS
+def wait(process, reached, delay):
+    """Wait until a running process has reached something, and a moment longer."""
+    while process.poll() is None and not reached():
+        time.sleep(0.001)
+    time.sleep(delay)
 
 
-def test_who_dies_takes_nothing_along_and_one_process_goes_on_where_two_were(whole, programs, tmp_path):
-    row = shared.kill_one(tmp_path / "run", programs, whole, random.Random(3))
-    assert row["struck"]
-    assert 0 < row["at"] < STEPS
-    assert row["again"] <= EVERY
-    assert row["lost"] == ""
+def while_starting(process, path, whole, chance):
+    time.sleep(chance.uniform(0, whole.first))
 
 
-def test_what_is_torn_when_no_file_may_grow_is_mended(whole, programs, tmp_path):
-    row = disks.fail("no file may grow", tmp_path / "run", programs, whole, random.Random(1))
-    assert row["struck"]
-    assert row["lost"] == ""
-    # and now without any checkpoint
-    metrics = tmp_path / "run" / "metrics.jsonl"
-    (tmp_path / "run" / "summary.json").unlink()
-    shutil.rmtree(tmp_path / "run" / "checkpoints")
-    before = metrics.read_bytes()
-    status, says = finished(resume(tmp_path / "run", programs))
-    assert status == 2
-    assert f"no checkpoint is left of {STEPS} meta-steps; start anew with --overwrite" in says
-    assert says.count("\n") == 1
-    assert metrics.read_bytes() == before
+def while_training(process, path, whole, chance):
+    step = chance.randrange(1, STEPS - EVERY)
+    wait(process, lambda: taken(path) >= step, chance.uniform(0, 0.05))
+
+
+def while_saving(process, path, whole, chance):
+    step = chance.randrange(EVERY, STEPS, EVERY)
+    wait(process, lambda: max(checkpoints(path, partial=True), default=0) >= step, chance.uniform(0, 0.05))
+
+
+def while_evaluating(process, path, whole, chance):
+    # A run is faster than the one that was timed, whose programs were not compiled yet.
+    delay = chance.uniform(0, (whole.total - whole.trained) / 2)
+    wait(process, (path / THETA).exists, delay)
+
+
+KILLS = [
+    (while_saving, KILL),
+    (while_evaluating, KILL),
+    (while_starting, KILL),
+    (while_saving, (signal.SIGINT, signal.SIGINT)),
+    (while_training, KILL),
+    (while_training, (signal.SIGTERM,)),
+    ((while_training, while_starting), KILL),
+    (while_starting, KILL),
+    (while_saving, KILL),
+    (while_training, KILL),
+]
+
+
+@pytest.mark.parametrize("trial", trials(2, 100))
+def test_a_run_that_is_killed_or_stopped_resumes_to_the_same_bits(trial, runs, whole, tmp_path):
+    chance, path = random.Random(trial), tmp_path / "a run"
+    moments, signals = KILLS[trial % len(KILLS)]
+    process = runs.start(path)
+    for number, moment in enumerate(moments if isinstance(moments, tuple) else (moments,)):
+        if number:  # the run is killed again while it resumes
+            process = runs.resume(path)
+        moment(process, path, whole, chance)
+        for one in signals:
+            process.send_signal(one)
+            time.sleep(chance.uniform(0, 0.1))
+        outcome = ended(process)
+    if signals != KILL:
+        assert "Traceback" not in outcome.message
+    assert taken(path) - max(checkpoints(path), default=0) <= 2 * EVERY
+    assert runs.losses(path, whole) == []
+
+
+@pytest.mark.parametrize("trial", trials(1, 10))
+def test_one_process_goes_on_where_one_of_two_was_killed(trial, runs, whole, tmp_path):
+    """The other process stops within a minute with a reason, or is ended by JAX where process 0 was killed."""
+    chance, path = random.Random(trial + 3), tmp_path / "run"
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    shared = ["--devices.coordinator", address, "--devices.processes", "2", "--devices.use", "1"]
+    processes = [runs.start(path, *shared, "--devices.process", str(number)) for number in range(2)]
+    step, victim = chance.randrange(STEPS - EVERY), chance.randrange(2)
+    reached = lambda: processes[0].poll() is not None or (is_run(path) and taken(path) >= step)
+    wait(processes[1], reached, chance.uniform(0, 0.05))
+    processes[victim].kill()
+    clock = time.perf_counter()
+    other, killed = ended(processes[1 - victim]), ended(processes[victim])
+    assert time.perf_counter() - clock < 60
+    if killed.status == -signal.SIGKILL:
+        assert other.status in ({1} if victim else {1, -signal.SIGABRT})
+        assert other.status != 1 or ("is gone" in other.message and "Traceback" not in other.message)
+    assert taken(path) - max(checkpoints(path), default=0) <= 2 * EVERY
+    assert runs.losses(path, whole) == []
+
+
+def check_message(outcome):
+    """A failing disk costs one line."""
+    assert outcome.status in (0, 1, 2), outcome
+    assert outcome.message.count("\n") <= 1
+    assert "Traceback" not in outcome.message
+
+
+@contextmanager
+def disk(path, size):
+    """A small disk in memory; yields what changes its options, such as `ro`."""
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
+    try:
+        yield lambda options: subprocess.run(["mount", "-o", f"remount,{options}", str(path)], check=True)
+    finally:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+def interrupted(runs, path):
+    """A run with at least two checkpoints, and meta-steps after them, that is killed."""
+    process = runs.start(path)
+    wait(process, lambda: taken(path) > 3 * EVERY, 0)
+    process.kill()
+    ended(process)
+
+
+@pytest.mark.parametrize("trial", trials(1, 5))
+def test_a_file_that_was_torn_when_no_file_may_grow_is_mended(trial, runs, whole, tmp_path):
+    most = random.Random(trial + 1).randrange((whole.path / "metrics.jsonl").stat().st_size)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        process = runs.start(tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    check_message(ended(process))
+    assert runs.losses(tmp_path / "run", whole) == []
+
+
+@MOUNTS
+@pytest.mark.parametrize("trial", trials(0, 5))
+def test_a_run_on_a_full_disk_goes_on_when_there_is_room(trial, runs, whole, tmp_path):
+    size = sum(file.stat().st_size for file in whole.path.rglob("*") if file.is_file())
+    with disk(tmp_path / "disk", random.Random(trial).randrange(2**13, size)) as change:
+        check_message(ended(runs.start(tmp_path / "disk" / "run")))
+        change(f"size={2**25}")
+        assert runs.losses(tmp_path / "disk" / "run", whole) == []
+
+
+@MOUNTS
+@pytest.mark.parametrize("trial", trials(0, 5))
+def test_a_run_in_a_read_only_directory_goes_on_when_it_can_write(trial, runs, whole, tmp_path):
+    with disk(tmp_path / "disk", 2**25) as change:
+        path = tmp_path / "disk" / "run"
+        interrupted(runs, path)
+        change("ro")
+        check_message(ended(runs.resume(path)))
+        change("rw")
+        assert runs.losses(path, whole) == []
+
+
+def truncate(file, chance):
+    file.write_bytes(file.read_bytes()[: chance.randrange(file.stat().st_size)])
+
+
+def flip_bit(file, chance):
+    content = bytearray(file.read_bytes())
+    bit = chance.randrange(8 * len(content))
+    content[bit // 8] ^= 1 << bit % 8
+    file.write_bytes(content)
+
+
+def remove(file, chance):
+    file.unlink()
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_bit, remove])
+@pytest.mark.parametrize("trial", trials(0, 5))
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(trial, damage, runs, whole, tmp_path):
+    chance, path = random.Random(trial), tmp_path / "run"
+    interrupted(runs, path)
+    last = path / CHECKPOINTS / str(checkpoints(path)[-1])
+    damage(chance.choice(sorted(file for file in last.rglob("*") if file.is_file() and file.stat().st_size)), chance)
+    outcome = ended(runs.resume(path))
+    check_message(outcome)
+    assert outcome.status == 0
+    assert differences(path, whole.path) == []
+
+
+def remove_contents(folder):
+    for checkpoint in folder.iterdir():
+        shutil.rmtree(checkpoint / "default", ignore_errors=True)
+
+
+@pytest.mark.parametrize("damage", [shutil.rmtree, remove_contents])
+def test_a_run_without_checkpoints_is_refused_and_left_as_it_is(damage, whole, runs, tmp_path):
+    path = shutil.copytree(whole.path, tmp_path / "run")
+    (path / "summary.json").unlink()
+    metrics = (path / "metrics.jsonl").read_bytes()
+    damage(path / CHECKPOINTS)
+    outcome = ended(runs.resume(path))
+    assert outcome.status == 2
+    assert "start anew with --overwrite" in outcome.message
+    check_message(outcome)
+    assert (path / "metrics.jsonl").read_bytes() == metrics
 
 
 def test_what_differs_is_named(whole, tmp_path):
-    other = tmp_path / "other"
-    shutil.copytree(whole.path, other)
+    other = shutil.copytree(whole.path, tmp_path / "other")
     assert differences(other, whole.path) == []
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other / "metrics.jsonl").write_text("".join([*lines, lines[-1]]))

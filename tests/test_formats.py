@@ -15,7 +15,7 @@ from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import read_experiment_file
 from metarule.runs.finished import read_finished
 from metarule.runs.metrics import read_metrics
-from metarule.runs.training import named, write_theta
+from metarule.runs.training import flat_parameters, write_theta
 
 FIXTURES = Path(__file__).parent / "fixtures"
 FORMATS = sorted(FIXTURES.glob("run-format-*"))
@@ -39,7 +39,7 @@ def set_format(run, number):
 def test_a_finished_run_is_read_as_it_was_written(path):
     run = read_finished(path)
     written = json.loads((path / "theta.json").read_text())["theta"]
-    read = {name: float(value) for name, value in named(run.experiment.lifetime, run.theta).items()}
+    read = {name: float(value) for name, value in flat_parameters(run.experiment.lifetime, run.theta).items()}
     assert read == pytest.approx(written, rel=1e-6)
     assert run.rates == {
         "delta": json.loads((path / "summary.json").read_text())["held_out"]["baselines"]["delta"]["learning_rate"]
@@ -52,7 +52,7 @@ def test_a_finished_run_is_read_as_it_was_written(path):
 def test_what_is_written_now_has_the_latest_of_them(run, tmp_path):
     experiment = read_experiment(run)
     start_run(tmp_path / "new", experiment, None)
-    write_theta(tmp_path / "new", experiment.lifetime, experiment.lifetime.theta(run_key(0)))
+    write_theta(tmp_path / "new", experiment.lifetime, experiment.lifetime.init_theta(run_key(0)))
     for path, of_theta in ((tmp_path / "new", 2), (run, 1)):
         assert (path / "resolved.toml").read_text().startswith("format = 1\n")
         assert json.loads((path / "theta.json").read_text())["format"] == of_theta

@@ -10,12 +10,13 @@ from msgspec import Struct
 
 from benchmarks.speeds.problem import Lives, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.estimators.chunk_size import chunk_size
+from metarule.estimators.base import gradient_chunk_size
 from metarule.estimators.reverse import Reverse
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
-from metarule.tasks.losses import binary_cross_entropy
+from metarule.rules.lifting import complete
+from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Rule, Split, Stimulus, Theta
 
 __all__ = ["SEVEN", "Given", "born", "gradients", "learner"]
@@ -34,30 +35,6 @@ class Given(Struct, frozen=True, kw_only=True):
     inputs: int
     outputs: int
 
-    @property
-    def link(self) -> str:
-        """Output activation that the loss is made for."""
-        return "sigmoid"
-
-    @property
-    def score(self) -> str:
-        """There is none: a lifetime is judged by its loss."""
-        return "none"
-
-    @property
-    def min_steps(self) -> int:
-        """A life of any length will do."""
-        return 1
-
-    @property
-    def round_steps(self) -> int:
-        """Steps are not in rounds."""
-        return 0
-
-    def task_id(self, pool: Any, index: Integer) -> Integer:
-        """No two tasks are the same."""
-        return index
-
     def split(self, seed: Integer) -> Split:
         """Nothing is drawn."""
         return Split(train=jnp.zeros(()), test=jnp.zeros(()))
@@ -74,9 +51,10 @@ class Given(Struct, frozen=True, kw_only=True):
         """The first of them, for something has to be assessed."""
         return jax.tree.map(lambda leaf: leaf[:1], task)
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    @property
+    def loss(self) -> ActivatedLoss:
         """Binary cross-entropy."""
-        return binary_cross_entropy(output, target)
+        return BINARY_CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """None."""
@@ -97,7 +75,7 @@ def born(who: Lifetime, lifetimes: Lives) -> tuple[LifetimeContext, LearnerState
     """Networks with the weights that are drawn, about to meet what is drawn."""
     first, second, feedback, inputs, targets = map(jnp.asarray, lifetimes)
     keys = jax.random.split(run_key(0), len(first))
-    memory = jax.vmap(lambda *weights: tuple(map(who.rule.memory, weights)))(first, second)
+    memory = jax.vmap(lambda *weights: tuple(map(complete(who.rule).memory, weights)))(first, second)
     return LifetimeContext(Stimulus(inputs, targets), (feedback,), keys), LearnerState((first, second), memory, ())
 
 
@@ -118,6 +96,6 @@ def gradients(who: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState],
             return estimate.loss, estimate.gradient
 
         first = jax.tree.map(lambda leaf: leaf[0], state)
-        return batch_lifetimes(one, chunk_size(Reverse(), who, first))(context, state)
+        return batch_lifetimes(one, gradient_chunk_size(Reverse(), who, first))(context, state)
 
     return every

@@ -13,6 +13,7 @@ from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.rows import lines_of
+from metarule.tasks.base import primary_metric
 
 __all__ = ["check", "draw", "table", "table_rows"]
 
@@ -35,7 +36,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     (test, *_) = results.tests()
     for number, setting in enumerate(results.plan.settings):
-        score = setting.experiment.tasks.score
+        score = primary_metric(setting.experiment.tasks)
         for contender in results.contenders():
             learned = contender == LEARNED
             circuit, _, terms = setting.values["case"].partition(", ")

@@ -16,15 +16,17 @@ from metarule.analysis.baselines import at_rate, baselines, tune
 from metarule.analysis.comparison import LEARNED, few_shots, points_of
 from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
+from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import load_theta
-from metarule.runs.training import meaning
+from metarule.runs.training import theta_meaning
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan, Setting
 from metarule.sweeps.report import CELLS
+from metarule.tasks.base import primary_metric, round_steps
 from metarule.types import Learner, Theta
 
 __all__ = ["RETUNED", "Item", "Judged", "items", "judge"]
@@ -174,14 +176,14 @@ def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[],
 
 def _theta(cell: Cell, place: Path, number: int) -> Theta:
     lifetime = cell.experiment.lifetime
-    one = jax.eval_shape(lifetime.theta, run_key(0))
+    one = jax.eval_shape(lifetime.init_theta, run_key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
-    return jax.tree.map(lambda leaf: leaf[number], load_theta(place, like, meaning(lifetime)))
+    return jax.tree.map(lambda leaf: leaf[number], load_theta(place, like, theta_meaning(lifetime)))
 
 
 def _name(item: Item, study: Study) -> str:
     """A name that is the same for whatever comes to the same: settings that differ in the rule share baselines."""
-    who = [item.contender, item.seed, study.points, item.source.optimizer.lifetimes]
+    who = [item.contender, item.seed, study.points, lifetimes_of(item.source.optimizer)]
     if item.theta is None:
         who += [repr(_learner(item, item.source)), repr(_learner(item, item.target))]
     else:
@@ -205,15 +207,15 @@ def _try(item: Item, study: Study) -> dict[str, Any]:
         theta = item.theta()
     else:
         tuned_on: Any = _learner(item, item.source)
-        rate = _rate(tuned_on, item.seed, item.source.optimizer.lifetimes)
+        rate = _rate(tuned_on, item.seed, lifetimes_of(item.source.optimizer))
         theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
     seen = _look(learner, theta, item, study.points)
-    values = np.asarray(seen.metrics[learner.tasks.score], float)
+    values = np.asarray(seen.metrics[primary_metric(learner.tasks)], float)
     where = seen.steps.tolist()
     metrics: dict[str, float] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
     curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = few_shots(where, learner.tasks.round_steps)
+    few = few_shots(where, round_steps(learner.tasks))
     metrics |= {f"after_{shots}_each": float(curve[place]) for shots, place in few.items()}
     return {"metrics": metrics, "steps": where, "curve": curve}
 

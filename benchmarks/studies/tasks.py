@@ -23,6 +23,7 @@ from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
+from metarule.tasks.base import primary_metric
 
 __all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
 
@@ -77,7 +78,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     (test, *_) = results.tests()
     for number, setting in enumerate(results.plan.settings):
-        score = setting.experiment.tasks.score
+        score = primary_metric(setting.experiment.tasks)
         new, old = _scores(results, number)
         row = {"rule": setting.values["case"], "training_tasks": setting.values[_AXIS], "seeds": len(new)}
         row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old))}

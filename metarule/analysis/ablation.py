@@ -14,6 +14,7 @@ from metarule.analysis.statistics import Interval, interval
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.rules.polynomial import Polynomial
+from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Split, Theta
 
 __all__ = [
@@ -121,7 +122,7 @@ def measure(lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifeti
     """
     found = contributions(lifetime, theta, split.test, key, lifetimes)
     return {
-        "metric": lifetime.tasks.score,
+        "metric": primary_metric(lifetime.tasks),
         "of": describe_split(split),
         "lifetimes": lifetimes,
         "terms": [_tree(row) for row in found],
@@ -223,7 +224,7 @@ def scores_by_task(
 ) -> Float[np.ndarray, " tasks"]:
     """Mean score of each task at the end of its lifetimes; arguments as of `metarule.analysis.evaluation.learning_curves`."""
     seen = jax.device_get(learning_curves(lifetime, theta, pool, key, lifetimes, 1))
-    return by_task(seen, lifetime.tasks.score)[:, -1]
+    return by_task(seen, primary_metric(lifetime.tasks))[:, -1]
 
 
 def _tree(row: Contribution) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.unroll import unroll
 from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
 from metarule.parallel.devices import sharded_jit
+from metarule.tasks.base import primary_metric, task_id
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curves", "tune_adaptation"]
@@ -181,7 +182,7 @@ def adaptation_curves(
         index = number if tasks is None else number % tasks
         task = lifetime.tasks.sample(task_key, pool, index)
         adapted = adapt(lifetime, theta, task, lifetime_key, adaptation, rate)
-        return adapted.metrics, jnp.asarray(lifetime.tasks.task_id(pool, index))
+        return adapted.metrics, jnp.asarray(task_id(lifetime.tasks, pool, index))
 
     ends = jnp.append(_starts(lifetime, adaptation), lifetime.steps)
     metrics, task = over_lifetimes(one_lifetime, lifetimes)
@@ -207,7 +208,9 @@ def tune_adaptation(
     lifetimes = max(budget // _RATES.size, 1)
 
     def score(rate: float) -> float:
-        seen = adaptation_curves(lifetime, theta, pool, key, lifetimes, adaptation, rate).metrics[lifetime.tasks.score]
+        seen = adaptation_curves(lifetime, theta, pool, key, lifetimes, adaptation, rate).metrics[
+            primary_metric(lifetime.tasks)
+        ]
         return float(jnp.mean(seen[:, -1]))
 
     rates = tuple(_RATES.tolist())

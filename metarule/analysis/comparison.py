@@ -11,6 +11,7 @@ from jaxtyping import Float
 from metarule.analysis.evaluation import Curves, learning_curves, spread
 from metarule.analysis.statistics import NO_SPAN, interval, span, steps_to_threshold
 from metarule.lifetime.learner import Lifetime
+from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.scores import DIVERGED
 from metarule.types import Learner, PRNGKey, Split, Theta
 
@@ -75,7 +76,7 @@ def points_of(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tu
         The steps, in order, birth left out.
     """
     length = learner.steps
-    few = {learner.tasks.round_steps * shots for shots in SHOTS}
+    few = {round_steps(learner.tasks) * shots for shots in SHOTS}
     within = {end for end in (*spread(length, points), *few) if 0 < end <= length}
     return tuple(sorted(within | {length * horizon for horizon in horizons}))
 
@@ -132,7 +133,7 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, fi
         least `reach`, `shots`, the score after so many examples of each class, `horizon`, the score after so many times
         the length of a lifetime, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
     """
-    score, round_steps, length = learner.tasks.score, learner.tasks.round_steps, learner.steps
+    score, length = primary_metric(learner.tasks), learner.steps
     where = seen[first].steps.tolist()
     end = where.index(length)
     scores = {name: by_task(one, score) for name, one in seen.items()}
@@ -143,7 +144,7 @@ def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, fi
         row |= {metric: float(each.mean()) for metric, each in finals.items() if metric != score}
         row[DIVERGED] = int(finals[DIVERGED].sum())
         row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], where[: end + 1], threshold)._asdict()
-        few = few_shots(where, round_steps)
+        few = few_shots(where, round_steps(learner.tasks))
         row["shots"] = {str(shots): _share(values[:, place]) for shots, place in few.items()}
         beyond = range(end, len(where)) if len(where) > end + 1 else ()
         row["horizon"] = {
@@ -178,7 +179,7 @@ def held_out(
     """
     rows = summarise(seen, lifetime, threshold, LEARNED)
     return {
-        "metric": lifetime.tasks.score,
+        "metric": primary_metric(lifetime.tasks),
         "of": of,
         "tasks": len(np.unique(seen[LEARNED].task)),
         "lifetimes": len(seen[LEARNED].task),

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
+from metarule.tasks.base import task_id
 from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
 
 __all__ = ["Curves", "final_metrics", "learning_curves", "over_lifetimes", "spread"]
@@ -75,7 +77,7 @@ def learning_curves(
             return state, learner.evaluate(theta, context, state)[1]
 
         _, metrics = jax.lax.scan(until, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
-        return metrics, jnp.asarray(learner.tasks.task_id(pool, index))
+        return metrics, jnp.asarray(task_id(learner.tasks, pool, index))
 
     metrics, task = over_lifetimes(one_lifetime, lifetimes)
     return Curves(jnp.array(ends), metrics, task)
@@ -111,4 +113,4 @@ def over_lifetimes(one_lifetime: Callable[[Integer], T], lifetimes: int) -> T:
 def _live_between(
     learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, start: Integer, end: Integer
 ) -> LearnerState:
-    return jax.lax.fori_loop(start, end, lambda t, state: learner.step(theta, context, state, t)[0], state)
+    return jax.lax.fori_loop(start, end, lambda t, state: step_at(learner, theta, context, state, t)[0], state)

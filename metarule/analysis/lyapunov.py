@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from metarule.analysis.evaluation import over_lifetimes
 from metarule.lifetime.scans import loop
+from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
 from metarule.types import Integer, Learner, LearnerState, PRNGKey, Theta
 
@@ -53,7 +54,7 @@ def _of_one_life(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number
     ) -> tuple[tuple[LearnerState, LearnerState], Float[Array, ""]]:
         learner_state, direction = state
         learner_state, moved = jax.jvp(
-            lambda learner_state: learner.step(theta, context, learner_state, t)[0], (learner_state,), (direction,)
+            lambda learner_state: step_at(learner, theta, context, learner_state, t)[0], (learner_state,), (direction,)
         )
         direction, length = _unit(moved)
         return (learner_state, direction), jnp.log(length)

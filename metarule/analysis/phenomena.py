@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float
 
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import loop
+from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, ConditioningTask
@@ -129,13 +130,13 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
         context, state = lifetime.init(lifetime_key, task)
 
         def probe(state: LearnerState) -> Float[Array, " 2"]:
-            present = partial(lifetime.circuit.step, state.weights, context.wiring, state.activity)
-            responses = jax.vmap(lambda stimulus: present(stimulus)[1][0])(tasks.examples(task))
+            present = partial(lifetime.circuit.step, state.weights, context.wiring, state.circuit)
+            responses = jax.vmap(lambda stimulus: present(stimulus).output[0])(tasks.examples(task))
             # One that is infinite would make the others look as if they were gone.
             return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
 
         def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
-            return lifetime.step(theta, context, state, t)[0], probe(state)
+            return step_at(lifetime, theta, context, state, t)[0], probe(state)
 
         state, along = loop(body, state, jnp.arange(lifetime.steps))
         return Example(task, jnp.concatenate([along, probe(state)[None]]))

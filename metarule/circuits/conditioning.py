@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.config.schema import Checked
-from metarule.types import STIMULI, PRNGKey, Stimulus, Synapse, Weights
+from metarule.types import STIMULI, CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["MOTOR", "ConditioningActivity", "ConditioningCircuit", "Connection"]
 
@@ -151,11 +151,6 @@ class ConditioningCircuit(
         return (len(STIMULI), 1)
 
     @property
-    def offers(self) -> tuple[str, ...]:
-        """Fields of `Synapse` that its synapses see: all."""
-        return Synapse._fields
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """Plastic synapses onto one neuron that share their modulator are one projection; its path is that neuron."""
         return tuple(self.neurons[projection.post] for projection in _projections(self))
@@ -182,14 +177,14 @@ class ConditioningCircuit(
         return plastic, fixed, ConditioningActivity(rest, rest, jnp.zeros(()))
 
     def step(
-        self, weights: Weights, wiring: Float[Array, " fixed"], activity: ConditioningActivity, stimulus: Stimulus
-    ) -> tuple[ConditioningActivity, Float[Array, " outputs"], tuple[Synapse, ...]]:
-        """Present stimuli for one step.
+        self, weights: Weights, wiring: Float[Array, " fixed"], state: ConditioningActivity, stimulus: Stimulus
+    ) -> CircuitStep:
+        """Compute the response to the stimuli of one step.
 
         Args:
             weights: as from `init`.
             wiring: as from `init`.
-            activity: at the step before.
+            state: as after the previous step.
             stimulus: intensities of CS1, CS2 and US; the target is not looked at.
 
         Returns:
@@ -197,21 +192,20 @@ class ConditioningCircuit(
         """
         chex.assert_shape(stimulus.input, (len(STIMULI),))
         matrix = self._matrix(weights, wiring)
-        rates, potentials = activity.rates.at[: len(STIMULI)].set(stimulus.input), jnp.zeros_like(activity.rates)
+        rates, potentials = state.rates.at[: len(STIMULI)].set(stimulus.input), jnp.zeros_like(state.rates)
         for neuron in range(len(STIMULI), len(self.neurons)):
             potentials = potentials.at[neuron].set(rates @ matrix[:, neuron])
             rectified = neuron < len(self.neurons) - 1
             rates = rates.at[neuron].set(jax.nn.relu(potentials[neuron]) if rectified else potentials[neuron])
         kept = self.neuromodulator_decay
-        concentration = (
-            kept * activity.concentration + (1 - kept) * rates[self.neurons.index(self.neuromodulator_source)]
-        )
+        concentration = kept * state.concentration + (1 - kept) * rates[self.neurons.index(self.neuromodulator_source)]
         projections = tuple(
-            self._seen(projection, weight, activity, rates, potentials, concentration)
+            self._seen(projection, weight, state, rates, potentials, concentration)
             for projection, weight in zip(_projections(self), weights, strict=True)
         )
-        traces = self.trace_decay * activity.traces + (1 - self.trace_decay) * rates
-        return ConditioningActivity(rates, traces, concentration), rates[-1:], projections
+        traces = self.trace_decay * state.traces + (1 - self.trace_decay) * rates
+        after = ConditioningActivity(rates, traces, concentration)
+        return CircuitStep(after, rates[-1:], projections, (rates[len(STIMULI) :],))
 
     def _matrix(self, weights: Weights, wiring: Float[Array, " fixed"]) -> Float[Array, "neurons neurons"]:
         """Strength of every synapse [pre, post]; 0 where there is none."""

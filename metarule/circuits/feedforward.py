@@ -11,7 +11,7 @@ from msgspec import Meta
 from metarule.activations import ACTIVATIONS, Activation, derivative
 from metarule.circuits.parts import Output, Rate, biased, feedback_signal, normals, reward
 from metarule.config.schema import Checked
-from metarule.types import PRNGKey, Stimulus, Synapse, Weights
+from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Feedforward"]
 
@@ -63,23 +63,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     ] = 1.0
 
     @property
-    def sizes(self) -> tuple[int, int] | None:
-        """Any number of inputs and outputs."""
-        return None
-
-    @property
-    def offers(self) -> tuple[str, ...]:
-        """Fields of `Synapse` that its synapses see."""
-        return ("pre", "post", "potential", "weight", "modulator", "neuromodulator")
-
-    @property
-    def sees_weights(self) -> bool:
-        """Synapses see the very weights that change."""
-        return True
-
-    @property
-    def ahead(self) -> bool:
-        """The first projection hears the stimulus alone, and its weights do nothing but make potentials."""
+    def chunkable(self) -> bool:
+        """Whether steps can be computed in chunks: always."""
         return True
 
     @property
@@ -110,19 +95,17 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         feedback = normals(backward_key, shapes, [self.feedback_scale / later**0.5 for later, _ in shapes])
         return (forward, feedback, ()) if self.feedback == "random" else (forward + feedback, (), ())
 
-    def step(
-        self, weights: Weights, wiring: Weights, activity: tuple[()], stimulus: Stimulus
-    ) -> tuple[tuple[()], Float[Array, " outputs"], tuple[Synapse, ...]]:
-        """Present one stimulus.
+    def step(self, weights: Weights, wiring: Weights, state: tuple[()], stimulus: Stimulus) -> CircuitStep:
+        """Compute the response to one stimulus.
 
         Args:
             weights: as from `init`.
             wiring: as from `init`.
-            activity: `()`.
+            state: `()`.
             stimulus: input [inputs] and target [outputs].
 
         Returns:
-            (activity, output [outputs], what the synapses of each projection see).
+            Output, local variables of each projection, and the activity of each layer.
         """
         layers = len(self.hidden) + 1
         forward, plastic = weights[:layers], weights[layers:]
@@ -135,7 +118,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         if plastic:
             seen += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
         diffuse = reward(error)
-        return (), posts[-1], tuple(Synapse(*values, neuromodulator=diffuse) for values in seen)
+        synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in seen)
+        return CircuitStep((), posts[-1], synapses, tuple(posts))
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:
         pres, potentials, posts = [], [], []

@@ -11,7 +11,7 @@ from msgspec import Meta
 from metarule.activations import ACTIVATIONS, derivative
 from metarule.circuits.parts import Output, Rate, biased, feedback_signal, normals, reward
 from metarule.config.schema import Checked
-from metarule.types import PRNGKey, Stimulus, Synapse, Weights
+from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["Activity", "Recurrent", "Wiring"]
 
@@ -105,16 +105,6 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     trace_decay: Annotated[float, Meta(ge=0, lt=1, description="share of a trace left after one step")] = 0.5
 
     @property
-    def sizes(self) -> tuple[int, int] | None:
-        """Any number of inputs and outputs."""
-        return None
-
-    @property
-    def offers(self) -> tuple[str, ...]:
-        """Fields of `Synapse` that its synapses see: all."""
-        return Synapse._fields
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """One projection to a path."""
         return ("input", "recurrent", "output")
@@ -154,15 +144,13 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces),
         )
 
-    def step(
-        self, weights: Weights, wiring: Wiring, activity: Activity, stimulus: Stimulus
-    ) -> tuple[Activity, Float[Array, " outputs"], tuple[Synapse, ...]]:
-        """Present one stimulus for one step of time.
+    def step(self, weights: Weights, wiring: Wiring, state: Activity, stimulus: Stimulus) -> CircuitStep:
+        """Compute the response to one stimulus.
 
         Args:
             weights: as from `init`.
             wiring: as from `init`.
-            activity: as the previous step left it, or from `init`.
+            state: as after the previous step, or from `init`.
             stimulus: input [inputs] and target [outputs].
 
         Returns:
@@ -171,7 +159,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
         chex.assert_shape(stimulus.target, (weights[2].shape[1],))
         weights = (weights[0], jnp.where(wiring.mask > 0, weights[1], 0.0), weights[2])
-        pres, potentials, posts = self._forward(weights, activity.potential, stimulus.input)
+        pres, potentials, posts = self._forward(weights, state.potential, stimulus.input)
         output = posts[2]
         error = stimulus.target - output
         modulator = feedback_signal(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
@@ -179,24 +167,25 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
         modulators = (modulator, modulator, error)
 
-        traces = activity.pre_traces, activity.post_traces
+        traces = state.pre_traces, state.post_traces
         diffuse = (reward(error),) * len(weights)
         seen = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
-        projections = tuple(Synapse(*values) for values in seen)
-        return Activity(potentials[1], *self._fade(traces, (pres, posts))), output, projections
+        synapses = tuple(Synapse(*values) for values in seen)
+        after = Activity(potentials[1], *self._fade(traces, (pres, posts)))
+        return CircuitStep(after, output, synapses, posts[1:])
 
     def _forward(
         self, weights: Weights, before: Float[Array, " neurons"], signal: Float[Array, " inputs"]
     ) -> tuple[Vectors, Vectors, Vectors]:
         """Presynaptic activities, potentials and postsynaptic activities of each projection."""
         f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
-        collect_warnings, earlier = biased(signal, self.bias), f(before)
-        drive = collect_warnings @ weights[0] + earlier @ weights[1]
+        source, earlier = biased(signal, self.bias), f(before)
+        drive = source @ weights[0] + earlier @ weights[1]
         potential = (1 - self.leak) * before + self.leak * drive
         rate = f(potential)
         read = biased(rate, self.bias)
         answer = read @ weights[2]
-        return (collect_warnings, earlier, read), (potential, potential, answer), (rate, rate, g(answer))
+        return (source, earlier, read), (potential, potential, answer), (rate, rate, g(answer))
 
     def _fade(self, traces: tuple[Vectors, Vectors], activities: tuple[Vectors, Vectors]) -> tuple[Vectors, Vectors]:
         decay = self.trace_decay

@@ -26,6 +26,7 @@ from metarule.runs.directory import ADAPTATIONS, FIGURES
 from metarule.runs.files import write_json
 from metarule.runs.results import write_curves
 from metarule.runs.transfer import EvaluationOptions, Transfer, new_folder, open_run, parse_transfer
+from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Theta
 
 __all__ = ["main"]
@@ -91,7 +92,7 @@ def _run(transfer: Transfer, path: Path) -> int:
     if f"{_CLASSIC}, adapting" not in starts:
         print(f"left out: {_CLASSIC}: the rule cannot express it, or the run did not tune it", flush=True)
     curves, tuned = _adapt(transfer, starts, adaptation)
-    score, tasks = lifetime.tasks.score, len(np.unique(curves[_LEARNED].task))
+    score, tasks = primary_metric(lifetime.tasks), len(np.unique(curves[_LEARNED].task))
     rows = summarise(curves, lifetime, options.threshold, _LEARNED)
     summary = transfer.tree() | {
         "adaptation": asdict(adaptation),
@@ -177,7 +178,7 @@ def _classic_theta(lifetime: Lifetime, rate: float | None) -> Theta | None:
     if rate is None or not isinstance(rule, Polynomial) or term not in rule.names:
         return None
     classic = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
-    return replace(lifetime, rule=classic).theta(run_key(0))
+    return replace(lifetime, rule=classic).init_theta(run_key(0))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from metarule.runs.files import write_csv, write_json
 from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
 from metarule.runs.transfer import EvaluationOptions, Transfer, contenders, new_folder, open_run, parse_transfer
+from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.conditioning import Conditioning
 
 __all__ = ["main"]
@@ -95,7 +96,7 @@ def _summary(transfer: Transfer, curves: Mapping[str, Curves]) -> dict[str, Any]
 
 def _write(path: Path, transfer: Transfer, summary: Mapping[str, Any], curves: Mapping[str, Curves]) -> None:
     lifetime = transfer.experiment.lifetime
-    score = lifetime.tasks.score
+    score = primary_metric(lifetime.tasks)
     rows = list(_rows(curves, lifetime, transfer.options.threshold))
     write_csv(path / _BY_TASK, rows)
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
@@ -106,10 +107,10 @@ def _write(path: Path, transfer: Transfer, summary: Mapping[str, Any], curves: M
 
 def _rows(curves: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> Iterator[dict[str, Any]]:
     """One row a contender and task: means over its networks, and steps to threshold."""
-    score, length = lifetime.tasks.score, lifetime.steps
+    score, length = primary_metric(lifetime.tasks), lifetime.steps
     for name, curve in curves.items():
         steps = [step for step in curve.steps.tolist() if step <= length]
-        shots = few_shots(steps, lifetime.tasks.round_steps)
+        shots = few_shots(steps, round_steps(lifetime.tasks))
         for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
             means = {score: line[len(steps) - 1], "initial": line[0]}
             means |= {f"{shot}_each": line[point] for shot, point in shots.items()}

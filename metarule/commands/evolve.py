@@ -36,6 +36,7 @@ from metarule.commands import cli
 from metarule.config.schema import Checked, describe
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
+from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import figures
 from metarule.runs.directory import FIGURES, SEARCH, locked_run, read_experiment, start_run, timestamped
@@ -43,7 +44,8 @@ from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.runs.training import named
+from metarule.runs.training import flat_parameters
+from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey
 
@@ -128,7 +130,7 @@ def _run(request: _Request) -> int:
     except Stopped:
         print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stop.signal_number
-    tasks, metric = describe_split(experiment.split), experiment.tasks.score
+    tasks, metric = describe_split(experiment.split), primary_metric(experiment.tasks)
     print(f"fitting the front, and evaluating it on {tasks} …", flush=True)
     rows = _evaluate_front(request, terms, generation)
     report = {
@@ -220,7 +222,7 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
 def _fit(request: _Request, terms: Library, structures: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
     """Fit structures in chunks of one size, so that one compiled program serves all."""
     experiment, options = request.experiment, request.options
-    optimizer, _ = experiment.optimizer.decided(experiment.lifetime, runs=options.chunk_size)
+    optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
     assert isinstance(optimizer, Gradient)
     optimizer, pool = replace(optimizer, steps=steps), experiment.split.train
     results = []
@@ -244,7 +246,7 @@ def _evaluate_front(request: _Request, terms: Library, generation: Generation) -
     experiment, structures = request.experiment, [one.form for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
     key = jax.random.fold_in(stream(run, Purpose.FORMS), 1)
-    fitted = _fit(request, terms, structures, experiment.optimizer.steps, key)
+    fitted = _fit(request, terms, structures, total_steps(experiment.optimizer), key)
     candidates = [Candidate(one, float(loss)) for one, loss in zip(structures, fitted.loss, strict=True)]
     rows = []
     for one in front(candidates):
@@ -252,9 +254,9 @@ def _evaluate_front(request: _Request, terms: Library, generation: Generation) -
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
         curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
         row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
-        row |= interval(by_task(curves, experiment.tasks.score)[:, -1], share=True)._asdict()
+        row |= interval(by_task(curves, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(curves.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
-        rows.append(row | {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)})
+        rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
     return rows
 
 

@@ -19,8 +19,9 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment
 from metarule.runs.finished import FinishedRun
 from metarule.runs.theta_files import save_theta
-from metarule.runs.training import meaning, named
+from metarule.runs.training import flat_parameters, theta_meaning
 from metarule.runs.transfer import open_run
+from metarule.tasks.base import primary_metric
 from metarule.types import Theta
 
 __all__ = ["Options", "main"]
@@ -90,7 +91,7 @@ def _run(run: FinishedRun, options: Options) -> int:
     }
     print(f"\n{_table(report['held_out'])}\n{_training_tasks_text(pruned.decided_on)}\n")
     print(f"{len(report['removed'])} of {count} terms removed:\n\n{report['equation']}\n")
-    save_theta(path, pruned.theta, meaning(lifetime) | report, name="pruned")
+    save_theta(path, pruned.theta, theta_meaning(lifetime) | report, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
 
@@ -101,7 +102,7 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, evaluations: 
 
         def progress(trial: Trial) -> None:
             if trial.outcome == "removed":
-                tqdm.write(f"without {trial.term:<40} {lifetime.tasks.score} {trial.score:.4f}")
+                tqdm.write(f"without {trial.term:<40} {primary_metric(lifetime.tasks)} {trial.score:.4f}")
             bar.update()
 
         return prune(
@@ -119,11 +120,11 @@ def _report(experiment: Experiment, pruned: Pruned, options: Options) -> dict[st
     lifetime = experiment.lifetime
     return {
         "equation": lifetime.equation(pruned.theta),
-        "theta": named(lifetime, pruned.theta),
+        "theta": flat_parameters(lifetime, pruned.theta),
         "removed": pruned.removed,
         "training_tasks": pruned.decided_on,
         "held_out": {
-            "metric": lifetime.tasks.score,
+            "metric": primary_metric(lifetime.tasks),
             "of": describe_split(experiment.split),
             "tasks": pruned.before.size,
             "lifetimes": options.lifetimes,

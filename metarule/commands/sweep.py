@@ -28,7 +28,7 @@ from metarule.runs.environment import check_precision, environment
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import DONE, measure, run_cell
-from metarule.sweeps.claims import Claim, Lost, publish, take
+from metarule.sweeps.claims import publish, take
 from metarule.sweeps.compare import compare, comparison_table
 from metarule.sweeps.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
@@ -71,7 +71,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: where the sweep is kept.
         json: file for the rows of the table, too.
         compare: points to run one after another, to see what the sweep saves.
-        lapse: seconds without a word from this process after which others take over its cell.
     """
 
     directory: Annotated[str, Meta(description="where the sweep is kept; default runs/sweeps/<name of the file>")] = ""
@@ -79,9 +78,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     compare: Annotated[
         int, Meta(ge=0, description="points to run alone as well, one after another, to see what the sweep saves")
     ] = 0
-    lapse: Annotated[
-        float, Meta(ge=1, description="seconds without a word from this process after which others take over its cell")
-    ] = 120.0
 
 
 class _Request(NamedTuple):
@@ -219,7 +215,7 @@ def _run(request: _Request, again: str) -> int:
     print(f"sweep: {directory}", flush=True)
     try:
         with StopRequest() as stop:
-            _work(plan, directory, request.options.lapse, stop)
+            _work(plan, directory, stop)
     except Stopped as stopped:
         print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
@@ -263,7 +259,7 @@ def _forget_failure(folder: Path) -> None:
         (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
 
 
-def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:
+def _work(plan: Plan, directory: Path, stop: StopRequest) -> None:
     """Work through cells until all are settled, those of processes that died on the way included."""
     programs: set[Any] = set()
     shape = "{l_bar}{bar}| {n:.2f}/{total_fmt} cells [{elapsed}<{remaining}]"
@@ -278,15 +274,15 @@ def _work(plan: Plan, directory: Path, lapse: float, stop: StopRequest) -> None:
             idle = True
             for cell in plan.cells:
                 folder = directory / CELLS / cell.name
-                if _is_settled(directory, cell) or (claim := take(folder, lapse)) is None:
+                if _is_settled(directory, cell) or (lock := take(folder)) is None:
                     continue
-                with claim:
+                with lock:
                     stop.answer(0)
-                    if _is_settled(directory, cell):  # between the look and the claim
+                    if _is_settled(directory, cell):  # by another process, before the lock was taken
                         continue
                     idle = False
                     _make_room(programs, cell)
-                    outcome = _settle(cell, folder, claim, stop, lambda share: settled(share))
+                    outcome = _settle(cell, folder, stop, settled)
                 if bar.disable:
                     print(f"{cell.name}: {outcome}; {settled()} of {len(plan.cells)} cells", flush=True)
             if idle:
@@ -302,18 +298,12 @@ def _make_room(programs: set[Any], cell: Cell) -> None:
         programs.clear()
 
 
-def _settle(cell: Cell, folder: Path, claim: Claim, stop: StopRequest, progress: Any) -> str:
+def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
     """Run a cell; one that fails is recorded, for the others may go well."""
     clock = time.perf_counter()
     try:
-        try:
-            finished = run_cell(cell, folder, claim, stop, progress)
-        except Exception:
-            claim.check()  # what fails after the cell was taken over says nothing of the cell
-            raise
+        finished = run_cell(cell, folder, stop, progress)
         return f"done in {time.perf_counter() - clock:.1f} s" if finished else "done by another process"
-    except Lost:
-        return "taken over by another process"
     except Stopped:
         raise
     except Exception as error:  # whatever it is, it is a result of this cell

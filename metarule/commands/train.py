@@ -14,6 +14,7 @@ from metarule.analysis.comparison import HELD_OUT, describe_split, table
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, parse_overrides
+from metarule.meta.phases import resolved, total_steps
 from metarule.parallel import multihost as processes
 from metarule.runs.directory import (
     FIGURES,
@@ -32,6 +33,7 @@ from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.training import train
+from metarule.tasks.base import primary_metric
 
 __all__ = ["main"]
 
@@ -106,7 +108,7 @@ def _directory(experiment: Experiment, config: Path) -> Path:
 
 def _run(experiment: Experiment, directory: Path) -> int:
     print(f"run: {directory}", flush=True)
-    _, reason = experiment.optimizer.decided(experiment.lifetime, runs=1)
+    _, reason = resolved(experiment.optimizer, experiment.lifetime, runs=1)
     if reason:
         print(reason, flush=True)
     try:
@@ -164,8 +166,8 @@ def _run_one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str,
     if summary := _finished_summary(experiment, path):
         return summary
     record_environment(path)
-    steps, tasks = experiment.optimizer.steps, describe_split(experiment.split)
-    label = f"{'held-out' if tasks == HELD_OUT else 'training'} {experiment.tasks.score}"
+    steps, tasks = total_steps(experiment.optimizer), describe_split(experiment.split)
+    label = f"{'held-out' if tasks == HELD_OUT else 'training'} {primary_metric(experiment.tasks)}"
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
         trained = train(experiment, path, stop, _Progress(bar, experiment, label))
     print(f"tuning the baselines and evaluating on {tasks} …", flush=True)
@@ -181,9 +183,9 @@ def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | No
         _summary_text(summary)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
-    if (summary.get("seed"), summary.get("steps")) != (experiment.seed, experiment.optimizer.steps):
+    if (summary.get("seed"), summary.get("steps")) != (experiment.seed, total_steps(experiment.optimizer)):
         raise ConfigError(
-            f"{path}: optimizer.steps = {experiment.optimizer.steps}, seed = {experiment.seed}: the finished run there "
+            f"{path}: optimizer.steps = {total_steps(experiment.optimizer)}, seed = {experiment.seed}: the finished run there "
             f"took {summary.get('steps')} meta-steps with seed {summary.get('seed')}"
         )
     return summary
@@ -199,7 +201,7 @@ class _Progress:
     def __call__(self, step: int, row: dict[str, Any]) -> None:
         bar, seed = self._bar, f"seed {self._experiment.seed}"
         if "held_out" in row:
-            self._score = f", {self._label} {row['held_out'][self._experiment.tasks.score]:.3f}"
+            self._score = f", {self._label} {row['held_out'][primary_metric(self._experiment.tasks)]:.3f}"
         if "loss" in row:
             self._text = f"loss {row['loss']:.3f}{self._score}"
         bar.set_description(f"{seed}: meta-training", refresh=False)

@@ -1,4 +1,4 @@
-"""Evolution strategies: the slope of a smoothed meta-loss, from whole lifetimes under perturbed rules."""
+"""Evolution strategies: the slope of a smoothed meta-loss, from lifetimes under perturbed rules."""
 
 from typing import Annotated, Any
 
@@ -14,49 +14,38 @@ __all__ = ["Evolution"]
 
 
 class Evolution(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="evolution"):
-    """θ-gradient of the Gaussian-smoothed meta-loss, from antithetic pairs of whole lifetimes.
+    """θ-gradient of the Gaussian-smoothed meta-loss, from antithetic pairs of lifetimes.
 
-    g = 1/(2σ²n) Σᵢ εᵢ · (loss(θ + u∘εᵢ) − loss(θ − u∘εᵢ)) / u,  εᵢ ~ N(0, σ²)
+    g = 1/(2σ²n) Σᵢ εᵢ · (loss(θ + scale∘εᵢ) − loss(θ − scale∘εᵢ)) / scale,  εᵢ ~ N(0, σ²)
 
-    All lives of an estimate have the same task, the same initial weights and the same order of step. Time of
-    2·pairs forward passes, memory O(pairs · carry) whatever the length of the lifetime, and no derivative is needed; but
-    the variance grows with |θ|/pairs. Pick it where the meta-loss is so rugged that its exact gradient is of no use,
-    or has no gradient.
+    All lifetimes of an estimate have the same task, initial weights and order of stimuli. Time of 2·pairs forward
+    passes, memory O(pairs · state) whatever the length of the lifetime, and no derivative is needed; the variance grows
+    with |θ|/pairs. Use it where the meta-loss is too rugged for its exact gradient, or has none.
 
-    The meta-loss and the scores that it reports are means over the perturbed lives.
+    The reported meta-loss and metrics are means over the perturbed lifetimes.
 
     Attributes:
-        sigma: σ, standard deviation of the perturbations, in units of θ.
+        sigma: σ, standard deviation of the perturbations, in multiples of the parameter scale.
         pairs: n, antithetic pairs of lifetimes.
 
     References:
         Rechenberg 1973; Salimans et al. 2017 (antithetic pairs); Metz et al. 2019 (smoothed meta-losses).
     """
 
-    sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in units of theta")] = 0.03
+    sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in parameter scales")] = 0.03
     pairs: Annotated[int, Meta(ge=1, le=100_000, description="antithetic pairs of lifetimes")] = 8
 
-    @property
-    def lifetimes(self) -> int:
-        """Lifetimes that one estimate costs."""
-        return 2 * self.pairs
-
-    @property
-    def whole(self) -> bool:
-        """An estimate is of a whole lifetime."""
-        return True
-
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
-        """Nothing persists from one meta-step to the next."""
+        """No state."""
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Smoothed meta-loss and its θ-gradient on one task.
+        """Estimate the smoothed meta-loss and its θ-gradient on one task.
 
         Args:
-            learner: who lives.
+            learner: the learner.
             theta: θ.
-            task: what they all live through.
+            task: the task.
             state: `()`.
             key: decides the perturbations and the fresh weights.
 
@@ -65,6 +54,6 @@ class Evolution(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """
         lifetime_key, noise_key = jax.random.split(key)
         noise = draw(theta, noise_key, self.pairs, self.sigma)
-        lived = jax.vmap(jax.vmap(lambda theta: lifetime_loss(learner, theta, task, lifetime_key)))
-        losses, metrics = lived(antithetic(learner, theta, noise))
+        run = jax.vmap(jax.vmap(lambda theta: lifetime_loss(learner, theta, task, lifetime_key)))
+        losses, metrics = run(antithetic(learner, theta, noise))
         return Estimate(mean(losses), slope(learner, losses, noise, self.sigma), mean(metrics)), state

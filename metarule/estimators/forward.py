@@ -1,4 +1,4 @@
-"""Forward-mode differentiation: what each coefficient changes is carried along with the lifetime."""
+"""Forward-mode differentiation: the tangent of each parameter is carried along with the lifetime."""
 
 from typing import Any
 
@@ -15,38 +15,28 @@ __all__ = ["Forward"]
 
 
 class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="forward"):
-    """Exact θ-gradient, carried forward: one tangent of the whole network for each number of θ.
+    """Exact θ-gradient by forward mode: one tangent of the network for each parameter.
 
     ∂w_{t+1}/∂θₖ = ∂w_t/∂θₖ + ∂Δw_t/∂w_t · ∂w_t/∂θₖ + ∂Δw_t/∂θₖ,  ∂loss/∂θₖ = Σ_t ∂loss_t/∂w_t · ∂w_t/∂θₖ
 
-    Time of 1 + |θ| forward passes or more; memory O(|θ| · carry), whatever the length of the lifetime, for nothing is
-    stored over time. Pick it for 7 to 16 coefficients over lifetimes so long that reverse mode does not fit.
+    Time of 1 + |θ| forward passes or more; memory O(|θ| · state), whatever the length of the lifetime, because nothing
+    is stored over time. Use it for 7 to 16 coefficients over lifetimes so long that reverse mode does not fit.
 
     References:
         Williams, Zipser 1989 (real-time recurrent learning); Franceschi et al. 2017 (forward hyper-gradients).
     """
 
-    @property
-    def lifetimes(self) -> int:
-        """Lifetimes that one estimate costs."""
-        return 1
-
-    @property
-    def whole(self) -> bool:
-        """An estimate is of a whole lifetime."""
-        return True
-
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
-        """Nothing persists from one meta-step to the next."""
+        """No state."""
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Meta-loss and θ-gradient of one lifetime.
+        """Estimate meta-loss and θ-gradient of one lifetime.
 
         Args:
-            learner: who lives.
+            learner: the learner.
             theta: θ.
-            task: what it lives through.
+            task: the task.
             state: `()`.
             key: decides the fresh weights.
 
@@ -55,13 +45,13 @@ class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """
         flat, unravel = ravel_pytree(theta)
 
-        def meta_loss(flat: Float[Array, " numbers"]) -> tuple[Float[Array, ""], Metrics]:
+        def meta_loss(flat: Float[Array, " parameters"]) -> tuple[Float[Array, ""], Metrics]:
             return lifetime_loss(learner, unravel(flat), task, key)
 
-        def push(direction: Float[Array, " numbers"]) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
+        def push(direction: Float[Array, " parameters"]) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
             return jax.jvp(meta_loss, (flat,), (direction,), has_aux=True)
 
-        # The life itself does not depend on the direction: it is lived once, beside all its tangents.
+        # The lifetime does not depend on the direction: it is computed once for all tangents.
         directions = jnp.eye(flat.size, dtype=flat.dtype)
         loss, slopes, metrics = jax.vmap(push, out_axes=(None, 0, None))(directions)
         return Estimate(loss, unravel(slopes), metrics), state

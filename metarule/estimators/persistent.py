@@ -1,4 +1,4 @@
-"""Persistent evolution strategies: windows of the lifetime, without the bias of truncation."""
+"""Persistent evolution strategies: windows of the lifetime without the bias of truncation."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -17,36 +17,36 @@ __all__ = ["Persistent", "Perturbed"]
 
 
 class Perturbed(NamedTuple):
-    """One life, lived by antithetic pairs of networks that go on from one meta-step to the next.
+    """A lifetime run by antithetic pairs of networks that continue from one meta-step to the next.
 
     Attributes:
-        ongoing: the lifetime so far; its carry has leading axes [pairs, 2].
-        moved: sum of the perturbations that each pair has met in this lifetime, in units of θ; the second of a pair met
-            their opposites.
+        lifetime: the lifetime so far; its state has leading axes [pairs, 2].
+        moved: sum of the perturbations of each pair in this lifetime, in multiples of the parameter scale; the second
+            network of a pair had their opposites.
     """
 
-    ongoing: RunningLifetime
-    moved: Float[Array, "pairs numbers"]
+    lifetime: RunningLifetime
+    moved: Float[Array, "pairs parameters"]
 
 
 class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="persistent"):
-    """θ-gradient of the smoothed meta-loss from a window of the lifetime at a time, unbiased though it is truncated.
+    """θ-gradient of the smoothed meta-loss from one window of the lifetime at a time, without bias.
 
-    ξᵢ ← ξᵢ + εᵢ,  g = 1/(2σ²n) Σᵢ ξᵢ · (loss_window(θ + u∘εᵢ) − loss_window(θ − u∘εᵢ)) / u,  εᵢ ~ N(0, σ²)
+    ξᵢ ← ξᵢ + εᵢ,  g = 1/(2σ²n) Σᵢ ξᵢ · (loss_window(θ + scale∘εᵢ) − loss_window(θ − scale∘εᵢ)) / scale,  εᵢ ~ N(0, σ²)
 
-    Each network of a pair lives on in its own way, and ξ, the sum of all perturbations since its birth, credits them
-    for what they do later: over a lifetime with θ at rest the windows' estimates sum, in expectation, to the gradient of
-    the whole lifetime's meta-loss, smoothed by a perturbation a window. Time of 2·pairs forward passes over `window`
-    steps, memory O(pairs · carry), kept between meta-steps; the variance grows with the number of windows.
-    Pick it for lives that are too long to wait for, and whose effects are too long for `truncated`.
+    Each network of a pair continues separately. ξ, the sum of all perturbations since the start, credits them for late
+    effects: with constant θ the estimates of the windows sum, in expectation, to the gradient of the meta-loss of the
+    lifetime, smoothed by one perturbation a window. Time of 2·pairs forward passes over `window` steps, memory
+    O(pairs · state), kept between meta-steps; the variance grows with the number of windows. Use it for lifetimes that
+    are too long to wait for, and whose effects are too long for `truncated`.
 
-    The meta-loss that it reports is that of the window, and the scores are those of the networks as it ends, both as
-    means over the pairs. A life in which a network diverges gives way to a new one.
+    The reported meta-loss is that of the window, and the metrics are those at its end, as means over the pairs. A
+    lifetime in which a network diverges is replaced by a new one.
 
     Attributes:
-        window: steps lived in a meta-step; the last window of a lifetime is shorter where it is no divisor.
-        staggered: the first lifetime begins at a window drawn at random, as in `truncated`.
-        sigma: σ, standard deviation of the perturbations, in units of θ.
+        window: steps of a meta-step; the last window of a lifetime may be shorter.
+        staggered: the first lifetime begins at a random window, as in `truncated`.
+        sigma: σ, standard deviation of the perturbations, in multiples of the parameter scale.
         pairs: n, antithetic pairs of networks.
 
     References:
@@ -54,37 +54,25 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Evolution Strategies".
     """
 
-    window: Annotated[int, Meta(ge=1, le=10_000_000, description="steps lived in a meta-step")] = 50
-    staggered: Annotated[bool, Meta(description="first lifetimes begin at random windows, not to end all at once")] = (
-        True
-    )
-    sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in units of theta")] = 0.03
+    window: Annotated[int, Meta(ge=1, le=10_000_000, description="steps of a meta-step")] = 50
+    staggered: Annotated[bool, Meta(description="first lifetimes begin at random windows")] = True
+    sigma: Annotated[float, Meta(gt=0, description="standard deviation of perturbations, in parameter scales")] = 0.03
     pairs: Annotated[int, Meta(ge=1, le=100_000, description="antithetic pairs of networks")] = 8
 
-    @property
-    def lifetimes(self) -> int:
-        """Lifetimes that one estimate costs, at most."""
-        return 2 * self.pairs
-
-    @property
-    def whole(self) -> bool:
-        """An estimate is of a window of a lifetime."""
-        return False
-
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Perturbed:
-        """Lifetimes that are over, and where the next one begins."""
-        ongoing = ended_lifetime(learner, self.window, self.staggered, key, self._copies)
-        return Perturbed(ongoing, jnp.zeros_like(draw(theta, key, self.pairs, self.sigma)))
+        """Make lifetimes that are over, with the start of the next ones."""
+        lifetime = ended_lifetime(learner, self.window, self.staggered, key, self._copies)
+        return Perturbed(lifetime, jnp.zeros_like(draw(theta, key, self.pairs, self.sigma)))
 
     def estimate(
         self, learner: Learner, theta: Theta, task: Any, state: Perturbed, key: PRNGKey
     ) -> tuple[Estimate, Perturbed]:
-        """Smoothed meta-loss of the next window and its θ-gradient.
+        """Estimate the smoothed meta-loss of the next window and its θ-gradient.
 
         Args:
-            learner: who lives.
+            learner: the learner.
             theta: θ.
-            task: what the next life is lived through, if one begins.
+            task: task of the next lifetime, if one begins.
             state: the lifetime so far.
             key: decides the perturbations, and the fresh weights of a lifetime that begins.
 
@@ -92,16 +80,16 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             (estimate, the lifetime after the window).
         """
         lifetime_key, noise_key = jax.random.split(key)
-        now = continue_or_restart(learner, state.ongoing, task, lifetime_key, self._copies)
+        now = continue_or_restart(learner, state.lifetime, task, lifetime_key, self._copies)
         noise = draw(theta, noise_key, self.pairs, self.sigma)
-        moved = jnp.where(is_over(learner, state.ongoing), 0.0, state.moved) + noise
+        moved = jnp.where(is_over(learner, state.lifetime), 0.0, state.moved) + noise
 
-        def lived(theta: Theta, learner_state: LearnerState) -> tuple[Float[Array, ""], tuple[LearnerState, Metrics]]:
-            return segment_loss(learner, theta, now.context, learner_state, now.t, self.window)
+        def window(theta: Theta, state: LearnerState) -> tuple[Float[Array, ""], tuple[LearnerState, Metrics]]:
+            return segment_loss(learner, theta, now.context, state, now.t, self.window)
 
-        losses, (learner_state, metrics) = jax.vmap(jax.vmap(lived))(antithetic(learner, theta, noise), now.state)
+        losses, (after, metrics) = jax.vmap(jax.vmap(window))(antithetic(learner, theta, noise), now.state)
         estimate = Estimate(mean(losses), slope(learner, losses, moved, self.sigma), mean(metrics))
-        return estimate, Perturbed(now._replace(state=learner_state, t=now.t + self.window), moved)
+        return estimate, Perturbed(now._replace(state=after, t=now.t + self.window), moved)
 
     @property
     def _copies(self) -> tuple[int, int]:

@@ -1,10 +1,11 @@
-"""Reverse mode segment by segment: forwards each keeps what its slopes will need, backwards each finds them.
+"""Reverse mode segment by segment: forward passes store what the backward passes of their segments need.
 
-Slopes are ∂loss/∂θ so far and ∂loss/∂state. A way to find those before a segment from those after it may not hold for
-every segment; then the segment is lived again from its start, in all lifetimes side by side if in one.
+Slopes are ∂loss/∂θ so far and ∂loss/∂state. A fast backward pass may not be valid for every segment; such a segment is
+recomputed forward from its start, in the whole batch of lifetimes if in one of them.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.lifetime.unroll import unroll
 from metarule.types import Estimate, Learner, LearnerState, LifetimeContext, ScanFn, Theta
 
-__all__ = ["Slopes", "anywhere", "gradient_by_segments", "recomputed_slopes", "slopes_before"]
+__all__ = ["Slopes", "any_in_batch", "gradient_by_segments", "recomputed_slopes", "slopes_before"]
 
 Slopes = tuple[Theta, LearnerState]
 
@@ -24,42 +25,41 @@ def gradient_by_segments(
     learner: Learner,
     theta: Theta,
     context: LifetimeContext,
-    learner_state: LearnerState,
+    state: LearnerState,
     ts: Int[Array, "segments n"],
-    forwards: Callable[[LearnerState, Int[Array, " n"]], tuple[LearnerState, Float[Array, ""], Any]],
-    backwards: Callable[[Slopes, Int[Array, " n"], LearnerState, LearnerState, Any], Slopes],
+    forward: Callable[[LearnerState, Int[Array, " n"]], tuple[LearnerState, Float[Array, ""], Any]],
+    backward: Callable[[Slopes, Int[Array, " n"], LearnerState, LearnerState, Any], Slopes],
 ) -> Estimate:
-    """Meta-loss and θ-gradient of a whole lifetime.
+    """Compute meta-loss and θ-gradient of a lifetime.
 
     Args:
-        learner: who lives.
+        learner: the learner.
         theta: θ.
-        context: constant part of the lifetime.
-        carry: state before its first step.
-        times: numbers of the steps, a row a segment.
-        forwards: from the state before a segment to that after it, the loss along it, and what is kept of it.
-        backwards: from slopes after a segment, the states before and after it and what was kept, to slopes before it.
+        context: constants of the lifetime.
+        state: state before its first step.
+        ts: steps, a row a segment.
+        forward: from the state before a segment to (state after it, loss along it, record of it).
+        backward: from (slopes after a segment, its steps, states before and after it, its record) to slopes before it.
 
     Returns:
         The estimate.
     """
 
-    def ahead(state: tuple[LearnerState, Array], ts: Int[Array, " n"]) -> tuple[tuple[LearnerState, Array], Any]:
-        before, along = state
-        after, loss, kept = forwards(before, ts)
-        return (after, along + loss), (before, kept)
+    def ahead(carry: tuple[LearnerState, Array], ts: Int[Array, " n"]) -> tuple[tuple[LearnerState, Array], Any]:
+        before, total = carry
+        after, loss, record = forward(before, ts)
+        return (after, total + loss), (before, record)
 
-    def back(state: tuple[Slopes, LearnerState], segment: Any) -> tuple[tuple[Slopes, LearnerState], None]:
-        (slopes, after), (ts, (before, kept)) = state, segment
-        return (backwards(slopes, ts, before, after, kept), before), None
+    def back(carry: tuple[Slopes, LearnerState], segment: Any) -> tuple[tuple[Slopes, LearnerState], None]:
+        (slopes, after), (ts, (before, record)) = carry, segment
+        return (backward(slopes, ts, before, after, record), before), None
 
-    (last, along), segments = jax.lax.scan(ahead, (learner_state, jnp.zeros(())), ts)
-    final, slope, metrics = jax.vjp(
-        lambda theta, learner_state: learner.evaluate(theta, context, learner_state), theta, last, has_aux=True
-    )
+    (last, online), segments = jax.lax.scan(ahead, (state, jnp.zeros(())), ts)
+    evaluate = partial(_evaluate, learner, context)
+    final, slope, metrics = jax.vjp(evaluate, theta, last, has_aux=True)
     end = slope(jnp.ones_like(final)), last
     (((gradient, _), _), _) = jax.lax.scan(back, end, (ts, segments), reverse=True)
-    return Estimate(along + final, gradient, metrics)
+    return Estimate(online + final, gradient, metrics)
 
 
 def slopes_before(
@@ -68,20 +68,20 @@ def slopes_before(
     before: LearnerState,
     slopes: Slopes,
 ) -> Slopes:
-    """Slopes before a segment, by differentiating it.
+    """Compute slopes before a segment by differentiating it.
 
     Args:
-        segment: from θ and the state before it to that after it, and the loss along it.
+        segment: from θ and the state before it to (state after it, loss along it).
         theta: θ.
-        before: that state.
-        slopes: after it.
+        before: state before it.
+        slopes: slopes after it.
 
     Returns:
         The slopes.
     """
     (_, loss), slope = jax.vjp(segment, theta, before)
-    own, learner_state = slope((slopes[1], jnp.ones_like(loss)))
-    return jax.tree.map(jnp.add, slopes[0], own), learner_state
+    own, state = slope((slopes[1], jnp.ones_like(loss)))
+    return jax.tree.map(jnp.add, slopes[0], own), state
 
 
 def recomputed_slopes(
@@ -93,21 +93,25 @@ def recomputed_slopes(
     slopes: Slopes,
     scan: ScanFn,
 ) -> Slopes:
-    """Slopes before a segment that is lived again from its start, step by step."""
+    """Compute slopes before a segment that is recomputed from its start, step by step."""
 
-    def segment(theta: Theta, learner_state: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:
-        learner_state, seen = unroll(learner, theta, context, learner_state, ts, scan)
-        return learner_state, jnp.sum(seen.loss)
+    def segment(theta: Theta, state: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:
+        state, outputs = unroll(learner, theta, context, state, ts, scan)
+        return state, jnp.sum(outputs.loss)
 
     return slopes_before(segment, theta, before, slopes)
 
 
 @custom_vmap
-def anywhere(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether a flag is up in any of the lifetimes side by side: one for all, so that `cond` runs one branch alone."""
+def any_in_batch(flag: Bool[Array, ""]) -> Bool[Array, ""]:
+    """Whether a flag is set in any lifetime of the batch: one flag for all, so that `cond` runs one branch only."""
     return flag
 
 
-@anywhere.def_vmap
-def _in_any_life(count: int, batched: list[bool], flag: Bool[Array, " lives"]) -> tuple[Bool[Array, ""], bool]:
-    return anywhere(jnp.any(flag)), False
+@any_in_batch.def_vmap
+def _any_in_batch(size: int, batched: list[bool], flag: Bool[Array, " lifetimes"]) -> tuple[Bool[Array, ""], bool]:
+    return any_in_batch(jnp.any(flag)), False
+
+
+def _evaluate(learner: Learner, context: LifetimeContext, theta: Theta, state: LearnerState) -> Any:
+    return learner.evaluate(theta, context, state)

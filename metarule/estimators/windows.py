@@ -1,4 +1,4 @@
-"""A lifetime that goes on from one meta-step to the next, for estimators that see a window of it at a time."""
+"""Lifetimes that continue from one meta-step to the next, for estimators that see one window at a time."""
 
 from typing import Any, NamedTuple
 
@@ -12,13 +12,13 @@ __all__ = ["RunningLifetime", "continue_or_restart", "ended_lifetime", "is_over"
 
 
 class RunningLifetime(NamedTuple):
-    """A life that goes on from one meta-step to the next.
+    """A lifetime that continues from one meta-step to the next.
 
     Attributes:
-        context: its constant part.
-        carry: state before the next step; it may have leading axes, one network each.
-        time: number of the next step; where it is beyond the last one, the lifetime is over.
-        start: first step of the lifetime after this one.
+        context: its constants.
+        state: state before the next step; it may have leading axes, one network each.
+        t: the next step; beyond the last one the lifetime is over.
+        start: first step of the next lifetime.
     """
 
     context: LifetimeContext
@@ -30,19 +30,19 @@ class RunningLifetime(NamedTuple):
 def ended_lifetime(
     learner: Learner, window: int, staggered: bool, key: PRNGKey, copies: tuple[int, ...] = ()
 ) -> RunningLifetime:
-    """What there is before the first lifetime: one that is over.
+    """Make a lifetime that is over, as the state before the first one.
 
-    It has the shape of a lifetime and is never lived, for the task of it is not the pool's.
+    It has the shape of a lifetime and is never run, because its task is not from the pool.
 
     Args:
-        learner: who will live.
-        window: steps lived in a meta-step.
-        staggered: let the first lifetime begin at a window drawn at random.
+        learner: the learner.
+        window: steps of a window.
+        staggered: let the first lifetime begin at a random window.
         key: decides which.
-        copies: leading axes of the carry.
+        copies: leading axes of the state.
 
     Returns:
-        A life that is over.
+        The lifetime.
     """
     task = learner.tasks.sample(key, learner.tasks.split(0).train, 0)
     context, state = learner.init(key, task)
@@ -51,30 +51,30 @@ def ended_lifetime(
     return RunningLifetime(context, _copied(state, copies), jnp.asarray(learner.steps, start.dtype), start)
 
 
-def is_over(learner: Learner, ongoing: RunningLifetime) -> Bool[Array, ""]:
-    """Whether the lifetime has come to its end, or to nothing: what diverged stays so."""
-    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(ongoing.state)]
-    return (ongoing.t >= learner.steps) | ~jnp.all(jnp.stack(finite))
+def is_over(learner: Learner, lifetime: RunningLifetime) -> Bool[Array, ""]:
+    """Whether a lifetime has reached its end, or diverged."""
+    finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(lifetime.state)]
+    return (lifetime.t >= learner.steps) | ~jnp.all(jnp.stack(finite))
 
 
 def continue_or_restart(
-    learner: Learner, ongoing: RunningLifetime, task: PyTree, key: PRNGKey, copies: tuple[int, ...] = ()
+    learner: Learner, lifetime: RunningLifetime, task: PyTree, key: PRNGKey, copies: tuple[int, ...] = ()
 ) -> RunningLifetime:
-    """The life as it is, or a new one where it is over.
+    """Continue a lifetime, or start a new one where it is over.
 
     Args:
-        learner: who lives.
-        ongoing: the lifetime so far.
-        task: what a new lifetime is lived through.
+        learner: the learner.
+        lifetime: the lifetime so far.
+        task: task of a new lifetime.
         key: decides the fresh weights of a new lifetime.
-        copies: leading axes of the carry.
+        copies: leading axes of the state.
 
     Returns:
-        A life that is not over.
+        A lifetime that is not over.
     """
     context, state = learner.init(key, task)
-    new = RunningLifetime(context, _copied(state, copies), ongoing.start, jnp.zeros_like(ongoing.start))
-    return jax.tree.map(lambda new, old: jnp.where(is_over(learner, ongoing), new, old), new, ongoing)
+    new = RunningLifetime(context, _copied(state, copies), lifetime.start, jnp.zeros_like(lifetime.start))
+    return jax.tree.map(lambda new, old: jnp.where(is_over(learner, lifetime), new, old), new, lifetime)
 
 
 def _copied(state: LearnerState, copies: tuple[int, ...]) -> Any:

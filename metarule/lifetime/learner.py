@@ -1,28 +1,39 @@
-"""One learner living through one task."""
+"""The learner: a rule in a circuit on a task family."""
 
 import math
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
-from msgspec import Meta, Struct
+from jaxtyping import Array, Bool, Float, Int
+from msgspec import Struct
 from msgspec.structs import replace
 
-from metarule.config.schema import Checked
+from metarule.circuits.base import offered_variables, paths_of, plastic_of, sees_own_weights
+from metarule.lifetime import chunks, sharing
 from metarule.lifetime.bounds import bounded
+from metarule.lifetime.inner_loop import InnerLoop
+from metarule.rules.lifting import complete, local_variables
+from metarule.tasks.base import min_steps
 from metarule.tasks.scores import scores_of
 from metarule.types import (
     LOGITS,
+    Activated,
+    AffineInWeight,
+    Chunkable,
     Circuit,
+    Factored,
+    InitialWeights,
     Integer,
     LearnerState,
     LifetimeContext,
+    Loss,
     Metrics,
     PRNGKey,
     PyTree,
     Rule,
+    Sized,
     StepOutput,
     Stimulus,
     Synapse,
@@ -30,68 +41,28 @@ from metarule.types import (
     Theta,
 )
 
-__all__ = ["LONGEST", "InnerLoop", "Lifetime"]
-
-# Steps of a lifetime, at most.
-LONGEST = 10_000_000
-
-_SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
-
-
-class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How long a lifetime lasts, how strong a weight may become, and what of the lifetime counts.
-
-    Attributes:
-        steps: length of the lifetime.
-        weight_bound: weights stay within ±weight_bound. Tight bounds keep long lifetimes from being chaotic, so that their
-            gradients are of use. In Python it may be infinite.
-        online_loss_weight: share of the meta-loss that falls on the lifetime itself, the mean loss over its steps; the
-            rest is the mean loss of the final network on the assessed examples.
-        l1: price of each number of θ in the meta-loss, in units of θ, so that terms that earn little shrink to nothing.
-        theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and backward), or one
-            `per_projection`.
-        bfloat16: weights and activities have 8 significant bits, so that accelerators move half as much; θ, the
-            meta-loss and the θ-gradient stay as they are. A change of less than 1/256 of a weight is lost.
-
-    References:
-        Tibshirani 1996 (the penalty on absolute values).
-    """
-
-    steps: Annotated[int, Meta(ge=1, le=LONGEST, description="steps in a lifetime")] = 200
-    weight_bound: Annotated[
-        float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
-    ] = 2.0
-    online_loss_weight: Annotated[
-        float, Meta(ge=0, le=1, description="share of the meta-loss that falls on the lifetime, the rest on its end")
-    ] = 0.5
-    l1: Annotated[float, Meta(ge=0, description="weight of the sum of |theta| / unit in the meta-loss")] = 0.0
-    theta: Annotated[
-        Literal["shared", "per_path", "per_projection"],
-        Meta(description="one theta for all projections, one for each path of the circuit, or one each"),
-    ] = "shared"
-    bfloat16: Annotated[bool, Meta(description="weights and activities in bfloat16, theta in float32")] = False
+__all__ = ["Lifetime"]
 
 
 class Lifetime(Struct, frozen=True, kw_only=True):
-    """A rule in a circuit on a family of tasks.
+    """A rule in a circuit on a task family.
 
-    w ← clip(w + Δw(θ), ±weight_bound), step after step
+    w ← clip(w + g·Δw(θ), ±weight_bound) at each step, with the gate g of the stimulus (1 without one)
     meta-loss = online_loss_weight · mean_t loss(output_t) + (1 − online_loss_weight) · mean_examples loss(final output)
-              + l1 · Σ|θ| / u
+              + l1 · Σ|θ| / scale
 
-    u are the units of θ. The sum is over all of θ but what it calls `logit_decay`: a logit of 0 is a decay of ½, not a
-    shorter rule. The weights change after each output was given; while assessing, the rule is
-    off.
+    The sum is over all of θ but `logit_decay`: a logit of 0 is a decay of ½, not a shorter rule. The weights change
+    after the output of a step. In the final evaluation plasticity is off.
 
     Attributes:
-        rule: Δw = f(local variables; θ).
-        circuit: who is wired to whom.
-        tasks: what there is to learn.
-        inner_loop: length, bounds and loss of a lifetime.
+        rule: Δw = f(local variables; θ); a rule with `init` and `delta` alone is completed with defaults.
+        circuit: neurons and projections.
+        tasks: task family.
+        inner_loop: length, bound and loss of a lifetime.
 
     Raises:
-        ValueError: tasks of other sizes than the circuit has, output neurons that do not fit the loss of the tasks, a
-            rule that looks at what synapses of the circuit do not see, or a lifetime that is too short for the tasks.
+        ValueError: sizes of tasks and circuit that differ, an output activation that does not fit the loss, a rule that
+            reads local variables which the circuit does not offer, or a lifetime that is too short for the tasks.
     """
 
     rule: Rule
@@ -100,23 +71,23 @@ class Lifetime(Struct, frozen=True, kw_only=True):
     inner_loop: InnerLoop = InnerLoop()
 
     def __post_init__(self) -> None:
-        sizes = self.circuit.sizes
-        if sizes is not None and sizes != (self.tasks.inputs, self.tasks.outputs):
+        complete(self.rule)
+        sizes = self.circuit.sizes if isinstance(self.circuit, Sized) else None
+        if sizes is not None and sizes != self._sizes:
             raise ValueError(
                 f"circuit: it has {sizes[0]} input and {sizes[1]} output neurons; these tasks have "
                 f"{self.tasks.inputs} inputs and {self.tasks.outputs} outputs"
             )
-        if self.circuit.output != self.tasks.link:
+        circuit, loss = self.circuit, self.tasks.loss
+        if isinstance(circuit, Activated) and isinstance(loss, Loss) and circuit.output != loss.activation:
+            raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{loss.activation}'")
+        offered = offered_variables(circuit, *self._sizes)
+        if missing := [name for name in local_variables(self.rule) if name not in offered]:
             raise ValueError(
-                f"circuit.output = '{self.circuit.output}': the loss of these tasks needs '{self.tasks.link}'"
+                f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: {', '.join(offered)}"
             )
-        if missing := [name for name in self.rule.variables if name not in self.circuit.offers]:
-            raise ValueError(
-                f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: "
-                f"{', '.join(self.circuit.offers)}"
-            )
-        if self.steps < self.tasks.min_steps:
-            raise ValueError(f"inner_loop.steps = {self.steps}: these tasks need at least {self.tasks.min_steps}")
+        if self.steps < min_steps(self.tasks):
+            raise ValueError(f"inner_loop.steps = {self.steps}: these tasks need at least {min_steps(self.tasks)}")
 
     @property
     def steps(self) -> int:
@@ -124,231 +95,259 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         return self.inner_loop.steps
 
     def with_steps(self, steps: int) -> "Lifetime":
-        """The same learner with a lifetime of another length."""
+        """Copy of the learner with a lifetime of another length."""
         return replace(self, inner_loop=replace(self.inner_loop, steps=steps))
 
-    @property
-    def without_bound(self) -> "Lifetime":
-        """The same learner with weights that nothing stops."""
-        return replace(self, inner_loop=replace(self.inner_loop, weight_bound=math.inf))
+    # --- θ
 
-    def theta(self, key: PRNGKey) -> Theta:
-        """Draw an initial θ; where it is not shared, its leaves gain a leading axis [paths or projections, …]."""
-        if self.inner_loop.theta == "shared":
+    def init_theta(self, key: PRNGKey) -> Theta:
+        """Draw an initial θ; where it is not shared, its leaves have a leading axis [groups, …]."""
+        if not self.theta_groups:
             return self.rule.init(key)
         return jax.vmap(self.rule.init)(jax.random.split(key, len(self.theta_groups)))
 
+    def theta_scale(self) -> Theta:
+        """Natural size of each parameter, shaped as θ."""
+        scale = complete(self.rule).scale()
+        if not self.theta_groups:
+            return scale
+        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.theta_groups)), scale)
+
     def theta_of(self, theta: Theta, projection: int) -> Theta:
-        """The θ of a projection, by its number."""
+        """θ of a projection, by its number."""
         match self.inner_loop.theta:
             case "shared":
                 return self._narrow(theta)
             case "per_path":
-                number = self.theta_groups.index(self.circuit.paths[projection])
+                number = self.theta_groups.index(self._paths[projection])
             case "per_projection":
                 number = projection
-        return self._narrow(_member(theta, number))
-
-    def theta_scale(self) -> Theta:
-        """Natural size of each number of θ, shaped as θ."""
-        if self.inner_loop.theta == "shared":
-            return self.rule.scale()
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.theta_groups)), self.rule.scale())
-
-    def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
-        """A network with fresh weights that is about to meet a task.
-
-        Args:
-            key: decides the weights, the wiring and whatever is random in the steps.
-            task: as from `tasks.sample`.
-
-        Returns:
-            What stays constant in this lifetime, and the carry at its start.
-        """
-        weight_key, stimulus_key = jax.random.split(key)
-        weights, wiring, activity = self._narrow(self.circuit.init(weight_key, self.tasks.inputs, self.tasks.outputs))
-        memory = tuple(self.rule.memory(weight) for weight in weights)
-        return LifetimeContext(task, wiring, stimulus_key), LearnerState(weights, memory, activity)
-
-    def step(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
-    ) -> tuple[LearnerState, StepOutput]:
-        """One step: the circuit answers, then every synapse changes.
-
-        Args:
-            theta: θ.
-            context: constant part of the lifetime.
-            carry: state before the step.
-            time: number of the step, from 0.
-
-        Returns:
-            State after it, and what was seen.
-        """
-        state, seen, _ = self.present(theta, context, state, t)
-        return state, seen
-
-    def present(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
-    ) -> tuple[LearnerState, StepOutput, Any]:
-        """A step, as in `step`, and what its synapses have seen.
-
-        Args:
-            theta: θ.
-            context: constant part of the lifetime.
-            carry: state before the step.
-            time: number of the step, from 0.
-
-        Returns:
-            State after it, what was seen of it, and what `undo` needs to know: the activity before it, and what was
-            local to the synapses of each projection but for their weights.
-        """
-        stimulus = self.stimulus(context, t)
-        narrow = self._narrow(stimulus)
-        activity, output, projections = self.circuit.step(state.weights, context.wiring, state.activity, narrow)
-        output = output.astype(stimulus.target.dtype)
-        changed = [
-            self.changed(theta, number, *synapses)
-            for number, synapses in enumerate(zip(state.weights, state.memory, projections, strict=True))
-        ]
-        weights, memory = zip(*changed, strict=True)
-        loss = self.step_loss(output, stimulus.target)
-        local = tuple({k: v for k, v in seen._asdict().items() if k != "weight"} for seen in projections)
-        return LearnerState(weights, memory, activity), StepOutput(loss, output), (state.activity, local)
-
-    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
-        """What is presented at a time."""
-        return self.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
-
-    def changed(
-        self, theta: Theta, number: int, weight: Float[Array, "pre post"], memory: PyTree, seen: Synapse
-    ) -> tuple[Float[Array, "pre post"], PyTree]:
-        """Weights and memory of a projection, by its number, after a step of which its synapses see `seen`."""
-        change, memory = self.rule.update(self.theta_of(theta, number), memory, seen)
-        return bounded(weight + change, self.inner_loop.weight_bound), memory
-
-    def step_loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
-        """Share of the meta-loss of an output along the lifetime."""
-        return self.inner_loop.online_loss_weight / self.steps * self.tasks.loss(output, target)
-
-    @property
-    def chunkable(self) -> bool:
-        """Whether the changes of the first projection can be made chunk by chunk.
-
-        Weights have to change by what depends on pre times themselves, besides products of one side each, which a rule
-        says by `factored`; and the projection hears the stimulus alone, which a circuit says by `ahead`.
-        """
-        return (
-            getattr(self.rule, "factored", False)
-            and getattr(self.circuit, "ahead", False)
-            and not self.inner_loop.bfloat16
-        )
-
-    @property
-    def invertible(self) -> bool:
-        """Whether steps can be undone.
-
-        Δw has to be affine in the weight, which a rule says by `affine` or by not looking at it, and exact but for
-        rounding; synapses remember nothing, and see the very weights that change, which a circuit says by `sees_weights`.
-        """
-        scalar = jax.ShapeDtypeStruct((), float)
-        affine = getattr(self.rule, "affine", False) or "weight" not in self.rule.variables
-        return (
-            affine
-            and not self.inner_loop.bfloat16
-            and getattr(self.circuit, "sees_weights", False)
-            and not jax.tree.leaves(jax.eval_shape(self.rule.memory, scalar))
-        )
-
-    def invert_step(self, theta: Theta, state: LearnerState, kept: Any) -> LearnerState:
-        """State before a step from that after it, if no weight was stopped at its bound.
-
-        w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)), for Δw is affine in w
-
-        Args:
-            theta: θ.
-            carry: state after the step.
-            kept: what `present` told of it.
-
-        Returns:
-            State before it.
-        """
-        activity, local = kept
-        weights = []
-        for number, (after, seen) in enumerate(zip(state.weights, local, strict=True)):
-
-            def change(weight: Array, number: int = number, seen: Any = seen) -> Array:
-                seen = Synapse(**seen, weight=weight)
-                return self.rule.update(self.theta_of(theta, number), state.memory[number], seen)[0]
-
-            offset = change(jnp.zeros_like(after))
-            weights.append((after - offset) / (1 + change(jnp.ones_like(after)) - offset))
-        return LearnerState(tuple(weights), state.memory, activity)
-
-    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
-        """What the network is worth with the rule off.
-
-        Args:
-            theta: θ, for its price alone: a network that no longer learns does not use it.
-            context: constant part of the lifetime.
-            carry: state of the network.
-
-        Returns:
-            (1 − online_loss_weight) · mean loss over the assessed examples + l1 · Σ|θ| / u, and the scores: of a network that
-            diverged, those of one that has solved nothing.
-        """
-        examples = self.tasks.examples(context.task)
-        answer = jax.vmap(lambda example: self.circuit.step(state.weights, context.wiring, state.activity, example)[1])
-        outputs = answer(self._narrow(examples)).astype(examples.target.dtype)
-        loss = (1 - self.inner_loop.online_loss_weight) * jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
-        if self.inner_loop.l1:
-            loss += self.inner_loop.l1 * _size(theta, self.theta_scale())
-        return loss, scores_of(self.tasks, state.weights, outputs, examples.target)
-
-    def describe(self, theta: Theta) -> Mapping[str, Any]:
-        """The named numbers of θ, by path or projection where each has its own."""
-        if self.inner_loop.theta == "shared":
-            return self.rule.describe(theta)
-        return {owner: self.rule.describe(one) for owner, one in zip(self.theta_groups, self._each(theta), strict=True)}
-
-    def equation(self, theta: Theta) -> str:
-        """The rule as a person would write it, one equation a θ."""
-        if self.inner_loop.theta == "shared":
-            return self.rule.equation(theta)
-        labels = [f"Δw[{owner}]" for owner in self.theta_groups]
-        if self.inner_loop.theta == "per_projection":
-            labels = [f"Δw{number + 1}".translate(_SUBSCRIPTS) for number in range(len(labels))]
-        return "\n".join(
-            self.rule.equation(one).replace("Δw", label, 1)
-            for label, one in zip(labels, self._each(theta), strict=True)
-        )
+        return self._narrow(sharing.member(theta, number))
 
     @property
     def theta_groups(self) -> tuple[str, ...]:
-        """Who has a θ of its own; nobody where it is shared."""
-        if self.inner_loop.theta == "shared":
-            return ()
-        paths = self.circuit.paths
-        if self.inner_loop.theta == "per_path":
-            return tuple(dict.fromkeys(paths))
-        return tuple(f"projection {number + 1}" for number in range(len(paths)))
+        """Names of the groups of projections that have a θ of their own; `()` where θ is shared."""
+        return sharing.groups(self.inner_loop.theta, self._paths) if self.inner_loop.theta != "shared" else ()
 
-    def _each(self, theta: Theta) -> list[Theta]:
-        return [_member(theta, number) for number in range(len(self.theta_groups))]
+    def describe(self, theta: Theta) -> Mapping[str, Any]:
+        """Named parameters, by path or projection where each has its own."""
+        return sharing.describe(complete(self.rule), self.theta_groups, theta)
+
+    def equation(self, theta: Theta) -> str:
+        """The rule as one equation a θ."""
+        return sharing.equation(complete(self.rule), self.inner_loop.theta, self.theta_groups, theta)
+
+    # --- The lifetime
+
+    def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
+        """Draw a network with fresh weights for a task.
+
+        Args:
+            key: decides weights, wiring and the randomness of stimuli.
+            task: as from `tasks.sample`.
+
+        Returns:
+            Constants of the lifetime, and its initial state.
+        """
+        weight_key, stimulus_key = jax.random.split(key)
+        weights, wiring, circuit_state = self.circuit.init(weight_key, *self._sizes)
+        if isinstance(self.tasks, InitialWeights):
+            weights = self.tasks.initial_weights(task, weights)
+        weights, wiring, circuit_state = self._narrow((weights, wiring, circuit_state))
+        memory = tuple(complete(self.rule).memory(weight) for weight in weights)
+        return LifetimeContext(task, wiring, stimulus_key), LearnerState(weights, memory, circuit_state)
+
+    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
+        """Stimulus at step t."""
+        return self.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
+
+    def step(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
+    ) -> tuple[LearnerState, StepOutput]:
+        """Present a stimulus, then change the weights.
+
+        Args:
+            theta: θ.
+            context: constants of the lifetime.
+            state: state before the step.
+            stimulus: the stimulus.
+
+        Returns:
+            State after the step, and its observables.
+        """
+        state, output, _ = self.step_with_record(theta, context, state, stimulus)
+        return state, output
+
+    def step_with_record(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
+    ) -> tuple[LearnerState, StepOutput, Any]:
+        """Do as `step`, and record what `invert_step` needs.
+
+        Args:
+            theta: θ.
+            context: constants of the lifetime.
+            state: state before the step.
+            stimulus: the stimulus.
+
+        Returns:
+            State after the step, its observables, and the record: the state of the circuit before the step, the local
+            variables of each projection without its weights, and the gate.
+        """
+        response = self.circuit.step(state.weights, context.wiring, state.circuit, self._narrow(stimulus))
+        output = response.output.astype(stimulus.target.dtype)
+        changed = [
+            self.apply_rule(theta, number, weight, memory, synapse, stimulus.plasticity)
+            for number, (weight, memory, synapse) in enumerate(
+                zip(state.weights, state.memory, response.synapses, strict=True)
+            )
+        ]
+        weights, memory = zip(*changed, strict=True)
+        loss = self.step_loss(output, stimulus.target)
+        variables = tuple({k: v for k, v in one._asdict().items() if k != "weight"} for one in response.synapses)
+        after = LearnerState(weights, memory, response.state)
+        record = (state.circuit, variables, stimulus.plasticity)
+        return after, StepOutput(loss, output, response.activity), record
+
+    def apply_rule(
+        self,
+        theta: Theta,
+        projection: int,
+        weight: Float[Array, "pre post"],
+        memory: PyTree,
+        synapse: Synapse,
+        gate: Float[Array, ""] | None = None,
+    ) -> tuple[Float[Array, "pre post"], PyTree]:
+        """Weights and memory of a projection, by its number, after a step with these local variables."""
+        if not self._plastic(projection):
+            return weight, memory
+        change, memory = complete(self.rule).update(self.theta_of(theta, projection), memory, synapse)
+        change = change if gate is None else gate.astype(change.dtype) * change
+        return bounded(weight + change, self.inner_loop.weight_bound), memory
+
+    def step_loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+        """Share of one step in the meta-loss."""
+        return self.inner_loop.online_loss_weight / self.steps * self.tasks.loss(output, target)
+
+    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
+        """Evaluate the network with plasticity off.
+
+        Args:
+            theta: θ, which only the penalty `l1` depends on.
+            context: constants of the lifetime.
+            state: state of the network.
+
+        Returns:
+            (1 − online_loss_weight) · mean loss over the examples + l1 · Σ|θ| / scale, and the metrics; a network that
+            diverged has the primary metric 0.
+        """
+        examples = self.tasks.examples(context.task)
+        respond = jax.vmap(lambda stimulus: self.circuit.step(state.weights, context.wiring, state.circuit, stimulus))
+        outputs = respond(self._narrow(examples)).output.astype(examples.target.dtype)
+        mean_loss = jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
+        loss = (1 - self.inner_loop.online_loss_weight) * mean_loss
+        if self.inner_loop.l1:
+            loss += self.inner_loop.l1 * _penalty(theta, self.theta_scale())
+        return loss, scores_of(self.tasks, state.weights, outputs, examples.target)
+
+    # --- Chunks of steps
+
+    @property
+    def chunkable(self) -> bool:
+        """Whether steps can be computed in chunks, which takes a `Factored` rule and a `Chunkable` circuit."""
+        return (
+            isinstance(self.rule, Factored)
+            and self.rule.factored
+            and isinstance(self.circuit, Chunkable)
+            and self.circuit.chunkable
+            and all(map(self._plastic, range(len(self._paths))))
+            and not self.inner_loop.bfloat16
+        )
+
+    def run_chunk(
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
+    ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
+        """State after a chunk, the loss along it, and whether the result is certainly exact."""
+        return chunks.run_chunk(self, theta, context, state, ts)
+
+    # --- Inversion of steps
+
+    @property
+    def invertible(self) -> bool:
+        """Whether steps can be inverted.
+
+        Δw has to be affine in the weight up to rounding, synapses must have no memory, and they must see the very
+        weights that change.
+        """
+        rule, scalar = complete(self.rule), jax.ShapeDtypeStruct((), float)
+        is_affine = isinstance(self.rule, AffineInWeight) and self.rule.affine
+        return (
+            (is_affine or "weight" not in local_variables(self.rule))
+            and not self.inner_loop.bfloat16
+            and sees_own_weights(self.circuit, *self._sizes)
+            and not jax.tree.leaves(jax.eval_shape(rule.memory, scalar))
+        )
+
+    def invert_step(self, theta: Theta, state: LearnerState, record: Any) -> LearnerState:
+        """State before a step from that after it, if no weight was clipped at its bound.
+
+        w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)), because Δw is affine in w
+
+        Args:
+            theta: θ.
+            state: state after the step.
+            record: of the step.
+
+        Returns:
+            State before the step.
+        """
+        circuit_state, variables, gate = record
+        learner, weights = self.without_bound(), []
+        for number, (after, memory, one) in enumerate(zip(state.weights, state.memory, variables, strict=True)):
+
+            def changed(weight: Array, number: int = number, memory: Any = memory, one: Any = one) -> Array:
+                return learner.apply_rule(theta, number, weight, memory, Synapse(**one, weight=weight), gate)[0]
+
+            offset = changed(jnp.zeros_like(after))
+            weights.append((after - offset) / (changed(jnp.ones_like(after)) - offset))
+        return LearnerState(tuple(weights), state.memory, circuit_state)
+
+    def recorded_potentials(self, record: Any) -> list[Array]:
+        """Potentials in a record, by which a reconstruction is verified."""
+        return [variables["potential"] for variables in record[1]]
+
+    def at_bound(self, state: LearnerState) -> Bool[Array, ""]:
+        """Whether any weight is at its bound."""
+        weights = jax.lax.stop_gradient(state.weights)
+        bound = self.inner_loop.weight_bound
+        return jnp.any(jnp.stack([jnp.any(jnp.abs(weight) >= bound) for weight in weights]))
+
+    def without_bound(self) -> "Lifetime":
+        """Copy of the learner whose weights are not bounded."""
+        return replace(self, inner_loop=replace(self.inner_loop, weight_bound=math.inf))
+
+    # --- Helpers
+
+    @property
+    def _sizes(self) -> tuple[int, int]:
+        return self.tasks.inputs, self.tasks.outputs
+
+    @property
+    def _paths(self) -> tuple[str, ...]:
+        return paths_of(self.circuit, *self._sizes)
+
+    def _plastic(self, projection: int) -> bool:
+        return plastic_of(self.circuit, projection + 1)[projection]
 
     def _narrow(self, tree: PyTree) -> PyTree:
-        """Numbers as a lifetime has them."""
+        """Numbers in the precision of the network."""
         if not self.inner_loop.bfloat16:
             return tree
         real = jnp.floating
         return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, real) else leaf, tree)
 
 
-def _size(theta: Theta, theta_scale: Theta) -> Float[Array, ""]:
-    """Σ|θ| / u, logits of decays left out."""
-    numbers = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(theta_scale), strict=True)
-    sizes = [jnp.sum(jnp.abs(leaf) / unit) for (path, leaf), unit in numbers if LOGITS not in path]
+def _penalty(theta: Theta, scale: Theta) -> Float[Array, ""]:
+    """Σ|θ| / scale without the logits of decays."""
+    leaves = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(scale), strict=True)
+    sizes = [jnp.sum(jnp.abs(leaf) / size) for (path, leaf), size in leaves if LOGITS not in path]
     return jnp.sum(jnp.stack(sizes))
-
-
-def _member(theta: Theta, number: int) -> Theta:
-    return jax.tree.map(lambda leaf: leaf[number], theta)

@@ -1,5 +1,7 @@
 """The inner loop: a lifetime or a part of it, and its meta-loss."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
@@ -7,82 +9,108 @@ from jaxtyping import Array, Float, Int, PyTree
 from metarule.lifetime.scans import loop
 from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
 
-__all__ = ["lifetime_loss", "segment_loss", "unroll"]
+__all__ = ["lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
+
+
+def step_at(
+    learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
+) -> tuple[LearnerState, StepOutput]:
+    """Step t of a lifetime with the stimulus of its task."""
+    return learner.step(theta, context, state, learner.stimulus(context, t))
 
 
 def unroll(
     learner: Learner,
     theta: Theta,
     context: LifetimeContext,
-    learner_state: LearnerState,
+    state: LearnerState,
     ts: Int[Array, " n"],
     scan: ScanFn = loop,
 ) -> tuple[LearnerState, StepOutput]:
-    """Live through some steps.
+    """Run some steps of a lifetime.
 
     Args:
-        learner: who lives.
+        learner: the learner.
         theta: θ.
-        context: constant part of the lifetime; it is closed over, for a scan copies what it carries.
-        carry: state before the first of the steps.
-        times: their numbers [n].
+        context: constants of the lifetime; the scan closes over them, because it copies what it carries.
+        state: state before the first of the steps.
+        ts: the steps [n].
         scan: runs the loop, and decides how it is differentiated.
 
     Returns:
-        State after the last, and what was seen of each [n, …].
+        State after the last step, and the observables of each step [n, …].
     """
-    return scan(lambda learner_state, t: learner.step(theta, context, learner_state, t), learner_state, ts)
+    return scan(lambda state, t: step_at(learner, theta, context, state, t), state, ts)
 
 
 def segment_loss(
     learner: Learner,
     theta: Theta,
     context: LifetimeContext,
-    learner_state: LearnerState,
+    state: LearnerState,
     start: Integer,
     length: int,
     scan: ScanFn = loop,
 ) -> tuple[Float[Array, ""], tuple[LearnerState, Metrics]]:
-    """The meta-loss that falls on a segment_loss of a lifetime.
+    """Share of a segment of a lifetime in the meta-loss.
 
-    Σ_t loss_t over the segment_loss, and the assessment's loss where the lifetime ends with it
+    Σ_t loss_t over the segment, plus the loss of the final evaluation if the lifetime ends with it
 
-    Stretches that follow one another sum to the meta-loss of the whole lifetime. The losses are summed on the way, so that
-    nothing is stored over time.
+    Consecutive segments sum to the meta-loss of the lifetime. Losses are summed in the loop, so that nothing is stored
+    over time.
 
     Args:
-        learner: who lives.
+        learner: the learner.
         theta: θ.
-        context: constant part of the lifetime.
-        carry: state before the segment_loss.
-        start: its first step, a multiple of `length`.
-        length: steps in it; the last segment_loss of a lifetime is shorter where the lifetime is no multiple of it.
+        context: constants of the lifetime.
+        state: state before the segment.
+        start: first step of the segment, a multiple of `length`.
+        length: steps of the segment; the last segment of a lifetime may be shorter.
         scan: runs the loop.
 
     Returns:
-        (loss, (state after the segment_loss, scores of the network there)).
+        (loss, (state after the segment, metrics of the network there)).
     """
     last = learner.steps - 1
 
-    def step(state: tuple[LearnerState, Array], t: Integer) -> tuple[tuple[LearnerState, Array], None]:
-        learner_state, total = state
-        learner_state, seen = learner.step(theta, context, learner_state, t)
-        return (learner_state, total + seen.loss), None
+    def step(carry: tuple[LearnerState, Array], t: Integer) -> tuple[tuple[LearnerState, Array], None]:
+        state, total = carry
+        state, output = step_at(learner, theta, context, state, t)
+        return (state, total + output.loss), None
 
-    def step_if_alive(state: tuple[LearnerState, Array], t: Integer) -> tuple[tuple[LearnerState, Array], None]:
-        after, _ = step(state, jnp.minimum(t, last))
-        return jax.tree.map(lambda new, old: jnp.where(t <= last, new, old), after, state), None
+    def step_unless_over(carry: tuple[LearnerState, Array], t: Integer) -> tuple[tuple[LearnerState, Array], None]:
+        after, _ = step(carry, jnp.minimum(t, last))
+        return jax.tree.map(lambda new, old: jnp.where(t <= last, new, old), after, carry), None
 
-    body = step if learner.steps % length == 0 else step_if_alive
-    (learner_state, along), _ = scan(body, (learner_state, jnp.zeros(())), start + jnp.arange(length))
-    final, metrics = learner.evaluate(theta, context, learner_state)
-    return along + jnp.where(start + length > last, final, 0.0), (learner_state, metrics)
+    body = step if learner.steps % length == 0 else step_unless_over
+    (state, online), _ = scan(body, (state, jnp.zeros(())), start + jnp.arange(length))
+    final, metrics = learner.evaluate(theta, context, state)
+    return online + jnp.where(start + length > last, final, 0.0), (state, metrics)
 
 
 def lifetime_loss(
     learner: Learner, theta: Theta, task: PyTree, key: PRNGKey, scan: ScanFn = loop
 ) -> tuple[Float[Array, ""], Metrics]:
-    """The meta-loss of one lifetime from its birth to its assessment, and the scores at its end."""
-    context, learner_state = learner.init(key, task)
-    loss, (_, metrics) = segment_loss(learner, theta, context, learner_state, 0, learner.steps, scan)
+    """Meta-loss of one lifetime on a task, and the metrics at its end."""
+    context, state = learner.init(key, task)
+    loss, (_, metrics) = segment_loss(learner, theta, context, state, 0, learner.steps, scan)
     return loss, metrics
+
+
+def meta_loss(learner: Learner, theta: Theta, pool: Any, key: PRNGKey) -> Float[Array, ""]:
+    """Meta-loss of one lifetime on a task drawn from a pool.
+
+    A pure function: differentiate it by θ, and `vmap` it over keys for a batch of lifetimes.
+
+    Args:
+        learner: the learner.
+        theta: θ.
+        pool: tasks, as from `learner.tasks.split`.
+        key: draws the task and the network.
+
+    Returns:
+        The meta-loss.
+    """
+    index_key, task_key, lifetime_key = jax.random.split(key, 3)
+    index = jax.random.randint(index_key, (), 0, jnp.iinfo(jnp.int32).max)
+    return lifetime_loss(learner, theta, learner.tasks.sample(task_key, pool, index), lifetime_key)[0]

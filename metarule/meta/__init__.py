@@ -1,13 +1,12 @@
-"""Meta-optimisers: what moves θ."""
-
-from typing import TypeAlias
+"""Meta-optimisers: methods that move θ."""
 
 from metarule.meta.gradient import Gradient, GradientState
-from metarule.meta.loop import advance, begin, phase_at, train
+from metarule.meta.loop import advance, begin, train
+from metarule.meta.phases import AnyOptimizer, Phase, phases
 from metarule.meta.population import Population, PopulationState
 from metarule.meta.rollback import Rollback
 from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
-from metarule.meta.sequence import Sequence, SequenceState
+from metarule.meta.sequence import Sequence
 from metarule.meta.transforms import Schedule
 
 __all__ = [
@@ -18,18 +17,15 @@ __all__ = [
     "Gradient",
     "GradientState",
     "OpenES",
+    "Phase",
     "Population",
     "PopulationState",
     "RandomSearch",
     "Rollback",
     "Schedule",
     "Sequence",
-    "SequenceState",
     "advance",
     "begin",
-    "phase_at",
+    "phases",
     "train",
 ]
-
-# Those that a config can name.
-AnyOptimizer: TypeAlias = Gradient | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence

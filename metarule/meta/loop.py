@@ -1,98 +1,139 @@
-"""Meta-training as pure functions: everything that a seed decides, and nothing of a disk."""
+"""Meta-training as pure functions, without any access to disk."""
 
-import inspect
 from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+from metarule.meta.phases import Phase, phases
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, stream
-from metarule.types import Info, Integer, Learner, MetaOptimizer, Phase, PhaseOptimizer, PRNGKey, Theta
+from metarule.types import Info, Integer, Learner, MetaOptimizer, PRNGKey, Theta
 
-__all__ = ["advance", "begin", "phase_at", "train"]
+__all__ = ["advance", "begin", "enter", "phase_key", "start_phase", "train"]
 
 
-@sharded_jit("learner", "optimizer")
-def begin(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> Any:
-    """State of a run before its first meta-step.
+def start_phase(phase: Phase, pool: Any, theta: Theta, key: PRNGKey) -> Any:
+    """State of the optimiser of a phase before its first meta-step.
 
     Args:
-        learner: who lives.
-        optimizer: what moves θ.
+        phase: the phase.
         pool: training tasks.
+        theta: θ at its start.
         key: key of the run.
 
     Returns:
-        State of the optimiser, with a fresh θ in it, each array with memory of its own, which `advance` takes.
+        The state; each array has its own memory, because `advance` takes it over.
     """
-    theta = learner.theta(stream(key, Purpose.THETA))
-    state = optimizer.init(optimizer.phases(learner)[0].learner, pool, theta, stream(key, Purpose.OPTIMIZER))
+    state = phase.optimizer.init(phase.learner, pool, theta, _of_phase(phase, stream(key, Purpose.OPTIMIZER)))
     return jax.tree.map(jnp.copy, state)
 
 
-@sharded_jit("learner", "optimizer", "capacity", donated="state")
-def advance(
-    learner: Learner, optimizer: PhaseOptimizer, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int
-) -> tuple[Any, Info]:
-    """Some meta-steps in one call. Their number is data, so that one program serves every call.
+def phase_key(phase: Phase, key: PRNGKey) -> PRNGKey:
+    """Key of the meta-steps of a phase, from the key of the run."""
+    return _of_phase(phase, stream(key, Purpose.META_STEPS))
+
+
+@sharded_jit("learner", "optimizer")
+def begin(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> Any:
+    """State of a run before its first meta-step.
 
     Args:
-        learner: who lives in this part of the run.
-        optimizer: what moves θ in it.
+        learner: the learner.
+        optimizer: the optimiser.
         pool: training tasks.
-        state: state before; its memory becomes that of the state after.
         key: key of the run.
-        count: meta-steps to take, at most `capacity`.
-        capacity: length of what is returned.
 
     Returns:
-        State after, and what was observed [capacity, …], of which the first `count` are filled.
+        State of the optimiser of the first phase, with an initial θ.
     """
-    step_key = stream(key, Purpose.META_STEPS)
-    step = jax.jit(partial(optimizer.step, learner))  # traced once, for its shapes and for the loop
+    theta = learner.init_theta(stream(key, Purpose.THETA))
+    return start_phase(phases(optimizer, learner)[0], pool, theta, key)
+
+
+@sharded_jit("before", "phase")
+def enter(before: Phase, phase: Phase, pool: Any, state: Any, key: PRNGKey) -> Any:
+    """First state of a phase with another optimiser, from the last state of the phase before it.
+
+    Args:
+        before: the phase before.
+        phase: the phase.
+        pool: training tasks.
+        state: state at the end of the phase before.
+        key: key of the run.
+
+    Returns:
+        State of the optimiser of the phase.
+    """
+    return start_phase(phase, pool, before.optimizer.theta(state), key)
+
+
+@sharded_jit("phase", "capacity", donated="state")
+def advance(phase: Phase, pool: Any, state: Any, key: PRNGKey, count: Integer, capacity: int) -> tuple[Any, Info]:
+    """Take some meta-steps in one call. Their number is data, so that one program serves every call.
+
+    Args:
+        phase: the phase.
+        pool: training tasks.
+        state: state before them; its memory is taken over.
+        key: key of the run.
+        count: number of meta-steps, at most `capacity`.
+        capacity: length of the observables.
+
+    Returns:
+        State after them, and the observables [capacity, …], of which the first `count` are filled.
+    """
+    step = jax.jit(partial(phase.optimizer.step, phase.learner))  # traced once, for its shapes and for the loop
+    step_key = phase_key(phase, key)
     _, shapes = jax.eval_shape(step, pool, state, step_key)
-    seen = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
+    infos = jax.tree.map(lambda leaf: jnp.zeros((capacity, *leaf.shape), leaf.dtype), shapes)
 
-    def body(number: Integer, learner_state: tuple[Any, Info]) -> tuple[Any, Info]:
-        state, seen = learner_state
+    def body(number: Integer, carry: tuple[Any, Info]) -> tuple[Any, Info]:
+        state, infos = carry
         state, info = step(pool, state, step_key)
-        return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), seen, info)
+        return state, jax.tree.map(lambda all_, one: all_.at[number].set(one), infos, info)
 
-    return jax.lax.fori_loop(0, count, body, (state, seen))
-
-
-def phase_at(learner: Learner, optimizer: MetaOptimizer, step: int) -> Phase:
-    """The part of a run in which a meta-step is."""
-    return next(phase for phase in optimizer.phases(learner) if step < phase.end)
+    return jax.lax.fori_loop(0, count, body, (state, infos))
 
 
-def train(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey) -> tuple[Theta, Info]:
-    """A whole meta-training as one pure function; `vmap` it over keys for many seeds.
+def train(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> tuple[Theta, Info]:
+    """Meta-train as one pure function; `vmap` it over keys for many seeds.
 
     Args:
-        learner: who lives.
-        optimizer: what moves θ.
+        learner: the learner.
+        optimizer: the optimiser.
         pool: training tasks.
         key: key of the run.
 
     Returns:
-        (learned θ, what was observed of each meta-step [steps, …]).
+        (learned θ, observables of each meta-step [steps, …]); an observable that a phase does not have is NaN there.
     """
-    # Numbers of the learner may be traced here, which no static argument can be.
-    state = inspect.unwrap(begin)(learner, optimizer, pool, key)
-    step_key, start = stream(key, Purpose.META_STEPS), 0
-    parts = []
-    for phase in optimizer.phases(learner):
-        step = partial(_step, phase.learner, phase.optimizer, pool, step_key)
-        state, seen = jax.lax.scan(step, state, length=phase.end - start)
-        start = phase.end
-        parts.append(seen)
-    return optimizer.theta(state), jax.tree.map(lambda *parts: jnp.concatenate(parts), *parts)
+    theta, start, infos = learner.init_theta(stream(key, Purpose.THETA)), 0, []
+    before: Phase | None = None
+    for phase in phases(optimizer, learner):
+        if before is None or before.optimizer is not phase.optimizer:
+            state = start_phase(phase, pool, theta, key)
+        step = partial(_step, phase.learner, phase.optimizer, pool, phase_key(phase, key))
+        state, info = jax.lax.scan(step, state, length=phase.end - start)
+        theta, start, before = phase.optimizer.theta(state), phase.end, phase
+        infos.append(info)
+    return theta, _joined(infos)
 
 
-def _step(
-    learner: Learner, optimizer: PhaseOptimizer, pool: Any, key: PRNGKey, state: Any, _: None
-) -> tuple[Any, Info]:
+def _of_phase(phase: Phase, key: PRNGKey) -> PRNGKey:
+    return jax.random.fold_in(key, phase.begin) if phase.begin else key
+
+
+def _step(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey, state: Any, _: None) -> Any:
     return optimizer.step(learner, pool, state, key)
+
+
+def _joined(infos: list[Info]) -> Info:
+    """Observables of all phases, one after the other."""
+    names = dict.fromkeys(name for info in infos for name in info.observed)
+    filled = [
+        info._replace(observed={name: info.observed.get(name, jnp.full_like(info.loss, jnp.nan)) for name in names})
+        for info in infos
+    ]
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *filled)

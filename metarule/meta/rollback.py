@@ -1,4 +1,4 @@
-"""Steps of θ after which lifetimes go badly are taken back, and shorter ones are tried."""
+"""Rollback of meta-steps after which lifetimes go badly."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -10,38 +10,36 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.types import LOGITS, Theta
 
-__all__ = ["Place", "Rollback", "RollbackState", "Seen"]
+__all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState"]
 
-# A step that is taken back halves those that follow, down to the shortest; each that goes well lengthens them again.
+# A rejected step halves the next ones, down to the shortest; each accepted step lengthens them again.
 _SHORTER, _LONGER, _SHORTEST = 0.5, 2 ** (1 / 8), 2.0**-10
-# On the way towards 0 each θ is this much of the last, and so many under which lifetimes are of use are tried: where
-# something was good before it is near, where nothing was it may be decades away.
-_NEAR, _NEAR_TRIED = 0.7, 4
-_FAR, _FAR_TRIED = 0.25, 8
-# Averages go over about this many meta-steps, and the spread of meta-losses is at least this share of what is typical.
-_MEMORY, _LEAST = 10, 1e-3
+# Factor between two θ on the way from a useless start towards 0, and number of useful θ that are tried.
+_FACTOR, _TRIED = 0.25, 8
+# Averages run over about this many meta-steps; the spread of meta-losses is at least this share of the typical one.
+_MEMORY, _MIN_SPREAD = 10, 1e-3
 
 
-class Place(NamedTuple):
-    """Where an optimiser is.
+class Iterate(NamedTuple):
+    """θ and the state of the Optax transformation that belongs to it.
 
     Attributes:
         theta: θ.
-        optimizer: state of the Optax transformation there.
+        optimizer: state of the Optax transformation.
     """
 
     theta: Theta
     optimizer: Any
 
 
-class Seen(NamedTuple):
-    """What is seen of the lifetimes of a meta-step.
+class BatchSummary(NamedTuple):
+    """Summary of the lifetimes of a meta-step.
 
     Attributes:
-        loss: mean meta-loss of those that were finite.
+        loss: mean meta-loss of the finite lifetimes.
         error: its standard error.
-        diverged: share that was not finite.
-        useless: share that was of no use.
+        diverged: share of lifetimes that diverged.
+        useless: share of lifetimes without a useful gradient.
     """
 
     loss: Float[Array, ""]
@@ -50,14 +48,28 @@ class Seen(NamedTuple):
     useless: Float[Array, ""]
 
 
-class Retreat(NamedTuple):
-    """The way from a place at which lifetimes are of no use towards 0.
+class Typical(NamedTuple):
+    """Typical meta-loss; NaN before the first one.
 
     Attributes:
-        factors: by how many factors the θ that is tried now is smaller.
-        tried: θ on the way under which lifetimes were of use.
-        best: lowest meta-loss under these.
-        best_factors: by how many factors the θ was smaller under which it was seen.
+        loss: moving average that follows decreases of the meta-loss, and does not creep up.
+        spread: moving average of the change from one meta-step to the next; at first the standard error of the first.
+        last: the last meta-loss.
+    """
+
+    loss: Float[Array, ""]
+    spread: Float[Array, ""]
+    last: Float[Array, ""]
+
+
+class Shrinkage(NamedTuple):
+    """Way from a useless start towards 0.
+
+    Attributes:
+        factors: number of factors by which the present θ is smaller than the start.
+        tried: number of useful θ so far.
+        best: lowest meta-loss among them.
+        best_factors: number of factors of that θ.
     """
 
     factors: Int[Array, ""]
@@ -66,168 +78,147 @@ class Retreat(NamedTuple):
     best_factors: Int[Array, ""]
 
 
-class Typical(NamedTuple):
-    """What meta-losses are like; NaN before there was one.
-
-    Attributes:
-        loss: moving average that falls with meta-losses, and does not creep up with them.
-        spread: moving average of how much they change from one to the next; the standard error of the first at first.
-        last: the last one.
-    """
-
-    loss: Float[Array, ""]
-    spread: Float[Array, ""]
-    last: Float[Array, ""]
-
-
 class RollbackState(NamedTuple):
-    """What a guard remembers.
+    """State of a rollback.
 
     Attributes:
-        good: the last place that was good; the first one until there is another.
-        proven: whether there was one.
-        returned: whether θ was just taken back to the last good place.
-        scale: length of steps, as a share of what the optimiser asks for.
-        typical: what meta-losses are like.
-        retreat: the way towards 0, where θ is on it.
+        good: the last good iterate; the start until there is one.
+        proven: whether there was a good iterate.
+        returned: whether θ has just been rolled back.
+        scale: length of steps, as a share of the optimiser's.
+        typical: the typical meta-loss.
+        shrinkage: way from a useless start towards 0.
     """
 
-    good: Place
+    good: Iterate
     proven: Bool[Array, ""]
     returned: Bool[Array, ""]
     scale: Float[Array, ""]
     typical: Typical
-    retreat: Retreat
+    shrinkage: Shrinkage
 
 
 class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Take a step back if under the θ that it led to lives diverge, most are of no use, or the meta-loss jumps.
+    """Reject a step if lifetimes diverge, most gradients are zero, or the meta-loss jumps under the θ that it led to.
 
-    θ is bad where   lives that diverged ≥ diverged · lives   or   lives of no use ≥ useless · lives
-                     or   loss > typical + jump · max(spread, standard error)
+    θ is bad if     diverged lifetimes ≥ diverged · lifetimes   or   useless lifetimes ≥ useless · lifetimes
+                    or   loss > typical + jump · max(spread, standard error)
     good:  θ ← θ + scale · step;  scale ← min(1, 2^(1/8) · scale)
     bad:   θ ← last good θ;       scale ← scale / 2
 
-    Where lives diverge or are of no use under the last good θ, too, it sits at the edge of chaos, where gradients are
-    mostly noise, and from which shorter steps do not lead away. It is led towards 0, where most rules do nothing:
-    θ ← 0.7·θ until four were tried under which lifetimes are of use, and training goes on from the best of these. Where
-    nothing was good yet, it is θ ← θ/4, and eight. Decays stay as they are. Before anything was good, the typical
-    meta-loss is what doing nothing costs, and lifetimes under a θ that is far worse are of no use, either.
+    The meta-step after a rollback is always accepted. If lifetimes are useless from the start, θ ← θ/4 until eight θ
+    with useful lifetimes were tried, and training begins at the best of these. Decays keep their value. At the start
+    the typical meta-loss is that of θ = 0, and lifetimes under a θ that is far worse count as useless.
 
-    A life diverged if its loss or gradient is not finite. It is of no use if it diverged, or if its gradient is exactly
-    zero though it has a loss, as when all weights sit at their bounds. What is judged are the training lifetimes of the
-    next meta-step, so that a judgement costs nothing and test tasks decide nothing.
+    A lifetime diverged if its loss or gradient is not finite. It is useless if it diverged, or if its gradient is
+    exactly zero though it has a loss, as when all weights are at their bounds. The training lifetimes of the next
+    meta-step decide, so that the decision costs nothing and test tasks decide nothing.
 
     Attributes:
-        diverged: share of lifetimes that diverged where a step is taken back; with 1 that is all of them.
-        useless: share of lifetimes of no use where it is.
-        jump: how far above its typical value the meta-loss is where it is, in spreads. One that is as high under the
-            last good θ, too, is the typical one from then on.
+        diverged: share of diverged lifetimes from which a step is rejected.
+        useless: share of useless lifetimes from which a step is rejected.
+        jump: increase of the meta-loss over its typical value, in spreads, from which a step is rejected. A meta-loss
+            that is as high under the last good θ becomes the typical one.
 
     References:
-        Levenberg 1944, Marquardt 1963 (a step that fails is taken back and the next is shorter).
+        Levenberg 1944, Marquardt 1963 (a failed step is undone and the next one is shorter).
     """
 
     diverged: Annotated[
-        float, Meta(gt=0, le=1, description="share of lifetimes that are not finite where a step is taken back")
+        float, Meta(gt=0, le=1, description="share of diverged lifetimes from which a step is rejected")
     ] = 0.05
     useless: Annotated[
-        float, Meta(gt=0, le=1, description="share of lifetimes not finite or without gradient where it is, too")
+        float, Meta(gt=0, le=1, description="share of lifetimes without gradient from which a step is rejected")
     ] = 0.5
     jump: Annotated[
         float,
-        Meta(
-            gt=0,
-            description="spreads by which the meta-loss is above its typical value where it is, too",
-            extra={"infinite": True},
-        ),
+        Meta(gt=0, description="increase of the meta-loss, in spreads, that is rejected", extra={"infinite": True}),
     ] = 5.0
 
-    def init(self, place: Place, idle: Seen | None = None) -> RollbackState:
-        """What is remembered before the first meta-step.
+    def init(self, iterate: Iterate, idle: BatchSummary | None = None) -> RollbackState:
+        """State before the first meta-step.
 
         Args:
-            place: where training is begun.
-            idle: what is seen of lifetimes under θ = 0; None where their meta-loss cannot be compared.
+            iterate: the start.
+            idle: lifetimes under θ = 0; None where meta-losses are not comparable.
 
         Returns:
-            It.
+            The state.
         """
         typical = _unknown() if idle is None else _first(idle.loss, idle.error)
-        return RollbackState(place, jnp.zeros((), bool), jnp.zeros((), bool), jnp.ones(()), typical, _no_retreat())
+        none = jnp.zeros((), int)
+        shrinkage = Shrinkage(none, none, jnp.full((), jnp.inf, float), none)
+        return RollbackState(iterate, jnp.zeros((), bool), jnp.zeros((), bool), jnp.ones(()), typical, shrinkage)
 
     def move(
-        self, rollback_state: RollbackState, here: Place, there: Place, seen: Seen
-    ) -> tuple[Place, RollbackState, Bool[Array, ""]]:
-        """Go on, or go back.
+        self, state: RollbackState, here: Iterate, there: Iterate, batch: BatchSummary
+    ) -> tuple[Iterate, RollbackState, Bool[Array, ""]]:
+        """Accept the next step, or reject the last one.
 
         Args:
-            rollback_state: what is remembered.
-            here: where θ is.
-            there: where the optimiser would have it next, its step already as long as `scale` says.
-            seen: of the lifetimes here.
+            state: state of the rollback.
+            here: the present iterate.
+            there: the next iterate of the optimiser, with a step as long as `scale` says.
+            batch: lifetimes under the present θ.
 
         Returns:
-            (the next place, what is remembered there, whether the step that led here was taken back).
+            (next iterate, state, whether the step that led here was rejected).
         """
-        far_out = seen.loss > rollback_state.typical.loss + self.jump * jnp.maximum(
-            _spread(rollback_state.typical), seen.error
-        )
-        of_use = (seen.diverged < self.diverged) & (seen.useless < self.useless) & (rollback_state.proven | ~far_out)
-        retreat = _tried(rollback_state.retreat, seen, of_use)
-        retreating = rollback_state.retreat.factors > 0
-        arrived = retreat.tried >= jnp.where(rollback_state.proven, _NEAR_TRIED, _FAR_TRIED)
-        bad = retreating | ~of_use | (far_out & ~rollback_state.returned)
-        again = ~of_use & (rollback_state.returned | ~rollback_state.proven)
-        on = (there, self._on(rollback_state, here, seen, far_out))
-        back = _either(retreating | again, self._further(rollback_state, retreat), self._back(rollback_state))
-        back = _either(arrived, self._arrived(rollback_state, retreat, seen), back)
-        return *_either(bad, back, on), bad
+        jumped = batch.loss > state.typical.loss + self.jump * jnp.maximum(_spread(state.typical), batch.error)
+        useful = (batch.diverged < self.diverged) & (batch.useless < self.useless) & (state.proven | ~jumped)
+        shrinkage = _record(state.shrinkage, batch, useful)
+        arrived = shrinkage.tried >= _TRIED
+        bad = jnp.where(state.proven, ~state.returned & (~useful | jumped), (state.shrinkage.factors > 0) | ~useful)
+        accepted = (there, self._accept(state, here, batch, jumped, useful))
+        started = _either(arrived, self._start(state, shrinkage, batch), self._shrink(state, shrinkage))
+        rejected = _either(state.proven, self._reject(state), started)
+        return *_either(bad, rejected, accepted), bad
 
-    def anew(self, rollback_state: RollbackState, now: Bool[Array, ""]) -> RollbackState:
-        """Forget what meta-losses were like, as where lifetimes get longer, if that is now."""
-        return rollback_state._replace(typical=_either(now, _unknown(), rollback_state.typical))
+    def forget_typical(self, state: RollbackState, now: Bool[Array, ""]) -> RollbackState:
+        """Forget the typical meta-loss, as where lifetimes get longer, if that is now."""
+        return state._replace(typical=_either(now, _unknown(), state.typical))
 
-    def _on(self, rollback_state: RollbackState, here: Place, seen: Seen, far_out: Bool[Array, ""]) -> RollbackState:
-        """Here it is good; a loss that is far out all the same is that of the good θ itself."""
-        new = far_out | ~rollback_state.proven | jnp.isnan(rollback_state.typical.loss)
-        known = _either(new, _first(seen.loss, seen.error), rollback_state.typical)
-        moved = known.loss + (seen.loss - known.loss) / _MEMORY
-        changed = jnp.abs(seen.loss - known.last)
-        return rollback_state._replace(
+    def _accept(
+        self,
+        state: RollbackState,
+        here: Iterate,
+        batch: BatchSummary,
+        jumped: Bool[Array, ""],
+        useful: Bool[Array, ""],
+    ) -> RollbackState:
+        """Remember the present iterate; a jumped meta-loss of the good θ itself becomes the typical one."""
+        new = jumped | ~state.proven | jnp.isnan(state.typical.loss)
+        known = _either(new, _first(batch.loss, batch.error), state.typical)
+        average = known.loss + (batch.loss - known.loss) / _MEMORY
+        spread = known.spread + (jnp.abs(batch.loss - known.last) - known.spread) / _MEMORY
+        good = state._replace(
             good=here,
             proven=jnp.ones((), bool),
-            returned=jnp.zeros((), bool),
-            scale=jnp.minimum(1.0, _LONGER * rollback_state.scale),
-            typical=Typical(
-                jnp.minimum(known.loss, moved), known.spread + (changed - known.spread) / _MEMORY, seen.loss
-            ),
+            scale=jnp.minimum(1.0, _LONGER * state.scale),
+            typical=Typical(jnp.minimum(known.loss, average), spread, batch.loss),
         )
+        return _either(useful, good, state)._replace(returned=jnp.zeros((), bool))
 
-    def _back(self, rollback_state: RollbackState) -> tuple[Place, RollbackState]:
-        """To the last good place, with shorter steps."""
-        scale = jnp.maximum(_SHORTER * rollback_state.scale, _SHORTEST)
-        return rollback_state.good, rollback_state._replace(returned=jnp.ones((), bool), scale=scale)
+    def _reject(self, state: RollbackState) -> tuple[Iterate, RollbackState]:
+        """Return to the last good iterate, with shorter steps."""
+        scale = jnp.maximum(_SHORTER * state.scale, _SHORTEST)
+        return state.good, state._replace(returned=jnp.ones((), bool), scale=scale)
 
-    def _further(self, rollback_state: RollbackState, retreat: Retreat) -> tuple[Place, RollbackState]:
-        """A factor further towards 0 from the last good place."""
-        onward = retreat._replace(factors=retreat.factors + 1)
-        return _smaller(rollback_state, onward.factors), rollback_state._replace(retreat=onward)
+    def _shrink(self, state: RollbackState, shrinkage: Shrinkage) -> tuple[Iterate, RollbackState]:
+        """Move a useless start one factor towards 0."""
+        further = shrinkage._replace(factors=shrinkage.factors + 1)
+        return _smaller(state.good, further.factors), state._replace(shrinkage=further)
 
-    def _arrived(self, rollback_state: RollbackState, retreat: Retreat, seen: Seen) -> tuple[Place, RollbackState]:
-        """At the best place of the way, from which training goes on."""
-        place = _smaller(rollback_state, retreat.best_factors)
-        return place, rollback_state._replace(
-            good=place,
-            proven=jnp.ones((), bool),
-            returned=jnp.zeros((), bool),
-            typical=_first(retreat.best, seen.error),
-            retreat=_no_retreat(),
-        )
+    def _start(self, state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary) -> tuple[Iterate, RollbackState]:
+        """Begin training at the best θ on the way towards 0."""
+        iterate = _smaller(state.good, shrinkage.best_factors)
+        typical = _first(shrinkage.best, batch.error)
+        none = state.shrinkage._replace(factors=jnp.zeros((), int))
+        return iterate, state._replace(good=iterate, proven=jnp.ones((), bool), typical=typical, shrinkage=none)
 
 
 def _spread(typical: Typical) -> Float[Array, ""]:
-    return jnp.maximum(typical.spread, _LEAST * jnp.abs(typical.loss))
+    return jnp.maximum(typical.spread, _MIN_SPREAD * jnp.abs(typical.loss))
 
 
 def _first(loss: Float[Array, ""], error: Float[Array, ""]) -> Typical:
@@ -238,31 +229,26 @@ def _unknown() -> Typical:
     return Typical(*[jnp.full((), jnp.nan, float)] * 3)
 
 
-def _no_retreat() -> Retreat:
-    none = jnp.zeros((), int)
-    return Retreat(none, none, jnp.full((), jnp.inf, float), none)
-
-
-def _tried(retreat: Retreat, seen: Seen, of_use: Bool[Array, ""]) -> Retreat:
-    """The way, with what is seen at the place on it."""
-    counts = of_use & (retreat.factors > 0)
-    better = counts & (seen.loss < retreat.best)
-    return retreat._replace(
-        tried=retreat.tried + counts,
-        best=jnp.where(better, seen.loss, retreat.best),
-        best_factors=jnp.where(better, retreat.factors, retreat.best_factors),
+def _record(shrinkage: Shrinkage, batch: BatchSummary, useful: Bool[Array, ""]) -> Shrinkage:
+    """Count the present θ, if it is on the way towards 0 and its lifetimes are useful."""
+    counts = useful & (shrinkage.factors > 0)
+    better = counts & (batch.loss < shrinkage.best)
+    return shrinkage._replace(
+        tried=shrinkage.tried + counts,
+        best=jnp.where(better, batch.loss, shrinkage.best),
+        best_factors=jnp.where(better, shrinkage.factors, shrinkage.best_factors),
     )
 
 
-def _smaller(rollback_state: RollbackState, factors: Int[Array, ""]) -> Place:
-    """The last good place with a θ that is smaller by some factors."""
-    share = jnp.where(rollback_state.proven, _NEAR, _FAR) ** factors
+def _smaller(start: Iterate, factors: Int[Array, ""]) -> Iterate:
+    """The start with a θ that is smaller by some factors."""
+    share = _FACTOR**factors
 
     def shrink(path: Any, leaf: Float[Array, "..."]) -> Float[Array, "..."]:
         return leaf if LOGITS in path else leaf * share.astype(leaf.dtype)
 
-    return rollback_state.good._replace(theta=jax.tree.map_with_path(shrink, rollback_state.good.theta))
+    return start._replace(theta=jax.tree.map_with_path(shrink, start.theta))
 
 
-def _either(first: Bool[Array, ""], one: Any, other: Any) -> Any:
-    return jax.tree.map(lambda one, other: jnp.where(first, one, other), one, other)
+def _either(condition: Bool[Array, ""], one: Any, other: Any) -> Any:
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)

@@ -1,4 +1,4 @@
-"""Algorithms of evosax behind one front: genetic, annealing, CMA-ES, OpenAI-ES, and random search to compare with."""
+"""Algorithms of evosax: genetic, annealing, CMA-ES, OpenAI-ES, and random search as a control."""
 
 from typing import Annotated, Any, TypeAlias
 
@@ -15,12 +15,12 @@ __all__ = ["CMAES", "Annealing", "AnySearch", "Genetic", "OpenES", "RandomSearch
 
 
 class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="genetic"):
-    """Genetic algorithm: the better part of a generation has children, by uniform crossover and Gaussian mutation.
+    """Genetic algorithm: the best candidates have children by uniform crossover and Gaussian mutation.
 
     child = m ∘ parent₁ + (1 − m) ∘ parent₂ + σₜ·noise,  σₜ = spread · shrink^(t / steps)
 
-    The parents of the first generation are drawn around the initial θ. The best so far lives again among the children
-    of each generation, so that it is not lost.
+    The parents of the first generation are drawn around the initial θ. The best so far is one of the children of each
+    generation, so that it is not lost.
 
     Attributes:
         elites: share of a generation that has children.
@@ -35,36 +35,36 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
     crossover: Annotated[float, Meta(ge=0, le=1, description="chance of a number to come from the other parent")] = 0.5
     shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last mutations as a share of the first")] = 0.1
 
-    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import SimpleGA  # imported where it is used: it starts the backend of JAX
 
         algorithm = SimpleGA(self.population, start, std_schedule=_shrinking(self))
         algorithm.elite_ratio = self.elites
         return Ask(algorithm, algorithm.default_params.replace(crossover_rate=self.crossover))
 
-    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " numbers"]) -> Any:
-        """A first generation around the initial θ, of which nothing is known yet."""
+    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " parameters"]) -> Any:
+        """First generation around the initial θ, not evaluated yet."""
         noise = jax.random.normal(key, (self.population, start.size), start.dtype)
         first = (start[None] + self.spread * noise).at[0].set(start)
         return ask.begin(key, first, jnp.zeros(self.population))
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
         return candidates.at[0].set(best)
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
         return _fittest(candidates, losses)
 
 
 class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="annealing"):
-    """Simulated annealing: the best of some steps from the present θ is taken if it is better, or else by chance.
+    """Simulated annealing: the best of some steps from the present θ is accepted if it is better, else by chance.
 
-    P(taken) = min(1, exp(−(loss − present loss) / Tₜ)),  Tₜ = temperature · cooling^(t / steps)
+    P(accepted) = min(1, exp(−(loss − present loss) / Tₜ)),  Tₜ = temperature · cooling^(t / steps)
 
-    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ lives again beside the steps from it, so
-    that losses of the same lifetimes are compared.
+    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ is evaluated again beside the steps from it,
+    so that losses of the same lifetimes are compared.
 
     Attributes:
-        temperature: T₀, in units of the meta-loss.
+        temperature: T₀, relative to the meta-loss.
         cooling: last temperature as a share of the first.
         shrink: size of the last steps as a share of that of the first.
 
@@ -72,11 +72,11 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         Kirkpatrick, Gelatt, Vecchi 1983; Metropolis et al. 1953.
     """
 
-    temperature: Annotated[float, Meta(gt=0, description="first temperature, in units of the meta-loss")] = 0.001
+    temperature: Annotated[float, Meta(gt=0, description="first temperature, relative to the meta-loss")] = 0.001
     cooling: Annotated[float, Meta(gt=0, le=1, description="last temperature as a share of the first")] = 0.01
     shrink: Annotated[float, Meta(gt=0, le=1, description="size of the last steps as a share of the first")] = 0.1
 
-    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import SimulatedAnnealing
 
         algorithm = SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
@@ -88,11 +88,11 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         )
         return Ask(algorithm, params)
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " numbers"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
         return candidates.at[0].set(search.mean)
 
     def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
-        # The present θ is candidate 0: what it was worth to others than these lifetimes must not decide.
+        # The present θ is candidate 0; its losses on earlier lifetimes must not decide.
         others = losses.at[0].set(jnp.inf)
         return ask.tell(key, candidates, others, search.replace(fitness=losses[0]))
 
@@ -108,7 +108,7 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.05
 
-    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import CMA_ES
 
         algorithm = CMA_ES(self.population, start)
@@ -116,12 +116,12 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
 
 class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="open_es"):
-    """Evolution strategy with antithetic pairs, ranked, and Adam on the gradient that they stand for.
+    """Evolution strategy with ranked antithetic pairs, and Adam on the gradient that they estimate.
 
     g = 1/(nσ) Σᵢ rankᵢ·εᵢ,  θᵢ = m + σ·εᵢ,  m ← Adam(m, g)
 
     Attributes:
-        learning_rate: of Adam, in units of θ.
+        learning_rate: of Adam, in multiples of the parameter scale.
 
     Raises:
         ValueError: an odd population.
@@ -131,14 +131,14 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """
 
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.01
-    learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in units of theta")] = 0.01
+    learning_rate: Annotated[float, Meta(gt=0, description="learning rate of Adam, in parameter scales")] = 0.01
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.population % 2:
             raise ValueError(f"population = {self.population}: candidates come in pairs here; allowed: an even number")
 
-    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import Open_ES
 
         algorithm = Open_ES(
@@ -153,7 +153,7 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 class RandomSearch(
     Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="random_search"
 ):
-    """Candidates drawn around the initial θ, always anew: what a search has to beat.
+    """Random search: candidates are drawn around the initial θ in every generation. A control for the other searches.
 
     θᵢ ~ N(θ₀, spread²)
 
@@ -163,16 +163,16 @@ class RandomSearch(
 
     spread: Annotated[float, Meta(gt=0, description=SPREAD)] = 0.05
 
-    def _ask(self, start: Float[Array, " numbers"]) -> Ask:
+    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
         from evosax.algorithms import RandomSearch as Drawn
 
-        def draw(key: PRNGKey) -> Float[Array, " numbers"]:
+        def draw(key: PRNGKey) -> Float[Array, " parameters"]:
             return start + self.spread * jax.random.normal(key, start.shape, start.dtype)
 
         algorithm = Drawn(self.population, start, sampling_fn=draw)
         return Ask(algorithm, algorithm.default_params)
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
         return _fittest(candidates, losses)
 
     def _spread(self, search: Any) -> Float[Array, ""]:
@@ -183,7 +183,7 @@ class RandomSearch(
 AnySearch: TypeAlias = Genetic | Annealing | CMAES | OpenES | RandomSearch
 
 
-def _fittest(candidates: Candidates, losses: Losses) -> Float[Array, " numbers"]:
+def _fittest(candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
     return candidates[jnp.argmin(losses)]
 
 

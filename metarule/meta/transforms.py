@@ -1,4 +1,4 @@
-"""Optax by name: its optimisers and schedules with their own arguments, tried out before anything runs."""
+"""Optimisers and schedules of Optax by name, tried out before anything runs."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -41,7 +41,7 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
-    """The schedule of Optax that a `Schedule` names.
+    """Make the schedule of Optax that a `Schedule` names.
 
     Args:
         schedule: name and arguments.
@@ -64,7 +64,7 @@ def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
 def make_transform(
     name: str, learning_rate: float | Float[Array, ""] | optax.Schedule, arguments: Arguments
 ) -> optax.GradientTransformation:
-    """The optimiser of Optax of a name.
+    """Make an optimiser of Optax by its name.
 
     Steps of those that take `eps_root`, such as Adam, have a finite derivative where a gradient is exactly 0, too;
     those of adafactor, lamb, lars, novograd and radam have none there.
@@ -91,14 +91,14 @@ def make_transform(
 
 
 def norm(tree: PyTree) -> Float[Array, ""]:
-    """The root √Σx² over all numbers of a pytree, whose derivative is 0 where all of them are."""
+    """Norm √Σx² of a pytree, with derivative 0 where all x are 0."""
     squared = optax.tree.norm(tree, squared=True)
     nothing = squared == 0
     return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, squared)))
 
 
 def clip_by_norm(largest: float) -> optax.GradientTransformation:
-    """Clip as `optax.clip_by_global_norm` does, with a finite derivative where all numbers are 0, too.
+    """Clip like `optax.clip_by_global_norm`, with a finite derivative where all numbers are 0.
 
     x ← x · min(1, largest / ‖x‖)
 

@@ -20,7 +20,7 @@ from metarule.config.toml import ConfigError
 
 __all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
 
-LIFETIMES = "lives"
+LIFETIMES = "lifetimes"
 
 # XLA splits every step of a lifetime among the cores, and waits for all of them: lives on a device a core wait once. Each
 # device has a copy of the tasks, so that there is an end to it.

@@ -12,8 +12,9 @@ from jaxtyping import Array, Float
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE
 from metarule.rules.products import outer_sum
 from metarule.rules.terms import Term
+from metarule.types import Parts
 
-__all__ = ["Parts", "factored", "matrix_form", "parts"]
+__all__ = ["factored", "matrix_form", "parts"]
 
 _POST_SIDE = (*POST_SIDE, "neuromodulator")
 
@@ -46,20 +47,6 @@ def matrix_form(
         change = outer_sum(pre, mix.reshape(group.mix.shape[1:]) @ post)
         total += prod((values[name] ** power for name, power in group.synapse), start=change)
     return total
-
-
-class Parts(NamedTuple):
-    """What the value of a polynomial is made of where weights occur with pre alone: Σₗ leftₗ ⊗ rightₗ + factor ∘ W.
-
-    Attributes:
-        left: on the side of pre [l, pre].
-        right: on the side of post [l, post].
-        factor: of the weights, by their pre [pre].
-    """
-
-    left: Float[Array, "l pre"]
-    right: Float[Array, "l post"]
-    factor: Float[Array, " pre"]
 
 
 def factored(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:

@@ -1,7 +1,7 @@
-"""From one synapse to a whole projection, and from a small class to a whole rule."""
+"""From one synapse to a whole projection, and from a rule with two methods to a complete one."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +10,21 @@ from msgspec import Struct
 
 from metarule.prng import run_key
 from metarule.rules.naming import by_name
-from metarule.types import PRNGKey, PyTree, Synapse, Theta
+from metarule.tracing import memoised, reads
+from metarule.types import (
+    Described,
+    HasEquation,
+    HasMemory,
+    MatrixForm,
+    PRNGKey,
+    PyTree,
+    Rule,
+    Scaled,
+    Synapse,
+    Theta,
+)
 
-__all__ = ["POST_SIDE", "PRE_SIDE", "Lifted", "lift"]
+__all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "complete", "lift", "local_variables"]
 
 Delta = Callable[[Theta, Any, Synapse], tuple[Float[Array, ""], Any]]
 Update = Callable[[Theta, Any, Synapse], tuple[Float[Array, "pre post"], Any]]
@@ -24,10 +36,12 @@ _OVER_PRE = Synapse(*(0 if name in (*PRE_SIDE, "weight") else None for name in S
 _OVER_POST = Synapse(*(0 if name in (*POST_SIDE, "weight") else None for name in Synapse._fields))  # type: ignore[arg-type]
 
 
+class CompleteRule(Rule, HasMemory, MatrixForm, Scaled, Described, HasEquation, Protocol):
+    """A rule with everything that a lifetime and a run ask for; `complete` makes one of any rule."""
+
+
 def lift(delta: Delta) -> Update:
     """Apply the rule of one synapse to every synapse of a projection.
-
-    A rule of one's own needs `delta` alone; its `update` is `lift(self.delta)(theta, memory, projection)`.
 
     Args:
         delta: (θ, memory, synapse) → (Δw, memory), on scalars.
@@ -39,84 +53,98 @@ def lift(delta: Delta) -> Update:
 
 
 class Lifted(Struct, frozen=True):
-    """A small class of one's own as a whole rule.
+    """A rule completed with defaults for the abilities that it lacks.
 
-    The class has `init(key) → θ` and `delta(theta, memory, synapse) → (Δw, memory)`, on scalars. Whatever else of a
-    rule it has is used: `variables`, `affine`, `scale`, `memory`, `update`, `describe`, `equation`. Otherwise every
-    unit is 1, nothing is remembered, `update` is `lift(delta)`, and the numbers of θ are named by their place in it.
+    By default the parameter scale is 1, synapses have no memory, `update` is `lift(delta)`, and parameters are named by
+    their place in θ.
 
     Attributes:
-        rule: an instance; a frozen dataclass or Struct, so that it is hashable.
+        rule: an instance with `init` and `delta`; a frozen dataclass or Struct, so that it is hashable.
 
     Raises:
-        ValueError: something that is no such instance.
+        ValueError: an object that is no such instance.
     """
 
-    rule: Any
+    rule: Rule
 
     def __post_init__(self) -> None:
+        name = type(self.rule).__name__
         if isinstance(self.rule, type):
-            raise ValueError(f"{self.rule.__name__} is a class; give an instance, as in Lifted({self.rule.__name__}())")
+            raise ValueError(f"{self.rule.__name__} is a class; give an instance, as in {self.rule.__name__}()")
         for method in ("init", "delta"):
             if not callable(getattr(self.rule, method, None)):
-                raise ValueError(f"{self._name} has no method '{method}'")
+                raise ValueError(f"{name} has no method '{method}'")
         try:
             hash(self.rule)
         except TypeError as error:
-            raise ValueError(f"{self._name} is not hashable; make it a frozen dataclass or Struct") from error
-
-    @property
-    def variables(self) -> tuple[str, ...]:
-        """Fields of `Synapse` that the rule looks at; where it does not say, those that its Δw is computed from."""
-        return tuple(getattr(self.rule, "variables", None) or self._traced_variables())
-
-    @property
-    def affine(self) -> bool:
-        """Whether Δw is affine in the weight, so that a step can be undone; not unless the rule says so."""
-        return bool(getattr(self.rule, "affine", False))
+            raise ValueError(f"{name} is not hashable; make it a frozen dataclass or Struct") from error
 
     def init(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
         return self.rule.init(key)
 
     def scale(self) -> Theta:
-        """Natural size of each number of θ."""
+        """Natural size of each parameter."""
+        if isinstance(self.rule, Scaled):
+            return self.rule.scale()
         shapes = jax.eval_shape(self.rule.init, run_key(0))
-        return self._own("scale", lambda: jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes))()
+        return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
-        """What each synapse remembers at birth."""
-        return self._own("memory", lambda weight: ())(weight)
+        """Initial memory of each synapse."""
+        return self.rule.memory(weight) if isinstance(self.rule, HasMemory) else ()
 
     def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
-        """Δw of one synapse, and its memory afterwards."""
+        """Compute Δw of one synapse and its memory after the step."""
         return self.rule.delta(theta, memory, synapse)
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
-        """ΔW of a whole projection."""
-        return self._own("update", lift(self.rule.delta))(theta, memory, projection)
+        """Compute ΔW of a projection."""
+        update = self.rule.update if isinstance(self.rule, MatrixForm) else lift(self.rule.delta)
+        return update(theta, memory, projection)
 
     def describe(self, theta: Theta) -> Mapping[str, Float[Array, ""]]:
-        """The numbers of θ by name."""
-        return self._own("describe", by_name)(theta)
+        """Parameters by name."""
+        return self.rule.describe(theta) if isinstance(self.rule, Described) else by_name(theta)
 
     def equation(self, theta: Theta) -> str:
-        """The rule in one line."""
-        return self._own("equation", lambda theta: f"Δw = {self._name}(θ)")(theta)
+        """The rule as one line."""
+        return (
+            self.rule.equation(theta) if isinstance(self.rule, HasEquation) else f"Δw = {type(self.rule).__name__}(θ)"
+        )
 
-    @property
-    def _name(self) -> str:
-        return type(self.rule).__name__
 
-    def _own(self, method: str, otherwise: Callable[..., Any]) -> Callable[..., Any]:
-        return getattr(self.rule, method, otherwise)
+@memoised
+def complete(rule: Any) -> CompleteRule:
+    """Complete a rule that has `init` and `delta` with defaults for the rest.
 
-    def _traced_variables(self) -> list[str]:
-        scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
-        theta = jax.eval_shape(self.rule.init, run_key(0))
-        memory = jax.eval_shape(self.memory, scalar)
-        synapse = Synapse(*(scalar for _ in Synapse._fields))  # type: ignore[arg-type]
-        jaxpr = jax.make_jaxpr(self.rule.delta)(theta, memory, synapse).jaxpr
-        used = {id(var) for var in [*jaxpr.outvars, *(var for step in jaxpr.eqns for var in step.invars)]}
-        seen = zip(Synapse._fields, jaxpr.invars[-len(Synapse._fields) :], strict=True)
-        return [name for name, var in seen if id(var) in used]
+    Args:
+        rule: an instance with `init` and `delta`.
+
+    Returns:
+        The rule itself where it lacks nothing, else `Lifted(rule)`.
+
+    Raises:
+        ValueError: an object that is no such instance.
+    """
+    abilities = (Rule, HasMemory, MatrixForm, Scaled, Described, HasEquation)
+    is_complete = not isinstance(rule, type) and all(isinstance(rule, ability) for ability in abilities)
+    return rule if is_complete else Lifted(rule)
+
+
+@memoised
+def local_variables(rule: Any) -> tuple[str, ...]:
+    """Find the local variables that a rule reads, by tracing its `delta`.
+
+    Args:
+        rule: a rule.
+
+    Returns:
+        Names of fields of `Synapse`.
+    """
+    rule = complete(rule)
+    scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    theta, memory = jax.eval_shape(rule.init, run_key(0)), jax.eval_shape(rule.memory, scalar)
+    synapse = Synapse(*(scalar for _ in Synapse._fields))  # type: ignore[arg-type]
+    is_read = reads(rule.delta, theta, memory, synapse)[-len(Synapse._fields) :]
+    return tuple(name for name, read in zip(Synapse._fields, is_read, strict=True) if read)

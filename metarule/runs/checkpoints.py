@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from textwrap import shorten
 from types import TracebackType
@@ -86,11 +86,11 @@ class Checkpoints:
         except Exception as failure:  # Orbax raises many kinds
             raise self._write_error(failure) from failure
 
-    def restore(self, like: Any) -> tuple[int, Any]:
+    def restore(self, like: Callable[[int], Any]) -> tuple[int, Any]:
         """Restore the last checkpoint that is not damaged; damaged later ones are renamed with a warning.
 
         Args:
-            like: state at step 0, which is returned without a checkpoint.
+            like: from a number of meta-steps to a state of the same structure; `like(0)` is the initial state.
 
         Returns:
             (step, state).
@@ -99,10 +99,11 @@ class Checkpoints:
             ConfigError: all checkpoints are damaged, or one is of another experiment.
             OSError: a checkpoint that cannot be read for now; it is left unchanged.
         """
-        template, damaged = jax.tree.map(_to_host, like), dict[int, str]()
+        damaged = dict[int, str]()
         for step in sorted(self._manager.all_steps(), reverse=True):
+            template = like(step)
             try:
-                restored = self._read(step, template)
+                restored = self._read(step, jax.tree.map(_to_host, template))
             except Exception as error:  # Orbax raises many kinds, with long messages
                 transient = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
                 if transient or isinstance(error, ConfigError):
@@ -110,11 +111,11 @@ class Checkpoints:
                 damaged[step] = f"{self._path(step)}: {_shorten(error)}"
                 continue
             self._set_aside(damaged, step)
-            return step, jax.tree.map(_to_device, like, restored)
+            return step, jax.tree.map(_to_device, template, restored)
         if damaged:
             reasons = "; ".join(damaged.values())
             raise ConfigError(f"no state can be restored: {reasons}; start anew with --overwrite")
-        return 0, like
+        return 0, like(0)
 
     def _read(self, step: int, like: Any) -> Any:
         path = self._path(step)

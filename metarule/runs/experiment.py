@@ -1,7 +1,7 @@
 """Experiments: schema of the config file, and assembly of the components."""
 
 from collections.abc import Iterable
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,20 +17,23 @@ from metarule.circuits.feedforward import Feedforward
 from metarule.circuits.recurrent import Recurrent
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, check_format, decode, override, read
-from metarule.lifetime.learner import InnerLoop, Lifetime
-from metarule.meta import AnyOptimizer, Gradient, Sequence
+from metarule.lifetime.inner_loop import InnerLoop
+from metarule.lifetime.learner import Lifetime
+from metarule.meta import AnyOptimizer, Gradient, phases
+from metarule.meta.phases import lifetimes_of, parts_of
 from metarule.prng import run_key
+from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
+from metarule.tracing import memoised
 from metarule.types import Integer, Split, TaskFamily
 
 # Tables that may change for a learned rule; θ depends on the others.
 _FREE = ("tasks", "circuit", "inner_loop", "evaluation")
 
-# Largest sizes: parameters of θ, numbers of a network with its traces, of all networks of a meta-step, and lifetimes of
-# a meta-step.
-_LARGEST_THETA, _LARGEST_NETWORK, _LARGEST_BATCH, _MOST_LIFETIMES = 2**16, 2**30, 2**38, 2**24
+# Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
+_MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
 # Number of the format of run directories.
 FORMAT = 2
@@ -111,7 +114,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
-        self.optimizer.phases(self.lifetime)  # raises where components do not fit together
+        phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
         for name in self.evaluation.baselines:
             try:
@@ -134,26 +137,17 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return _split(self.tasks, self.seed)
 
     def _check_size(self) -> None:
-        """Refuse sizes beyond any memory before memory is taken."""
-        lifetime = self.lifetime
-        try:
-            hash(lifetime)
-        except TypeError:  # traced numbers are not hashable
-            theta, network = _sizes.__wrapped__(lifetime)
-        else:
-            theta, network = _sizes(lifetime)
-        parts = (
-            (self.optimizer.first, self.optimizer.then) if isinstance(self.optimizer, Sequence) else (self.optimizer,)
-        )
-        lifetimes = max(part.spent(1) for part in parts)
-        for label, size, largest in (
-            ("rule: parameters of θ", theta, _LARGEST_THETA),
-            ("circuit: numbers of a network with its traces", network, _LARGEST_NETWORK),
-            ("optimizer: lifetimes of a meta-step", lifetimes, _MOST_LIFETIMES),
-            ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _LARGEST_BATCH),
+        """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""
+        theta, network = _sizes(self.lifetime)
+        lifetimes = max(lifetimes_of(part, 1) for part in parts_of(self.optimizer))
+        for what, size, largest in (
+            ("rule: parameters", theta, _MAX_THETA),
+            ("circuit: numbers of a network and of the memory of its synapses", network, _MAX_NETWORK),
+            ("optimizer: lifetimes of a meta-step", lifetimes, _MAX_LIFETIMES),
+            ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _MAX_BATCH),
         ):
             if size > largest:
-                raise ValueError(f"{label} = {size}; allowed: up to {largest}")
+                raise ValueError(f"{what} = {size}; allowed: up to {largest}")
 
 
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
@@ -244,7 +238,7 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
     """Decode, with the output activation of the tasks."""
     if is_set or "output" not in tree["circuit"]:
         return decode(tree, Experiment)
-    link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.link
+    link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
     try:
         return decode(tree | {"circuit": tree["circuit"] | {"output": link}}, Experiment)
     except ConfigError as error:
@@ -253,18 +247,19 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
         return decode(tree, Experiment)  # refused as well, but with an error about the given output
 
 
-@lru_cache(maxsize=1024)
+@memoised
 def _sizes(lifetime: Lifetime) -> tuple[int, int]:
-    """Number of parameters of θ, and of numbers of a network with its traces."""
+    """Number of parameters, and of the numbers of a network with the memory of its synapses."""
 
-    def init() -> tuple[Any, Any]:
+    def initial() -> tuple[Any, Any]:
         key = run_key(0)
         weights, *rest = lifetime.circuit.init(key, lifetime.tasks.inputs, lifetime.tasks.outputs)
-        return lifetime.theta(key), (weights, rest, [lifetime.rule.memory(weight) for weight in weights])
+        memory = [complete(lifetime.rule).memory(weight) for weight in weights]
+        return lifetime.init_theta(key), (weights, rest, memory)
 
-    theta, network = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in jax.eval_shape(init))
+    theta, network = (sum(leaf.size for leaf in jax.tree.leaves(tree)) for tree in jax.eval_shape(initial))
     return theta, network
 
 
 def _shapes(lifetime: Lifetime) -> list[tuple[int, ...]]:
-    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.theta, run_key(0)))]
+    return [leaf.shape for leaf in jax.tree.leaves(jax.eval_shape(lifetime.init_theta, run_key(0)))]

@@ -16,7 +16,7 @@ from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json
 from metarule.runs.theta_files import load_theta
-from metarule.runs.training import meaning
+from metarule.runs.training import theta_meaning
 from metarule.types import Rule, TaskFamily, Theta
 
 __all__ = ["FinishedRun", "load"]
@@ -111,7 +111,7 @@ def load(run_dir: str | Path) -> FinishedRun:
         resume = f"python -m metarule.train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     learner = experiment.lifetime
-    initial = learner.theta(stream(run_key(experiment.seed), Purpose.THETA))
-    theta = load_theta(path, initial, meaning(learner))
+    initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA))
+    theta = load_theta(path, initial, theta_meaning(learner))
     rates: dict[str, float] = {name: baseline.learning_rate for name, baseline in held_out.baselines.items()}
     return FinishedRun(path, experiment, theta, initial, rates)

@@ -25,6 +25,7 @@ from metarule.analysis.comparison import (
 )
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import band
+from metarule.meta.phases import lifetimes_of, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import figures
 from metarule.runs.directory import FIGURES
@@ -34,6 +35,7 @@ from metarule.runs.metrics import read_metrics
 from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import Trained, write_theta
+from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
 from metarule.types import Learner, Split
@@ -69,11 +71,11 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
     tuned: dict[str, Tuned] = {}
     with _timed(seconds, "baselines"):
         for name, learner in baselines(lifetime, experiment.evaluation.baselines).items():
-            stop.answer(experiment.optimizer.steps)
-            tuned[name] = tune(learner, split.train, stream(key, Purpose.TUNING), experiment.optimizer.lifetimes)
+            stop.answer(total_steps(experiment.optimizer))
+            tuned[name] = tune(learner, split.train, stream(key, Purpose.TUNING), lifetimes_of(experiment.optimizer))
             contenders[name] = Contender(learner, tuned[name].theta)
             curves |= _curves(experiment, {name: contenders[name]}, split)
-    stop.answer(experiment.optimizer.steps)
+    stop.answer(total_steps(experiment.optimizer))
     with _timed(seconds, "contributions"):
         lifetimes = experiment.evaluation.lifetimes
         contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes)
@@ -130,7 +132,7 @@ def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tas
         learner: one of the contenders.
         tasks: name of the tasks, for the title.
     """
-    score, first = learner.tasks.score, next(iter(curves.values()))
+    score, first = primary_metric(learner.tasks), next(iter(curves.values()))
     steps = first.steps.tolist()
     bands = {name: band(by_task(curve, score)) for name, curve in curves.items()}
     performance = {"steps": steps, "score": score, "contenders": bands}
@@ -155,7 +157,7 @@ def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[d
     lifetime = experiment.lifetime
     return {
         "seed": experiment.seed,
-        "steps": experiment.optimizer.steps,
+        "steps": total_steps(experiment.optimizer),
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
         "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},

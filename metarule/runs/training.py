@@ -1,24 +1,26 @@
-"""The host loop: from a seed, or from the last checkpoint of a run, to a learned θ."""
+"""Meta-training of one run in its directory."""
 
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
 from jaxtyping import Array, Float
+from metarule.runs.driver import Moves, drive, state_at
 from msgspec import Meta, Struct
 
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
-from metarule.meta.loop import advance, begin, phase_at
+from metarule.meta.loop import advance, begin, enter
+from metarule.meta.phases import Phase, advice, is_comparable, phase_at, phases
 from metarule.prng import Purpose, run_key, stream
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
@@ -30,21 +32,22 @@ from metarule.runs.locks import holder
 from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
 from metarule.runs.theta_files import THETA, save_theta
-from metarule.types import Info, MetaOptimizer, Split, Theta
+from metarule.types import Info, MetaOptimizer, Theta
 
-__all__ = ["Progress", "Trained", "meaning", "named", "train", "write_theta"]
+__all__ = ["Progress", "Trained", "flat_parameters", "theta_meaning", "train", "write_theta"]
 
-# Called with the meta-steps taken and the last row of the metrics, whenever the loop comes up for air.
+# Called with the number of meta-steps and the last row of the metrics, after each jitted call.
 Progress = Callable[[int, dict[str, Any]], None]
+Rows: TypeAlias = list[dict[str, Any]]
 
 
 class Trained(NamedTuple):
-    """Outcome of meta-training.
+    """Result of meta-training.
 
     Attributes:
         theta: the learned θ.
         initial: θ before the first meta-step.
-        seconds: time that compiling and meta-training took, since the run was last resumed.
+        seconds: time of compiling and of meta-training, since the run was last resumed.
     """
 
     theta: Theta
@@ -53,150 +56,156 @@ class Trained(NamedTuple):
 
 
 def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progress) -> Trained:
-    """Move θ from where the run directory has it to the last meta-step.
+    """Move θ from its state in the run directory to the last meta-step.
 
     Args:
-        experiment: what to run.
+        experiment: the experiment.
         path: its directory, laid out by `start_run`.
-        stop: looked at between calls; everything is saved before it is answered.
-        progress: told how far the run is.
+        stop: request to stop, which is checked between calls; everything is saved before it is answered.
+        progress: told the number of meta-steps.
 
     Returns:
         The learned θ.
 
     Raises:
         Stopped: on request.
-        Diverged: no lifetime of many meta-steps was of use; the last good θ is saved.
+        Diverged: no lifetime of many meta-steps was useful; the last good θ is saved.
         ConfigError: checkpoints or metrics that are damaged or lost.
         OSError: a disk that cannot be written.
     """
-    lifetime, optimizer, run = experiment.lifetime, experiment.optimizer, experiment.run
-    key, split = run_key(experiment.seed), experiment.split
-    move = partial(advance, pool=split.train, key=key, capacity=run.steps_per_call)
-    clock = [time.perf_counter()]
-    start = begin(lifetime, optimizer, split.train, key)
-    initial = _theta(optimizer, start)
-    before = holder(path)
+    lifetime, run = experiment.lifetime, experiment.run
+    key, pool = run_key(experiment.seed), experiment.split.train
+    started = compiled = time.perf_counter()
+    plan = phases(experiment.optimizer, lifetime)
+    start = begin(lifetime, experiment.optimizer, pool, key)
+    initial = _theta(plan[0].optimizer, start)
+    owner = holder(path)
+    first: Rows = []
+    recent: Rows = []
     with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
-        step, state = checkpoints.restore(start)
-        if not step:
-            _tell_of_restart(path, run.checkpoint_every)
-        truncate_metrics(path, step)
-        rows = read_metrics(path)
-        _check_rows(path, rows, len(jax.eval_shape(partial(named, lifetime), initial)))
+
+        def enter_phase(before: Phase, phase: Phase, state: Any) -> Any:
+            return enter(before, phase, pool, state, key)
+
+        def move(phase: Phase, state: Any, step: int, count: int) -> tuple[Any, Info]:
+            return jax.block_until_ready(advance(phase, pool, state, key, count, run.steps_per_call))
+
+        def observe(phase: Phase, step: int, state: Any, infos: Info, count: int) -> None:
+            nonlocal compiled, first, recent
+            if not count:
+                compiled = time.perf_counter()
+                progress(step, {})
+                return
+            rows = _rows(lifetime, step - count, infos, count)
+            first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
+            is_monitored = step % experiment.evaluation.monitor_every == 0 or step == plan[-1].end
+            if is_monitored:
+                rows[-1] |= _monitor(experiment, _theta(phase.optimizer, state))
+                rows[-1] |= _diagnose(experiment, first, recent)
+            check_ownership(path, owner)
+            append_metrics(path, rows)
+            progress(step, rows[-1])
+            if is_monitored and is_hopeless(recent):
+                checkpoints.save(step, state)
+                _give_up(path, lifetime, _theta(phase.optimizer, state))
+
+        step, state = checkpoints.restore(partial(state_at, plan, start, enter_phase))
+        rows = _rows_up_to(path, experiment, step)
         first, recent = rows[:FIRST], rows[-HOPELESS:]
         if is_hopeless(recent):
-            _give_up(path, lifetime, _theta(optimizer, state))
-        if step < optimizer.steps:
-            phase = phase_at(lifetime, optimizer, step)
-            state, _ = jax.block_until_ready(move(phase.learner, phase.optimizer, state=state, count=0))
-        clock.append(time.perf_counter())
-        progress(step, {})
-        while step < optimizer.steps:
-            if stop.requested:
-                checkpoints.save(step, state)
-                stop.answer(step)
-            phase = phase_at(lifetime, optimizer, step)
-            count = min(_until_next(experiment, step), phase.end - step)
-            state, seen = move(phase.learner, phase.optimizer, state=state, count=count)
-            rows = _rows(lifetime, step, seen, count)
-            step += count
-            first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
-            look = _due(step, experiment.evaluation.monitor_every, optimizer.steps)
-            if look:
-                rows[-1] |= _watch(experiment, _theta(optimizer, state), split)
-                rows[-1] |= _diagnose(experiment, first, recent)
-            check_ownership(path, before)
-            append_metrics(path, rows)
-            hopeless = look and is_hopeless(recent)
-            if hopeless or _due(step, run.checkpoint_every, optimizer.steps):
-                checkpoints.save(step, state)
-            progress(step, rows[-1])
-            if hopeless:
-                _give_up(path, lifetime, _theta(optimizer, state))
-    clock.append(time.perf_counter())
-    seconds = dict(zip(("compile", "meta_training"), map(float, np.diff(clock))))
-    return Trained(_theta(optimizer, state), initial, seconds)
+            _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
+        moves = Moves(enter_phase, move, observe)
+        marks = (experiment.evaluation.monitor_every,)
+        state = drive(plan, step, state, moves, checkpoints, stop, run.steps_per_call, run.checkpoint_every, marks)
+    seconds = {"compile": compiled - started, "meta_training": time.perf_counter() - compiled}
+    return Trained(_theta(plan[-1].optimizer, state), initial, seconds)
 
 
 def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
-    """Write θ into its run directory, with what its numbers mean."""
-    told = {"equation": lifetime.equation(theta), "theta": named(lifetime, theta)}
-    save_theta(path, theta, meaning(lifetime) | told)
+    """Write θ into its run directory, with the meaning of its numbers."""
+    described = {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)}
+    save_theta(path, theta, theta_meaning(lifetime) | described)
 
 
-def meaning(lifetime: Lifetime) -> dict[str, Any]:
-    """What the numbers of θ mean: the rule that they are of, and their names in order.
+def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
+    """Meaning of the numbers of θ: the rule, and the names of its parameters in order.
 
     Args:
-        lifetime: who lives under the rule.
+        lifetime: the learner.
 
     Returns:
-        What a θ file says, and has to say where it is read.
+        The part of a θ file that is checked when it is read.
     """
     rule = lifetime.rule
-    said = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
-    shapes = jax.eval_shape(lifetime.theta, run_key(0))
-    names = named(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-    return {"rule": said, "names": list(names)}
+    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
+    shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
+    names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    return {"rule": meaning, "names": list(names)}
 
 
-def named(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
-    """The named numbers of θ in one level, as in `{"projection 1: pre*post": …}`."""
+def flat_parameters(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
+    """Named parameters in one level, as in `{"projection 1: pre*post": …}`."""
     flat: dict[str, Any] = {}
     for name, value in lifetime.describe(theta).items():
-        inner = (
-            {f"{name}: {term}": number for term, number in value.items()}
-            if isinstance(value, Mapping)
-            else {name: value}
-        )
-        flat.update(inner)
+        is_group = isinstance(value, Mapping)
+        flat |= {f"{name}: {term}": number for term, number in value.items()} if is_group else {name: value}
     return flat
 
 
 @partial(jax.jit, static_argnums=0)
 def _theta(optimizer: MetaOptimizer, state: Any) -> Theta:
-    """θ of a state, in memory of its own."""
+    """θ of a state, in its own memory."""
     return jax.tree.map(jnp.copy, optimizer.theta(state))
 
 
-def _tell_of_restart(path: Path, every: int) -> None:
-    """A run that has taken meta-steps and has no checkpoint begins again with a word, or not at all."""
+def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
+    """Rows of the metrics up to the meta-step at which a run continues; later ones are dropped."""
     taken = len(read_metrics(path))
-    if taken > 2 * every:  # by then the first one was on disk
+    if not step and taken > 2 * experiment.run.checkpoint_every:  # the first checkpoint had been written by then
         where = path / CHECKPOINTS
         raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
-    if taken:
-        print(f"{path}: it was stopped before a checkpoint was kept; beginning again at meta-step 1", file=sys.stderr)
+    if not step and taken:
+        message = "it was stopped before the first checkpoint; starting again at meta-step 1"
+        print(f"{path}: {message}", file=sys.stderr)
+    truncate_metrics(path, step)
+    rows = read_metrics(path)
+    shapes = jax.eval_shape(experiment.lifetime.init_theta, run_key(0))
+    parameters = len(jax.eval_shape(partial(flat_parameters, experiment.lifetime), shapes))
+    file = path / METRICS
+    try:
+        checked = msgspec.convert(rows, list[_Row])
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: damaged: {error}") from error
+    if any(len(row.theta) != parameters for row in checked):
+        raise ConfigError(f"{file}: damaged: θ of another rule, which has {parameters} numbers")
+    return rows
 
 
-def _diagnose(
-    experiment: Experiment, first: Sequence[dict[str, Any]], recent: Sequence[dict[str, Any]]
-) -> dict[str, str]:
-    """What is wrong, if anything is."""
+def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: Sequence[dict[str, Any]]) -> Any:
+    """Message about a run in trouble, if it is."""
     optimizer = experiment.optimizer
     bound = f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}"
-    remedies = " or ".join((bound, *optimizer.remedies(experiment.lifetime)))
-    found = trouble(first if optimizer.comparable else (), recent, remedies)
-    return {"trouble": found} if found else {}
+    settings = " or ".join((bound, *advice(optimizer, experiment.lifetime)))
+    message = trouble(first if is_comparable(optimizer) else (), recent, settings)
+    return {"trouble": message} if message else {}
 
 
 def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
     raise Diverged(
-        f"no lifetime of the last {HOPELESS} meta-steps was of use, though theta was led towards 0; the last theta that "
-        f"was good, or the first, is in {path / THETA}"
+        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good theta, or the initial one, "
+        f"is in {path / THETA}"
     )
 
 
-class _Growth(Struct):
-    """What is read of how chaotic lives were."""
+class _Exponent(Struct):
+    """Lyapunov exponents in a row of the metrics."""
 
     largest: float | None
 
 
 class _Row(Struct):
-    """What is read of the row of a meta-step, of whose file anybody may have changed a line."""
+    """A row of the metrics, whose file anybody may have changed."""
 
     loss: float | None
     lifetimes: Annotated[int, Meta(ge=1)]
@@ -204,37 +213,18 @@ class _Row(Struct):
     zero_gradient_lifetimes: int
     rejected: bool
     theta: tuple[float | None, ...]
-    lyapunov_exponent: _Growth | None = None
-
-
-def _check_rows(path: Path, rows: Sequence[dict[str, Any]], numbers: int) -> None:
-    try:
-        found = msgspec.convert(rows, list[_Row])
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path / METRICS}: damaged: {error}") from error
-    if any(len(row.theta) != numbers for row in found):
-        raise ConfigError(f"{path / METRICS}: damaged: θ of another rule, which has {numbers} numbers")
-
-
-def _until_next(experiment: Experiment, step: int) -> int:
-    """Meta-steps until the loop has to come up for air: never past a look, a checkpoint or the end."""
-    run = experiment.run
-    marks = [every - step % every for every in (experiment.evaluation.monitor_every, run.checkpoint_every)]
-    return min(run.steps_per_call, experiment.optimizer.steps - step, *marks)
-
-
-def _due(step: int, every: int, last: int) -> bool:
-    return step % every == 0 or step == last
+    lyapunov_exponent: _Exponent | None = None
 
 
 @partial(jax.jit, static_argnums=0)
-def _numbers(lifetime: Lifetime, theta: Theta) -> Float[Array, "steps names"]:
-    """The named numbers of a θ a step, in the order of their names."""
-    return jax.vmap(lambda one: jnp.array(list(named(lifetime, one).values())))(theta)
+def _parameter_values(lifetime: Lifetime, theta: Theta) -> Float[Array, "steps parameters"]:
+    """Named parameters of one θ a meta-step, in the order of their names."""
+    return jax.vmap(lambda one: jnp.array(list(flat_parameters(lifetime, one).values())))(theta)
 
 
-def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[str, Any]]:
-    plain = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), seen._replace(theta=_numbers(lifetime, seen.theta)))
+def _rows(lifetime: Lifetime, step: int, infos: Info, count: int) -> Rows:
+    values = infos._replace(theta=_parameter_values(lifetime, infos.theta))
+    plain = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), values)
     return [
         {
             "step": step + number + 1,
@@ -250,12 +240,13 @@ def _rows(lifetime: Lifetime, step: int, seen: Info, count: int) -> list[dict[st
     ]
 
 
-def _watch(experiment: Experiment, theta: Theta, split: Split) -> dict[str, dict[str, float]]:
-    """Scores on held-out tasks, and how chaotic lives on training tasks are."""
+def _monitor(experiment: Experiment, theta: Theta) -> dict[str, dict[str, float]]:
+    """Metrics on held-out tasks, and Lyapunov exponents of lifetimes on training tasks."""
     key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.monitor_lifetimes
-    seen = jax.device_get(learning_curves(experiment.lifetime, theta, split.test, key, lifetimes, 1)).metrics
-    grown = np.asarray(lyapunov_exponent(experiment.lifetime, theta, split.train, key, lifetimes))
+    lifetime, split = experiment.lifetime, experiment.split
+    curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
+    exponents = np.asarray(lyapunov_exponent(lifetime, theta, split.train, key, lifetimes))
     return {
-        "held_out": {name: float(values[:, -1].mean()) for name, values in seen.items()},
-        "lyapunov_exponent": {"median": float(np.median(grown)), "largest": float(grown.max())},
+        "held_out": {name: float(values[:, -1].mean()) for name, values in curves.metrics.items()},
+        "lyapunov_exponent": {"median": float(np.median(exponents)), "largest": float(exponents.max())},
     }

@@ -21,7 +21,9 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError, Tree, decode, override, read
+from metarule.meta.phases import lifetimes_of, phases, total_steps
 from metarule.runs.experiment import Experiment, read_tree, to_tree
+from metarule.tasks.base import primary_metric
 from metarule.types import Learner
 
 __all__ = ["Case", "Cell", "Plan", "Point", "Setting", "Sweep", "hasten", "make_plan", "read_sweep", "with_values"]
@@ -159,23 +161,24 @@ class Cell(NamedTuple):
 
     @property
     def marks(self) -> tuple[int, ...]:
-        """Meta-steps after which a point is scored."""
-        spread = np.geomspace(1, self.experiment.optimizer.steps, self.curve) if self.curve > 1 else ()
-        return tuple(np.unique(np.rint(spread).astype(int)).tolist()) or (self.experiment.optimizer.steps,) * self.curve
+        """Meta-steps after which a point is evaluated."""
+        steps = total_steps(self.experiment.optimizer)
+        spread = np.geomspace(1, steps, self.curve) if self.curve > 1 else ()
+        return tuple(np.unique(np.rint(spread).astype(int)).tolist()) or (steps,) * self.curve
 
     @property
     def work(self) -> int:
-        """Steps that are lived and differentiated through."""
-        phases, start, lived = self.experiment.optimizer.phases(self.experiment.lifetime), 0, 0
-        for phase in phases:
-            lived += (phase.end - start) * self.lived(phase.learner)
+        """Steps of lifetimes that are differentiated."""
+        start, steps = 0, 0
+        for phase in phases(self.experiment.optimizer, self.experiment.lifetime):
+            steps += (phase.end - start) * self.steps_of(phase.learner)
             start = phase.end
-        return len(self.points) * lived
+        return len(self.points) * steps
 
-    def lived(self, learner: Learner) -> int:
-        """Steps that one point lives through in a meta-step of such lifetimes."""
+    def steps_of(self, learner: Learner) -> int:
+        """Steps of all lifetimes of a meta-step of one point."""
         optimizer = self.experiment.optimizer
-        return optimizer.lifetimes // optimizer.steps * learner.steps
+        return lifetimes_of(optimizer) // total_steps(optimizer) * learner.steps
 
 
 class Plan(NamedTuple):
@@ -276,7 +279,7 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
     for label, count in Counter(labels).items():
         if count > 1:
             raise ConfigError(f"{label}: this setting would be run {count} times")
-    scores = {setting.experiment.tasks.score for setting in settings}
+    scores = {primary_metric(setting.experiment.tasks) for setting in settings}
     if len(scores) > 1 and not sweep.score:
         raise ConfigError(
             "tasks.kind: these settings have different scores, which cannot stand in one table; name a metric that all "

@@ -12,7 +12,7 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
-from metarule.tasks.losses import binary_cross_entropy
+from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
 from metarule.tasks.pools import Pool, part, pick
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
@@ -80,22 +80,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return 1
 
     @property
-    def min_steps(self) -> int:
-        """A life of any length will do."""
-        return 1
-
-    @property
-    def round_steps(self) -> int:
-        """Steps are not in rounds."""
-        return 0
-
-    @property
-    def link(self) -> str:
-        """Output activation that the loss is made for."""
-        return "sigmoid"
-
-    @property
-    def score(self) -> str:
+    def primary_metric(self) -> str:
         """Share of the functions that are solved."""
         return "solved"
 
@@ -154,9 +139,10 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """All 2ⁿ patterns."""
         return Stimulus(input=self._signs, target=task.table[:, None])
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    @property
+    def loss(self) -> ActivatedLoss:
         """Binary cross-entropy."""
-        return binary_cross_entropy(output, target)
+        return BINARY_CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """Whether the function is solved, and the share of patterns that are right."""

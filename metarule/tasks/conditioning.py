@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta
 
 from metarule.config.schema import Checked
+from metarule.tasks.losses import ActivatedLoss
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.timelines import US, clock, switched_on, table
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus
@@ -57,6 +58,15 @@ class ConditioningTask(NamedTuple):
     wanted: Float[Array, "steps 3"]
     probes: Float[Array, "3 3"]
     after: Float[Array, "3 3"]
+
+
+def response_loss(output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+    """Weight · (√(1 + ((response − wanted)/tolerance)²) − 1), with (wanted, tolerance, weight) as target."""
+    wanted, tolerance, weight = target
+    return weight * (jnp.sqrt(1 + ((output[0] - wanted) / tolerance) ** 2) - 1)
+
+
+_LOSS = ActivatedLoss(response_loss, "motor")
 
 
 class Conditioning(
@@ -165,17 +175,7 @@ class Conditioning(
         return 1
 
     @property
-    def round_steps(self) -> int:
-        """Steps are not in rounds."""
-        return 0
-
-    @property
-    def link(self) -> str:
-        """The loss is made for the response of a motor neuron."""
-        return "motor"
-
-    @property
-    def score(self) -> str:
+    def primary_metric(self) -> str:
         """How close the responses are to the wanted ones at the end of the lifetime."""
         return "closeness"
 
@@ -278,10 +278,6 @@ class Conditioning(
             after=self._wanted(response, asked_after, intensities[US]),
         )
 
-    def task_id(self, pool: Any, index: Integer) -> Integer:
-        """Each task draws its own timings and intensities."""
-        return index
-
     def stimulus(self, task: ConditioningTask, t: Integer, key: PRNGKey) -> Stimulus:
         """The stimuli at one step; the last step is one of rest."""
         return Stimulus(
@@ -293,10 +289,10 @@ class Conditioning(
         """Each stimulus alone."""
         return Stimulus(input=task.probes, target=task.after)
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+    @property
+    def loss(self) -> ActivatedLoss:
         """√(1 + ((response − wanted)/tolerance)²) − 1, times how much it counts."""
-        wanted, tolerance, counts = target
-        return counts * (jnp.sqrt(1 + ((output[0] - wanted) / tolerance) ** 2) - 1)
+        return _LOSS
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
         """How far the wanted responses are missed, in tolerances, and 1/(1 + that), which is 1 where all are met."""

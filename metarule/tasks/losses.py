@@ -1,10 +1,29 @@
-"""Losses of one output, on the activity that the output neurons really have."""
+"""Losses of one output, as functions of the activity of the output neurons."""
+
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from msgspec import Struct
 
-__all__ = ["binary_cross_entropy", "cross_entropy"]
+__all__ = ["BINARY_CROSS_ENTROPY", "CROSS_ENTROPY", "ActivatedLoss", "binary_cross_entropy", "cross_entropy"]
+
+
+class ActivatedLoss(Struct, frozen=True):
+    """A loss together with the output activation that it is made for.
+
+    Attributes:
+        function: (output, target) → loss.
+        activation: activation of the output neurons, by name.
+    """
+
+    function: Callable[[Float[Array, " outputs"], Float[Array, " targets"]], Float[Array, ""]]
+    activation: str
+
+    def __call__(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
+        """Loss of one output."""
+        return self.function(output, target)
 
 
 def binary_cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
@@ -33,3 +52,7 @@ def cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outpu
         Loss in nats.
     """
     return -jnp.sum(target * jnp.log(jnp.maximum(output, jnp.finfo(output.dtype).tiny)))
+
+
+BINARY_CROSS_ENTROPY = ActivatedLoss(binary_cross_entropy, "sigmoid")
+CROSS_ENTROPY = ActivatedLoss(cross_entropy, "softmax")

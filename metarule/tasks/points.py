@@ -1,7 +1,7 @@
 """Learning to tell two classes of points in the plane apart."""
 
 import math
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
-from metarule.tasks.losses import binary_cross_entropy
+from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss, binary_cross_entropy
 from metarule.tasks.rounds import rounds
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
@@ -88,22 +88,12 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return 1
 
     @property
-    def min_steps(self) -> int:
-        """A life of any length will do."""
-        return 1
-
-    @property
     def round_steps(self) -> int:
         """Steps in a round."""
         return 2
 
     @property
-    def link(self) -> str:
-        """Output activation that the loss is made for."""
-        return "sigmoid"
-
-    @property
-    def score(self) -> str:
+    def primary_metric(self) -> str:
         """Share of the assessed points that are classified right."""
         return "accuracy"
 
@@ -142,10 +132,6 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
 
-    def task_id(self, pool: Any, index: Integer) -> Integer:
-        """No two tasks are the same."""
-        return index
-
     def stimulus(self, task: PointsTask, t: Integer, key: PRNGKey) -> Stimulus:
         """The point presented at a time, and its class."""
         turn = t % task.train_labels.size
@@ -155,9 +141,10 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """The points that are assessed."""
         return _stimulus(task.test_examples, task.test_labels)
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    @property
+    def loss(self) -> ActivatedLoss:
         """Binary cross-entropy."""
-        return binary_cross_entropy(output, target)
+        return BINARY_CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """Share of the points that are classified right, and the mean cross-entropy."""

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarule.tasks.base import primary_metric
 from metarule.types import Metrics, TaskFamily
 
 __all__ = ["DIVERGED", "scores_of"]
@@ -37,6 +38,6 @@ def scores_of(
     measured = tasks.metrics(output, target)
     if DIVERGED in measured:
         raise ValueError(f"tasks: '{DIVERGED}' is no name for a metric of a family; every network has one of that name")
-    nothing = {name: 0.0 if name == tasks.score else jnp.nan for name in measured}
+    nothing = {name: 0.0 if name == primary_metric(tasks) else jnp.nan for name in measured}
     kept = {name: jnp.where(finite, value, nothing[name]) for name, value in measured.items()}
     return kept | {DIVERGED: 1.0 - finite.astype(target.dtype)}

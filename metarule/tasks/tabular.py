@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
-from metarule.tasks.losses import cross_entropy
+from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss, cross_entropy
 from metarule.tasks.rounds import rounds
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
@@ -142,22 +142,12 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return self.ways
 
     @property
-    def min_steps(self) -> int:
-        """A life of any length will do."""
-        return 1
-
-    @property
     def round_steps(self) -> int:
         """Steps in a round: one example of each class."""
         return self.ways
 
     @property
-    def link(self) -> str:
-        """Output activation that the loss is made for."""
-        return "softmax"
-
-    @property
-    def score(self) -> str:
+    def primary_metric(self) -> str:
         """Share of the assessed examples that are classified right."""
         return "accuracy"
 
@@ -223,9 +213,10 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """The examples that are assessed."""
         return self._stimulus(task, task.test_examples, task.test_labels)
 
-    def loss(self, output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
+    @property
+    def loss(self) -> ActivatedLoss:
         """Cross-entropy."""
-        return cross_entropy(output, target)
+        return CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """Share of the examples that are classified right, and the mean cross-entropy."""

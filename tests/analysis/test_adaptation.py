@@ -33,7 +33,7 @@ LIFE = Lifetime(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=20, online_loss_weight=0.3, l1=0.1),
 )
-POOL, THETA = jax.jit(lambda: (LIFE.tasks.split(0).test, LIFE.theta(KEY)))()
+POOL, THETA = jax.jit(lambda: (LIFE.tasks.split(0).test, LIFE.init_theta(KEY)))()
 TASK = jax.jit(LIFE.tasks.sample)(KEY, POOL, 1)
 WINDOW = Adaptation(window=5)
 

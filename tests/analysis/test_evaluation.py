@@ -18,6 +18,7 @@ from metarule import (
     learning_curves,
     unroll,
 )
+from metarule.tasks.base import primary_metric, task_id
 
 KEY = jax.random.key(0)
 LIFE = delta(
@@ -73,16 +74,16 @@ def test_networks_that_diverge_have_solved_nothing(tasks):
         tasks=tasks,
         inner_loop=InnerLoop(steps=200, weight_bound=2.0),
     )
-    theta = lifetime.theta(jax.random.key(0))
+    theta = lifetime.init_theta(jax.random.key(0))
     seen = learning_curves(lifetime, theta, small.split(tasks, 0).test, jax.random.key(1), 16, (1, 200))
-    np.testing.assert_array_equal(seen.metrics[tasks.score][:, -1], 0.0)
+    np.testing.assert_array_equal(seen.metrics[primary_metric(tasks)][:, -1], 0.0)
     np.testing.assert_array_equal(seen.metrics["diverged"][:, 1:], [[0.0, 1.0]] * 16)
 
 
 def test_tasks_are_the_same_if_they_differ_in_labels_order_or_examples_alone():
     def met(tasks, count=64):
         pool = small.split(tasks, 0).test
-        return np.asarray(jax.vmap(lambda index: tasks.task_id(pool, index))(jnp.arange(count))), pool
+        return np.asarray(jax.vmap(lambda index: task_id(tasks, pool, index))(jnp.arange(count))), pool
 
     functions, pool = met(Boolean(inputs=2))
     np.testing.assert_array_equal(functions, np.tile(pool.members[:8], 8))

@@ -185,4 +185,4 @@ def test_a_score_that_is_no_number_removes_nothing(worth):
 def test_a_rule_without_terms_is_refused():
     lifetime = replace(TOY, rule=MLP(hidden=(2,)))
     with pytest.raises(ConfigError, match="rule = MLP: it has no terms that could be removed; allowed: Polynomial"):
-        pruned(lifetime, lifetime.theta(KEY))
+        pruned(lifetime, lifetime.init_theta(KEY))

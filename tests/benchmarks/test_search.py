@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import search as program
 from benchmarks.search import FAMILIES, choose, main, table, tuned
+from metarule.meta.phases import lifetimes_of
 from metarule.runs.files import write_json
 from metarule.sweeps.plan import make_plan, read_sweep
 from metarule.sweeps.report import CELLS, PLAN
@@ -60,7 +61,7 @@ def test_every_method_is_tuned_over_as_many_settings_and_raced_with_other_seeds(
     lifetimes = {}
     for setting in plan.settings:
         method = setting.values["case"].split(",")[0]
-        lifetimes.setdefault(method, set()).add(setting.experiment.optimizer.lifetimes)
+        lifetimes.setdefault(method, set()).add(lifetimes_of(setting.experiment.optimizer))
     searches = [costs for method, costs in lifetimes.items() if method != "gradient"]
     assert all(costs == searches[0] and len(costs) == 1 for costs in searches)
     first = {case.name: {field: values[0] for field, values in case.product.items()} for case in declared.cases}

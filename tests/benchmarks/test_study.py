@@ -15,6 +15,7 @@ from benchmarks.study import KINDS, main
 from metarule import backprop, final_metrics, tune
 from metarule.analysis.comparison import LEARNED
 from metarule.config.toml import read
+from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import with_tasks
 from metarule.sweeps.plan import hasten, make_plan
@@ -99,7 +100,7 @@ def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_her
     }
     for name, one in (("backprop", experiment), ("backprop, tuned here", with_tasks(experiment, list(IRIS.items())))):
         pool, key = one.tasks.split(0).train, stream(run_key(0), Purpose.TUNING)
-        assert rates[name] == pytest.approx(tune(backprop(one.lifetime), pool, key, one.optimizer.lifetimes).rate)
+        assert rates[name] == pytest.approx(tune(backprop(one.lifetime), pool, key, lifetimes_of(one.optimizer)).rate)
 
 
 def test_what_is_done_is_not_done_again(finished, capsys):

@@ -25,6 +25,7 @@ from metarule import (
 )
 from metarule.runs.experiment import Experiment
 from metarule.tasks import Phase, Phenomenon, Schedule
+from metarule.tasks.base import min_steps
 from metarule.types import Circuit, Stimulus, Synapse, TaskFamily
 
 KEY = jax.random.key(0)
@@ -87,7 +88,7 @@ def train_examples(case, key=KEY):
 def test_it_is_a_circuit(case):
     assert isinstance(case.circuit, Circuit)
     assert set(case.circuit.offers) <= set(Synapse._fields)
-    assert case.circuit.output == case.tasks.link
+    assert case.circuit.output == case.tasks.loss.activation
     assert hash(case.circuit) == hash(copy(case.circuit))
 
 
@@ -185,7 +186,7 @@ def test_gradient_of_a_life_equals_finite_differences(name, float64):
     case = CASES[name]
     offered = [name for name in case.circuit.offers if name not in ("pre", "modulator", "weight")]
     rule = Polynomial(terms=("delta", "weight", *(f"pre*{name}" for name in offered)))
-    inner_loop = InnerLoop(steps=max(5, case.tasks.min_steps), theta="per_path")
+    inner_loop = InnerLoop(steps=max(5, min_steps(case.tasks)), theta="per_path")
     context = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
     task = met(case.tasks, 3)
 

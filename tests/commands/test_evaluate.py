@@ -30,7 +30,7 @@ COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 def run_directory(path, experiment):
     """What a finished run leaves, as far as it is read here."""
     start_run(path, experiment, given=None)
-    write_theta(path, experiment.lifetime, experiment.lifetime.theta(jax.random.key(5)))
+    write_theta(path, experiment.lifetime, experiment.lifetime.init_theta(jax.random.key(5)))
     write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return path
 
@@ -65,7 +65,7 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
     held_out = summary["held_out"]
     assert (held_out["tasks"], held_out["threshold"], held_out["metric"]) == (4, 0.7, "solved")
     experiment = read_experiment(own)
-    theta = load_theta(own, experiment.lifetime.theta(run_key(3)), {})
+    theta = load_theta(own, experiment.lifetime.init_theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     pool = experiment.lifetime.tasks.split(3).test
     again = learning_curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
@@ -156,7 +156,7 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
     experiment = read_experiment(own)
     there = with_tasks(experiment, [("tasks.kind", "points")])
-    theta = load_theta(own, experiment.lifetime.theta(run_key(3)), {})
+    theta = load_theta(own, experiment.lifetime.init_theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     frozen = learning_curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
     assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
@@ -262,7 +262,7 @@ def test_overwriting_a_run_takes_what_was_found_with_it(own):
 
 def test_final_metrics_do_not_depend_on_the_points_between(run):
     experiment = read_experiment(run)
-    theta, pool = experiment.lifetime.theta(run_key(3)), experiment.tasks.split(3).test
+    theta, pool = experiment.lifetime.init_theta(run_key(3)), experiment.tasks.split(3).test
     ends = learning_curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
     np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])
 

@@ -118,7 +118,7 @@ def test_a_directory_of_several_seeds_is_refused(tmp_path, capsys):
 
 def test_a_rule_without_terms_is_refused(tmp_path, capsys):
     experiment = replace(EXPERIMENT, rule=MLP(hidden=(2,)))
-    path = run_directory(tmp_path / "run", experiment, experiment.lifetime.theta(jax.random.key(0)))
+    path = run_directory(tmp_path / "run", experiment, experiment.lifetime.init_theta(jax.random.key(0)))
     assert "rule = MLP: it has no terms that could be removed; allowed: Polynomial" in refused([path], capsys)
 
 

@@ -1,7 +1,6 @@
 """The command, as a user runs it."""
 
 import json
-import os
 import random
 import signal
 import subprocess
@@ -17,12 +16,11 @@ from small import EXPERIMENT
 from metarule.commands import sweep
 from metarule.commands.sweep import main
 from metarule.sweeps import compare
+from metarule.sweeps.claims import LOCK
 from metarule.sweeps.plan import Cell, Point
 
 ROOT = Path(__file__).parents[2]
 RATE = "optimizer.learning_rate.arguments.init_value"
-# Trials of two processes of which one is killed; METARULE_TRIALS=20 is the whole study, a few minutes.
-TRIALS = int(os.environ.get("METARULE_TRIALS", "1"))
 
 
 def small(folder, **fields):
@@ -144,7 +142,7 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
     [
         ({"product": {"rule.hiden": [1]}}, [], "small.toml: hiden = 1: rule.hiden = 1: there is no such field"),
         ({"product": {RATE: []}}, [], f"small.toml: product.{RATE} = []: an axis needs at least one value"),
-        ({}, ["--lapse", "0"], "lapse = 0: expected `float` >= 1.0"),
+        ({}, ["--compare", "-1"], "compare = -1: expected `int` >= 0"),
         ({}, ["--hurry", "1"], "--hurry: there is no such option here; allowed: --directory, --json"),
         ({}, ["--directory", "README.md/x"], "--directory 'README.md/x': Not a directory"),
         ({}, ["--json"], "--json: a value is missing"),
@@ -189,11 +187,11 @@ def test_what_a_sweep_saves_is_measured_beside_points_alone(tmp_path, capsys, mo
 def test_help_lists_options_and_fields_of_a_sweep(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for words in ("--compare", "--lapse", "--dry-run", "--quick", "product", "zip", "cases.name"):
+    for words in ("--compare", "--dry-run", "--quick", "product", "zip", "cases.name"):
         assert words in printed
 
 
-@pytest.mark.parametrize("trial", range(TRIALS))
+@pytest.mark.parametrize("trial", [0, *(pytest.param(trial, marks=pytest.mark.long) for trial in range(1, 20))])
 def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, finished, tmp_path):
     drawn = random.Random(trial)
     workers = [start(finished[0], tmp_path) for _ in range(2)]
@@ -210,8 +208,8 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
     assert len({line.split(":")[0] for line in said}) == len(said)
     assert len(cells(tmp_path)) == 4
     for cell in cells(tmp_path):
-        kept = {file.name for file in cell.iterdir() if not file.name.startswith(("claim-", "work-"))}
-        assert kept == {"done", "environment.json"}
+        names = {file.name for file in cell.iterdir() if not file.name.startswith("work-")}
+        assert names == {"done", "environment.json", LOCK}
     assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
 
 

@@ -146,7 +146,7 @@ def test_equal_lifetimes_share_one_trace(tasks):
         task = context.tasks.sample(key, context.tasks.split(0).train, 0)
         return unroll(context, theta, *context.init(key, task), jnp.arange(10))[0].weights
 
-    output = tasks.link
+    output = tasks.loss.activation
     for seed in range(3):
         context = lifetime(circuit=Feedforward(output=output), tasks=tasks)
         weights = end(jnp.array([0.1 * seed]), jax.random.key(seed))

@@ -30,6 +30,7 @@ from metarule import (
 from metarule.config.toml import ConfigError, decode
 from metarule.meta import train
 from metarule.meta.gradient import robust_mean, standard_error
+from metarule.meta.phases import resolved
 from metarule.runs.experiment import Experiment
 from metarule.types import Estimate
 
@@ -245,7 +246,7 @@ def test_lifetimes_count_by_their_length():
 def test_an_estimator_is_chosen_for_the_longest_lifetime():
     short = replace(LIFE, inner_loop=InnerLoop(steps=10))
     optimizer = Gradient(batch_size=64, estimator=Auto(memory_gib=1e-3), lengths=(1.0, 100.0))
-    assert optimizer.decided(short)[0].estimator == Reverse(scan=Segmented())
+    assert resolved(optimizer, short)[0].estimator == Reverse(scan=Segmented())
 
 
 @pytest.mark.parametrize("estimator", [Truncated(), Persistent()])

@@ -16,6 +16,7 @@ from metarule import (
     Polynomial,
 )
 from metarule.meta import advance, begin, phase_at, train
+from metarule.meta.phases import lifetimes_of
 from metarule.runs.experiment import Experiment
 
 LIFE = Lifetime(
@@ -124,7 +125,7 @@ def test_lives_are_as_long_as_the_curriculum_says():
     assert [(phase.learner.steps, phase.end) for phase in phases] == [(3, 2), (15, 4), (30, 7)]
     assert [phase_at(LIFE, optimizer, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
     assert phases[-1].learner == LIFE
-    assert optimizer.lifetimes == 7 * 8
+    assert lifetimes_of(optimizer) == 7 * 8
 
 
 def test_a_curriculum_is_the_same_in_one_call_and_stage_by_stage():

@@ -136,7 +136,7 @@ def test_windows_that_differ_by_their_place_in_the_life_are_no_jumps(estimator, 
     pool = WINDOWED.tasks.split(0).train
     theta, seen = jax.jit(lambda key: train(WINDOWED, optimizer, pool, key))(jax.random.key(0))
     assert not np.any(seen.rejected)
-    assert not np.array_equal(theta, WINDOWED.theta(jax.random.key(0)))
+    assert not np.array_equal(theta, WINDOWED.init_theta(jax.random.key(0)))
 
 
 def test_a_life_that_diverged_gives_way_to_a_new_one_in_the_next_window():

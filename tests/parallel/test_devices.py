@@ -14,7 +14,7 @@ import jax, jax.numpy as jnp, numpy as np
 from metarule.parallel.devices import spread, sharded_jit
 from metarule.parallel.batching import batch_lifetimes
 
-@sharded_jit("lives", "chunk_size")
+@sharded_jit("lifetimes", "chunk_size")
 def squares(offset, lives, chunk_size):
     return batch_lifetimes(lambda number, given: (number**2 + offset, given["own"]), chunk_size)(
         jnp.arange(lives), {"own": jax.random.split(jax.random.key(0), lives)})

@@ -50,7 +50,7 @@ def test_every_number_of_theta_moves_the_loss_of_a_life(rule, theta):
         state, seen = unroll(lifetime, theta, context, state, jnp.arange(6))
         return seen.loss.sum() + lifetime.evaluate(theta, context, state)[0]
 
-    gradient = jax.jit(jax.grad(loss))(lifetime.theta(jax.random.key(2)))
+    gradient = jax.jit(jax.grad(loss))(lifetime.init_theta(jax.random.key(2)))
     for leaf in jax.tree.leaves(gradient):
         assert np.all(np.isfinite(leaf))
         assert np.all(np.asarray(leaf) != 0)

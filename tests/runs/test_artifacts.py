@@ -18,7 +18,7 @@ from metarule.runs.directory import CHECKPOINTS, is_run, read_experiment, seed_d
 from metarule.runs.files import read_json
 from metarule.runs.metrics import append_metrics, read_metrics, truncate_metrics
 from metarule.runs.theta_files import load_theta, save_theta
-from metarule.runs.training import meaning, write_theta
+from metarule.runs.training import theta_meaning, write_theta
 
 
 def test_a_directory_holds_the_config_as_given_and_as_resolved(tmp_path):
@@ -279,9 +279,9 @@ def test_a_theta_is_read_as_what_it_was_written_alone(written, read, says, tmp_p
     one, other = lifetime_of(written), lifetime_of(read)
     theta = one.theta(jax.random.key(0))
     write_theta(tmp_path, one, theta)
-    chex.assert_trees_all_equal(load_theta(tmp_path, theta, meaning(one)), theta)
+    chex.assert_trees_all_equal(load_theta(tmp_path, theta, theta_meaning(one)), theta)
     with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {says}"):
-        load_theta(tmp_path, theta, meaning(other))
+        load_theta(tmp_path, theta, theta_meaning(other))
 
 
 def test_a_theta_of_other_paths_or_projections_is_refused_by_name(tmp_path):
@@ -289,17 +289,17 @@ def test_a_theta_of_other_paths_or_projections_is_refused_by_name(tmp_path):
     theta = one.theta(jax.random.key(0))
     write_theta(tmp_path, one, theta)
     with pytest.raises(ConfigError, match=r"names\[0\] is 'forward: pre\*modulator' there; .*'projection 1: pre"):
-        load_theta(tmp_path, theta, meaning(other))
+        load_theta(tmp_path, theta, theta_meaning(other))
 
 
 def test_where_a_theta_starts_and_how_it_is_moved_are_no_part_of_its_meaning():
     moved = replace(PAIR, initial={"weight": 0.5}, initial_spread=0.1, hebbian_scale=1.0)
-    assert meaning(lifetime_of(moved)) == meaning(lifetime_of(PAIR))
+    assert theta_meaning(lifetime_of(moved)) == theta_meaning(lifetime_of(PAIR))
     named = lifetime_of(Polynomial(terms=("seven",)))
-    assert meaning(lifetime_of(Polynomial(terms=named.rule.names))) == meaning(named)
+    assert theta_meaning(lifetime_of(Polynomial(terms=named.rule.names))) == theta_meaning(named)
 
 
 def test_a_file_of_the_latest_format_has_to_say_what_is_asked_of_it(tmp_path):
     save_theta(tmp_path, jnp.zeros(2), {})
     with pytest.raises(ConfigError, match="rule.kind is nothing there; the rule needs 'polynomial'"):
-        load_theta(tmp_path, jnp.zeros(2), meaning(lifetime_of(PAIR)))
+        load_theta(tmp_path, jnp.zeros(2), theta_meaning(lifetime_of(PAIR)))

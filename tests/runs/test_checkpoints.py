@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from benchmarks.disasters.disks import damage
 from small import EXPERIMENT
 
-from benchmarks.disasters.disks import damage
-from metarule.runs.checkpoints import Checkpoints
 from metarule.config.toml import ConfigError
 from metarule.meta import begin
 from metarule.prng import run_key
+from metarule.runs.checkpoints import Checkpoints
 
 STATE = begin(EXPERIMENT.lifetime, EXPERIMENT.optimizer, EXPERIMENT.lifetime.tasks.split(0).train, run_key(0))
 

@@ -4,7 +4,7 @@ from metarule.runs.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
 
 
 def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, loss=0.5, **others):
-    row = {"lives": 10, "nonfinite_lifetimes": nonfinite, "zero_gradient_lifetimes": zero, "rejected": rejected, "loss": loss}
+    row = {"lifetimes": 10, "nonfinite_lifetimes": nonfinite, "zero_gradient_lifetimes": zero, "rejected": rejected, "loss": loss}
     return [row | others for _ in range(count)]
 
 

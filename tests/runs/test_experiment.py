@@ -3,7 +3,7 @@ import pytest
 
 from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
 from metarule.config.toml import ConfigError, decode, override
-from metarule.runs.experiment import Experiment, with_tasks, to_tree
+from metarule.runs.experiment import Experiment, to_tree, with_tasks
 
 
 def test_components_are_assembled_into_a_lifetime():

@@ -8,6 +8,7 @@ from small import EXPERIMENT as ONE
 
 from metarule import Feedforward, delta, final_metrics, tune
 from metarule.analysis.comparison import table
+from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.directory import start_run
 from metarule.runs.files import json_text, read_json
@@ -68,10 +69,10 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     row = summary["held_out"]["baselines"]["delta"]
     rated = final_metrics(delta(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
-    budget, tuning = EXPERIMENT.optimizer.lifetimes, stream(run_key(3), Purpose.TUNING)
+    budget, tuning = lifetimes_of(EXPERIMENT.optimizer), stream(run_key(3), Purpose.TUNING)
     tuned = tune(delta(context), context.tasks.split(3).train, tuning, budget)
     assert row["learning_rate"] == tuned.rate
-    assert row["tuning_lifetimes"] <= EXPERIMENT.optimizer.lifetimes
+    assert row["tuning_lifetimes"] <= lifetimes_of(EXPERIMENT.optimizer)
 
 
 def test_the_summary_tells_what_each_term_contributes(finished):

@@ -17,7 +17,7 @@ from metarule.runs.experiment import Run
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.theta_files import load_theta
-from metarule.runs.training import named, train
+from metarule.runs.training import flat_parameters, train
 
 SILENT = lambda step, row: None
 
@@ -50,7 +50,7 @@ def test_every_meta_step_leaves_one_row(whole):
     assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
     assert [0 < row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"] for row in rows if "lyapunov_exponent" in row] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
-    values = [float(value) for value in named(EXPERIMENT.lifetime, trained.theta).values()]
+    values = [float(value) for value in flat_parameters(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
     assert not np.array_equal(trained.theta, trained.initial)
 
@@ -69,7 +69,7 @@ def test_nothing_depends_on_the_steps_of_a_call(whole, tmp_path):
         ({"step": 1}, "missing required field `loss`"),
         ({"theta": "x"}, "Expected `array`, got `str`"),
         ({"theta": [0.0]}, "θ of another rule, which has 7 numbers"),
-        ({"lives": 0}, "Expected `int` >= 1"),
+        ({"lifetimes": 0}, "Expected `int` >= 1"),
     ],
 )
 def test_metrics_that_somebody_changed_are_refused(row, says, whole, tmp_path):
@@ -194,7 +194,7 @@ def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path)
         with pytest.raises(Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps was of use") as caught:
             train(experiment, tmp_path, StopRequest(), SILENT)
         assert "\n" not in str(caught.value)
-    initial = experiment.lifetime.theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))
+    initial = experiment.lifetime.init_theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))
     np.testing.assert_array_equal(load_theta(tmp_path, initial, {}), initial)
     rows = read_metrics(tmp_path)
     assert len(rows) == HOPELESS

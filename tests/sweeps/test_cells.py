@@ -19,7 +19,6 @@ from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train as run
 from metarule.sweeps.cells import DONE, _fitted, run_cell, solve
-from metarule.sweeps.claims import Lost, take
 from metarule.sweeps.plan import Cell, Point, with_values
 
 SMALL = replace(EXPERIMENT, seed=0, optimizer=replace(EXPERIMENT.optimizer, steps=8, learning_rate=1e-2))
@@ -45,7 +44,7 @@ def alone(experiment, seed, rate, bound, along, unit):
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
-    return solve(CELL, tmp_path_factory.mktemp("states"), lambda: None, StopRequest(), SILENT)
+    return solve(CELL, tmp_path_factory.mktemp("states"), StopRequest(), SILENT)
 
 
 def test_a_seed_beside_others_gives_the_theta_and_the_score_that_it_gives_alone(whole):
@@ -62,7 +61,7 @@ def test_a_point_alone_gives_theta_bit_for_bit_as_a_run_does(tmp_path):
     start_run(tmp_path / "run", experiment, given=None)
     trained = run(experiment, tmp_path / "run", StopRequest(), lambda step, row: None)
     cell = Cell("000-cell", experiment, (), (Point(0, 3),), ((),))
-    outcome = solve(cell, tmp_path / "states", lambda: None, StopRequest(), SILENT)
+    outcome = solve(cell, tmp_path / "states", StopRequest(), SILENT)
     np.testing.assert_array_equal(outcome.theta[0], trained.theta)
 
 
@@ -72,7 +71,7 @@ def test_a_search_beside_others_comes_to_what_it_comes_to_alone_mark_by_mark(tmp
     field = "rule.hebbian_scale"
     cell = Cell("000-cell", experiment, (field,), (Point(0, 3), Point(1, 5)), ((0.1,), (0.3,)), curve=3)
     assert cell.marks == (1, 3, 7)
-    together = solve(cell, tmp_path, lambda: None, StopRequest(), SILENT)
+    together = solve(cell, tmp_path, StopRequest(), SILENT)
     np.testing.assert_array_equal(together.curve[:, -1], together.metrics["solved"])
     other, key = with_values(experiment, {field: 0.3}), run_key(5)
     context, split = other.lifetime, other.tasks.split(5)
@@ -136,9 +135,9 @@ def stopping_at(stop, last):
 def test_a_cell_goes_on_from_the_middle_to_what_it_would_have_come_to(whole, tmp_path):
     stop = StopRequest()
     with pytest.raises(Stopped):
-        solve(CELL, tmp_path, lambda: None, stop, stopping_at(stop, 0.5))
+        solve(CELL, tmp_path, stop, stopping_at(stop, 0.5))
     shares = []
-    resumed = solve(CELL, tmp_path, lambda: None, StopRequest(), shares.append)
+    resumed = solve(CELL, tmp_path, StopRequest(), shares.append)
     assert min(shares) > 0.5
     np.testing.assert_array_equal(resumed.theta, whole.theta)
     for name, values in whole.metrics.items():
@@ -148,9 +147,8 @@ def test_a_cell_goes_on_from_the_middle_to_what_it_would_have_come_to(whole, tmp
 def test_a_finished_cell_is_whole_and_says_what_it_ran_in(whole, tmp_path):
     damaged = tmp_path / "checkpoints" / "6"
     damaged.mkdir(parents=True)
-    with take(tmp_path, 60.0) as claim:
-        assert run_cell(CELL, tmp_path, claim, StopRequest(), SILENT)
-    assert {file.name for file in tmp_path.iterdir()} == {DONE, claim.file.name, "environment.json"}
+    assert run_cell(CELL, tmp_path, StopRequest(), SILENT)
+    assert {file.name for file in tmp_path.iterdir()} == {DONE, "environment.json"}
     result = read_json(tmp_path / DONE / "result.json")
     assert [(point["setting"], point["seed"]) for point in result["points"]] == list(CELL.points)
     assert result["points"][1]["metrics"]["solved"] == pytest.approx(float(whole.metrics["solved"][1]))
@@ -158,12 +156,3 @@ def test_a_finished_cell_is_whole_and_says_what_it_ran_in(whole, tmp_path):
     kept = load_theta(tmp_path / DONE, whole.theta, {})
     np.testing.assert_array_equal(kept, whole.theta)
     assert {"jax", "metarule", "numpy"} <= set(read_json(tmp_path / DONE / "environment.json")["packages"])
-
-
-def test_who_lost_its_claim_writes_nothing(tmp_path):
-    def lost():
-        raise Lost("another's")
-
-    with pytest.raises(Lost):
-        solve(CELL, tmp_path, lost, StopRequest(), SILENT)
-    assert not [kept for kept in tmp_path.iterdir() if kept.name.isdigit()]

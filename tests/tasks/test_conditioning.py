@@ -7,6 +7,7 @@ import pytest
 
 from metarule import Conditioning
 from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+from metarule.tasks.base import min_steps
 from metarule.tasks.conditioning import FIELDS
 
 KEY = jax.random.key(0)
@@ -130,9 +131,9 @@ def test_the_longest_schedule_fits_and_ends_with_rest():
     draw = jax.jit(lambda number: jax.vmap(lambda key: alone(tasks, number, key, "train").stimuli)(keys))
     for number in range(2 * len(STANDARD)):
         stimuli = draw(number)
-        assert stimuli.shape[1] == tasks.min_steps
+        assert stimuli.shape[1] == min_steps(tasks)
         assert not stimuli[:, -min(tasks.gaps) :].any()
-    beyond = jax.jit(tasks.stimulus)(alone(tasks), tasks.min_steps + 100, KEY)
+    beyond = jax.jit(tasks.stimulus)(alone(tasks), min_steps(tasks) + 100, KEY)
     assert not beyond.input.any()
     assert beyond.target[2] == 0
 

@@ -1,6 +1,5 @@
 """Backprop with optimisers that remember what came before."""
 
-import jax
 import jax.numpy as jnp
 from immutabledict import immutabledict
 from jaxtyping import Array, Float
@@ -10,6 +9,7 @@ from msgspec.structs import replace
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.learner import Lifetime
 from metarule.meta.transforms import Arguments, make_transform
+from metarule.rules.lifting import complete
 from metarule.types import (
     Integer,
     LearnerState,
@@ -18,6 +18,7 @@ from metarule.types import (
     PRNGKey,
     PyTree,
     StepOutput,
+    Stimulus,
     TaskFamily,
     Theta,
 )
@@ -57,43 +58,40 @@ class Descent(Struct, frozen=True, kw_only=True):
         """The same learner with a lifetime of another length."""
         return replace(self, backprop=self.backprop.with_steps(steps))
 
-    def theta(self, key: PRNGKey) -> Theta:
+    def init_theta(self, key: PRNGKey) -> Theta:
         """A learning rate of 0."""
-        return self.backprop.theta(key)
+        return self.backprop.init_theta(key)
 
     def theta_scale(self) -> Theta:
         """Natural size of the learning rate."""
         return self.backprop.theta_scale()
 
     def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
-        """A network with the weights that `backprop` is born with, and an optimiser that remembers nothing yet."""
-        context, learner_state = self.backprop.init(key, task)
-        # What an optimiser remembers at first does not depend on its rate.
-        return context, learner_state._replace(
-            memory=(make_transform(self.name, 1.0, self.arguments).init(learner_state.weights),)
-        )
+        """Draw the network of `backprop`, with the initial state of the optimiser as memory."""
+        context, state = self.backprop.init(key, task)
+        # The initial state of an optimiser does not depend on its rate.
+        return context, state._replace(memory=(make_transform(self.name, 1.0, self.arguments).init(state.weights),))
+
+    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
+        """Stimulus at step t."""
+        return self.backprop.stimulus(context, t)
 
     def step(
-        self, theta: Float[Array, " 1"], context: LifetimeContext, learner_state: LearnerState, t: Integer
+        self, theta: Float[Array, " 1"], context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
-        """One step, and one step of the optimiser."""
-        whole = self.backprop
-        stimulus = whole.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
-        activity, output, projections = whole.circuit.step(
-            learner_state.weights, context.wiring, learner_state.activity, stimulus
-        )
-        gradient = tuple(-whole.rule.update(jnp.ones_like(theta), (), seen)[0] for seen in projections)
+        """Present a stimulus, then take one step of the optimiser."""
+        lifetime, rule = self.backprop, complete(self.backprop.rule)
+        response = lifetime.circuit.step(state.weights, context.wiring, state.circuit, stimulus)
+        gradient = tuple(-rule.update(jnp.ones_like(theta), (), synapse)[0] for synapse in response.synapses)
         transform = make_transform(self.name, theta[0], self.arguments)
-        updates, state = transform.update(gradient, learner_state.memory[0], learner_state.weights)
-        bound = whole.inner_loop.weight_bound
+        updates, memory = transform.update(gradient, state.memory[0], state.weights)
+        bound = lifetime.inner_loop.weight_bound
         weights = tuple(
-            bounded(w + change.astype(w.dtype), bound) for w, change in zip(learner_state.weights, updates, strict=True)
+            bounded(w + change.astype(w.dtype), bound) for w, change in zip(state.weights, updates, strict=True)
         )
-        loss = whole.inner_loop.online_loss_weight / whole.steps * whole.tasks.loss(output, stimulus.target)
-        return LearnerState(weights, (state,), activity), StepOutput(loss, output)
+        loss = lifetime.step_loss(response.output, stimulus.target)
+        return LearnerState(weights, (memory,), response.state), StepOutput(loss, response.output, response.activity)
 
-    def evaluate(
-        self, theta: Theta, context: LifetimeContext, learner_state: LearnerState
-    ) -> tuple[Float[Array, ""], Metrics]:
-        """What the network is worth."""
-        return self.backprop.evaluate(theta, context, learner_state)
+    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
+        """Evaluate the network with plasticity off."""
+        return self.backprop.evaluate(theta, context, state)

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 from metarule.analysis.evaluation import learning_curves
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
+from metarule.tasks.base import primary_metric
 from metarule.types import LOGITS, Learner, PRNGKey, Theta
 
 __all__ = ["RATES", "Tuned", "at_rate", "tune"]
@@ -42,7 +43,7 @@ class Tuned(NamedTuple):
 
 def at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
     """θ of a learner whose rule has one learning rate; decays of its traces are as declared."""
-    theta = learner.theta(run_key(0))
+    theta = learner.init_theta(run_key(0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if LOGITS in path else jnp.full_like(leaf, rate), theta
     )
@@ -92,7 +93,7 @@ def _mean_scores(
 ) -> Float[Array, "rates 2"]:
     def score(rate: Float[Array, ""]) -> Float[Array, " 2"]:
         seen = learning_curves(learner, at_rate(learner, rate), pool, key, lifetimes, _POINTS).metrics[
-            learner.tasks.score
+            primary_metric(learner.tasks)
         ]
         return jnp.stack([jnp.mean(seen[:, -1]), jnp.mean(seen)])
 

@@ -11,7 +11,17 @@ from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient, train
 from metarule.parallel.devices import sharded_jit
-from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, StepOutput, TaskFamily, Theta
+from metarule.types import (
+    Integer,
+    LearnerState,
+    LifetimeContext,
+    Metrics,
+    PRNGKey,
+    StepOutput,
+    Stimulus,
+    TaskFamily,
+    Theta,
+)
 
 __all__ = ["Fitted", "Masked", "fit"]
 
@@ -48,9 +58,9 @@ class Masked(NamedTuple):
         """The same learner with a lifetime of another length."""
         return self._replace(lifetime=self.lifetime.with_steps(steps))
 
-    def theta(self, key: PRNGKey) -> Theta:
+    def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
-        return self.only(self.lifetime.theta(key))
+        return self.only(self.lifetime.init_theta(key))
 
     def theta_scale(self) -> Theta:
         """Natural size of each number of θ."""
@@ -60,11 +70,15 @@ class Masked(NamedTuple):
         """A fresh network that is about to meet a task."""
         return self.lifetime.init(key, task)
 
+    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
+        """Stimulus at step t."""
+        return self.lifetime.stimulus(context, t)
+
     def step(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, t: Integer
+        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
-        """One step, and the plastic change that follows it."""
-        return self.lifetime.step(self.only(theta), context, state, t)
+        """Present a stimulus, then change the weights."""
+        return self.lifetime.step(self.only(theta), context, state, stimulus)
 
     def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         """Final share of the meta-loss and the scores, with the rule off."""

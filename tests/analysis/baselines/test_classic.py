@@ -87,7 +87,7 @@ def test_the_delta_rule_keeps_a_learned_path_under_one_theta():
         )
     )
     assert learner.circuit.feedback == "learned"
-    assert learner.theta(KEY).shape == (1,)
+    assert learner.init_theta(KEY).shape == (1,)
     context, state = born(learner)
     after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
     _, ahead, back = (new - old for new, old in zip(after.weights, state.weights, strict=True))

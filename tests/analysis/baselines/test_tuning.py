@@ -33,6 +33,6 @@ def test_of_rates_that_end_equally_well_the_one_that_learns_sooner_is_picked():
 
 def test_a_rate_leaves_the_decays_of_traces_alone():
     learner = under(LIFE, "bcm")
-    before, after = learner.theta(KEY), at_rate(learner, 0.2)
+    before, after = learner.init_theta(KEY), at_rate(learner, 0.2)
     np.testing.assert_array_equal(after["coefficients"], np.float32([0.2]))
     np.testing.assert_array_equal(after["logit_decay"], before["logit_decay"])

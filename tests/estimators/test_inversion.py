@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from metarule.estimators.rebuilding import invertible_gradient, segment_length
 from side_by_side import KEY, agree, kept, living, setting, side_by_side
 
 from benchmarks.speeds.library import Given
@@ -20,7 +21,6 @@ from metarule import (
     Trace,
 )
 from metarule.estimators import rebuilding
-from metarule.estimators.rebuilding import invertible_gradient, segment_length
 from metarule.types import LearnerState, LifetimeContext, Stimulus
 
 SEGMENT = 4

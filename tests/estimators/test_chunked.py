@@ -6,12 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from metarule.estimators.chunk_size import chunk_size
+from metarule.estimators.chunking import chunk_length, chunked_gradient
 from side_by_side import KEY, agree, kept, living, setting, side_by_side
 
 from metarule import MLP, Feedforward, Polynomial, Recurrent, Remat, Reverse, Trace
 from metarule.estimators import chunking, reverse
-from metarule.estimators.chunk_size import chunk_size
-from metarule.estimators.chunking import chunk_length, chunked_gradient
 
 CHUNK = 4
 SQUARES = Polynomial(terms=("pre^2*weight", "weight", "pre*modulator", "pre^2*post*modulator^2", "pre*neuromodulator"))

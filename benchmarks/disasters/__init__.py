@@ -1,1 +1,0 @@
-"""A small run, what befalls it, and whether it ends as if nothing had."""

@@ -1,1 +1,0 @@
-"""Input that is mutated, and what is made of it."""

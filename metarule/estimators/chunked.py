@@ -1,0 +1,85 @@
+"""Reverse mode through chunks of steps in which the first projection changes once; see `metarule.lifetime.chunks`.
+
+A chunk whose result is not certainly exact is recomputed step by step.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from metarule.estimators.segments import Slopes, any_in_batch, gradient_by_segments, recomputed_slopes, slopes_before
+from metarule.lifetime.scans import Segmented, divisor
+from metarule.lifetime.unroll import unroll
+from metarule.types import ChunkableLearner, Estimate, Learner, LearnerState, LifetimeContext, Theta
+
+__all__ = ["chunk_length", "chunk_working_set", "chunked_gradient"]
+
+# Steps of a chunk: more cost more within the chunk, fewer read and write the weights more often.
+_LENGTH = 40
+# Presynaptic neurons for each step of a chunk from which chunks are faster.
+_MIN_NEURONS = 8
+
+
+def chunk_length(learner: Learner, state: LearnerState) -> int:
+    """Choose the steps of a chunk.
+
+    Args:
+        learner: the learner.
+        state: its initial state.
+
+    Returns:
+        A number that divides the lifetime; 0 where steps cannot be computed in chunks, where the first projection is too
+        small, or where no number near the best divides the lifetime.
+    """
+    if not isinstance(learner, ChunkableLearner) or not learner.chunkable:
+        return 0
+    length = divisor(learner.steps, _LENGTH)
+    return length if state.weights[0].shape[0] >= _MIN_NEURONS * length else 0
+
+
+def chunk_working_set(state: LearnerState, length: int) -> Any:
+    """Shapes of the arrays that a step of a chunk touches."""
+    first, *rest = state.weights
+    return jax.ShapeDtypeStruct((length, first.shape[1]), first.dtype), rest
+
+
+def chunked_gradient(
+    learner: ChunkableLearner, length: int, theta: Theta, context: LifetimeContext, state: LearnerState
+) -> Estimate:
+    """Compute meta-loss and θ-gradient of a lifetime.
+
+    Args:
+        learner: a learner that is `chunkable`.
+        length: steps of a chunk, which divides the lifetime.
+        theta: θ.
+        context: constants of the lifetime.
+        state: state before its first step.
+
+    Returns:
+        The estimate.
+    """
+
+    def chunk(ts: Int[Array, " n"], theta: Theta, state: LearnerState) -> Any:
+        return learner.run_chunk(theta, context, state, ts)
+
+    def forward(state: LearnerState, ts: Int[Array, " n"]) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
+        def recompute() -> tuple[LearnerState, Float[Array, ""]]:
+            after, outputs = unroll(learner, theta, context, state, ts)
+            return after, jnp.sum(outputs.loss)
+
+        after, loss, is_exact = chunk(ts, theta, state)
+        recomputed = any_in_batch(~is_exact)
+        return *jax.lax.cond(recomputed, recompute, lambda: (after, loss)), recomputed
+
+    def backward(
+        slopes: Slopes, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, recomputed: Any
+    ) -> Slopes:
+        recompute = partial(recomputed_slopes, learner, theta, context, before, ts, slopes, Segmented())
+        differentiate = partial(slopes_before, lambda *given: chunk(ts, *given)[:2], theta, before, slopes)
+        return jax.lax.cond(recomputed, recompute, differentiate)
+
+    ts = jnp.arange(learner.steps).reshape(-1, length)
+    return gradient_by_segments(learner, theta, context, state, ts, forward, backward)

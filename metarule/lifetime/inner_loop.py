@@ -1,0 +1,46 @@
+"""Settings of the inner loop."""
+
+from typing import Annotated, Literal
+
+from msgspec import Meta
+
+from metarule.config.schema import Checked
+
+__all__ = ["LONGEST", "InnerLoop"]
+
+# Largest number of steps of a lifetime.
+LONGEST = 10_000_000
+
+
+class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Length of a lifetime, bound of the weights, and composition of the meta-loss.
+
+    Attributes:
+        steps: steps of a lifetime.
+        weight_bound: weights stay within ±weight_bound. Tight bounds keep long lifetimes from being chaotic, so that
+            their gradients are useful. In Python it may be infinite.
+        online_loss_weight: share of the mean loss over the steps in the meta-loss; the rest is the mean loss of the
+            final network on the evaluation examples.
+        l1: weight of Σ|θ| / scale in the meta-loss, which shrinks terms of little use to 0.
+        theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and feedback), or one
+            `per_projection`.
+        bfloat16: weights and activities have 8 significant bits, which halves memory traffic on accelerators; θ, the
+            meta-loss and the θ-gradient keep their precision. A change of less than 1/256 of a weight is lost.
+
+    References:
+        Tibshirani 1996 (the penalty on absolute values).
+    """
+
+    steps: Annotated[int, Meta(ge=1, le=LONGEST, description="steps of a lifetime")] = 200
+    weight_bound: Annotated[
+        float, Meta(gt=0, description="weights stay within plus and minus this", extra={"infinite": True})
+    ] = 2.0
+    online_loss_weight: Annotated[
+        float, Meta(ge=0, le=1, description="share of the mean loss over the steps in the meta-loss")
+    ] = 0.5
+    l1: Annotated[float, Meta(ge=0, description="weight of the sum of |theta| / scale in the meta-loss")] = 0.0
+    theta: Annotated[
+        Literal["shared", "per_path", "per_projection"],
+        Meta(description="one theta for all projections, one for each path of the circuit, or one each"),
+    ] = "shared"
+    bfloat16: Annotated[bool, Meta(description="weights and activities in bfloat16, theta in float32")] = False

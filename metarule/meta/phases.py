@@ -1,0 +1,181 @@
+"""A run as a list of phases, and what a run costs."""
+
+import math
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+from msgspec.structs import replace
+
+from metarule.estimators.base import lifetimes_per_estimate
+from metarule.lifetime.inner_loop import LONGEST
+from metarule.meta.gradient import Gradient, scaled_steps
+from metarule.meta.population import Population
+from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
+from metarule.meta.sequence import Sequence
+from metarule.tasks.base import min_steps
+from metarule.types import Learner, MetaOptimizer
+
+__all__ = [
+    "AnyOptimizer",
+    "Phase",
+    "advice",
+    "is_comparable",
+    "lifetimes_of",
+    "parts_of",
+    "phase_at",
+    "phases",
+    "resolved",
+    "total_steps",
+    "train_tasks_of",
+]
+
+# Optimisers that a config can name.
+AnyOptimizer: TypeAlias = Gradient | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence
+
+
+class Phase(NamedTuple):
+    """A part of a run with one learner and one optimiser.
+
+    Attributes:
+        learner: the learner.
+        optimizer: the optimiser.
+        begin: first meta-step of the optimiser, which may have several phases.
+        end: first meta-step after the phase.
+    """
+
+    learner: Learner
+    optimizer: MetaOptimizer
+    begin: int
+    end: int
+
+
+def phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
+    """List the phases of a run.
+
+    Args:
+        optimizer: an optimiser that a config can name, or a `MetaOptimizer` with a number of `steps`.
+        learner: the learner, with lifetimes of full length.
+
+    Returns:
+        The phases, in order; the last ends with the run.
+
+    Raises:
+        ValueError: lifetimes that are too short for the tasks, or too long.
+    """
+    match optimizer:
+        case Sequence(first=first, then=then):
+            later = [
+                phase._replace(begin=phase.begin + first.steps, end=phase.end + first.steps)
+                for phase in phases(then, learner)
+            ]
+            return (*phases(first, learner), *later)
+        case Gradient():
+            lengths = _curriculum(optimizer, learner)
+            return tuple(
+                Phase(learner.with_steps(length), optimizer, 0, end)
+                for length, end in zip(lengths, optimizer.ends, strict=True)
+            )
+        case _:
+            return (Phase(learner, optimizer, 0, optimizer.steps),)
+
+
+def phase_at(phases: tuple[Phase, ...], step: int) -> Phase:
+    """Phase of a meta-step; the last one after the end."""
+    return next((phase for phase in phases if step < phase.end), phases[-1])
+
+
+def total_steps(optimizer: Any) -> int:
+    """Meta-steps of a run."""
+    return sum(part.steps for part in parts_of(optimizer))
+
+
+def lifetimes_of(optimizer: Any, steps: int | None = None) -> int:
+    """Lifetimes that the first meta-steps of a run cost, at most.
+
+    Validation is included. A longer lifetime counts by its length, in expectation.
+
+    Args:
+        optimizer: an optimiser that a config can name.
+        steps: number of meta-steps; None for the whole run.
+
+    Returns:
+        Their number.
+    """
+    left, total = total_steps(optimizer) if steps is None else steps, 0
+    for part in parts_of(optimizer):
+        count = min(left, part.steps)
+        left -= count
+        if isinstance(part, Gradient):
+            length = sum(part.lengths) / len(part.lengths)
+            total += math.ceil(count * part.batch_size * lifetimes_per_estimate(part.estimator) * length)
+        else:
+            total += part.validation + count * (part.population * part.batch_size + part.validation)
+    return total
+
+
+def train_tasks_of(optimizer: Any) -> int | Literal["all"]:
+    """Number of training tasks; for a sequence that of its last part."""
+    return parts_of(optimizer)[-1].train_tasks
+
+
+def is_comparable(optimizer: Any) -> bool:
+    """Whether the meta-losses of all meta-steps are comparable."""
+    if isinstance(optimizer, Sequence):
+        return False
+    return not isinstance(optimizer, Gradient) or (optimizer.curriculum == (1.0,) and optimizer.comparable)
+
+
+def resolved(optimizer: Any, learner: Learner, runs: int = 1) -> tuple[Any, str]:
+    """Decide what an optimiser leaves open, for runs that share the memory.
+
+    Args:
+        optimizer: an optimiser that a config can name.
+        learner: the learner.
+        runs: number of runs.
+
+    Returns:
+        (optimiser, reason in one line, empty where nothing was open).
+    """
+    match optimizer:
+        case Sequence():
+            then, reason = optimizer.then.resolved(learner, runs)
+            return replace(optimizer, first=resolved(optimizer.first, learner, runs)[0], then=then), reason
+        case Gradient():
+            return optimizer.resolved(learner, runs)
+        case Population():
+            return replace(optimizer, chunk_size=max(optimizer.chunk_size // runs, 1)), ""
+        case _:
+            return optimizer, ""
+
+
+def advice(optimizer: Any, learner: Learner) -> tuple[str, ...]:
+    """Settings to try where too many lifetimes diverge."""
+    match optimizer:
+        case Sequence(first=first):
+            return (f"--optimizer.first.spread below {first.spread:g}", "a smaller learning rate")
+        case Gradient(curriculum=(1.0,)) if 0.1 * learner.steps >= min_steps(learner.tasks):
+            shorter = "shorter lifetimes at first, --optimizer.curriculum '[0.1, 1.0]'"
+            return ("a smaller learning rate", shorter)
+        case Population():
+            return (f"--optimizer.spread below {optimizer.spread:g}",)
+        case _:
+            return ("a smaller learning rate",)
+
+
+def parts_of(optimizer: Any) -> tuple[Any, ...]:
+    """Optimisers of a sequence, or the optimiser itself."""
+    return (optimizer.first, optimizer.then) if isinstance(optimizer, Sequence) else (optimizer,)
+
+
+def _curriculum(optimizer: Gradient, learner: Learner) -> list[int]:
+    """Length of lifetimes in each part of the curriculum."""
+    lengths = [scaled_steps(learner.steps, share) for share in optimizer.curriculum]
+    shortest = scaled_steps(min(lengths), min(optimizer.lengths))
+    longest = scaled_steps(max(lengths), max(optimizer.lengths))
+    field = "curriculum" if optimizer.lengths == (1.0,) else "lengths"
+    given = f"optimizer.{field} = {list(getattr(optimizer, field))}"
+    least = min_steps(learner.tasks)
+    if shortest < least:
+        raise ValueError(f"{given}: its shortest lifetimes have {shortest} steps; these tasks need at least {least}")
+    if longest > LONGEST:
+        raise ValueError(f"{given}: its longest lifetimes have {longest} steps; allowed: up to {LONGEST}")
+    return lengths

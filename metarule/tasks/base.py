@@ -1,0 +1,43 @@
+"""Facts about task families, with defaults for the abilities that a family lacks."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from metarule.prng import run_key
+from metarule.tracing import memoised
+from metarule.types import HasTaskIds, InRounds, Integer, MinimumLength, PrimaryMetric, Stimulus, TaskFamily
+
+__all__ = ["min_steps", "primary_metric", "round_steps", "task_id"]
+
+
+def min_steps(tasks: TaskFamily) -> int:
+    """Steps that a lifetime needs at least."""
+    return tasks.min_steps if isinstance(tasks, MinimumLength) else 1
+
+
+def round_steps(tasks: TaskFamily) -> int:
+    """Steps of a round that shows one example of each class; 0 where stimuli are not in rounds."""
+    return tasks.round_steps if isinstance(tasks, InRounds) else 0
+
+
+def task_id(tasks: TaskFamily, pool: Any, index: Integer) -> Integer:
+    """Number that is the same for two tasks of a pool if they differ only in labels, order or examples."""
+    return tasks.task_id(pool, index) if isinstance(tasks, HasTaskIds) else index
+
+
+@memoised
+def primary_metric(tasks: TaskFamily) -> str:
+    """Name of the metric to quote; without the ability `PrimaryMetric` the first of the metrics."""
+    if isinstance(tasks, PrimaryMetric):
+        return tasks.primary_metric
+
+    def metrics(key: Any) -> Any:
+        examples: Stimulus = tasks.examples(tasks.sample(key, tasks.split(0).train, 0))
+        output = jnp.zeros((examples.target.shape[0], tasks.outputs), examples.target.dtype)
+        return list(tasks.metrics(output, examples.target))
+
+    names: list[str] = []
+    jax.eval_shape(lambda key: names.extend(metrics(key)), run_key(0))
+    return names[0]

@@ -1,0 +1,57 @@
+"""Facts about functions that are found by tracing them."""
+
+from collections.abc import Callable
+from functools import lru_cache, wraps
+from typing import Any
+
+import jax
+
+__all__ = ["memoised", "reads", "returns_as_is"]
+
+
+def memoised(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate a function of components so that it is computed once for equal arguments.
+
+    Components that hold traced numbers are not hashable; for these it is computed anew.
+    """
+    cached = lru_cache(maxsize=1024)(function)
+
+    @wraps(function)
+    def call(*components: Any) -> Any:
+        try:
+            hash(components)
+        except TypeError:
+            return function(*components)
+        return cached(*components)
+
+    return call
+
+
+def reads(function: Callable[..., Any], *shapes: Any) -> list[bool]:
+    """Find which arrays among its arguments a function computes with.
+
+    Args:
+        function: a function that JAX can trace.
+        shapes: its arguments, or their shapes.
+
+    Returns:
+        One truth value a leaf of the arguments.
+    """
+    jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
+    used = {id(var) for var in [*jaxpr.outvars, *(var for equation in jaxpr.eqns for var in equation.invars)]}
+    return [id(var) in used for var in jaxpr.invars]
+
+
+def returns_as_is(function: Callable[..., Any], *shapes: Any) -> bool:
+    """Find whether a function returns its first argument, leaf by leaf, unchanged.
+
+    Args:
+        function: a function that JAX can trace.
+        shapes: its arguments, or their shapes.
+
+    Returns:
+        The answer.
+    """
+    jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
+    first = jaxpr.invars[: len(jax.tree.leaves(shapes[0]))]
+    return [*map(id, first)] == [*map(id, jaxpr.outvars)]

@@ -1,0 +1,10 @@
+"""Trials of tests that have a long form: few by default, many with `pytest -m long`."""
+
+import pytest
+
+__all__ = ["trials"]
+
+
+def trials(few, many):
+    """Parameters of a test: numbers of trials, of which those from `few` on are made only with `-m long`."""
+    return [pytest.param(number, marks=pytest.mark.long if number >= few else ()) for number in range(many)]
