@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from metarule.types import LearnerState, LifetimeContext, StepOutput
+from metarule.types import LearnerState, LifetimeContext, StepOutput, Stimulus
 
 OPTIMUM = jnp.array([0.3, -0.2, 0.1])
 UNITS = jnp.array([1.0, 1.0, 0.1])
@@ -14,8 +14,11 @@ UNITS = jnp.array([1.0, 1.0, 0.1])
 class Tasks(NamedTuple):
     """Tasks are where their own optimum lies, from the common one."""
 
-    score: str = "closeness"
+    primary_metric: str = "closeness"
     min_steps: int = 0
+
+    inputs: int = 1
+    outputs: int = 1
 
     def sample(self, key, pool, index):
         return 0.05 * jax.random.normal(jax.random.fold_in(jax.random.key(7), index % 64), (3,))
@@ -31,7 +34,7 @@ class Quadratic(NamedTuple):
     def with_steps(self, steps):
         return self._replace(steps=steps)
 
-    def theta(self, key):
+    def init_theta(self, key):
         return jnp.zeros(3)
 
     def theta_scale(self):
@@ -40,7 +43,10 @@ class Quadratic(NamedTuple):
     def init(self, key, task):
         return LifetimeContext(task, (), key), LearnerState((jnp.zeros((1, 1)),), ((),), ())
 
-    def step(self, theta, context, state, t):
+    def stimulus(self, context, t):
+        return Stimulus(jnp.zeros(1), jnp.zeros(1))
+
+    def step(self, theta, context, state, stimulus):
         return state, StepOutput(jnp.zeros(()), jnp.zeros(1))
 
     def evaluate(self, theta, context, state):

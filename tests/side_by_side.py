@@ -22,7 +22,7 @@ def living(rule=SEVEN, circuit=SMALL, **inner_loop):
 @partial(jax.jit, static_argnums=(0, 1))
 def setting(context, spread=0.05):
     """A θ at which every coefficient matters, and networks about to meet a task each."""
-    flat, unravel = ravel_pytree(context.theta(KEY))
+    flat, unravel = ravel_pytree(context.init_theta(KEY))
     theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape))
     pool = context.tasks.split(0).train
     keys = jax.random.split(KEY, LIFETIMES)

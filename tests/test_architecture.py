@@ -8,10 +8,11 @@ PACKAGE = Path(__file__).parent.parent / "metarule"
 # From the bottom up; packages and modules of one layer do not import each other.
 LAYERS = [
     {"startup", "types"},
-    {"config", "prng", "activations"},
+    {"config", "prng", "activations", "tracing"},
     {"parallel"},
     {"rules", "circuits", "tasks"},
-    {"lifetime", "testing"},
+    {"lifetime"},
+    {"testing"},
     {"estimators"},
     {"meta"},
     {"analysis"},

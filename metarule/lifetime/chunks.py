@@ -28,7 +28,7 @@ References:
 """
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,7 @@ __all__ = ["run_chunk"]
 _LARGEST_PRODUCT = 16.0
 
 
+@runtime_checkable
 class _Host(Protocol):
     """The members of a `Lifetime` that a chunk uses."""
 

@@ -1,7 +1,7 @@
 """From one synapse to a whole projection, and from a rule with two methods to a complete one."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,7 @@ _OVER_PRE = Synapse(*(0 if name in (*PRE_SIDE, "weight") else None for name in S
 _OVER_POST = Synapse(*(0 if name in (*POST_SIDE, "weight") else None for name in Synapse._fields))  # type: ignore[arg-type]
 
 
+@runtime_checkable
 class CompleteRule(Rule, HasMemory, MatrixForm, Scaled, Described, HasEquation, Protocol):
     """A rule with everything that a lifetime and a run ask for; `complete` makes one of any rule."""
 

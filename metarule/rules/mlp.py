@@ -75,11 +75,6 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
             raise ValueError("inputs and hidden: at least one each")
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Local variables that it reads."""
-        return self.inputs
-
-    @property
     def meaning(self) -> dict[str, Any]:
         """What θ means besides the names of its numbers."""
         return {

@@ -100,12 +100,6 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return self._expansion.names
 
     @property
-    def variables(self) -> tuple[str, ...]:
-        """Local variables that occur in its terms and traces."""
-        seen = frozenset[str]().union(*self._expansion.sees)
-        return tuple(name for name in VARIABLES if name in seen)
-
-    @property
     def meaning(self) -> dict[str, Any]:
         """What θ means besides the names of its numbers: terms and decays that stay, and what traces average."""
         traces = {

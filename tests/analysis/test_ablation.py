@@ -107,7 +107,7 @@ def test_many_coefficients_are_left_out_of_a_run_in_one_line():
 
 def test_a_rule_without_terms_has_no_contributions():
     network = replace(TOY, rule=MLP(hidden=(2,)))
-    theta = network.theta(KEY)
+    theta = network.init_theta(KEY)
     assert measure_if_few(network, theta, SPLIT, KEY, 8) is None
     with pytest.raises(ConfigError, match="rule = MLP: it has no terms"):
         measured(network, theta)

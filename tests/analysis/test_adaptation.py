@@ -25,6 +25,7 @@ from metarule import (
 )
 from metarule.analysis.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
 from metarule.analysis.baselines import descent
+from metarule.lifetime.unroll import step_at
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
@@ -80,9 +81,9 @@ def test_two_windows_by_hand():
         total = 0.0
         for t in start + jnp.arange(4):
             stimulus = lifetime.tasks.stimulus(TASK, t, KEY)
-            output = lifetime.circuit.step(state.weights, context.wiring, state.activity, stimulus)[1]
+            output = lifetime.circuit.step(state.weights, context.wiring, state.circuit, stimulus).output
             total += lifetime.tasks.loss(output, stimulus.target)
-            state, _ = lifetime.step(theta, context, state, t)
+            state, _ = step_at(lifetime, theta, context, state, t)
         return total / 4, state
 
     for start in (0, 4):
@@ -170,7 +171,7 @@ def test_tasks_that_need_long_lives_can_be_adapted_to():
     task = jax.jit(reflex.tasks.sample)(KEY, reflex.tasks.split(0).test, 0)
     # Traced alone: compiling it takes long, and says no more.
     whole = partial(adapt, reflex, task=task, key=KEY, adaptation=Adaptation(window=20), rate=1e-3)
-    adapted = jax.eval_shape(lambda theta: whole(theta=theta), reflex.theta(KEY))
+    adapted = jax.eval_shape(lambda theta: whole(theta=theta), reflex.init_theta(KEY))
     assert adapted.metrics["closeness"].shape == (27,)
 
 

@@ -21,7 +21,7 @@ def lifetime(initial, bound=4.0, steps=20):
 
 
 def grown(context, lifetimes=3):
-    return lyapunov_exponent(context, context.theta(KEY), context.tasks.split(0).train, KEY, lifetimes)
+    return lyapunov_exponent(context, context.init_theta(KEY), context.tasks.split(0).train, KEY, lifetimes)
 
 
 @pytest.mark.parametrize("rate", [0.01, -0.05])
@@ -40,7 +40,7 @@ def test_long_lives_whose_disturbance_is_beyond_all_numbers_are_measured():
 
 def test_it_is_the_growth_of_the_product_of_all_jacobians():
     context = lifetime({"pre*modulator": 0.4, "pre*post": 0.1})
-    theta, pool = context.theta(KEY), context.tasks.split(0).train
+    theta, pool = context.init_theta(KEY), context.tasks.split(0).train
     task_key, lifetime_key, disturbance_key = jax.random.split(jax.random.fold_in(KEY, 1), 3)
     born, state = context.init(lifetime_key, context.tasks.sample(task_key, pool, 1))
     direction = state._replace(

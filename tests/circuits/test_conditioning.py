@@ -15,7 +15,7 @@ def present(circuit, inputs, weights=None):
     outputs, seen = [], []
     for stimuli in inputs:
         stimulus = Stimulus(jnp.array(stimuli, float), TARGET)
-        activity, output, projections = circuit.step(weights or born, wiring, activity, stimulus)
+        activity, output, projections, _ = circuit.step(weights or born, wiring, activity, stimulus)
         outputs.append(float(output[0]))
         seen.append(projections)
     return born, outputs, seen

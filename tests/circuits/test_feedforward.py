@@ -40,8 +40,8 @@ def changes(projections):
 @pytest.mark.parametrize("hidden", [(), (5,), (6, 5)])
 def test_delta_rule_over_the_transpose_with_derivative_is_backprop(output, bias, hidden, float64):
     circuit = Feedforward(hidden=hidden, output=output, bias=bias, feedback="transpose", derivative=True)
-    weights, wiring, stimulus, (_, _, projections) = present(circuit, target=output)
-    loss = lambda weights: LOSSES[output](circuit.step(weights, wiring, (), stimulus)[1], stimulus.target)
+    weights, wiring, stimulus, (_, _, projections, _) = present(circuit, target=output)
+    loss = lambda weights: LOSSES[output](circuit.step(weights, wiring, (), stimulus).output, stimulus.target)
     for change, gradient in zip(changes(projections), jax.jit(jax.grad(loss))(weights), strict=True):
         np.testing.assert_allclose(change, -gradient, rtol=1e-6, atol=1e-9)
         assert np.abs(gradient).max() > 1e-3
@@ -56,12 +56,12 @@ def test_derivative_equals_finite_differences(activation, float64):
 
 
 def test_output_modulator_is_target_minus_output():
-    _, _, stimulus, (_, output, projections) = present(Feedforward())
+    _, _, stimulus, (_, output, projections, _) = present(Feedforward())
     np.testing.assert_array_equal(projections[-1].modulator, stimulus.target - output)
 
 
 def test_random_path_is_drawn_once_and_is_not_the_transpose():
-    weights, wiring, _, (_, _, projections) = present(Feedforward(hidden=(6,), feedback="random"))
+    weights, wiring, _, (_, _, projections, _) = present(Feedforward(hidden=(6,), feedback="random"))
     np.testing.assert_allclose(projections[0].modulator, projections[1].modulator @ wiring[0], rtol=1e-5)
     assert wiring[0].shape == (3, 6)
     assert not np.allclose(wiring[0], weights[1][:-1].T)
@@ -69,12 +69,12 @@ def test_random_path_is_drawn_once_and_is_not_the_transpose():
 
 @pytest.mark.parametrize("feedback", ["transpose", "random", "zero"])
 def test_no_hidden_layer_needs_no_path(feedback):
-    weights, wiring, _, (_, output, projections) = present(Feedforward(hidden=(), feedback=feedback))
+    weights, wiring, _, (_, output, projections, _) = present(Feedforward(hidden=(), feedback=feedback))
     assert (len(weights), wiring, output.shape, len(projections)) == (1, (), (3,), 1)
 
 
 def test_zero_path_carries_nothing():
-    *_, (_, _, projections) = present(Feedforward(hidden=(6, 5), feedback="zero"))
+    *_, (_, _, projections, _) = present(Feedforward(hidden=(6, 5), feedback="zero"))
     assert not projections[0].modulator.any()
     assert not projections[1].modulator.any()
     assert projections[2].modulator.all()
@@ -87,7 +87,7 @@ def test_forward_weights_do_not_depend_on_the_backward_path():
 
 
 def test_synapses_see_what_the_network_computes():
-    weights, _, stimulus, (_, output, projections) = present(Feedforward(hidden=(6,)))
+    weights, _, stimulus, (_, output, projections, _) = present(Feedforward(hidden=(6,)))
     first, second = projections
     np.testing.assert_array_equal(first.pre, [*stimulus.input, 1])
     np.testing.assert_allclose(first.potential, first.pre @ weights[0], rtol=1e-5)
@@ -140,13 +140,13 @@ class TestLearnedBackwardWeights:
     @pytest.mark.parametrize("slope", [True, False])
     def test_carry_modulators_as_random_ones_do(self, slope):
         circuits = [Feedforward(hidden=(6, 5), feedback=path, derivative=slope) for path in ("learned", "random")]
-        (*_, (_, one, learned)), (*_, (_, two, random)) = (present(circuit) for circuit in circuits)
+        (*_, (_, one, learned)), (*_, (_, two, random, _)) = (present(circuit) for circuit in circuits)
         np.testing.assert_array_equal(one, two)
         jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
 
     @pytest.mark.parametrize("slope", [True, False])
     def test_see_what_travels_over_them(self, slope):
-        weights, _, _, (_, _, seen) = present(Feedforward(hidden=(6, 5), feedback="learned", derivative=slope))
+        weights, _, _, (_, _, seen, _) = present(Feedforward(hidden=(6, 5), feedback="learned", derivative=slope))
         for layer, back in enumerate(seen[3:]):
             np.testing.assert_array_equal(back.pre, seen[layer + 1].modulator)
             np.testing.assert_array_equal(back.post, seen[layer].modulator)
@@ -158,7 +158,7 @@ class TestLearnedBackwardWeights:
             np.testing.assert_allclose(back.post, back.potential * factor, rtol=1e-5, atol=1e-7)
 
     def test_change_under_the_delta_rule_as_the_forward_weights_do(self):
-        *_, (_, _, seen) = present(Feedforward(hidden=(6, 5), feedback="learned"))
+        *_, (_, _, seen, _) = present(Feedforward(hidden=(6, 5), feedback="learned"))
         changed = changes(seen)
         for forward, feedback in zip(changed[1:3], changed[3:], strict=True):
             np.testing.assert_allclose(feedback, forward[:-1].T, rtol=1e-6)
@@ -196,7 +196,7 @@ class TestLearnedBackwardWeights:
     def test_stay_where_they_are_without_a_rule_of_their_own(self):
         context = lifetime(theta="per_path")
         theta = jnp.array([[0.3, 0.0], [0.0, 0.0]])
-        assert context.theta(KEY).shape == theta.shape
+        assert context.init_theta(KEY).shape == theta.shape
         assert context.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[feedback] = 0"
         random = lifetime(Feedforward(hidden=(6, 5), feedback="random"))
 
@@ -217,4 +217,4 @@ class TestLearnedBackwardWeights:
         rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3, "weight": -0.001})
         context = lifetime(Feedforward(hidden=(8,), feedback="learned", derivative=True), rule, theta=theta)
         pool = context.tasks.split(0).train
-        assert final_metrics(context, context.theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95
+        assert final_metrics(context, context.init_theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95

@@ -32,7 +32,7 @@ def along(circuit, weights, wiring, activity):
     """Activity, output and what the synapses see [steps, …]."""
 
     def present(activity, stimulus):
-        after, output, projections = circuit.step(weights, wiring, activity, stimulus)
+        after, output, projections, _ = circuit.step(weights, wiring, activity, stimulus)
         return after, (after, output, projections)
 
     return jax.lax.scan(present, activity, stimuli())[1]
@@ -126,7 +126,7 @@ def test_without_memory_it_is_a_layered_network(feedback, bias):
     for stimulus, (_, output, (first, _, last)) in zip(
         zip(*stimuli(), strict=True), train_examples(circuit, (into, recurrent, out), wiring, activity), strict=True
     ):
-        _, same, projections = present((into, out), back, (), Stimulus(*stimulus))
+        _, same, projections, _ = present((into, out), back, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
         for one, two in zip((first, last), projections, strict=True):
             jax.tree.map(
@@ -243,7 +243,7 @@ def test_the_delta_rule_learns_boolean_functions():
     pool, still = context.tasks.split(0).train, jnp.zeros(1)
     solved = lambda theta: final_metrics(context, theta, pool, jax.random.key(1), 256)["solved"].mean()
     assert solved(still) < 0.15
-    assert solved(context.theta(KEY)) > 0.75
+    assert solved(context.init_theta(KEY)) > 0.75
 
 
 def test_memory_lets_it_tell_what_came_before():
@@ -257,7 +257,7 @@ def test_memory_lets_it_tell_what_came_before():
 
         def present(state, pair):
             weights, activity = state
-            activity, output, seen = circuit.step(weights, wiring, activity, Stimulus(*pair))
+            activity, output, seen, _ = circuit.step(weights, wiring, activity, Stimulus(*pair))
             changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in seen]
             changes[0], changes[1] = 0 * changes[0], 0 * changes[1]
             weights = tuple(weight + change for weight, change in zip(weights, changes, strict=True))
@@ -273,7 +273,7 @@ def test_memory_lets_it_tell_what_came_before():
 def test_each_path_may_have_its_own_theta():
     context = learner(Recurrent(), Polynomial(terms=("delta", "pre_trace*modulator")), theta="per_path", steps=20)
     theta = jnp.zeros((3, 2)).at[1, 1].set(0.1)
-    assert context.theta(KEY).shape == theta.shape
+    assert context.init_theta(KEY).shape == theta.shape
     assert list(context.describe(theta)) == ["input", "recurrent", "output"]
 
     @jax.jit

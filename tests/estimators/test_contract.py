@@ -66,7 +66,7 @@ OTHERS = {
 @partial(jax.jit, static_argnums=0)
 def setting(context):
     """A θ at which every coefficient matters, and a task."""
-    flat, unravel = ravel_pytree(context.theta(KEY))
+    flat, unravel = ravel_pytree(context.init_theta(KEY))
     theta = unravel(flat + 0.05 * jax.random.normal(jax.random.key(5), flat.shape))
     return theta, context.tasks.sample(KEY, context.tasks.split(0).train, 3)
 
@@ -191,12 +191,14 @@ def test_one_trace_serves_every_meta_step_of_every_seed(name):
         optimizer = Gradient(batch_size=3, estimator=OTHERS[name])
         step = chex.assert_max_traces(lambda state, key: optimizer.step(context, pool, state, key), n=1)
         keys = jax.random.split(KEY, 2)
-        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(context, pool, context.theta(key), key)))(keys)
+        state = before = jax.jit(jax.vmap(lambda key: optimizer.init(context, pool, context.init_theta(key), key)))(
+            keys
+        )
         run = jax.jit(jax.vmap(step))
         for _ in range(4):
             state, info = run(state, keys)
     assert info.nonfinite_lifetimes.tolist() == [0, 0]
-    moved = ravel_pytree(jax.tree.map(jnp.subtract, state.place.theta, before.place.theta))[0]
+    moved = ravel_pytree(jax.tree.map(jnp.subtract, state.iterate.theta, before.iterate.theta))[0]
     assert np.all(np.isfinite(moved))
     assert np.any(moved != 0)
     assert jax.tree.map(jnp.shape, state) == jax.tree.map(jnp.shape, before)

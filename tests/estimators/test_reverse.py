@@ -19,7 +19,7 @@ CASES = {
 @pytest.mark.parametrize(("circuit", "tasks"), CASES.values(), ids=CASES)
 def test_gradient_equals_finite_differences(circuit, tasks, float64):
     context = Lifetime(rule=RULE, circuit=circuit, tasks=tasks, inner_loop=LOOP)
-    theta = 0.02 * np.random.default_rng(5).normal(size=context.theta(KEY).shape)
+    theta = 0.02 * np.random.default_rng(5).normal(size=context.init_theta(KEY).shape)
     task = met(tasks, 3)
 
     def loss(theta):

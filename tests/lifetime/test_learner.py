@@ -94,7 +94,7 @@ PRICED = {
 @pytest.mark.parametrize(("rule", "inner_loop", "priced", "unit"), PRICED.values(), ids=PRICED)
 def test_every_number_of_theta_but_decays_has_its_price(rule, inner_loop, priced, unit):
     dear, free = lifetime(rule=rule, l1=0.2, **inner_loop), lifetime(rule=rule, **inner_loop)
-    theta = jax.tree.map(lambda leaf: leaf - 0.7, dear.theta(KEY))
+    theta = jax.tree.map(lambda leaf: leaf - 0.7, dear.init_theta(KEY))
     constant, state, _ = lived(dear, theta, 0)
     step_loss = 0.2 * np.sum(np.abs(priced(theta)) / np.array(unit))
     loss, gradient = jax.jit(jax.value_and_grad(lambda theta: dear.evaluate(theta, constant, state)[0]))(theta)
@@ -117,7 +117,7 @@ def test_assessing_changes_nothing_and_scores_every_pattern():
 def test_one_theta_a_projection():
     rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3})
     context = lifetime(rule=rule, circuit=Feedforward(hidden=(5, 4)), theta="per_projection")
-    theta = context.theta(KEY)
+    theta = context.init_theta(KEY)
     chex.assert_shape((theta, context.theta_scale()), (3, 2))
     still = jnp.zeros((3, 2)).at[1, 0].set(0.3)
     _, born, _ = lived(context, still, 0)

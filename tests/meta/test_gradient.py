@@ -30,7 +30,7 @@ from metarule import (
 from metarule.config.toml import ConfigError, decode
 from metarule.meta import train
 from metarule.meta.gradient import robust_mean, standard_error
-from metarule.meta.phases import resolved
+from metarule.meta.phases import lifetimes_of, resolved
 from metarule.runs.experiment import Experiment
 from metarule.types import Estimate
 
@@ -53,7 +53,7 @@ def stepped(optimizer, state, context=LIFE):
 
 @partial(jax.jit, static_argnames=("optimizer", "context"))
 def begun(optimizer, context=LIFE):
-    return optimizer.init(context, POOL, context.theta(KEY), KEY)
+    return optimizer.init(context, POOL, context.init_theta(KEY), KEY)
 
 
 @jax.jit
@@ -65,16 +65,16 @@ def one_lifetime(theta, step, number):
 
 
 def separate(state):
-    return [one_lifetime(state.place.theta, state.step, number) for number in range(5)]
+    return [one_lifetime(state.iterate.theta, state.step, number) for number in range(5)]
 
 
 def test_a_step_is_the_mean_of_five_gradients_taken_separately():
     state = begun(PAPER)
     for _ in range(2):
-        before, lifetimes = state.place.theta, separate(state)
+        before, lifetimes = state.iterate.theta, separate(state)
         mean = sum(context.gradient for context in lifetimes) / 5
         state, info = stepped(PAPER, state)
-        np.testing.assert_allclose(state.place.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(state.iterate.theta, before - 0.1 * mean, rtol=1e-5, atol=1e-7)
         np.testing.assert_allclose(info.loss, np.mean([context.loss for context in lifetimes]), rtol=1e-5)
     assert int(state.step) == 2
 
@@ -84,7 +84,7 @@ def test_each_gradient_is_clipped_before_the_mean():
     gradients = [context.gradient for context in separate(state)]
     clipped = [gradient * min(1, 1e-3 / np.linalg.norm(gradient)) for gradient in gradients]
     after, _ = stepped(optimizer, state)
-    np.testing.assert_allclose(after.place.theta, state.place.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(after.iterate.theta, state.iterate.theta - 0.1 * sum(clipped) / 5, rtol=1e-5, atol=1e-8)
 
 
 def test_their_mean_is_clipped():
@@ -92,7 +92,7 @@ def test_their_mean_is_clipped():
     mean = sum(context.gradient for context in separate(state)) / 5
     after, info = stepped(optimizer, state)
     np.testing.assert_allclose(
-        after.place.theta, state.place.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8
+        after.iterate.theta, state.iterate.theta - 0.1e-3 * mean / jnp.linalg.norm(mean), rtol=1e-5, atol=1e-8
     )
     np.testing.assert_allclose(info.observed["gradient_norm"], jnp.linalg.norm(mean), rtol=1e-5)
 
@@ -103,8 +103,8 @@ def test_steps_are_taken_in_the_units_of_theta():
     plain, _ = stepped(PAPER, state)
     after, _ = stepped(PAPER, state, scaled)
     np.testing.assert_allclose(
-        after.place.theta - state.place.theta,
-        scaled.theta_scale() ** 2 * (plain.place.theta - state.place.theta),
+        after.iterate.theta - state.iterate.theta,
+        scaled.theta_scale() ** 2 * (plain.iterate.theta - state.iterate.theta),
         rtol=1e-4,
         atol=1e-8,
     )
@@ -136,9 +136,9 @@ def test_theta_is_led_back_where_no_life_is_finite():
     assert int(info.nonfinite_lifetimes) == 5
     assert not jnp.isfinite(info.loss)
     assert bool(info.rejected)
-    np.testing.assert_array_equal(after.place.theta, state.place.theta / 4)
-    jax.tree.map(np.testing.assert_array_equal, after.place.optimizer, state.place.optimizer)
-    np.testing.assert_array_equal(adam.theta(after), state.place.theta)
+    np.testing.assert_array_equal(after.iterate.theta, state.iterate.theta / 4)
+    jax.tree.map(np.testing.assert_array_equal, after.iterate.optimizer, state.iterate.optimizer)
+    np.testing.assert_array_equal(adam.theta(after), state.iterate.theta)
 
 
 def test_gradients_that_are_exactly_zero_are_counted():
@@ -153,9 +153,9 @@ def test_optimisers_of_optax_make_their_own_steps(name):
     optimizer, state = replace(PAPER, name=name, learning_rate=1e-2), begun(replace(PAPER, name=name))
     reference = getattr(optax, name)(1e-2)
     mean = sum(context.gradient for context in separate(state)) / 5
-    updates, _ = reference.update(mean, reference.init(state.place.theta), state.place.theta)
+    updates, _ = reference.update(mean, reference.init(state.iterate.theta), state.iterate.theta)
     after, _ = stepped(optimizer, state)
-    np.testing.assert_allclose(after.place.theta, state.place.theta + updates, rtol=1e-3, atol=1e-6)
+    np.testing.assert_allclose(after.iterate.theta, state.iterate.theta + updates, rtol=1e-3, atol=1e-6)
 
 
 def test_one_trace_serves_every_meta_step():
@@ -168,18 +168,18 @@ def test_one_trace_serves_every_meta_step():
 
 
 def test_a_run_costs_its_lifetimes():
-    assert Gradient(steps=7, batch_size=3).lifetimes == 21
-    assert Gradient(steps=7, batch_size=3, estimator=Evolution(pairs=5)).lifetimes == 210
+    assert lifetimes_of(Gradient(steps=7, batch_size=3)) == 21
+    assert lifetimes_of(Gradient(steps=7, batch_size=3, estimator=Evolution(pairs=5))) == 210
 
 
 def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
     long = replace(LIFE, inner_loop=InnerLoop(steps=1000))
-    few, many = (Gradient(batch_size=size, estimator=Auto(memory_gib=1e-3)).decided(long) for size in (1, 64))
+    few, many = (resolved(Gradient(batch_size=size, estimator=Auto(memory_gib=1e-3)), long) for size in (1, 64))
     assert few[0].estimator == Reverse(scan=Remat())
     assert many[0].estimator == Reverse(scan=Segmented())
     assert "64 lives" in many[1]
     named = Gradient(estimator=Forward())
-    assert named.decided(long) == (named, "")
+    assert resolved(named, long) == (named, "")
 
 
 def test_a_schedule_goes_by_meta_steps_also_where_steps_are_taken_back():
@@ -187,8 +187,8 @@ def test_a_schedule_goes_by_meta_steps_also_where_steps_are_taken_back():
     optimizer = replace(PAPER, learning_rate=rate, steps=10)
     state = begun(optimizer)
     half_way = state._replace(step=jnp.asarray(5))  # as after five steps that were all taken back
-    first, last = (stepped(optimizer, one)[0].place.theta - state.place.theta for one in (state, half_way))
-    plain = stepped(replace(PAPER, learning_rate=0.05), half_way)[0].place.theta - state.place.theta
+    first, last = (stepped(optimizer, one)[0].iterate.theta - state.iterate.theta for one in (state, half_way))
+    plain = stepped(replace(PAPER, learning_rate=0.05), half_way)[0].iterate.theta - state.iterate.theta
     np.testing.assert_allclose(last, plain, rtol=1e-5, atol=1e-8)
     assert not np.allclose(first, last, rtol=1e-2)
 
@@ -218,7 +218,7 @@ def test_a_meta_step_of_a_drawn_length_is_that_of_a_learner_of_that_length(estim
             for after, seen in [stepped(fixed, here, context.with_steps(length))]
             if np.isclose(seen.loss, info.loss, rtol=1e-5)
         ]
-        np.testing.assert_allclose(found.place.theta, expected.place.theta, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(found.iterate.theta, expected.iterate.theta, rtol=1e-5, atol=1e-7)
         lived.add(length)
     assert lived == {6, 12}
 
@@ -239,8 +239,8 @@ def test_each_length_is_drawn_as_often_as_it_is_given_and_none_is_a_jump():
 
 
 def test_lifetimes_count_by_their_length():
-    assert Gradient(steps=7, batch_size=4, lengths=(1.0, 2.0, 5.0, 10.0)).lifetimes == 126
-    assert Gradient(steps=1, batch_size=1, lengths=(1.0, 2.0)).lifetimes == 2
+    assert lifetimes_of(Gradient(steps=7, batch_size=4, lengths=(1.0, 2.0, 5.0, 10.0))) == 126
+    assert lifetimes_of(Gradient(steps=1, batch_size=1, lengths=(1.0, 2.0))) == 2
 
 
 def test_an_estimator_is_chosen_for_the_longest_lifetime():

@@ -15,8 +15,8 @@ from metarule import (
     Lifetime,
     Polynomial,
 )
-from metarule.meta import advance, begin, phase_at, train
-from metarule.meta.phases import lifetimes_of
+from metarule.meta import advance, begin, phases, train
+from metarule.meta.phases import lifetimes_of, phase_at
 from metarule.runs.experiment import Experiment
 
 LIFE = Lifetime(
@@ -28,6 +28,7 @@ LIFE = Lifetime(
 OPTIMIZER = Gradient(steps=6, batch_size=8, learning_rate=1e-2)
 POOL = LIFE.tasks.split(0).train
 KEY = jax.random.key(3)
+(PHASE,) = phases(OPTIMIZER, LIFE)
 
 
 def assert_same(one, two):
@@ -37,7 +38,7 @@ def assert_same(one, two):
 def advanced(counts, capacity=6, optimizer=OPTIMIZER):
     state, seen = begin(LIFE, optimizer, POOL, KEY), []
     for count in counts:
-        state, info = advance(LIFE, optimizer, POOL, state, KEY, count, capacity)
+        state, info = advance(phases(optimizer, LIFE)[0], POOL, state, KEY, count, capacity)
         seen.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
     return state, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *seen)
 
@@ -59,15 +60,15 @@ def test_one_program_serves_every_number_of_steps():
 
 def test_nothing_is_moved_between_host_and_device_while_theta_is():
     state, count = jax.device_put((begin(LIFE, OPTIMIZER, POOL, KEY), np.int32(2)))
-    state, _ = advance(LIFE, OPTIMIZER, POOL, state, KEY, count, 6)
+    state, _ = advance(PHASE, POOL, state, KEY, count, 6)
     with jax.transfer_guard("disallow"):
-        jax.block_until_ready(advance(LIFE, OPTIMIZER, POOL, state, KEY, count, 6))
+        jax.block_until_ready(advance(PHASE, POOL, state, KEY, count, 6))
 
 
 def test_the_state_after_takes_the_memory_of_the_state_before():
     before = begin(LIFE, OPTIMIZER, POOL, KEY)
-    advance(LIFE, OPTIMIZER, POOL, before, KEY, 2, 6)
-    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.place))
+    advance(PHASE, POOL, before, KEY, 2, 6)
+    assert all(leaf.is_deleted() for leaf in jax.tree.leaves(before.iterate))
 
 
 @pytest.mark.parametrize(
@@ -77,14 +78,14 @@ def test_the_state_after_takes_the_memory_of_the_state_before():
 )
 def test_a_meta_step_lowers_for_accelerators(optimizer, bfloat16):
     context = replace(LIFE, inner_loop=replace(LIFE.inner_loop, bfloat16=bfloat16))
-    traced = advance.trace(context, optimizer, POOL, begin(context, optimizer, POOL, KEY), KEY, 1, 2)
+    traced = advance.trace(phases(optimizer, context)[0], POOL, begin(context, optimizer, POOL, KEY), KEY, 1, 2)
     for platform in ("cuda", "tpu"):
         assert "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def test_no_steps_change_nothing():
     assert_same(
-        advance(LIFE, OPTIMIZER, POOL, begin(LIFE, OPTIMIZER, POOL, KEY), KEY, 0, 6)[0],
+        advance(PHASE, POOL, begin(LIFE, OPTIMIZER, POOL, KEY), KEY, 0, 6)[0],
         begin(LIFE, OPTIMIZER, POOL, KEY),
     )
 
@@ -97,7 +98,7 @@ def trained(key):
 def test_train_takes_the_steps_that_advance_takes():
     theta, seen = trained(KEY)
     state, info = advanced([6])
-    np.testing.assert_allclose(theta, state.place.theta, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(theta, state.iterate.theta, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(seen.loss, info.loss, rtol=1e-5)
 
 
@@ -121,10 +122,10 @@ def test_meta_training_lowers_the_meta_loss():
 
 def test_lives_are_as_long_as_the_curriculum_says():
     optimizer = replace(OPTIMIZER, curriculum=(0.1, 0.5, 1.0), steps=7)
-    phases = optimizer.phases(LIFE)
-    assert [(phase.learner.steps, phase.end) for phase in phases] == [(3, 2), (15, 4), (30, 7)]
-    assert [phase_at(LIFE, optimizer, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
-    assert phases[-1].learner == LIFE
+    plan = phases(optimizer, LIFE)
+    assert [(phase.learner.steps, phase.end) for phase in plan] == [(3, 2), (15, 4), (30, 7)]
+    assert [phase_at(plan, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
+    assert plan[-1].learner == LIFE
     assert lifetimes_of(optimizer) == 7 * 8
 
 
@@ -132,16 +133,17 @@ def test_a_curriculum_is_the_same_in_one_call_and_stage_by_stage():
     optimizer = replace(OPTIMIZER, curriculum=(0.1, 1.0), steps=3)
     theta, seen = jax.jit(lambda key: train(LIFE, optimizer, POOL, key))(KEY)
     state, start = begin(LIFE, optimizer, POOL, KEY), 0
-    for learner, _, end in optimizer.phases(LIFE):
-        state, info = advance(learner, optimizer, POOL, state, KEY, end - start, 6)
+    for phase in phases(optimizer, LIFE):
+        end = phase.end
+        state, info = advance(phase, POOL, state, KEY, end - start, 6)
         np.testing.assert_allclose(info.loss[: end - start], seen.loss[start:end], rtol=1e-5)
         start = end
-    np.testing.assert_allclose(theta, state.place.theta, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(theta, state.iterate.theta, rtol=1e-5, atol=1e-7)
 
 
 def test_lives_too_short_for_their_tasks_are_refused():
     with pytest.raises(
-        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lives have 52 steps; these"
+        ValueError, match=r"optimizer.curriculum = \[0.1, 1.0\]: its shortest lifetimes have 52 steps; these"
     ):
         Experiment(
             circuit=ConditioningCircuit(),

@@ -13,6 +13,7 @@ from small import EXPERIMENT
 from metarule import CMAES, Annealing, Genetic, OpenES, RandomSearch
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import advance, begin, train
+from metarule.meta.phases import advice, lifetimes_of, phases, resolved
 from metarule.meta.population import PopulationState
 from metarule.meta.training_tasks import draw_lifetime
 
@@ -38,7 +39,7 @@ def in_calls(search):
     """A run in three calls: (θ, what was seen, how many programs it took)."""
     state, before, seen = begin(LIFE, search, (), KEY), advance._cache_size(), []
     for count in (20, 30, 10):
-        state, info = advance(LIFE, search, (), state, KEY, count, 30)
+        state, info = advance(phases(search, LIFE)[0], (), state, KEY, count, 30)
         seen.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
     together = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *seen)
     return search.theta(state), together, advance._cache_size() - before
@@ -92,8 +93,8 @@ def test_what_is_found_depends_on_neither_calls_nor_lives_side_by_side(trained):
 
 
 def test_runs_that_share_the_memory_have_fewer_lives_side_by_side_each():
-    assert SEARCHES[0].decided(LIFE, runs=10)[0].chunk_size == 102
-    assert SEARCHES[0].decided(LIFE, runs=10_000)[0].chunk_size == 1
+    assert resolved(SEARCHES[0], LIFE, runs=10)[0].chunk_size == 102
+    assert resolved(SEARCHES[0], LIFE, runs=10_000)[0].chunk_size == 1
 
 
 def test_memory_is_bounded_by_the_lives_side_by_side():
@@ -142,8 +143,8 @@ def test_hyper_parameters_may_be_data(search, trained):
 
 @KINDS
 def test_it_costs_what_it_says(search):
-    assert search.lifetimes == 16 + 60 * (16 * 8 + 16)
-    assert search.spent(1) == 16 + 16 * 8 + 16
+    assert lifetimes_of(search) == 16 + 60 * (16 * 8 + 16)
+    assert lifetimes_of(search, 1) == 16 + 16 * 8 + 16
 
 
 @partial(jax.jit, static_argnames="search")
@@ -191,4 +192,4 @@ def test_pairs_need_an_even_population():
 
 
 def test_what_a_person_may_try_names_the_field():
-    assert Genetic(spread=0.2).remedies(LIFE) == ("--optimizer.spread below 0.2",)
+    assert advice(Genetic(spread=0.2), LIFE) == ("--optimizer.spread below 0.2",)

@@ -1,4 +1,4 @@
-"""Steps that go badly are taken back, and no training is stuck for it."""
+"""Steps that go badly are rejected, and training never gets stuck."""
 
 import jax
 import jax.numpy as jnp
@@ -8,23 +8,23 @@ from msgspec.structs import replace
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Persistent, Polynomial, Truncated
 from metarule.meta import begin, train
-from metarule.meta.rollback import Place, Rollback, Seen
+from metarule.meta.rollback import BatchSummary, Iterate, Rollback
 
-GUARD = Rollback(diverged=0.1, useless=0.5, jump=8.0)
-START = Place(jnp.array([8.0]), jnp.zeros(()))
+ROLLBACK = Rollback(diverged=0.1, useless=0.5, jump=8.0)
+START = Iterate(jnp.array([8.0]), jnp.zeros(()))
 
 
 @jax.jit
 def judged(rollback_state, here, loss, diverged, frozen):
     """One meta-step whose optimiser would add 1 to θ, and counts."""
-    there = Place(here.theta + rollback_state.scale, here.optimizer + 1)
+    there = Iterate(here.theta + rollback_state.scale, here.optimizer + 1)
     loss, diverged, frozen = (jnp.asarray(value, float) for value in (loss, diverged, frozen))
-    return GUARD.move(rollback_state, here, there, Seen(loss, jnp.asarray(0.1), diverged, diverged + frozen))
+    return ROLLBACK.move(rollback_state, here, there, BatchSummary(loss, jnp.asarray(0.1), diverged, diverged + frozen))
 
 
 def walk(*seen):
-    """Places after meta-steps of some (loss, share of lifetimes that diverged, share whose gradient is zero)."""
-    here, rollback_state = START, GUARD.init(START)
+    """Iterates after meta-steps of some (loss, share of diverged lifetimes, share with zero gradient)."""
+    here, rollback_state = START, ROLLBACK.init(START)
     for loss, diverged, frozen in seen:
         here, rollback_state, rejected = judged(rollback_state, here, loss, diverged, frozen)
         yield float(here.theta[0]), float(here.optimizer), float(rollback_state.scale), bool(rejected)
@@ -56,13 +56,9 @@ def test_steps_that_go_well_are_as_long_again_as_the_optimiser_asks_for():
     np.testing.assert_allclose(scales[2:], [min(1, 0.5 * 2 ** (n / 8)) for n in range(11)], rtol=1e-6)
 
 
-def test_theta_that_was_good_and_is_not_again_is_led_a_little_towards_zero_and_steps_are_halved_once():
-    losses = [3.0, 1.0, 2.0, 2.0]
-    *way, there, on = walk(GOOD, DIVERGED, DIVERGED, *[(loss, 0.0, 0.0) for loss in losses], GOOD)
-    # It was good at 8; the loss is lowest at 0.7² of that.
-    np.testing.assert_allclose([theta for theta, *_ in way], [9, 8, *(8 * 0.7**n for n in range(1, 5))], rtol=1e-6)
-    assert there == (pytest.approx(8 * 0.7**2), 0, 0.5, True)
-    assert on[0] == pytest.approx(8 * 0.7**2 + 0.5)
+def test_the_step_after_a_rollback_is_accepted_whatever_the_lifetimes():
+    walked = list(walk(GOOD, DIVERGED, DIVERGED, GOOD))
+    assert walked == [(9, 1, 1, False), (8, 0, 0.5, True), (8.5, 1, 0.5, False), (9, 2, 0.5 * 2 ** (1 / 8), False)]
 
 
 def test_a_beginning_at_which_lives_go_badly_is_led_far_towards_zero_and_steps_are_as_long_as_before():
@@ -151,27 +147,27 @@ def test_a_life_that_diverged_gives_way_to_a_new_one_in_the_next_window():
 
 
 def test_decays_stay_as_they_are_on_the_way_towards_zero():
-    place = Place({"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}, jnp.zeros(()))
-    diverged = Seen(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan), jnp.asarray(1.0), jnp.asarray(1.0))
-    after, _, rejected = GUARD.move(GUARD.init(place), place, place, diverged)
+    place = Iterate({"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}, jnp.zeros(()))
+    diverged = BatchSummary(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan), jnp.asarray(1.0), jnp.asarray(1.0))
+    after, _, rejected = ROLLBACK.move(ROLLBACK.init(place), place, place, diverged)
     assert bool(rejected)
     np.testing.assert_array_equal(after.theta["coefficients"], [2.0])
-    np.testing.assert_array_equal(after.theta["logit_decay"], place.theta["logit_decay"])
+    np.testing.assert_array_equal(after.theta["logit_decay"], iterate.theta["logit_decay"])
 
 
 def test_what_was_typical_of_short_lives_is_forgotten_where_lives_get_longer():
-    rollback_state = GUARD.init(START)
+    rollback_state = ROLLBACK.init(START)
     for _ in range(5):
         here, rollback_state, _ = judged(rollback_state, START, *GOOD)
     assert bool(judged(rollback_state, here, 5.0, 0.0, 0.0)[2])
-    assert not bool(judged(GUARD.anew(rollback_state, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
-    assert bool(judged(GUARD.anew(rollback_state, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
+    assert not bool(judged(ROLLBACK.anew(rollback_state, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
+    assert bool(judged(ROLLBACK.anew(rollback_state, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
 
 
 def test_a_beginning_that_is_far_worse_than_doing_nothing_is_led_towards_zero():
-    idle = Seen(jnp.asarray(0.7), jnp.asarray(0.1), jnp.zeros(()), jnp.zeros(()))
+    idle = BatchSummary(jnp.asarray(0.7), jnp.asarray(0.1), jnp.zeros(()), jnp.zeros(()))
     for loss, led in ((4.0, True), (1.1, False)):
-        here, _, rejected = judged(GUARD.init(START, idle), START, loss, 0.0, 0.0)
+        here, _, rejected = judged(ROLLBACK.init(START, idle), START, loss, 0.0, 0.0)
         assert bool(rejected) == led
         assert float(here.theta[0]) == (2.0 if led else 9.0)
 

@@ -103,8 +103,8 @@ for use, optimizers in (("all", (descent, search)), (2, (descent,)), (1, (descen
     programs = advance._cache_size()
     with spread(Devices(use=use)):
         for optimizer in optimizers:
-            state, seen = advance(learner, optimizer, pool, begin(learner, optimizer, pool, key), key, 1, 2)
-            state, _ = advance(learner, optimizer, pool, state, key, 0, 2)
+            state, seen = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
+            state, _ = advance(phase, pool, state, key, 0, 2)
             print(*optimizer.theta(state).tolist(), *(values[0] for values in seen.observed.values()))
         assert advance._cache_size() == programs + len(optimizers)
         begun = begin(learner, descent, pool, key)

@@ -9,12 +9,12 @@ import pytest
 
 from metarule.rules import MLP, RULES, Lifted, Polynomial, Trace
 from metarule.runs.experiment import Experiment
-from metarule.testing import CHECKS, check_rule
+from metarule.testing import RULE_CHECKS, check_rule
 
 
 @dataclasses.dataclass(frozen=True)
 class Gated:
-    """Hebbian growth while a synaptic tag lasts, in the ten lines that a rule of one's own takes."""
+    """Hebbian change while a synaptic tag lasts: an own rule of ten lines."""
 
     decay: float = 0.8
 
@@ -58,7 +58,7 @@ SHIPPED = {
 }
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", RULE_CHECKS)
 @pytest.mark.parametrize("rule", SHIPPED)
 def test_every_rule_keeps_the_contract(rule, check):
     check_rule(SHIPPED[rule], checks=(check,))

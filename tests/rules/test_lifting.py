@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarule.rules import Lifted
+from metarule.rules.lifting import complete, local_variables
 from metarule.types import Synapse
 
 
@@ -20,8 +21,6 @@ class Decay:
 
 @dataclasses.dataclass(frozen=True)
 class Whole(Decay):
-    variables = ("pre", "weight", "post")
-
     def scale(self):
         return {"rate": jnp.array(0.1), "gains": jnp.array([3.0, 3.0])}
 
@@ -41,7 +40,7 @@ class Whole(Decay):
 def test_a_class_with_init_and_delta_is_a_whole_rule():
     rule = Lifted(Decay())
     theta = rule.init(jax.random.key(0))
-    assert rule.variables == ("pre", "weight")
+    assert local_variables(Decay()) == local_variables(rule) == ("pre", "weight")
     assert rule.memory(jnp.ones((2, 3))) == ()
     np.testing.assert_array_equal(rule.scale()["gains"], [1, 1])
     assert {name: float(value) for name, value in rule.describe(theta).items()} == {
@@ -65,7 +64,6 @@ def test_its_matrix_form_is_its_delta_at_each_synapse():
 def test_what_the_class_has_beyond_that_is_used():
     rule = Lifted(Whole())
     theta = rule.init(jax.random.key(0))
-    assert rule.variables == ("pre", "weight", "post")
     assert rule.memory(jnp.zeros(2)).tolist() == [1, 1]
     assert rule.scale()["gains"].tolist() == [3, 3]
     assert list(rule.describe(theta)) == ["rate"]
@@ -91,7 +89,7 @@ class NoDelta:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        (Decay, "Decay is a class; give an instance, as in Lifted\\(Decay\\(\\)\\)"),
+        (Decay, "Decay is a class; give an instance, as in Decay\\(\\)"),
         (NoDelta(), "NoDelta has no method 'delta'"),
         (Mutable(), "Mutable is not hashable; make it a frozen dataclass or Struct"),
     ],
@@ -99,3 +97,8 @@ class NoDelta:
 def test_what_is_no_rule_is_refused_by_name(given, says):
     with pytest.raises(ValueError, match=says):
         Lifted(given)
+
+
+def test_a_rule_that_lacks_nothing_is_its_own_completion():
+    assert complete(Whole()) == Whole()
+    assert complete(Decay()) == Lifted(Decay())

@@ -5,6 +5,7 @@ import pytest
 
 from metarule.config.toml import decode
 from metarule.rules import Polynomial, Trace
+from metarule.rules.lifting import local_variables
 from metarule.types import Synapse
 
 EXAMPLES = [
@@ -139,7 +140,7 @@ class TestTraces:
 
     def test_variables_and_units_look_through_a_trace(self):
         rule = Polynomial(terms=("late*pre", "pre"), traces={"late": Trace(of="modulator*pre_trace", learned=False)})
-        assert rule.variables == ("pre", "modulator", "pre_trace")
+        assert local_variables(rule) == ("pre", "modulator", "pre_trace")
         np.testing.assert_allclose(rule.scale(), [1, rule.hebbian_scale])
 
     def test_a_rule_by_name_brings_its_traces_and_may_be_given_others(self):

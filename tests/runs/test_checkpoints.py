@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks.disasters.disks import damage
 from small import EXPERIMENT
 
 from metarule.config.toml import ConfigError
@@ -20,7 +19,7 @@ STATE = begin(EXPERIMENT.lifetime, EXPERIMENT.optimizer, EXPERIMENT.lifetime.tas
 
 def test_without_a_checkpoint_the_initial_state_is_returned(tmp_path):
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        step, state = checkpoints.restore(STATE)
+        step, state = checkpoints.restore(lambda step: STATE)
     assert step == 0
     assert state is STATE
 
@@ -31,7 +30,7 @@ def test_the_last_state_is_restored_bit_for_bit(tmp_path):
         for step in (3, 6, 9):
             checkpoints.save(step, later if step == 9 else STATE)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        step, state = checkpoints.restore(STATE)
+        step, state = checkpoints.restore(lambda step: STATE)
     assert step == 9
     assert jax.tree.structure(state) == jax.tree.structure(STATE)
     jax.tree.map(np.testing.assert_array_equal, state, later)
@@ -52,7 +51,21 @@ def two(tmp_path_factory):
 
 def restored(path):
     with Checkpoints(path) as checkpoints:
-        return checkpoints.restore(STATE)
+        return checkpoints.restore(lambda step: STATE)
+
+
+def damage(checkpoint, how, chance):
+    """Truncate or remove one file, or flip one of its bits."""
+    file = chance.choice(sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.stat().st_size))
+    content = bytearray(file.read_bytes())
+    if how == "missing":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(content[: chance.randrange(len(content))])
+    else:
+        bit = chance.randrange(8 * len(content))
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
@@ -104,10 +117,10 @@ def test_a_checkpoint_of_another_origin_is_refused(tmp_path):
     with Checkpoints(path, "this") as checkpoints:
         checkpoints.save(3, STATE)
     with Checkpoints(path, "that") as checkpoints, pytest.raises(ConfigError, match="3: this checkpoint is of another exper"):
-        checkpoints.restore(STATE)
+        checkpoints.restore(lambda step: STATE)
     for origin in ("this", ""):
         with Checkpoints(path, origin) as checkpoints:
-            assert checkpoints.restore(STATE)[0] == 3
+            assert checkpoints.restore(lambda step: STATE)[0] == 3
 
 
 def test_a_wrong_checksum_counts_as_damage(two, tmp_path, capsys):
@@ -138,7 +151,7 @@ def test_a_transient_error_leaves_the_checkpoint(error, two, tmp_path, monkeypat
     with Checkpoints(path) as checkpoints:
         monkeypatch.setattr(checkpoints._manager, "restore", fail)
         with pytest.raises(OSError, match=error.strerror):
-            checkpoints.restore(STATE)
+            checkpoints.restore(lambda step: STATE)
     step, _ = restored(path)
     assert step == 6
 
@@ -149,7 +162,7 @@ def test_a_state_of_another_size_is_refused(two, tmp_path):
         Checkpoints(path) as checkpoints,
         pytest.raises(ConfigError, match="bytes of numbers, and this experiment has 4;"),
     ):
-        checkpoints.restore(jnp.zeros(()))
+        checkpoints.restore(lambda step: jnp.zeros(()))
 
 
 def test_a_failing_disk_is_named(tmp_path, monkeypatch):

@@ -87,7 +87,7 @@ DEEP = Feedforward(feedback="learned")
         (traced(decay=0.5, learned=False), traced(decay=0.9, learned=False), "rule.traces.e.decay is 0.5 there"),
         (MLP(inputs=("pre", "post")), MLP(inputs=("pre", "weight")), "rule.inputs.1. is 'post' there"),
         (MLP(), MLP(activation="relu"), "rule.activation is 'tanh' there; the rule needs 'relu'"),
-        (MLP(), MLP(scale=0.2), "rule.output_scale is 0.1 there; the rule needs 0.2"),
+        (MLP(), MLP(output_scale=0.2), "rule.output_scale is 0.1 there; the rule needs 0.2"),
         (MLP(inputs=("pre", "post")), PAIR, "rule.kind is 'mlp' there; the rule needs 'polynomial'"),
     ],
 )

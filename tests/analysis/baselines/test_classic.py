@@ -46,7 +46,7 @@ def test_backprop_steps_down_the_gradient_of_the_loss():
     learner = backprop(LIFE)
     context, state = born(learner)
     stimulus = LIFE.tasks.stimulus(context.task, 0, KEY)
-    loss = lambda weights: LIFE.tasks.loss(learner.circuit.step(weights, (), (), stimulus)[1], stimulus.target)
+    loss = lambda weights: LIFE.tasks.loss(learner.circuit.step(weights, (), (), stimulus).output, stimulus.target)
     after, _ = jax.jit(learner.step)(jnp.array([0.1]), context, state, 0)
     gradients = jax.jit(jax.grad(loss))(state.weights)
     for before, gradient, weight in zip(state.weights, gradients, after.weights, strict=True):
@@ -120,7 +120,7 @@ def test_classic_rules_of_conditioning_by_hand(baseline, change):
         weights, wiring, activity = learner.circuit.init(KEY, 3, 1)
         for us in (0.0, 1.0):
             stimulus = Stimulus(jnp.array([1.0, 0.0, us]), jnp.zeros(3))
-            activity, _, (seen,) = learner.circuit.step(weights, wiring, activity, stimulus)
+            activity, _, (seen,), _ = learner.circuit.step(weights, wiring, activity, stimulus)
         return weights, learner.rule.update(jnp.array([0.3]), (), seen)[0]
 
     weights, delta_w = changed()

@@ -6,6 +6,7 @@ import pytest
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, learning_curves
 from metarule.analysis.baselines import Descent, descent
+from metarule.lifetime.unroll import step_at
 
 KEY = jax.random.key(0)
 LIFE = Lifetime(
@@ -33,12 +34,12 @@ def test_weights_go_as_optax_moves_them_along_autodiff_gradients(name, transform
         stimulus = LIFE.tasks.stimulus(context.task, t, KEY)
 
         def loss(weights, stimulus=stimulus):
-            output = learner.backprop.circuit.step(weights, (), (), stimulus)[1]
+            output = learner.backprop.circuit.step(weights, (), (), stimulus).output
             return LIFE.tasks.loss(output, stimulus.target)
 
         updates, state = transform.update(jax.grad(loss)(weights), state, weights)
         weights = jax.tree.map(lambda w, u: jnp.clip(w + u, -1.5, 1.5), weights, updates)
-        learner_state, _ = learner.step(jnp.array([0.1]), context, learner_state, t)
+        learner_state, _ = step_at(learner, jnp.array([0.1]), context, learner_state, t)
     for ours, theirs in zip(learner_state.weights, weights, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 

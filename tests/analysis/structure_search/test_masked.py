@@ -47,4 +47,4 @@ def test_forms_that_are_judged_alike_are_worth_the_same(fitted):
 def test_it_is_a_learner():
     assert isinstance(Masked(LIFE, MASKS[0]), Learner)
     assert Masked(LIFE, MASKS[0]).with_steps(7).steps == 7
-    np.testing.assert_allclose(Masked(LIFE, MASKS[0]).theta(KEY), [0, 0.1, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(Masked(LIFE, MASKS[0]).init_theta(KEY), [0, 0.1, 0, 0], rtol=1e-6)

@@ -1,7 +1,7 @@
-"""What every rule keeps to, as checks that a rule of one's own passes in one line: `check_rule(MyRule())`."""
+"""Contract of rules: `check_rule(MyRule())`."""
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -13,52 +13,40 @@ from jax.test_util import check_grads
 from jaxtyping import Array
 
 from metarule.prng import run_key
-from metarule.rules.lifting import POST_SIDE, PRE_SIDE, Lifted, lift
-from metarule.types import PRNGKey, Rule, Synapse, Theta
+from metarule.rules.lifting import POST_SIDE, PRE_SIDE, complete, lift, local_variables
+from metarule.testing.common import Checks, assert_equal_by_value, run_checks
+from metarule.types import Factored, PRNGKey, Synapse, Theta
 
-__all__ = ["CHECKS", "check_rule"]
+__all__ = ["RULE_CHECKS", "check_rule"]
 
 _PRE, _POST = 3, 4
 _TOLERANCE = {"rtol": 1e-9, "atol": 1e-9}
 
 
 def check_rule(rule: Any, *, checks: Sequence[str] | None = None, seed: int = 0) -> None:
-    """Check that a rule keeps to what metarule takes for granted.
-
-    A class that has `init` and `delta` alone is passed as `check_rule(Lifted(MyRule()))`.
+    """Check that a rule keeps the contract that metarule relies on.
 
     Args:
-        rule: anything that is meant to satisfy the protocol `Rule`.
-        checks: names of `CHECKS`, all by default.
-        seed: decides θ, and what the synapses see.
+        rule: a rule; one with `init` and `delta` alone is completed with defaults.
+        checks: names of checks, all by default.
+        seed: decides θ and the local variables.
 
     Raises:
         AssertionError: naming the rule, the check that it fails, and how.
-        RuntimeError: Python leaves assertions out, so that nothing would be checked.
+        RuntimeError: Python runs without assertions, so that nothing would be checked.
     """
-    if not __debug__:
-        raise RuntimeError("nothing is checked where Python leaves assertions out; run it without -O")
-    for name in CHECKS if checks is None else checks:
-        try:
-            CHECKS[name](rule, seed)
-        except Exception as error:  # a rule may fail in any way
-            own = type(rule.rule if type(rule) is Lifted else rule).__name__
-            raise AssertionError(f"{own} fails '{name}': {error}") from error
+    run_checks(rule, RULE_CHECKS, checks, seed)
 
 
 def _protocol(rule: Any, seed: int) -> None:
-    """It has every member, and is equal by value, so that equal rules share what is compiled."""
-    missing = [name for name in vars(Rule) if not name.startswith("_") and not hasattr(rule, name)]
-    assert not missing, f"it has no {', no '.join(missing)}; Lifted makes a rule of a class with init and delta alone"
-    twin = copy.copy(rule)
-    assert twin == rule, "a copy of it is not equal to it"
-    assert hash(twin) == hash(rule), "a copy of it has another hash"
-    unknown = [name for name in rule.variables if name not in Synapse._fields]
-    assert not unknown, f"its variables name {', '.join(unknown)}; allowed: {', '.join(Synapse._fields)}"
+    """It has `init` and `delta`, and is equal by value, so that equal rules share compiled programs."""
+    complete(rule)
+    assert_equal_by_value(rule)
 
 
 def _shapes(rule: Any, seed: int) -> None:
-    """Δw has the shape of the weight; memory keeps its own; units are those of θ, and θ can be drawn for many."""
+    """Δw has the shape of the weight, memory keeps its shape, the parameter scale has that of θ, and `init` can be vmapped."""
+    rule = complete(rule)
     case = _case(rule, seed)
     for leaf in jax.tree.leaves(case.memory):
         assert leaf.shape[:2] == (_PRE, _POST), f"its memory has shape {leaf.shape}, which is not one entry a synapse"
@@ -66,13 +54,14 @@ def _shapes(rule: Any, seed: int) -> None:
         change, memory = jax.eval_shape(getattr(rule, form), *given)
         assert change.shape == wanted, f"{form} gives a change of shape {change.shape} where weights have {wanted}"
         _assert_alike(memory, given.memory, f"memory after {form}", "memory before")
-    _assert_alike(jax.eval_shape(rule.scale), case.theta, "units", "θ")
+    _assert_alike(jax.eval_shape(rule.scale), case.theta, "scale", "θ")
     many = jax.eval_shape(jax.vmap(rule.init), jax.random.split(run_key(seed), 2))
     _assert_alike(many, _twice(case.theta), "two θ at once", "a pair of θ")
 
 
 def _dtypes(rule: Any, seed: int) -> None:
-    """Everything is computed in the precision of θ and the weights, be it single or double."""
+    """Everything is computed in the precision of θ and the weights."""
+    rule = complete(rule)
     for double in (False, True):
         with jax.enable_x64(double):
             case = _case(rule, seed)
@@ -85,14 +74,15 @@ def _dtypes(rule: Any, seed: int) -> None:
 
 def _matrix_form(rule: Any, seed: int) -> None:
     """`update` of a projection equals `delta` at each of its synapses."""
+    rule = complete(rule)
     with jax.enable_x64(True):
         case = _case(rule, seed)
         chex.assert_trees_all_close(_update(rule, case), jax.jit(lift(rule.delta))(*case), **_TOLERANCE)
 
 
 def _parts(rule: Any, seed: int) -> None:
-    """Where it is `factored`, `update` is the sum of its parts, and what is of pre knows nothing of post."""
-    if not getattr(rule, "factored", False):
+    """If it is `factored`, ΔW is the sum of its parts, and presynaptic factors do not depend on postsynaptic variables."""
+    if not isinstance(rule, Factored) or not rule.factored:
         return
     with jax.enable_x64(True):
         case = _case(rule, seed)
@@ -106,7 +96,8 @@ def _parts(rule: Any, seed: int) -> None:
 
 
 def _locality(rule: Any, seed: int) -> None:
-    """A synapse changes as it would among other synapses: with other weights, memories and activities than its own."""
+    """The change of a synapse does not depend on other synapses."""
+    rule = complete(rule)
     with jax.enable_x64(True):
         case, other = _case(rule, seed), _case(rule, seed + 1)
         here = _update(rule, case)
@@ -116,20 +107,22 @@ def _locality(rule: Any, seed: int) -> None:
 
 
 def _variables(rule: Any, seed: int) -> None:
-    """What it does not name in `variables` has no effect, and may be missing where circuits may leave it out."""
+    """Local variables that `delta` does not read have no effect on `update`, and may be missing where circuits may omit them."""
+    rule = complete(rule)
     with jax.enable_x64(True):
         case = _case(rule, seed)
         hidden: dict[str, Any] = {
             name: None if name in Synapse._field_defaults else jnp.full_like(value, jnp.nan)
             for name, value in case.projection._asdict().items()
-            if name not in rule.variables
+            if name not in local_variables(rule)
         }
         alone = case._replace(projection=case.projection._replace(**hidden))
         chex.assert_trees_all_close(_update(rule, alone), _update(rule, case), **_TOLERANCE)
 
 
 def _rest(rule: Any, seed: int) -> None:
-    """Where nothing is active and nothing was, change, memory and all gradients are finite."""
+    """Without any activity the change, the memory and all gradients are finite."""
+    rule = complete(rule)
     case = _case(rule, seed)
     silent = jax.tree.map(jnp.zeros_like, case.projection)
 
@@ -145,7 +138,8 @@ def _rest(rule: Any, seed: int) -> None:
 
 
 def _gradients(rule: Any, seed: int) -> None:
-    """Derivatives by θ, memory and all that a synapse sees equal finite differences, forward and in reverse."""
+    """Derivatives by θ, memory and local variables equal finite differences, in forward and reverse mode."""
+    rule = complete(rule)
     with jax.enable_x64(True):
         check_grads(
             lambda *given: _update(rule, _Case(*jax.tree.map(jnp.asarray, given))),
@@ -158,7 +152,8 @@ def _gradients(rule: Any, seed: int) -> None:
 
 
 def _one_trace(rule: Any, seed: int) -> None:
-    """Equal rules, other values and memory that comes back are one program, compiled once."""
+    """Equal rules share one compiled program."""
+    rule = complete(rule)
     traced = []
 
     def update(rule: Any, given: _Case) -> Any:
@@ -174,7 +169,8 @@ def _one_trace(rule: Any, seed: int) -> None:
 
 
 def _names(rule: Any, seed: int) -> None:
-    """Its numbers are scalars with plain names, for many θ at once, too, and its equation is one line."""
+    """Parameters are scalars with plain names, also for many θ at once, and the equation is one line."""
+    rule = complete(rule)
     theta = _case(rule, seed).theta
     described = jax.eval_shape(rule.describe, theta)
     for name, value in described.items():
@@ -189,7 +185,7 @@ def _names(rule: Any, seed: int) -> None:
     assert "\n" not in line, "its equation is more than one line"
 
 
-CHECKS: Mapping[str, Callable[[Any, int], None]] = {
+RULE_CHECKS: Checks = {
     "protocol": _protocol,
     "shapes": _shapes,
     "dtypes": _dtypes,
@@ -205,7 +201,7 @@ CHECKS: Mapping[str, Callable[[Any, int], None]] = {
 
 
 class _Case(NamedTuple):
-    """What a rule is given."""
+    """Arguments of `update`."""
 
     theta: Theta
     memory: Any
@@ -223,10 +219,10 @@ def _stated(rule: Any, key: PRNGKey) -> tuple[Theta, Theta]:
 
 
 def _case(rule: Any, seed: int) -> _Case:
-    """A θ in general position, a projection, and the memory of synapses that have seen something before."""
+    """A θ in general position, a projection, and a memory after two steps."""
     draw = np.random.default_rng(seed)
     theta = jax.tree.map(
-        lambda leaf, unit: jnp.asarray(leaf + 0.3 * unit * draw.normal(size=leaf.shape), leaf.dtype),
+        lambda leaf, scale: jnp.asarray(leaf + 0.3 * scale * draw.normal(size=leaf.shape), leaf.dtype),
         *jax.device_get(_stated(rule, run_key(seed))),
     )
     case = _Case(theta, (), _projection(draw))
@@ -243,7 +239,7 @@ def _projection(draw: np.random.Generator) -> Synapse:
 
 
 def _places(pre: int, post: int) -> dict[str, tuple[int, ...]]:
-    """Where each variable of one synapse stands in a projection."""
+    """Index of each variable of one synapse in a projection."""
     places = dict.fromkeys(PRE_SIDE, (pre,)) | dict.fromkeys(POST_SIDE, (post,)) | {"weight": (pre, post)}
     return {name: places.get(name, ()) for name in Synapse._fields}
 
@@ -253,13 +249,13 @@ def _at(tree: Any, pre: int, post: int) -> Any:
 
 
 def _one(case: _Case, pre: int = 0, post: int = 0) -> _Case:
-    """What one synapse is given of it."""
+    """Arguments of one synapse."""
     seen = {name: np.asarray(getattr(case.projection, name))[place] for name, place in _places(pre, post).items()}
     return _Case(case.theta, _at(case.memory, pre, post), Synapse(**seen))
 
 
 def _transplant(case: _Case, other: _Case, pre: int, post: int) -> _Case:
-    """The other network, with what one synapse has and sees taken from this one."""
+    """Arguments of the other network, with those of one synapse taken from this one."""
     own = _one(case, pre, post)
     seen = {
         name: _put(getattr(other.projection, name), place, getattr(own.projection, name))

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import pytest
 
 from metarule.rules import Lifted, Polynomial, lift
-from metarule.rules.factorising import Parts
-from metarule.testing import CHECKS, check_rule
+from metarule.testing import RULE_CHECKS, check_rule
+from metarule.types import Parts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,19 +34,14 @@ class Sound(Lifted, frozen=True):
         return lift(self.delta)(theta, memory, projection)
 
 
-class NoEquation:
-    def __getattr__(self, name):
-        if name == "equation":
-            raise AttributeError(name)
-        return getattr(Sound(), name)
+@dataclasses.dataclass(frozen=True)
+class NoDelta:
+    def init(self, key):
+        return jnp.zeros(())
 
 
 class NotEqualToItsCopy(Sound, frozen=True, eq=False):
     pass
-
-
-class UnknownVariable(Sound, frozen=True):
-    variables = ("pre", "prost")
 
 
 class TransposedChange(Sound, frozen=True):
@@ -64,7 +59,7 @@ class MemoryOfTheNeuron(Sound, frozen=True):
         return jnp.zeros(weight.shape[1:])
 
 
-class UnitsOfAnotherShape(Sound, frozen=True):
+class ScaleOfAnotherShape(Sound, frozen=True):
     def scale(self):
         return {"rate": jnp.ones(2)}
 
@@ -103,7 +98,9 @@ class SharedMemory(Sound, frozen=True):
 
 
 class SecretVariable(Sound, frozen=True):
-    variables = ("pre",)
+    def update(self, theta, memory, projection):
+        change, memory = lift(self.delta)(theta, memory, projection)
+        return change + 0 * projection.post, memory
 
 
 class NaNAtRest(Sound, frozen=True):
@@ -170,13 +167,12 @@ class LongEquation(Sound, frozen=True):
 
 
 BROKEN = {
-    NoEquation: "protocol",
+    NoDelta: "protocol",
     NotEqualToItsCopy: "protocol",
-    UnknownVariable: "protocol",
     TransposedChange: "shapes",
     MemoryThatGrows: "shapes",
     MemoryOfTheNeuron: "shapes",
-    UnitsOfAnotherShape: "shapes",
+    ScaleOfAnotherShape: "shapes",
     HalfPrecision: "dtypes",
     AlwaysSinglePrecision: "dtypes",
     AnotherMatrixForm: "matrix form",
@@ -203,18 +199,18 @@ def test_a_broken_rule_fails_the_check_that_it_breaks(broken):
 
 
 def test_every_check_catches_something():
-    assert set(BROKEN.values()) == set(CHECKS)
+    assert set(BROKEN.values()) == set(RULE_CHECKS)
 
 
 def test_the_whole_battery_names_rule_and_check():
     with pytest.raises(AssertionError, match="AnotherMatrixForm fails 'matrix form'"):
         check_rule(AnotherMatrixForm())
-    with pytest.raises(AssertionError, match="Decay fails 'protocol': it has no variables"):
-        check_rule(Decay())
+    with pytest.raises(AssertionError, match="NoDelta fails 'protocol': NoDelta has no method 'delta'"):
+        check_rule(NoDelta())
 
 
 @pytest.mark.parametrize(
-    "rule", [Sound(), Lifted(Decay()), Polynomial(terms=("seven",))], ids=["sound", "own", "seven"]
+    "rule", [Sound(), Decay(), Lifted(Decay()), Polynomial(terms=("seven",))], ids=["sound", "own", "lifted", "seven"]
 )
 def test_sound_rules_pass(rule):
     check_rule(rule, seed=1)

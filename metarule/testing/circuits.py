@@ -1,0 +1,190 @@
+"""Contract of circuits: `check_circuit(MyCircuit(), inputs=3, outputs=1)`."""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.test_util import check_grads
+
+from metarule.circuits.base import offered_variables, paths_of, plastic_of
+from metarule.prng import run_key
+from metarule.testing.common import Checks, assert_equal_by_value, run_checks
+from metarule.types import Circuit, CircuitStep, PRNGKey, Sized, Stimulus
+
+__all__ = ["CIRCUIT_CHECKS", "check_circuit"]
+
+
+class _Subject(NamedTuple):
+    """A circuit, its numbers of inputs and outputs, and the number of targets of the stimuli."""
+
+    circuit: Any
+    inputs: int
+    outputs: int
+    targets: int
+
+
+def check_circuit(
+    circuit: Any,
+    inputs: int = 3,
+    outputs: int = 1,
+    *,
+    targets: int | None = None,
+    checks: Sequence[str] | None = None,
+    seed: int = 0,
+) -> None:
+    """Check that a circuit keeps the contract that metarule relies on.
+
+    Args:
+        circuit: a circuit.
+        inputs: number of input neurons; a circuit that fixes its sizes decides itself.
+        outputs: number of output neurons; likewise.
+        targets: entries of the target of a stimulus; by default one an output.
+        checks: names of checks, all by default.
+        seed: decides weights and stimuli.
+
+    Raises:
+        AssertionError: naming the circuit, the check that it fails, and how.
+        RuntimeError: Python runs without assertions, so that nothing would be checked.
+    """
+    if isinstance(circuit, Sized) and circuit.sizes is not None:
+        inputs, outputs = circuit.sizes
+    subject = _Subject(circuit, inputs, outputs, outputs if targets is None else targets)
+    run_checks(subject, CIRCUIT_CHECKS, checks, seed, type(circuit).__name__)
+
+
+def _protocol(subject: _Subject, seed: int) -> None:
+    """It has `init` and `step`, and is equal by value, so that equal circuits share compiled programs."""
+    assert isinstance(subject.circuit, Circuit), "it has no methods init and step"
+    assert_equal_by_value(subject.circuit)
+
+
+def _shapes(subject: _Subject, seed: int) -> None:
+    """Output, local variables, paths and plasticity fit the weights, and the state keeps its form."""
+    (weights, _, state), result = jax.eval_shape(partial(_two_steps, subject), run_key(seed))
+    assert result.output.shape == (subject.outputs,), f"its output has shape {result.output.shape}"
+    chex.assert_trees_all_equal_shapes_and_dtypes(state, result.state)
+    counts = len(weights), len(result.synapses), len(paths_of(subject.circuit, subject.inputs, subject.outputs))
+    assert len(set(counts)) == 1, f"it has {counts[0]} weight matrices, {counts[1]} synapses and {counts[2]} paths"
+    plastic = plastic_of(subject.circuit, len(weights))
+    assert len(plastic) == len(weights), f"it has {len(weights)} projections, and `plastic` {len(plastic)} entries"
+    for weight, synapse in zip(weights, result.synapses, strict=True):
+        pre, post = weight.shape
+        assert synapse.weight.shape == (pre, post), f"a synapse sees weights {synapse.weight.shape} of {weight.shape}"
+        wanted = {"pre": (pre,), "pre_trace": (pre,), "neuromodulator": ()}
+        for name in ("pre", "post", "potential", "modulator", "pre_trace", "post_trace", "neuromodulator"):
+            value, shape = getattr(synapse, name), wanted.get(name, (post,))
+            assert value is None or value.shape == shape, f"{name} has shape {value.shape}; it needs {shape}"
+
+
+def _offers(subject: _Subject, seed: int) -> None:
+    """All projections offer the same local variables."""
+    offered = set(offered_variables(subject.circuit, subject.inputs, subject.outputs))
+    for synapse in jax.eval_shape(partial(_two_steps, subject), run_key(seed))[1].synapses:
+        seen = {name for name, value in synapse._asdict().items() if value is not None}
+        assert seen == offered, f"one projection offers {sorted(seen)}, all offer {sorted(offered)}"
+
+
+def _own_weights(subject: _Subject, seed: int) -> None:
+    """Synapses see their own weights; an absent synapse sees 0."""
+    (weights, *_), result = _compiled(subject, run_key(seed))
+    for weight, synapse in zip(weights, result.synapses, strict=True):
+        seen = np.asarray(synapse.weight)
+        assert np.all((seen == np.asarray(weight)) | (seen == 0)), "a synapse sees a weight that is not its own"
+
+
+def _dtypes(subject: _Subject, seed: int) -> None:
+    """Everything is computed in the precision that JAX is set to."""
+    for double in (False, True):
+        with jax.enable_x64(double):
+            wanted = jnp.float64 if double else jnp.float32
+            for leaf in jax.tree.leaves(jax.eval_shape(partial(_two_steps, subject), run_key(seed))):
+                assert leaf.dtype == wanted, f"{leaf.dtype} where JAX is set to {wanted.__name__}"
+
+
+def _one_trace(subject: _Subject, seed: int) -> None:
+    """Equal circuits share one compiled program, and give the same result for the same key."""
+    traces = []
+
+    def run(circuit: Any, key: PRNGKey) -> Any:
+        traces.append(circuit)
+        return _two_steps(subject._replace(circuit=circuit), key)
+
+    compiled = jax.jit(run, static_argnums=0)
+    one, again = (compiled(copy.copy(subject.circuit), run_key(seed)) for _ in range(2))
+    chex.assert_trees_all_equal(one, again)
+    assert len(traces) == 1, f"it was traced {len(traces)} times"
+
+
+def _batch(subject: _Subject, seed: int) -> None:
+    """A batch of networks gives the results of each."""
+    keys = jax.random.split(run_key(seed), 2)
+    together = jax.jit(jax.vmap(partial(_two_steps, subject)))(keys)
+    for number, key in enumerate(keys):
+        one = jax.tree.map(lambda leaf, number=number: leaf[number], together)
+        chex.assert_trees_all_close(one, _compiled(subject, key), rtol=1e-5, atol=1e-6)
+
+
+def _rest(subject: _Subject, seed: int) -> None:
+    """Without any input, output, local variables and derivatives by the weights are finite."""
+    silence = Stimulus(jnp.zeros(subject.inputs), jnp.zeros(subject.targets))
+
+    def gradient(key: PRNGKey) -> Any:
+        weights, wiring, state = subject.circuit.init(key, subject.inputs, subject.outputs)
+
+        def total(weights: Any) -> Any:
+            result = subject.circuit.step(weights, wiring, state, silence)
+            return jnp.sum(result.output), result
+
+        return jax.grad(total, has_aux=True)(weights)
+
+    chex.assert_tree_all_finite(jax.jit(gradient)(run_key(seed)))
+
+
+def _gradients(subject: _Subject, seed: int) -> None:
+    """Derivatives of outputs and local variables by the weights equal finite differences."""
+    with jax.enable_x64(True):
+        weights, wiring, state = subject.circuit.init(run_key(seed), subject.inputs, subject.outputs)
+
+        @jax.jit
+        def respond(weights: Any) -> Any:
+            result = subject.circuit.step(weights, wiring, state, _stimulus(subject, run_key(seed)))
+            return result.output, [synapse._asdict() for synapse in result.synapses]
+
+        check_grads(respond, (weights,), order=1, modes=("fwd", "rev"), rtol=1e-5, atol=1e-6)
+
+
+CIRCUIT_CHECKS: Checks = {
+    "protocol": _protocol,
+    "shapes": _shapes,
+    "offered variables": _offers,
+    "own weights": _own_weights,
+    "dtypes": _dtypes,
+    "one trace": _one_trace,
+    "batch": _batch,
+    "finite at rest": _rest,
+    "gradients": _gradients,
+}
+
+
+def _stimulus(subject: _Subject, key: PRNGKey) -> Stimulus:
+    input_key, target_key = jax.random.split(key)
+    return Stimulus(jax.random.normal(input_key, (subject.inputs,)), jax.random.uniform(target_key, (subject.targets,)))
+
+
+def _two_steps(subject: _Subject, key: PRNGKey) -> tuple[tuple[Any, Any, Any], CircuitStep]:
+    """Initial (weights, wiring, state), and the result of the second of two steps."""
+    weights, wiring, state = initial = subject.circuit.init(key, subject.inputs, subject.outputs)
+    for number in range(2):
+        result = subject.circuit.step(weights, wiring, state, _stimulus(subject, jax.random.fold_in(key, number)))
+        state = result.state
+    return initial, result
+
+
+@partial(jax.jit, static_argnums=0)
+def _compiled(subject: _Subject, key: PRNGKey) -> tuple[tuple[Any, Any, Any], CircuitStep]:
+    return _two_steps(subject, key)

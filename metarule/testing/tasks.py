@@ -1,0 +1,166 @@
+"""Contract of task families: `check_tasks(MyTasks())`."""
+
+import copy
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from metarule.prng import run_key
+from metarule.tasks.base import min_steps, primary_metric, task_id
+from metarule.tasks.scores import DIVERGED
+from metarule.testing.common import Checks, assert_equal_by_value, run_checks
+from metarule.types import PRNGKey, Stimulus, TaskFamily
+
+__all__ = ["TASK_CHECKS", "check_tasks"]
+
+_TASKS = 4
+
+
+def check_tasks(tasks: Any, *, checks: Sequence[str] | None = None, seed: int = 0) -> None:
+    """Check that a task family keeps the contract that metarule relies on.
+
+    Args:
+        tasks: a task family.
+        checks: names of checks, all by default.
+        seed: decides split, tasks and outputs.
+
+    Raises:
+        AssertionError: naming the family, the check that it fails, and how.
+        RuntimeError: Python runs without assertions, so that nothing would be checked.
+    """
+    run_checks(tasks, TASK_CHECKS, checks, seed)
+
+
+def _protocol(tasks: Any, seed: int) -> None:
+    """It has every member, and is equal by value, so that equal families share compiled programs."""
+    missing = [name for name in vars(TaskFamily) if not name.startswith("_") and not hasattr(tasks, name)]
+    assert not missing, f"it has no {', no '.join(missing)}"
+    assert_equal_by_value(tasks)
+
+
+def _shapes(tasks: Any, seed: int) -> None:
+    """Stimuli and examples have as many inputs as the family says; losses and metrics are scalars."""
+    stimulus, examples, loss, metrics = jax.eval_shape(partial(_results, tasks, seed), run_key(seed))
+    assert stimulus.input.shape == (tasks.inputs,), (
+        f"a stimulus has input {stimulus.input.shape}, not ({tasks.inputs},)"
+    )
+    assert examples.input.shape[1:] == (tasks.inputs,), f"the examples have inputs {examples.input.shape[1:]}"
+    targets = stimulus.target.shape, examples.target.shape[1:]
+    assert targets[0] == targets[1], f"a stimulus has target {targets[0]}, an example {targets[1]}"
+    assert loss.shape == (), f"the loss has shape {loss.shape}"
+    for name, value in metrics.items():
+        assert value.shape == (), f"the metric '{name}' has shape {value.shape}"
+
+
+def _metrics(tasks: Any, seed: int) -> None:
+    """Loss and metrics are finite, the primary metric is one of them, and lies between 0 and 1."""
+    _, _, loss, metrics = _compiled(tasks, seed, run_key(seed))
+    assert np.isfinite(loss), f"the loss is {loss}"
+    for name, value in metrics.items():
+        assert np.isfinite(value), f"the metric '{name}' is {value}"
+    assert DIVERGED not in metrics, f"'{DIVERGED}' is the name of a metric that every network has"
+    name = primary_metric(tasks)
+    assert name in metrics, f"the primary metric is '{name}'; its metrics are {', '.join(metrics)}"
+    assert 0 <= float(metrics[name]) <= 1, f"the primary metric is {float(metrics[name])}; it lies between 0 and 1"
+
+
+def _dtypes(tasks: Any, seed: int) -> None:
+    """Stimuli, losses and metrics have the precision that JAX is set to."""
+    for double in (False, True):
+        with jax.enable_x64(double):
+            wanted = jnp.float64 if double else jnp.float32
+            for leaf in jax.tree.leaves(jax.eval_shape(partial(_results, tasks, seed), run_key(seed))):
+                assert leaf.dtype == wanted, f"{leaf.dtype} where JAX is set to {wanted.__name__}"
+
+
+def _pools(tasks: Any, seed: int) -> None:
+    """The seed of a split may be traced and vmapped; pools of equal shape come of every seed."""
+    seeds = jnp.array([seed, seed + 1])
+    together = jax.eval_shape(jax.vmap(tasks.split), seeds)
+    one = jax.eval_shape(tasks.split, seeds[0])
+    chex.assert_trees_all_equal_shapes(
+        one, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), together)
+    )
+
+
+def _held_out(tasks: Any, seed: int) -> None:
+    """Training and test pools share no task, unless the pools are the same."""
+    split = jax.jit(tasks.split)(seed)
+    pools = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
+    if all(one.shape == other.shape and bool(jnp.array_equal(one, other)) for one, other in pools):
+        return
+    sample = jax.jit(lambda pool: jax.vmap(lambda index: tasks.sample(run_key(seed), pool, index))(jnp.arange(64)))
+    train, test = (
+        [tuple(np.asarray(leaf)[number].tobytes() for leaf in jax.tree.leaves(sample(pool))) for number in range(64)]
+        for pool in split
+    )
+    shared = set(train) & set(test)
+    assert not shared, f"{len(shared)} of 64 test tasks are training tasks"
+
+
+def _incidentals(tasks: Any, seed: int) -> None:
+    """A task is decided by key, pool and number, and its id by pool and number."""
+    split = jax.jit(tasks.split)(seed)
+    one, again = (jax.jit(tasks.sample)(run_key(seed), split.train, 1) for _ in range(2))
+    chex.assert_trees_all_equal(one, again)
+    ids = [int(task_id(tasks, split.train, jnp.asarray(1))) for _ in range(2)]
+    assert ids[0] == ids[1], f"task 1 has the ids {ids[0]} and {ids[1]}"
+
+
+def _one_trace(tasks: Any, seed: int) -> None:
+    """Equal families share one compiled program."""
+    traces = []
+
+    def run(tasks: Any, key: PRNGKey) -> Any:
+        traces.append(tasks)
+        return _results(tasks, seed, key)
+
+    compiled = jax.jit(run, static_argnums=0)
+    for number in range(2):
+        compiled(copy.copy(tasks), run_key(seed + number))
+    assert len(traces) == 1, f"it was traced {len(traces)} times"
+
+
+def _steps(tasks: Any, seed: int) -> None:
+    """Stimuli are finite from the first step to beyond the minimum length."""
+    length = 2 * min_steps(tasks) + 10
+
+    def stimuli(key: PRNGKey) -> Stimulus:
+        task = tasks.sample(key, tasks.split(seed).train, 0)
+        return jax.vmap(lambda t: tasks.stimulus(task, t, jax.random.fold_in(key, t)))(jnp.arange(length))
+
+    for leaf in jax.tree.leaves(jax.jit(stimuli)(run_key(seed))):
+        assert np.all(np.isfinite(leaf)), "a stimulus is not finite"
+
+
+TASK_CHECKS: Checks = {
+    "protocol": _protocol,
+    "shapes": _shapes,
+    "metrics": _metrics,
+    "dtypes": _dtypes,
+    "pools": _pools,
+    "held out": _held_out,
+    "incidentals": _incidentals,
+    "one trace": _one_trace,
+    "steps": _steps,
+}
+
+
+def _results(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
+    """A stimulus, the examples, the loss of the first of them, and the metrics, for random outputs."""
+    task = tasks.sample(key, tasks.split(seed).train, 0)
+    examples = tasks.examples(task)
+    outputs = jax.nn.softmax(jax.random.normal(key, (examples.input.shape[0], tasks.outputs)))
+    outputs = outputs if tasks.outputs > 1 else jax.random.uniform(key, outputs.shape)
+    loss = tasks.loss(outputs[0], examples.target[0])
+    return tasks.stimulus(task, 0, key), examples, loss, tasks.metrics(outputs, examples.target)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _compiled(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
+    return _results(tasks, seed, key)
