@@ -27,7 +27,7 @@ from metarule.rules.terms import parse, show
 from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, read_experiment_file, to_tree
 from metarule.runs.files import write_json
-from metarule.runs.finished import read_finished
+from metarule.runs.finished import load
 from metarule.runs.training import write_theta
 
 BASE = to_tree(Experiment())
@@ -156,13 +156,13 @@ def test_a_run_directory_is_read_or_refused(place, run_files, data):
     changed = data.draw(st.sampled_from(sorted(run_files)))
     for name, content in run_files.items():
         (place / name).write_bytes(data.draw(torn(content)) if name == changed else content)
-    accepted(read_finished, place)
+    accepted(load, place)
 
 
 def test_the_run_directory_that_is_damaged_is_a_good_one(place, run_files):
     for name, content in run_files.items():
         (place / name).write_bytes(content)
-    assert read_finished(place).rates == {"delta": 0.2}
+    assert load(place).rates == {"delta": 0.2}
 
 
 def read_pairs(pairs):

@@ -1,4 +1,4 @@
-"""Files that anybody may have made: refused in one line, before memory is taken for them, and kept in their place."""
+"""Untrusted files: refused in one line, before memory is taken for them, and without following links."""
 
 import io
 import os
@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 from metarule.config.toml import ConfigError, check_file, decode, read
 from metarule.runs.directory import locked_run, start_run
 from metarule.runs.experiment import Experiment
-from metarule.runs.finished import read_finished
+from metarule.runs.finished import load
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged
 from metarule.runs.theta_files import load_theta, save_theta
 
-FIXTURE = Path(__file__).parent / "fixtures" / "run-format-1"
+FIXTURE = Path(__file__).parent / "fixtures" / "run-format-2"
 THETA = (FIXTURE / "theta.npz").read_bytes()
 LIKE = jnp.zeros(7)
 
@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 
 def loaded(place, content):
-    """What is made of a θ file: nothing, or a θ of the right shape, all of it finite."""
+    """Load θ from the content of a file: None if refused, else a finite θ of the right shape."""
     (place / "theta.npz").write_bytes(content)
     try:
         theta = load_theta(place, LIKE, {})
@@ -51,17 +51,17 @@ def loaded(place, content):
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=400))
-def test_any_bytes_are_no_theta(place, content):
+def test_random_bytes_are_refused(place, content):
     assert loaded(place, content) is None
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, len(THETA)), st.integers(0, 40), st.binary(max_size=40))
-def test_a_theta_that_was_tampered_with_is_read_or_refused(place, start, length, piece):
+def test_a_changed_theta_is_read_or_refused(place, start, length, piece):
     loaded(place, THETA[:start] + piece + THETA[start + length :])
 
 
-def test_the_theta_that_is_tampered_with_is_one(place):
+def test_the_unchanged_theta_is_read(place):
     assert loaded(place, THETA) is not None
 
 
@@ -79,7 +79,7 @@ def array(shape, kind=np.float32):
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         (archive(array(10**7), zipfile.ZIP_DEFLATED), "bytes; allowed: up to"),
         (archive(array(10**6), zipfile.ZIP_BZIP2), r"arrays of shape \[\(1000000,\)\]; the rule needs"),
@@ -91,9 +91,9 @@ def array(shape, kind=np.float32):
     ],
     ids=["bomb", "large", "claim", "complex", "pickle", "empty", "torn"],
 )
-def test_what_an_archive_claims_is_looked_at_first(content, says, run):
+def test_headers_are_checked_before_arrays_are_read(content, message, run):
     (run / "theta.npz").write_bytes(content)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         load_theta(run, LIKE, {})
 
 
@@ -111,16 +111,16 @@ def test_a_theta_that_is_not_finite_is_neither_written_nor_read(number, run):
 @pytest.mark.parametrize("name", ["resolved.toml", "theta.json", "summary.json", "metrics.jsonl"])
 def test_a_file_of_gigabytes_is_not_read(name, run):
     with (run / name).open("ab") as file:
-        file.truncate(2**31)  # which takes no room on the disk
+        file.truncate(2**31)  # a sparse file
     with pytest.raises(ConfigError, match=f"{name}: it has 2147483648 bytes; allowed: up to"):
-        read_finished(run) if name != "metrics.jsonl" else read_metrics(run)
+        load(run) if name != "metrics.jsonl" else read_metrics(run)
 
 
-def test_a_pipe_is_not_waited_for(run):
+def test_a_pipe_is_refused(run):
     (run / "theta.json").unlink()
     os.mkfifo(run / "theta.json")
     with pytest.raises(ConfigError, match="theta.json: this is no file"):
-        read_finished(run)
+        load(run)
     with pytest.raises(ConfigError, match="run: this is no file"):
         check_file(run, 1)
 
@@ -139,17 +139,17 @@ def test_a_pipe_is_not_waited_for(run):
         "metarule.process.json",
     ],
 )
-def test_links_that_lead_out_of_a_run_are_refused(name, run, tmp_path):
+def test_links_out_of_a_run_are_refused(name, run, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (run / name).unlink(missing_ok=True)
     (run / name).parent.mkdir(exist_ok=True)
     (run / name).symlink_to(tmp_path / "elsewhere")
     with pytest.raises(ConfigError, match=f"{name}: this link leads out of the run directory"):
-        read_finished(run)
+        load(run)
 
 
 @pytest.mark.parametrize("name", ["environment.json.partial", "metarule.process.json"])
-def test_nothing_is_written_through_a_link_that_was_there_before_the_run(name, tmp_path):
+def test_nothing_is_written_through_an_earlier_link(name, tmp_path):
     (tmp_path / "kept").write_text("mine")
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
@@ -160,16 +160,16 @@ def test_nothing_is_written_through_a_link_that_was_there_before_the_run(name, t
     assert (tmp_path / "kept").read_text() == "mine"
 
 
-def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
+def test_links_within_a_run_and_beside_its_files_are_allowed(run, tmp_path):
     (run / "theta.npz").rename(run / "kept.npz")
     (run / "theta.npz").symlink_to("kept.npz")
     (run / "notes").symlink_to(tmp_path)
     (tmp_path / "link").symlink_to(run)
-    assert read_finished(tmp_path / "link").rates
+    assert load(tmp_path / "link").rates
 
 
 @pytest.mark.parametrize(
-    ("content", "says"),
+    ("content", "message"),
     [
         ("[" * 100_000, "damaged: maximum recursion"),
         ("[]", "damaged: '\\[\\]' is no JSON object"),
@@ -180,14 +180,14 @@ def test_links_within_a_run_and_beside_its_files_are_left_alone(run, tmp_path):
         ("\udcff", "damaged"),
     ],
 )
-def test_summaries_that_say_something_else_are_refused(content, says, run):
+def test_damaged_summaries_are_refused(content, message, run):
     (run / "summary.json").write_bytes(content.encode(errors="surrogateescape"))
-    with pytest.raises(ConfigError, match=f"summary.json: {says}"):
-        read_finished(run)
+    with pytest.raises(ConfigError, match=f"summary.json: {message}"):
+        load(run)
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
         ("a." * 5000 + "a = 1", "nested too deep; allowed: up to 32"),
         ("seed = " + "9" * 100, "seed = 0x.*: expected a number of 64 bits"),
@@ -204,10 +204,10 @@ def test_summaries_that_say_something_else_are_refused(content, says, run):
             "circuit = {kind = 'feedforward', hidden = [65536, 65536]}",
             "circuit: numbers of a network .* allowed: up to",
         ),
-        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: numbers of θ = 105.*; allowed: up to 65536"),
+        ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: parameters = 105.*; allowed: up to 65536"),
         (
             "optimizer = {kind = 'genetic', population = 100000, batch_size = 100000}",
-            "optimizer: lives of a meta-step = 10000000256; allowed: up to",
+            "optimizer: lifetimes of a meta-step = 10000000256; allowed: up to",
         ),
         (
             "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', batch_size = 1000000}",
@@ -216,7 +216,7 @@ def test_summaries_that_say_something_else_are_refused(content, says, run):
         ("inner_loop.steps = 100000000", "inner_loop.steps = 100000000: expected `int` <= 10000000"),
     ],
 )
-def test_what_no_machine_can_hold_is_refused_before_it_is_made(text, says, tmp_path):
+def test_sizes_beyond_any_memory_are_refused(text, message, tmp_path):
     (tmp_path / "bad.toml").write_text(text)
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ConfigError, match=message):
         decode(read(tmp_path / "bad.toml")[1], Experiment)
