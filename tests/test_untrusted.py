@@ -210,7 +210,8 @@ def test_damaged_summaries_are_refused(content, message, run):
             "optimizer: lifetimes of a meta-step = 10000000256; allowed: up to",
         ),
         (
-            "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\noptimizer = {kind = 'gradient', batch_size = 1000000}",
+            "circuit = {kind = 'feedforward', hidden = [4000, 4000]}\n"
+            "optimizer = {kind = 'gradient', batch_size = 1000000}",
             "circuit and optimizer: numbers of all networks of a meta-step = .*; allowed: up to",
         ),
         ("inner_loop.steps = 100000000", "inner_loop.steps = 100000000: expected `int` <= 10000000"),

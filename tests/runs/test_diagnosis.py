@@ -4,7 +4,13 @@ from metarule.runs.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
 
 
 def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, loss=0.5, **others):
-    row = {"lifetimes": 10, "nonfinite_lifetimes": nonfinite, "zero_gradient_lifetimes": zero, "rejected": rejected, "loss": loss}
+    row = {
+        "lifetimes": 10,
+        "nonfinite_lifetimes": nonfinite,
+        "zero_gradient_lifetimes": zero,
+        "rejected": rejected,
+        "loss": loss,
+    }
     return [row | others for _ in range(count)]
 
 
@@ -22,7 +28,10 @@ def test_a_healthy_run_has_no_message():
             rows(nonfinite=10, lyapunov_exponent={"median": 1.0, "largest": 1.078}),
             "100% of lifetimes diverged in the last 20 meta-steps (perturbations of the weights grow up to 1.08-fold",
         ),
-        (rows(5, nonfinite=6, lyapunov_exponent={"largest": None}), "60% of lifetimes diverged in the last 5 meta-steps: try THIS"),
+        (
+            rows(5, nonfinite=6, lyapunov_exponent={"largest": None}),
+            "60% of lifetimes diverged in the last 5 meta-steps: try THIS",
+        ),
         (rows(30) + rows(20, nonfinite=10, loss=None), "100% of lifetimes diverged"),
         (rows(loss=6.1), "the meta-loss was 6.1 in the last 20 meta-steps, and 0.5 at first: try THIS"),
     ],

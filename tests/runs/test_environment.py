@@ -5,7 +5,7 @@ import pytest
 
 from metarule.config.toml import ConfigError
 from metarule.runs import environment as environments
-from metarule.runs.environment import check_precision, environment, record_environment, merge_environment
+from metarule.runs.environment import check_precision, environment, merge_environment, record_environment
 from metarule.runs.files import read_json, write_json
 
 

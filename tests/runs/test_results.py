@@ -30,7 +30,7 @@ def finished(tmp_path_factory):
     return path, trained, write_results(EXPERIMENT, path, trained, StopRequest())
 
 
-def test_the_summary_holds_what_a_run_ends_with(finished):
+def test_the_summary_holds_the_results(finished):
     path, _, summary = finished
     assert json.loads((path / "summary.json").read_text()) == json.loads(json_text(summary))
     assert (summary["seed"], summary["steps"]) == (3, 12)
@@ -75,7 +75,7 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     assert row["tuning_lifetimes"] <= lifetimes_of(EXPERIMENT.optimizer)
 
 
-def test_the_summary_tells_what_each_term_contributes(finished):
+def test_the_summary_holds_the_contribution_of_each_term(finished):
     _, trained, summary = finished
     found = summary["contributions"]
     assert (found["metric"], found["of"], found["lifetimes"]) == ("solved", "held-out tasks", 16)
@@ -96,7 +96,7 @@ def test_figures_are_drawn(finished):
         assert (finished[0] / "figures" / f"{name}.png").stat().st_size > 5000
 
 
-def test_numbers_are_written_before_figures_and_are_whole_without_them(finished, tmp_path, monkeypatch, capsys):
+def test_numbers_are_written_before_figures(finished, tmp_path, monkeypatch, capsys):
     path, before = tmp_path / "run", []
 
     def fail(figure, file, **_):

@@ -45,10 +45,16 @@ def test_every_meta_step_leaves_one_row(whole):
     path, trained = whole
     rows = read_metrics(path)
     assert [row["step"] for row in rows] == list(range(1, 13))
-    assert {"loss", "solved", "gradient_norm", "nonfinite_lifetimes", "zero_gradient_lifetimes", "theta"} <= set(rows[0])
+    assert {"loss", "solved", "gradient_norm", "nonfinite_lifetimes", "zero_gradient_lifetimes", "theta"} <= set(
+        rows[0]
+    )
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
     assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
-    assert [0 < row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"] for row in rows if "lyapunov_exponent" in row] == [True] * 3
+    assert [
+        0 < row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"]
+        for row in rows
+        if "lyapunov_exponent" in row
+    ] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in flat_parameters(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
@@ -191,7 +197,9 @@ def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path)
     assert experiment.evaluation.monitor_every == 5
     start_run(tmp_path, experiment, given=None)
     for _ in range(2):  # a resumed run is stopped again, at once
-        with pytest.raises(Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps was of use") as caught:
+        with pytest.raises(
+            Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient"
+        ) as caught:
             train(experiment, tmp_path, StopRequest(), SILENT)
         assert "\n" not in str(caught.value)
     initial = experiment.lifetime.init_theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))
