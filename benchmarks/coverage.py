@@ -1,8 +1,8 @@
-"""How often 95 % intervals hold what is true: `python -m benchmarks.coverage [--quick] [--json FILE]`.
+"""Coverage of 95 % intervals: `python -m benchmarks.coverage [--quick] [--json FILE]`.
 
-Networks are simulated, not trained: tasks and seeds differ in how hard they are, each network solves some of the
-examples of its task, and scores rise along a lifetime. What is true is therefore known. The intervals are made by the
-functions that make those of a run.
+Networks are simulated, not trained: tasks and seeds differ in difficulty, each network solves some of the examples of
+its task, and scores rise along a lifetime, so that the truth is known. The intervals are those of a run, made by the
+same functions.
 """
 
 import sys
@@ -15,16 +15,14 @@ from msgspec import Meta, Struct
 from scipy.special import ndtri
 from tqdm import tqdm
 
+from benchmarks import program
 from benchmarks.studies.tasks import fit
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out, join
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import with_steps
-from metarule.commands import cli
-from metarule.config.schema import describe
-from metarule.config.toml import decode, parse_overrides
 from metarule.sweeps.report import interquartile
-from metarule.sweeps.rows import check_place, lines_of, write_rows
+from metarule.sweeps.rows import lines_of, write_rows
 from metarule.tasks.scores import DIVERGED
 
 __all__ = ["Options", "main", "measured"]
@@ -32,9 +30,9 @@ __all__ = ["Options", "main", "measured"]
 _USAGE = """\
 usage: python -m benchmarks.coverage [--quick] [--option VALUE ...]
 
-Simulate the scores of runs whose true means are known, and print how often each kind of interval that metarule prints
-holds the truth. A 95 % interval should in 93 to 97 % of the simulations; `reached`, which can only be one of the points
-at which a network is assessed, should in 93 % or more. Takes three minutes on two cores.
+Simulate the scores of runs whose true means are known, and print the coverage of each kind of interval that metarule
+prints. That of a 95 % interval should be .93 to .97; that of `steps_to_threshold`, which can only be one of the
+evaluated points, at least .93. It takes three minutes on two cores.
 
 --quick                            a fifth of the simulations
 --help                             this text
@@ -42,15 +40,15 @@ at which a network is assessed, should in 93 % or more. Takes three minutes on t
 Options [defaults]:
 """
 _QUICK = {"simulations": 200}
-# Of a lifetime, and of one that is twice and 20 times as long.
+# Evaluated points of a lifetime, and of one that is twice and 20 times as long.
 _POINTS, _LENGTH = (0, 25, 50, 75, 100, 200, 2000), 100
-# The score whose reaching is looked at: the learned rule is there from 75 steps on.
-_REACHED = 0.85
-# Networks on a task, examples on which each is assessed, and tasks under a seed.
+# Threshold, which the learned rule reaches after 75 steps.
+_THRESHOLD = 0.85
+# Networks on a task, examples on which each is evaluated, and tasks of a seed.
 _NETWORKS, _EXAMPLES, _TASKS = 8, 8, 32
-# By contender, in logits: the score of a task of middling difficulty at each point.
+# Score of a task of mean difficulty at each point, by contender, in logits.
 _LEVELS = {LEARNED: (-1.0, 1.0, 2.0, 2.6, 3.0, 3.1, 2.0), INITIAL: (-1.0, 0.2, 0.8, 1.0, 1.2, 1.3, 1.3)}
-# Standard deviations, in logits, of tasks, of the difference that a contender makes to one of them, and of seeds.
+# Standard deviations, in logits, of tasks, of contenders on a task, and of seeds.
 _BY_TASK, _BY_PAIR, _BY_SEED = 1.0, 0.5, 0.3
 # Numbers of training tasks of a study, and the power law of its gap.
 _NUMBERS, _SCALE, _EXPONENT, _NOISE = (1, 2, 5, 10, 20, 50, 100), 0.2, 0.7, 0.02
@@ -63,63 +61,52 @@ _LEARNER = Lifetime(
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is simulated.
+    """Simulations.
 
     Attributes:
-        simulations: how often, for each kind of interval and number of units.
-        json: file for the rows of the table.
+        simulations: of each kind of interval and sample size.
+        json: file for the rows of the table; none if empty.
     """
 
-    simulations: Annotated[int, Meta(ge=10, le=1_000_000, description="of each kind and number of units")] = 1000
-    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
+    simulations: Annotated[int, Meta(ge=10, le=1_000_000)] = 1000
+    json: str = ""
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 2 bad input, 128 + SIGINT if stopped.
-    """
-    usage = _USAGE + describe(Options).rstrip()
-    return cli.run("benchmarks.coverage", words, lambda: usage, _serve, "nothing is kept", bare=True)
+    """Run the command; see `program.run`."""
+    return program.run("benchmarks.coverage", words, _USAGE, Options, _serve, _QUICK, interrupted="nothing was written")
 
 
-def _serve(words: list[str]) -> int:
-    quick = _QUICK if "--quick" in words else {}
-    options = decode(quick | dict(parse_overrides([word for word in words if word != "--quick"])), Options)
-    check_place(options.json)
+def _serve(options: Options, flags: list[str]) -> int:
     rows = []
-    for kind, units in tqdm(_CASES, desc="simulating", unit="case", disable=None):
-        rows += measured(kind, units, options.simulations)
+    for kind, size in tqdm(_CASES, desc="simulating", unit="case", disable=None):
+        rows += measured(kind, size, options.simulations)
     print("\n".join(lines_of(rows)))
     write_rows(options.json, rows)
     return 0
 
 
-def measured(kind: str, units: int, simulations: int) -> list[dict[str, Any]]:
-    """Measure how often intervals of a kind hold what is true.
+def measured(kind: str, size: int, simulations: int) -> list[dict[str, Any]]:
+    """Measure the coverage of a kind of interval.
 
     Args:
         kind: over what the intervals are taken: `tasks`, `seeds`, `seeds, trimmed` or `seeds, power law`.
-        units: how many of these there are.
-        simulations: how often.
+        size: number of tasks or seeds.
+        simulations: number of simulations.
 
     Returns:
-        One row an interval. `coverage` is the share of simulations in which it held the truth, `none` the share in
-        which there was no interval, for all units were alike.
+        One row an interval. `coverage` is the share of intervals that hold the truth, `none` the share of simulations
+        without an interval, since all values were equal.
     """
     held: dict[str, list[bool | None]] = {}
     for number in range(simulations):
-        for name, verdict in _KINDS[kind](np.random.default_rng([units, number]), units).items():
+        for name, verdict in _KINDS[kind](np.random.default_rng([size, number]), size).items():
             held.setdefault(name, []).append(verdict)
     return [
         {
             "interval": name,
             "over": kind,
-            "units": units,
+            "size": size,
             "coverage": float(np.mean([verdict for verdict in verdicts if verdict is not None])),
             "none": float(np.mean([verdict is None for verdict in verdicts])),
             "simulations": simulations,
@@ -128,30 +115,30 @@ def measured(kind: str, units: int, simulations: int) -> list[dict[str, Any]]:
     ]
 
 
-def _over_tasks(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
-    report = held_out(_LEARNER, _curves(rng, units, 0.0), {}, HELD_OUT, _REACHED)
+def _over_tasks(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+    report = held_out(_LEARNER, _curves(rng, size, 0.0), {}, HELD_OUT, _THRESHOLD)
     within = _POINTS.index(_LENGTH) + 1
-    true = with_steps(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _REACHED)
-    found = report[LEARNED]["steps_to_threshold"]
-    low, high = (np.inf if end is None else end for end in (found["low"], found["high"]))
+    true = with_steps(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _THRESHOLD)
+    steps = report[LEARNED]["steps_to_threshold"]
+    low, high = (np.inf if end is None else end for end in (steps["low"], steps["high"]))
     return _verdicts(report, 0.0) | {"steps_to_threshold": bool(low <= (np.inf if true is None else true) <= high)}
 
 
-def _over_seeds(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
-    """Seeds that meet other tasks each."""
-    reports = [held_out(_LEARNER, _curves(rng, _TASKS, _BY_SEED), {}, HELD_OUT) for _ in range(units)]
+def _over_seeds(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+    """Seeds with tasks of their own."""
+    reports = [held_out(_LEARNER, _curves(rng, _TASKS, _BY_SEED), {}, HELD_OUT) for _ in range(size)]
     return _verdicts(join(reports), _BY_SEED)
 
 
-def _trimmed(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
-    """Scores of seeds that are not normal: the better they are, the less they differ."""
+def _trimmed(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+    """Scores of seeds that are not normal: the better, the closer together."""
     middle = _sigmoid(2.0 + _BY_SEED * ndtri(np.linspace(0.25, 0.75, 1001))).mean()
-    found = interquartile(_sigmoid(2.0 + _BY_SEED * rng.normal(size=units)))
-    return {"interquartile mean": _holds(found._asdict(), middle)}
+    interval = interquartile(_sigmoid(2.0 + _BY_SEED * rng.normal(size=size)))
+    return {"interquartile mean": _holds(interval._asdict(), middle)}
 
 
-def _power_law(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
-    gaps = _SCALE * np.array(_NUMBERS, float) ** -_EXPONENT + rng.normal(0, _NOISE, (units, len(_NUMBERS)))
+def _power_law(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+    gaps = _SCALE * np.array(_NUMBERS, float) ** -_EXPONENT + rng.normal(0, _NOISE, (size, len(_NUMBERS)))
     scale, exponent = fit(_NUMBERS, gaps)
     return {"scale": _holds(scale._asdict(), _SCALE), "exponent": _holds(exponent._asdict(), _EXPONENT)}
 
@@ -159,21 +146,21 @@ def _power_law(rng: np.random.Generator, units: int) -> dict[str, bool | None]:
 def _curves(rng: np.random.Generator, tasks: int, by_seed: float) -> dict[str, Curves]:
     """Simulated scores of both contenders on the same tasks, under one seed."""
     hard, task = rng.normal(0, _BY_TASK, tasks), np.repeat(np.arange(tasks), _NETWORKS)
-    found = {}
+    curves = {}
     for name, levels in _LEVELS.items():
-        apart = rng.normal(0, _BY_PAIR, tasks) + rng.normal(0, by_seed)
-        right = rng.binomial(_EXAMPLES, _sigmoid(np.add.outer((hard + apart)[task], levels)))
+        shift = rng.normal(0, _BY_PAIR, tasks) + rng.normal(0, by_seed)
+        right = rng.binomial(_EXAMPLES, _sigmoid(np.add.outer((hard + shift)[task], levels)))
         simulated: list[Any] = [
             np.array(_POINTS),
             {"solved": right / _EXAMPLES, DIVERGED: np.zeros(right.shape)},
             task,
         ]
-        found[name] = Curves(*simulated)
-    return found
+        curves[name] = Curves(*simulated)
+    return curves
 
 
 def _truth(name: str, by_seed: float) -> Float[np.ndarray, " points"]:
-    """Mean score of a contender over all tasks and seeds at each point, by Gauss and Hermite's quadrature."""
+    """Mean score of a contender over all tasks and seeds at each point, by Gauss-Hermite quadrature."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(60)
     spread = np.sqrt(_BY_TASK**2 + _BY_PAIR**2 + by_seed**2)
     return weights @ _sigmoid(np.add.outer(spread * nodes, _LEVELS[name])) / weights.sum()
@@ -204,8 +191,8 @@ _KINDS: dict[str, Callable[[np.random.Generator, int], dict[str, bool | None]]] 
     "seeds, power law": _power_law,
 }
 _CASES = [
-    *(("tasks", units) for units in (3, 5, 10, 20, 128)),
-    *((kind, units) for kind in ("seeds", "seeds, trimmed") for units in (3, 5, 10, 20)),
+    *(("tasks", size) for size in (3, 5, 10, 20, 128)),
+    *((kind, size) for kind in ("seeds", "seeds, trimmed") for size in (3, 5, 10, 20)),
     ("seeds, power law", 10),
 ]
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from metarule.commands import cli
 from metarule.config.toml import parse_overrides
-from metarule.meta.loop import advance, begin
+from metarule.meta import advance, begin, phases
 from metarule.prng import run_key
 from metarule.runs.experiment import read_experiment_file
 
@@ -109,7 +109,7 @@ def _serve(words: list[str]) -> int:
     lifetime, optimizer, pool = experiment.lifetime, experiment.optimizer, experiment.split.train
     key = run_key(experiment.seed)
     state = begin(lifetime, optimizer, pool, key)
-    program = advance.lower(lifetime, optimizer, pool, state, key, jnp.asarray(1), _CAPACITY).compile()
+    program = advance.lower(phases(optimizer, lifetime)[0], pool, state, key, jnp.asarray(1), _CAPACITY).compile()
 
     def advanced(count: int) -> Any:
         nonlocal state

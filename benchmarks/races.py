@@ -1,30 +1,47 @@
-"""Races of methods that move θ: the held-out score against what was spent on it."""
+"""Races of meta-optimisers: the held-out score against lifetimes and seconds."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
+from metarule.analysis.statistics import Interval
+from metarule.estimators.base import lifetimes_per_estimate
+from metarule.lifetime.unroll import lifetime_loss
+from metarule.meta import Gradient
+from metarule.meta.phases import resolved
+from metarule.prng import run_key
+from metarule.runs.experiment import Experiment
 from metarule.runs.figures.canvas import COLOURS, blank, picture, save
 from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.report import CELLS, PLAN, interquartile, paired
+from metarule.types import Estimator, Integer, Theta
 
-__all__ = ["Racer", "draw_races", "lead", "reached", "read_race"]
+__all__ = ["Racer", "difference", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
+
+
+# Turns of each kind of lifetime; the fastest counts, since other work on the machine comes and goes.
+_TRIALS = 5
+# Lifetimes that are timed, and of a search those that its candidates share.
+_LIFETIMES, _SHARED = 1024, 32
 
 
 class Racer(NamedTuple):
-    """A method on a problem, and how its seeds went.
+    """A method on a problem, and the scores of its seeds.
 
     Attributes:
         method: its name.
         terms: of the rule.
-        setting: what it was tuned to.
-        seeds: the seeds, in order.
-        lives: what was lived until each mark, a lifetime with its gradient counted at its cost [marks].
-        seconds: what a seed took until then, beside the others [marks].
+        setting: tuned values.
+        seeds: in order.
+        lifetimes: until each mark, where a lifetime with its gradient counts as its cost [marks].
+        seconds: of a seed beside the others, until each mark [marks].
         learning_curves: held-out score [seeds, marks].
     """
 
@@ -38,14 +55,14 @@ class Racer(NamedTuple):
 
 
 def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
-    """What a sweep over methods came to, whose cases are called such as "CMA-ES, 16 terms".
+    """Read a sweep over methods, whose cases have names such as "CMA-ES, 16 terms".
 
     Args:
         directory: of the sweep.
-        costs: of a lifetime by case, where it is not that of a lifetime alone.
+        costs: of a lifetime, by case, in lifetimes without a gradient; 1 where there is none.
 
     Returns:
-        One a case that is done, its seeds in order.
+        One a finished case.
     """
     plan = read_json(directory / PLAN)
     racers = []
@@ -72,16 +89,16 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
     return racers
 
 
-def lead(racer: Racer, other: Racer) -> tuple[float, float, float]:
-    """By how much one ends ahead of another: interquartile mean of the difference by seed, and its 95 % interval."""
+def difference(racer: Racer, other: Racer) -> Interval:
+    """Interquartile mean over seeds of the difference of the final scores, and its 95 % interval."""
     ends = [dict(zip(one.seeds, one.learning_curves[:, -1], strict=True)) for one in (racer, other)]
-    apart = paired(*ends)
-    assert apart is not None
-    return apart
+    result = paired(*ends)
+    assert result is not None
+    return result
 
 
-def reached(racer: Racer, score: float) -> float | None:
-    """Lifetimes after which the interquartile mean of the seeds is at a score, and stays there; None if it does not."""
+def lifetimes_to(racer: Racer, score: float) -> float | None:
+    """Lifetimes after which the interquartile mean over seeds is at a score and stays there; None if it does not."""
     below = np.array([interquartile(column).mean < score for column in racer.learning_curves.T])
     first = int(np.flatnonzero(below).max(initial=-1)) + 1
     return float(racer.lifetimes[first]) if first < len(below) else None
@@ -89,15 +106,15 @@ def reached(racer: Racer, score: float) -> float | None:
 
 @picture
 def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
-    """Held-out score against lives and against seconds: interquartile mean over seeds and 95 % interval.
+    """Held-out score against lifetimes and against seconds: interquartile mean over seeds and 95 % interval.
 
     Args:
-        file: where the picture goes.
-        races: by family, who races.
+        file: of the figure.
+        races: racers by family.
     """
     sizes = sorted({racer.terms for racers in races.values() for racer in racers})
     methods = list(dict.fromkeys(racer.method for racers in races.values() for racer in racers))
-    rows = [(family, spent) for family in races for spent in ("lives", "seconds")]
+    rows = [(family, spent) for family in races for spent in ("lifetimes", "seconds")]
     figure = blank(4.2 * len(sizes), 2.6 * len(rows) + 0.6)
     panels = figure.subplots(len(rows), len(sizes), squeeze=False, sharey="row")
     for (family, spent), row in zip(rows, panels, strict=True):
@@ -106,7 +123,7 @@ def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
                 if racer.terms == terms:
                     _draw(axes, racer, getattr(racer, spent), COLOURS[methods.index(racer.method) % len(COLOURS)])
             axes.set_xscale("log")
-            axes.set_xlabel("lives" if spent == "lives" else "seconds a seed")
+            axes.set_xlabel("lifetimes" if spent == "lifetimes" else "seconds a seed")
             axes.set_title(f"{family}, {terms} terms", fontsize="medium")
             axes.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel("held-out score")
@@ -125,3 +142,46 @@ def _band(racer: Racer) -> Iterator[tuple[float, float, float]]:
     for column in racer.learning_curves.T:
         middle = interquartile(column, share=True)
         yield middle.low, middle.mean, middle.high
+
+
+def relative_cost(experiment: Experiment) -> float:
+    """Measure the time of a lifetime with its θ-gradient, as a multiple of that of a lifetime in a search.
+
+    1,024 lifetimes are timed. In a search these are 32 candidates on the same 32 lifetimes, which are initialised once;
+    each gradient is that of a lifetime of its own. The time of an estimate is divided by its number of lifetimes.
+
+    Args:
+        experiment: its optimiser is gradient descent.
+
+    Returns:
+        The ratio.
+    """
+    lifetime, optimizer = experiment.lifetime, experiment.optimizer
+    assert isinstance(optimizer, Gradient)
+    estimator: Estimator = resolved(optimizer, lifetime)[0].estimator
+    pool, theta = experiment.split.train, lifetime.init_theta(run_key(0))
+
+    def drawn(number: Integer) -> tuple[Any, Array]:
+        task_key, lifetime_key = jax.random.split(jax.random.fold_in(run_key(1), number))
+        return lifetime.tasks.sample(task_key, pool, number), lifetime_key
+
+    def searched(theta: Theta) -> Float[Array, " lifetimes"]:
+        return jax.vmap(lambda number: lifetime_loss(lifetime, theta, *drawn(number))[0])(jnp.arange(_SHARED))
+
+    def differentiated(number: Integer) -> Any:
+        task, key = drawn(number)
+        return estimator.estimate(lifetime, theta, task, estimator.init(lifetime, theta, key), key)[0].gradient
+
+    thetas = jax.tree.map(lambda leaf: jnp.stack([leaf] * (_LIFETIMES // _SHARED)), theta)
+    programs = [(jax.jit(jax.vmap(searched)), thetas), (jax.jit(jax.vmap(differentiated)), jnp.arange(_LIFETIMES))]
+    for program, given in programs:
+        jax.block_until_ready(program(given))
+    seconds = [[_timed(program, given) for program, given in programs] for _ in range(_TRIALS)]
+    alone, with_gradient = (min(times) for times in zip(*seconds, strict=True))
+    return with_gradient / alone / lifetimes_per_estimate(estimator)
+
+
+def _timed(program: Callable[..., Any], given: Any) -> float:
+    clock = time.perf_counter()
+    jax.block_until_ready(program(given))
+    return time.perf_counter() - clock

@@ -10,16 +10,15 @@ from typing import Annotated, Any
 import numpy as np
 from msgspec import Meta, Struct
 
+from benchmarks import program
 from benchmarks.probes import Setup, timed
 from benchmarks.tables import kept, lay_out
-from metarule.commands import cli
-from metarule.config.schema import describe
-from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.config.toml import ConfigError
 from metarule.meta import Gradient
 from metarule.runs import figures
 from metarule.runs.experiment import read_experiment_file
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
-from metarule.sweeps.rows import check_place, lines_of, write_rows
+from metarule.sweeps.rows import lines_of, write_rows
 
 __all__ = ["Options", "main"]
 
@@ -40,7 +39,6 @@ theta-gradient from that on one device.
 
 Options [defaults]:
 """
-_QUICK = "--quick"
 _HASTE: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
 _FIGURE = "scaling.png"
 
@@ -52,38 +50,28 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         directory: for measurements and the figure.
-        json: file for the rows of the table.
-        config: of the meta-steps, with gradient descent.
-        devices: of one process.
-        processes: with one device each.
-        turns: of each set-up.
+        json: file for the rows of the table; none if empty.
+        config: config of the meta-steps, with gradient descent.
+        devices: devices of one process, 1 first.
+        processes: processes of one device each.
+        turns: turns of each set-up.
     """
 
-    directory: Annotated[str, Meta(min_length=1, description="for measurements and the figure")] = "runs/scaling"
-    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
-    config: Annotated[str, Meta(description="config of the meta-steps")] = "configs/boolean.toml"
-    devices: Annotated[_Counts, Meta(min_length=1, description="devices of one process, from 1")] = (1, 2, 4, 8)
-    processes: Annotated[_Counts, Meta(description="processes of one device each")] = (2,)
-    turns: Annotated[int, Meta(ge=2, le=1000, description="turns of each set-up")] = 12
+    directory: Annotated[str, Meta(min_length=1)] = "runs/scaling"
+    json: str = ""
+    config: str = "configs/boolean.toml"
+    devices: Annotated[_Counts, Meta(min_length=1)] = (1, 2, 4, 8)
+    processes: _Counts = (2,)
+    turns: Annotated[int, Meta(ge=2, le=1000)] = 12
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if a figure could not be drawn, 2 for bad input, 128 + signal if stopped.
-    """
-    usage, kept_message = (_USAGE + describe(Options)).rstrip(), "measurements are kept"
-    return cli.run("benchmarks.scaling", words, lambda: usage, _serve, kept_message, bare=True, cached=False)
+    """Run the command; see `program.run`."""
+    return program.run("benchmarks.scaling", words, _USAGE, Options, _serve, _HASTE)
 
 
 @figures.drawn_last()
-def _serve(words: list[str]) -> int:
-    given = dict(parse_overrides([word for word in words if word != _QUICK]))
-    options = decode((_HASTE if _QUICK in words else {}) | given, Options)
+def _serve(options: Options, flags: list[str]) -> int:
     _check(options)
     directory = Path(options.directory)
     lay_out(directory, options)
@@ -99,7 +87,6 @@ def _serve(words: list[str]) -> int:
 
 def _check(options: Options) -> None:
     """Refuse bad options before anything is measured."""
-    check_place(options.json)
     experiment, _ = read_experiment_file(Path(options.config), [])
     if not isinstance(experiment.optimizer, Gradient):
         raise ConfigError(f"config = '{options.config}': it has another optimizer; allowed: gradient")

@@ -10,29 +10,29 @@ import numpy as np
 from msgspec import Meta, Struct
 from msgspec.structs import replace
 
-from benchmarks.costs import relative_cost
-from benchmarks.races import Racer, draw_races, lead, reached, read_race
-from metarule.commands import cli, sweep
-from metarule.config.schema import describe
-from metarule.config.toml import decode, parse_overrides
+from benchmarks import program
+from benchmarks.program import QUICK
+from benchmarks.races import Racer, difference, draw_races, lifetimes_to, read_race, relative_cost
+from metarule.commands import sweep
+from metarule.config.toml import decode
 from metarule.meta import Gradient
 from metarule.runs import figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json, write_json
 from metarule.sweeps.plan import Sweep, read_sweep
 from metarule.sweeps.report import PLAN, interquartile, make_report
-from metarule.sweeps.rows import check_place, lines_of, write_rows
+from metarule.sweeps.rows import lines_of, write_rows
 
 __all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]
 
 _USAGE = """\
 usage: python -m benchmarks.search [--quick] [--option VALUE ...]
 
-Race gradient descent and searches without gradients from the same initial theta, on Boolean functions and on
+Race gradient descent against searches without gradients from the same initial theta, on Boolean functions and on
 conditioning, with rules of 7, 16 and 81 terms. Each method is tuned first: the settings of
 benchmarks/sweeps/search-boolean.toml and search-conditioning.toml, eight a method, are run with seeds of their own, and
-the one with the best score on training tasks goes into the race. Out come a table and a figure of the held-out score
-against lives and against seconds. Started again it goes on where it was stopped; several processes share the work.
+the one with the best score on training tasks is raced. The table and the figure show the held-out score against
+lifetimes and seconds. A second start goes on where the first was stopped; several processes share the work.
 
 --quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
 --retry                            run failed cells again
@@ -43,54 +43,45 @@ Options [defaults]:
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"
 _FIGURE = "search.png"
-_QUICK, _RETRY = "--quick", "--retry"
-# Methods that the others are compared with, by their names in the sweep files.
+_RETRY = "--retry"
+# Names in the sweep files of the methods that others are compared with.
 _GRADIENT, _RANDOM = "gradient", "random search"
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the races are run.
+    """Races.
 
     Attributes:
-        directory: where the sweeps, the table and the figure are kept.
-        json: file for the rows of the table, too.
-        seeds: of each race; those of the tuning are others.
-        curve: how often along a run its rule is scored.
+        directory: for sweeps and the figure.
+        json: file for the rows of the table; none if empty.
+        seeds: seeds of each race, from 0; methods are tuned with others.
+        curve: scores along a run.
     """
 
-    directory: Annotated[str, Meta(min_length=1, description="where sweeps and figure are kept")] = "runs/search"
-    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
-    seeds: Annotated[int, Meta(ge=1, le=100, description="seeds of each race, from 0")] = 10
-    curve: Annotated[int, Meta(ge=2, le=1000, description="scores along a run")] = 24
+    directory: Annotated[str, Meta(min_length=1)] = "runs/search"
+    json: str = ""
+    seeds: Annotated[int, Meta(ge=1, le=100)] = 10
+    curve: Annotated[int, Meta(ge=2, le=1000)] = 24
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
-        stopped.
-    """
-    usage = (_USAGE + describe(Options)).rstrip()
-    kept = "what is done is kept"
-    return cli.run("benchmarks.search", words, lambda: usage, _serve, kept, bare=True)
+    """Run the command; see `program.run`. The exit status is 1 if cells failed, too."""
+    flags, interrupted = (QUICK, _RETRY), "finished cells are kept"
+    return program.run("benchmarks.search", words, _USAGE, Options, _serve, {}, flags, True, interrupted)
 
 
 def choose(directory: Path) -> dict[str, dict[str, Any]]:
-    """The best setting of each case of a sweep that is done, by what it comes to on training tasks.
+    """Choose the best setting of each case of a finished sweep by its score on training tasks.
 
     Args:
         directory: of the sweep.
 
     Returns:
         By name of the case, the values that its setting has beyond those of the case. The mean score over seeds
-        decides; of settings that score alike, the mean meta-loss.
+        decides, and among equal scores the mean meta-loss.
 
     Raises:
-        ConfigError: a directory that holds no sweep, or a case of which no setting is done.
+        ConfigError: a directory without a sweep, or a case without a finished setting.
     """
     report, plan = make_report(directory), read_json(directory / PLAN)
     values: dict[tuple[str, str], list[float]] = {}
@@ -101,20 +92,20 @@ def choose(directory: Path) -> dict[str, dict[str, Any]]:
         scores, losses = (
             values.get((setting["label"], name), [np.nan]) for name in (f"training_{report.score}", "meta_loss")
         )
-        worth = (_or_worst(float(np.mean(scores))), _or_worst(-float(np.mean(losses))))
+        rank = (_or_worst(float(np.mean(scores))), _or_worst(-float(np.mean(losses))))
         case = setting["values"]["case"]
-        if case not in best or worth > best[case][0]:
-            best[case] = (worth, {field: value for field, value in setting["values"].items() if field != "case"})
+        if case not in best or rank > best[case][0]:
+            best[case] = (rank, {field: value for field, value in setting["values"].items() if field != "case"})
     return {case: chosen for case, (_, chosen) in best.items()}
 
 
 def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, curve: int) -> Sweep:
-    """The sweep of the race: each case with its chosen setting alone.
+    """Sweep of the race: each case with its chosen setting.
 
     Args:
         declared: the sweep that tuned them.
         chosen: as from `choose`.
-        seeds: how many, from that of the config on.
+        seeds: their number, from that of the config on.
         curve: scores along a run.
 
     Returns:
@@ -129,22 +120,22 @@ def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, 
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows for the screen, and what they say of gradient descent.
+    """Format the rows for the screen, with a line on each problem of gradient descent.
 
     Args:
-        rows: one a method and problem. `seconds` are those of a seed beside the others, without compiling and judging,
-            on a machine that may have had other work. `ahead` is by how much it ends ahead of random search, paired by
-            seed; `share` the lifetimes after which gradient descent is where the best search ends, as a share of those
-            after which that search is there itself. Lifetimes with their gradient count at their cost.
+        rows: one a method and problem. `seconds` are those of a seed beside the others, without compiling and scoring;
+            `difference` is that of the final score from random search, paired by seed; `share` are the lifetimes after
+            which gradient descent has the final score of the best search, over those of that search. A lifetime with
+            its gradient counts as its cost.
 
     Returns:
         Lines.
     """
-    return "\n".join([*lines_of(rows), *(_chase(row) for row in rows if row["best_search"])])
+    return "\n".join([*lines_of(rows), *(_reach(row) for row in rows if row["best_search"])])
 
 
-def _chase(row: Mapping[str, Any]) -> str:
-    """After how many lifetimes gradient descent is where the best search ends."""
+def _reach(row: Mapping[str, Any]) -> str:
+    """Line about the lifetimes after which gradient descent has the final score of the best search."""
     where = f"{row['family']}, {row['terms']} terms: gradient descent"
     if row["share"] is None:
         return f"{where} does not reach the final score of {row['best_search']}"
@@ -152,14 +143,11 @@ def _chase(row: Mapping[str, Any]) -> str:
 
 
 @figures.drawn_last()
-def _serve(words: list[str]) -> int:
-    flags = [word for word in words if word in (_QUICK, _RETRY)]
-    options = decode(dict(parse_overrides([word for word in words if word not in flags])), Options)
-    check_place(options.json)
-    root = Path(f"{options.directory}-quick" if _QUICK in flags else options.directory)
+def _serve(options: Options, flags: list[str]) -> int:
+    root = Path(f"{options.directory}-quick" if QUICK in flags else options.directory)
     rows: list[dict[str, Any]] = []
     races: dict[str, list[Racer]] = {}
-    for family in FAMILIES[:1] if _QUICK in flags else FAMILIES:
+    for family in FAMILIES[:1] if QUICK in flags else FAMILIES:
         if status := _race(family, root, options, flags):
             return status
         races[family] = read_race(root / family, _costs(root / family))
@@ -171,14 +159,14 @@ def _serve(words: list[str]) -> int:
 
 
 def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
-    """Tune every method on a family, and run each as it does best; the quick form is not tuned."""
+    """Tune every method on a family, and race each with its best setting; the quick form is not tuned."""
     file, tuning = _FOLDER / f"search-{family}.toml", root / f"{family}-tuning"
     declared, _ = read_sweep(file)
-    if _QUICK in flags:
+    if QUICK in flags:
         chosen = {case.name: {field: values[0] for field, values in case.product.items()} for case in declared.cases}
     else:
         status = sweep.main([str(file), "--directory", str(tuning), *flags])
-        if status:  # a method whose settings were not all run would be tuned less than the others
+        if status:  # a method with failed settings would be tuned less than the others
             return status
         chosen = choose(tuning)
     race = tuned(declared, chosen, options.seeds, options.curve)
@@ -187,7 +175,7 @@ def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
 
 
 def _costs(directory: Path) -> dict[str, float]:
-    """What a lifetime with its gradient costs in each case that takes one; measured once and kept."""
+    """Cost of a lifetime with its gradient in each case that has one; measured once."""
     file = directory / "costs.json"
     known = read_json(file)
     if known is None:
@@ -208,9 +196,9 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             else None
         )
         score = _final(best) if best else np.inf
-        there, then = reached(racer, score), reached(best, score) if best else None
+        own, other = lifetimes_to(racer, score), lifetimes_to(best, score) if best else None
         control = others.get(_RANDOM)
-        ahead = lead(racer, control) if control else (None, None, None)
+        apart = difference(racer, control) if control else (None, None, None)
         end = interquartile(racer.learning_curves[:, -1], share=True)
         yield {
             "family": family,
@@ -220,13 +208,13 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             "score": end.mean,
             "low": end.low,
             "high": end.high,
-            "lives": float(racer.lifetimes[-1]),
+            "lifetimes": float(racer.lifetimes[-1]),
             "seconds": float(racer.seconds[-1]),
-            "ahead": ahead[0],
-            "ahead_low": ahead[1],
-            "ahead_high": ahead[2],
+            "difference": apart[0],
+            "difference_low": apart[1],
+            "difference_high": apart[2],
             "best_search": best.method if best else None,
-            "share": there / then if there and then else None,
+            "share": own / other if own and other else None,
             "setting": racer.setting,
         }
 

@@ -1,16 +1,16 @@
-"""Learn rules, and try them on new tasks beside tuned baselines: `python -m benchmarks.study STUDY.toml`."""
+"""Meta-train rules and compare them with tuned baselines on new tasks: `python -m benchmarks.study STUDY.toml`."""
 
 import sys
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any
+from typing import Any
 
-from msgspec import Meta, Struct
+from msgspec import Struct
 from tqdm import tqdm
 
 from benchmarks.studies import data, functions, tasks, transfer
 from benchmarks.studies.declaration import Study, read_study, shortened
-from benchmarks.studies.judging import Judged, items, judge
+from benchmarks.studies.evaluation import Scores, evaluate, items
 from benchmarks.studies.results import Results
 from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
@@ -28,9 +28,9 @@ __all__ = ["KINDS", "Options", "main"]
 _USAGE = """\
 usage: python -m benchmarks.study STUDY.toml [--option VALUE ...]
 
-Learn rules as the sweep of a study says, try each of them, as it is, on the tests of the study beside baselines that
-are tuned with as many lifetimes as its meta-training took, and make a table and a figure of it. Started again it goes
-on where it was stopped; several processes share the work of the sweep.
+Run the sweep of a study, evaluate each learned rule on the tests of the study beside baselines that are tuned with as
+many lifetimes as its meta-training, and make a table and a figure. A second start goes on where the first was stopped;
+several processes share the work of the sweep.
 
 STUDY.toml                         a study file, such as configs/study-tasks.toml
 --quick                            two seeds, two values an axis, two tests, few meta-steps, in a directory of its own
@@ -39,20 +39,20 @@ STUDY.toml                         a study file, such as configs/study-tasks.tom
 
 """
 _QUICK, _RETRY = "--quick", "--retry"
-_SWEEP, _TRIED, _CSV, _FIGURE = "sweep", "tried", "results.csv", "study.png"
+_SWEEP, _SCORES, _CSV, _FIGURE = "sweep", "scores", "results.csv", "study.png"
 KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "data": data}
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a study is kept.
+    """Files of a study.
 
     Attributes:
-        directory: where sweep, scores, table and figure are kept.
-        json: file for the rows of the table, too.
+        directory: for sweep, scores, table and figure; default runs/studies/<name of the file>.
+        json: file for the rows of the table; none if empty.
     """
 
-    directory: Annotated[str, Meta(description="where all is kept; default runs/studies/<name of the file>")] = ""
-    json: Annotated[str, Meta(description="file for the rows of the table; none if empty")] = ""
+    directory: str = ""
+    json: str = ""
 
 
 def main(words: list[str]) -> int:
@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a study file [defaults]:\n{describe(Study).replace('--', '').rstrip()}"
-    return cli.run("benchmarks.study", words, lambda: _USAGE + fields, _serve, "what is done is kept")
+    return cli.run("benchmarks.study", words, lambda: _USAGE + fields, _serve, "finished cells and scores are kept")
 
 
 @figures.drawn_last()
@@ -85,7 +85,7 @@ def _serve(words: list[str]) -> int:
     declared, last = hasten(study.sweep) if _QUICK in flags else (study.sweep, [])
     study = shortened(study) if _QUICK in flags else study
     plan = make_plan(declared, read_tree(config)[1], last)
-    # What cannot be tried, or made a table of, is refused before anything is learned.
+    # Bad tests and tables are refused before meta-training.
     KINDS[study.kind].check(study, plan)
     items(study, plan, root / _SWEEP)
     again = " ".join(["python -m benchmarks.study", *map(quote, words)])
@@ -94,11 +94,11 @@ def _serve(words: list[str]) -> int:
         return status
     try:
         with StopRequest() as stop:
-            judged = _judge(study, items(study, plan, root / _SWEEP), root / _TRIED, stop)
+            scores = _evaluate(study, items(study, plan, root / _SWEEP), root / _SCORES, stop)
     except Stopped as stopped:
-        print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
+        print(f"\nstopped; results are kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
-    results = Results(study, plan, judged, root / _SWEEP)
+    results = Results(study, plan, scores, root / _SWEEP)
     kind = KINDS[study.kind]
     rows = kind.table_rows(results)
     write_whole(root / _CSV, csv_text(results.long_form()))
@@ -119,20 +119,20 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _judge(study: Study, some: list[Any], folder: Path, stop: StopRequest) -> list[Judged]:
-    with tqdm(total=len(some), desc="trying rules and baselines", unit="look", disable=None) as bar:
+def _evaluate(study: Study, some: list[Any], folder: Path, stop: StopRequest) -> list[Scores]:
+    with tqdm(total=len(some), desc="evaluating rules and baselines", unit="item", disable=None) as bar:
         shown = ""
 
-        def progress(what: str) -> None:
+        def progress(message: str) -> None:
             nonlocal shown
-            bar.set_postfix_str(what, refresh=False)
+            bar.set_postfix_str(message, refresh=False)
             bar.update()
-            test = what.partition(": ")[0]
+            test = message.partition(": ")[0]
             if bar.disable and test != shown:
-                print(f"trying rules and baselines on {test}", flush=True)
+                print(f"evaluating rules and baselines on {test}", flush=True)
             shown = test
 
-        return judge(study, some, folder, stop, progress)
+        return evaluate(study, some, folder, stop, progress)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ LONGEST = (
 SMOKE = {
     "test_directory.py",
     "test_checkpoints.py",
-    "test_config.py",
+    "test_schema.py",
     "test_evolve.py",
     "test_gradient.py",
     "test_locks.py",
@@ -75,6 +75,10 @@ SMOKE = {
     "test_statistics.py",
     "test_tabular.py",
 }
+
+
+# Folders of what computes: `-m numerics` tests it under other settings of XLA and JAX.
+NUMERICS = {"rules", "circuits", "estimators", "lifetime", "meta"}
 
 
 # Property tests try the same few inputs each time, and with `-m long` many others.
@@ -98,6 +102,8 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.name in SMOKE:
             item.add_marker("smoke")
+        if item.path.relative_to(config.rootpath / "tests").parts[0] in NUMERICS:
+            item.add_marker("numerics")
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 

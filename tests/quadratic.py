@@ -20,6 +20,11 @@ class Tasks(NamedTuple):
     inputs: int = 1
     outputs: int = 1
 
+    def split(self, seed):
+        raise NotImplementedError
+
+    stimulus = examples = loss = metrics = split
+
     def sample(self, key, pool, index):
         return 0.05 * jax.random.normal(jax.random.fold_in(jax.random.key(7), index % 64), (3,))
 

@@ -156,7 +156,7 @@ def _bits(array):
 
 def _last_state(path):
     with Checkpoints(path / CHECKPOINTS) as kept:
-        step, state = kept.restore(_first_state(path))
+        step, state = kept.restore(lambda step: _first_state(path))
     return step, [_bits(np.asarray(leaf)) for leaf in jax.tree.leaves(state)]
 
 

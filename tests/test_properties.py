@@ -21,7 +21,8 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from metarule.config.toml import ConfigError, decode, override, parse_overrides
-from metarule.meta import Sequence, advance, begin, phase_at
+from metarule.meta import advance, begin, phases
+from metarule.meta.phases import lifetimes_of
 from metarule.prng import run_key
 from metarule.rules.terms import parse, show
 from metarule.runs.directory import start_run
@@ -76,15 +77,13 @@ def numbers_of_a_meta_step(lifetime, optimizer):
 
     def step():
         pool, key = lifetime.tasks.split(0).train, run_key(0)
-        state = begin(lifetime, optimizer, pool, key)
-        phase = phase_at(lifetime, optimizer, 0)
+        state, phase = begin(lifetime, optimizer, pool, key), phases(optimizer, lifetime)[0]
         network = phase.learner.init(key, lifetime.tasks.sample(key, pool, 0))
-        return phase.optimizer.step(phase.learner, pool, state, key), (pool, network, optimizer.theta(state))
+        return phase.optimizer.step(phase.learner, pool, state, key), (pool, network, phase.optimizer.theta(state))
 
     _, sizes = jax.eval_shape(step)
     numbers = sum(leaf.size for leaf in jax.tree.leaves(sizes))
-    parts = (optimizer.first, optimizer.then) if isinstance(optimizer, Sequence) else (optimizer,)
-    return float(sum(part.spent(1) for part in parts)) * lifetime.steps * numbers
+    return float(lifetimes_of(optimizer, 1)) * lifetime.steps * numbers
 
 
 @settings(max_examples=EXAMPLES // 2)
@@ -105,9 +104,9 @@ def test_theta_is_finite_after_a_meta_step_of_a_config(name, pairs):
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assume(numbers_of_a_meta_step(lifetime, optimizer) <= CHEAP)
     pool, key = experiment.split.train, run_key(experiment.seed)
-    state, phase = begin(lifetime, optimizer, pool, key), phase_at(lifetime, optimizer, 0)
-    state, _ = advance(phase.learner, phase.optimizer, pool, state, key, 1, 1)
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(optimizer.theta(state)))
+    state, phase = begin(lifetime, optimizer, pool, key), phases(optimizer, lifetime)[0]
+    state, _ = advance(phase, pool, state, key, 1, 1)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(phase.optimizer.theta(state)))
 
 
 TINY = {

@@ -1,4 +1,4 @@
-"""A picture of what each form of the gradient takes, and of how that grows."""
+"""Figure of the times of implementations, of the cost of work, and of starts."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,51 +19,53 @@ _MIB = 2**20
 
 
 @picture
-def draw_speeds(file: Path, forms: _Rows, growth: _Rows, starts: _Rows) -> None:
-    """Draw times of all forms, in those of the C code; the cost of a unit of work as work grows; and cold starts.
+def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows) -> None:
+    """Draw times of implementations over that of C, the cost of an item of work against work, and starts.
 
     Args:
-        file: where the picture goes.
-        forms: rows of `contest`.
-        growth: rows of `grow`.
+        file: of the figure.
+        implementations: rows of `compared`.
+        costs: rows of `cost_curve`.
         starts: seconds by config and kind of start.
     """
-    sizes = list(dict.fromkeys(row["size"] for row in forms))
-    options = list(dict.fromkeys(row["axis"].partition(",")[0] for row in growth))
+    sizes = list(dict.fromkeys(row["size"] for row in implementations))
+    options = list(dict.fromkeys(row["axis"].partition(",")[0] for row in costs))
     upper, lower = max(len(sizes) + bool(starts), 1), max(len(options), 1)
     figure = blank(4.2 * max(upper, lower, 2), 9.5)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     panels = top.subplots(1, upper, squeeze=False)[0]
-    ratios = [row["ratio"] for row in forms if row["ratio"]]
-    # Room at the right for what is written at the end of the longest bar.
+    ratios = [row["ratio"] for row in implementations if row["ratio"]]
+    # With room for the text at the end of the longest bar.
     limits = min([0.5, *(ratio / 2 for ratio in ratios)]), 5 * max([2.0, *ratios])
     for axes, size in zip(panels, sizes, strict=False):
-        _draw_forms(axes, [row for row in forms if row["size"] == size], limits, named=axes is panels[0])
+        _draw_implementations(
+            axes, [row for row in implementations if row["size"] == size], limits, named=axes is panels[0]
+        )
     if starts:
         _draw_starts(panels[-1], starts)
     pairs = bottom.subplots(2, lower, squeeze=False, sharex="col").T
     for axes, option in zip(pairs, options, strict=False):
-        _draw_growth(axes, option, [row for row in growth if row["axis"].partition(",")[0] == option])
+        _draw_costs(axes, option, [row for row in costs if row["axis"].partition(",")[0] == option])
     for axes in (*panels, *pairs.flat):
         axes.spines[["top", "right"]].set_visible(False)
     save(figure, file)
 
 
-def _draw_forms(axes: Any, rows: _Rows, limits: tuple[float, float], named: bool) -> None:
-    colours = [_FAMILIES.get(row["form"].split(",")[0], _TORCH) for row in rows]
+def _draw_implementations(axes: Any, rows: _Rows, limits: tuple[float, float], named: bool) -> None:
+    colours = [_FAMILIES.get(row["implementation"].split(",")[0], _TORCH) for row in rows]
     axes.barh(range(len(rows)), [row["ratio"] or limits[0] for row in rows], color=colours)
     axes.set_xscale("log")
     axes.set_xlim(limits)
     for place, row in enumerate(rows):
-        alone = f"{row['minimum_ms']:.3g} ms" if row["minimum_ms"] else row["note"].partition(":")[0]
-        said = _short(row["ratio"]) if row["ratio"] else alone
-        axes.text(row["ratio"] or limits[0], place, f" {said}", va="center", fontsize="small")
+        note = f"{row['minimum_ms']:.3g} ms" if row["minimum_ms"] else row["note"].partition(":")[0]
+        text = _short(row["ratio"]) if row["ratio"] else note
+        axes.text(row["ratio"] or limits[0], place, f" {text}", va="center", fontsize="small")
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_yticks(range(len(rows)), [row["form"] for row in rows] if named else [""] * len(rows))
+    axes.set_yticks(range(len(rows)), [row["implementation"] for row in rows] if named else [""] * len(rows))
     first = rows[0]
-    axes.set_title(f"{first['size']}, {first['steps']} steps, {first['lives']} lives", fontsize="medium")
-    axes.set_xlabel("time, in that of C")
+    axes.set_title(f"{first['size']}, {first['steps']} steps, {first['lifetimes']} lifetimes", fontsize="medium")
+    axes.set_xlabel("time over that of C")
 
 
 def _short(ratio: float) -> str:
@@ -81,13 +83,13 @@ def _draw_starts(axes: Any, rows: _Rows) -> None:
     axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(_STARTS))
 
 
-def _draw_growth(pair: Sequence[Any], option: str, rows: _Rows) -> None:
-    t, memory = pair
+def _draw_costs(pair: Sequence[Any], option: str, rows: _Rows) -> None:
+    times, memory = pair
     for number, name in enumerate(dict.fromkeys(row["axis"] for row in rows)):
         line = [row for row in rows if row["axis"] == name]
         points = [row["point"] for row in line]
         style = {"color": COLOURS[number], "marker": "o", "label": name.partition(", ")[2]}
-        t.plot(points, [row["microseconds"] for row in line], **style)
+        times.plot(points, [row["microseconds"] for row in line], **style)
         memory.plot(points, [row["temporary_bytes"] / _MIB for row in line], **style)
     points = sorted({row["point"] for row in rows})
     for axes in pair:
@@ -96,12 +98,12 @@ def _draw_growth(pair: Sequence[Any], option: str, rows: _Rows) -> None:
         axes.set_ylim(*_decades(axes.get_ylim()))
         axes.set_xticks(points, [f"{point:,}" for point in points])
         axes.set_xticks([], minor=True)
-    t.set_ylabel(f"µs a {rows[0]['unit']}")
+    times.set_ylabel(f"µs a {rows[0]['item']}")
     memory.set_ylabel("temporary MiB")
     memory.set_xlabel(option)
-    t.legend(frameon=False, fontsize="small")
+    times.legend(frameon=False, fontsize="small")
 
 
 def _decades(limits: tuple[float, float]) -> tuple[float, float]:
-    """Whole powers of ten, so that a line that looks steep is."""
+    """Limits at powers of ten, so that slopes are comparable."""
     return 10 ** np.floor(np.log10(limits[0])), 10 ** np.ceil(np.log10(limits[1]))

@@ -1,4 +1,4 @@
-"""The limit of the machine: forward pass and adjoint by hand in C, compiled for the size at hand."""
+"""Limit of the machine: forward pass and adjoint by hand in C, compiled for each size."""
 
 import ctypes
 import hashlib
@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.speeds.problem import Lives, Size
+from benchmarks.speeds.problem import Lifetimes, Size
 
 __all__ = ["Prepared", "Unavailable", "gradients", "prepare"]
 
@@ -28,7 +28,7 @@ _THREADS = 2
 
 
 class Unavailable(Exception):
-    """There is no compiler."""
+    """No compiler was found."""
 
 
 class Prepared(NamedTuple):
@@ -37,10 +37,10 @@ class Prepared(NamedTuple):
     Attributes:
         size: of the problem.
         together: groups that run in step.
-        side: lanes of a vector are lives, not neurons.
-        arrays: weights of both layers, the modulatory path and its transpose, signals and targets.
+        side: lanes of a vector are lifetimes, not neurons.
+        arrays: weights of both layers, the feedback path and its transpose, signals and targets.
         results: losses and gradients of all groups.
-        rooms: scratch memory of the threads, one for each library.
+        rooms: scratch memory of the threads, for the library with and without a bound.
     """
 
     size: Size
@@ -77,7 +77,7 @@ def _library(size: Size, together: int, side: bool, bounded: bool) -> ctypes.CDL
 
 
 def _aligned(array: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
-    # Vectors of 64 bytes are loaded as such.
+    # Vectors of 64 bytes are loaded from aligned addresses.
     room = np.empty(array.size + _LANES, np.float32)
     start = -room.ctypes.data % 64 // 4
     result = room[start : start + array.size].reshape(array.shape)
@@ -89,8 +89,8 @@ def _filled(array: Float[np.ndarray, "..."], axis: int, multiple: int) -> Float[
     return np.pad(array, [(0, -array.shape[axis] % multiple if i == axis else 0) for i in range(array.ndim)])
 
 
-def _in_vectors(array: Float[np.ndarray, "lives *rest"], side: bool) -> Float[np.ndarray, "groups ..."]:
-    # The last axis in lanes, or lifetimes.
+def _in_vectors(array: Float[np.ndarray, "lifetimes *rest"], side: bool) -> Float[np.ndarray, "groups ..."]:
+    # Lanes are neurons of the last axis, or lifetimes.
     if side:
         return np.moveaxis(array.reshape(-1, _LANES, *array.shape[1:]), 1, -1)
     return _filled(array, array.ndim - 1, _LANES).reshape(*array.shape[:-1], -1, _LANES)
@@ -102,26 +102,26 @@ def _in_blocks(weights: Float[np.ndarray, "groups rows units 16"]) -> Float[np.n
     return weights.reshape(groups, rows, units // width, width, lanes).swapaxes(1, 2)
 
 
-def prepare(lifetimes: Lives) -> Prepared:
-    """Lay out lives for the C code.
+def prepare(lifetimes: Lifetimes) -> Prepared:
+    """Lay out lifetimes for the C code.
 
     Args:
-        lives: as they are drawn.
+        lifetimes: as drawn.
 
     Returns:
-        What gradients takes.
+        Argument of `gradients`.
     """
     (count, steps, inputs), (hidden, outputs) = lifetimes.inputs.shape, lifetimes.feedback.shape[:0:-1]
     size = Size(inputs, hidden, outputs, steps, count)
     side = hidden < _LANES
-    # Larger networks than those keep the processor busy with one lifetime, and the first cache full.
+    # One lifetime of a larger network keeps the processor busy, and the first cache full.
     together = 2 if side else 1
     block = together * (_LANES if side else 1)
     filled = [np.concatenate([array, np.repeat(array[-1:], -count % block, 0)]) for array in lifetimes]
     first, second, feedback, train_examples, targets = filled
     signals = np.concatenate([train_examples, np.ones_like(train_examples[..., :1])], -1)
     if not side:
-        # A sweep takes four vectors at once: parts of a row, or several rows.
+        # A sweep takes four vectors: parts of a row, or several rows.
         heights = [4 // math.gcd(-(-neurons // _LANES), 4) for neurons in (hidden, outputs)]
         first, second = (_filled(weights, 1, height) for weights, height in zip((first, second), heights))
         signals = _filled(signals, 2, heights[0])
@@ -139,19 +139,19 @@ def prepare(lifetimes: Lives) -> Prepared:
 
 def gradients(
     theta: Float[np.ndarray, "7"], lifetimes: Prepared, bound: float = 2.0
-) -> tuple[Float[np.ndarray, "lives"], Float[np.ndarray, "lives 7"]]:
+) -> tuple[Float[np.ndarray, "lifetimes"], Float[np.ndarray, "lifetimes 7"]]:
     """Loss and ∂loss/∂θ of every lifetime.
 
     Args:
-        theta: the rule.
-        lives: as prepared.
+        theta: of the rule.
+        lifetimes: as prepared.
         bound: of weights; math.inf for none.
 
     Returns:
         Losses and gradients.
 
     Raises:
-        Unavailable: there is no compiler.
+        Unavailable: no compiler was found.
     """
     bounded = math.isfinite(bound)
     library = _library(lifetimes.size, lifetimes.together, lifetimes.side, bounded)

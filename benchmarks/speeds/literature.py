@@ -1,4 +1,8 @@
-"""The way of the literature in JAX: all terms stacked at every synapse, then contracted with θ (Mehta et al., 2024)."""
+"""Implementation of the literature in JAX: terms are stacked at every synapse and contracted with θ.
+
+References:
+    Mehta et al. 2024.
+"""
 
 import itertools
 import math
@@ -8,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from benchmarks.speeds.problem import Lives
+from benchmarks.speeds.problem import Lifetimes
 
 __all__ = ["ALL_TERMS", "TERMS", "Powers", "gradients"]
 
@@ -33,15 +37,15 @@ _Weights = Float[Array, "pre post"]
 
 def gradients(
     powers: tuple[Powers, ...], bound: float
-) -> Callable[[Float[Array, "terms"], Lives], tuple[Float[Array, "lives"], Float[Array, "lives terms"]]]:
-    """Build the function of losses and their gradients, which is compiled once called.
+) -> Callable[[Float[Array, "terms"], Lifetimes], tuple[Float[Array, "lifetimes"], Float[Array, "lifetimes terms"]]]:
+    """Build the function of losses and gradients, compiled when it is first called.
 
     Args:
         powers: of the factors of each term, in the order of θ.
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lifetimes, as JAX arrays, to losses and ∂loss/∂θ of every lifetime.
+        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
     """
 
     def updated(
@@ -61,10 +65,10 @@ def gradients(
         weights = weights + jnp.einsum("kij,k->ij", features, theta)
         return jnp.clip(weights, -bound, bound) if math.isfinite(bound) else weights
 
-    def loss(theta: Float[Array, "terms"], context: Lives) -> Float[Array, ""]:
+    def loss(theta: Float[Array, "terms"], context: Lifetimes) -> Float[Array, ""]:
         first, second, feedback, inputs, targets = map(jnp.asarray, context)
 
-        def present(
+        def step(
             weights: tuple[_Weights, _Weights], train_examples: tuple[Float[Array, "inputs"], Float[Array, "outputs"]]
         ) -> tuple[tuple[_Weights, _Weights], Float[Array, ""]]:
             (first, second), (inputs, targets) = weights, train_examples
@@ -77,7 +81,7 @@ def gradients(
             second = updated(theta, second, hidden, z, errors)
             return (first, second), (jax.nn.softplus(z) - targets * z).sum()
 
-        _, terms = jax.lax.scan(present, (first, second), (inputs, targets))
+        _, terms = jax.lax.scan(step, (first, second), (inputs, targets))
         return terms.mean()
 
     return jax.jit(jax.vmap(jax.value_and_grad(loss), (None, 0)))

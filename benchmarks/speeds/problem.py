@@ -1,4 +1,4 @@
-"""The stated problem: lives of one hidden layer under the rule of seven terms, as plain arrays.
+"""The stated problem: lifetimes of a network with one hidden layer under the rule of seven terms, as plain arrays.
 
     signal_t = [input_t; 1],  x_t = Vᵀ·signal_t,  y_t = tanh(x_t),  z_t = Wᵀ·[y_t; 1],  output_t = σ(z_t)
     e_t = target_t − output_t,  m_t = e_t·B
@@ -7,7 +7,7 @@
                                  + θ6·pre·weight
     loss = 1/T Σ_t Σ_outputs −target·ln(output) − (1 − target)·ln(1 − output)
 
-What is wanted of every lifetime is ∂loss/∂θ, one gradient a lifetime.
+The result is ∂loss/∂θ of each lifetime.
 """
 
 from typing import NamedTuple
@@ -15,23 +15,23 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["SIZES", "THETA", "Lives", "Size", "draw"]
+__all__ = ["SIZES", "THETA", "Lifetimes", "Size", "draw", "losses"]
 
 # In the order of the equation above: a rule that learns, keeps its weights and is not chaotic.
 THETA = (1e-4, -2e-4, 1e-4, 3e-4, 0.05, -0.002, -0.002)
-# Inputs are about so long, however many there are.
+# Mean length of an input vector.
 _LENGTH = 1.5
 
 
 class Size(NamedTuple):
-    """How large the problem is.
+    """Size of the problem.
 
     Attributes:
         inputs: input neurons.
         hidden: hidden neurons.
         outputs: output neurons.
         steps: length of a lifetime, T.
-        lives: how many live side by side.
+        lifetimes: number of lifetimes.
     """
 
     inputs: int
@@ -49,30 +49,30 @@ class Size(NamedTuple):
 SIZES = (Size(2, 4, 1, 200, 64), Size(64, 32, 10, 500, 32), Size(784, 128, 10, 200, 8))
 
 
-class Lives(NamedTuple):
-    """What all ways to the gradient are given.
+class Lifetimes(NamedTuple):
+    """Arguments of all implementations.
 
     Attributes:
         first: V, initial weights from [input; 1] to the hidden neurons.
         second: W, initial weights from [hidden; 1] to the output neurons.
-        backward: B, fixed weights of the modulatory path.
-        inputs: what is presented.
+        feedback: B, fixed weights of the feedback path.
+        inputs: of each step.
         targets: 0 or 1.
     """
 
-    first: Float[np.ndarray, "lives inputs_and_bias hidden"]
-    second: Float[np.ndarray, "lives hidden_and_bias outputs"]
-    feedback: Float[np.ndarray, "lives outputs hidden"]
-    inputs: Float[np.ndarray, "lives steps inputs"]
-    targets: Float[np.ndarray, "lives steps outputs"]
+    first: Float[np.ndarray, "lifetimes inputs_and_bias hidden"]
+    second: Float[np.ndarray, "lifetimes hidden_and_bias outputs"]
+    feedback: Float[np.ndarray, "lifetimes outputs hidden"]
+    inputs: Float[np.ndarray, "lifetimes steps inputs"]
+    targets: Float[np.ndarray, "lifetimes steps outputs"]
 
 
-def draw(size: Size, seed: int = 0) -> Lives:
-    """Lifetimes of a size; each has random linear teachers, one an output.
+def draw(size: Size, seed: int = 0) -> Lifetimes:
+    """Draw lifetimes; each has random linear teachers, one an output.
 
     Args:
-        size: how large.
-        seed: decides everything.
+        size: of the problem.
+        seed: of all random numbers.
 
     Returns:
         Arrays in float32.
@@ -84,11 +84,58 @@ def draw(size: Size, seed: int = 0) -> Lives:
 
     inputs = normal(size.steps, size.inputs, scale=_LENGTH / size.inputs**0.5)
     teachers = normal(size.inputs, size.outputs, scale=1.0)
-    lifetimes = Lives(
+    lifetimes = Lifetimes(
         first=normal(size.inputs + 1, size.hidden, scale=(size.inputs + 1) ** -0.5),
         second=normal(size.hidden + 1, size.outputs, scale=(size.hidden + 1) ** -0.5),
         feedback=normal(size.outputs, size.hidden, scale=size.outputs**-0.5),
         inputs=inputs,
         targets=inputs @ teachers > 0,
     )
-    return Lives(*(np.ascontiguousarray(array, dtype=np.float32) for array in lifetimes))
+    return Lifetimes(*(np.ascontiguousarray(array, dtype=np.float32) for array in lifetimes))
+
+
+def _updated(
+    theta: Float[np.ndarray, "7"],
+    weights: Float[np.ndarray, "lifetimes pre post"],
+    pre: Float[np.ndarray, "lifetimes pre"],
+    potentials: Float[np.ndarray, "lifetimes post"],
+    modulators: Float[np.ndarray, "lifetimes post"],
+    bound: float,
+) -> Float[np.ndarray, "lifetimes pre post"]:
+    # Terms without a synapse are computed once a neuron.
+    alone = theta[0] + theta[2] * potentials + theta[3] * modulators
+    with_pre = theta[1] + theta[4] * modulators + theta[5] * potentials
+    pre = pre[:, :, None]
+    weights = weights * (1 + theta[6] * pre) + pre * with_pre[:, None] + alone[:, None]
+    return np.clip(weights, -bound, bound, out=weights)
+
+
+def losses(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes, bound: float) -> Float[np.ndarray, "lifetimes"]:
+    """Compute the loss of every lifetime in NumPy: the forward pass alone, all lifetimes in step.
+
+    Args:
+        theta: the rule.
+        lifetimes: as drawn; their precision is used.
+        bound: of weights; math.inf for none.
+
+    Returns:
+        Losses.
+    """
+    first, second, feedback, inputs, targets = lifetimes
+    theta = np.asarray(theta, first.dtype)
+    count, steps, _ = inputs.shape
+    one = np.ones((count, 1), first.dtype)
+    total = np.zeros(count, first.dtype)
+    for t in range(steps):
+        signals, target = np.concatenate([inputs[:, t], one], 1), targets[:, t]
+        x = np.matvec(first.mT, signals)
+        hidden = np.concatenate([np.tanh(x), one], 1)
+        z = np.matvec(second.mT, hidden)
+        # From z, so that no logarithm is of a rounded 0.
+        softplus = np.logaddexp(0, z)
+        errors = target - np.exp(z - softplus)
+        total += (softplus - target * z).sum(1)
+        modulators = np.matvec(feedback.mT, errors)
+        first = _updated(theta, first, signals, x, modulators, bound)
+        second = _updated(theta, second, hidden, z, errors, bound)
+    return total / steps

@@ -1,4 +1,4 @@
-"""What programs take: their time, taken in turns, and what compiling them takes."""
+"""Times of calls, taken in turns, and compile time and memory of programs."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -9,11 +9,11 @@ import numpy as np
 
 __all__ = ["Program", "Timing", "compiled", "take_turns"]
 
-# Turns of a form are at most so many, and at least two however slow it is.
+# Most turns of a call; there are at least two.
 _TURNS = 50
-# Seconds that a turn of quick calls lasts: after others have had the caches, the first of them is slower.
+# Seconds of a turn of quick calls, the first of which is slower: others have used the caches.
 _SLICE = 0.1
-# Seconds between turns, in which threads of the last form stop waiting for more work.
+# Seconds between turns, in which threads of the last call stop waiting for work.
 _REST = 0.01
 
 
@@ -21,9 +21,9 @@ class Program(NamedTuple):
     """A compiled JAX program.
 
     Attributes:
-        run: takes what it was compiled for, and returns when it is done.
-        seconds: that tracing and compiling took.
-        temporary_bytes: that it takes beside its input and output, on all devices together.
+        run: the program, which returns when it is done.
+        seconds: to trace and compile it.
+        temporary_bytes: memory beside input and output, on all devices together.
     """
 
     run: Callable[..., Any]
@@ -32,12 +32,12 @@ class Program(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """How long calls took.
+    """Times of a call.
 
     Attributes:
-        runs: how many.
+        runs: number of calls.
         minimum: seconds of the fastest.
-        median: seconds of the one in the middle.
+        median: median of the seconds.
     """
 
     runs: int
@@ -50,7 +50,7 @@ def compiled(function: Callable[..., Any], *given: Any) -> Program:
 
     Args:
         function: from arrays to arrays.
-        given: what it will be called with.
+        given: its arguments.
 
     Returns:
         The program.
@@ -66,11 +66,11 @@ def compiled(function: Callable[..., Any], *given: Any) -> Program:
 
 
 def take_turns(calls: Sequence[tuple[Callable[[], Any], float]], seconds: float) -> list[Timing]:
-    """Time calls in turns, as other work on the machine comes and goes.
+    """Time calls in turns, since other work on the machine comes and goes.
 
     Args:
-        calls: each with the seconds that it is known to take; slow ones get fewer turns, spread over all rounds.
-        seconds: that the turns of one call should take together.
+        calls: each with its expected seconds; slow ones get fewer turns, spread over all rounds.
+        seconds: for all turns of one call.
 
     Returns:
         One a call.
@@ -78,10 +78,10 @@ def take_turns(calls: Sequence[tuple[Callable[[], Any], float]], seconds: float)
     turns = [max(2, min(_TURNS, int(seconds / max(expected, _SLICE)))) for _, expected in calls]
     rounds, times = max(turns, default=0), [[] for _ in calls]  # type: tuple[int, list[list[float]]]
     for number in range(rounds):
-        for (call, _), count, seen in zip(calls, turns, times, strict=True):
+        for (call, _), count, results in zip(calls, turns, times, strict=True):
             if (number + 1) * count // rounds > number * count // rounds:
-                seen += _turn(call)
-    return [Timing(len(seen), min(seen), float(np.median(seen))) for seen in times]
+                results += _turn(call)
+    return [Timing(len(results), min(results), float(np.median(results))) for results in times]
 
 
 def _turn(call: Callable[[], Any]) -> list[float]:

@@ -1,7 +1,7 @@
-"""PyTorch and TorchOpt: autograd through all steps, all lifetimes at once.
+"""PyTorch and TorchOpt: autograd through all steps, all lifetimes in one batch.
 
-Every life has its own copy of θ, so that one backward pass over the sum of losses yields one gradient a lifetime. PyTorch
-and TorchOpt are imported where they are used, because they come with an extra that most users do without.
+Every lifetime has its own copy of θ, so that one backward pass over the sum of losses yields a gradient for each.
+PyTorch and TorchOpt are imported in functions, since only the extra `bench` installs them.
 """
 
 import math
@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from benchmarks.speeds.problem import Lives
+from benchmarks.speeds.problem import Lifetimes
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
 __all__ = ["compiled", "eager", "optimizers", "prepare"]
 
 _THREADS = 2
-_BLOCK = 10
+_GROUP = 10
 
-# Losses and gradients, from what prepare returns.
+# From what `prepare` returns to losses and gradients.
 _Gradients = Callable[["Tensor", "list[Tensor]"], "tuple[Tensor, Tensor]"]
-# The loss of some steps, and weights after them; from θ, weights, the modulatory path, inputs and targets.
-_Presentations = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor, Tensor]"]
-# Weights after an update; from θ, weights, pre, potentials and modulators.
+# From θ, weights, the feedback path, inputs and targets of some steps to their loss and the weights after them.
+_Steps = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor, Tensor]"]
+# From θ, weights, pre, potentials and modulators to updated weights.
 _Update = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
 
 
-def prepare(theta: Float[np.ndarray, "7"], lifetimes: Lives) -> "tuple[Tensor, list[Tensor]]":
-    """Move the rule and lifetimes to PyTorch, on an accelerator if JAX works on one too, and give it its threads.
+def prepare(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes) -> "tuple[Tensor, list[Tensor]]":
+    """Move the rule and lifetimes to PyTorch, on an accelerator if JAX uses one, and set its threads.
 
     Args:
         theta: the rule.
-        lives: as they are drawn.
+        lifetimes: as drawn.
 
     Returns:
-        What the functions of this module take.
+        Arguments of the functions of this module.
     """
     import torch
 
@@ -56,34 +56,34 @@ def eager(bound: float) -> _Gradients:
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lifetimes to losses and ∂loss/∂θ of every lifetime.
+        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
     """
-    return _gradients(_presentations(_update(bound)), None)
+    return _gradients(_steps(_update(bound)), None)
 
 
 def compiled(bound: float) -> _Gradients:
-    """Build the function that compiles ten steps at once, and takes one such block after the other.
+    """Build the function that compiles ten steps, and runs one such group after the other.
 
     Args:
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lifetimes to losses and ∂loss/∂θ of every lifetime.
+        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
     """
     import torch
 
-    block = torch.compile(_presentations(_update(bound)), fullgraph=True, dynamic=False, backend="inductor")
-    return _gradients(block, _BLOCK)
+    group = torch.compile(_steps(_update(bound)), fullgraph=True, dynamic=False, backend="inductor")
+    return _gradients(group, _GROUP)
 
 
 def optimizers(bound: float) -> _Gradients:
-    """Build the function that lets TorchOpt take the steps: a differentiable optimizer whose gradients are −Δ.
+    """Build the function whose updates are those of a differentiable optimizer of TorchOpt with gradients −Δ.
 
     Args:
         bound: of weights; math.inf for none.
 
     Returns:
-        From θ and lifetimes to losses and ∂loss/∂θ of every lifetime.
+        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
     """
     import torchopt
 
@@ -97,11 +97,11 @@ def optimizers(bound: float) -> _Gradients:
         updates, _ = descent.update(-change, descent.init(weights), inplace=False)
         return _clipped(torchopt.apply_updates(weights, updates, inplace=False), bound)
 
-    return _gradients(_presentations(update), None)
+    return _gradients(_steps(update), None)
 
 
 def _change(theta: "Tensor", weights: "Tensor", pre: "Tensor", potentials: "Tensor", modulators: "Tensor") -> "Tensor":
-    # What has no synapse in it is computed once a neuron.
+    # Terms without a synapse are computed once a neuron.
     t = theta[:, :, None].unbind(1)
     alone = t[0] + t[2] * potentials + t[3] * modulators
     with_pre = t[1] + t[4] * modulators + t[5] * potentials
@@ -121,7 +121,7 @@ def _update(bound: float) -> _Update:
     return update
 
 
-def _presentations(update: _Update) -> _Presentations:
+def _steps(update: _Update) -> _Steps:
     def steps(
         theta: "Tensor", first: "Tensor", second: "Tensor", feedback: "Tensor", inputs: "Tensor", targets: "Tensor"
     ) -> "tuple[Tensor, Tensor, Tensor]":
@@ -141,12 +141,12 @@ def _presentations(update: _Update) -> _Presentations:
     return steps
 
 
-def _gradients(steps: _Presentations, block: int | None) -> _Gradients:
+def _gradients(steps: _Steps, group: int | None) -> _Gradients:
     def gradients(theta: "Tensor", lifetimes: "list[Tensor]") -> "tuple[Tensor, Tensor]":
         import torch
 
         first, second, feedback, inputs, targets = lifetimes
-        length = block or inputs.shape[1]
+        length = group or inputs.shape[1]
         rules = theta.repeat(len(inputs), 1).requires_grad_()
         total = theta.new_zeros(len(inputs))
         for some_inputs, some_targets in zip(inputs.split(length, 1), targets.split(length, 1)):
@@ -154,6 +154,6 @@ def _gradients(steps: _Presentations, block: int | None) -> _Gradients:
             total = total + loss
         losses = total / inputs.shape[1]
         (result,) = torch.autograd.grad(losses.sum(), rules)
-        return losses.detach().cpu(), result.cpu()  # for which an accelerator has to be done
+        return losses.detach().cpu(), result.cpu()  # waits for an accelerator
 
     return gradients

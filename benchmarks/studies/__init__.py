@@ -1,1 +1,1 @@
-"""Studies: what learned rules are worth on new tasks, beside tuned baselines."""
+"""Studies: learned rules and tuned baselines on new tasks."""

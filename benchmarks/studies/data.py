@@ -1,10 +1,10 @@
-"""Study D: rules that were learned on some classes of real data, on other classes and on other data."""
+"""Study D: rules learned on some classes of real data, evaluated on other classes and other data."""
 
 from pathlib import Path
 from typing import Any
 
 from benchmarks.studies.declaration import Study
-from benchmarks.studies.judging import RETUNED
+from benchmarks.studies.evaluation import RETUNED
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED, SHOTS
 from metarule.analysis.statistics import with_steps
@@ -17,13 +17,13 @@ from metarule.sweeps.rows import lines_of
 __all__ = ["check", "draw", "table", "table_rows"]
 
 _TICKS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
-# Whose final score is to be reached.
+# Baseline whose final score is the threshold.
 _BACKPROP = "backprop"
 _TUNED = _BACKPROP + RETUNED
 
 
 def check(study: Study, plan: Plan) -> None:
-    """Refuse a study of which no such table can be made."""
+    """Refuse a study that does not fit this table."""
     if _BACKPROP not in study.baselines:
         raise ConfigError(f"kind = 'data': baselines = {list(study.baselines)}: '{_BACKPROP}' has to be among them")
     if len(plan.settings) > 1:
@@ -31,11 +31,11 @@ def check(study: Study, plan: Plan) -> None:
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """One row a test and contender.
+    """Make one row a test and contender.
 
-    `reached` are the steps from which on its score is at least the final score of backprop; `share` is what
-    part that is of the whole lifetime, and `of_backprop` of the steps that backprop takes to be there itself.
-    `reached_tuned` are those to the final score of backprop that is tuned on the data of the test.
+    `steps_to_threshold` are the steps to the final score of backprop, `share` their part of the lifetime, and
+    `of_backprop` their ratio to those of backprop itself. `steps_to_tuned` are those to the final score of backprop
+    that is tuned on the data of the test.
     """
     rows: list[dict[str, Any]] = []
     for test in results.tests():
@@ -46,28 +46,28 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
             there, mine = results.curve(0, test, contender)
             at, scores = with_steps(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
-            row["learned_ahead"] = None if contender == LEARNED else paired(learned, scores)
+            row["difference"] = None if contender == LEARNED else paired(learned, scores)
             row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}
             row |= {"steps_to_threshold": at, "share": at / there[-1] if at else None}
             row["of_backprop"] = at / own if at and own else None
             if _TUNED in results.contenders():
-                row["reached_tuned"] = with_steps(mine, there, results.curve(0, test, _TUNED)[1][-1])
+                row["steps_to_tuned"] = with_steps(mine, there, results.curve(0, test, _TUNED)[1][-1])
             rows.append(row)
     return rows
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
-    """The rows for the screen, and on how many tests the goal is reached."""
+    """Format the rows for the screen, and count the tests on which the learned rule is fast."""
     tests = results.tests()
     learned = [row for row in rows if row["contender"] == LEARNED and row["share"] is not None]
     fast = [row["test"] for row in learned if row["share"] <= 1 / 3]
-    says = f"the learned rule is at the final score of {_BACKPROP} after at most a third of the lifetime on "
-    return "\n".join([*lines_of(rows), "", says + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
+    line = f"the learned rule has the final score of {_BACKPROP} within a third of the lifetime on "
+    return "\n".join([*lines_of(rows), "", line + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
 
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
-    """Errors along the lifetime on a logarithmic scale, a panel a test."""
+    """Draw errors along the lifetime on a logarithmic scale, a panel a test."""
     tests = results.tests()
     figure, panels = figure_of(len(tests), width=3.4, height=4.2)
     for axes, test in zip(panels, tests, strict=True):
@@ -75,18 +75,18 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
             where, curve = results.curve(0, test, contender)
             style = "--" if contender.endswith(RETUNED) else "-"
             axes.plot(where[1:], 1 - curve[1:], color=colour, linestyle=style, label=contender)
-        goal = 1 - float(results.curve(0, test, _BACKPROP)[1][-1])
-        axes.axhline(goal, color="0.5", linewidth=0.6, zorder=0)
+        final = 1 - float(results.curve(0, test, _BACKPROP)[1][-1])
+        axes.axhline(final, color="0.5", linewidth=0.6, zorder=0)
         axes.set_yscale("log")
         axes.minorticks_off()
         axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-        axes.set(xlabel="steps", title=test, ylim=(0.75 * goal, 0.7))
+        axes.set(xlabel="steps", title=test, ylim=(0.75 * final, 0.7))
     panels[0].set_ylabel(f"1 − {results.plan.score}")
     panels[-1].legend(frameon=False, loc="upper right", fontsize="small")
-    figure.suptitle("Interquartile mean over seeds; grey: where backprop ends")
+    figure.suptitle("Interquartile mean over seeds; grey: final error of backprop")
     save(figure, file)
 
 
 def _few(results: Results, test: str, contender: str, shots: int) -> float | None:
-    found = middle(results.by_seed(0, test, contender, f"after_{shots}_each"))
-    return found.mean if found else None
+    interval = middle(results.by_seed(0, test, contender, f"after_{shots}_each"))
+    return interval.mean if interval else None

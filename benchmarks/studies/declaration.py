@@ -1,4 +1,4 @@
-"""A study as it is declared: a sweep that learns rules, tests on which they are tried, and who else is tried there."""
+"""Declaration of a study: a sweep that learns rules, tests on which they are evaluated, and baselines."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,43 +17,40 @@ __all__ = ["Study", "Test", "read_study", "shortened"]
 
 
 class Test(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Tasks on which learned rules are tried as they are.
+    """Tasks on which learned rules are evaluated, unchanged.
 
     Attributes:
         name: in tables and figures.
-        set: value by dotted field of tasks, circuit, inner_loop or evaluation; output neurons follow the tasks.
+        set: value by dotted field, in quotes, of tasks, circuit, inner_loop or evaluation; output neurons follow the
+            tasks.
     """
 
-    name: Annotated[str, Meta(min_length=1, description="in tables and figures")]
-    set: Annotated[Mapping[str, Any], Meta(description="value by dotted field, in quotes")] = immutabledict()
+    name: Annotated[str, Meta(min_length=1)]
+    set: Mapping[str, Any] = immutabledict()
 
 
 class Study(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A sweep, and what its rules are compared with on which tasks.
+    """A sweep, and the comparison of its rules with baselines.
 
     Attributes:
-        kind: what is made of the scores: `tasks`, the gap between new and training tasks against their number;
+        kind: kind of table and figure: `tasks`, the gap between new and training tasks against their number;
             `functions`, kinds of Boolean functions by circuit and rule; `transfer`, a matrix of families; `data`, real
             data sets.
-        sweep: what is learned.
-        tests: on what the rules are tried; none for held-out tasks of their own.
-        baselines: who is tried beside them, at rates that are tuned on the training tasks of the rules.
-        retuned: who is tried beside them, at rates that are tuned on training tasks of each test.
-        reach: score of which it is said when it is reached.
-        points: how often a network is assessed along its lifetime.
+        sweep: sweep that learns the rules.
+        tests: tests of the rules; none for held-out tasks of their own.
+        baselines: baselines, tuned on the training tasks of the rules.
+        retuned: baselines, tuned on training tasks of each test.
+        threshold: score of `steps_to_threshold`.
+        points: evaluations of a network along its lifetime.
     """
 
-    kind: Annotated[Literal["tasks", "functions", "transfer", "data"], Meta(description="what is made of the scores")]
-    sweep: Annotated[Sweep, Meta(description="what is learned")]
-    tests: Annotated[tuple[Test, ...], Meta(description="on what the rules are tried; none for their own tasks")] = ()
-    baselines: Annotated[
-        tuple[BaselineName, ...], Meta(description="tried beside them, tuned where the rules were learned")
-    ] = ()
-    retuned: Annotated[
-        tuple[BaselineName, ...], Meta(description="tried beside them, tuned on training tasks of each test")
-    ] = ()
-    threshold: Annotated[float, Meta(description="score of which it is said when it is reached")] = THRESHOLD
-    points: Annotated[int, Meta(ge=1, le=1000, description="how often a network is assessed along its lifetime")] = 40
+    kind: Literal["tasks", "functions", "transfer", "data"]
+    sweep: Sweep
+    tests: tuple[Test, ...] = ()
+    baselines: tuple[BaselineName, ...] = ()
+    retuned: tuple[BaselineName, ...] = ()
+    threshold: float = THRESHOLD
+    points: Annotated[int, Meta(ge=1, le=1000)] = 40
 
 
 def read_study(file: Path) -> Study:
@@ -75,5 +72,5 @@ def read_study(file: Path) -> Study:
 
 
 def shortened(study: Study) -> Study:
-    """A small form of a study, whose sweep is shortened elsewhere: two tests."""
+    """Shorten a study to two tests; `hasten` shortens its sweep."""
     return replace(study, tests=study.tests[:2])

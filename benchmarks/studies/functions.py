@@ -21,7 +21,7 @@ _KIND = "tasks.functions"
 
 
 def check(study: Study, plan: Plan) -> None:
-    """Refuse a study of which no such table can be made."""
+    """Refuse a study that does not fit this table."""
     if len(study.tests) > 1 or study.retuned:
         raise ConfigError("kind = 'functions': there is one test, and baselines are tuned where rules are learned")
     for setting in plan.settings:
@@ -32,7 +32,7 @@ def check(study: Study, plan: Plan) -> None:
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """One row a kind of functions and rule, and one for each baseline in the same circuit."""
+    """Make one row a kind of functions and rule, and one for each baseline in the same circuit."""
     rows: list[dict[str, Any]] = []
     (test, *_) = results.tests()
     for number, setting in enumerate(results.plan.settings):
@@ -41,40 +41,40 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
             learned = contender == LEARNED
             circuit, _, terms = setting.values["case"].partition(", ")
             row = {"functions": setting.values[_KIND], "circuit": circuit, "rule": terms if learned else contender}
-            if any({**one, **row} == one for one in rows):  # a baseline is the same whatever the rule
+            if any({**one, **row} == one for one in rows):  # baselines do not depend on the rule
                 continue
             new = results.by_seed(number, test, contender, score)
             row |= {"seeds": len(new), "new": middle(new)}
             row["trained_on"] = middle(results.trained(number, f"training_{score}")) if learned else None
-            row["steps"] = _presentations(results, number, test, contender)
+            row["steps"] = _steps_to_threshold(results, number, test, contender)
             rows.append(row)
     circuits, kinds = (list(dict.fromkeys(row[name] for row in rows)) for name in ("circuit", "functions"))
     baselines = set(results.contenders())
 
-    def place(row: dict[str, Any]) -> tuple[int, int, bool]:
+    def order(row: dict[str, Any]) -> tuple[int, int, bool]:
         return circuits.index(row["circuit"]), kinds.index(row["functions"]), row["rule"] in baselines
 
-    return sorted(rows, key=place)
+    return sorted(rows, key=order)
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
-    """The rows for the screen."""
-    note = f"steps: from which on the mean share of solved new functions is {results.study.threshold:g}"
+    """Format the rows for the screen."""
+    note = f"steps: from which the mean share of solved new functions stays at {results.study.threshold:g}"
     return "\n".join([*lines_of(rows), note])
 
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
-    """Share of new functions that are solved, with that of training functions beside it."""
+    """Draw the share of solved new functions, and that of solved training functions."""
     circuits = list(dict.fromkeys(row["circuit"] for row in rows))
     figure, panels = figure_of(len(circuits), width=5.6)
     rules = list(dict.fromkeys(row["rule"] for row in rows))
     for axes, circuit in zip(panels, circuits, strict=True):
         kinds = list(dict.fromkeys(row["functions"] for row in rows if row["circuit"] == circuit))
-        for place, (colour, rule) in enumerate(zip(COLOURS, rules)):
+        for number, (colour, rule) in enumerate(zip(COLOURS, rules)):
             mine = {row["functions"]: row for row in rows if (row["circuit"], row["rule"]) == (circuit, rule)}
-            where = np.arange(len(kinds)) + (place - (len(rules) - 1) / 2) * 0.16
-            for x, kind in zip(where, kinds, strict=True):
+            positions = np.arange(len(kinds)) + (number - (len(rules) - 1) / 2) * 0.16
+            for x, kind in zip(positions, kinds, strict=True):
                 row = mine.get(kind)
                 if row is None or row["new"] is None:
                     continue
@@ -90,7 +90,7 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     save(figure, file)
 
 
-def _presentations(results: Results, setting: int, test: str, contender: str) -> int | None:
-    """The first point from which on the mean over seeds is there."""
+def _steps_to_threshold(results: Results, setting: int, test: str, contender: str) -> int | None:
+    """First evaluated step from which the mean over seeds stays at the threshold."""
     where, curve = results.curve(setting, test, contender)
     return with_steps(curve, where, results.study.threshold)

@@ -1,4 +1,4 @@
-"""The scores of a study, ready to be asked for."""
+"""Scores of a study by setting, test, contender and seed."""
 
 from functools import cached_property
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.studies.declaration import Study
-from benchmarks.studies.judging import Judged
+from benchmarks.studies.evaluation import Scores
 from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import Interval, with_steps
 from metarule.sweeps.plan import Plan
@@ -18,39 +18,39 @@ __all__ = ["Results", "middle"]
 
 
 class Results:
-    """What a study came to.
+    """Scores of a study.
 
     Attributes:
-        study: what was declared.
+        study: the declaration.
         plan: of its sweep.
-        judged: everybody on every test.
+        scores: of every item.
     """
 
-    def __init__(self, study: Study, plan: Plan, judged: list[Judged], sweep: Path):
-        self.study, self.plan, self.judged = study, plan, judged
+    def __init__(self, study: Study, plan: Plan, scores: list[Scores], sweep: Path):
+        self.study, self.plan, self.scores = study, plan, scores
         self._sweep = sweep
 
     def tests(self) -> list[str]:
         """Names of the tests, in order."""
-        return list(dict.fromkeys(one.item.test for one in self.judged))
+        return list(dict.fromkeys(one.item.test for one in self.scores))
 
     def contenders(self) -> list[str]:
-        """The learned rule and the baselines, by name, in order."""
-        return list(dict.fromkeys(one.item.contender for one in self.judged))
+        """Names of the learned rule and the baselines, in order."""
+        return list(dict.fromkeys(one.item.contender for one in self.scores))
 
     def by_seed(self, setting: int, test: str, contender: str, metric: str) -> dict[int, float]:
         """A metric by seed; seeds without it are left out."""
-        some = self._of.get((setting, test, contender), ())
+        some = self._groups.get((setting, test, contender), ())
         return {one.item.seed: one.metrics[metric] for one in some if metric in one.metrics}
 
     def curve(self, setting: int, test: str, contender: str) -> tuple[list[int], Float[np.ndarray, " points"]]:
         """Steps, and the interquartile mean over seeds of the mean scores there."""
-        some = self._of[setting, test, contender]
+        some = self._groups[setting, test, contender]
         columns = np.array([one.curve for one in some]).T
         return some[0].steps, np.array([interquartile(column).mean for column in columns])
 
     def trained(self, setting: int, metric: str) -> dict[int, float]:
-        """A metric that the sweep itself has measured, by seed."""
+        """A metric that the sweep measured, by seed."""
         label = self.plan.settings[setting].label
         rows = [row for row in self._report.rows if (row["setting"], row["metric"]) == (label, metric)]
         return {row["seed"]: row["value"] for row in rows if row["value"] is not None}
@@ -58,12 +58,12 @@ class Results:
     def long_form(self) -> list[dict[str, Any]]:
         """One row a setting, test, contender, seed and metric."""
         rows = []
-        for one in self.judged:
+        for one in self.scores:
             item, setting = one.item, self.plan.settings[one.item.setting]
             axes = {axis: plain(setting.values.get(axis)) for axis in self.plan.axes}
             where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
-            there = with_steps(np.array(one.curve), one.steps, self.study.threshold)
-            for metric, value in (one.metrics | {"steps_to_threshold": there}).items():
+            threshold = with_steps(np.array(one.curve), one.steps, self.study.threshold)
+            for metric, value in (one.metrics | {"steps_to_threshold": threshold}).items():
                 rows.append(where | {"seed": item.seed, "metric": metric, "value": value})
         for row in self._report.rows:
             known = {name: value for name, value in row.items() if name != "cell"}
@@ -75,11 +75,11 @@ class Results:
         return make_report(self._sweep)
 
     @cached_property
-    def _of(self) -> dict[tuple[int, str, str], list[Judged]]:
-        found: dict[tuple[int, str, str], list[Judged]] = {}
-        for one in self.judged:
-            found.setdefault((one.item.setting, one.item.test, one.item.contender), []).append(one)
-        return found
+    def _groups(self) -> dict[tuple[int, str, str], list[Scores]]:
+        groups: dict[tuple[int, str, str], list[Scores]] = {}
+        for one in self.scores:
+            groups.setdefault((one.item.setting, one.item.test, one.item.contender), []).append(one)
+        return groups
 
 
 def middle(values: dict[int, float]) -> Interval | None:

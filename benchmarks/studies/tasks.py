@@ -1,7 +1,7 @@
 """Study A: error on new tasks and on training tasks against the number of training tasks.
 
-After Bengio et al. a task plays the part of an example: with N training tasks and a rule of capacity h, here the number
-of its coefficients, the gap between error on new and on training tasks is bounded by a curve of the form
+Tasks take the place of examples (Bengio et al.): with N training tasks and a rule of capacity h, here the number of its
+coefficients, the gap between the errors on new and on training tasks is bounded by a curve of the form
 
     c·√(h·(ln(N/h) + 1)/N),  N ≥ h
 """
@@ -35,7 +35,7 @@ class Fit(NamedTuple):
 
     Attributes:
         scale: the gap with one training task.
-        exponent: how fast it closes.
+        exponent: rate at which it closes.
     """
 
     scale: Interval
@@ -43,7 +43,7 @@ class Fit(NamedTuple):
 
 
 def check(study: Study, plan: Plan) -> None:
-    """Refuse a study of which no such table can be made."""
+    """Refuse a study that does not fit this table."""
     if len(study.tests) > 1 or study.retuned:
         raise ConfigError("kind = 'tasks': there is one test, and baselines are tuned where rules are learned")
     for setting in plan.settings:
@@ -52,17 +52,16 @@ def check(study: Study, plan: Plan) -> None:
 
 
 def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"]) -> Fit:
-    """Fit a power law to the mean gap over seeds, by least squares on the gaps themselves: some may be below 0.
+    """Fit a power law to the mean gap over seeds by least squares, since gaps may be negative.
 
-    Intervals are those of the jackknife: of n fits that leave out a seed each come n values, n·fit − (n − 1)·fitᵢ, that
-    are as good as independent.
+    Intervals are those of the jackknife: n fits without seed i give n nearly independent values, n·fit − (n − 1)·fitᵢ.
 
     Args:
         numbers: of training tasks.
         gaps: error on new tasks less that on training tasks.
 
     Returns:
-        The fit; its ends are NaN where no power law is near without one of the seeds.
+        The fit; the ends of its intervals are NaN where a fit without one of the seeds does not converge.
 
     References:
         Tukey 1958 (the jackknife).
@@ -74,7 +73,7 @@ def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"]) -> Fit
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """One row a rule and number of training tasks."""
+    """Make one row a rule and number of training tasks."""
     rows: list[dict[str, Any]] = []
     (test, *_) = results.tests()
     for number, setting in enumerate(results.plan.settings):
@@ -91,7 +90,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
-    """The rows for the screen, and how fast the gap closes."""
+    """Format the rows for the screen, with the power law of each rule."""
     lines = [*lines_of(rows), ""]
     for rule, (numbers, gaps) in _gaps(results).items():
         scale, exponent = fit(numbers, gaps)
@@ -102,7 +101,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
-    """Errors and gaps against the number of training tasks."""
+    """Draw errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
     for colour, (rule, (numbers, values)) in zip(COLOURS, _gaps(results).items()):
         mine = [row for row in rows if row["rule"] == rule]
@@ -140,24 +139,24 @@ def _errors(scores: dict[int, float]) -> dict[int, float]:
 
 
 def _scores(results: Results, setting: int) -> tuple[dict[int, float], dict[int, float]]:
-    """By seed, the score on new tasks and on those that were trained on."""
+    """Scores on new tasks and on training tasks, by seed."""
     (test, *_), score = results.tests(), results.plan.score
     return results.by_seed(setting, test, LEARNED, score), results.trained(setting, f"training_{score}")
 
 
 def _gap(new: dict[int, float], old: dict[int, float]) -> dict[int, float]:
-    """By seed, by how much new tasks are missed more."""
+    """Error on new tasks less that on training tasks, by seed."""
     return {seed: old[seed] - new[seed] for seed in new if seed in old}
 
 
 def _gaps(results: Results) -> dict[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]:
-    """By rule: numbers of training tasks, and the gap of each seed that has them all."""
-    found: dict[str, dict[int, dict[int, float]]] = {}
+    """Numbers of training tasks, and the gaps of each seed that has them all, by rule."""
+    by_rule: dict[str, dict[int, dict[int, float]]] = {}
     for number, setting in enumerate(results.plan.settings):
         gaps = _gap(*_scores(results, number))
-        found.setdefault(setting.values["case"], {})[setting.values[_AXIS]] = gaps
+        by_rule.setdefault(setting.values["case"], {})[setting.values[_AXIS]] = gaps
     complete = {}
-    for rule, by_number in found.items():
+    for rule, by_number in by_rule.items():
         numbers = sorted(by_number)
         seeds = sorted(set.intersection(*(set(gaps) for gaps in by_number.values())))
         complete[rule] = numbers, np.array([[by_number[number][seed] for number in numbers] for seed in seeds])
@@ -170,18 +169,18 @@ def _coefficients(results: Results, rule: str) -> int:
 
 
 def _power(numbers: Sequence[int], gaps: Float[np.ndarray, " numbers"]) -> tuple[float, float]:
-    from scipy.optimize import curve_fit  # most of a second to import: only where a result is reported
+    from scipy.optimize import curve_fit  # takes most of a second to import
 
     start = (max(float(gaps[0]), 1e-3), 0.5)
     try:
         (scale, exponent), _ = curve_fit(lambda n, a, b: a * n**-b, np.array(numbers, float), gaps, start, maxfev=5000)
-    except RuntimeError:  # no power law is near
+    except RuntimeError:  # does not converge
         return float(gaps[0]), np.nan
     return float(scale), float(exponent)
 
 
 def _around(middle: float, values: Float[np.ndarray, " n"]) -> Interval:
-    """The interval of values, moved to what is reported."""
+    """Interval of values, shifted to the reported fit."""
     if not values.size:
         return Interval(middle, np.nan, np.nan)
     mean, low, high = interval(values)

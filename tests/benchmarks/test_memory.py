@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from benchmarks import memory
 from benchmarks.memory import Measured, Teachers, difference, learner, main
 from metarule.types import TaskFamily
 
@@ -19,49 +20,47 @@ def refused(words, capsys):
 
 
 def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys):
-    # Two ways are enough to tell, and each costs two programs.
-    from benchmarks import memory
-
-    ways = {name: memory.WAYS[name] for name in ("remat", "forward", "persistent")}
-    monkeypatch.setattr(memory, "WAYS", ways)
+    # Each estimator costs two programs.
+    names = {name: memory.ESTIMATORS[name] for name in ("remat", "forward", "persistent")}
+    monkeypatch.setattr(memory, "ESTIMATORS", names)
     file = tmp_path / "rows.json"
-    assert main(["--steps", "[12]", "--lives", "2", f"--json={file}"]) == 0
+    assert main(["--steps", "[12]", "--lifetimes", "2", f"--json={file}"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[0].split() == list(Measured.__struct_fields__)
     rows = json.loads(file.read_text())
-    assert [row["way"] for row in rows] == list(ways)
+    assert [row["estimator"] for row in rows] == list(names)
     for row, line in zip(rows, printed[1:]):
         assert list(row) == list(Measured.__struct_fields__)
-        assert line.startswith(row["way"])
+        assert line.startswith(row["estimator"])
         assert f"{row['temporary_bytes']:,}" in line
         assert row["temporary_bytes"] > 0
     assert rows[0]["difference"] < 1e-10
     assert rows[1]["difference"] == 0
     assert rows[2]["difference"] is None
-    assert "12 steps, 2 lives, fit into 2 GiB with: remat, forward, persistent" in printed
+    assert "12 steps, 2 lifetimes, fit into 2 GiB with: remat, forward, persistent" in printed
     assert printed[-1].startswith("auto takes reverse mode, remat scan: about ")
 
 
 @pytest.mark.parametrize(
-    "words, says",
+    ("words", "message"),
     [
-        (["--lives", "0"], "lives = 0: expected `int` >= 1"),
+        (["--lifetimes", "0"], "lifetimes = 0: expected `int` >= 1"),
         (["--steps", "[]"], "steps = []: expected an array of length >= 1"),
         (["--steps", "ten"], "steps = 'ten': expected an array"),
-        (["--live", "3"], "live = 3: there is no such field; allowed: steps, lives"),
+        (["--lifetime", "3"], "lifetime = 3: there is no such field; allowed: steps, lifetimes"),
         (["table"], "'table' is not expected here"),
         (["--json"], "--json: a value is missing"),
         (["--json", "no/such/folder/rows.json"], "--json 'no/such/folder/rows.json': no file can be written there"),
     ],
 )
-def test_bad_options_give_one_line_and_exit_status_2(words, says, capsys):
-    assert says in refused(words, capsys)
+def test_bad_options_give_one_line_and_exit_status_2(words, message, capsys):
+    assert message in refused(words, capsys)
 
 
 def test_help_lists_every_option(capsys):
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    for word in ("--quick", "--steps", "--lives", "--compared", "--json", "--help"):
+    for word in ("--quick", "--steps", "--lifetimes", "--compared", "--json", "--help"):
         assert word in printed
 
 

@@ -1,9 +1,13 @@
-"""What is read of a race, and who is ahead."""
+"""Races are read from sweeps and compared by seed and by score."""
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
+from small import EXPERIMENT
 
-from benchmarks.races import Racer, draw_races, lead, reached, read_race
+from benchmarks import races
+from benchmarks.races import Racer, difference, draw_races, lifetimes_to, read_race
+from metarule import Evolution, Truncated
 from metarule.runs.files import write_json
 
 SEEDS = (0, 1, 2, 3)
@@ -32,29 +36,44 @@ def test_a_sweep_is_read_case_by_case(tmp_path):
     np.testing.assert_array_equal(one.learning_curves, [[0.0, 0.5], [0.1, 0.5]])
 
 
-def test_a_lead_is_paired_by_seed():
-    ahead = lead(racer("one", [0.5, 0.6, 0.9, 0.7]), racer("other", [0.4, 0.5, 0.8, 0.6]))
-    assert ahead == pytest.approx((0.1, np.nan, np.nan), nan_ok=True)  # alike in all seeds
-    mean, low, high = lead(racer("one", [0.5, 0.62, 0.9, 0.71]), racer("other", [0.4, 0.5, 0.8, 0.6]))
+def test_a_difference_is_paired_by_seed():
+    result = difference(racer("one", [0.5, 0.6, 0.9, 0.7]), racer("other", [0.4, 0.5, 0.8, 0.6]))
+    assert result == pytest.approx((0.1, np.nan, np.nan), nan_ok=True)  # alike in all seeds
+    mean, low, high = difference(racer("one", [0.5, 0.62, 0.9, 0.71]), racer("other", [0.4, 0.5, 0.8, 0.6]))
     assert mean == pytest.approx(0.105)
     assert low < mean < high
-    assert lead(racer("one", [0.5, 0.6]), racer("other", [0.4, 0.5, 0.0, 0.0]))[0] == pytest.approx(0.1)
+    assert difference(racer("one", [0.5, 0.6]), racer("other", [0.4, 0.5, 0.0, 0.0]))[0] == pytest.approx(0.1)
 
 
 def test_a_score_is_reached_where_the_middle_of_the_seeds_is_there_to_stay():
     one = racer("one", [0.2, 0.8, 0.8, 0.8], scale=2.0)
-    assert reached(one, 0.4) == 20.0
-    assert reached(one, 0.41) == 200.0
-    assert reached(one, 0.81) is None
+    assert lifetimes_to(one, 0.4) == 20.0
+    assert lifetimes_to(one, 0.41) == 200.0
+    assert lifetimes_to(one, 0.81) is None
     lucky = one._replace(learning_curves=one.learning_curves[:, [2, 0, 1]])
-    assert reached(lucky, 0.4) == 200.0
-    assert reached(lucky, 0.05) == 2.0
+    assert lifetimes_to(lucky, 0.4) == 200.0
+    assert lifetimes_to(lucky, 0.05) == 2.0
 
 
 def test_every_family_and_size_has_its_panels(tmp_path):
-    races = {
+    racers = {
         "boolean": [racer("one", [0.2, 0.8]), racer("other", [0.1, 0.2], terms=81)],
         "points": [racer("one", [1.0])],
     }
-    draw_races(tmp_path / "figures" / "search.png", races)
+    draw_races(tmp_path / "figures" / "search.png", racers)
     assert (tmp_path / "figures" / "search.png").stat().st_size > 20_000
+
+
+def test_the_fastest_of_each_kind_counts(monkeypatch):
+    monkeypatch.setattr(races, "_LIFETIMES", 4)
+    monkeypatch.setattr(races, "_SHARED", 2)
+
+    def timed(program, given):
+        program(given)
+        return next(seconds)
+
+    monkeypatch.setattr(races, "_timed", timed)
+    for estimator, cost in ((Truncated(window=5), 6.0), (Evolution(pairs=2), 1.5)):
+        seconds = iter([1.0, 9.0, 2.0, 6.0, 3.0, 7.0, 4.0, 8.0, 5.0, 9.0])
+        optimizer = replace(EXPERIMENT.optimizer, estimator=estimator)
+        assert races.relative_cost(replace(EXPERIMENT, optimizer=optimizer)) == cost

@@ -1,4 +1,4 @@
-"""How methods are tuned, and what the table says of their race."""
+"""How methods are tuned, and what the table message of their race."""
 
 import json
 from pathlib import Path
@@ -90,13 +90,13 @@ def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, mo
     monkeypatch.setattr(program, "_costs", lambda directory: {"gradient, 7 terms": 0.5})
     file = tmp_path / "rows.json"
     assert main(["--directory", str(tmp_path / "s"), "--json", str(file), *(["--quick"] if quick else [])]) == 0
-    whole = [name for family in FAMILIES for name in (f"{family}-tuning", family)]
-    assert ran == ([FAMILIES[0]] if quick else whole)
+    all_names = [name for family in FAMILIES for name in (f"{family}-tuning", family)]
+    assert ran == ([FAMILIES[0]] if quick else all_names)
     rows = json.loads(file.read_text())
     descent, control = rows[:2]
-    assert (descent["method"], descent["terms"], descent["lives"], descent["seconds"]) == ("gradient", 7, 5.0, 2.0)
+    assert (descent["method"], descent["terms"], descent["lifetimes"], descent["seconds"]) == ("gradient", 7, 5.0, 2.0)
     assert (descent["score"], control["score"]) == (pytest.approx(0.5), pytest.approx(0.3))
-    assert (descent["ahead"], control["ahead"]) == (pytest.approx(0.2), None)
+    assert (descent["difference"], control["difference"]) == (pytest.approx(0.2), None)
     assert (descent["best_search"], descent["share"]) == ("random search", 0.5)
     printed = capsys.readouterr().out
     assert table(rows) in printed
@@ -104,7 +104,7 @@ def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, mo
     assert "boolean, 7 terms: gradient descent reaches the final score of random search with 0.500 of the" in printed
 
 
-def test_what_is_not_reached_is_said():
+def test_a_score_that_is_not_reached_is_named():
     row = {"family": "boolean", "terms": 7, "best_search": "CMA-ES", "share": None}
     assert (
         table([row]).splitlines()[-1] == "boolean, 7 terms: gradient descent does not reach the final score of CMA-ES"
@@ -124,13 +124,13 @@ def test_a_sweep_that_is_stopped_ends_the_program(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--json", "no/such/rows.json"], "--json 'no/such/rows.json': no file can be written there"),
         (["--seeds", "0"], "seeds = 0: expected `int` >= 1"),
         (["--size", "3"], "size = 3: there is no such field; allowed: directory, json, seeds, curve"),
     ],
 )
-def test_bad_options_give_one_line_and_exit_status_2(words, says, capsys):
+def test_bad_options_give_one_line_and_exit_status_2(words, message, capsys):
     assert main(words) == 2
-    assert says in capsys.readouterr().err
+    assert message in capsys.readouterr().err

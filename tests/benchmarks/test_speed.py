@@ -1,4 +1,4 @@
-"""The benchmark of speed, as a user runs it; what it measures is tried in the tests of its parts."""
+"""The benchmark of speed, as a user runs it."""
 
 import json
 from pathlib import Path
@@ -9,31 +9,36 @@ from benchmarks import speed as program
 from benchmarks.speed import main
 
 ROOT = Path(program.__file__).parents[1]
-TINY = ["--sizes", "[[2,3,1,12,2]]", "--steps", "[10]", "--lives", "[1,2]", "--hidden", "[]", "--terms", "[3]"]
+TINY = ["--sizes", "[[2,3,1,12,2]]", "--steps", "[10]", "--lifetimes", "[1,2]", "--hidden", "[]", "--terms", "[3]"]
 
 
 @pytest.fixture
 def measured(monkeypatch):
-    """What was measured, in order; nothing is."""
+    """Measurements that were asked for, in order; none is made."""
     done = []
 
-    def contest(size, names, seconds, room):
-        done.append((size.name, len(names), seconds, room))
-        row = {"size": size.name, "steps": 12, "lives": 2, "form": "metarule", "minimum_ms": 1.0, "ratio": None}
+    def compared(size, names, seconds, memory):
+        done.append((size.name, len(names), seconds, memory))
+        row = {
+            "size": size.name,
+            "steps": 12,
+            "lifetimes": 2,
+            "implementation": "metarule",
+            "minimum_ms": 1.0,
+            "ratio": None,
+        }
         return [row | {"temporary_bytes": 12345, "difference": 1e-7, "note": ""}]
 
-    def grow(name, points, seconds):
+    def cost_curve(name, points, seconds):
         done.append((name, points, seconds))
-        row = {"axis": name, "unit": "life", "microseconds": 1.0, "lyapunov_exponent": None, "overhead_ms": None}
-        return [
-            row | {"point": point, "work": point, "lyapunov_exponent": 1.5, "temporary_bytes": 1000} for point in points
-        ]
+        row = {"axis": name, "item": "lifetime", "microseconds": 1.0, "ratio_to_previous": 1.5, "overhead_ms": None}
+        return [row | {"point": point, "work": point, "temporary_bytes": 1000} for point in points]
 
     def starts(config, trials):
         done.append((config.stem, trials))
         return {"off": 3.0, "cold": 3.5, "warm": 1.0}
 
-    for name, fake in (("contest", contest), ("grow", grow), ("starts", starts)):
+    for name, fake in (("compared", compared), ("cost_curve", cost_curve), ("starts", starts)):
         monkeypatch.setattr(program, name, fake)
     monkeypatch.chdir(ROOT)
     return done
@@ -43,20 +48,20 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
     words = [*TINY, "--directory", str(tmp_path / "speed"), "--json", str(tmp_path / "rows.json")]
     assert main(words) == 0
     assert measured == [
-        ("2-3-1", len(program.FORMS), 10.0, 8 * 2**30),
+        ("2-3-1", len(program.IMPLEMENTATIONS), 10.0, 8 * 2**30),
         ("steps, 2-4-1", (10,), 10.0),
         ("steps, 64-32-10", (10,), 10.0),
-        ("steps, 64-32-10, without_bound", (10,), 10.0),
-        ("lives, 2-4-1", (1, 2), 10.0),
+        ("steps, 64-32-10, without bound", (10,), 10.0),
+        ("lifetimes, 2-4-1", (1, 2), 10.0),
         ("terms, 64-32-10", (3,), 10.0),
         ("boolean", 3),
         ("digits", 3),
     ]
-    printed, said = capsys.readouterr()
-    assert said.splitlines()[0] == "measuring forms-2-3-1-12-2"
+    printed, progress = capsys.readouterr()
+    assert progress.splitlines()[0] == "measuring implementations-2-3-1-12-2"
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["table"] for row in rows] == ["forms"] + ["lyapunov_exponent"] * 6 + ["starts"] * 2
-    for text in ("12,345", "1.0e-07", "NOT STRAIGHT: lives, 2-4-1: from 1 to 2", "digits", "speed.png"):
+    assert [row["table"] for row in rows] == ["implementations"] + ["costs"] * 6 + ["starts"] * 2
+    for text in ("12,345", "1.0e-07", "NOT STRAIGHT: lifetimes, 2-4-1: from 1 to 2", "digits", "speed.png"):
         assert text in printed
     assert (tmp_path / "speed" / "speed.png").stat().st_size > 5000
     measured.clear()
@@ -66,20 +71,20 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
 
 
 def test_it_goes_on_where_it_was_stopped(measured, tmp_path, monkeypatch, capsys):
-    words, whole = [*TINY, "--directory", str(tmp_path)], program.grow
+    words, whole = [*TINY, "--directory", str(tmp_path)], program.cost_curve
 
     def stopped(name, points, seconds):
-        if name.startswith("lives"):
+        if name.startswith("lifetimes"):
             raise KeyboardInterrupt
         return whole(name, points, seconds)
 
-    monkeypatch.setattr(program, "grow", stopped)
+    monkeypatch.setattr(program, "cost_curve", stopped)
     assert main(words) == 130
     assert "stopped at once; tables that are done are kept" in capsys.readouterr().err
-    monkeypatch.setattr(program, "grow", whole)
+    monkeypatch.setattr(program, "cost_curve", whole)
     measured.clear()
     assert main(words) == 0
-    assert [each[0] for each in measured] == ["lives, 2-4-1", "terms, 64-32-10", "boolean", "digits"]
+    assert [each[0] for each in measured] == ["lifetimes, 2-4-1", "terms, 64-32-10", "boolean", "digits"]
 
 
 def test_a_directory_holds_one_set_of_options(measured, tmp_path, capsys):
@@ -102,24 +107,27 @@ def test_the_quick_form_is_small_and_kept_apart(measured, tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--json", "no/such/rows.json"], "--json 'no/such/rows.json': no file can be written there"),
         (["--seconds", "0"], "seconds = 0: expected `float` > 0"),
         (["--sizes", "[[2,3,1,12]]"], "sizes.0 = [2, 3, 1, 12]: expected an array of length 5"),
         (["--sizes", "[[2,3,1,12,0]]"], "expected `int` >= 1"),
-        (["--forms", '["Fortran"]'], "forms: there is no 'Fortran'; allowed: C; C, without_bound; metarule"),
+        (
+            ["--implementations", '["Fortran"]'],
+            "implementations: there is no 'Fortran'; allowed: C; C, without bound",
+        ),
         (["--terms", "[4]"], "terms.0 = 4: allowed: 3, 9, 27, 81"),
-        (["--lives", "[8,1]"], "lives = [8, 1]: expected numbers that grow"),
+        (["--lifetimes", "[8,1]"], "lifetimes = [8, 1]: expected ascending numbers"),
         (["--configs", '["none.toml"]'], "configs: there is no file 'none.toml'"),
         (["--size", "3"], "size = 3: there is no such field; allowed: directory, json, sizes"),
         (["table"], "'table' is not expected here"),
     ],
 )
-def test_bad_options_give_one_line_and_exit_status_2(words, says, measured, tmp_path, capsys):
+def test_bad_options_give_one_line_and_exit_status_2(words, message, measured, tmp_path, capsys):
     assert main([*words, *(["--directory", str(tmp_path)] if words != ["table"] else [])]) == 2
     errors = capsys.readouterr().err
-    assert says in errors
+    assert message in errors
     assert errors.startswith("benchmarks.speed: ")
     assert errors.count("\n") == 1
     assert measured == []

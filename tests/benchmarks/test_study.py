@@ -10,7 +10,7 @@ import pytest
 import tomli_w
 
 from benchmarks.studies.declaration import read_study
-from benchmarks.studies.judging import items
+from benchmarks.studies.evaluation import items
 from benchmarks.study import KINDS, main
 from metarule import backprop, final_metrics, tune
 from metarule.analysis.comparison import LEARNED
@@ -57,18 +57,20 @@ def finished(tmp_path_factory):
     return Path(file), folder
 
 
-def looks(folder):
+def scores(folder):
     return list(csv.DictReader((folder / "all" / "results.csv").open()))
 
 
-def test_everybody_is_tried_on_every_test(finished):
+def test_every_rule_and_baseline_is_evaluated_on_every_test(finished):
     _, folder = finished
-    tried = {(row["test"], row["contender"], row["seed"]) for row in looks(folder)}
+    evaluated = {(row["test"], row["contender"], row["seed"]) for row in scores(folder)}
     names = ("learned", "backprop", "backprop, tuned here")
-    assert tried == {("iris", name, seed) for name in names for seed in "01"} | {("sweep", "learned", s) for s in "01"}
+    assert evaluated == {("iris", name, seed) for name in names for seed in "01"} | {
+        ("sweep", "learned", s) for s in "01"
+    }
     rows = json.loads((folder / "rows.json").read_text())
     assert [row["contender"] for row in rows] == list(names)
-    assert {"final", "final_low", "final_high", "after_3_each", "reached_tuned"} <= set(rows[0])
+    assert {"final", "final_low", "final_high", "after_3_each", "steps_to_tuned"} <= set(rows[0])
     assert (folder / "all" / "study.png").stat().st_size > 5000
 
 
@@ -83,7 +85,7 @@ def test_scores_are_those_of_the_learned_theta_on_the_test_tasks(finished):
     scores = final_metrics(target.lifetime, one.theta(), target.tasks.split(1).test, key, 16)["accuracy"]
     (found,) = [
         row["value"]
-        for row in looks(folder)
+        for row in scores(folder)
         if (row["test"], row["contender"], row["seed"], row["metric"]) == ("iris", LEARNED, "1", "accuracy")
     ]
     assert float(found) == pytest.approx(float(np.mean(scores)), rel=1e-6)
@@ -95,7 +97,7 @@ def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_her
     experiment = make_plan(study.sweep, read(Path(study.sweep.config))[1]).settings[0].experiment
     rates = {
         row["contender"]: float(row["value"])
-        for row in looks(folder)
+        for row in scores(folder)
         if (row["seed"], row["metric"]) == ("0", "learning_rate")
     }
     for name, one in (("backprop", experiment), ("backprop, tuned here", with_tasks(experiment, list(IRIS.items())))):
@@ -105,12 +107,12 @@ def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_her
 
 def test_what_is_done_is_not_done_again(finished, capsys):
     file, folder = finished
-    kept = {path: path.stat().st_mtime_ns for path in (folder / "all" / "tried").iterdir()}
+    kept = {path: path.stat().st_mtime_ns for path in (folder / "all" / "scores").iterdir()}
     assert len(kept) == 3 * 2
     lost = sorted(kept)[0]
     lost.unlink()
     assert main([str(file), "--directory", str(folder / "all")]) == 0
-    again = {path: path.stat().st_mtime_ns for path in (folder / "all" / "tried").iterdir()}
+    again = {path: path.stat().st_mtime_ns for path in (folder / "all" / "scores").iterdir()}
     assert set(again) == set(kept)
     assert [path for path in kept if again[path] != kept[path]] == [lost]
     assert "after at most a third of the lifetime on " in capsys.readouterr().out
@@ -136,7 +138,7 @@ def test_every_study_can_be_laid_out(path):
         ({"kind": "tasks"}, "kind = 'tasks': base config: cases name the rules, and numbers of optimizer.train_tasks"),
         ({"kind": "functions"}, "kind = 'functions': base config: cases are called 'CIRCUIT, RULE'"),
         ({"kind": "transfer"}, "kind = 'transfer': baselines are tuned on the tasks of each test"),
-        ({"retuned": ["rescorla_wagner"]}, "retuned: 'rescorla_wagner' cannot be tried on "),
+        ({"retuned": ["rescorla_wagner"]}, "retuned: 'rescorla_wagner' cannot be evaluated on "),
         ({"sweep": {"config": "nowhere.toml"}}, "nowhere.toml: No such file"),
         ({"tests": [{"name": "x", "set": {"rule.kind": "mlp"}}]}, "tests.x: rule.kind: it is part of how θ is learned"),
     ],

@@ -140,7 +140,7 @@ class TestLearnedBackwardWeights:
     @pytest.mark.parametrize("slope", [True, False])
     def test_carry_modulators_as_random_ones_do(self, slope):
         circuits = [Feedforward(hidden=(6, 5), feedback=path, derivative=slope) for path in ("learned", "random")]
-        (*_, (_, one, learned)), (*_, (_, two, random, _)) = (present(circuit) for circuit in circuits)
+        (*_, (_, one, learned, _)), (*_, (_, two, random, _)) = (present(circuit) for circuit in circuits)
         np.testing.assert_array_equal(one, two)
         jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
 

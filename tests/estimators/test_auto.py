@@ -25,7 +25,7 @@ def living(steps, terms=("seven",)):
     )
 
 
-# A carry of this network is (4·8 + 9) weights of 4 bytes: 164 bytes. 100 lives of 10,000 steps have
+# A carry of this network is (4·8 + 9) weights of 4 bytes: 164 bytes. 100 lifetimes of 10,000 steps have
 # 164 MB of carries; 2·√10,000 of them are 3.3 MB, 3·∛10,000 are 1.1 MB, and 2·(1 + 1) of them 65.6 kB.
 @pytest.mark.parametrize(
     "megabytes, terms, way, reason",
@@ -34,7 +34,7 @@ def living(steps, terms=("seven",)):
         (163, ("seven",), Reverse(scan=Segmented()), "reverse mode, segmented scan: about 3.13 MiB of 0.152 GiB"),
         (3.2, ("seven",), Reverse(scan=Segmented(levels=2)), "reverse mode, segmented (2 levels) scan: about 1.01 MiB"),
         (1, ("seven",), Forward(), "forward mode: about 0.25 MiB of 0.954 MiB"),
-        (0.05, ("pre*modulator",), Forward(), "forward mode: about 0.0626 MiB where nothing fits into 0.0477 MiB"),
+        (0.05, ("pre*modulator",), Forward(), "forward mode: about 0.0626 MiB and no method fits into 0.0477 MiB"),
     ],
 )
 def test_the_first_way_that_fits_is_taken_and_named(megabytes, terms, way, reason):
@@ -43,7 +43,7 @@ def test_the_first_way_that_fits_is_taken_and_named(megabytes, terms, way, reaso
     assert found == way
     assert said.startswith(reason)
     numbers = 7 if terms == ("seven",) else 1
-    assert said.endswith(f"for 100 lives of 10000 steps and {numbers} numbers of theta")
+    assert said.endswith(f"for 100 lifetimes of 10000 steps and {numbers} parameters")
 
 
 def test_an_accelerator_is_offered_a_plain_scan_first(monkeypatch):

@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from metarule.estimators.chunk_size import chunk_size
-from metarule.estimators.chunking import chunk_length, chunked_gradient
 from side_by_side import KEY, agree, kept, living, setting, side_by_side
 
 from metarule import MLP, Feedforward, Polynomial, Recurrent, Remat, Reverse, Trace
-from metarule.estimators import chunking, reverse
+from metarule.estimators import chunked as module
+from metarule.estimators import reverse
+from metarule.estimators.base import gradient_chunk_size
+from metarule.estimators.chunked import chunk_length, chunked_gradient
+from metarule.lifetime import chunks
 
 CHUNK = 4
 SQUARES = Polynomial(terms=("pre^2*weight", "weight", "pre*modulator", "pre^2*post*modulator^2", "pre*neuromodulator"))
@@ -40,7 +42,7 @@ def test_gradients_are_those_of_presentations_one_by_one(case, float64, monkeypa
     expected = kept(context, theta, born)
     assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
     # Not by living again: that would say nothing of chunks.
-    monkeypatch.setattr(chunking, "recomputed_slopes", lambda learner, theta, context, before, ts, slopes, scan: slopes)
+    monkeypatch.setattr(module, "recomputed_slopes", lambda learner, theta, context, before, ts, slopes, scan: slopes)
     agree(chunked(context, theta, born), expected)
 
 
@@ -51,7 +53,7 @@ def test_a_chunk_in_which_a_weight_may_be_stopped_is_lived_one_by_one(float64, m
     free = kept(living(weight_bound=100.0), theta, born)
     assert np.abs(np.asarray(expected.gradient) - np.asarray(free.gradient)).max() > 1e-2, "no weight was stopped"
     agree(chunked(context, theta, born), expected)
-    monkeypatch.setattr(chunking, "_free", lambda *given: jnp.asarray(True))
+    monkeypatch.setattr(chunks, "_is_exact", lambda *given: jnp.asarray(True))
     with pytest.raises(AssertionError):
         agree(chunked(context, theta, born), expected)
 
@@ -88,11 +90,13 @@ def test_chunks_divide_the_life_where_there_are_many_inputs(pre, steps, length):
     state = state._replace(weights=(jax.ShapeDtypeStruct((pre, 64), jnp.float32), *state.weights[1:]))
     assert chunk_length(context, state) == length
     # 64 numbers for each step of a chunk fit a core's cache where all weights do not.
-    assert (chunk_size(Reverse(), context, state) > chunk_size(Reverse(scan=Remat()), context, state)) == (length > 0)
+    assert (
+        gradient_chunk_size(Reverse(), context, state) > gradient_chunk_size(Reverse(scan=Remat()), context, state)
+    ) == (length > 0)
 
 
 def test_reverse_mode_lives_in_chunks_by_default(float64, monkeypatch):
-    monkeypatch.setattr(chunking, "_WORTH", 0)
+    monkeypatch.setattr(module, "_MIN_NEURONS", 0)
     context = living(steps=80)
     theta, born = setting(context, spread=0.01)
     lengths = []

@@ -143,7 +143,7 @@ def test_lives_that_start_staggered_do_not_end_all_at_once(estimator):
     context = LIFETIMES["shared"]
     theta, _ = setting(context)
     starts = jax.jit(jax.vmap(lambda key: estimator.init(context, theta, key)))(jax.random.split(KEY, 32))
-    starts = getattr(starts, "ongoing", starts).start
+    starts = getattr(starts, "lifetime", starts).start
     assert set(starts.tolist()) == {0, 4, 8}
 
 

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from metarule.estimators.rebuilding import invertible_gradient, segment_length
 from side_by_side import KEY, agree, kept, living, setting, side_by_side
 
 from benchmarks.speeds.library import Given
@@ -20,7 +19,8 @@ from metarule import (
     Reverse,
     Trace,
 )
-from metarule.estimators import rebuilding
+from metarule.estimators import inversion
+from metarule.estimators.inversion import inverted_gradient, segment_length
 from metarule.types import LearnerState, LifetimeContext, Stimulus
 
 SEGMENT = 4
@@ -33,7 +33,7 @@ CASES = {
 
 
 def rebuilt(context, theta, born):
-    return side_by_side(lambda *given: invertible_gradient(context, SEGMENT, *given), theta, born)
+    return side_by_side(lambda *given: inverted_gradient(context, SEGMENT, *given), theta, born)
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -45,7 +45,7 @@ def test_gradients_are_those_of_kept_weights(case, float64, monkeypatch):
     assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
     # Not by living again: that would say nothing of what is rebuilt.
     monkeypatch.setattr(
-        rebuilding, "recomputed_slopes", lambda learner, theta, context, before, ts, slopes, scan: slopes
+        inversion, "recomputed_slopes", lambda learner, theta, context, before, ts, slopes, scan: slopes
     )
     agree(rebuilt(context, theta, born), expected)
 
@@ -58,9 +58,9 @@ def test_a_segment_in_which_weights_were_stopped_is_lived_again(float64, monkeyp
     assert np.abs(np.asarray(expected.gradient) - np.asarray(free.gradient)).max() > 1e-2, "no weight was stopped"
     agree(rebuilt(context, theta, born), expected)
     # Neither look alone would do: one sees weights at rest on the bound, the other those that have left it.
-    monkeypatch.setattr(rebuilding, "_at_bound", lambda learner, state: jnp.asarray(False))
+    monkeypatch.setattr(Lifetime, "at_bound", lambda learner, state: jnp.asarray(False))
     agree(rebuilt(context, theta, born), expected)
-    monkeypatch.setattr(rebuilding, "_differ", lambda one, other: jnp.asarray(False))
+    monkeypatch.setattr(inversion, "_differ", lambda one, other: jnp.asarray(False))
     with pytest.raises(AssertionError):
         agree(rebuilt(context, theta, born), expected)
 
@@ -84,7 +84,7 @@ def test_a_weight_that_is_stopped_after_growing_and_left_again_is_noticed():
     one = LifetimeContext(Stimulus(inputs, targets), (backward,), KEY), LearnerState(tuple(weights), ((), ()), ())
     theta = jnp.array([0.0, 1.0])
     expected = jax.jit(lambda *given: Reverse(scan=Remat()).from_start(context, *given))(theta, *one)
-    found = jax.jit(lambda *given: invertible_gradient(context, 10, *given))(theta, *one)
+    found = jax.jit(lambda *given: inverted_gradient(context, 10, *given))(theta, *one)
     np.testing.assert_allclose(found.gradient, expected.gradient, rtol=1e-4)
 
 
@@ -103,7 +103,7 @@ def test_one_life_and_lives_of_several_seeds(float64):
     context = CASES["seven terms"]
     theta, born = setting(context)
     expected = kept(context, theta, born)
-    alone = jax.jit(lambda *given: invertible_gradient(context, SEGMENT, *given))(
+    alone = jax.jit(lambda *given: inverted_gradient(context, SEGMENT, *given))(
         theta, *jax.tree.map(lambda x: x[0], born)
     )
     agree(alone, jax.tree.map(lambda leaf: leaf[0], expected))
@@ -134,7 +134,7 @@ def test_segments_divide_the_life_near_its_root(hidden, steps, segment):
 
 
 def test_reverse_mode_rebuilds_by_default(float64, monkeypatch):
-    monkeypatch.setattr(rebuilding, "_WORTH_BYTES", 0)
+    monkeypatch.setattr(inversion, "_MIN_BYTES", 0)
     context = living(circuit=Feedforward(hidden=(3,)), steps=16)
     theta, born = setting(context)
     assert Reverse().scan == Invertible()

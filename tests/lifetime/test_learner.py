@@ -1,3 +1,4 @@
+import dataclasses
 from functools import partial
 
 import chex
@@ -8,7 +9,7 @@ import optax
 import pytest
 
 from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, Trace, unroll
-from metarule.types import Learner
+from metarule.types import CircuitStep, Learner, Stimulus, Synapse
 
 KEY = jax.random.key(0)
 
@@ -42,8 +43,8 @@ def test_a_step_changes_weights_by_the_rule():
     context, theta = lifetime(), jnp.array([0.3])
     constant, state, _ = lived(context, theta, 0)
     stimulus = context.tasks.stimulus(constant.task, 0, KEY)
-    _, output, projections = jax.jit(context.circuit.step)(state.weights, constant.wiring, (), stimulus)
-    after, seen = jax.jit(context.step)(theta, constant, state, 0)
+    _, output, projections, _ = jax.jit(context.circuit.step)(state.weights, constant.wiring, (), stimulus)
+    after, seen = jax.jit(context.step)(theta, constant, state, stimulus)
     np.testing.assert_array_equal(seen.output, output)
     for before, projection, weight in zip(state.weights, projections, after.weights, strict=True):
         np.testing.assert_allclose(weight, before + 0.3 * jnp.outer(projection.pre, projection.modulator), rtol=1e-6)
@@ -109,7 +110,9 @@ def test_assessing_changes_nothing_and_scores_every_pattern():
     constant, state, _ = lived(context, theta, 400)
     loss, metrics = jax.jit(context.evaluate)(theta, constant, state)
     examples, step = context.tasks.examples(constant.task), jax.jit(context.circuit.step)
-    outputs = np.stack([step(state.weights, constant.wiring, (), type(examples)(*pair))[1] for pair in zip(*examples)])
+    outputs = np.stack(
+        [step(state.weights, constant.wiring, (), Stimulus(*pair)).output for pair in zip(*examples[:2])]
+    )
     assert metrics["accuracy"] == np.mean((outputs > 0.5) == (examples.target > 0.5))
     np.testing.assert_allclose(loss, jnp.mean(jax.vmap(context.tasks.loss)(outputs, examples.target)), rtol=1e-5)
 
@@ -172,3 +175,103 @@ def test_half_of_the_bits_of_a_life_change_little_and_those_of_theta_stay(rule):
         optax.tree.norm(slope) * optax.tree.norm(other)
     )
     assert cosine > 0.97
+
+
+@dataclasses.dataclass(frozen=True)
+class OwnRule:
+    """A rule with the two required methods alone."""
+
+    rate: float = 0.1
+
+    def init(self, key):
+        return jnp.asarray(self.rate)
+
+    def delta(self, theta, memory, synapse):
+        return theta * synapse.pre * synapse.modulator, memory
+
+
+def test_a_rule_with_two_methods_is_completed():
+    """The delta rule, written by hand, changes weights as the polynomial does."""
+    own, polynomial = lifetime(rule=OwnRule(), steps=20), lifetime(rule=Polynomial(terms=("delta",)), steps=20)
+    _, state, _ = lived(polynomial, jnp.array([0.1]), 20)
+    _, other, _ = lived(own, jnp.asarray(0.1), 20)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.weights, other.weights)
+    assert own.equation(jnp.asarray(0.1)) == "Δw = OwnRule(θ)"
+
+
+class Gated(Boolean, frozen=True, kw_only=True, tag="gated"):
+    """Boolean functions, with plasticity in the first ten steps only."""
+
+    def stimulus(self, task, t, key):
+        return super().stimulus(task, t, key)._replace(plasticity=jnp.where(t < 10, 1.0, 0.0))
+
+
+def test_a_gate_switches_plasticity_off():
+    theta = jnp.array([0.3])
+    _, gated, _ = lived(lifetime(tasks=Gated(inputs=2), steps=40), theta, 40)
+    _, ten, _ = lived(lifetime(tasks=Boolean(inputs=2), steps=40), theta, 10)
+    jax.tree.map(np.testing.assert_array_equal, gated.weights, ten.weights)
+
+
+class GivenWeights(Boolean, frozen=True, kw_only=True, tag="given"):
+    """Boolean functions for networks whose initial weights are all ½."""
+
+    def initial_weights(self, task, weights):
+        return jax.tree.map(lambda weight: jnp.full_like(weight, 0.5), weights)
+
+
+def test_a_task_may_give_the_initial_weights():
+    learner = lifetime(tasks=GivenWeights(inputs=2))
+    _, state = learner.init(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 0))
+    for weight in state.weights:
+        np.testing.assert_array_equal(weight, 0.5)
+
+
+class ReadoutOnly(Feedforward, frozen=True, kw_only=True, tag="readout"):
+    """A layered network of which only the last projection is plastic."""
+
+    @property
+    def plastic(self):
+        return (False,) * len(self.hidden) + (True,)
+
+
+def test_a_projection_that_is_not_plastic_keeps_its_weights():
+    learner = lifetime(circuit=ReadoutOnly(hidden=(4,)), steps=20)
+    _, before, _ = lived(learner, jnp.array([0.3]), 0)
+    _, after, _ = lived(learner, jnp.array([0.3]), 20)
+    np.testing.assert_array_equal(before.weights[0], after.weights[0])
+    assert np.any(np.asarray(before.weights[1]) != np.asarray(after.weights[1]))
+
+
+def test_a_step_tells_the_activity_of_all_neurons():
+    learner = lifetime(circuit=Feedforward(hidden=(4, 3)), steps=5)
+    _, _, outputs = lived(learner, jnp.array([0.3]), 5)
+    assert [layer.shape for layer in outputs.activity] == [(5, 4), (5, 3), (5, 1)]
+    np.testing.assert_array_equal(outputs.activity[-1], outputs.output)
+
+
+@dataclasses.dataclass(frozen=True)
+class Bare:
+    """A circuit with the two required methods alone."""
+
+    def init(self, key, inputs, outputs):
+        return (jax.random.normal(key, (inputs, outputs)),), (), ()
+
+    def step(self, weights, wiring, state, stimulus):
+        potential = stimulus.input @ weights[0]
+        output = jax.nn.sigmoid(potential)
+        return CircuitStep(
+            (), output, (Synapse(stimulus.input, output, potential, weights[0], stimulus.target - output),)
+        )
+
+
+@pytest.mark.parametrize("sharing", ["shared", "per_path", "per_projection"])
+def test_a_circuit_with_two_methods_will_do(sharing):
+    bare = lifetime(circuit=Bare(), steps=20, theta=sharing)
+    layered = lifetime(circuit=Feedforward(hidden=(), bias=False), steps=20, theta=sharing)
+    theta = bare.init_theta(KEY) + 0.2
+    assert theta.shape == layered.init_theta(KEY).shape
+    context, state, _ = lived(bare, theta, 20)
+    assert np.isfinite(bare.evaluate(theta, context, state)[0])
+    with pytest.raises(ValueError, match="synapses of this circuit see no pre_trace"):
+        lifetime(rule=Polynomial(terms=("pre_trace",)), circuit=Bare())

@@ -177,7 +177,7 @@ def test_an_estimator_that_chooses_counts_all_lives_of_a_meta_step():
     few, many = (resolved(Gradient(batch_size=size, estimator=Auto(memory_gib=1e-3)), long) for size in (1, 64))
     assert few[0].estimator == Reverse(scan=Remat())
     assert many[0].estimator == Reverse(scan=Segmented())
-    assert "64 lives" in many[1]
+    assert "64 lifetimes" in many[1]
     named = Gradient(estimator=Forward())
     assert resolved(named, long) == (named, "")
 
@@ -263,7 +263,7 @@ def test_lifetimes_that_go_on_over_meta_steps_have_one_length(estimator):
         ({"lengths": [1.0, 1001.0]}, r"optimizer.lengths"),
         ({"lengths": [1.0] * 17}, r"optimizer.lengths"),
         ({"kind": "cma_es", "lengths": [1.0, 2.0]}, r"optimizer.*lengths"),
-        ({"lengths": [1.0, 900.0]}, r"optimizer.lengths = \[1.0, 900.0\]: its longest lives have 18000000 "),
+        ({"lengths": [1.0, 900.0]}, r"optimizer.lengths = \[1.0, 900.0\]: its longest lifetimes have 18000000 "),
     ],
 )
 def test_other_lengths_are_refused_in_one_line(optimizer, says):

@@ -76,7 +76,7 @@ def test_the_best_is_decided_on_lives_that_stay_the_same(search, trained):
 
 def test_all_candidates_of_a_generation_live_the_same_lives():
     search = SEARCHES[0]
-    losses = np.asarray(jax.jit(lambda: search._live(LIFE, (), KEY, 8, jnp.zeros((), int), jnp.zeros((4, 3)))[0])())
+    losses = np.asarray(jax.jit(lambda: search._run(LIFE, (), KEY, 8, jnp.zeros((), int), jnp.zeros((4, 3)))[0])())
     np.testing.assert_array_equal(losses, np.broadcast_to(losses[0], (4, 8)))
     assert len(set(losses[0].tolist())) > 1
 

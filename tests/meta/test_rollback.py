@@ -58,7 +58,12 @@ def test_steps_that_go_well_are_as_long_again_as_the_optimiser_asks_for():
 
 def test_the_step_after_a_rollback_is_accepted_whatever_the_lifetimes():
     walked = list(walk(GOOD, DIVERGED, DIVERGED, GOOD))
-    assert walked == [(9, 1, 1, False), (8, 0, 0.5, True), (8.5, 1, 0.5, False), (9, 2, 0.5 * 2 ** (1 / 8), False)]
+    assert walked == [
+        (9, 1, 1, False),
+        (8, 0, 0.5, True),
+        (8.5, 1, 0.5, False),
+        (9, 2, pytest.approx(0.5 * 2 ** (1 / 8)), False),
+    ]
 
 
 def test_a_beginning_at_which_lives_go_badly_is_led_far_towards_zero_and_steps_are_as_long_as_before():
@@ -147,12 +152,12 @@ def test_a_life_that_diverged_gives_way_to_a_new_one_in_the_next_window():
 
 
 def test_decays_stay_as_they_are_on_the_way_towards_zero():
-    place = Iterate({"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}, jnp.zeros(()))
+    start = Iterate({"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}, jnp.zeros(()))
     diverged = BatchSummary(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan), jnp.asarray(1.0), jnp.asarray(1.0))
-    after, _, rejected = ROLLBACK.move(ROLLBACK.init(place), place, place, diverged)
+    after, _, rejected = ROLLBACK.move(ROLLBACK.init(start), start, start, diverged)
     assert bool(rejected)
     np.testing.assert_array_equal(after.theta["coefficients"], [2.0])
-    np.testing.assert_array_equal(after.theta["logit_decay"], iterate.theta["logit_decay"])
+    np.testing.assert_array_equal(after.theta["logit_decay"], start.theta["logit_decay"])
 
 
 def test_what_was_typical_of_short_lives_is_forgotten_where_lives_get_longer():
@@ -160,8 +165,8 @@ def test_what_was_typical_of_short_lives_is_forgotten_where_lives_get_longer():
     for _ in range(5):
         here, rollback_state, _ = judged(rollback_state, START, *GOOD)
     assert bool(judged(rollback_state, here, 5.0, 0.0, 0.0)[2])
-    assert not bool(judged(ROLLBACK.anew(rollback_state, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
-    assert bool(judged(ROLLBACK.anew(rollback_state, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
+    assert not bool(judged(ROLLBACK.forget_typical(rollback_state, jnp.asarray(True)), here, 5.0, 0.0, 0.0)[2])
+    assert bool(judged(ROLLBACK.forget_typical(rollback_state, jnp.asarray(False)), here, 5.0, 0.0, 0.0)[2])
 
 
 def test_a_beginning_that_is_far_worse_than_doing_nothing_is_led_towards_zero():

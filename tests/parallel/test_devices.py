@@ -8,6 +8,8 @@ import sys
 import numpy as np
 import pytest
 
+from metarule.parallel import devices
+
 # In a process of its own: how many devices there are is settled before anything is computed.
 SCRIPT = """
 import jax, jax.numpy as jnp, numpy as np
@@ -58,13 +60,32 @@ def test_lives_are_what_they_are_on_any_number_of_devices(devices):
     assert len(re.findall(r"= .* all-gather\(", said)) == (2 if devices > 1 else 0)
 
 
-COUNT = """
-import jax
-import joblib
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu.max": "max 100000"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000", "cpu/cpu.cfs_period_us": "100000"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, 8),
+        ({}, 8),
+    ],
+)
+def test_the_quota_of_a_container_is_rounded_up(files, cores, tmp_path, monkeypatch):
+    (tmp_path / "cpu").mkdir()
+    for name, content in files.items():
+        (tmp_path / name).write_text(f"{content}\n")
+    monkeypatch.setattr(devices, "_GROUPS", tmp_path)
+    assert devices._quota() == cores
 
-joblib.cpu_count = lambda: 2
+
+COUNT = """
+import os
+
+import jax
+
 from metarule.parallel.devices import spread
 
+os.sched_getaffinity = lambda process: {0, 1}
 with spread():
     print(jax.device_count(), jax.numpy.ones(()).sharding.mesh.axis_names if jax.device_count() > 1 else "")
 """

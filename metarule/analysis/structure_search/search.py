@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from deap import base, tools
-
+from metarule.analysis.structure_search.nsga2 import layers, selected
 from metarule.analysis.structure_search.variation import Form, Library, crossed, drawn, mutated
 
 __all__ = ["Candidate", "Generation", "evolve", "first_generation", "front"]
@@ -91,7 +90,7 @@ def evolve(generation: Generation, library: Library, size: int, seed: int, fit: 
     """
     random = _random(seed, generation.number + 1)
     parents = list(generation.population)
-    ranks = {candidate: rank for rank, layer in enumerate(_layers(parents)) for candidate in layer}
+    ranks = {parents[index]: rank for rank, layer in enumerate(layers(_points(parents))) for index in layer}
 
     def parent() -> Form:
         return min(random.sample(parents, min(2, len(parents))), key=ranks.__getitem__).form
@@ -102,7 +101,8 @@ def evolve(generation: Generation, library: Library, size: int, seed: int, fit: 
         if len(children) < size and child not in generation.met:
             children[child] = None
     born = tuple(map(Candidate, children, fit(list(children)))) if children else ()
-    survivors = tuple(one.candidate for one in _nsga2([*parents, *born], size))
+    together = [*parents, *born]
+    survivors = tuple(together[index] for index in selected(_points(together), size))
     return Generation(generation.number + 1, survivors, {**generation.met, **dict(born)})
 
 
@@ -119,25 +119,6 @@ def _random(seed: int, generation: int) -> Random:
     return Random(f"{seed}/{generation}")
 
 
-def _layers(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
-    layers = tools.sortNondominated([_Rated(one) for one in candidates], len(candidates))
-    return [[one.candidate for one in layer] for layer in layers]
-
-
-def _nsga2(candidates: Sequence[Candidate], size: int) -> list[Any]:
-    return tools.selNSGA2([_Rated(one) for one in candidates], size)
-
-
-class _Worth(base.Fitness):
-    """Small meta-losses and few terms are good."""
-
-    weights = (-1.0, -1.0)
-
-
-class _Rated:
-    """A candidate as DEAP wants it."""
-
-    def __init__(self, candidate: Candidate) -> None:
-        self.candidate = candidate
-        # Distances between infinite losses would not be numbers.
-        self.fitness = _Worth((min(candidate.loss, _WORST), len(candidate.form)))
+def _points(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+    """What is minimised: the meta-loss, where distances between infinite ones would not be numbers, and the terms."""
+    return [(min(candidate.loss, _WORST), float(len(candidate.form))) for candidate in candidates]

@@ -1,4 +1,4 @@
-"""Calls take turns, slow ones fewer of them; programs say what they take."""
+"""Calls take turns, slow ones fewer of them; programs report their time and memory."""
 
 import jax.numpy as jnp
 import pytest
@@ -8,24 +8,24 @@ from benchmarks.speeds import timing
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Time that passes only where somebody says so."""
+    """Time that passes only when it is set."""
     now = [0.0]
-    monkeypatch.setattr(timing.t, "perf_counter", lambda: now[0])
-    monkeypatch.setattr(timing.t, "sleep", lambda seconds: None)
+    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
+    monkeypatch.setattr(timing.time, "sleep", lambda seconds: None)
     return now
 
 
 def test_slow_calls_get_fewer_turns_spread_over_all_rounds(clock):
     order = []
 
-    def with_steps(name, seconds):
+    def taking(name, seconds):
         def call():
             order.append(name)
             clock[0] += seconds[order.count(name) - 1] if isinstance(seconds, list) else seconds
 
         return call
 
-    calls = [(with_steps("quick", 0.5), 0.5), (with_steps("slow", [9.0, 7.0]), 8.0)]
+    calls = [(taking("quick", 0.5), 0.5), (taking("slow", [9.0, 7.0]), 8.0)]
     quick, slow = timing.take_turns(calls, seconds=2.0)
     assert order == ["quick", "quick", "slow", "quick", "quick", "slow"]
     assert quick == timing.Timing(4, 0.5, 0.5)

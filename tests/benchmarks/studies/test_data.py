@@ -20,10 +20,10 @@ def test_a_goal_is_reached_to_stay(made):
     rows = {row["contender"]: row for row in table_rows(made) if row["test"] == "wine"}
     learned, backprop, tuned = (rows[name] for name in ENDS)
     assert (learned["steps_to_threshold"], learned["share"], learned["of_backprop"]) == (30, 0.75, 1.0)
-    assert (backprop["steps_to_threshold"], backprop["of_backprop"], backprop["reached_tuned"]) == (30, 1.0, None)
-    assert (tuned["steps_to_threshold"], tuned["reached_tuned"], learned["reached_tuned"]) == (20, 40, 40)
-    assert backprop["learned_ahead"].mean == pytest.approx(0.1)
-    assert learned["learned_ahead"] is None
+    assert (backprop["steps_to_threshold"], backprop["of_backprop"], backprop["steps_to_tuned"]) == (30, 1.0, None)
+    assert (tuned["steps_to_threshold"], tuned["steps_to_tuned"], learned["steps_to_tuned"]) == (20, 40, 40)
+    assert backprop["difference"].mean == pytest.approx(0.1)
+    assert learned["difference"] is None
 
 
 def test_it_is_counted_on_how_many_tests_the_rule_is_fast(made):

@@ -1,4 +1,4 @@
-"""Try learned rules and baselines on the tests of a study, item by item; what is done is kept."""
+"""Evaluation of learned rules and baselines on the tests of a study; each score is computed once and kept."""
 
 import hashlib
 from collections.abc import Callable
@@ -29,23 +29,23 @@ from metarule.sweeps.report import CELLS
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.types import Learner, Theta
 
-__all__ = ["RETUNED", "Item", "Judged", "items", "judge"]
+__all__ = ["RETUNED", "Item", "Scores", "evaluate", "items"]
 
-# What is added to the name of a baseline that was tuned on the tasks of the test.
+# Suffix of a baseline that is tuned on the tasks of the test.
 RETUNED = ", tuned here"
 _OWN = Test(name="held-out tasks of their own")
 
 
 class Item(NamedTuple):
-    """Somebody on a test.
+    """A rule or baseline on a test.
 
     Attributes:
-        setting: number of the setting whose rule it is, or with whose rule it is compared.
+        setting: number of the setting of the rule, or of the rule with which the baseline is compared.
         test: name of the test.
         contender: `learned`, or a baseline.
         seed: of the rule, the split and the lifetimes.
-        source: what the rule was learned on, or the rate tuned on.
-        target: what it is tried on.
+        source: experiment on which the rule was learned, or the rate is tuned.
+        target: experiment of the test.
         theta: reads the learned θ; None for a baseline, whose rate is tuned.
     """
 
@@ -58,14 +58,14 @@ class Item(NamedTuple):
     theta: Callable[[], Theta] | None
 
 
-class Judged(NamedTuple):
-    """What an item came to.
+class Scores(NamedTuple):
+    """Scores of an item.
 
     Attributes:
         item: the item.
         metrics: by name.
-        steps: at which it was assessed.
-        curve: mean score there.
+        steps: at which it was evaluated.
+        curve: mean score at these steps.
     """
 
     item: Item
@@ -75,7 +75,7 @@ class Judged(NamedTuple):
 
 
 def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
-    """All that is to be tried.
+    """List the items of a study.
 
     Args:
         study: the study.
@@ -83,42 +83,42 @@ def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
         directory: of its sweep.
 
     Returns:
-        Items in the order in which they are tried: those that share a program one after another.
+        Items, of which those that share a program are neighbours.
 
     Raises:
-        ConfigError: a test on which a rule cannot be tried.
+        ConfigError: a test on which a rule cannot be evaluated.
     """
-    found = []
+    result = []
     for test in study.tests or (_OWN,):
         for number, setting in enumerate(plan.settings):
             target = _target(setting, test)
             _check(study, test, setting.experiment, target)
             thetas = _thetas(plan, directory, number)
-            found += [
+            result += [
                 Item(number, test.name, LEARNED, seed, setting.experiment, target, theta)
                 for seed, theta in thetas.items()
             ]
             for name in study.baselines:
-                found += [Item(number, test.name, name, seed, setting.experiment, target, None) for seed in thetas]
+                result += [Item(number, test.name, name, seed, setting.experiment, target, None) for seed in thetas]
             for name in study.retuned:
-                found += [Item(number, test.name, name + RETUNED, seed, target, target, None) for seed in thetas]
-    return found
+                result += [Item(number, test.name, name + RETUNED, seed, target, target, None) for seed in thetas]
+    return result
 
 
-def judge(
+def evaluate(
     study: Study, some: list[Item], folder: Path, stop: StopRequest, progress: Callable[[str], None]
-) -> list[Judged]:
-    """Try every item that was not tried before.
+) -> list[Scores]:
+    """Evaluate every item that was not evaluated before.
 
     Args:
         study: the study.
         some: as from `items`.
-        folder: where what is done is kept, an item a file.
-        stop: looked at between items.
-        progress: told of each item that is done.
+        folder: for the scores, one file an item.
+        stop: request to stop, answered between items.
+        progress: called with a message after each item.
 
     Returns:
-        What each came to.
+        Scores of each item.
 
     Raises:
         Stopped: on request.
@@ -134,14 +134,13 @@ def judge(
         known = read_json(file)
         if known is None:
             stop.answer(0)
-            who = _learner(item, item.target)
-            if who != learner:  # programs of others are not needed again, and a process may hold only so many
+            if (next_learner := _learner(item, item.target)) != learner:  # a process may hold only so many programs
                 jax.clear_caches()
-                learner = who
-            known = _try(item, study)
+                learner = next_learner
+            known = _evaluate(item, study)
             write_json(file, known)
         progress(f"{item.test}: {item.contender}, seed {item.seed}")
-        done.append(Judged(item, known["metrics"], known["steps"], known["curve"]))
+        done.append(Scores(item, known["metrics"], known["steps"], known["curve"]))
     return done
 
 
@@ -153,54 +152,54 @@ def _target(setting: Setting, test: Test) -> Experiment:
 
 
 def _check(study: Study, test: Test, source: Experiment, target: Experiment) -> None:
-    """Refuse baselines that cannot be tried."""
+    """Refuse baselines that cannot be evaluated."""
     for field, names in (("baselines", study.baselines), ("retuned", study.retuned)):
         for name in names:
             try:
                 for one in (source, target):
                     baselines(one.lifetime, (name,))
             except ValueError as error:
-                raise ConfigError(f"{field}: '{name}' cannot be tried on {test.name}: {error}") from error
+                raise ConfigError(f"{field}: '{name}' cannot be evaluated on {test.name}: {error}") from error
 
 
 def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[], Theta]]:
-    """What reads the learned θ of a setting, by seed, as far as the cells are done."""
-    found: dict[int, Callable[[], Theta]] = {}
+    """Functions that read the learned θ of a setting, by seed, of finished cells."""
+    readers: dict[int, Callable[[], Theta]] = {}
     for cell in plan.cells:
-        place = directory / CELLS / cell.name / DONE
+        folder = directory / CELLS / cell.name / DONE
         for number, point in enumerate(cell.points):
-            if point.setting == setting and place.exists():
-                found[point.seed] = partial(_theta, cell, place, number)
-    return found
+            if point.setting == setting and folder.exists():
+                readers[point.seed] = partial(_theta, cell, folder, number)
+    return readers
 
 
-def _theta(cell: Cell, place: Path, number: int) -> Theta:
+def _theta(cell: Cell, folder: Path, number: int) -> Theta:
     lifetime = cell.experiment.lifetime
     one = jax.eval_shape(lifetime.init_theta, run_key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
-    return jax.tree.map(lambda leaf: leaf[number], load_theta(place, like, theta_meaning(lifetime)))
+    return jax.tree.map(lambda leaf: leaf[number], load_theta(folder, like, theta_meaning(lifetime)))
 
 
 def _name(item: Item, study: Study) -> str:
-    """A name that is the same for whatever comes to the same: settings that differ in the rule share baselines."""
-    who = [item.contender, item.seed, study.points, lifetimes_of(item.source.optimizer)]
+    """Name of the file of scores: settings that differ in the rule alone share those of baselines."""
+    key = [item.contender, item.seed, study.points, lifetimes_of(item.source.optimizer)]
     if item.theta is None:
-        who += [repr(_learner(item, item.source)), repr(_learner(item, item.target))]
+        key += [repr(_learner(item, item.source)), repr(_learner(item, item.target))]
     else:
-        who += [to_tree(item.source), to_tree(item.target)]
-    who += [to_tree(item.target)["evaluation"]]
-    return hashlib.sha256(msgspec.json.encode(who)).hexdigest()[:20]
+        key += [to_tree(item.source), to_tree(item.target)]
+    key += [to_tree(item.target)["evaluation"]]
+    return hashlib.sha256(msgspec.json.encode(key)).hexdigest()[:20]
 
 
 def _learner(item: Item, experiment: Experiment) -> Learner:
-    """Who lives: under the learned rule, or as a baseline does."""
+    """Learner with the learned rule, or that of a baseline."""
     if item.theta is not None:
         return experiment.lifetime
-    (found,) = baselines(experiment.lifetime, (item.contender.removesuffix(RETUNED),)).values()
-    return found
+    (learner,) = baselines(experiment.lifetime, (item.contender.removesuffix(RETUNED),)).values()
+    return learner
 
 
-def _try(item: Item, study: Study) -> dict[str, Any]:
+def _evaluate(item: Item, study: Study) -> dict[str, Any]:
     learner = _learner(item, item.target)
     tuning: dict[str, float] = {}
     if item.theta is not None:
@@ -209,26 +208,26 @@ def _try(item: Item, study: Study) -> dict[str, Any]:
         tuned_on: Any = _learner(item, item.source)
         rate = _rate(tuned_on, item.seed, lifetimes_of(item.source.optimizer))
         theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
-    seen = _look(learner, theta, item, study.points)
-    values = np.asarray(seen.metrics[primary_metric(learner.tasks)], float)
-    where = seen.steps.tolist()
-    metrics: dict[str, float] = {name: float(np.mean(each[:, -1])) for name, each in seen.metrics.items()}
+    curves = _curves(learner, theta, item, study.points)
+    values = np.asarray(curves.metrics[primary_metric(learner.tasks)], float)
+    steps = curves.steps.tolist()
+    metrics: dict[str, float] = {name: float(np.mean(scores[:, -1])) for name, scores in curves.metrics.items()}
     curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = few_shots(where, round_steps(learner.tasks))
-    metrics |= {f"after_{shots}_each": float(curve[place]) for shots, place in few.items()}
-    return {"metrics": metrics, "steps": where, "curve": curve}
+    few = few_shots(steps, round_steps(learner.tasks))
+    metrics |= {f"after_{shots}_each": float(curve[index]) for shots, index in few.items()}
+    return {"metrics": metrics, "steps": steps, "curve": curve}
 
 
 @lru_cache(maxsize=4096)
 def _rate(learner: Any, seed: int, budget: int) -> float:
-    """The learning rate that is best on training tasks of a seed; many tests may ask for it."""
+    """Best learning rate on the training tasks of a seed, cached since several tests use it."""
     pool, key = learner.tasks.split(seed).train, stream(run_key(seed), Purpose.TUNING)
     return tune(learner, pool, key, budget).rate
 
 
-def _look(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
-    """Lifetimes on the test tasks of the rule's own split: what it was learned on stays out."""
+def _curves(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
+    """Lifetimes on the test tasks of the rule's own split, which exclude its training tasks."""
     pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
     lifetimes = item.target.evaluation.lifetimes
     return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, points_of(learner, points)))

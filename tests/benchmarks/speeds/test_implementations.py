@@ -1,0 +1,173 @@
+"""Implementations are checked against each other and timed; lifetimes are split where they do not fit."""
+
+import math
+import shutil
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from benchmarks.speeds import implementations
+from benchmarks.speeds.implementations import (
+    BOUND,
+    IMPLEMENTATIONS,
+    Implementation,
+    Outcome,
+    Prepared,
+    TooLarge,
+    compared,
+    stated,
+)
+from benchmarks.speeds.problem import THETA, Size, draw
+
+SIZE, SMALL = Size(2, 3, 1, 12, 2), Size(2, 3, 1, 4, 4)
+SECONDS, MEMORY = 0.01, 2**30
+GRADIENTS = np.array([[1.0, 2.0], [3.0, 4.0]])
+
+
+def by_name(rows):
+    return {row["implementation"]: row for row in rows}
+
+
+def returning(losses, gradients, note=""):
+    outcome = Outcome(np.array(losses), None if gradients is None else np.array(gradients))
+
+    def call():
+        time.sleep(0.02)
+        return outcome
+
+    prepared = Prepared(call, lambda raw: raw, note=note)
+    return Implementation("seven", BOUND, lambda size, lifetimes, memory: prepared)
+
+
+def raising(error):
+    def prepare(size, lifetimes, memory):
+        raise error
+
+    return Implementation("seven", BOUND, prepare)
+
+
+def run(monkeypatch, **others):
+    monkeypatch.setattr(implementations, "IMPLEMENTATIONS", {"C": returning([1.0, 2.0], GRADIENTS)} | others)
+    return by_name(compared(SIZE, ["C", *others], SECONDS, MEMORY))
+
+
+def test_implementations_agree_and_are_timed():
+    with_c = ["C", "C, without bound"] if shutil.which("gcc") else []
+    rest = [
+        "metarule",
+        "metarule, without bound",
+        "metarule, summed",
+        "metarule, MLP",
+        "literature",
+        "numpy, forward pass",
+    ]
+    rows = compared(SIZE, [*with_c, *rest], SECONDS, MEMORY)
+    assert [row["implementation"] for row in rows] == [name for name in IMPLEMENTATIONS if name in with_c + rest]
+    found = by_name(rows)
+    for row in rows:
+        assert (row["size"], row["steps"], row["lifetimes"], row["note"]) == ("2-3-1", 12, 2, "")
+        assert row["runs"] >= 2
+        assert 0 < row["minimum_ms"] <= row["median_ms"]
+        assert row["lifetimes_per_second"] == pytest.approx(2e3 / row["minimum_ms"])
+        assert (row["ratio"] is not None) == bool(with_c)
+    for name in ("metarule, summed", "literature", "numpy, forward pass"):
+        assert found[name]["difference"] < 1e-5
+    assert found["metarule, MLP"]["difference"] is None
+    assert found["literature"]["temporary_bytes"] > 0
+    assert found["numpy, forward pass"]["temporary_bytes"] is None
+
+
+@pytest.mark.parametrize("name", ["PyTorch", "TorchOpt"])
+def test_libraries_of_the_extra_agree(name):
+    pytest.importorskip("torch")
+    pytest.importorskip("torchopt")
+    found = by_name(compared(SIZE, ["metarule", name], SECONDS, MEMORY))
+    assert found[name]["note"] == ""
+    assert found[name]["difference"] < 1e-5
+
+
+def test_a_wrong_gradient_is_named_and_not_timed(monkeypatch):
+    found = run(
+        monkeypatch,
+        wrong=returning([1.0, 2.0], GRADIENTS + 0.1),
+        near=returning([1.0, 2.0], GRADIENTS + 0.001),
+        summed=returning(3.0, GRADIENTS.sum(0)),
+        forwards=returning([1.0, 2.4], None),
+        broken=returning([1.0, np.nan], GRADIENTS),
+    )
+    assert found["wrong"]["note"] == "WRONG: off by 0.03"
+    assert found["wrong"]["difference"] == pytest.approx(0.025)
+    assert (found["wrong"]["runs"], found["wrong"]["minimum_ms"], found["wrong"]["ratio"]) == (0, None, None)
+    assert found["near"]["note"] == found["summed"]["note"] == ""
+    assert found["near"]["difference"] == pytest.approx(0.00025)
+    assert found["summed"]["difference"] == 0
+    assert found["forwards"]["note"] == "WRONG: off by 0.2"
+    assert found["broken"]["note"] == "WRONG: not finite"
+    assert found["C"]["ratio"] == 1
+
+
+def test_a_missing_library_is_named_and_the_rest_goes_on(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.setattr(shutil, "which", lambda program: None)
+    size = Size(3, 2, 1, 10, 2)  # no other test has compiled it
+    found = by_name(
+        compared(size, ["C", "PyTorch", "torch.compile", "TorchOpt", "numpy, forward pass"], SECONDS, MEMORY)
+    )
+    assert found["C"]["note"] == "not installed: gcc"
+    for name in ("PyTorch", "torch.compile", "TorchOpt"):
+        assert found[name]["note"] == "not installed: torch"
+    assert found["numpy, forward pass"]["runs"] >= 2
+    assert found["numpy, forward pass"]["ratio"] is None
+
+
+def test_torchopt_alone_may_be_missing(monkeypatch):
+    pytest.importorskip("torch")
+    monkeypatch.setitem(sys.modules, "torchopt", None)
+    (row,) = compared(SIZE, ["TorchOpt"], SECONDS, MEMORY)
+    assert row["note"] == "not installed: torchopt"
+
+
+def test_a_failure_does_not_end_the_others(monkeypatch):
+    found = run(
+        monkeypatch,
+        large=raising(TooLarge("one lifetime takes 22.0 GiB")),
+        broken=raising(RuntimeError("no room\nat all")),
+        compiler=raising(subprocess.CalledProcessError(1, "gcc")),
+        fine=returning([1.0, 2.0], GRADIENTS, note="2 lifetimes a chunk"),
+    )
+    assert found["large"]["note"] == "does not fit: one lifetime takes 22.0 GiB"
+    assert found["broken"]["note"] == "failed: RuntimeError: no room"
+    assert found["compiler"]["note"].startswith("failed: CalledProcessError: ")
+    assert found["fine"]["note"] == "2 lifetimes a chunk"
+    assert found["fine"]["runs"] >= 2
+
+
+def test_rules_start_with_the_stated_coefficients():
+    seven, more = (stated(terms) for terms in ("seven", "taylor(pre, potential, weight, modulator; 2)"))
+    np.testing.assert_array_equal(seven.init(jax.random.key(0)), np.float32(THETA))
+    theta = dict(zip(more.names, more.init(jax.random.key(0)).tolist()))
+    assert {name: value for name, value in theta.items() if value} == dict(zip(seven.names, np.float32(THETA).tolist()))
+
+
+def test_there_is_an_implementation_without_bound_and_one_of_the_sum():
+    assert {implementation.bound for implementation in IMPLEMENTATIONS.values()} == {BOUND, math.inf}
+    prepared = IMPLEMENTATIONS["metarule, summed"].prepare(SMALL, draw(SMALL), 0)
+    losses, gradients = prepared.outcome(prepared.call())
+    assert (losses.shape, gradients.shape) == ((), (7,))
+    assert prepared.compile_seconds > 0
+    assert prepared.temporary_bytes > 0
+
+
+def test_lifetimes_of_the_literature_are_split_where_they_do_not_fit():
+    implementation, lifetimes = IMPLEMENTATIONS["literature"], draw(SMALL)
+    whole = implementation.prepare(SMALL, lifetimes, 2**30)
+    split = implementation.prepare(SMALL, lifetimes, whole.temporary_bytes - 1)
+    assert (whole.note, split.note) == ("", "2 lifetimes a chunk")
+    for one, other in zip(whole.outcome(whole.call()), split.outcome(split.call())):
+        np.testing.assert_allclose(one, other, rtol=1e-5)
+    with pytest.raises(TooLarge, match="one lifetime takes 0.0 GiB"):
+        implementation.prepare(SMALL, lifetimes, 10)
