@@ -183,10 +183,11 @@ def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | No
         _summary_text(summary)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
-    if (summary.get("seed"), summary.get("steps")) != (experiment.seed, total_steps(experiment.optimizer)):
+    found, expected = (summary.get("seed"), summary.get("steps")), (experiment.seed, total_steps(experiment.optimizer))
+    if found != expected:
         raise ConfigError(
-            f"{path}: optimizer.steps = {total_steps(experiment.optimizer)}, seed = {experiment.seed}: the finished run there "
-            f"took {summary.get('steps')} meta-steps with seed {summary.get('seed')}"
+            f"{path}: optimizer.steps = {expected[1]}, seed = {expected[0]}: the finished run there took {found[1]} "
+            f"meta-steps with seed {found[0]}"
         )
     return summary
 

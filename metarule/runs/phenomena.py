@@ -54,17 +54,18 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
     tasks = lifetime.tasks
     assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
     conditions = timings(tasks)
-    held_out = interpolated(tasks)
+    held_out, rates = interpolated(tasks), RATES.tolist()
 
     def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> tuple[dict[str, float], Example]:
         responses = jax.device_get(respond(learner, theta, pool, key, runs))
         return {name: float(np.mean(held)) for name, held in shown(tasks, responses).items()}, responses.example
 
     by_timing = {
-        name: [shares(one.learner, one.theta, timing.pool)[0] for timing in conditions] for name, one in contenders.items()
+        name: [shares(one.learner, one.theta, timing.pool)[0] for timing in conditions]
+        for name, one in contenders.items()
     }
     by_rate = {
-        name: [shares(one.learner, jax.jit(partial(at_rate, one.learner))(rate), held_out)[0] for rate in RATES.tolist()]
+        name: [shares(one.learner, jax.jit(partial(at_rate, one.learner))(rate), held_out)[0] for rate in rates]
         for name, one in contenders.items()
         if name not in (LEARNED, INITIAL)
     }
@@ -78,7 +79,7 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
             ],
             by_rate=[
                 {"rate": rate} | {name: values[row][phenomenon.name] for name, values in by_rate.items()}
-                for row, rate in enumerate(RATES.tolist())
+                for row, rate in enumerate(rates)
             ],
         )
         for number, phenomenon in enumerate(tasks.phenomena)
@@ -139,7 +140,7 @@ def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]], keep: tuple[str, .
 
 
 def phenomena_table(report: Mapping[str, Any]) -> str:
-    """Format the shares for the screen: of all contenders at their weakest timing, and of the learned rule by timing."""
+    """Format the shares: of all contenders at their weakest timing, and of the learned rule by timing."""
     first = next(iter(report.values()))
     others = list(first["baselines"])
     head = (LEARNED, *others, INITIAL)

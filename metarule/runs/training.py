@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import msgspec
 import numpy as np
 from jaxtyping import Array, Float
-from metarule.runs.driver import Moves, drive, state_at
 from msgspec import Meta, Struct
 
 from metarule.analysis.evaluation import learning_curves
@@ -27,6 +26,7 @@ from metarule.rules.polynomial import Polynomial
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.runs.directory import CHECKPOINTS, check_ownership, experiment_hash
+from metarule.runs.driver import Moves, drive, state_at
 from metarule.runs.experiment import Experiment
 from metarule.runs.locks import holder
 from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics

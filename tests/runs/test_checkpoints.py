@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from benchmarks.disasters.disks import damage
 from small import EXPERIMENT
 
 from metarule.config.toml import ConfigError
