@@ -193,7 +193,7 @@ def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: S
 def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
     raise Diverged(
-        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good theta, or the initial one, "
+        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good or initial theta "
         f"is in {path / THETA}"
     )
 

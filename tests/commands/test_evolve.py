@@ -84,7 +84,7 @@ def test_a_finished_search_is_not_replaced_unless_asked_to(whole, tmp_path, caps
     [
         (
             {"optimizer.kind": "genetic"},
-            "optimizer = Genetic: coefficients are front by gradient descent; allowed: gradient",
+            "optimizer = Genetic: coefficients are found by gradient descent; allowed: gradient",
         ),
         ({"evolve.population": "3"}, "evolve.population = 3: expected `int` >= 4"),
         ({"evolve.size": "3"}, "evolve.size = 3: there is no such field"),
