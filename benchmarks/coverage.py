@@ -18,9 +18,9 @@ from tqdm import tqdm
 from benchmarks import program
 from benchmarks.studies.tasks import fit
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out, join
+from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out_report, join_reports
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import with_steps
+from metarule.analysis.statistics import threshold_point
 from metarule.sweeps.report import interquartile
 from metarule.sweeps.rows import lines_of, write_rows
 from metarule.tasks.scores import DIVERGED
@@ -116,9 +116,9 @@ def measured(kind: str, size: int, simulations: int) -> list[dict[str, Any]]:
 
 
 def _over_tasks(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
-    report = held_out(_LEARNER, _curves(rng, size, 0.0), {}, HELD_OUT, _THRESHOLD)
+    report = held_out_report(_LEARNER, _curves(rng, size, 0.0), {}, HELD_OUT, _THRESHOLD)
     within = _POINTS.index(_LENGTH) + 1
-    true = with_steps(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _THRESHOLD)
+    true = threshold_point(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _THRESHOLD)
     steps = report[LEARNED]["steps_to_threshold"]
     low, high = (np.inf if end is None else end for end in (steps["low"], steps["high"]))
     return _verdicts(report, 0.0) | {"steps_to_threshold": bool(low <= (np.inf if true is None else true) <= high)}
@@ -126,8 +126,8 @@ def _over_tasks(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
 
 def _over_seeds(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
     """Seeds with tasks of their own."""
-    reports = [held_out(_LEARNER, _curves(rng, _TASKS, _BY_SEED), {}, HELD_OUT) for _ in range(size)]
-    return _verdicts(join(reports), _BY_SEED)
+    reports = [held_out_report(_LEARNER, _curves(rng, _TASKS, _BY_SEED), {}, HELD_OUT) for _ in range(size)]
+    return _verdicts(join_reports(reports), _BY_SEED)
 
 
 def _trimmed(rng: np.random.Generator, size: int) -> dict[str, bool | None]:

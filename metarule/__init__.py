@@ -1,15 +1,15 @@
-"""Learn learning rules: local synaptic plasticity, differentiated through whole lifetimes of learning.
+"""Meta-learning of local synaptic plasticity rules by gradients through lifetimes of learning.
 
-Components are hashable objects that hold hyper-parameters alone; θ, weights, tasks and states are pytrees of arrays.
+Components are hashable objects that hold hyper-parameters; θ, weights, tasks and states are pytrees of arrays.
 """
 
 from importlib.metadata import version
 
 from metarule import startup  # noqa: F401 - before anything imports JAX
-from metarule.analysis.baselines import Tuned, backprop, delta, feedback_alignment, tune
-from metarule.analysis.evaluation import Curves, final_metrics, learning_curves
+from metarule.analysis.baselines import Tuned, backprop, delta_rule, feedback_alignment, tune
+from metarule.analysis.evaluation import Curves, evaluate, final_metrics, learning_curves
 from metarule.analysis.lyapunov import lyapunov_exponent
-from metarule.analysis.phenomena import respond, shown
+from metarule.analysis.phenomena import conditioned_responses, phenomena_shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.lifetime.inner_loop import InnerLoop
@@ -62,7 +62,9 @@ __all__ = [
     "Tuned",
     "__version__",
     "backprop",
-    "delta",
+    "conditioned_responses",
+    "delta_rule",
+    "evaluate",
     "feedback_alignment",
     "final_metrics",
     "learning_curves",
@@ -70,9 +72,8 @@ __all__ = [
     "load",
     "lyapunov_exponent",
     "meta_loss",
-    "respond",
+    "phenomena_shown",
     "sharded_jit",
-    "shown",
     "tune",
     "unroll",
 ]

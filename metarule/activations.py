@@ -21,7 +21,7 @@ ACTIVATIONS: dict[str, Activation] = {
 
 
 def derivative(f: Activation, potential: Float[Array, " n"]) -> Float[Array, " n"]:
-    """f′(potential) of an activation that acts on each neuron alone.
+    """Derivative f′(potential) of an elementwise activation.
 
     Args:
         f: elementwise activation.

@@ -1,4 +1,4 @@
-"""One integer seed decides everything: the key of a run, parted by what random numbers are for."""
+"""Keys of a run: one integer seed, divided into a named stream for each purpose."""
 
 from enum import IntEnum
 
@@ -11,34 +11,34 @@ __all__ = ["Purpose", "run_key", "stream"]
 
 
 class Purpose(IntEnum):
-    """What random numbers are for. The numbers are part of what makes runs reproducible: never change one."""
+    """Purposes of random numbers. Reproducibility depends on the values: never change one."""
 
     SPLIT = 0
     THETA = 1
     OPTIMIZER = 2
     META_STEPS = 3
-    WATCH = 4
+    MONITOR = 4
     TUNING = 5
     HELD_OUT = 6
     PHENOMENA = 7
     PRUNING = 8
-    FORMS = 9
+    STRUCTURES = 9
     EVALUATION = 10
     ADAPTATION = 11
     CONTRIBUTIONS = 12
 
 
 def run_key(seed: Integer) -> PRNGKey:
-    """Key of a seed: threefry2x32 with the words (0, seed), whatever generator and offset JAX is set to.
+    """Key of a seed: threefry2x32 with the words (0, seed), for any settings of JAX.
 
     Args:
-        seed: between 0 and 2³² − 1; it may be traced.
+        seed: from 0 to 2³² − 1; it may be traced.
 
     Returns:
-        The key; by JAX's defaults it is `jax.random.key(seed)`.
+        The key; with JAX's defaults it equals `jax.random.key(seed)`.
 
     Raises:
-        ValueError: JAX is set to draw other numbers from the same key.
+        ValueError: a setting of JAX that changes the numbers drawn from a key.
     """
     if not jax.threefry_partitionable.value:
         raise ValueError(
@@ -48,5 +48,5 @@ def run_key(seed: Integer) -> PRNGKey:
 
 
 def stream(key: PRNGKey, purpose: Purpose) -> PRNGKey:
-    """The part of a key that serves one purpose."""
+    """Key for one purpose."""
     return jax.random.fold_in(key, purpose)

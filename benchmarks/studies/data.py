@@ -7,7 +7,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.evaluation import RETUNED
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED, SHOTS
-from metarule.analysis.statistics import with_steps
+from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -40,18 +40,21 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for test in results.tests():
         where, curve = results.curve(0, test, _BACKPROP)
-        own = with_steps(curve, where, curve[-1])
+        own = threshold_point(curve, where, curve[-1])
         learned = results.by_seed(0, test, LEARNED, results.plan.score)
         for contender in results.contenders():
             there, mine = results.curve(0, test, contender)
-            at, scores = with_steps(mine, there, curve[-1]), results.by_seed(0, test, contender, results.plan.score)
+            at, scores = (
+                threshold_point(mine, there, curve[-1]),
+                results.by_seed(0, test, contender, results.plan.score),
+            )
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
             row["difference"] = None if contender == LEARNED else paired(learned, scores)
             row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}
             row |= {"steps_to_threshold": at, "share": at / there[-1] if at else None}
             row["of_backprop"] = at / own if at and own else None
             if _TUNED in results.contenders():
-                row["steps_to_tuned"] = with_steps(mine, there, results.curve(0, test, _TUNED)[1][-1])
+                row["steps_to_tuned"] = threshold_point(mine, there, results.curve(0, test, _TUNED)[1][-1])
             rows.append(row)
     return rows
 

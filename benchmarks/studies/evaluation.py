@@ -12,8 +12,8 @@ import msgspec
 import numpy as np
 
 from benchmarks.studies.declaration import Study, Test
-from metarule.analysis.baselines import at_rate, baselines, tune
-from metarule.analysis.comparison import LEARNED, few_shots, points_of
+from metarule.analysis.baselines import baselines, theta_at_rate, tune
+from metarule.analysis.comparison import LEARNED, evaluation_steps, shot_points
 from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
 from metarule.meta.phases import lifetimes_of
@@ -207,14 +207,14 @@ def _evaluate(item: Item, study: Study) -> dict[str, Any]:
     else:
         tuned_on: Any = _learner(item, item.source)
         rate = _rate(tuned_on, item.seed, lifetimes_of(item.source.optimizer))
-        theta, tuning = at_rate(learner, rate), {"learning_rate": rate}
+        theta, tuning = theta_at_rate(learner, rate), {"learning_rate": rate}
     curves = _curves(learner, theta, item, study.points)
     values = np.asarray(curves.metrics[primary_metric(learner.tasks)], float)
     steps = curves.steps.tolist()
     metrics: dict[str, float] = {name: float(np.mean(scores[:, -1])) for name, scores in curves.metrics.items()}
     curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = few_shots(steps, round_steps(learner.tasks))
+    few = shot_points(steps, round_steps(learner.tasks))
     metrics |= {f"after_{shots}_each": float(curve[index]) for shots, index in few.items()}
     return {"metrics": metrics, "steps": steps, "curve": curve}
 
@@ -230,4 +230,4 @@ def _curves(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
     """Lifetimes on the test tasks of the rule's own split, which exclude its training tasks."""
     pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
     lifetimes = item.target.evaluation.lifetimes
-    return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, points_of(learner, points)))
+    return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, evaluation_steps(learner, points)))

@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import with_steps
+from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -93,4 +93,4 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
 def _steps_to_threshold(results: Results, setting: int, test: str, contender: str) -> int | None:
     """First evaluated step from which the mean over seeds stays at the threshold."""
     where, curve = results.curve(setting, test, contender)
-    return with_steps(curve, where, results.study.threshold)
+    return threshold_point(curve, where, results.study.threshold)

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.evaluation import Scores
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import Interval, with_steps
+from metarule.analysis.statistics import Interval, threshold_point
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import interquartile, make_report, plain
 
@@ -62,7 +62,7 @@ class Results:
             item, setting = one.item, self.plan.settings[one.item.setting]
             axes = {axis: plain(setting.values.get(axis)) for axis in self.plan.axes}
             where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
-            threshold = with_steps(np.array(one.curve), one.steps, self.study.threshold)
+            threshold = threshold_point(np.array(one.curve), one.steps, self.study.threshold)
             for metric, value in (one.metrics | {"steps_to_threshold": threshold}).items():
                 rows.append(where | {"seed": item.seed, "metric": metric, "value": value})
         for row in self._report.rows:

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import Interval, interval, span
+from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -94,7 +94,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
     lines = [*lines_of(rows), ""]
     for rule, (numbers, gaps) in _gaps(results).items():
         scale, exponent = fit(numbers, gaps)
-        between = span(exponent.low, exponent.high, ".2f")
+        between = interval_text(exponent.low, exponent.high, ".2f")
         lines.append(f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval {between}")
     return "\n".join(lines)
 

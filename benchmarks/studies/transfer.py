@@ -8,7 +8,7 @@ import numpy as np
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
-from metarule.analysis.statistics import span
+from metarule.analysis.statistics import interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import figure_of, picture, save
 from metarule.sweeps.plan import Plan
@@ -49,7 +49,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
             if label != test:
                 difference = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
                 if difference is not None:
-                    between = span(difference.low, difference.high, "+.3f", ", ")
+                    between = interval_text(difference.low, difference.high, "+.3f", ", ")
                     line = f"on {test}, rule learned there − rule learned on {label}:"
                     lines.append(f"{line} {difference.mean:+.3f} [{between}]")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What each term of a rule contributes: its score without the term, and that of the most needed terms alone."""
+"""Contribution of each term of a rule: its score without the term, and that of the most important terms alone."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metarule.analysis.comparison import by_task, count_text, describe_split, signed
+from metarule.analysis.comparison import by_task, count_text, describe_split, difference_text
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import Interval, interval
 from metarule.config.toml import ConfigError
@@ -20,192 +20,191 @@ from metarule.types import PRNGKey, Split, Theta
 __all__ = [
     "Contribution",
     "coefficients_of",
+    "contribution_report",
     "contributions",
     "contributions_table",
-    "measure",
-    "measure_if_few",
-    "names_of",
+    "limited_contribution_report",
+    "removable_terms",
     "scores_by_task",
-    "terms",
+    "term_names",
     "with_coefficients",
-    "without",
+    "without_term",
 ]
 
 Coefficients = Float[Array, "*theta_groups terms"]
 
-# A run measures contributions of so many coefficients at most, each by two looks at so many lifetimes at most.
-_MOST_COEFFICIENTS, _MOST_LIFETIMES = 32, 512
-# Terms that are shown on the screen; a summary has all.
-_SHOWN = 8
+# Limits of the measurement at the end of a run: it costs two evaluations for each coefficient.
+_MAX_COEFFICIENTS, _MAX_LIFETIMES = 32, 512
+# Rows of the table on the screen; a summary has all terms.
+_TABLE_ROWS = 8
 
 
 class Contribution(NamedTuple):
-    """What one term of a rule is worth; all intervals are over tasks.
+    """Contribution of one term of a rule; all intervals are over tasks.
 
     Attributes:
-        term: the term, with its path or projection where each has a θ of its own.
-        coefficient: as it was learned.
+        term: the term, after its path or projection if each has its own θ.
+        coefficient: its learned coefficient.
         without: score of the rule without this term.
         difference: score of the full rule − score without the term, paired by task.
-        alone_up_to: score of the rule of this term and those that are needed more.
+        cumulative: score of the rule of this term and the more important ones.
     """
 
     term: str
     coefficient: float
     without: Interval
     difference: Interval
-    alone_up_to: Interval
+    cumulative: Interval
 
 
 def contributions(
     lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
 ) -> tuple[Contribution, ...]:
-    """Measure what each term of a rule contributes, by ablation.
+    """Measure the contribution of each term of a rule by ablation.
 
     contribution of term k = score(θ) − score(θ with cₖ = 0)
 
-    Terms are ordered by it, and the rule is built up again in this order, so that the k-th row tells what the k most
-    needed terms do alone. All looks are at the same tasks, orders and initial weights, and share one compiled program,
-    for θ is data. Contributions do not add up: a term may do the work of another that is left out.
+    Terms are ordered by it. The rule is then rebuilt in this order: row k has the score of the k most important terms.
+    All evaluations use the same tasks, orders and initial weights, and one compiled program, because θ is data.
+    Contributions do not add up: one term may replace another that is removed.
 
     Args:
         lifetime: the learner; its rule is a polynomial.
         theta: θ.
         pool: tasks, such as held-out ones.
         key: decides the lifetimes.
-        lifetimes: how many each look takes.
+        lifetimes: lifetimes of each evaluation.
 
     Returns:
-        One entry for each coefficient that is not 0 and not frozen, the most needed first. Frozen terms and decays of
-        traces are as they were throughout.
+        One entry for each coefficient that is neither 0 nor frozen, the most important first. Frozen terms and decays
+        of traces are unchanged throughout.
 
     Raises:
-        ConfigError: a rule that has no terms.
+        ConfigError: the rule has no terms.
 
     References:
         Meyes et al. 2019, "Ablation Studies in Artificial Neural Networks".
     """
-    names, full = names_of(lifetime, theta), coefficients_of(theta)
+    names, full = term_names(lifetime, theta), coefficients_of(theta)
 
     def scores(coefficients: Coefficients) -> Float[np.ndarray, " tasks"]:
         return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
 
-    whole = scores(full)
-    present = map(int, np.flatnonzero(full))
-    missed = {number: scores(without(full, number)) for number in present}
-    kept, found = np.zeros_like(full), []
-    for number in sorted(missed, key=lambda number: float(missed[number].mean())):
-        kept.flat[number] = full.ravel()[number]
+    full_scores = scores(full)
+    scores_without = {number: scores(without_term(full, number)) for number in map(int, np.flatnonzero(full))}
+    partial, rows = np.zeros_like(full), []
+    for number in sorted(scores_without, key=lambda number: float(scores_without[number].mean())):
+        partial.flat[number] = full.ravel()[number]
         row = Contribution(
             term=names[number],
             coefficient=float(full.ravel()[number]),
-            without=interval(missed[number], share=True),
-            difference=interval(whole - missed[number]),
-            alone_up_to=interval(scores(jnp.asarray(kept)), share=True),
+            without=interval(scores_without[number], share=True),
+            difference=interval(full_scores - scores_without[number]),
+            cumulative=interval(scores(jnp.asarray(partial)), share=True),
         )
-        found.append(row)
-    return tuple(found)
+        rows.append(row)
+    return tuple(rows)
 
 
-def measure(lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifetimes: int) -> dict[str, Any]:
-    """Make the part of a summary that tells what each term contributes on the test tasks of a split.
+def contribution_report(lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifetimes: int) -> dict[str, Any]:
+    """Make the part of a summary with the contribution of each term on the test tasks of a split.
 
     Args:
         lifetime: the learner; its rule is a polynomial.
         theta: θ.
         split: of the tasks.
         key: decides the lifetimes.
-        lifetimes: how many each look takes.
+        lifetimes: lifetimes of each evaluation.
 
     Returns:
-        `metric`, what the tasks are `of`, `lifetimes`, and `terms`: one `Contribution` each, the most needed first.
+        `metric`, `of` (a description of the tasks), `lifetimes`, and `terms`: one `Contribution` each, the most
+        important first.
     """
-    found = contributions(lifetime, theta, split.test, key, lifetimes)
+    rows = contributions(lifetime, theta, split.test, key, lifetimes)
     return {
         "metric": primary_metric(lifetime.tasks),
         "of": describe_split(split),
         "lifetimes": lifetimes,
-        "terms": [_tree(row) for row in found],
+        "terms": [_as_tree(row) for row in rows],
     }
 
 
-def measure_if_few(
+def limited_contribution_report(
     lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifetimes: int
 ) -> dict[str, Any] | None:
-    """Do as `measure` where that costs little beside a run.
+    """Make a `contribution_report` if it costs little compared with a run.
 
     Args:
         lifetime: the learner.
         theta: θ.
         split: of the tasks.
         key: decides the lifetimes.
-        lifetimes: how many there may be; no more than 512 are taken.
+        lifetimes: lifetimes of each evaluation; at most 512 are used.
 
     Returns:
-        The part of a summary; why it is `left_out` where there are more than 32 coefficients; None for a rule that has
-        no terms.
+        The report; the reason as `skipped` for more than 32 coefficients; None for a rule without terms.
     """
     if not isinstance(lifetime.rule, Polynomial):
         return None
-    if (count := len(terms(lifetime, theta))) > _MOST_COEFFICIENTS:
-        says = f"the rule has {count} coefficients; a run measures up to {_MOST_COEFFICIENTS}, metarule.prune all"
-        return {"left_out": says}
-    return measure(lifetime, theta, split, key, min(lifetimes, _MOST_LIFETIMES))
+    if (count := len(removable_terms(lifetime, theta))) > _MAX_COEFFICIENTS:
+        limit = f"a run measures up to {_MAX_COEFFICIENTS}, metarule.prune all"
+        return {"skipped": f"the rule has {count} coefficients; {limit}"}
+    return contribution_report(lifetime, theta, split, key, min(lifetimes, _MAX_LIFETIMES))
 
 
 def contributions_table(report: Mapping[str, Any]) -> str:
-    """Lay out contributions for the screen, the largest alone.
+    """Format the largest contributions for the screen.
 
     Args:
-        report: as from `measure_if_few`, or as read back from a summary.
+        report: from `limited_contribution_report`, or read from a summary.
 
     Returns:
         Lines.
     """
-    if "left_out" in report:
-        return f"contributions of terms left out: {report['left_out']}"
-    rows, most = report["terms"], report["terms"][:_SHOWN]
+    if "skipped" in report:
+        return f"contributions of terms skipped: {report['skipped']}"
+    rows, first = report["terms"], report["terms"][:_TABLE_ROWS]
     title = f"{report['of']}, {count_text(report['lifetimes'], 'lifetimes')}"
-    width = max(34, len(title), *(len(row["term"]) + 2 for row in most)) + 2
-    lines = [f"{title:<{width}}{'coefficient':>12}{'without':>9}   {'full rule ahead by':<28}{'up to it alone':>14}"]
-    for row in most:
+    width = max(34, len(title), *(len(row["term"]) + 2 for row in first)) + 2
+    lines = [f"{title:<{width}}{'coefficient':>12}{'without':>9}   {'full rule − without':<28}{'cumulative':>14}"]
+    for row in first:
         line = f"  {row['term']:<{width - 2}}{row['coefficient']:>12.3g}{row['without']['mean']:>9.4f}"
-        lines.append(f"{line}   {signed(row['difference']):<28}{row['alone_up_to']['mean']:>14.4f}")
-    shown = "" if len(rows) == len(most) else f"the {len(most)} most needed of {len(rows)} terms; "
-    lines.append(f"({shown}up to it alone: the rule of this term and those above it)")
+        lines.append(f"{line}   {difference_text(row['difference']):<28}{row['cumulative']['mean']:>14.4f}")
+    omitted = "" if len(rows) == len(first) else f"the {len(first)} most important of {len(rows)} terms; "
+    lines.append(f"({omitted}cumulative: the rule of this term and those above it)")
     return "\n".join(lines)
 
 
-def terms(lifetime: Lifetime, theta: Theta) -> dict[str, float]:
-    """Terms that a θ holds and that could be removed, and their coefficients.
+def removable_terms(lifetime: Lifetime, theta: Theta) -> dict[str, float]:
+    """List the terms of a θ that could be removed, with their coefficients.
 
     Args:
         lifetime: the learner.
         theta: θ.
 
     Returns:
-        Coefficients that are not 0 by term, with its path or projection where each has a θ of its own.
+        Coefficients that are not 0 by term, after its path or projection if each has its own θ.
 
     Raises:
-        ConfigError: a rule that has no terms.
+        ConfigError: the rule has no terms.
     """
-    names, values = names_of(lifetime, theta), np.ravel(coefficients_of(theta)).tolist()
+    names, values = term_names(lifetime, theta), np.ravel(coefficients_of(theta)).tolist()
     return {name: value for name, value in zip(names, values, strict=True) if value}
 
 
-def names_of(lifetime: Lifetime, theta: Theta) -> list[str]:
-    """Terms that are not frozen, in the order of their coefficients."""
+def term_names(lifetime: Lifetime, theta: Theta) -> list[str]:
+    """Names of the terms that are not frozen, in the order of their coefficients."""
     rule = lifetime.rule
     if not isinstance(rule, Polynomial):
         raise ConfigError(f"rule = {type(rule).__name__}: it has no terms that could be removed; allowed: Polynomial")
     free = [name for name in rule.names if name not in rule.frozen]
     if lifetime.inner_loop.theta == "shared":
         return free
-    return [f"{owner}: {name}" for owner in lifetime.describe(theta) for name in free]
+    return [f"{group}: {name}" for group in lifetime.describe(theta) for name in free]
 
 
 def coefficients_of(theta: Theta) -> Coefficients:
-    """Coefficients of a θ of a polynomial, which may hold decays besides."""
+    """Coefficients of the θ of a polynomial, which may also hold decays."""
     return theta["coefficients"] if isinstance(theta, Mapping) else theta
 
 
@@ -214,19 +213,19 @@ def with_coefficients(theta: Theta, coefficients: Coefficients) -> Theta:
     return {**theta, "coefficients": coefficients} if isinstance(theta, Mapping) else coefficients
 
 
-def without(coefficients: Coefficients, number: int) -> Coefficients:
-    """The same coefficients with 0 for one of them, by its number."""
+def without_term(coefficients: Coefficients, number: int) -> Coefficients:
+    """The same coefficients with one set to 0, by its number."""
     return coefficients.ravel().at[number].set(0).reshape(coefficients.shape)
 
 
 def scores_by_task(
     lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
 ) -> Float[np.ndarray, " tasks"]:
-    """Mean score of each task at the end of its lifetimes; arguments as of `metarule.analysis.evaluation.learning_curves`."""
-    seen = jax.device_get(learning_curves(lifetime, theta, pool, key, lifetimes, 1))
-    return by_task(seen, primary_metric(lifetime.tasks))[:, -1]
+    """Mean score of each task at the end of its lifetimes; arguments as of `learning_curves`."""
+    curves = jax.device_get(learning_curves(lifetime, theta, pool, key, lifetimes, 1))
+    return by_task(curves, primary_metric(lifetime.tasks))[:, -1]
 
 
-def _tree(row: Contribution) -> dict[str, Any]:
-    """A contribution as a summary has it."""
+def _as_tree(row: Contribution) -> dict[str, Any]:
+    """A contribution as a tree that can be written as JSON."""
     return {name: value._asdict() if isinstance(value, Interval) else value for name, value in row._asdict().items()}

@@ -1,4 +1,4 @@
-"""Several learners on the same tasks, from the same weights, in the same order: who is better, and by how much."""
+"""Comparison of several learners on the same tasks, orders and initial weights."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from metarule.analysis.evaluation import Curves, learning_curves, spread
-from metarule.analysis.statistics import NO_SPAN, interval, span, steps_to_threshold
+from metarule.analysis.evaluation import Curves, evenly_spaced, learning_curves
+from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, steps_to_threshold
 from metarule.lifetime.learner import Lifetime
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.scores import DIVERGED
@@ -26,58 +26,58 @@ __all__ = [
     "Contender",
     "by_task",
     "compare",
-    "contenders_of",
     "count_text",
     "describe_split",
-    "few_shots",
-    "held_out",
-    "join",
-    "points_of",
+    "difference_text",
+    "evaluation_steps",
+    "held_out_report",
+    "held_out_table",
+    "join_reports",
+    "rows_by_contender",
     "rows_table",
-    "signed",
+    "shot_points",
     "summarise",
-    "table",
 ]
 
-# The learned rule, and the rule that it started from, among contenders; the others are baselines.
+# Names of two contenders: the learned rule and its initial value. All others are baselines.
 LEARNED, INITIAL = "learned", "initial"
-# Score to be reached, where nobody says which.
+# Default score of `steps_to_threshold`.
 THRESHOLD = 0.9
-# What test tasks are to the rule that was learned on the training tasks of the same split.
+# Descriptions of test tasks, relative to the training tasks of the same split.
 HELD_OUT, NOTHING_HELD_OUT = "held-out tasks", "training tasks (nothing held out)"
-# Multiples of the length of a lifetime at which a rule is judged: one that was learned on short ones may fail later.
+# Multiples of the length of a lifetime at which a rule is evaluated: rules learned on short lifetimes may fail later.
 HORIZONS = (2, 5, 20)
 
-# Examples of each class after which a classification is read, as in few-shot learning.
+# Examples of each class after which classifications are evaluated, as in few-shot learning.
 SHOTS = (1, 3, 5)
 
 
 class Contender(NamedTuple):
-    """Who is compared.
+    """One side of a comparison.
 
     Attributes:
-        learner: who lives.
-        theta: under which θ.
+        learner: the learner.
+        theta: its θ.
     """
 
     learner: Learner
     theta: Theta
 
 
-def points_of(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tuple[int, ...]:
-    """Steps after which a network is assessed.
+def evaluation_steps(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tuple[int, ...]:
+    """Steps after which networks are evaluated.
 
     Args:
-        learner: who lives.
-        points: how many are evenly spread over a lifetime, besides those after 1, 3 and 5 examples of each class.
-        horizons: multiples of its length after which a network that goes on learning is assessed, too.
+        learner: the learner.
+        points: number of evenly spaced steps, besides those after 1, 3 and 5 examples of each class.
+        horizons: multiples of the length of a lifetime at which a network that continues to learn is evaluated.
 
     Returns:
-        The steps, in order, birth left out.
+        The steps in ascending order, without step 0.
     """
     length = learner.steps
-    few = {round_steps(learner.tasks) * shots for shots in SHOTS}
-    within = {end for end in (*spread(length, points), *few) if 0 < end <= length}
+    after_shots = {round_steps(learner.tasks) * shots for shots in SHOTS}
+    within = {end for end in (*evenly_spaced(length, points), *after_shots) if 0 < end <= length}
     return tuple(sorted(within | {length * horizon for horizon in horizons}))
 
 
@@ -89,122 +89,125 @@ def compare(
     points: tuple[int, ...],
     tasks: int | None = None,
 ) -> dict[str, Curves]:
-    """Scores along the lifetimes of each contender; all are given the same key. Arguments as of `learning_curves`."""
+    """Compute curves of each contender, all with the same key; arguments as of `learning_curves`."""
     return {
         name: jax.device_get(learning_curves(one.learner, one.theta, pool, key, lifetimes, points, tasks))
         for name, one in contenders.items()
     }
 
 
-def by_task(seen: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
-    """Average a metric over the networks that met the same task, for tasks alone are independent of each other."""
-    values = np.asarray(seen.metrics[metric], float)
-    met, where, counts = np.unique(seen.task, return_inverse=True, return_counts=True)
-    sums = np.zeros((met.size, values.shape[1]))
-    np.add.at(sums, where, values)
+def by_task(curves: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
+    """Average a metric over the networks of each task, because only tasks are independent."""
+    values = np.asarray(curves.metrics[metric], float)
+    tasks, index, counts = np.unique(curves.task, return_inverse=True, return_counts=True)
+    sums = np.zeros((tasks.size, values.shape[1]))
+    np.add.at(sums, index, values)
     return sums / counts[:, None]
 
 
-def few_shots(where: Sequence[int], round_steps: int) -> dict[int, int]:
-    """Places among points at which 1, 3 and 5 examples of each class had been met, by that number.
+def shot_points(steps: Sequence[int], per_round: int) -> dict[int, int]:
+    """Indices of the points after 1, 3 and 5 examples of each class.
 
     Args:
-        where: steps at each point.
-        shot: steps of one example of each class; 0 where there is no such thing.
+        steps: steps before each point.
+        per_round: steps of one example of each class; 0 if steps are not in rounds.
 
     Returns:
-        Those of the places that there are.
+        Index by number of examples, for the points that exist.
     """
-    return {shots: where.index(round_steps * shots) for shots in SHOTS if round_steps and round_steps * shots in where}
+    return {shots: steps.index(per_round * shots) for shots in SHOTS if per_round and per_round * shots in steps}
 
 
-def summarise(seen: Mapping[str, Curves], learner: Learner, threshold: float, first: str) -> dict[str, dict[str, Any]]:
+def summarise(
+    curves: Mapping[str, Curves], learner: Learner, threshold: float, reference: str
+) -> dict[str, dict[str, Any]]:
     """Summarise curves of several contenders on the same lifetimes; all intervals are over tasks.
 
     Args:
-        seen: as from `compare`.
-        learner: one of them; it tells the length of a lifetime, the score and the examples of each class.
-        threshold: score to be reached.
-        first: with whom the others are compared.
+        curves: from `compare`.
+        learner: one of the learners; it gives the length of a lifetime, the primary metric and the steps of a round.
+        threshold: score of `steps_to_threshold`.
+        reference: contender with which the others are compared.
 
     Returns:
-        By contender: mean and interval of the score at the end of a lifetime, the means of the other metrics,
-        `diverged`, the number of its networks that did, `reached`, the steps from which on the mean score is at
-        least `reach`, `shots`, the score after so many examples of each class, `horizon`, the score after so many times
-        the length of a lifetime, and, but for `first`, `behind`: by how much it ends behind `first`, paired.
+        By contender: `mean`, `low` and `high` of the score at the end of a lifetime; the means of the other metrics;
+        `diverged`, the number of diverged networks; `steps_to_threshold`, the step from which the mean score stays at
+        the threshold; `shots`, the score after 1, 3 and 5 examples of each class; `horizon`, the score after multiples
+        of the length of a lifetime; and, except for the reference, `difference`: final score of the reference − own
+        final score, paired.
     """
-    score, length = primary_metric(learner.tasks), learner.steps
-    where = seen[first].steps.tolist()
-    end = where.index(length)
-    scores = {name: by_task(one, score) for name, one in seen.items()}
-    found = {}
-    for name, one in seen.items():
-        values, finals = scores[name], {metric: each[:, end] for metric, each in one.metrics.items()}
+    metric, length = primary_metric(learner.tasks), learner.steps
+    steps = curves[reference].steps.tolist()
+    end = steps.index(length)
+    scores = {name: by_task(curve, metric) for name, curve in curves.items()}
+    rows = {}
+    for name, curve in curves.items():
+        values, finals = scores[name], {metric: each[:, end] for metric, each in curve.metrics.items()}
         row: dict[str, Any] = _share(values[:, end])
-        row |= {metric: float(each.mean()) for metric, each in finals.items() if metric != score}
+        row |= {other: float(each.mean()) for other, each in finals.items() if other != metric}
         row[DIVERGED] = int(finals[DIVERGED].sum())
-        row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], where[: end + 1], threshold)._asdict()
-        few = few_shots(where, round_steps(learner.tasks))
-        row["shots"] = {str(shots): _share(values[:, place]) for shots, place in few.items()}
-        beyond = range(end, len(where)) if len(where) > end + 1 else ()
+        row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], steps[: end + 1], threshold)._asdict()
+        after_shots = shot_points(steps, round_steps(learner.tasks))
+        row["shots"] = {str(shots): _share(values[:, point]) for shots, point in after_shots.items()}
+        beyond = range(end, len(steps)) if len(steps) > end + 1 else ()
         row["horizon"] = {
-            str(where[place] // length): _share(values[:, place])
-            | {DIVERGED: int(one.metrics[DIVERGED][:, place].sum())}
-            for place in beyond
+            str(steps[point] // length): _share(values[:, point])
+            | {DIVERGED: int(curve.metrics[DIVERGED][:, point].sum())}
+            for point in beyond
         }
-        if name != first:
-            row["difference"] = interval(scores[first][:, end] - values[:, end])._asdict()
-        found[name] = row
-    return found
+        if name != reference:
+            row["difference"] = interval(scores[reference][:, end] - values[:, end])._asdict()
+        rows[name] = row
+    return rows
 
 
-def held_out(
+def held_out_report(
     lifetime: Lifetime,
-    seen: Mapping[str, Curves],
-    rates: Mapping[str, Mapping[str, Any]],
+    curves: Mapping[str, Curves],
+    tuning: Mapping[str, Mapping[str, Any]],
     of: str,
     threshold: float = THRESHOLD,
 ) -> dict[str, Any]:
     """Make the held-out part of a summary.
 
     Args:
-        lifetime: who lives under the learned rule.
-        seen: curves by contender, `learned` and `initial` among them.
-        rates: what is known of the tuning of each baseline.
-        of: what the tasks are, such as `describe_split` says.
-        threshold: score to be reached.
+        lifetime: the learner of the learned rule.
+        curves: by contender, `learned` and `initial` among them.
+        tuning: results of the tuning of each baseline.
+        of: description of the tasks, from `describe_split`.
+        threshold: score of `steps_to_threshold`.
 
     Returns:
-        What each contender comes to, baselines apart.
+        The row of each contender from `summarise`; baselines are in a table of their own.
     """
-    rows = summarise(seen, lifetime, threshold, LEARNED)
+    rows = summarise(curves, lifetime, threshold, LEARNED)
     return {
         "metric": primary_metric(lifetime.tasks),
         "of": of,
-        "tasks": len(np.unique(seen[LEARNED].task)),
-        "lifetimes": len(seen[LEARNED].task),
+        "tasks": len(np.unique(curves[LEARNED].task)),
+        "lifetimes": len(curves[LEARNED].task),
         "threshold": threshold,
         LEARNED: rows[LEARNED],
         INITIAL: rows[INITIAL],
-        "baselines": {name: rows[name] | dict(known) for name, known in rates.items()},
+        "baselines": {name: rows[name] | dict(entries) for name, entries in tuning.items()},
     }
 
 
-def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Join the held-out parts of runs that differ in their seed alone; all intervals are over seeds.
+def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Join the held-out parts of runs that differ only in their seed; all intervals are over seeds.
 
-    Each seed parts the tasks anew, so that tasks are nested in seeds: the mean of a seed is one independent value,
-    whose spread over seeds holds that of its tasks, too.
+    Each seed draws a new split, so that tasks are nested in seeds. The mean of a seed is one independent value; its
+    spread over seeds includes that of its tasks.
 
     Args:
-        reports: as from `held_out`, one a seed.
+        reports: from `held_out_report`, one for each seed.
 
     Returns:
-        One such part, in which each contender has its score `by_seed`; `tasks` are those of one seed, and what is
-        `reached` or measured besides the score is left to the parts.
+        One such part, with the scores of each contender as `by_seed`. `tasks` counts those of one seed.
+        `steps_to_threshold`, `shots` and metrics besides the primary one are left out.
     """
     by_name: dict[str, list[Any]] = {
-        name: [contenders_of(report)[name] for report in reports] for name in contenders_of(reports[0])
+        name: [rows_by_contender(report)[name] for report in reports] for name in rows_by_contender(reports[0])
     }
     rows = {name: _joined(rows, by_name[LEARNED]) for name, rows in by_name.items()}
     first = reports[0]
@@ -222,99 +225,101 @@ def join(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def describe_split(split: Split) -> str:
-    """Say whether the test tasks of a split are new: a family may be asked to hold nothing out."""
+    """Describe the test tasks of a split: new ones, or the training tasks if the family holds nothing out."""
     leaves = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
     return NOTHING_HELD_OUT if all(bool(jnp.array_equal(one, other)) for one, other in leaves) else HELD_OUT
 
 
-def contenders_of(held_out: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Who is compared in the held-out part of a summary, by name, in the order in which they are shown."""
-    return {LEARNED: held_out[LEARNED], **held_out["baselines"], INITIAL: held_out[INITIAL]}
+def rows_by_contender(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Rows of the held-out part of a summary by contender, in the order of tables."""
+    return {LEARNED: report[LEARNED], **report["baselines"], INITIAL: report[INITIAL]}
 
 
-def table(held_out: Mapping[str, Any]) -> str:
-    """Lay out the held-out part of a summary for the screen, and say where learning has made the rule worse.
+def held_out_table(report: Mapping[str, Any]) -> str:
+    """Format the held-out part of a summary for the screen, with a warning if learning made the rule worse.
 
     Args:
-        held_out: of a summary.
+        report: from `held_out_report` or `join_reports`, or read from a summary.
 
     Returns:
         Lines.
     """
-    over = "seeds" if "seeds" in held_out else "tasks"
+    units = "seeds" if "seeds" in report else "tasks"
     rows = {
         name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
-        for name, row in contenders_of(held_out).items()
+        for name, row in rows_by_contender(report).items()
     }
-    title = f"{held_out['of']}, {count_text(held_out[over], over)}"
-    lines = [rows_table(title, held_out["metric"], rows, held_out.get("threshold"))]
-    if held_out[INITIAL]["difference"]["mean"] < 0:
-        lines.append(f"the learned rule ends below the rule it started from: {signed(held_out[INITIAL]['behind'])}")
+    title = f"{report['of']}, {count_text(report[units], units)}"
+    lines = [rows_table(title, report["metric"], rows, report.get("threshold"))]
+    gain = report[INITIAL]["difference"]
+    if gain["mean"] < 0:
+        lines.append(f"the learned rule ends below its initial rule: {difference_text(gain)}")
     return "\n".join(lines)
 
 
-def count_text(number: int, theta_scale: str) -> str:
-    """A number of tasks or seeds in words."""
-    return f"{number} {theta_scale if number != 1 else theta_scale.removesuffix('s')}"
+def count_text(count: int, units: str) -> str:
+    """A count with its unit, as in `1 task` or `8 tasks`."""
+    return f"{count} {units if count != 1 else units.removesuffix('s')}"
 
 
-def rows_table(title: str, score: str, rows: Mapping[str, Mapping[str, Any]], threshold: float | None) -> str:
-    """Lay out rows of `summarise` for the screen, the first of them the one with which the others are compared.
+def rows_table(title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], threshold: float | None) -> str:
+    """Format rows of `summarise` for the screen; the first row is the reference of the differences.
 
     Args:
         title: of the column of names.
-        score: the metric that people quote.
+        metric: name of the primary metric.
         rows: by name.
-        threshold: score of which it is said when it is reached; None where rows do not know.
+        threshold: score of `steps_to_threshold`; None if the rows lack it.
 
     Returns:
-        Lines: scores with intervals, differences and networks that diverged; scores beyond the length of training.
+        Lines: scores with intervals, differences and diverged networks; scores beyond the length of a lifetime.
     """
     leader = next(iter(rows.values()))
-    first, shots, horizon = next(iter(rows)).partition(" (")[0], list(leader.get("shots", ())), list(leader["horizon"])
+    reference = next(iter(rows)).partition(" (")[0]
+    shots, horizons = list(leader.get("shots", ())), list(leader["horizon"])
     width = max(34, *(len(name) for name in rows), len(title) - 2)
-    head = f"{title:<{width + 2}}{score:>9}   {'95 % interval':<18}  {f'{first} ahead by':<28}{'diverged':>8}"
+    head = f"{title:<{width + 2}}{metric:>9}   {'95 % interval':<18}  {f'{reference} − other':<28}{'diverged':>8}"
     head += "" if threshold is None else f"{f'to {threshold:g}':>8}"
     lines = [head + "".join(f"{f'{shot} each':>8}" for shot in shots)]
     for name, row in rows.items():
-        ahead = signed(row["difference"]) if "difference" in row else ""
-        line = f"  {name:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high']):<18}  "
-        line += f"{ahead:<28}{row[DIVERGED]:>8}"
-        line += "" if threshold is None else f"{_shown(row['steps_to_threshold']['at']):>8}"
+        difference = difference_text(row["difference"]) if "difference" in row else ""
+        line = f"  {name:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high']):<18}  "
+        line += f"{difference:<28}{row[DIVERGED]:>8}"
+        line += "" if threshold is None else f"{_step_text(row['steps_to_threshold']['at']):>8}"
         lines.append(line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots))
     if threshold is not None:
         each = "; each: examples of each class" if shots else ""
-        lines.append(f"(to {threshold:g}: steps from which on the mean score is there{each})")
-    if horizon:
-        lines += ["", f"{'after so many times its length':<{width + 2}}" + "".join(f"{at + ' ×':>9}" for at in horizon)]
+        lines.append(f"(to {threshold:g}: steps until the mean score stays at {threshold:g} or more{each})")
+    if horizons:
+        lines += ["", f"{'after multiples of a lifetime':<{width + 2}}" + "".join(f"{at + ' ×':>9}" for at in horizons)]
         for name, row in rows.items():
-            lines.append(f"  {name:<{width}}" + "".join(f"{row['horizon'][at]['mean']:>9.4f}" for at in horizon))
+            lines.append(f"  {name:<{width}}" + "".join(f"{row['horizon'][at]['mean']:>9.4f}" for at in horizons))
     return "\n".join(lines)
 
 
 def _joined(rows: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The row of a contender over seeds, and by how much it is behind the learned rule, paired by seed."""
-    finals, others = ([row["mean"] for row in some] for some in (rows, learned))
+    """Row of a contender over seeds, with its difference from the learned rule, paired by seed."""
+    finals, learned_finals = ([row["mean"] for row in some] for some in (rows, learned))
     horizon = {
         at: _share([row["horizon"][at]["mean"] for row in rows])
         | {DIVERGED: sum(row["horizon"][at][DIVERGED] for row in rows)}
         for at in rows[0]["horizon"]
     }
-    behind = interval(np.subtract(others, finals))
+    difference = interval(np.subtract(learned_finals, finals))._asdict()
     diverged = sum(row[DIVERGED] for row in rows)
-    return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "difference": behind._asdict()}
+    return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "difference": difference}
 
 
 def _share(values: Sequence[float] | Float[np.ndarray, " units"]) -> dict[str, Any]:
-    """Mean and interval of a score, which lies between 0 and 1."""
+    """Mean and interval of a score between 0 and 1."""
     return interval(np.asarray(values), share=True)._asdict()
 
 
-def signed(ahead: Mapping[str, float]) -> str:
-    """A difference and its interval for the screen, as in `+0.0310 [+0.0120, +0.0500]`."""
-    between = span(ahead["low"], ahead["high"], "+.4f", ", ")
-    return f"{ahead['mean']:+.4f} {between if between == NO_SPAN else f'[{between}]'}"
+def difference_text(difference: Mapping[str, float]) -> str:
+    """Format a difference and its interval, as in `+0.0310 [+0.0120, +0.0500]`."""
+    text = interval_text(difference["low"], difference["high"], "+.4f", ", ")
+    return f"{difference['mean']:+.4f} {text if text == NO_INTERVAL else f'[{text}]'}"
 
 
-def _shown(steps: int | None) -> str:
-    return "never" if steps is None else str(steps)
+def _step_text(step: int | None) -> str:
+    return "never" if step is None else str(step)

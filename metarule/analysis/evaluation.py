@@ -1,4 +1,4 @@
-"""What a θ is worth: its score on tasks, along the lifetime and at its end."""
+"""Scores of a θ on tasks, along lifetimes and at their end."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -11,25 +11,33 @@ from jaxtyping import Array, Float, Int
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
-from metarule.tasks.base import task_id
+from metarule.tasks.base import primary_metric, task_id
 from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
 
-__all__ = ["Curves", "final_metrics", "learning_curves", "over_lifetimes", "spread"]
+__all__ = [
+    "Curves",
+    "evaluate",
+    "evenly_spaced",
+    "final_metrics",
+    "learning_curves",
+    "map_lifetimes",
+    "sample_lifetime",
+]
 
 T = TypeVar("T")
 
-# Lifetimes that run side by side; more of them would only take more memory.
-_BATCH = 256
+# Lifetimes in a chunk; larger chunks take more memory and are not faster.
+_CHUNK_SIZE = 256
 
 
 class Curves(NamedTuple):
     """Scores along many lifetimes.
 
     Attributes:
-        steps: how many had been made at each point [points].
+        steps: steps before each point [points].
         metrics: by name [lifetimes, points]; see `metarule.tasks.scores` for networks that diverged.
-        task: which task each met, as `TaskFamily.identity` numbers them [lifetimes]. Lifetimes on one task are not
-            independent of each other.
+        task: id of the task of each lifetime, from `TaskFamily.task_id` [lifetimes]. Lifetimes on the same task are
+            not independent.
     """
 
     steps: Int[Array, " points"]
@@ -47,70 +55,107 @@ def learning_curves(
     points: int | tuple[int, ...],
     tasks: Integer | None = None,
 ) -> Curves:
-    """Assess fresh networks at several points of their lifetimes, with θ frozen.
+    """Evaluate fresh networks at several points of their lifetimes, with θ frozen.
 
-    LifetimeContext number i meets task number i of the pool, or i mod `tasks`, so that a finite family is met evenly. Learners
-    that are given the same key meet the same tasks, in the same order, with the same initial weights.
+    Lifetime i uses task i of the pool, or task i mod `tasks`, so that the tasks of a finite family are used equally
+    often. Learners with the same key get the same tasks, presentation orders and initial weights.
 
     Args:
-        learner: who lives.
+        learner: the learner.
         theta: θ.
         pool: tasks.
-        key: decides weights, orders and whatever else is drawn.
-        lifetimes: how many networks.
-        points: how often a network is assessed after its birth, evenly spread, the end included; or the steps
-            after which it is assessed, in order. Beyond the length of a lifetime it goes on in the same way.
-        tasks: how many tasks of the pool are met; None for as many as there are.
+        key: decides weights, orders and all other draws.
+        lifetimes: number of networks.
+        points: number of evenly spaced evaluations after step 0, the end included; or the steps after which to
+            evaluate, in ascending order. Steps beyond the length of a lifetime continue it unchanged.
+        tasks: number of tasks of the pool to use; None for as many as there are.
 
     Returns:
-        The curves, with the score at birth as first point.
+        The curves; the first point is the score at step 0.
     """
-    ends = spread(learner.steps, points) if isinstance(points, int) else (0, *points)
+    ends = evenly_spaced(learner.steps, points) if isinstance(points, int) else (0, *points)
 
     def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
-        task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number))
-        index = number if tasks is None else number % tasks
-        context, state = learner.init(lifetime_key, learner.tasks.sample(task_key, pool, index))
+        task, lifetime_key, index = sample_lifetime(learner, pool, key, number, tasks)
+        context, state = learner.init(lifetime_key, task)
 
-        def until(state: LearnerState, span: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
-            state = _live_between(learner, theta, context, state, *span)
+        def advance(state: LearnerState, segment: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
+            state = _run_steps(learner, theta, context, state, *segment)
             return state, learner.evaluate(theta, context, state)[1]
 
-        _, metrics = jax.lax.scan(until, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
+        _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
         return metrics, jnp.asarray(task_id(learner.tasks, pool, index))
 
-    metrics, task = over_lifetimes(one_lifetime, lifetimes)
+    metrics, task = map_lifetimes(one_lifetime, lifetimes)
     return Curves(jnp.array(ends), metrics, task)
-
-
-def spread(steps: int, points: int) -> tuple[int, ...]:
-    """Birth, and points that are evenly spread over a lifetime, the end included."""
-    return tuple(int(end) for end in np.round(np.linspace(0, steps, points + 1)))
 
 
 @sharded_jit("learner", "lifetimes")
 def final_metrics(
     learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
 ) -> dict[str, Float[Array, " lifetimes"]]:
-    """Scores of fresh networks at the end of their lifetimes, with θ frozen; arguments as of `learning_curves`."""
-    seen = learning_curves(learner, theta, pool, key, lifetimes, 1).metrics
-    return {name: values[:, -1] for name, values in seen.items()}
+    """Scores of each fresh network at the end of its lifetime, with θ frozen; arguments as of `learning_curves`."""
+    metrics = learning_curves(learner, theta, pool, key, lifetimes, 1).metrics
+    return {name: values[:, -1] for name, values in metrics.items()}
 
 
-def over_lifetimes(one_lifetime: Callable[[Integer], T], lifetimes: int) -> T:
-    """What becomes of lifetimes number 0, 1, …, side by side as far as that is of use.
+def evaluate(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int = 1024) -> Metrics:
+    """Mean scores of fresh networks at the end of their lifetimes, with θ frozen and plasticity off while scoring.
 
     Args:
-        one_lifetime: of the number of a lifetime.
-        lifetimes: how many.
+        learner: the learner.
+        theta: θ.
+        pool: tasks, such as `learner.tasks.split(0).test`.
+        key: decides weights, orders and all other draws.
+        lifetimes: number of networks.
 
     Returns:
-        What it returns, with a leading axis over the lifetimes.
+        Mean of each metric, the primary metric first.
     """
-    return batch_lifetimes(one_lifetime, _BATCH)(jnp.arange(lifetimes))
+    metrics = final_metrics(learner, theta, pool, key, lifetimes)
+    primary_first = sorted(metrics, key=lambda name: name != primary_metric(learner.tasks))
+    return {name: jnp.mean(metrics[name]) for name in primary_first}
 
 
-def _live_between(
+def sample_lifetime(
+    learner: Learner, pool: Any, key: PRNGKey, number: Integer, tasks: Integer | None = None
+) -> tuple[Any, PRNGKey, Integer]:
+    """Sample the task of a lifetime, and the key that decides its weights and stimuli.
+
+    Args:
+        learner: the learner.
+        pool: tasks.
+        key: shared by all lifetimes.
+        number: number of the lifetime; it is folded into the key.
+        tasks: number of tasks of the pool to use; None for as many as there are.
+
+    Returns:
+        (task, key of the lifetime, index of the task in the pool).
+    """
+    task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number))
+    index = number if tasks is None else number % tasks
+    return learner.tasks.sample(task_key, pool, index), lifetime_key, index
+
+
+def evenly_spaced(steps: int, points: int) -> tuple[int, ...]:
+    """Step 0 and `points` evenly spaced steps, the end included."""
+    return tuple(int(end) for end in np.round(np.linspace(0, steps, points + 1)))
+
+
+def map_lifetimes(one_lifetime: Callable[[Integer], T], lifetimes: int) -> T:
+    """Map a function over the numbers 0, 1, … of lifetimes, in chunks.
+
+    Args:
+        one_lifetime: function of the number of a lifetime.
+        lifetimes: number of lifetimes.
+
+    Returns:
+        Its results, with a leading axis over the lifetimes.
+    """
+    return batch_lifetimes(one_lifetime, _CHUNK_SIZE)(jnp.arange(lifetimes))
+
+
+def _run_steps(
     learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, start: Integer, end: Integer
 ) -> LearnerState:
     return jax.lax.fori_loop(start, end, lambda t, state: step_at(learner, theta, context, state, t)[0], state)

@@ -1,4 +1,4 @@
-"""How chaotic lives are under a θ: what becomes of a small disturbance of the network."""
+"""Lyapunov exponents of lifetimes: the growth of a small perturbation of a network."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from metarule.analysis.evaluation import over_lifetimes
+from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
@@ -20,55 +20,52 @@ __all__ = ["lyapunov_exponent"]
 def lyapunov_exponent(
     learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
 ) -> Float[Array, " lifetimes"]:
-    """Factor by which a small disturbance of the network grows with each step, as a mean over the lifetime.
+    """Largest Lyapunov exponent per step, over the T steps of a lifetime.
 
-    growth = (‖v_T‖ / ‖v_0‖)^(1/T),  v_{t+1} = ∂carry_{t+1}/∂carry_t · v_t
+    λ = ln(‖v_T‖ / ‖v_0‖) / T,  v_{t+1} = ∂state_{t+1}/∂state_t · v_t
 
-    Its logarithm is the largest Lyapunov exponent, over the time of one lifetime. A life above 1 is chaotic: gradients
-    grow with its length as growth^T, and those of long lifetimes are of no use. Below 1 what happened is forgotten; 0 says
-    that the disturbance died out, as where every weight sits at its bound.
+    A lifetime with λ > 0 is chaotic: its gradients grow as exp(λ·T), and those of long lifetimes are useless. With
+    λ < 0 perturbations decay. λ = −∞ says that the perturbation vanished, for example because all weights are clipped.
 
     Args:
-        learner: who lives.
+        learner: the learner.
         theta: θ.
         pool: tasks.
-        key: decides tasks, weights, and the disturbance.
-        lifetimes: how many networks.
+        key: decides tasks, weights and the perturbation.
+        lifetimes: number of networks.
 
     Returns:
-        The factor of each lifetime.
+        The exponent of each lifetime.
 
     References:
-        Benettin et al. 1980 (the largest exponent from one disturbance, made small again at each step); Metz et al.
-        2021, "Gradients are Not All You Need" (what it says of meta-gradients).
+        Benettin et al. 1980 (one perturbation, renormalised at each step); Metz et al. 2021, "Gradients are Not All
+        You Need" (consequences for meta-gradients).
     """
-    return over_lifetimes(partial(_of_one_life, learner, theta, pool, key), lifetimes)
+    return map_lifetimes(partial(_exponent, learner, theta, pool, key), lifetimes)
 
 
-def _of_one_life(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: Integer) -> Float[Array, ""]:
-    task_key, lifetime_key, disturbance_key = jax.random.split(jax.random.fold_in(key, number), 3)
-    context, learner_state = learner.init(lifetime_key, learner.tasks.sample(task_key, pool, number))
+def _exponent(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: Integer) -> Float[Array, ""]:
+    task, lifetime_key, _ = sample_lifetime(learner, pool, key, number)
+    context, state = learner.init(lifetime_key, task)
 
     def step(
-        state: tuple[LearnerState, LearnerState], t: Integer
+        pair: tuple[LearnerState, LearnerState], t: Integer
     ) -> tuple[tuple[LearnerState, LearnerState], Float[Array, ""]]:
-        learner_state, direction = state
-        learner_state, moved = jax.jvp(
-            lambda learner_state: step_at(learner, theta, context, learner_state, t)[0], (learner_state,), (direction,)
-        )
-        direction, length = _unit(moved)
-        return (learner_state, direction), jnp.log(length)
+        state, direction = jax.jvp(lambda state: step_at(learner, theta, context, state, t)[0], (pair[0],), (pair[1],))
+        direction, length = _normalised(direction)
+        return (state, direction), jnp.log(length)
 
-    leaves, structure = jax.tree.flatten(learner_state)
-    keys = jax.random.split(disturbance_key, len(leaves))
-    drawn = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
-    start = (learner_state, _unit(jax.tree.unflatten(structure, drawn))[0])
-    _, logarithms = loop(step, start, jnp.arange(learner.steps))
-    return jnp.exp(jnp.mean(logarithms))
+    perturbation_key = jax.random.split(jax.random.fold_in(key, number), 3)[2]
+    leaves, structure = jax.tree.flatten(state)
+    keys = jax.random.split(perturbation_key, len(leaves))
+    noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
+    direction, _ = _normalised(jax.tree.unflatten(structure, noise))
+    _, log_growth = loop(step, (state, direction), jnp.arange(learner.steps))
+    return jnp.mean(log_growth)
 
 
-def _unit(direction: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:
-    """A direction of length 1, and the length that it had; one of length 0 stays as it is."""
+def _normalised(direction: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:
+    """A direction scaled to length 1, and its former length; a direction of length 0 stays 0."""
     squares = [jnp.sum(leaf**2) for leaf in jax.tree.leaves(direction)]
     length = jnp.sqrt(jnp.sum(jnp.stack(squares)))
     return jax.tree.map(lambda leaf: leaf / jnp.where(length > 0, length, 1.0), direction), length

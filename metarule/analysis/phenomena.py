@@ -1,4 +1,4 @@
-"""Which phenomena of conditioning a θ shows: animals and their controls, probed along their lifetimes."""
+"""Phenomena of conditioning that a θ shows: responses of animals and their controls along their lifetimes."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -10,26 +10,35 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from metarule.analysis.evaluation import sample_lifetime
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, ConditioningTask
-from metarule.tasks.criteria import Reading, holds, parse_criterion
+from metarule.tasks.criteria import Reading, parse_criterion, satisfies
 from metarule.types import STIMULI, Integer, LearnerState, PRNGKey, Theta
 
-__all__ = ["Example", "Responses", "Timing", "interpolated", "respond", "shown", "timings"]
+__all__ = [
+    "Example",
+    "Responses",
+    "Timing",
+    "conditioned_responses",
+    "interpolated_pool",
+    "phenomena_shown",
+    "timings",
+]
 
-# Where a value lies from those trained on, in the order of values.
+# Positions of a value relative to the trained values, in the order of values.
 _SIDES = ("below", "trained", "between", "above")
 
 
 class Example(NamedTuple):
-    """The life of one animal for each schedule, to look at.
+    """One lifetime of each schedule, for figures.
 
     Attributes:
-        task: what it lived through.
+        task: the task.
         responses: to CS1 and CS2 before each step and at the end, in units of the response to the US.
     """
 
@@ -38,14 +47,14 @@ class Example(NamedTuple):
 
 
 class Responses(NamedTuple):
-    """How animals would have responded to CS1 and CS2 with the rule off, in units of the response to the US.
+    """Responses to CS1 and CS2 with plasticity off, in units of the response to the US.
 
-    The animal of phenomenon i is schedule 2i, its control schedule 2i + 1.
+    The animal of phenomenon i is schedule 2i, its control is schedule 2i + 1.
 
     Attributes:
-        before: at birth.
+        before: at step 0.
         peak: largest of the lifetime.
-        after: at its end.
+        after: at the end of the lifetime.
         example: the first run of each schedule.
     """
 
@@ -61,9 +70,9 @@ class Timing(NamedTuple):
     Attributes:
         field: `delays`, `gaps` or `intensities`.
         value: the delay, the gap, or the intensity of every stimulus.
-        side: `trained`, or where it lies from the values trained on: `below`, `between` or `above`.
-        pool: schedules with this value. What else they draw is trained on where the value is, and else lies between the
-            values trained on, so that each row goes outside in one respect alone.
+        side: `trained`, or the position relative to the trained values: `below`, `between` or `above`.
+        pool: schedules with this value. Their other values are trained ones if this one is, and otherwise lie between
+            the trained ones, so that at most one value lies outside the trained range.
     """
 
     field: str
@@ -73,50 +82,52 @@ class Timing(NamedTuple):
 
 
 def timings(tasks: Conditioning) -> list[Timing]:
-    """Every delay, gap and intensity of a family by itself, in order of field and value.
+    """List every delay, gap and intensity of a family, in order of field and value.
 
-    Pools are of one shape, so that `respond` is compiled once.
+    All pools have one shape, so that `conditioned_responses` is compiled once.
 
     Args:
-        tasks: which values there are.
+        tasks: the family.
 
     Returns:
-        One entry a value.
+        One entry for each value.
     """
-    found = []
+    entries = []
     for field in FIELDS:
         for side in _SIDES:
-            usual = {name: tasks.values(name, "trained" if side == "trained" else "between") for name in FIELDS}
+            others = {name: tasks.values(name, "trained" if side == "trained" else "between") for name in FIELDS}
             for value in tasks.values(field, side):
-                pool = _pool(tasks, usual | {field: (value,)}, trained=side == "trained")
-                found.append(Timing(field, value, side, pool))
-    return sorted(found, key=lambda timing: (FIELDS.index(timing.field), timing.value))
+                pool = _pool(tasks, others | {field: (value,)}, trained=side == "trained")
+                entries.append(Timing(field, value, side, pool))
+    return sorted(entries, key=lambda timing: (FIELDS.index(timing.field), timing.value))
 
 
-def interpolated(tasks: Conditioning) -> ConditioningPool:
-    """Schedules of which all values are held out, and lie between those trained on; of one shape with `timings`."""
+def interpolated_pool(tasks: Conditioning) -> ConditioningPool:
+    """Schedules whose values are all held out and between the trained ones; the shape is that of `timings`."""
     return _pool(tasks, {name: tasks.values(name, "between") for name in FIELDS}, trained=False)
 
 
 def _pool(tasks: Conditioning, values: Mapping[str, tuple], trained: bool) -> ConditioningPool:
-    """A pool with values repeated until one, all trained and all interpolated ones would be equally long."""
+    """A pool of one shape for one value, all trained values and all interpolated values: values are repeated."""
     sizes = {name: lcm(len(tasks.values(name, "trained")), len(tasks.values(name, "between"))) for name in FIELDS}
     repeated = {name: values[name] * (size // len(values[name])) for name, size in sizes.items()}
     return tasks.pool(**repeated, trained=trained)
 
 
 @sharded_jit("lifetime", "runs")
-def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGKey, runs: int) -> Responses:
-    """Let fresh animals live through every schedule, those included that are never trained on.
+def conditioned_responses(
+    lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGKey, runs: int
+) -> Responses:
+    """Train fresh animals on every schedule, including those that meta-training leaves out, and probe them.
 
-    Run number i of an animal and of its control has the same initial weights, timings and intensities.
+    Run i of an animal and of its control has the same initial weights, timings and intensities.
 
     Args:
-        lifetime: who lives; its tasks are those of `Conditioning`.
+        lifetime: the learner; its tasks are `Conditioning`.
         theta: θ.
         pool: timings and intensities.
         key: decides weights, timings and intensities.
-        runs: animals a schedule.
+        runs: animals for each schedule.
 
     Returns:
         Their responses.
@@ -124,15 +135,14 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
     tasks = lifetime.tasks
     assert isinstance(tasks, Conditioning)
 
-    def live_through(schedule: Array, run: Integer) -> Example:
-        task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, run))
-        task = tasks.sample(task_key, pool._replace(schedules=schedule[None]), 0)
+    def one_run(schedule: Array, run: Integer) -> Example:
+        task, lifetime_key, _ = sample_lifetime(lifetime, pool._replace(schedules=schedule[None]), key, run, 1)
         context, state = lifetime.init(lifetime_key, task)
 
         def probe(state: LearnerState) -> Float[Array, " 2"]:
             present = partial(lifetime.circuit.step, state.weights, context.wiring, state.circuit)
             responses = jax.vmap(lambda stimulus: present(stimulus).output[0])(tasks.examples(task))
-            # One that is infinite would make the others look as if they were gone.
+            # An infinite response to the US would make the others look like 0.
             return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
 
         def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
@@ -142,23 +152,23 @@ def respond(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGK
         return Example(task, jnp.concatenate([along, probe(state)[None]]))
 
     def one_schedule(schedule: Array) -> Responses:
-        lifetimes = batch_lifetimes(partial(live_through, schedule), runs)(jnp.arange(runs))
-        seen = lifetimes.responses
-        first = jax.tree.map(lambda leaf: leaf[0], lifetimes)
-        return Responses(before=seen[:, 0], peak=jnp.max(seen, axis=1), after=seen[:, -1], example=first)
+        examples = batch_lifetimes(partial(one_run, schedule), runs)(jnp.arange(runs))
+        responses = examples.responses
+        first = jax.tree.map(lambda leaf: leaf[0], examples)
+        return Responses(responses[:, 0], jnp.max(responses, axis=1), responses[:, -1], first)
 
     return jax.lax.map(one_schedule, jnp.arange(2 * len(tasks.phenomena)))
 
 
-def shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarray, " runs"]]:
-    """Which runs show each phenomenon, by its criteria; one whose responses are not finite shows nothing.
+def phenomena_shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarray, " runs"]]:
+    """Decide by its criteria which runs show each phenomenon; runs with a response that is not finite show none.
 
     Args:
-        tasks: which phenomena there are.
-        responses: as from `respond`.
+        tasks: the family with its phenomena.
+        responses: from `conditioned_responses`.
 
     Returns:
-        By name, one truth value a run.
+        By name, one truth value for each run.
     """
     verdicts = {}
     for number, phenomenon in enumerate(tasks.phenomena):
@@ -174,7 +184,7 @@ def shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarra
             for moment, values in moments.items()
             for name in STIMULI[:-1]
         }
-        measured = np.all(np.isfinite(list(readings.values())), axis=0)
-        held = [holds(parse_criterion(text), readings) for text in phenomenon.shown]
-        verdicts[phenomenon.name] = measured & np.all(held, axis=0)
+        finite = np.all(np.isfinite(list(readings.values())), axis=0)
+        satisfied = [satisfies(parse_criterion(text), readings) for text in phenomenon.criteria]
+        verdicts[phenomenon.name] = finite & np.all(satisfied, axis=0)
     return verdicts

@@ -1,4 +1,4 @@
-"""Circuits: who is wired to whom, and what each synapse sees."""
+"""Circuits: neurons, their synapses, and the local variables of each synapse."""
 
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
 from metarule.circuits.feedforward import Feedforward

@@ -1,4 +1,4 @@
-"""The circuit of classical conditioning, as in Aplysia: named neurons, and synapses one by one."""
+"""Circuit of classical conditioning, as in Aplysia: named neurons and single synapses."""
 
 from functools import lru_cache
 from typing import Annotated, NamedTuple
@@ -23,26 +23,26 @@ class Connection(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     Attributes:
         pre: presynaptic neuron.
         post: postsynaptic neuron.
-        weight: its strength at birth: a number, or two between which it is drawn evenly.
+        weight: initial weight: a number, or the ends of a uniform distribution.
         plastic: whether the rule changes it.
-        modulator: neuron whose activity the rule sees as modulator; none if empty.
+        modulator: neuron whose activity is the modulator of the synapse; none if empty.
     """
 
     pre: Annotated[str, Meta(description="presynaptic neuron")]
     post: Annotated[str, Meta(description="postsynaptic neuron")]
     weight: Annotated[
-        float | tuple[float, float], Meta(description="strength at birth: a number, or two to draw it between")
+        float | tuple[float, float], Meta(description="initial weight: a number, or the ends of a uniform distribution")
     ]
     plastic: Annotated[bool, Meta(description="whether the rule changes it")] = False
     modulator: Annotated[str, Meta(description="neuron that modulates its plasticity")] = ""
 
     @property
-    def between(self) -> tuple[float, float]:
-        """The two numbers between which its strength is drawn."""
+    def weight_range(self) -> tuple[float, float]:
+        """Ends of the distribution of the initial weight."""
         return self.weight if isinstance(self.weight, tuple) else (self.weight, self.weight)
 
 
-# Sensory neurons have weak innate synapses on the motor neuron; the US drives motor and facilitatory neuron.
+# Sensory neurons have weak innate synapses on the motor neuron; the US drives the motor and facilitatory neurons.
 APLYSIA = (
     Connection(pre="US", post=MOTOR, weight=1.0),
     Connection(pre="US", post="facilitatory", weight=1.0),
@@ -52,12 +52,12 @@ APLYSIA = (
 
 
 class ConditioningActivity(NamedTuple):
-    """What the circuit remembers of its own activity.
+    """Activity carried from one step to the next.
 
     Attributes:
         rates: activity of all neurons at the last step.
         traces: recent activity of all neurons.
-        concentration: of the diffuse neuromodulator.
+        concentration: concentration of the diffuse neuromodulator.
     """
 
     rates: Float[Array, " neurons"]
@@ -68,24 +68,24 @@ class ConditioningActivity(NamedTuple):
 class ConditioningCircuit(
     Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
 ):
-    """Sensory neurons CS1, CS2 and US, facilitatory neurons, and a motor neuron whose activity is the response.
+    """Sensory neurons CS1, CS2 and US, interneurons, and a motor neuron whose activity is the response.
 
     rate_j = max(0, Σᵢ w_ij·rateᵢ) of interneurons,  response = Σᵢ w_ij·rateᵢ of the motor neuron
 
-    Neurons are computed in the order sensory, interneurons, motor; a synapse from a neuron that comes later in this
-    order, or from a neuron to itself, transmits with a delay of one step. The response is a deviation from the motor
-    neuron's resting rate, so that inhibition makes it negative. Traces are seen before the present activity enters
-    them: trace ← d·trace + (1 − d)·rate.
+    Neurons are updated in the order sensory, interneurons, motor. A synapse from a later neuron in this order, or from
+    a neuron to itself, has a delay of one step. The response is a deviation from the resting rate of the motor neuron,
+    so that inhibition makes it negative. Traces are updated after the synapses read them:
+    trace ← d·trace + (1 − d)·rate.
 
     Attributes:
-        interneurons: facilitatory and other neurons between sensory and motor ones, by name.
-        synapses: all synapses; which are plastic, and which neuron modulates each.
-        trace_decay: d of the pre and post traces, a step.
+        interneurons: names of the facilitatory and other neurons between sensory and motor neurons.
+        synapses: all synapses, with their plasticity and modulators.
+        trace_decay: decay d of pre and post traces in a step.
         neuromodulator_source: neuron that releases the diffuse neuromodulator.
-        neuromodulator_decay: share of the neuromodulator that stays from one step to the next.
+        neuromodulator_decay: share of the neuromodulator left after a step.
 
     Raises:
-        ValueError: a synapse from, to or modulated by a neuron that does not exist, one onto a sensory neuron, two
+        ValueError: a synapse from, to or modulated by an unknown neuron, a synapse onto a sensory neuron, two synapses
             between the same neurons, or no plastic synapse.
 
     References:
@@ -93,51 +93,52 @@ class ConditioningCircuit(
     """
 
     interneurons: Annotated[
-        tuple[str, ...], Meta(max_length=32, description="neurons between sensory and motor ones")
+        tuple[str, ...], Meta(max_length=32, description="neurons between sensory and motor neurons")
     ] = ("facilitatory",)
-    synapses: Annotated[tuple[Connection, ...], Meta(max_length=256, description="all synapses, one by one")] = APLYSIA
-    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="decay of pre and post traces, a step")] = 0.4
-    neuromodulator_source: Annotated[
-        str, Meta(description="neuron that neuromodulator_source the diffuse neuromodulator")
-    ] = "US"
+    synapses: Annotated[tuple[Connection, ...], Meta(max_length=256, description="all synapses, as tables")] = APLYSIA
+    trace_decay: Annotated[float, Meta(ge=0, lt=1, description="decay of pre and post traces in a step")] = 0.4
+    neuromodulator_source: Annotated[str, Meta(description="neuron that releases the diffuse neuromodulator")] = "US"
     neuromodulator_decay: Annotated[
-        float, Meta(ge=0, lt=1, description="share of the neuromodulator that stays, a step")
+        float, Meta(ge=0, lt=1, description="share of the neuromodulator left after a step")
     ] = 0.9
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = self.neurons
         if len(set(names)) < len(names):
-            raise ValueError(f"interneurons: {', '.join(self.interneurons)}: a neuron of that name is there already")
+            raise ValueError(
+                f"interneurons = {', '.join(self.interneurons)}; allowed: distinct names other than those of "
+                f"{', '.join((*STIMULI, MOTOR))}"
+            )
         for name in self.interneurons:
             if not name.isidentifier():
-                raise ValueError(f"interneurons: '{name}'; allowed: letters, digits and _, not beginning with a digit")
-        seen = set()
+                raise ValueError(f"interneurons: '{name}'; allowed: letters, digits and _, no digit first")
+        pairs = set()
         for synapse in self.synapses:
-            what = f"synapse {synapse.pre} → {synapse.post}"
+            label = f"synapse {synapse.pre} → {synapse.post}"
             ends = {"pre": synapse.pre, "post": synapse.post} | (
                 {"modulator": synapse.modulator} if synapse.modulator else {}
             )
             for role, name in ends.items():
                 if name not in names:
-                    raise ValueError(f"{what}: {role} = '{name}' is no neuron; allowed: {', '.join(names)}")
+                    raise ValueError(f"{label}: {role} = '{name}' is not a neuron; allowed: {', '.join(names)}")
             if synapse.post in STIMULI:
-                raise ValueError(f"{what}: post = '{synapse.post}' is a sensory neuron, which has no inputs")
-            if synapse.between[0] > synapse.between[1]:
-                raise ValueError(f"{what}: weight = {list(synapse.between)}; allowed: two numbers, the smaller first")
-            if (synapse.pre, synapse.post) in seen:
-                raise ValueError(f"{what} stands twice")
-            seen.add((synapse.pre, synapse.post))
+                raise ValueError(f"{label}: post = '{synapse.post}'; allowed: all but sensory neurons")
+            if synapse.weight_range[0] > synapse.weight_range[1]:
+                raise ValueError(f"{label}: weight = {list(synapse.weight_range)}; allowed: two numbers, the smaller first")
+            if (synapse.pre, synapse.post) in pairs:
+                raise ValueError(f"{label} is given twice")
+            pairs.add((synapse.pre, synapse.post))
         if self.neuromodulator_source not in names:
             raise ValueError(
-                f"neuromodulator_source = '{self.neuromodulator_source}' is no neuron; allowed: {', '.join(names)}"
+                f"neuromodulator_source = '{self.neuromodulator_source}' is not a neuron; allowed: {', '.join(names)}"
             )
         if not any(synapse.plastic for synapse in self.synapses):
-            raise ValueError("synapses: none is plastic, so that there is nothing to learn")
+            raise ValueError("synapses: none is plastic; allowed: at least one")
 
     @property
     def neurons(self) -> tuple[str, ...]:
-        """All neurons, in the order in which they are computed."""
+        """All neurons, in the order of updates."""
         return (*STIMULI, *self.interneurons, MOTOR)
 
     @property
@@ -147,7 +148,7 @@ class ConditioningCircuit(
 
     @property
     def sizes(self) -> tuple[int, int] | None:
-        """The stimuli, and one motor neuron."""
+        """Numbers of stimuli and motor neurons."""
         return (len(STIMULI), 1)
 
     @property
@@ -161,7 +162,7 @@ class ConditioningCircuit(
         """Draw fresh weights.
 
         Args:
-            key: decides the draw.
+            key: decides the weights.
             inputs: number of stimuli, 3.
             outputs: number of motor neurons, 1.
 
@@ -169,10 +170,10 @@ class ConditioningCircuit(
             (plastic weights [pre, 1] by projection, fixed weights in the order of the synapses, activity at rest).
         """
         chex.assert_equal((inputs, outputs), (len(STIMULI), 1))
-        low, high = jnp.array([synapse.between for synapse in self.synapses]).T
-        drawn = low + (high - low) * jax.random.uniform(key, low.shape)
-        plastic = tuple(drawn[jnp.array(projection.synapses)][:, None] for projection in _projections(self))
-        fixed = drawn[jnp.array(_fixed(self), int)]
+        low, high = jnp.array([synapse.weight_range for synapse in self.synapses]).T
+        initial = low + (high - low) * jax.random.uniform(key, low.shape)
+        plastic = tuple(initial[jnp.array(projection.synapses)][:, None] for projection in _projections(self))
+        fixed = initial[jnp.array(_fixed(self), int)]
         rest = jnp.zeros(len(self.neurons))
         return plastic, fixed, ConditioningActivity(rest, rest, jnp.zeros(()))
 
@@ -208,7 +209,7 @@ class ConditioningCircuit(
         return CircuitStep(after, rates[-1:], projections, (rates[len(STIMULI) :],))
 
     def _matrix(self, weights: Weights, wiring: Float[Array, " fixed"]) -> Float[Array, "neurons neurons"]:
-        """Strength of every synapse [pre, post]; 0 where there is none."""
+        """Weight of every synapse [pre, post]; 0 for absent synapses."""
         order = [number for projection in _projections(self) for number in projection.synapses] + list(_fixed(self))
         ends = [(self.neurons.index(self.synapses[n].pre), self.neurons.index(self.synapses[n].post)) for n in order]
         values = jnp.concatenate([*(weight[:, 0] for weight in weights), wiring])
@@ -239,7 +240,7 @@ class ConditioningCircuit(
 
 
 class _Projection(NamedTuple):
-    """Plastic synapses onto one neuron under one modulator: numbers of the synapses, and of the neurons."""
+    """Plastic synapses onto one neuron with one modulator: numbers of the synapses and neurons."""
 
     synapses: tuple[int, ...]
     pre: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Layered networks with a modulatory path back."""
+"""Layered networks with modulatory feedback."""
 
 from itertools import pairwise
 from typing import Annotated, Literal
@@ -19,28 +19,28 @@ Size = Annotated[int, Meta(ge=1, le=65536)]
 
 
 class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="feedforward"):
-    """Any depth and width; errors reach hidden neurons over a modulatory path.
+    """Layered network of any depth and width; a modulatory feedback path carries errors to hidden neurons.
 
     potential_l = W_lᵀ·[post_{l−1}; 1],  post_l = f(potential_l)
     modulator_L = target − output,       modulator_l = B_lᵀ·modulator_{l+1} [∘ f′(potential_l)]
 
-    B_lᵀ is W_{l+1} (`transpose`), or nothing (`zero`), or B_l is a matrix of its own, which stays as it was drawn
-    (`random`) or is plastic (`learned`). The output modulators are −∂loss/∂potential where loss and output activation
-    are a canonical pair (cross-entropy with sigmoid or softmax, squared error with identity). Then the delta rule over
-    the transpose with f′ is backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
+    B_lᵀ is W_{l+1} (`transpose`), 0 (`zero`), or B_l is a separate matrix, fixed and random (`random`) or plastic
+    (`learned`). The output modulators equal −∂loss/∂potential if loss and output activation are a canonical pair
+    (cross-entropy with sigmoid or softmax, squared error with identity). The delta rule with `transpose` and f′ is then
+    backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
 
-    Plastic feedback weights are projections like any other, after the forward ones. A feedback synapse leads from a
-    modulatory neuron to one further back, and the forward neuron beside that one modulates it: pre = modulator_{l+1},
-    post = modulator_l, potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and
-    W_{l+1}ᵀ by the same amount, and where weights decay the two become one.
+    Plastic feedback weights are projections after the forward ones. A feedback synapse connects the modulatory neurons
+    of two layers; the forward neuron beside its target modulates it: pre = modulator_{l+1}, post = modulator_l,
+    potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and W_{l+1}ᵀ by the same
+    amount, and with weight decay they converge to each other.
 
     Attributes:
         hidden: size of each hidden layer; `()` for none.
         activation: f of the hidden neurons.
         output: f of the output neurons.
-        bias: whether every neuron has a plastic synapse from a neuron that is always at 1.
-        feedback: the path over which hidden modulators are formed.
-        derivative: whether hidden modulators carry f′(potential).
+        bias: whether every neuron has a plastic synapse from a neuron with constant activity 1.
+        feedback: feedback path of the hidden modulators.
+        derivative: whether hidden modulators have the factor f′(potential).
         weight_scale: initial weights are N(0, weight_scale²/pre).
         feedback_scale: random and initial learned feedback weights are N(0, feedback_scale²/post).
 
@@ -51,12 +51,12 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     hidden: Annotated[tuple[Size, ...], Meta(max_length=64, description="size of each hidden layer")] = (8,)
     activation: Annotated[Rate, Meta(description="activation of hidden neurons")] = "tanh"
     output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
-    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
+    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron with constant activity 1")] = True
     feedback: Annotated[
         Literal["transpose", "random", "learned", "zero"],
-        Meta(description="path by which modulators reach hidden neurons"),
+        Meta(description="feedback path of the hidden modulators"),
     ] = "random"
-    derivative: Annotated[bool, Meta(description="hidden modulators carry f'(potential)")] = False
+    derivative: Annotated[bool, Meta(description="factor f'(potential) in hidden modulators")] = False
     weight_scale: Annotated[float, Meta(ge=0, description="initial weights are N(0, weight_scale^2 / pre)")] = 1.0
     feedback_scale: Annotated[
         float, Meta(ge=0, description="initial feedback weights are N(0, feedback_scale^2 / post)")
@@ -77,22 +77,22 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Draw fresh weights.
 
         Args:
-            key: decides the draw.
+            key: decides the weights.
             inputs: number of input neurons.
             outputs: number of output neurons.
 
         Returns:
-            (weights [pre (+1 with bias), post] by projection, feedback weights [post of the next, post] by hidden
-            layer, activity, which is `()`). Backward weights that are learned stand with the other weights, after them.
+            (weights [pre (+1 with bias), post] by projection, fixed feedback weights [post of the next, post] by hidden
+            layer, activity `()`). Learned feedback weights are among the weights, after the forward ones.
         """
         sizes = (inputs, *self.hidden, outputs)
-        forward_key, backward_key = jax.random.split(key)
+        forward_key, feedback_key = jax.random.split(key)
         shapes = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
         forward = normals(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
         if self.feedback not in ("random", "learned"):
             return forward, (), ()
         shapes = [(later, post) for post, later in pairwise(sizes[1:])]
-        feedback = normals(backward_key, shapes, [self.feedback_scale / later**0.5 for later, _ in shapes])
+        feedback = normals(feedback_key, shapes, [self.feedback_scale / later**0.5 for later, _ in shapes])
         return (forward, feedback, ()) if self.feedback == "random" else (forward + feedback, (), ())
 
     def step(self, weights: Weights, wiring: Weights, state: tuple[()], stimulus: Stimulus) -> CircuitStep:
@@ -133,13 +133,13 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     def _modulators(
         self, forward: Weights, feedback: Weights, potentials: list, error: Float[Array, " outputs"]
     ) -> tuple[list, list]:
-        """Potentials of the modulatory neurons beside each hidden layer, and activities of all of them."""
+        """Potentials of the modulatory neurons of each hidden layer, and activities of all modulatory neurons."""
         feedbacks: list = []
         modulators = [error]
         for layer in reversed(range(len(self.hidden))):
-            ahead = forward[layer + 1][: self.hidden[layer]]
+            outgoing = forward[layer + 1][: self.hidden[layer]]
             feedbacks.insert(
-                0, feedback_signal(self.feedback, ahead, feedback[layer] if feedback else None, modulators[0])
+                0, feedback_signal(self.feedback, outgoing, feedback[layer] if feedback else None, modulators[0])
             )
             modulator = feedbacks[0]
             if self.derivative:

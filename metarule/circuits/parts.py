@@ -1,4 +1,4 @@
-"""What circuits have in common: the draw of their matrices, the neuron that is always at 1, the way of errors back."""
+"""Functions that circuits share: random matrices, the bias neuron, the feedback path, the reward."""
 
 from typing import Literal
 
@@ -16,11 +16,11 @@ Output = Literal["sigmoid", "softmax", "tanh", "identity"]
 
 
 def normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:
-    """Normal matrices from one draw: each further draw would add half a second to compilation.
+    """Draw normal matrices at once, because each further draw adds half a second to compilation.
 
     Args:
-        key: decides the draw.
-        shapes: of each matrix.
+        key: decides the numbers.
+        shapes: shape of each matrix.
         scales: standard deviation of each.
 
     Returns:
@@ -29,12 +29,12 @@ def normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) ->
     if not shapes:
         return ()
     sizes = [pre * post for pre, post in shapes]
-    drawn = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1].tolist())
-    return tuple(scale * flat.reshape(shape) for scale, flat, shape in zip(scales, drawn, shapes, strict=True))
+    flat = jnp.split(jax.random.normal(key, (sum(sizes),)), np.cumsum(sizes)[:-1].tolist())
+    return tuple(scale * part.reshape(shape) for scale, part, shape in zip(scales, flat, shapes, strict=True))
 
 
 def biased(signal: Float[Array, " n"], bias: bool) -> Float[Array, " n_and_bias"]:
-    """Presynaptic activities, the neuron that is always at 1 the last of them where there is a bias."""
+    """Presynaptic activities, with the bias neuron (always 1) as the last if there is one."""
     return jnp.append(signal, jnp.ones((), signal.dtype)) if bias else signal
 
 
@@ -44,15 +44,15 @@ def feedback_signal(
     feedback: Float[Array, "later hidden"] | None,
     modulator: Float[Array, " later"],
 ) -> Float[Array, " hidden"]:
-    """Bring modulators one projection back.
+    """Propagate modulators back over one projection.
 
-    W·modulator (`transpose`), 0 (`zero`), or modulator·B over feedback weights of their own.
+    W·modulator (`transpose`), 0 (`zero`), or modulator·B (separate feedback weights)
 
     Args:
-        path: how, by name.
-        forward: W, weights towards the later neurons, without those of the neuron at 1, which has no modulator.
-        feedback: B, where the path has weights of its own.
-        modulator: of the later neurons.
+        path: name of the feedback path.
+        forward: W, weights to the later neurons, without those of the bias neuron, which has no modulator.
+        feedback: B, if the path has separate weights.
+        modulator: modulators of the later neurons.
 
     Returns:
         Potentials of the earlier modulatory neurons.

@@ -1,4 +1,4 @@
-"""Networks whose neurons remember: leaky, recurrent, sparse."""
+"""Leaky recurrent networks with sparse recurrent synapses."""
 
 from typing import Annotated, Literal, NamedTuple
 
@@ -19,11 +19,11 @@ Vectors = tuple[Float[Array, " _"], ...]
 
 
 class Wiring(NamedTuple):
-    """What is drawn once and is not plastic.
+    """Fixed random wiring.
 
     Attributes:
-        mask: 1 where a recurrent synapse exists, 0 elsewhere [neurons, neurons].
-        feedback: random weights from output errors to recurrent neurons [outputs, neurons]; None on other paths.
+        mask: 1 for existing recurrent synapses, 0 otherwise [neurons, neurons].
+        feedback: random weights from output errors to recurrent neurons [outputs, neurons]; None for other paths.
     """
 
     mask: Float[Array, "neurons neurons"]
@@ -31,10 +31,10 @@ class Wiring(NamedTuple):
 
 
 class Activity(NamedTuple):
-    """What the network remembers of its activity; zeros at rest.
+    """Activity carried from one step to the next; zeros at rest.
 
     Attributes:
-        potential: of the recurrent neurons [neurons].
+        potential: potentials of the recurrent neurons [neurons].
         pre_traces: recent presynaptic activity, by projection [pre].
         post_traces: recent postsynaptic activity, by projection [post].
     """
@@ -51,30 +51,30 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     rate_t      = f(potential_t),  output_t = g(W_outᵀ·[rate_t; 1])
     modulator_t = Bᵀ·(target_t − output_t) [∘ f′(potential_t)]
 
-    One step is one step of time: what went before lives on in the potentials and in the traces,
-    trace ← trace_decay·trace + (1 − trace_decay)·activity, which take in an activity after the synapses have seen it.
+    Each stimulus is one time step. Potentials and traces are carried over steps,
+    trace ← trace_decay·trace + (1 − trace_decay)·activity; traces are updated after the synapses read them.
 
-    M is 1 where a recurrent synapse exists and 0 elsewhere; no neuron has one to itself. An absent synapse has weight 0
-    whatever the rule does to its entry of W_rec, which nothing ever reads. The presynaptic activity of a recurrent
-    synapse is rate_{t−1}, the postsynaptic one rate_t.
+    M is 1 for existing recurrent synapses and 0 otherwise; no neuron connects to itself. An absent synapse has weight
+    0: the rule may change its entry of W_rec, but nothing reads it. The presynaptic activity of a recurrent synapse is
+    rate_{t−1}, the postsynaptic one is rate_t.
 
-    Bᵀ is W_out (`transpose`), drawn once (`random`) or nothing (`zero`); errors are not carried back through time. The
+    Bᵀ is W_out (`transpose`), fixed and random (`random`) or 0 (`zero`); errors are not propagated through time. The
     output modulators are target − output, and the diffuse neuromodulator carries the reward, −mean (target − output)².
 
     Attributes:
         neurons: recurrent neurons.
-        leak: how far potentials go towards what drives them in one step, dt/τ; at 1 they keep nothing.
-        density: chance that a recurrent synapse from one neuron to another exists.
+        leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 nothing is kept.
+        density: probability that a recurrent synapse exists.
         activation: f of the recurrent neurons.
         output: g of the output neurons.
-        bias: whether recurrent and output neurons have a plastic synapse from a neuron that is always at 1.
-        feedback: the path over which errors reach recurrent neurons.
-        derivative: whether their modulators carry f′(potential).
+        bias: whether recurrent and output neurons have a plastic synapse from a neuron with constant activity 1.
+        feedback: feedback path of the modulators of recurrent neurons.
+        derivative: whether these modulators have the factor f′(potential).
         weight_scale: initial input and output weights are N(0, weight_scale²/pre).
-        recurrent_scale: initial recurrent weights are N(0, recurrent_scale²/(density·neurons)), so that this is their
-            spectral radius where neurons are many.
+        recurrent_scale: initial recurrent weights are N(0, recurrent_scale²/(density·neurons)); this is the spectral
+            radius for large networks.
         feedback_scale: random feedback weights are N(0, feedback_scale²/outputs).
-        trace_decay: share of a trace that is left after one step.
+        trace_decay: share of a trace left after one step.
 
     References:
         Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016 (leaky potentials, fixed mask); Murray 2019
@@ -82,22 +82,20 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     """
 
     neurons: Annotated[int, Meta(ge=1, le=65536, description="recurrent neurons")] = 16
-    leak: Annotated[
-        float, Meta(gt=0, le=1, description="share of a potential that is continue_or_restart in a step")
-    ] = 0.5
-    density: Annotated[float, Meta(gt=0, le=1, description="chance that a recurrent synapse exists")] = 0.5
+    leak: Annotated[float, Meta(gt=0, le=1, description="share of a potential that is replaced in a step")] = 0.5
+    density: Annotated[float, Meta(gt=0, le=1, description="probability that a recurrent synapse exists")] = 0.5
     activation: Annotated[Rate, Meta(description="activation of recurrent neurons")] = "tanh"
     output: Annotated[Output, Meta(description="activation of output neurons")] = "sigmoid"
-    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron that is always at 1")] = True
+    bias: Annotated[bool, Meta(description="a plastic synapse from a neuron with constant activity 1")] = True
     feedback: Annotated[
-        Literal["transpose", "random", "zero"], Meta(description="path by which modulators reach recurrent neurons")
+        Literal["transpose", "random", "zero"], Meta(description="feedback path of the modulators of recurrent neurons")
     ] = "random"
-    derivative: Annotated[bool, Meta(description="recurrent modulators carry f'(potential)")] = False
+    derivative: Annotated[bool, Meta(description="factor f'(potential) in recurrent modulators")] = False
     weight_scale: Annotated[
         float, Meta(ge=0, description="initial input and output weights are N(0, weight_scale^2 / pre)")
     ] = 1.0
     recurrent_scale: Annotated[
-        float, Meta(ge=0, description="spectral radius of initial recurrent weights, where neurons are many")
+        float, Meta(ge=0, description="spectral radius of initial recurrent weights, for large networks")
     ] = 1.0
     feedback_scale: Annotated[
         float, Meta(ge=0, description="random feedback weights are N(0, feedback_scale^2 / outputs)")
@@ -112,10 +110,10 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Wiring, Activity]:
         """Draw fresh weights and their wiring.
 
-        Everything is drawn in any case, so that neither density nor feedback path changes the other numbers.
+        All arrays are always drawn, so that density and feedback path do not change the other numbers.
 
         Args:
-            key: decides the draw.
+            key: decides weights and wiring.
             inputs: number of input neurons.
             outputs: number of output neurons.
 
@@ -123,7 +121,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
         """
         n, bias = self.neurons, int(self.bias)
-        into, recurrent, out, feedback, chance = normals(
+        into, recurrent, out, feedback, noise = normals(
             key,
             [(inputs + bias, n), (n, n), (n + bias, outputs), (outputs, n), (n, n)],
             [
@@ -134,7 +132,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
                 1.0,
             ],
         )
-        exists = (jax.scipy.special.ndtr(chance) <= self.density) & ~jnp.eye(n, dtype=bool)
+        exists = (jax.scipy.special.ndtr(noise) <= self.density) & ~jnp.eye(n, dtype=bool)
         weights = (into, jnp.where(exists, recurrent, 0.0), out)
         pre_traces = tuple(jnp.zeros_like(matrix[:, 0]) for matrix in weights)
         post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
@@ -171,7 +169,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         diffuse = (reward(error),) * len(weights)
         seen = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
         synapses = tuple(Synapse(*values) for values in seen)
-        after = Activity(potentials[1], *self._fade(traces, (pres, posts)))
+        after = Activity(potentials[1], *self._updated_traces(traces, (pres, posts)))
         return CircuitStep(after, output, synapses, posts[1:])
 
     def _forward(
@@ -179,14 +177,16 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ) -> tuple[Vectors, Vectors, Vectors]:
         """Presynaptic activities, potentials and postsynaptic activities of each projection."""
         f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
-        source, earlier = biased(signal, self.bias), f(before)
-        drive = source @ weights[0] + earlier @ weights[1]
+        inputs, rate_before = biased(signal, self.bias), f(before)
+        drive = inputs @ weights[0] + rate_before @ weights[1]
         potential = (1 - self.leak) * before + self.leak * drive
         rate = f(potential)
-        read = biased(rate, self.bias)
-        answer = read @ weights[2]
-        return (source, earlier, read), (potential, potential, answer), (rate, rate, g(answer))
+        rate_and_bias = biased(rate, self.bias)
+        output = rate_and_bias @ weights[2]
+        return (inputs, rate_before, rate_and_bias), (potential, potential, output), (rate, rate, g(output))
 
-    def _fade(self, traces: tuple[Vectors, Vectors], activities: tuple[Vectors, Vectors]) -> tuple[Vectors, Vectors]:
+    def _updated_traces(
+        self, traces: tuple[Vectors, Vectors], activities: tuple[Vectors, Vectors]
+    ) -> tuple[Vectors, Vectors]:
         decay = self.trace_decay
-        return jax.tree.map(lambda trace, now: decay * trace + (1 - decay) * now, traces, activities)
+        return jax.tree.map(lambda trace, activity: decay * trace + (1 - decay) * activity, traces, activities)

@@ -7,9 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from metarule.analysis.comparison import by_task, compare, few_shots, held_out, points_of, table
+from metarule.analysis.comparison import (
+    by_task,
+    compare,
+    evaluation_steps,
+    held_out_report,
+    held_out_table,
+    shot_points,
+)
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import with_steps
+from metarule.analysis.statistics import threshold_point
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.lifetime.learner import Lifetime
@@ -71,7 +78,7 @@ def _run(transfer: Transfer, path: Path) -> int:
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", flush=True)
     settings = experiment.evaluation
-    points = points_of(lifetime, settings.points, settings.horizons)
+    points = evaluation_steps(lifetime, settings.points, settings.horizons)
     curves = compare(compared, experiment.split.test, transfer.key, transfer.lifetimes, points, transfer.tasks)
     summary = _summary(transfer, curves) | {"left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
@@ -80,7 +87,7 @@ def _run(transfer: Transfer, path: Path) -> int:
         summary["phenomena"] = phenomena.report
         draw_report(path / FIGURES, lifetime, phenomena)
     _write(path, transfer, summary, curves)
-    print(f"\n{table(summary['held_out'])}\n")
+    print(f"\n{held_out_table(summary['held_out'])}\n")
     if "phenomena" in summary:
         print(f"{phenomena_table(summary['phenomena'])}\n")
     print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}, {_BY_TASK}")
@@ -90,7 +97,7 @@ def _run(transfer: Transfer, path: Path) -> int:
 def _summary(transfer: Transfer, curves: Mapping[str, Curves]) -> dict[str, Any]:
     run, threshold = transfer.run, transfer.options.threshold
     rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in curves}
-    report = held_out(transfer.experiment.lifetime, curves, rates, transfer.novelty, threshold)
+    report = held_out_report(transfer.experiment.lifetime, curves, rates, transfer.novelty, threshold)
     return transfer.tree() | {"equation": run.equation, "held_out": report}
 
 
@@ -110,12 +117,12 @@ def _rows(curves: Mapping[str, Curves], lifetime: Lifetime, threshold: float) ->
     score, length = primary_metric(lifetime.tasks), lifetime.steps
     for name, curve in curves.items():
         steps = [step for step in curve.steps.tolist() if step <= length]
-        shots = few_shots(steps, round_steps(lifetime.tasks))
+        shots = shot_points(steps, round_steps(lifetime.tasks))
         for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
             means = {score: line[len(steps) - 1], "initial": line[0]}
             means |= {f"{shot}_each": line[point] for shot, point in shots.items()}
             row = {"contender": name, "task": task}
-            row |= {"steps_to_threshold": with_steps(line[: len(steps)], steps, threshold)}
+            row |= {"steps_to_threshold": threshold_point(line[: len(steps)], steps, threshold)}
             yield row | {metric: float(f"{value:.6g}") for metric, value in means.items()}
 
 

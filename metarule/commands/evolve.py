@@ -19,18 +19,18 @@ from tqdm import tqdm
 
 from metarule.analysis.comparison import by_task, describe_split
 from metarule.analysis.evaluation import learning_curves
-from metarule.analysis.statistics import interval, span
+from metarule.analysis.statistics import interval, interval_text
 from metarule.analysis.structure_search import (
     Candidate,
     Fitted,
-    Form,
     Generation,
-    Library,
-    evolve,
+    Structure,
+    TermLibrary,
     first_generation,
     fit,
-    front,
-    library,
+    next_generation,
+    pareto_front,
+    term_library,
 )
 from metarule.commands import cli
 from metarule.config.schema import Checked, describe
@@ -59,7 +59,7 @@ Search for the terms that a rule needs, among those of the rule of CONFIG. A gen
 of terms, gradient descent finds their coefficients, and selection keeps the sets that no other beats in both meta-loss
 and number of terms. Result: the Pareto front of held-out score against number of terms, with its equations.
 
-CONFIG                             a TOML file, such as configs/forms.toml; its optimizer is gradient descent
+CONFIG                             a TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
 --section.field VALUE              set a field of the config, as for metarule.train
 --overwrite                        replace the run that --run.directory holds
 --resume RUN_DIR                   go on from the last generation of a run
@@ -122,7 +122,7 @@ def _serve(words: list[str]) -> int:
 def _run(request: _Request) -> int:
     experiment, directory = request.experiment, request.directory
     print(f"run: {directory}", flush=True)
-    terms = library(experiment.lifetime)
+    terms = term_library(experiment.lifetime)
     clock = time.perf_counter()
     try:
         with StopRequest() as stop:
@@ -138,7 +138,7 @@ def _run(request: _Request) -> int:
         "of": tasks,
         "lifetimes": experiment.evaluation.lifetimes,
         "structures": rows,
-        "evaluated": len(generation.met),
+        "evaluated": len(generation.evaluated),
         "library": terms.names,
         "seconds": time.perf_counter() - clock,
     }
@@ -188,15 +188,15 @@ def _check(experiment: Experiment) -> None:
         raise ConfigError(f"optimizer = {kind}: coefficients are found by gradient descent; allowed: gradient")
     if experiment.seeds > 1:
         raise ConfigError(f"seeds = {experiment.seeds}: a structure search has one seed; allowed: 1")
-    library(experiment.lifetime)
+    term_library(experiment.lifetime)
 
 
-def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
+def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generation:
     """Search from the last saved generation to the final one."""
     options, seed, file = request.options, request.experiment.seed, request.directory / SEARCH
 
-    def fit_losses(structures: Sequence[Form]) -> list[float]:
-        key = jax.random.fold_in(stream(run_key(seed), Purpose.FORMS), 0)
+    def fit_losses(structures: Sequence[Structure]) -> list[float]:
+        key = jax.random.fold_in(stream(run_key(seed), Purpose.STRUCTURES), 0)
         return np.asarray(_fit(request, terms, structures, options.steps, key).loss, float).tolist()
 
     if not file.exists():
@@ -208,10 +208,10 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
             if generation is None:
                 generation = first_generation(terms, options.population, seed, fit_losses)
             else:
-                generation = evolve(generation, terms, options.population, seed, fit_losses)
+                generation = next_generation(generation, terms, options.population, seed, fit_losses)
             _save(file, options, generation, terms)
             best = min(generation.population, key=lambda one: one.loss)
-            status = f"{len(generation.met)} structures, best meta-loss {best.loss:.4f} with {len(best.form)} terms"
+            status = f"{len(generation.evaluated)} structures, best meta-loss {best.loss:.4f} with {len(best.structure)} terms"
             bar.set_postfix_str(status, refresh=False)
             bar.update(generation.number + 1 - bar.n)
             if bar.disable:
@@ -219,7 +219,7 @@ def _search(request: _Request, terms: Library, stop: StopRequest) -> Generation:
     return generation
 
 
-def _fit(request: _Request, terms: Library, structures: Sequence[Form], steps: int, key: PRNGKey) -> Fitted:
+def _fit(request: _Request, terms: TermLibrary, structures: Sequence[Structure], steps: int, key: PRNGKey) -> Fitted:
     """Fit structures in chunks of one size, so that one compiled program serves all."""
     experiment, options = request.experiment, request.options
     optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
@@ -233,27 +233,27 @@ def _fit(request: _Request, terms: Library, structures: Sequence[Form], steps: i
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(structures)], *results)
 
 
-def _masks(structures: Sequence[Form], terms: Library) -> Bool[Array, "structures terms"]:
+def _masks(structures: Sequence[Structure], terms: TermLibrary) -> Bool[Array, "structures terms"]:
     return jnp.array([[term in structure for term in range(len(terms.names))] for structure in structures])
 
 
-def _evaluate_front(request: _Request, terms: Library, generation: Generation) -> list[dict[str, Any]]:
+def _evaluate_front(request: _Request, terms: TermLibrary, generation: Generation) -> list[dict[str, Any]]:
     """Evaluate the Pareto front of the last population on held-out tasks.
 
     The population is fitted again with the meta-steps of the config and on other training lifetimes, and the front is
     that of the new meta-losses: the best of hundreds of structures on the lifetimes of the search are partly lucky.
     """
-    experiment, structures = request.experiment, [one.form for one in generation.population]
+    experiment, structures = request.experiment, [one.structure for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
-    key = jax.random.fold_in(stream(run, Purpose.FORMS), 1)
+    key = jax.random.fold_in(stream(run, Purpose.STRUCTURES), 1)
     fitted = _fit(request, terms, structures, total_steps(experiment.optimizer), key)
     candidates = [Candidate(one, float(loss)) for one, loss in zip(structures, fitted.loss, strict=True)]
     rows = []
-    for one in front(candidates):
-        theta = fitted.theta[structures.index(one.form)]
+    for one in pareto_front(candidates):
+        theta = fitted.theta[structures.index(one.structure)]
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
         curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
-        row = {"terms": len(one.form), "names": [terms.names[term] for term in sorted(one.form)]}
+        row = {"terms": len(one.structure), "names": [terms.names[term] for term in sorted(one.structure)]}
         row |= interval(by_task(curves, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(curves.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
         rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
@@ -276,13 +276,13 @@ class _SavedSearch(Struct, frozen=True):
     evaluated: tuple[_Evaluated, ...] = ()
 
 
-def _save(file: Path, options: Options, generation: Generation, terms: Library) -> None:
-    index = {structure: number for number, structure in enumerate(generation.met)}
+def _save(file: Path, options: Options, generation: Generation, terms: TermLibrary) -> None:
+    index = {structure: number for number, structure in enumerate(generation.evaluated)}
     evaluated = [
         {"terms": [terms.names[term] for term in sorted(structure)], "meta_loss": loss}
-        for structure, loss in generation.met.items()
+        for structure, loss in generation.evaluated.items()
     ]
-    population = [index[one.form] for one in generation.population]
+    population = [index[one.structure] for one in generation.population]
     state = {"options": asdict(options), "generation": generation.number, "population": population}
     write_json(file, state | {"evaluated": evaluated})
 
@@ -297,7 +297,7 @@ def _read_search(file: Path) -> _SavedSearch:
         raise ConfigError(f"{file}: damaged: {error}") from error
 
 
-def _restore(file: Path, terms: Library) -> Generation | None:
+def _restore(file: Path, terms: TermLibrary) -> Generation | None:
     """Restore the last saved generation; None if there is none."""
     saved = _read_search(file)
     if saved.generation is None:
@@ -319,7 +319,9 @@ def _table(report: dict[str, Any]) -> str:
         f"{'terms':>5}{report['metric']:>10}   {'95 % interval':<18}{'diverged':>10}",
     ]
     for row in report["structures"]:
-        numbers = f"{row['terms']:>5}{row['mean']:>10.4f}   {span(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
+        numbers = (
+            f"{row['terms']:>5}{row['mean']:>10.4f}   {interval_text(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
+        )
         lines.append(f"{numbers}   {row['equation']}")
     return "\n".join(lines)
 

@@ -8,10 +8,10 @@ from msgspec import Meta
 from msgspec.structs import asdict
 from tqdm import tqdm
 
-from metarule.analysis.ablation import contributions_table, measure, terms
+from metarule.analysis.ablation import contribution_report, contributions_table, removable_terms
 from metarule.analysis.comparison import count_text, describe_split
 from metarule.analysis.pruning import Pruned, Trial, prune
-from metarule.analysis.statistics import interval, span
+from metarule.analysis.statistics import interval, interval_text
 from metarule.commands import cli
 from metarule.config.schema import Checked, describe
 from metarule.config.toml import decode, parse_overrides
@@ -77,10 +77,10 @@ def _serve(words: list[str]) -> int:
 def _run(run: FinishedRun, options: Options) -> int:
     path, experiment, lifetime = run.directory, run.config, run.learner
     key = stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
-    count = len(terms(lifetime, run.theta))
+    count = len(removable_terms(lifetime, run.theta))
     print(f"{run.equation}\n", flush=True)
     clock = time.perf_counter()
-    contributions = measure(lifetime, run.theta, experiment.split, key, options.lifetimes)
+    contributions = contribution_report(lifetime, run.theta, experiment.split, key, options.lifetimes)
     print(f"{contributions_table(contributions)}\n", flush=True)
     pruned = _prune(experiment, run.theta, options, 2 * count)
     report = _report(experiment, pruned, options)
@@ -89,7 +89,7 @@ def _run(run: FinishedRun, options: Options) -> int:
         "options": asdict(options),
         "seconds": time.perf_counter() - clock,
     }
-    print(f"\n{_table(report['held_out'])}\n{_training_tasks_text(pruned.decided_on)}\n")
+    print(f"\n{_table(report['held_out'])}\n{_training_tasks_text(pruned.training_tasks)}\n")
     print(f"{len(report['removed'])} of {count} terms removed:\n\n{report['equation']}\n")
     save_theta(path, pruned.theta, theta_meaning(lifetime) | report, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
@@ -122,7 +122,7 @@ def _report(experiment: Experiment, pruned: Pruned, options: Options) -> dict[st
         "equation": lifetime.equation(pruned.theta),
         "theta": flat_parameters(lifetime, pruned.theta),
         "removed": pruned.removed,
-        "training_tasks": pruned.decided_on,
+        "training_tasks": pruned.training_tasks,
         "held_out": {
             "metric": primary_metric(lifetime.tasks),
             "of": describe_split(experiment.split),
@@ -143,7 +143,7 @@ def _table(held_out: dict[str, Any]) -> str:
     lines = [f"{title:<{width + 2}}{held_out['metric']:>9}   95 % interval"]
     for name in ("before", "after", "difference"):
         row, label = held_out[name], "after − before" if name == "difference" else name
-        lines.append(f"  {label:<{width}}{row['mean']:>9.4f}   {span(row['low'], row['high'])}")
+        lines.append(f"  {label:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high'])}")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from tqdm import tqdm
 
 from metarule.analysis.ablation import contributions_table
-from metarule.analysis.comparison import HELD_OUT, describe_split, table
+from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
 from metarule.commands import cli
 from metarule.config.schema import describe
 from metarule.config.toml import ConfigError, parse_overrides
@@ -129,7 +129,7 @@ def _run(experiment: Experiment, directory: Path) -> int:
 
 def _summary_text(summary: dict[str, Any]) -> str:
     """Summary for the screen; that of several seeds has no equation."""
-    parts = [table(summary["held_out"])]
+    parts = [held_out_table(summary["held_out"])]
     parts += [phenomena_table(summary["phenomena"])] if "phenomena" in summary else []
     parts += [contributions_table(summary["contributions"])] if "contributions" in summary else []
     parts += [summary["equation"]] if "equation" in summary else []

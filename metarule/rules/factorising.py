@@ -1,4 +1,4 @@
-"""Polynomials on a whole projection, as thin matrix products."""
+"""Evaluation of polynomials at all synapses of a projection, by thin matrix products."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -24,22 +24,22 @@ def matrix_form(
 ) -> Float[Array, "pre post"]:
     """Value of a polynomial at every synapse, without a tensor of features.
 
-    Σ_d (P_d · A_d · Q_dᵀ) ∘ Sᵈ, where S are the variables that each synapse has for itself, its weight and traces, d
-    their powers, P_d [pre, K] and Q_d [post, K'] the pre-side and post-side monomials that occur with Sᵈ, and
-    A_d [K, K'] is linear in the coefficients.
+    Σ_d (P_d · A_d · Q_dᵀ) ∘ Sᵈ, where S are the variables of single synapses (weight and traces), d their powers,
+    P_d [pre, K] and Q_d [post, K'] the pre-side and post-side monomials that occur with Sᵈ, and A_d [K, K'] is linear
+    in the coefficients.
 
     Args:
-        terms: as from `parse`.
-        coefficients: one a term.
-        values: arrays by variable, in the order in which the terms were read.
+        terms: from `parse`.
+        coefficients: one for each term.
+        values: arrays by variable, in the order of the variables of the terms.
 
     Returns:
         Σₖ cₖ · termₖ.
     """
     total = jnp.zeros_like(values["weight"])
     groups = _factorise(terms, tuple(values))
-    # One product for all groups: on small networks, calls cost more than what they compute.
-    mixes = coefficients @ jnp.asarray(_side_by_side(groups), coefficients.dtype)
+    # One product for all groups, because on small networks the overhead of a call dominates.
+    mixes = coefficients @ jnp.asarray(_joined_mixes(groups), coefficients.dtype)
     sizes = np.cumsum([group.mix[0].size for group in groups])[:-1].tolist()
     for group, mix in zip(groups, jnp.split(mixes, sizes), strict=True):
         pre = _monomials(values, PRE_SIDE, group.pre)
@@ -50,7 +50,7 @@ def matrix_form(
 
 
 def factored(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
-    """Whether a polynomial of some variables is made of `parts`."""
+    """Whether a polynomial can be written as `Parts`."""
     return all(
         not group.synapse or (group.synapse == (("weight", 1),) and not any(map(any, group.post)))
         for group in _factorise(terms, symbols)
@@ -58,7 +58,7 @@ def factored(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
 
 
 def parts(terms: tuple[Term, ...], coefficients: Float[Array, " terms"], values: Mapping[str, Any]) -> Parts:
-    """What the value of a polynomial is made of; arguments as of `matrix_form`, and the terms are `factored`."""
+    """Parts of a polynomial that is `factored`; arguments as of `matrix_form`."""
     weight = values["weight"]
     left, right = jnp.zeros((0, weight.shape[0]), weight.dtype), jnp.zeros((0, weight.shape[1]), weight.dtype)
     factor = jnp.zeros(weight.shape[0], weight.dtype)
@@ -73,13 +73,13 @@ def parts(terms: tuple[Term, ...], coefficients: Float[Array, " terms"], values:
 
 
 class _Group(NamedTuple):
-    """The terms that share the powers of what is the synapse's own.
+    """Terms with the same powers of the variables of single synapses.
 
     Attributes:
-        synapse: these powers by name, zeros left out.
+        synapse: these powers by name, without zeros.
         pre: powers of the pre-side monomials that occur with them.
         post: powers of the post-side monomials.
-        mix: how the coefficients mix the two [terms, pre monomials, post monomials].
+        mix: scale of each pair of monomials in each term [terms, pre monomials, post monomials].
     """
 
     synapse: tuple[tuple[str, int], ...]
@@ -90,10 +90,10 @@ class _Group(NamedTuple):
 
 @lru_cache(maxsize=256)
 def _factorise(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> tuple[_Group, ...]:
-    own = tuple(name for name in symbols if name not in PRE_SIDE + _POST_SIDE)
+    synaptic = tuple(name for name in symbols if name not in PRE_SIDE + _POST_SIDE)
     entries = [
         (
-            _power(powers, symbols, own),
+            _power(powers, symbols, synaptic),
             _power(powers, symbols, PRE_SIDE),
             _power(powers, symbols, _POST_SIDE),
             index,
@@ -110,12 +110,12 @@ def _factorise(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> tuple[_Grou
         mix = np.zeros((len(terms), len(pre), len(post)))
         for left, right, index, scale in members:
             mix[index, pre.index(left), post.index(right)] += scale
-        synapse = tuple((name, power) for name, power in zip(own, shared, strict=True) if power)
+        synapse = tuple((name, power) for name, power in zip(synaptic, shared, strict=True) if power)
         groups.append(_Group(synapse, pre, post, mix))
     return tuple(groups)
 
 
-def _side_by_side(groups: tuple[_Group, ...]) -> np.ndarray:
+def _joined_mixes(groups: tuple[_Group, ...]) -> np.ndarray:
     return np.concatenate([group.mix.reshape(len(group.mix), -1) for group in groups], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Rules that are a small network of the local variables, the same at every synapse."""
+"""Rules computed by a small network from local variables."""
 
 from itertools import pairwise
 from typing import Annotated, Any, Literal
@@ -22,23 +22,23 @@ Size = Annotated[int, Meta(ge=1, le=1024)]
 
 
 class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="mlp"):
-    """A multilayer perceptron that reads what a synapse sees.
+    """Multilayer perceptron of the local variables, the same at every synapse.
 
     h₁ = f(b₁ + Σᵥ v·uᵥ),  h_{l+1} = f(b_{l+1} + V_lᵀ·h_l),  Δw = output_scale · V_Lᵀ·h_L
 
-    θ holds `inputs`, the vector uᵥ of each variable v by name, and `layers`, for each hidden layer its `bias` b and the
-    weights V that lead on from it. Where `initial_spread` is 0 the rule starts at Δw = 0.
+    θ has `inputs`, the vector uᵥ of each variable v by name, and `layers`, with the `bias` b and the outgoing weights V
+    (`weight`) of each hidden layer. With `initial_spread` = 0 the initial rule is Δw = 0.
 
     Attributes:
         inputs: the variables v.
         hidden: size of each hidden layer.
         activation: f.
-        output_scale: how large Δw is where the output of the network is 1.
-        initial_spread: the weights to the output start as N(0, initial_spread²/size); those to hidden layers as
-            N(0, 1/size), size being that of the layer that they come from, and biases at 0.
+        output_scale: Δw at a network output of 1.
+        initial_spread: initial output weights are N(0, initial_spread²/size), those to hidden layers N(0, 1/size), with
+            the size of the layer that they start from; initial biases are 0.
 
     Raises:
-        ValueError: no inputs, one that a synapse does not have, or one that is given twice.
+        ValueError: no inputs, an unknown input, or one that is given twice.
 
     References:
         Metz, Maheswaranathan, Cheung, Sohl-Dickstein 2019; Mehta, Tyulmankov, Rajagopalan, Turner, Fitzgerald, Funke
@@ -57,9 +57,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     activation: Annotated[
         Literal["tanh", "sigmoid", "relu", "softplus"], Meta(description="activation of its hidden layers")
     ] = "tanh"
-    output_scale: Annotated[
-        float, Meta(gt=0, description="size of a weight change where the output of the network is 1")
-    ] = 0.1
+    output_scale: Annotated[float, Meta(gt=0, description="weight change at a network output of 1")] = 0.1
     initial_spread: Annotated[
         float, Meta(ge=0, description="initial weights to the output are N(0, initial_spread^2 / size)")
     ] = 0.1
@@ -68,15 +66,15 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         super().__post_init__()
         for number, name in enumerate(self.inputs):
             if name not in VARIABLES:
-                raise ValueError(f"inputs name no variable '{name}'; allowed: {', '.join(VARIABLES)}")
+                raise ValueError(f"inputs: '{name}' is not a variable; allowed: {', '.join(VARIABLES)}")
             if name in self.inputs[:number]:
-                raise ValueError(f"inputs name '{name}' twice")
+                raise ValueError(f"inputs: '{name}' is given twice")
         if not self.inputs or not self.hidden:
-            raise ValueError("inputs and hidden: at least one each")
+            raise ValueError("inputs, hidden: allowed: at least one each")
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What θ means besides the names of its numbers."""
+        """Settings that θ depends on, besides the names of its parameters."""
         return {
             "kind": "mlp",
             "inputs": self.inputs,
@@ -86,7 +84,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         }
 
     def init(self, key: PRNGKey) -> Theta:
-        """Initial θ.
+        """Draw an initial θ.
 
         Args:
             key: decides the weights.
@@ -94,16 +92,16 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         Returns:
             θ.
         """
-        spreads = self._filled(self.initial_spread)
+        spreads = self._spreads(self.initial_spread)
         flat, restore = ravel_pytree(spreads)
         return jax.tree.map(jnp.multiply, spreads, restore(jax.random.normal(key, flat.shape)))
 
     def scale(self) -> Theta:
-        """Every number of θ is of size 1."""
-        return jax.tree.map(jnp.ones_like, self._filled(1.0))
+        """Scale 1 for every parameter."""
+        return jax.tree.map(jnp.ones_like, self._spreads(1.0))
 
     def memory(self, weight: Float[Array, "*synapse"]) -> tuple[()]:
-        """A perceptron remembers nothing."""
+        """No memory."""
         return ()
 
     def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
@@ -117,8 +115,8 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         Returns:
             (Δw, memory).
         """
-        seen = synapse._asdict()
-        potential = sum(seen[name] * theta["inputs"][name] for name in self.inputs)
+        values = synapse._asdict()
+        potential = sum(values[name] * theta["inputs"][name] for name in self.inputs)
         for layer in theta["layers"]:
             potential = ACTIVATIONS[self.activation](potential + layer["bias"]) @ layer["weight"]
         return self.output_scale * potential[0], memory
@@ -126,8 +124,8 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
         """ΔW of a projection: `delta` at each of its synapses.
 
-        `delta` adds up one variable after the other, so that no tensor of inputs is made: XLA broadcasts what comes in
-        from either side, and a form written out by hand is no faster.
+        `delta` sums over variables one by one, so that no tensor of inputs is made; XLA broadcasts pre-side and
+        post-side values. A hand-written matrix form is not faster.
 
         Args:
             theta: θ.
@@ -140,22 +138,22 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         return lift(self.delta)(theta, memory, projection)
 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
-        """Every number of θ, as in `inputs.pre[0]`, `layers.0.bias[3]` or `layers.0.weight[3,0]`."""
+        """All parameters by name, such as `inputs.pre[0]`, `layers.0.bias[3]` or `layers.0.weight[3,0]`."""
         return by_name(theta)
 
     def equation(self, theta: Theta) -> str:
-        """The rule in one line, as in `Δw = 0.1·mlp(pre, post, weight, modulator; 8 tanh)`."""
+        """The rule in one line, such as `Δw = 0.1·mlp(pre, post, weight, modulator; 8 tanh)`."""
         sizes = " ".join(f"{size} {self.activation}" for size in self.hidden)
         return f"Δw = {self.output_scale:g}·mlp({', '.join(self.inputs)}; {sizes})"
 
-    def _filled(self, output: float) -> Theta:
-        """A θ that holds the spread of each of its numbers, given that of the weights to the output."""
+    def _spreads(self, output: float) -> Theta:
+        """Standard deviation of each parameter, given the spread of the output weights."""
         pairs = tuple(pairwise((*self.hidden, 1)))
         spreads = (*(1.0 for _ in self.hidden[1:]), output)
         return {
             "inputs": {name: jnp.full(self.hidden[0], len(self.inputs) ** -0.5) for name in self.inputs},
             "layers": tuple(
-                {"bias": jnp.zeros(size), "weight": jnp.full((size, onward), spread * size**-0.5)}
-                for (size, onward), spread in zip(pairs, spreads, strict=True)
+                {"bias": jnp.zeros(size), "weight": jnp.full((size, next_size), spread * size**-0.5)}
+                for (size, next_size), spread in zip(pairs, spreads, strict=True)
             ),
         }

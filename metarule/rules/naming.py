@@ -1,4 +1,4 @@
-"""Names for the numbers of a θ of any structure."""
+"""Names of the parameters of a θ of any structure."""
 
 import jax
 import numpy as np
@@ -10,7 +10,7 @@ __all__ = ["by_name"]
 
 
 def by_name(theta: Theta) -> dict[str, Float[Array, ""]]:
-    """Every number of θ by its place in it, as in `rate`, `layers.0.bias[3]` or, in a θ that is an array, `θ[0]`.
+    """Name every parameter by its path, such as `rate`, `layers.0.bias[3]` or, for an array, `θ[0]`.
 
     Args:
         theta: θ.

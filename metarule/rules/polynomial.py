@@ -1,4 +1,4 @@
-"""Rules that are polynomials of the local variables, linear in θ."""
+"""Rules that are polynomials in the local variables, linear in θ."""
 
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any
@@ -23,34 +23,34 @@ __all__ = ["Polynomial"]
 
 
 class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="polynomial"):
-    """Any set of monomials of the local variables, with one coefficient a term.
+    """Polynomial in the local variables, with one coefficient for each term.
 
     Δw = Σₖ cₖ · termₖ(pre, post, potential, weight, modulator, …; traces)
 
-    A term is a sum of monomials in the term language (`"pre*modulator"`, `"post^2*weight"`), the name of a classic
-    rule (`"hebb"`, `"oja"`, `"bcm"`), which then has one coefficient as a whole, or a family, which stands for all its
-    terms: `"seven"`, `"sixteen"`, or `"taylor(pre, post, weight; 2)"` for every product of powers up to 2.
+    A term is a sum of monomials in the term language (`"pre*modulator"`, `"post^2*weight"`); the name of a classic rule
+    (`"hebb"`, `"oja"`, `"bcm"`), which has one coefficient; or the name of a family, which is replaced by its terms:
+    `"seven"`, `"sixteen"`, or `"taylor(pre, post, weight; 2)"` with every product of powers up to 2.
 
-    A trace is a moving average that each synapse keeps; its name may stand in a term as a variable does. Rules by name
-    bring the traces that they need.
+    A trace is a moving average at each synapse; its name may occur in terms like that of a variable. Rules by name
+    include their traces.
 
-    θ holds the coefficients of the terms that are not frozen, in the order of `names`. Where decays are learned it is
-    a dictionary of these `coefficients` and of `logit_decay`, by name of the trace in alphabetical order.
+    θ has the coefficients of the terms that are not frozen, in the order of `names`. With learned decays it is a
+    dictionary of these `coefficients` and of `logit_decay`, by name of the trace in alphabetical order.
 
     Attributes:
-        terms: what the rule is a sum of.
-        traces: what each synapse remembers, by name; one of the same name replaces that of a rule by name.
-        without: terms of the families that are left out.
-        initial: initial coefficient by term; other terms start at 0.
-        initial_spread: standard deviation, in units, of the noise added to the initial coefficients.
-        frozen: terms whose coefficient stays at its initial value.
-        hebbian_scale: natural size of the coefficient of a term without the modulator; that of a term with it is 1. Such
-            a term changes weights whether or not anything is wrong, so that a small coefficient does much over a
-            life; what moves θ takes smaller steps there.
+        terms: terms, rules and families whose sum is the rule.
+        traces: traces by name; they replace traces of rules by name.
+        without: terms to leave out of the families.
+        initial: initial coefficient by term; the others are 0.
+        initial_spread: standard deviation of the noise on the initial coefficients, in the parameter scale.
+        frozen: terms that keep their initial coefficient.
+        hebbian_scale: scale of coefficients of terms without the modulator; that of terms with it is 1. Terms without
+            it change weights even without an error, so that small coefficients have large effects over a lifetime;
+            optimisers take smaller steps there.
 
     Raises:
-        ValueError: a text that is no term, a term given twice, an initial, frozen or left out term that is not in the
-            rule, or a trace that no term uses.
+        ValueError: a text that is not a term, a term given twice, an initial, frozen or excluded term that is not in
+            the rule, or a trace that no term uses.
 
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
@@ -66,17 +66,17 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     ] = ("sixteen",)
     traces: Annotated[
         Mapping[str, Trace],
-        Meta(description="moving averages at the synapse by name, such as eligibility = { of = 'pre*post' }"),
+        Meta(description="moving averages at each synapse by name, such as eligibility = { of = 'pre*post' }"),
     ] = immutabledict()
-    without: Annotated[tuple[str, ...], Meta(description="terms of the families that are left out")] = ()
+    without: Annotated[tuple[str, ...], Meta(description="terms to leave out of the families")] = ()
     initial: Annotated[Mapping[str, float], Meta(description="initial coefficient by term")] = immutabledict()
     initial_spread: Annotated[
-        float, Meta(ge=0, description="noise on the initial coefficients (standard deviation, in units)")
+        float, Meta(ge=0, description="noise on the initial coefficients (standard deviation, in the parameter scale)")
     ] = 0.0
     frozen: Annotated[tuple[str, ...], Meta(description="terms that keep their initial coefficient")] = ()
-    hebbian_scale: Annotated[
-        float, Meta(gt=0, description="unit in which coefficients of terms without the modulator are moved")
-    ] = 0.1
+    hebbian_scale: Annotated[float, Meta(gt=0, description="scale of coefficients of terms without the modulator")] = (
+        0.1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -84,24 +84,24 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         for field in ("initial", "frozen"):
             for name in getattr(self, field):
                 if rule.find(name) is None:
-                    raise ValueError(f"{field} term '{name}' is not in the rule; its terms: {', '.join(self.names)}")
+                    raise ValueError(f"{field}: term '{name}' is not in the rule; allowed: {', '.join(self.names)}")
         initial = {rule.find(name): value for name, value in self.initial.items()}
         if len(initial) < len(self.initial):
-            raise ValueError(f"initial terms {', '.join(self.initial)}: two of them are the same")
+            raise ValueError(f"initial = {', '.join(self.initial)}: two terms are equal; allowed: distinct terms")
         force_setattr(self, "initial", immutabledict(initial))
         force_setattr(self, "frozen", tuple(rule.find(name) for name in self.frozen))
         if not self._free and not self._learned:
-            what = f"frozen terms {', '.join(self.frozen)}" if self.frozen else "no terms"
-            raise ValueError(f"{what}: nothing is left to learn")
+            frozen = f"frozen = {', '.join(self.frozen)}" if self.frozen else "terms"
+            raise ValueError(f"{frozen}: no parameter is left; allowed: at least one free term or learned decay")
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The terms, families written out, as they were given."""
+        """The terms as text, with families expanded."""
         return self._expansion.names
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What θ means besides the names of its numbers: terms and decays that stay, and what traces average."""
+        """Settings that θ depends on, besides parameter names: frozen terms, fixed decays, averaged terms."""
         traces = {
             name: {"of": show(trace.term, VARIABLES)} | ({} if trace.learned else {"decay": trace.decay})
             for name, trace in self._expansion.traces.items()
@@ -115,46 +115,48 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     @property
     def affine(self) -> bool:
         """Whether Δw is affine in the weight: no term has a higher power of it."""
-        place = VARIABLES.index("weight")
-        return all(powers[place] <= 1 for term in self._expansion.terms for _, powers in term)
+        column = VARIABLES.index("weight")
+        return all(powers[column] <= 1 for term in self._expansion.terms for _, powers in term)
 
     @property
     def factored(self) -> bool:
-        """Whether Δw is made of `parts`: weights occur with pre alone, and synapses remember nothing."""
+        """Whether Δw has `parts`: weights are multiplied only by pre-side variables, and there are no traces."""
         rule = self._expansion
         return not rule.traces and factored(rule.terms, VARIABLES)
 
     def init(self, key: PRNGKey) -> Theta:
-        """Initial θ: the stated coefficients of the terms that may move, plus noise, and the stated decays.
+        """Draw an initial θ: the initial coefficients of the free terms plus noise, and the initial decays.
 
         Args:
             key: decides the noise.
 
         Returns:
-            θ: one coefficient a free term, and one logit a learned decay.
+            θ: one coefficient for each free term, and one logit for each learned decay.
         """
-        stated = jnp.array([self.initial.get(name, 0.0) for name in self._free])
-        coefficients = stated + self.initial_spread * self._sizes() * jax.random.normal(key, stated.shape)
+        initial = jnp.array([self.initial.get(name, 0.0) for name in self._free])
+        coefficients = initial + self.initial_spread * self._scales() * jax.random.normal(key, initial.shape)
         decays = [self._expansion.traces[name].decay for name in self._learned]
         return self._theta(coefficients, jnp.array([np.log(decay / (1 - decay)) for decay in decays]))
 
     def scale(self) -> Theta:
-        """Natural size of each free coefficient; that of the logit of a decay is 1."""
-        return self._theta(self._sizes(), jnp.ones(len(self._learned)))
+        """Scale of each free coefficient, and 1 for the logits of decays."""
+        return self._theta(self._scales(), jnp.ones(len(self._learned)))
 
     def memory(self, weight: Float[Array, "*synapse"]) -> dict[str, Float[Array, "*synapse"]] | tuple[()]:
-        """The traces at birth, all at 0; `()` where there are none."""
+        """Initial traces, all 0; `()` for a rule without traces."""
         return {name: jnp.zeros_like(weight) for name in self._expansion.traces} or ()
 
     def coefficients(self, theta: Theta) -> Float[Array, " terms"]:
-        """Coefficients of all terms, those that are frozen included, in the order of `names`."""
+        """Coefficients of all terms, frozen ones included, in the order of `names`."""
         free = theta["coefficients"] if self._learned else theta
         if not self.frozen:
             return free
-        moving = iter(range(len(self._free)))
+        free_numbers = iter(range(len(self._free)))
         return jnp.stack(
             [
-                jnp.asarray(self.initial.get(name, 0.0), free.dtype) if name in self.frozen else free[next(moving)]
+                jnp.asarray(self.initial.get(name, 0.0), free.dtype)
+                if name in self.frozen
+                else free[next(free_numbers)]
                 for name in self.names
             ]
         )
@@ -182,7 +184,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Returns:
             (Δw, memory).
         """
-        memory = self._remember(theta, memory, lambda term: evaluate(term, synapse))
+        memory = self._updated_traces(theta, memory, lambda term: evaluate(term, synapse))
         values = (*synapse, *(memory[name] for name in self._expansion.traces))
         terms = [evaluate(term, values) for term in self._expansion.terms]
         return self.coefficients(theta) @ jnp.stack(terms), memory
@@ -198,13 +200,13 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         Returns:
             (ΔW, memory).
         """
-        seen, one = projection._asdict(), jnp.ones(1, projection.weight.dtype)
-        memory = self._remember(theta, memory, lambda term: matrix_form((term,), one, seen))
-        values = seen | {name: memory[name] for name in self._expansion.traces}
+        variables, one = projection._asdict(), jnp.ones(1, projection.weight.dtype)
+        memory = self._updated_traces(theta, memory, lambda term: matrix_form((term,), one, variables))
+        values = variables | {name: memory[name] for name in self._expansion.traces}
         return matrix_form(self._expansion.terms, self.coefficients(theta), values), memory
 
     def parts(self, theta: Theta, projection: Synapse) -> Parts:
-        """What ΔW of a projection is made of, where the rule is `factored`.
+        """Parts of ΔW of a projection, for a rule that is `factored`.
 
         Args:
             theta: θ.
@@ -216,19 +218,19 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return parts(self._expansion.terms, self.coefficients(theta), projection._asdict())
 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
-        """Coefficient by term and decay by trace, those that stay included."""
+        """Coefficients by term and decays by trace, fixed ones included."""
         coefficients = self.coefficients(theta)
         chex.assert_shape(coefficients, (len(self.names),))
         named = {name: coefficients[number] for number, name in enumerate(self.names)}
         return named | {f"decay of {name}": decay for name, decay in self.decays(theta).items()}
 
     def equation(self, theta: Theta) -> str:
-        """The rule as a person would write it, as in `Δw = 0.5·pre·modulator − 0.01·weight`, and its traces."""
+        """The rule as an equation, with its traces, such as `Δw = 0.5·pre·modulator − 0.01·weight`."""
         rule = self._expansion
         coefficients = np.asarray(self.coefficients(theta))
         change = _sum(coefficients, rule.terms, rule.symbols)
         used = {
-            name for term, value in zip(rule.terms, coefficients, strict=True) if value for name in rule.traced(term)
+            name for term, value in zip(rule.terms, coefficients, strict=True) if value for name in rule.traces_of(term)
         }
         traces = [
             f", {name} ← {_scaled(decay, name)} + {_scaled(1 - decay, _bracketed(rule.traces[name].term, VARIABLES))}"
@@ -252,17 +254,19 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def _theta(self, coefficients: Float[Array, " free"], decay: Float[Array, " learned"]) -> Theta:
         return {"coefficients": coefficients, "logit_decay": decay} if self._learned else coefficients
 
-    def _sizes(self) -> Float[Array, " free"]:
+    def _scales(self) -> Float[Array, " free"]:
         rule = self._expansion
-        supervised = {name for name, sees in zip(rule.names, rule.sees, strict=True) if "modulator" in sees}
+        supervised = {
+            name for name, variables in zip(rule.names, rule.variables, strict=True) if "modulator" in variables
+        }
         return jnp.array([1.0 if name in supervised else self.hebbian_scale for name in self._free])
 
-    def _remember(self, theta: Theta, memory: Any, see: Callable[[Term], Float[Array, "*synapse"]]) -> Any:
+    def _updated_traces(self, theta: Theta, memory: Any, value: Callable[[Term], Float[Array, "*synapse"]]) -> Any:
         traces = self._expansion.traces
         if not traces:
             return memory
         return {
-            name: decay * memory[name] + (1 - decay) * see(traces[name].term)
+            name: decay * memory[name] + (1 - decay) * value(traces[name].term)
             for name, decay in self.decays(theta).items()
         }
 

@@ -1,7 +1,7 @@
-"""Named points and families of the polynomial rule, as text in its term language.
+"""Named rules and families of terms, as text in the term language.
 
-A *rule* is a sum of monomials under one coefficient, and brings the traces that it needs; a *family* is a list of
-terms, each with a coefficient of its own. Both names may stand wherever a term may.
+A *rule* is a sum of monomials with one coefficient, and includes its traces. A *family* is a list of terms, each with
+its own coefficient. Both names may be used in place of a term.
 """
 
 from itertools import product

@@ -1,27 +1,27 @@
-"""What a network computes with whole weight matrices, written as XLA runs it fastest forwards and backwards.
+"""Operations on weight matrices, in the form that XLA runs fastest forwards and backwards.
 
-Reductions are matrix products, which CPUs do several times faster than sums of elementwise products, but for tiny
-matrices, where a call costs more than what it computes. Outer products are broadcast, so that they melt into the
-elementwise update of the weights, where a thin matrix product would be an array of its own.
+Reductions are matrix products, which CPUs compute several times faster than sums of elementwise products, except for
+tiny matrices, where the overhead of a call dominates. Outer products are broadcast, so that XLA fuses them with the
+update of the weights instead of storing a matrix product.
 """
 
 from jaxtyping import Array, Float
 
 __all__ = ["outer_sum"]
 
-# Synapses up to which a projection is tiny.
+# Largest number of synapses of a tiny projection.
 _TINY = 128
 
 
 def outer_sum(left: Float[Array, "k pre"], right: Float[Array, "k post"]) -> Float[Array, "pre post"]:
     """A sum of few outer products, Σₖ leftₖ ⊗ rightₖ.
 
-    Each is written as a matrix product over an axis of one: forwards XLA makes it a broadcast, and its derivatives are
-    matrix products where those of a broadcast would be sums.
+    Each is written as a matrix product over an axis of size 1. XLA compiles it to a broadcast, and its derivatives are
+    matrix products, whereas those of a broadcast would be sums.
 
     Args:
-        left: vectors on the side of pre.
-        right: vectors on the side of post.
+        left: pre-side vectors.
+        right: post-side vectors.
 
     Returns:
         The sum.

@@ -1,4 +1,4 @@
-"""The term language: text such as `"pre*post - post^2*weight"` to monomials and back.
+"""Term language: conversion of text such as `"pre*post - post^2*weight"` to monomials and back.
 
 Terms are parsed, never evaluated:
 
@@ -6,7 +6,7 @@ Terms are parsed, never evaluated:
     monomial = factor { "*" factor }
     factor   = number | variable [ "^" power ]
 
-Variables are the fields of `Synapse`, and in a rule with traces the names of these.
+Variables are the fields of `Synapse` and the names of the traces of the rule.
 """
 
 import re
@@ -24,7 +24,7 @@ __all__ = ["MAX_LENGTH", "MAX_POWER", "VARIABLES", "Monomial", "Term", "evaluate
 
 VARIABLES = Synapse._fields
 MAX_POWER = 8
-# Characters of a term, and sizes of its factors, which float32 can hold, their products with weights included.
+# Limits on the characters of a term, and on its factors, whose products with weights have to fit into float32.
 MAX_LENGTH = 1000
 LEAST_SCALE, MOST_SCALE = 1e-18, 1e18
 
@@ -46,38 +46,38 @@ Term = tuple[Monomial, ...]
 
 @lru_cache(maxsize=4096)
 def parse(text: str, variables: tuple[str, ...] = VARIABLES) -> Term:
-    """Read a term.
+    """Parse a term.
 
     Args:
         text: a sum of monomials, such as `"pre*post - post^2*weight"`.
-        variables: names that may stand in it.
+        variables: names that may occur in it.
 
     Returns:
-        Its monomials, like ones added up, in a canonical order: two texts mean the same if these are equal.
+        Its monomials in canonical form: two texts are equivalent if and only if these are equal.
 
     Raises:
-        ValueError: naming the part that cannot be read, and what is allowed.
+        ValueError: the text is not a term.
     """
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"term '{text[:40]}…' has {len(text)} characters; allowed: up to {MAX_LENGTH}")
+        raise ValueError(f"term '{text[:40]}…': {len(text)} characters; allowed: up to {MAX_LENGTH}")
     compact = text.replace(" ", "")
     if not compact:
-        raise ValueError("an empty text is not a term; '1' is the constant term")
+        raise ValueError("term '': empty text; allowed: '1' for the constant term")
     sums: dict[tuple[int, ...], float] = {}
     for sign, body in _signed(compact):
         monomial = _monomial(body, text, variables)
         sums[monomial.powers] = sums.get(monomial.powers, 0.0) + sign * monomial.scale
     term = tuple(Monomial(scale, powers) for powers, scale in sorted(sums.items(), reverse=True) if scale)
     if not term:
-        raise ValueError(f"term '{text}' is zero sharded_jit")
+        raise ValueError(f"term '{text}' is zero for all values; allowed: nonzero terms")
     for scale, _ in term:
         if not LEAST_SCALE <= abs(scale) <= MOST_SCALE:
-            raise ValueError(f"term '{text}' has factor {scale:g}; allowed: {LEAST_SCALE:g} to {MOST_SCALE:g} in size")
+            raise ValueError(f"term '{text}': factor {scale:g}; allowed: {LEAST_SCALE:g} to {MOST_SCALE:g} in size")
     return term
 
 
 def show(term: Term, variables: tuple[str, ...] = VARIABLES) -> str:
-    """Write a term the way papers do, as in `pre·post − post²·weight`."""
+    """Format a term as in papers, such as `pre·post − post²·weight`."""
     text = ""
     for scale, powers in term:
         names = [
@@ -97,8 +97,8 @@ def evaluate(term: Term, values: Sequence[Any]) -> Float[Array, ""]:
     Σₘ sₘ Π_v vᵖ
 
     Args:
-        term: as from `parse`.
-        values: scalar of each variable, in the order in which the term was read.
+        term: from `parse`.
+        values: scalar of each variable, in the order of the variables of the term.
 
     Returns:
         The value.
@@ -126,7 +126,7 @@ def _monomial(body: str, text: str, variables: tuple[str, ...]) -> Monomial:
         match = _FACTOR.fullmatch(factor)
         if match is None:
             raise ValueError(
-                f"term '{text}' cannot be read at '{factor}'; a factor is a number, or one of "
+                f"term '{text}': '{factor}' is not a factor; allowed: a number, or one of "
                 f"{', '.join(variables)} with an optional power, as in 'pre*modulator' or 'post^2*weight'"
             )
         if match["number"]:
@@ -134,8 +134,8 @@ def _monomial(body: str, text: str, variables: tuple[str, ...]) -> Monomial:
             continue
         name = match["variable"]
         if name not in powers:
-            raise ValueError(f"term '{text}' names no variable '{name}'; allowed: {', '.join(variables)}")
+            raise ValueError(f"term '{text}': '{name}' is not a variable; allowed: {', '.join(variables)}")
         powers[name] += int(match["power"] or 1)
         if not 1 <= powers[name] <= MAX_POWER:
-            raise ValueError(f"term '{text}' has power {powers[name]} of {name}; allowed: 1 to {MAX_POWER}")
+            raise ValueError(f"term '{text}': power {powers[name]} of {name}; allowed: 1 to {MAX_POWER}")
     return Monomial(scale, tuple(powers.values()))

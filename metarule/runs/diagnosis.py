@@ -32,7 +32,7 @@ def trouble(first: Rows, rows: Rows, remedies: str) -> str:
     when = f"in the last {len(recent)} meta-steps"
     exponents = [row["lyapunov_exponent"]["largest"] for row in rows if row.get("lyapunov_exponent")]
     known = exponents and exponents[-1] is not None and np.isfinite(exponents[-1])
-    growth = f" (perturbations of the weights grow up to {exponents[-1]:.3g}-fold a step)" if known else ""
+    growth = f" (perturbations of the weights grow up to {np.exp(exponents[-1]):.3g}-fold a step)" if known else ""
     lifetimes = _mean(recent, "lifetimes")
     diverged, flat = (_mean(recent, name) / lifetimes for name in ("nonfinite_lifetimes", "zero_gradient_lifetimes"))
     rejected, now, before = _mean(recent, "rejected"), _mean_loss(recent), _mean_loss(first)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from metarule.analysis.baselines import RATES, at_rate
+from metarule.analysis.baselines import RATES, theta_at_rate
 from metarule.analysis.comparison import INITIAL, LEARNED, Contender
-from metarule.analysis.phenomena import Example, interpolated, respond, shown, timings
+from metarule.analysis.phenomena import Example, conditioned_responses, interpolated_pool, phenomena_shown, timings
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.lifetime.learner import Lifetime
 from metarule.runs import figures
@@ -54,18 +54,20 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
     tasks = lifetime.tasks
     assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
     conditions = timings(tasks)
-    held_out, rates = interpolated(tasks), RATES.tolist()
+    held_out, rates = interpolated_pool(tasks), RATES.tolist()
 
     def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> tuple[dict[str, float], Example]:
-        responses = jax.device_get(respond(learner, theta, pool, key, runs))
-        return {name: float(np.mean(held)) for name, held in shown(tasks, responses).items()}, responses.example
+        responses = jax.device_get(conditioned_responses(learner, theta, pool, key, runs))
+        return {
+            name: float(np.mean(held)) for name, held in phenomena_shown(tasks, responses).items()
+        }, responses.example
 
     by_timing = {
         name: [shares(one.learner, one.theta, timing.pool)[0] for timing in conditions]
         for name, one in contenders.items()
     }
     by_rate = {
-        name: [shares(one.learner, jax.jit(partial(at_rate, one.learner))(rate), held_out)[0] for rate in rates]
+        name: [shares(one.learner, jax.jit(partial(theta_at_rate, one.learner))(rate), held_out)[0] for rate in rates]
         for name, one in contenders.items()
         if name not in (LEARNED, INITIAL)
     }

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.analysis.ablation import measure_if_few
+from metarule.analysis.ablation import limited_contribution_report
 from metarule.analysis.baselines import Tuned, baselines, tune
 from metarule.analysis.comparison import (
     INITIAL,
@@ -16,15 +16,15 @@ from metarule.analysis.comparison import (
     Contender,
     by_task,
     compare,
-    contenders_of,
     count_text,
     describe_split,
-    held_out,
-    join,
-    points_of,
+    evaluation_steps,
+    held_out_report,
+    join_reports,
+    rows_by_contender,
 )
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import band
+from metarule.analysis.statistics import confidence_band
 from metarule.meta.phases import lifetimes_of, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import figures
@@ -78,12 +78,14 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
     stop.answer(total_steps(experiment.optimizer))
     with _timed(seconds, "contributions"):
         lifetimes = experiment.evaluation.lifetimes
-        contributions = measure_if_few(lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes)
+        contributions = limited_contribution_report(
+            lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes
+        )
     with _timed(seconds, "statistics"):
         rows, tasks = read_metrics(path), describe_split(split)
         rates = {name: {"learning_rate": one.rate, "tuning_lifetimes": one.lifetimes} for name, one in tuned.items()}
         summary = _training_summary(experiment, trained, rows)
-        summary["held_out"] = held_out(lifetime, curves, rates, tasks)
+        summary["held_out"] = held_out_report(lifetime, curves, rates, tasks)
         if contributions is not None:
             summary["contributions"] = contributions
         if isinstance(lifetime.tasks, Conditioning):
@@ -111,13 +113,13 @@ def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     joint = {
         "seeds": [summary["seed"] for summary in summaries],
         "nonfinite_lifetimes": sum(summary["nonfinite_lifetimes"] for summary in summaries),
-        "held_out": join([summary["held_out"] for summary in summaries]),
+        "held_out": join_reports([summary["held_out"] for summary in summaries]),
     }
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
         figures.draw_timings(path / FIGURES / "timings.png", joint["phenomena"])
     write_json(path / "summary.json", joint)
-    by_seed = {name: row["by_seed"] for name, row in contenders_of(joint["held_out"]).items()}
+    by_seed = {name: row["by_seed"] for name, row in rows_by_contender(joint["held_out"]).items()}
     title = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
     figures.draw_seeds(path / FIGURES / "seeds.png", by_seed, joint["held_out"]["metric"], title)
     return joint
@@ -134,7 +136,7 @@ def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tas
     """
     score, first = primary_metric(learner.tasks), next(iter(curves.values()))
     steps = first.steps.tolist()
-    bands = {name: band(by_task(curve, score)) for name, curve in curves.items()}
+    bands = {name: confidence_band(by_task(curve, score)) for name, curve in curves.items()}
     performance = {"steps": steps, "score": score, "contenders": bands}
     write_json(path / "performance.json", performance)
     end = steps.index(learner.steps)
@@ -149,7 +151,7 @@ def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tas
 def _curves(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
     """Learning curves on held-out tasks; tasks, orders and initial weights are the same for all contenders."""
     key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
-    points = points_of(experiment.lifetime, settings.points, settings.horizons)
+    points = evaluation_steps(experiment.lifetime, settings.points, settings.horizons)
     return compare(contenders, split.test, key, settings.lifetimes, points)
 
 

@@ -242,7 +242,7 @@ def _rows(lifetime: Lifetime, step: int, infos: Info, count: int) -> Rows:
 
 def _monitor(experiment: Experiment, theta: Theta) -> dict[str, dict[str, float]]:
     """Metrics on held-out tasks, and Lyapunov exponents of lifetimes on training tasks."""
-    key, lifetimes = stream(run_key(experiment.seed), Purpose.WATCH), experiment.evaluation.monitor_lifetimes
+    key, lifetimes = stream(run_key(experiment.seed), Purpose.MONITOR), experiment.evaluation.monitor_lifetimes
     lifetime, split = experiment.lifetime, experiment.split
     curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
     exponents = np.asarray(lyapunov_exponent(lifetime, theta, split.train, key, lifetimes))

@@ -9,7 +9,7 @@ import jax
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from metarule.analysis.baselines import at_rate, baselines
+from metarule.analysis.baselines import baselines, theta_at_rate
 from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
@@ -159,7 +159,7 @@ def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Cont
         except ValueError as error:
             left_out[name] = str(error)
             continue
-        compared[name] = Contender(learner, at_rate(learner, run.rates[name]))
+        compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
     return compared, left_out
 
 

@@ -324,7 +324,7 @@ def _evaluate(
         tasks = None if number == "all" else number
         tuning_key, name = stream(key, Purpose.TUNING), primary_metric(lifetime.tasks)
         trained = curves(lifetime, theta, split.train, tuning_key, settings.lifetimes, 1, tasks)
-        watch_key = stream(key, Purpose.WATCH)
+        watch_key = stream(key, Purpose.MONITOR)
         largest = jnp.max(exponents(lifetime, theta, split.train, watch_key, settings.monitor_lifetimes))
         metrics = held_out(theta) | {f"training_{name}": jnp.mean(trained.metrics[name][:, -1])}
         metrics |= {"lyapunov_exponent": largest}

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Real
 
-from metarule.analysis.statistics import Interval, interval, span
+from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.runs.files import csv_text, read_json
@@ -89,10 +89,12 @@ def table(report: Report) -> str:
         "interval",
     ]
     for row in rows:
-        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {span(row['low'], row['high']):<18}"
+        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {interval_text(row['low'], row['high']):<18}"
         line += f"{diverged.get(row['setting'], np.nan):>10.4f}"
         if row["paired"]:
-            line += f"{row['difference']:>+12.4f}   {span(row['difference_low'], row['difference_high'], '+.4f')}"
+            line += (
+                f"{row['difference']:>+12.4f}   {interval_text(row['difference_low'], row['difference_high'], '+.4f')}"
+            )
         lines.append(line)
     if report.done < report.cells:
         lines.append(f"made of {report.done} of {report.cells} cells; the others are not done")

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from metarule.analysis.statistics import Interval, span
+from metarule.analysis.statistics import Interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.files import named_errors
 
@@ -69,7 +69,7 @@ def write_whole(file: Path, text: str) -> None:
 
 def _shown(value: Any) -> str:
     if isinstance(value, Interval):
-        return f"{value.mean:.3f} [{span(value.low, value.high, '.3f', ', ')}]"
+        return f"{value.mean:.3f} [{interval_text(value.low, value.high, '.3f', ', ')}]"
     if value is None or value != value:  # NaN: there is no interval
         return "-"
     if isinstance(value, float):

@@ -13,15 +13,15 @@ from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
 from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
-from metarule.tasks.pools import Pool, part, pick
+from metarule.tasks.pools import Pool, pool_member, split_pool
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["Boolean", "BooleanTask"]
 
-# A life longer than this many passes through the patterns meets the same shuffles again.
+# Passes through the patterns, each with its own order; longer lifetimes repeat them.
 _SHUFFLES = 32
 
-# Decides which functions are in a family that is too large to enumerate, whatever the seed of a run.
+# Seed of the sample of functions from families that are too large to enumerate; the same for all runs.
 _SAMPLE_SEED = 1992
 
 
@@ -29,8 +29,8 @@ class BooleanTask(NamedTuple):
     """One function, and the order in which its patterns are presented.
 
     Attributes:
-        table: wanted output for each pattern, 0 or 1.
-        order: patterns in the order of step; each pass shuffles them anew.
+        table: target for each pattern, 0 or 1.
+        order: number of the pattern at each step; each pass is shuffled separately.
     """
 
     table: Float[Array, " patterns"]
@@ -38,33 +38,33 @@ class BooleanTask(NamedTuple):
 
 
 class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
-    """Boolean functions of n inputs, one a task, presented pattern by pattern in shuffled passes.
+    """Boolean functions of n inputs, presented pattern by pattern in shuffled passes; each is one task.
 
-    Up to four inputs the family holds every function; of more inputs it holds a fixed random sample. Inputs are ±1,
+    Up to four inputs the family has every function; beyond, a fixed random sample. Inputs are ±1,
     targets 0 or 1. A function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the lifetime.
 
     Attributes:
         inputs: n.
-        functions: which functions are in the family.
-        split_by: how test functions are chosen: at `random`; by `npn` class, so that no test function equals a training
+        functions: functions of the family.
+        split_by: choice of the test functions: at `random`; by `npn` class, so that no test function equals a training
             function up to negating or permuting inputs or negating the output; `leave_one_out`, which holds out
-            function number seed; or `none`, where both pools hold every function.
-        test_fraction: share of the functions (or of the classes) that is held out.
-        sampled: functions in the family where there are too many to enumerate.
+            function number seed; or `none`: both pools have every function.
+        test_fraction: share of the functions (or classes) that is held out.
+        sampled: functions of a family that is too large to enumerate.
 
     Raises:
-        ValueError: a split by class of functions that are all of one class.
+        ValueError: a split by class of functions of a single class.
 
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
 
     inputs: Annotated[int, Meta(ge=2, le=10, description="inputs of each function")] = 3
-    functions: Annotated[
-        Literal["all", "separable", "not_separable"], Meta(description="which functions are in the family")
-    ] = "all"
+    functions: Annotated[Literal["all", "separable", "not_separable"], Meta(description="functions of the family")] = (
+        "all"
+    )
     split_by: Annotated[
-        Literal["random", "npn", "leave_one_out", "none"], Meta(description="how the test functions are chosen")
+        Literal["random", "npn", "leave_one_out", "none"], Meta(description="choice of the test functions")
     ] = "random"
     test_fraction: Annotated[float, Meta(gt=0, lt=1, description="share of the functions (or classes) held out")] = 0.5
     sampled: Annotated[int, Meta(ge=2, le=10_000, description="functions sampled where n > 4")] = 1024
@@ -72,7 +72,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.split_by == "npn" and _family(self.inputs, self.functions, self.sampled)[1].max() < 1:
-            raise ValueError("split_by 'npn' needs two classes, but these functions are all of one")
+            raise ValueError("split_by = npn: all functions are of one class; allowed: random, leave_one_out, none")
 
     @property
     def outputs(self) -> int:
@@ -85,7 +85,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return "solved"
 
     def split(self, seed: Integer) -> Split:
-        """Part the functions into a training and a test pool.
+        """Split the functions into a training and a test pool.
 
         Args:
             seed: decides the split; it may be traced.
@@ -98,40 +98,40 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         members = jax.random.permutation(order_key, len(tables))
         match self.split_by:
             case "random":
-                return part(members, jnp.arange(len(tables)) < self._held_out(len(tables)))
+                return split_pool(members, jnp.arange(len(tables)) < self._held_out(len(tables)))
             case "npn":
                 count = int(classes.max()) + 1
                 rank = jax.random.permutation(class_key, count)
-                return part(members, rank[jnp.asarray(classes)[members]] < self._held_out(count))
+                return split_pool(members, rank[jnp.asarray(classes)[members]] < self._held_out(count))
             case "leave_one_out":
-                return part(members, members == seed % len(tables))
+                return split_pool(members, members == seed % len(tables))
             case "none":
-                everything = Pool(members, jnp.asarray(len(tables)))
-                return Split(train=everything, test=everything)
+                pool = Pool(members, jnp.asarray(len(tables)))
+                return Split(train=pool, test=pool)
 
     def sample(self, key: PRNGKey, pool: Pool, index: Integer) -> BooleanTask:
-        """Function number `index` of a pool.
+        """Sample function number `index` of a pool.
 
         Args:
-            key: decides the order of step.
-            pool: as from `split`.
-            index: any number from 0.
+            key: decides the order of patterns.
+            pool: from `split`.
+            index: a number ≥ 0.
 
         Returns:
             The task.
         """
         tables, _ = _family(self.inputs, self.functions, self.sampled)
         return BooleanTask(
-            table=jnp.asarray(tables)[pick(pool, index)].astype(float),
+            table=jnp.asarray(tables)[pool_member(pool, index)].astype(float),
             order=jnp.argsort(jax.random.uniform(key, (_SHUFFLES, 2**self.inputs)), axis=1).reshape(-1),
         )
 
     def task_id(self, pool: Pool, index: Integer) -> Integer:
         """Number of the function."""
-        return pick(pool, index)
+        return pool_member(pool, index)
 
     def stimulus(self, task: BooleanTask, t: Integer, key: PRNGKey) -> Stimulus:
-        """The pattern presented at a time, and its wanted output."""
+        """Pattern of step t, and its target."""
         pattern = task.order[t % task.order.size]
         return Stimulus(input=self._signs[pattern], target=task.table[pattern, None])
 
@@ -145,7 +145,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return BINARY_CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
-        """Whether the function is solved, and the share of patterns that are right."""
+        """Solved (all patterns right), and the share of right patterns."""
         right = (output > 0.5) == (target > 0.5)
         return {"solved": jnp.all(right).astype(float), "accuracy": jnp.mean(right.astype(float))}
 
@@ -154,7 +154,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return jnp.asarray(2.0 * patterns(self.inputs) - 1.0)
 
     def _held_out(self, count: int) -> int:
-        """How many of the functions, or classes, are held out: at least one, and not all."""
+        """Number of functions or classes held out: at least one, and not all."""
         return min(max(round(self.test_fraction * count), 1), count - 1)
 
 

@@ -1,4 +1,4 @@
-"""Classical conditioning: one lifetime a schedule of stimuli, and the response that is wanted of the motor neuron."""
+"""Classical conditioning: schedules of stimuli, with target responses of the motor neuron."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, NamedTuple
@@ -12,52 +12,52 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.tasks.losses import ActivatedLoss
 from metarule.tasks.phenomena import STANDARD, Phenomenon
-from metarule.tasks.timelines import US, clock, switched_on, table
+from metarule.tasks.timelines import US, active_stimuli, schedule_arrays, schedule_positions
 from metarule.types import STIMULI, Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["FIELDS", "Conditioning", "ConditioningPool", "ConditioningTask"]
 
-# What schedules of one phenomenon differ in, besides numbers of repetitions.
+# Values that schedules of one phenomenon differ in, besides repetitions.
 FIELDS = ("delays", "gaps", "intensities")
-# Least and most that a value may be.
+# Allowed range of each value.
 _ALLOWED = {"delays": (1, 100), "gaps": (1, 100), "intensities": (0.01, 100.0)}
 
-# Small wanted responses may be off by less than large ones: tolerances are as wide as this + the wanted response.
-_FLOOR = 0.15
+# Tolerances are proportional to this + the target response: large responses may deviate more than small ones.
+_TOLERANCE_OFFSET = 0.15
 
 
 class ConditioningPool(NamedTuple):
-    """Schedules, and the timings and intensities with which they are met.
+    """Schedules, with the timings and intensities that they draw from.
 
     Attributes:
         schedules: numbers of schedules; the animal of phenomenon i is 2i, its control 2i + 1.
-        delays: steps from the first stimuli of a trial to those that follow.
+        delays: steps from the first stimuli of a trial to the following ones.
         gaps: steps from the end of a trial to the next.
         intensities: of a stimulus.
-        more: repetitions beyond the fewest are even in number where this is 0, and odd where it is 1.
+        parity: 0 if repetitions beyond the fewest are even in number, 1 if they are odd.
     """
 
     schedules: Int[Array, " schedules"]
     delays: Int[Array, " delays"]
     gaps: Int[Array, " gaps"]
     intensities: Float[Array, " intensities"]
-    more: Int[Array, ""]
+    parity: Int[Array, ""]
 
 
 class ConditioningTask(NamedTuple):
-    """What one animal lives through.
+    """Stimuli and targets of one lifetime.
 
     Attributes:
         stimuli: intensity of CS1, CS2 and US at each step.
-        wanted: at each step, the wanted response, by how much it may be off, and how much it counts.
+        targets: target response, tolerance and weight in the loss at each step.
         probes: each stimulus alone, one a row.
-        after: the same for the responses to each of them at the end of the lifetime.
+        final_targets: the same for the response to each probe at the end of the lifetime.
     """
 
     stimuli: Float[Array, "steps 3"]
-    wanted: Float[Array, "steps 3"]
+    targets: Float[Array, "steps 3"]
     probes: Float[Array, "3 3"]
-    after: Float[Array, "3 3"]
+    final_targets: Float[Array, "3 3"]
 
 
 def response_loss(output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
@@ -72,42 +72,42 @@ _LOSS = ActivatedLoss(response_loss, "motor")
 class Conditioning(
     Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
 ):
-    """Phenomena of conditioning: one lifetime a schedule, of an animal or of its control.
+    """Phenomena of conditioning; each lifetime is the schedule of an animal or of its control.
 
-    loss = √(1 + ((response − wanted)/tolerance)²) − 1
+    loss = √(1 + ((response − target)/tolerance)²) − 1
 
-    The response is the activity of the motor neuron. It counts at the first step of every trial for which one is
-    wanted and, at the end of the lifetime, for every stimulus alone. Along the lifetime the loss is a mean over the trials that
-    count, in a lifetime as long as the longest schedule; in a longer one it weighs less.
+    The response is the activity of the motor neuron. Targets apply to the first step of a trial and, at the end of the
+    lifetime, to each stimulus alone. The loss along a lifetime is a mean over the trials with a target if the lifetime
+    has the length of the longest schedule; in a longer lifetime it has a smaller weight.
 
-    A CS lasts for the delay and one step more, the US for one step. Held-out schedules share no delay, gap, intensity
-    or number of repetitions with those trained on: some values lie between these, others on both sides outside.
+    A CS lasts for the delay and one more step, the US for one step. Held-out schedules share no delay, gap, intensity
+    or number of repetitions with trained ones. Some held-out values lie between trained ones, others on both sides of
+    them.
 
     Attributes:
-        phenomena: what is lived through.
-        report_only: names of phenomena that are not trained on, besides those that say so themselves.
-        delays: steps from the first stimuli of a trial to those that follow.
-        gaps: steps from the end of a trial to the next; whatever it holds, a trial lasts for twice the delay and one
-            step.
+        phenomena: the phenomena, each with the schedules of an animal and of its control.
+        report_only: names of phenomena that are not trained, besides those with `trained = false`.
+        delays: steps from the first stimuli of a trial to the following ones.
+        gaps: steps from the end of a trial to the next; every trial lasts for twice the delay and one step.
         intensities: of a stimulus.
-        test_delays: delays that are held out.
-        test_gaps: gaps that are held out.
-        test_intensities: intensities that are held out.
-        emphasis: how often a phenomenon is met where others are met once, by name; of no effect on one that is
+        test_delays: held-out delays.
+        test_gaps: held-out gaps.
+        test_intensities: held-out intensities.
+        emphasis: sampling frequency of a phenomenon relative to the others (1), by name; it has no effect on those in
             `report_only`.
-        tolerance: tolerance of a wanted response r is this times (0.15 + r), in units of the response to the US.
+        tolerance: tolerance of a target response r is this times (0.15 + r), in units of the response to the US.
 
     Raises:
-        ValueError: a name that stands twice, no phenomenon that is trained, timings that cannot be, or held-out ones
-            that are trained on or of which none lies between those trained on.
+        ValueError: a repeated name, no trained phenomenon, timings outside their range, or held-out values that are
+            trained or none of which lies between trained ones.
     """
 
-    phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1, description="what is lived through")] = STANDARD
+    phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1, description="phenomena, as tables")] = STANDARD
     report_only: Annotated[
-        tuple[str, ...], Meta(description="phenomena not trained on, besides those that say so themselves")
+        tuple[str, ...], Meta(description="phenomena not trained, besides those with trained = false")
     ] = ()
     delays: Annotated[
-        tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to those that follow")
+        tuple[int, ...], Meta(min_length=2, description="steps from the first stimuli of a trial to the following ones")
     ] = (2, 4)
     gaps: Annotated[tuple[int, ...], Meta(min_length=2, description="steps from the end of a trial to the next")] = (
         3,
@@ -120,9 +120,9 @@ class Conditioning(
         1.05,
         1.15,
     )
-    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="delays that are held out")] = (1, 3, 5)
-    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="gaps that are held out")] = (1, 4, 6, 8)
-    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1, description="intensities that are held out")] = (
+    test_delays: Annotated[tuple[int, ...], Meta(min_length=1, description="held-out delays")] = (1, 3, 5)
+    test_gaps: Annotated[tuple[int, ...], Meta(min_length=1, description="held-out gaps")] = (1, 4, 6, 8)
+    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1, description="held-out intensities")] = (
         0.5,
         0.7,
         0.9,
@@ -132,32 +132,32 @@ class Conditioning(
     )
     emphasis: Annotated[
         Mapping[str, Annotated[int, Meta(ge=1, le=100)]],
-        Meta(description="by name, how often a phenomenon is met where others are met once"),
+        Meta(description="by name, sampling frequency of a phenomenon relative to the others"),
     ] = immutabledict()
-    tolerance: Annotated[
-        float, Meta(gt=0, description="a response may be off its wanted r by this times (0.15 + r)")
-    ] = 0.1
+    tolerance: Annotated[float, Meta(gt=0, description="tolerance of a target response r is this times (0.15 + r)")] = (
+        0.1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         names = [phenomenon.name for phenomenon in self.phenomena]
-        if twice := next((name for name in names if names.count(name) > 1), None):
-            raise ValueError(f"phenomena: '{twice}' stands twice")
+        if repeated := next((name for name in names if names.count(name) > 1), None):
+            raise ValueError(f"phenomena: '{repeated}' is given twice")
         for name in self.report_only:
             if name not in names:
-                raise ValueError(f"report_only: there is no phenomenon '{name}'; allowed: {', '.join(names)}")
+                raise ValueError(f"report_only: '{name}' is not a phenomenon; allowed: {', '.join(names)}")
         allowed = [phenomenon.name for phenomenon in self.phenomena if phenomenon.trained]
         for name in self.emphasis:
             if name not in allowed:
-                raise ValueError(f"emphasis: no phenomenon '{name}' is trained on; allowed: {', '.join(allowed)}")
+                raise ValueError(f"emphasis: '{name}' is not a trained phenomenon; allowed: {', '.join(allowed)}")
         if not self.trained:
-            raise ValueError("phenomena: none is trained, so that there is nothing to learn from")
+            raise ValueError("phenomena: none is trained; allowed: at least one")
         for field in FIELDS:
             self._check_values(field)
 
     @property
     def trained(self) -> tuple[int, ...]:
-        """Numbers of the phenomena that meta-training meets."""
+        """Numbers of the trained phenomena."""
         return tuple(
             number
             for number, phenomenon in enumerate(self.phenomena)
@@ -166,7 +166,7 @@ class Conditioning(
 
     @property
     def inputs(self) -> int:
-        """One sensory neuron a stimulus."""
+        """Number of stimuli, each with a sensory neuron."""
         return len(STIMULI)
 
     @property
@@ -182,7 +182,7 @@ class Conditioning(
     @property
     def min_steps(self) -> int:
         """Steps of the longest schedule."""
-        arrays = table(self.phenomena)
+        arrays = schedule_arrays(self.phenomena)
         trials = (arrays.most * arrays.block).sum(axis=1).max()
         delay, gap = max(self.delays + self.test_delays), max(self.gaps + self.test_gaps)
         return int(trials) * (2 * delay + 1 + gap)
@@ -192,7 +192,7 @@ class Conditioning(
 
         Args:
             field: which of these.
-            side: `trained`, or where held-out values lie from them: `below`, `between` or `above`.
+            side: `trained`, or the position of held-out values relative to these: `below`, `between` or `above`.
 
         Returns:
             The values.
@@ -207,10 +207,10 @@ class Conditioning(
         }[side]
 
     def split(self, seed: Integer) -> Split:
-        """Part timings and intensities; both pools hold the trained phenomena and their controls.
+        """Split timings and intensities; both pools have the trained phenomena and their controls.
 
         Args:
-            seed: decides nothing: what is held out is declared.
+            seed: unused, because the config declares what is held out.
 
         Returns:
             Two pools that share no delay, gap, intensity or number of repetitions.
@@ -223,13 +223,13 @@ class Conditioning(
     def pool(
         self, delays: tuple[int, ...], gaps: tuple[int, ...], intensities: tuple[float, ...], trained: bool
     ) -> ConditioningPool:
-        """Schedules of the trained phenomena and their controls with some timings and intensities.
+        """Make a pool of the trained phenomena and their controls with given timings and intensities.
 
         Args:
-            delays: steps from the first stimuli of a trial to those that follow.
+            delays: steps from the first stimuli of a trial to the following ones.
             gaps: steps from the end of a trial to the next.
             intensities: of a stimulus.
-            trained: numbers of repetitions are those of training, or those held out.
+            trained: whether numbers of repetitions are trained or held-out ones.
 
         Returns:
             The pool.
@@ -239,55 +239,55 @@ class Conditioning(
             delays=_integers(delays),
             gaps=_integers(gaps),
             intensities=jnp.array(intensities, float),
-            more=_integers(0 if trained else 1),
+            parity=_integers(0 if trained else 1),
         )
 
     def sample(self, key: PRNGKey, pool: ConditioningPool, index: Integer) -> ConditioningTask:
-        """Schedule number `index` of a pool.
+        """Sample schedule number `index` of a pool.
 
         Args:
             key: decides timings, intensities and repetitions.
             pool: as from `split`.
-            index: any number from 0.
+            index: a number ≥ 0.
 
         Returns:
             The task.
         """
-        arrays = table(self.phenomena)
+        arrays = schedule_arrays(self.phenomena)
         number = pool.schedules[index % pool.schedules.size]
         draws = jax.random.uniform(key, (arrays.most.shape[1] + 5,))
         delay, gap = _choose(pool.delays, draws[0]), _choose(pool.gaps, draws[1])
         intensities = _choose(pool.intensities, draws[2:5])
         most, fewest, block = (jnp.asarray(values)[number] for values in (arrays.most, arrays.fewest, arrays.block))
-        first = fewest + pool.more
+        first = fewest + pool.parity
         choices = ((most - first) // 2 + 1).astype(draws.dtype)
-        times = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
+        repetitions = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
 
-        now = clock(times, block, 2 * delay + 1 + gap, self.min_steps)
-        stages = jnp.asarray(arrays.stages)[number, now.phase, now.place]
-        on = switched_on(stages, now.offset, delay) & ~now.over[:, None]
-        begin, end, asked = jnp.moveaxis(jnp.asarray(arrays.wanted, float)[number, now.phase, now.place], -1, 0)
-        last = jnp.maximum(times[now.phase] - 1, 1)
-        left = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
-        asked = jnp.where(~now.over & (now.offset == 0), asked, 0.0)
-        response, asked_after = jnp.asarray(arrays.after, float)[number].T
+        now = schedule_positions(repetitions, block, 2 * delay + 1 + gap, self.min_steps)
+        stages = jnp.asarray(arrays.stages)[number, now.phase, now.trial]
+        on = active_stimuli(stages, now.offset, delay) & ~now.over[:, None]
+        begin, end, has_target = jnp.moveaxis(jnp.asarray(arrays.targets, float)[number, now.phase, now.trial], -1, 0)
+        last = jnp.maximum(repetitions[now.phase] - 1, 1)
+        decay = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
+        counts = jnp.where(~now.over & (now.offset == 0), has_target, 0.0)
+        response, final_counts = jnp.asarray(arrays.final_targets, float)[number].T
         return ConditioningTask(
             stimuli=jnp.where(on, intensities[None], 0.0),
-            wanted=self._wanted(end + (begin - end) * left, asked, intensities[US]),
+            targets=self._targets(end + (begin - end) * decay, counts, intensities[US]),
             probes=jnp.diag(intensities),
-            after=self._wanted(response, asked_after, intensities[US]),
+            final_targets=self._targets(response, final_counts, intensities[US]),
         )
 
     def stimulus(self, task: ConditioningTask, t: Integer, key: PRNGKey) -> Stimulus:
-        """The stimuli at one step; the last step is one of rest."""
+        """Present the stimuli of one step; beyond the last step it is repeated, which is one of rest."""
         return Stimulus(
             input=jnp.take(task.stimuli, t, axis=0, mode="clip"),
-            target=jnp.take(task.wanted, t, axis=0, mode="clip"),
+            target=jnp.take(task.targets, t, axis=0, mode="clip"),
         )
 
     def examples(self, task: ConditioningTask) -> Stimulus:
         """Each stimulus alone."""
-        return Stimulus(input=task.probes, target=task.after)
+        return Stimulus(input=task.probes, target=task.final_targets)
 
     @property
     def loss(self) -> ActivatedLoss:
@@ -295,21 +295,21 @@ class Conditioning(
         return _LOSS
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
-        """How far the wanted responses are missed, in tolerances, and 1/(1 + that), which is 1 where all are met."""
-        wanted, tolerance, counts = target.T
-        off = jnp.mean(counts * jnp.abs(output[:, 0] - wanted) / tolerance)
-        return {"closeness": 1 / (1 + off), "off": off}
+        """Mean deviation from the target responses, in tolerances, and closeness = 1/(1 + deviation)."""
+        response, tolerance, counts = target.T
+        deviation = jnp.mean(counts * jnp.abs(output[:, 0] - response) / tolerance)
+        return {"closeness": 1 / (1 + deviation), "deviation": deviation}
 
     def _emphasised(self) -> Int[Array, " schedules"]:
-        """Schedules of the trained phenomena as often as each is met; one after the other, so that shares are even."""
-        times = [(number, self.emphasis.get(self.phenomena[number].name, 1)) for number in self.trained]
-        rounds = range(max(count for _, count in times))
+        """Schedules of the trained phenomena by emphasis, interleaved so that shares are even over the pool."""
+        counts = [(number, self.emphasis.get(self.phenomena[number].name, 1)) for number in self.trained]
+        rounds = range(max(count for _, count in counts))
         return _integers(
-            [2 * number + side for turn in rounds for number, count in times for side in range(2) if turn < count]
+            [2 * number + side for turn in rounds for number, count in counts for side in range(2) if turn < count]
         )
 
     def _check_values(self, field: str) -> None:
-        """Refuse values that cannot be, and held-out ones that are not held out."""
+        """Refuse values outside their range, and held-out values that are trained."""
         least, most = _ALLOWED[field]
         trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
         for name, values in ((field, trained), (f"test_{field}", held_out)):
@@ -317,25 +317,25 @@ class Conditioning(
                 if not least <= value <= most:
                     raise ValueError(f"{name}: {value}; allowed: {least} to {most}")
             if len(set(values)) < len(values):
-                raise ValueError(f"{name}: a value stands twice")
-        if both := set(trained) & set(held_out):
-            raise ValueError(f"test_{field}: {min(both)} is trained on; allowed: values that are not in {field}")
+                raise ValueError(f"{name}: a value is given twice")
+        if common := set(trained) & set(held_out):
+            raise ValueError(f"test_{field}: {min(common)} is trained; allowed: values that are not in {field}")
         if not self.values(field, "between"):
             raise ValueError(
-                f"test_{field}: none is between {min(trained)} and {max(trained)}, the least and the most of {field}; "
-                "allowed: at least one that is"
+                f"test_{field}: no value is between {min(trained)} and {max(trained)}, the range of {field}; "
+                "allowed: at least one"
             )
 
-    def _wanted(
+    def _targets(
         self, response: Float[Array, " n"], counts: Float[Array, " n"], us: Float[Array, ""]
     ) -> Float[Array, "n 3"]:
-        """Wanted responses, given in units of the response to the US; all that count have a mean share of 1."""
-        share = counts * counts.size / jnp.maximum(jnp.sum(counts), 1.0)
-        return jnp.stack([us * response, us * self.tolerance * (_FLOOR + response), share], axis=1)
+        """Targets, from responses in units of the response to the US; the mean weight is 1."""
+        weight = counts * counts.size / jnp.maximum(jnp.sum(counts), 1.0)
+        return jnp.stack([us * response, us * self.tolerance * (_TOLERANCE_OFFSET + response), weight], axis=1)
 
 
 def _integers(values: Any) -> Int[Array, "*n"]:
-    """In one type whatever the precision, so that they can be reckoned with each other."""
+    """Integers of one type, whatever the precision."""
     return jnp.asarray(values, jnp.int32)
 
 

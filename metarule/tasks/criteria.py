@@ -1,9 +1,9 @@
-"""Criteria by which a phenomenon counts as shown, as text such as `"after CS1 <= 0.3 peak CS1"`.
+"""Criteria of phenomena, as text such as `"after CS1 <= 0.3 peak CS1"`.
 
     criterion = reading comparison number [ reading ]      reading = moment CS
 
-Moments: `before` (at birth), `peak` (the largest of the lifetime) and `after` (at its end) are of the animal itself;
-`control` is of the control animal at the end of its lifetime. Readings are responses, in units of the response to the US.
+Moments: `before` (at step 0), `peak` (largest response of the lifetime) and `after` (at its end) are of the animal;
+`control` is the end of the lifetime of the control. Readings are responses, in units of the response to the US.
 """
 
 import operator
@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float
 
 from metarule.types import STIMULI
 
-__all__ = ["MOMENTS", "Criterion", "Reading", "holds", "parse_criterion"]
+__all__ = ["MOMENTS", "Criterion", "Reading", "parse_criterion", "satisfies"]
 
 MOMENTS = ("before", "peak", "after", "control")
 
@@ -34,7 +34,7 @@ class Reading(NamedTuple):
 
 
 class Criterion(NamedTuple):
-    """left (comparison) factor · right, where right is 1 if there is none."""
+    """left (comparison) factor · right; a missing right is 1."""
 
     left: Reading
     comparison: str
@@ -44,7 +44,7 @@ class Criterion(NamedTuple):
 
 @lru_cache(maxsize=256)
 def parse_criterion(text: str) -> Criterion:
-    """Read a criterion.
+    """Parse a criterion.
 
     Args:
         text: such as `"after CS1 >= 1.5 control CS1"`.
@@ -53,33 +53,37 @@ def parse_criterion(text: str) -> Criterion:
         The criterion.
 
     Raises:
-        ValueError: naming what cannot be read, and what is allowed.
+        ValueError: the text is not a criterion.
     """
     match = _CRITERION.fullmatch(text)
     if match is None:
         raise ValueError(
-            f"criterion '{text}' cannot be read; it is a reading, a comparison, a number and perhaps another reading, "
+            f"criterion '{text}': allowed: a reading, a comparison, a number and optionally another reading, "
             "as in 'after CS1 <= 0.3 peak CS1'"
         )
     moment, stimulus, comparison, factor, *right = match.groups()
     readings = [Reading(moment, stimulus)] + ([Reading(*right)] if right[0] else [])
     for reading in readings:
         if reading.moment not in MOMENTS:
-            raise ValueError(f"criterion '{text}' names no moment '{reading.moment}'; allowed: {', '.join(MOMENTS)}")
+            raise ValueError(f"criterion '{text}': '{reading.moment}' is not a moment; allowed: {', '.join(MOMENTS)}")
         if reading.stimulus not in STIMULI[:-1]:
-            raise ValueError(f"criterion '{text}' names no CS '{reading.stimulus}'; allowed: {', '.join(STIMULI[:-1])}")
+            raise ValueError(
+                f"criterion '{text}': '{reading.stimulus}' is not a CS; allowed: {', '.join(STIMULI[:-1])}"
+            )
     return Criterion(readings[0], comparison, float(factor), readings[1] if right[0] else None)
 
 
-def holds(criterion: Criterion, responses: Mapping[Reading, Float[np.ndarray, " runs"]]) -> Bool[np.ndarray, " runs"]:
-    """Whether a criterion holds.
+def satisfies(
+    criterion: Criterion, responses: Mapping[Reading, Float[np.ndarray, " runs"]]
+) -> Bool[np.ndarray, " runs"]:
+    """Check a criterion on responses.
 
     Args:
-        criterion: as from `parse_criterion`.
+        criterion: from `parse_criterion`.
         responses: by reading [runs].
 
     Returns:
-        One truth value a run.
+        One truth value for each run.
     """
     right = responses[criterion.right] if criterion.right else 1.0
     return _COMPARISONS[criterion.comparison](responses[criterion.left], criterion.factor * right)

@@ -1,4 +1,4 @@
-"""Boolean functions as truth tables: which exist, which are separable, and which are twins of each other."""
+"""Boolean functions as truth tables: enumeration, separability and NPN classes."""
 
 from itertools import permutations, product
 
@@ -37,9 +37,9 @@ def enumerate_tables(inputs: int) -> UInt8[np.ndarray, "functions patterns"]:
 
 
 def are_separable(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Bool[np.ndarray, " functions"]:
-    """Which functions of up to four inputs are linearly separable.
+    """Find the linearly separable functions of up to four inputs.
 
-    All members of an NPN class are, or none is, so that one linear program a class decides it.
+    Separability is a property of the NPN class, so that one linear program for each class is enough.
 
     Args:
         tables: functions.
@@ -53,14 +53,14 @@ def are_separable(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) 
 
 
 def sample_tables(inputs: int, count: int, functions: str, seed: int) -> UInt8[np.ndarray, "functions patterns"]:
-    """Distinct random functions of many inputs.
+    """Draw distinct random functions of many inputs.
 
-    Random tables of five and more inputs are practically never separable, so separable functions are drawn as random
-    half-spaces, with normal weights and threshold.
+    Random tables of five or more inputs are practically never separable, so separable functions are drawn as random
+    half-spaces with normal weights and threshold.
 
     Args:
         inputs: more than `ENUMERABLE`.
-        count: how many.
+        count: number of functions.
         functions: `"all"`, `"separable"` or `"not_separable"`.
         seed: decides the draw.
 
@@ -69,30 +69,30 @@ def sample_tables(inputs: int, count: int, functions: str, seed: int) -> UInt8[n
     """
     rng = np.random.default_rng(seed)
     signs = 2 * patterns(inputs) - 1
-    found: dict[bytes, np.ndarray] = {}
-    while len(found) < count:
+    tables: dict[bytes, np.ndarray] = {}
+    while len(tables) < count:
         if functions == "separable":
             table = (signs @ rng.standard_normal(inputs) > rng.standard_normal()).astype(np.uint8)
         else:
             table = rng.integers(0, 2, 2**inputs, dtype=np.uint8)
         if functions != "not_separable" or not is_separable(table, inputs):
-            found[table.tobytes()] = table
-    return np.stack(list(found.values()))
+            tables[table.tobytes()] = table
+    return np.stack(list(tables.values()))
 
 
 def is_separable(table: UInt8[np.ndarray, " patterns"], inputs: int) -> bool:
-    """Whether a hyperplane parts the ones of a function from its zeros.
+    """Check whether a hyperplane separates the ones of a function from its zeros.
 
-    Feasibility of the linear program sₚ·(w·xₚ + b) ≥ 1 over all patterns p, with sₚ = ±1 as the function says.
+    It does if the linear program sₚ·(w·xₚ + b) ≥ 1 over all patterns p is feasible, with sₚ = ±1 the value at p.
 
     Args:
         table: the function.
         inputs: number of inputs.
 
     Returns:
-        The answer, which is exact: a feasible program has a solution whose margin is 1.
+        The answer, which is exact: a feasible program has a solution with margin 1.
     """
-    from scipy.optimize import linprog  # most of a second to import: only where it is asked
+    from scipy.optimize import linprog  # imported late: it takes most of a second
 
     rows = np.hstack([2 * patterns(inputs) - 1, np.ones((2**inputs, 1), int)])
     signs = 2 * table.astype(int) - 1
@@ -103,8 +103,8 @@ def is_separable(table: UInt8[np.ndarray, " patterns"], inputs: int) -> bool:
 def npn_classes(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Int[np.ndarray, " functions"]:
     """Number the classes of functions that are equal up to negating or permuting inputs or negating the output.
 
-    Up to `ENUMERABLE` inputs the classes are exact. Beyond, functions are parted by an invariant, the magnitudes of
-    their Walsh spectrum order by order. It may join two classes, but never parts one.
+    Up to `ENUMERABLE` inputs the classes are exact. Beyond, functions are classified by an invariant, the sorted
+    magnitudes of their Walsh spectrum at each order. It may join two classes, but never splits one.
 
     Args:
         tables: functions.
@@ -113,11 +113,11 @@ def npn_classes(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) ->
     Returns:
         Number of the class of each function, from 0.
     """
-    name = _smallest_twin(tables, inputs) if inputs <= ENUMERABLE else _spectrum(tables, inputs)
-    return np.unique(name, axis=0, return_inverse=True)[1].reshape(-1)
+    label = _smallest_member(tables, inputs) if inputs <= ENUMERABLE else _spectrum(tables, inputs)
+    return np.unique(label, axis=0, return_inverse=True)[1].reshape(-1)
 
 
-def _smallest_twin(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Int[np.ndarray, "functions 1"]:
+def _smallest_member(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Int[np.ndarray, "functions 1"]:
     places = 1 << np.arange(2**inputs)[::-1]
     smallest = np.full(len(tables), 2 ** (2**inputs))
     for order, flip in product(permutations(range(inputs)), product((0, 1), repeat=inputs)):

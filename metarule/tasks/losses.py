@@ -34,7 +34,7 @@ def binary_cross_entropy(output: Float[Array, " outputs"], target: Float[Array, 
         target: 0 or 1.
 
     Returns:
-        Loss in nats, at most −ln ε an output: beyond it a float cannot tell the probability from 0 or 1.
+        Loss in nats, at most −ln ε for each output, the resolution of floats near 1.
     """
     margin = jnp.finfo(output.dtype).eps
     output = jax.lax.clamp(margin, output, 1 - margin)
@@ -46,7 +46,7 @@ def cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outpu
 
     Args:
         output: probabilities that sum to 1.
-        target: wanted probabilities, such as one at the right class.
+        target: target probabilities, such as 1 at the true class.
 
     Returns:
         Loss in nats.

@@ -1,10 +1,10 @@
-"""The phenomena of classical conditioning: what the animal lives through, what its control does, and what shows it.
+"""Phenomena of classical conditioning: schedules of an animal and of its control, and criteria.
 
-Schedules, wanted responses and criteria are metarule's own; what each phenomenon is follows Pavlov 1927 (acquisition,
+Schedules, target responses and criteria are metarule's own. The definitions follow Pavlov 1927 (acquisition,
 extinction, overshadowing), Kamin 1969 (blocking), Rescorla 1980 (second-order conditioning), Lubow & Moore 1959 (latent
 inhibition), and in Aplysia Pinsker et al. 1970 (habituation), Pinsker et al. 1973 (sensitisation) and Carew, Walters &
-Kandel 1981 (conditioning). Where a response should fall, that of a control that merely waits must not: forgetting is
-neither habituation nor extinction.
+Kandel 1981 (conditioning). If a response should fall, the control rests for as long and its response should not fall,
+because forgetting is neither habituation nor extinction.
 """
 
 from typing import Annotated
@@ -22,113 +22,117 @@ class Phenomenon(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """One phenomenon.
 
     Attributes:
-        name: what it is called.
-        trained: whether meta-training meets it; others are only reported.
-        animal: what the animal lives through.
-        control: what its control lives through, from the same initial weights.
-        shown: what has to hold, all of it, for the phenomenon to count as shown.
+        name: its name.
+        trained: whether meta-training uses it; others are only reported.
+        animal: schedule of the animal.
+        control: schedule of its control, which has the same initial weights.
+        criteria: criteria that have to be satisfied together.
 
     Raises:
-        ValueError: a name that no figure can show, a criterion that cannot be read, or a trained schedule with nothing
-            wanted after it.
+        ValueError: a name that figures cannot draw, a text that is not a criterion, or a trained schedule without final
+            targets.
     """
 
-    name: Annotated[str, Meta(min_length=1, max_length=40, description="what it is called")]
-    trained: Annotated[bool, Meta(description="whether meta-training meets it; others are only reported")] = True
-    animal: Annotated[Schedule, Meta(description="what the animal lives through")]
-    control: Annotated[Schedule, Meta(description="what its control lives through")]
-    shown: Annotated[tuple[str, ...], Meta(min_length=1, description="criteria, all of which have to hold")]
+    name: Annotated[str, Meta(min_length=1, max_length=40, description="name")]
+    trained: Annotated[bool, Meta(description="whether meta-training uses it; others are only reported")] = True
+    animal: Annotated[Schedule, Meta(description="schedule of the animal")]
+    control: Annotated[Schedule, Meta(description="schedule of its control")]
+    criteria: Annotated[tuple[str, ...], Meta(min_length=1, description="criteria, to be satisfied together")]
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.name.isprintable() or "$" in self.name:  # figures would read formulas between them
-            raise ValueError(f"name = {self.name!r}; allowed: characters that can be printed, without $")
-        for text in self.shown:
+        if not self.name.isprintable() or "$" in self.name:  # Matplotlib reads text between $ as a formula
+            raise ValueError(f"name = {self.name!r}; allowed: printable characters other than $")
+        for text in self.criteria:
             parse_criterion(text)
         for side in ("animal", "control"):
-            if self.trained and not getattr(self, side).after:
-                raise ValueError(f"{side}.after of '{self.name}' is empty; what is trained needs a response to score")
+            if self.trained and not getattr(self, side).final_targets:
+                raise ValueError(
+                    f"{side}.final_targets of '{self.name}' is empty; a trained phenomenon needs at least one"
+                )
 
 
-# Wanted responses, in units of the response to the US. A naive CS evokes about .055: sensory neurons have a weak
-# innate synapse on the motor neuron, as in Aplysia.
+# Target responses, in units of the response to the US. A naive CS evokes about .055, because sensory neurons have a
+# weak innate synapse on the motor neuron, as in Aplysia.
 _NAIVE, _HABITUATED, _EXTINGUISHED, _SENSITISED, _LEARNED, _HALF = 0.055, 0.01, 0.03, 0.15, 0.8, 0.4
 
 _PAIRED, _MANY, _FEW = (5, 9), (10, 14), (2, 4)
 
 
 def _pairing(trial: str, first: float = _NAIVE) -> Phase:
-    return Phase(trials=(trial,), times=_PAIRED, wanted={trial: (first, _LEARNED)})
+    return Phase(trials=(trial,), repetitions=_PAIRED, targets={trial: (first, _LEARNED)})
 
 
-def _rest(times: tuple[int, int]) -> Phase:
-    return Phase(trials=("rest",), times=times)
+def _rest(repetitions: tuple[int, int]) -> Phase:
+    return Phase(trials=("rest",), repetitions=repetitions)
 
 
 _FIRST = _pairing("CS1 > US")
-_EXTINCTION = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_LEARNED, 0.0)})
-_PREEXPOSURE = Phase(trials=("CS1",), times=_MANY, wanted={"CS1": (_NAIVE, 0.0)})
+_EXTINCTION = Phase(trials=("CS1",), repetitions=_MANY, targets={"CS1": (_LEARNED, 0.0)})
+_PREEXPOSURE = Phase(trials=("CS1",), repetitions=_MANY, targets={"CS1": (_NAIVE, 0.0)})
 
 STANDARD = (
     Phenomenon(
         name="habituation",
-        animal=Schedule(phases=(_PREEXPOSURE,), after={"CS1": _HABITUATED}),
-        control=Schedule(phases=(_rest(_MANY),), after={"CS1": _NAIVE}),
-        shown=("after CS1 <= 0.5 before CS1", "after CS1 <= 0.5 control CS1"),
+        animal=Schedule(phases=(_PREEXPOSURE,), final_targets={"CS1": _HABITUATED}),
+        control=Schedule(phases=(_rest(_MANY),), final_targets={"CS1": _NAIVE}),
+        criteria=("after CS1 <= 0.5 before CS1", "after CS1 <= 0.5 control CS1"),
     ),
     Phenomenon(
         name="sensitisation",
-        animal=Schedule(phases=(Phase(trials=("US",), times=_PAIRED),), after={"CS1": _SENSITISED}),
-        control=Schedule(phases=(_rest(_PAIRED),), after={"CS1": _NAIVE}),
-        shown=("after CS1 >= 1.5 control CS1",),
+        animal=Schedule(phases=(Phase(trials=("US",), repetitions=_PAIRED),), final_targets={"CS1": _SENSITISED}),
+        control=Schedule(phases=(_rest(_PAIRED),), final_targets={"CS1": _NAIVE}),
+        criteria=("after CS1 >= 1.5 control CS1",),
     ),
     Phenomenon(
         name="acquisition",
-        animal=Schedule(phases=(_FIRST,), after={"CS1": _LEARNED}),
-        control=Schedule(phases=(Phase(trials=("CS1", "US"), times=_PAIRED),), after={"CS1": _NAIVE}),
-        shown=("before CS1 < 0.1", "after CS1 >= 0.5", "control CS1 < 0.5"),
+        animal=Schedule(phases=(_FIRST,), final_targets={"CS1": _LEARNED}),
+        control=Schedule(phases=(Phase(trials=("CS1", "US"), repetitions=_PAIRED),), final_targets={"CS1": _NAIVE}),
+        criteria=("before CS1 < 0.1", "after CS1 >= 0.5", "control CS1 < 0.5"),
     ),
     Phenomenon(
         name="extinction",
-        animal=Schedule(phases=(_FIRST, _EXTINCTION), after={"CS1": _EXTINGUISHED}),
-        control=Schedule(phases=(_FIRST, _rest(_MANY)), after={"CS1": _LEARNED}),
-        shown=("control CS1 >= 0.5", "after CS1 <= 0.3 peak CS1", "after CS1 <= 0.3 control CS1"),
+        animal=Schedule(phases=(_FIRST, _EXTINCTION), final_targets={"CS1": _EXTINGUISHED}),
+        control=Schedule(phases=(_FIRST, _rest(_MANY)), final_targets={"CS1": _LEARNED}),
+        criteria=("control CS1 >= 0.5", "after CS1 <= 0.3 peak CS1", "after CS1 <= 0.3 control CS1"),
     ),
     Phenomenon(
         name="blocking",
-        animal=Schedule(phases=(_FIRST, _pairing("CS1+CS2 > US", first=_LEARNED)), after={"CS2": _HABITUATED}),
-        control=Schedule(phases=(_rest(_PAIRED), _pairing("CS1+CS2 > US")), after={"CS2": _HALF}),
-        shown=("after CS2 <= 0.3 control CS2",),
+        animal=Schedule(phases=(_FIRST, _pairing("CS1+CS2 > US", first=_LEARNED)), final_targets={"CS2": _HABITUATED}),
+        control=Schedule(phases=(_rest(_PAIRED), _pairing("CS1+CS2 > US")), final_targets={"CS2": _HALF}),
+        criteria=("after CS2 <= 0.3 control CS2",),
     ),
     Phenomenon(
         name="second-order conditioning",
         animal=Schedule(
-            phases=(_FIRST, Phase(trials=("CS2 > CS1",), times=_FEW, wanted={"CS2 > CS1": (_NAIVE, _HALF)})),
-            after={"CS2": _HALF},
+            phases=(_FIRST, Phase(trials=("CS2 > CS1",), repetitions=_FEW, targets={"CS2 > CS1": (_NAIVE, _HALF)})),
+            final_targets={"CS2": _HALF},
         ),
-        control=Schedule(phases=(_FIRST, Phase(trials=("CS2", "CS1"), times=_FEW)), after={"CS2": _HABITUATED}),
-        shown=("after CS2 >= 0.3 after CS1", "after CS2 >= 0.2", "control CS2 < 0.1"),
+        control=Schedule(
+            phases=(_FIRST, Phase(trials=("CS2", "CS1"), repetitions=_FEW)), final_targets={"CS2": _HABITUATED}
+        ),
+        criteria=("after CS2 >= 0.3 after CS1", "after CS2 >= 0.2", "control CS2 < 0.1"),
     ),
-    # Its animal lives through the schedule of the control of blocking, of whose CS2 a response is wanted.
+    # Its animal has the schedule of the control of blocking, which has a target for CS2.
     Phenomenon(
         name="overshadowing",
         trained=False,
         animal=Schedule(phases=(_pairing("CS1+CS2 > US"),)),
         control=Schedule(phases=(_FIRST,)),
-        shown=("after CS1 <= 0.7 control CS1",),
+        criteria=("after CS1 <= 0.7 control CS1",),
     ),
     Phenomenon(
         name="latent inhibition",
         trained=False,
-        animal=Schedule(phases=(_PREEXPOSURE, Phase(trials=("CS1 > US",), times=_FEW))),
-        control=Schedule(phases=(_rest(_MANY), Phase(trials=("CS1 > US",), times=_FEW))),
-        shown=("after CS1 <= 0.8 control CS1",),
+        animal=Schedule(phases=(_PREEXPOSURE, Phase(trials=("CS1 > US",), repetitions=_FEW))),
+        control=Schedule(phases=(_rest(_MANY), Phase(trials=("CS1 > US",), repetitions=_FEW))),
+        criteria=("after CS1 <= 0.8 control CS1",),
     ),
     Phenomenon(
         name="reacquisition",
         trained=False,
-        animal=Schedule(phases=(_FIRST, _EXTINCTION, Phase(trials=("CS1 > US",), times=_FEW))),
-        control=Schedule(phases=(_rest(_PAIRED), _rest(_MANY), Phase(trials=("CS1 > US",), times=_FEW))),
-        shown=("after CS1 >= 1.25 control CS1",),
+        animal=Schedule(phases=(_FIRST, _EXTINCTION, Phase(trials=("CS1 > US",), repetitions=_FEW))),
+        control=Schedule(phases=(_rest(_PAIRED), _rest(_MANY), Phase(trials=("CS1 > US",), repetitions=_FEW))),
+        criteria=("after CS1 >= 1.25 control CS1",),
     ),
 )

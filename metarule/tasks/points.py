@@ -1,4 +1,4 @@
-"""Learning to tell two classes of points in the plane apart."""
+"""Classification of points in the plane."""
 
 import math
 from typing import Annotated, Literal, NamedTuple
@@ -18,25 +18,25 @@ __all__ = ["SHAPES", "Points", "PointsTask"]
 
 Shape = Literal["blobs", "linear", "circles", "moons", "xor", "spirals"]
 
-# Shapes by whether a line can part the classes.
+# Shapes by linear separability.
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "separable": ("blobs", "linear"),
     "not_separable": ("circles", "moons", "xor", "spirals"),
     "all": ("blobs", "linear", "circles", "moons", "xor", "spirals"),
 }
-# Turns of a spiral, and how far noise reaches around the curves of moons and spirals.
+# Turns of a spiral; radius of the noise around the curves of moons and spirals.
 _TURNS = 0.75
 _NOISE = 0.08
-# Standard deviation of a cloud, and what of a normal cloud lies within two of them: clouds end there.
+# Standard deviation of a normal cloud; its share within two standard deviations, at which clouds are cut off.
 _SPREAD = 0.25
 _WITHIN = 1 - math.exp(-2)
 
 
 class PointsTask(NamedTuple):
-    """Two classes, and the points of each that are presented and assessed.
+    """Training and test examples of two classes.
 
     Attributes:
-        train_examples: points in the order of step.
+        train_examples: points in the order of presentation.
         train_labels: their classes, 0 or 1.
         test_examples: other points.
         test_labels: their classes.
@@ -44,22 +44,22 @@ class PointsTask(NamedTuple):
 
     train_examples: Float[Array, "steps 2"]
     train_labels: Int[Array, " steps"]
-    test_examples: Float[Array, "assessed 2"]
-    test_labels: Int[Array, " assessed"]
+    test_examples: Float[Array, "tests 2"]
+    test_labels: Int[Array, " tests"]
 
 
 class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="points"):
-    """Two classes of points in the plane, turned, stretched, shifted and labelled at random.
+    """Two classes of points in the plane, rotated, stretched, shifted and labelled at random.
 
-    Shapes that a line can part are `blobs`, two clouds, and `linear`, a square that a line cuts in two. Those that it
-    cannot are `circles`, a disc within a ring, `moons`, two crescents that reach into each other, `xor`, opposite
-    quadrants, and `spirals`, two arms around each other. Classes never overlap. Points are presented in rounds of one
-    of either class; a lifetime longer than one pass meets them again in the same order.
+    Linearly separable shapes are `blobs` (two clouds) and `linear` (a square divided by a line). The others are
+    `circles` (a disc within a ring), `moons` (two interleaved crescents), `xor` (opposite quadrants) and `spirals` (two
+    interleaved arms). Classes never overlap. Points are presented in rounds of one of each class; a lifetime longer
+    than one pass repeats them in the same order.
 
     Attributes:
         shapes: `all`, `separable`, `not_separable`, or some by name; each task draws one of them.
-        train_examples: points of each class that are presented, once each in a pass.
-        test_examples: other points of each class, on which the final network is assessed.
+        train_examples: points of each class that are presented, once in a pass.
+        test_examples: other points of each class, on which the network is evaluated.
 
     Raises:
         ValueError: no shape.
@@ -70,7 +70,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         Meta(description="all, separable, not_separable, or some of blobs, linear, circles, moons, xor, spirals"),
     ] = "all"
     train_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class presented in a pass")] = 50
-    test_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class assessed at the end")] = 50
+    test_examples: Annotated[int, Meta(ge=1, le=100_000, description="points of each class for evaluation")] = 50
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,7 +79,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     @property
     def inputs(self) -> int:
-        """The two coordinates."""
+        """Number of coordinates."""
         return 2
 
     @property
@@ -98,24 +98,24 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return "accuracy"
 
     def split(self, seed: Integer) -> Split:
-        """Two endless rows of tasks.
+        """Two infinite pools of tasks.
 
         Args:
             seed: decides both; it may be traced.
 
         Returns:
-            A key for each: no two tasks are the same, but for a chance of one in billions.
+            A key for each pool. Two tasks are equal with a probability of one in billions.
         """
         train, test = jax.random.split(stream(run_key(seed), Purpose.SPLIT))
         return Split(train=train, test=test)
 
     def sample(self, key: PRNGKey, pool: PRNGKey, index: Integer) -> PointsTask:
-        """Task number `index` of a pool.
+        """Sample task number `index` of a pool.
 
         Args:
-            key: decides which points are drawn, and in what order they are presented.
-            pool: as from `split`.
-            index: decides the shape, how it lies in the plane, and the labels.
+            key: decides the points and their order.
+            pool: from `split`.
+            index: decides the shape, its position and the labels.
 
         Returns:
             The task.
@@ -127,18 +127,18 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         shape = jax.random.randint(shape_key, (), 0, len(self._names))
         cut = jax.random.uniform(line_key, (), minval=-0.4, maxval=0.4)
         draws = jax.random.uniform(point_key, (sides.size, 4))
-        drawn = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self._names])
-        points = _place(place_key, drawn[shape])
+        points_by_shape = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self._names])
+        points = _place(place_key, points_by_shape[shape])
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
 
     def stimulus(self, task: PointsTask, t: Integer, key: PRNGKey) -> Stimulus:
-        """The point presented at a time, and its class."""
+        """Point of step t, and its class."""
         turn = t % task.train_labels.size
         return _stimulus(task.train_examples[turn], task.train_labels[turn])
 
     def examples(self, task: PointsTask) -> Stimulus:
-        """The points that are assessed."""
+        """Test points."""
         return _stimulus(task.test_examples, task.test_labels)
 
     @property
@@ -147,7 +147,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         return BINARY_CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
-        """Share of the points that are classified right, and the mean cross-entropy."""
+        """Accuracy and mean cross-entropy."""
         right = (output > 0.5) == (target > 0.5)
         return {
             "accuracy": jnp.mean(right.astype(output.dtype)),
@@ -164,15 +164,15 @@ def _stimulus(points: Float[Array, "*batch 2"], labels: Int[Array, "*batch"]) ->
 
 
 def _place(key: PRNGKey, points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
-    """Points stretched, turned and shifted, all alike; no such map changes which classes a line can part."""
+    """Stretch, rotate and shift points by one affine map, which keeps linear separability."""
     stretch_key, turn_key, shift_key = jax.random.split(key, 3)
-    segment_loss = jax.random.uniform(stretch_key, (2,), minval=0.75, maxval=1.5)
+    stretch = jax.random.uniform(stretch_key, (2,), minval=0.75, maxval=1.5)
     angle = jax.random.uniform(turn_key, (), maxval=2 * jnp.pi)
     shift = jax.random.uniform(shift_key, (2,), minval=-0.3, maxval=0.3)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turn = jnp.stack([jnp.stack([cos, sin]), jnp.stack([-sin, cos])])
-    # Not a dot product: accelerators would round it more coarsely than a processor does.
-    return jnp.sum((points * segment_loss[None])[:, :, None] * turn[None], axis=1) + shift[None]
+    # Not a matrix product, whose precision is lower on accelerators than on CPUs.
+    return jnp.sum((points * stretch[None])[:, :, None] * turn[None], axis=1) + shift[None]
 
 
 def _blobs(draws: Array, side: Array, cut: Array) -> Array:

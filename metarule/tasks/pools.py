@@ -7,27 +7,27 @@ from jaxtyping import Array, Bool, Int
 
 from metarule.types import Integer, Split
 
-__all__ = ["Pool", "part", "pick"]
+__all__ = ["Pool", "pool_member", "split_pool"]
 
 
 class Pool(NamedTuple):
-    """Some of the members of a family.
+    """Subset of the members of a family.
 
     Attributes:
-        members: every member [n], those of the pool first.
-        size: how many are in the pool, from 1 to n.
+        members: all members, those of the pool first [n].
+        size: number of members of the pool, from 1 to n.
     """
 
     members: Int[Array, " n"]
     size: Int[Array, ""]
 
 
-def part(members: Int[Array, " n"], is_test: Bool[Array, " n"]) -> Split:
-    """Part members into two disjoint pools, keeping their order.
+def split_pool(members: Int[Array, " n"], is_test: Bool[Array, " n"]) -> Split:
+    """Split members into two disjoint pools, keeping their order.
 
     Args:
-        members: in an order that may be random.
-        is_test: which of them go to the test pool.
+        members: all members, in any order.
+        is_test: true for members of the test pool.
 
     Returns:
         The pools.
@@ -35,8 +35,8 @@ def part(members: Int[Array, " n"], is_test: Bool[Array, " n"]) -> Split:
     return Split(train=_pool(members, ~is_test), test=_pool(members, is_test))
 
 
-def pick(pool: Pool, index: Integer) -> Int[Array, ""]:
-    """Member number `index` of a pool; numbers beyond its size start again from the first."""
+def pool_member(pool: Pool, index: Integer) -> Int[Array, ""]:
+    """Member number `index` of a pool, modulo its size."""
     return pool.members[index % pool.size]
 
 

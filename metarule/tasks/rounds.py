@@ -1,4 +1,4 @@
-"""The order in which the examples of a classification are presented."""
+"""Presentation order of the examples of a classification."""
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +10,16 @@ __all__ = ["rounds"]
 
 
 def rounds(key: PRNGKey, classes: int, count: int) -> Int[Array, "count classes"]:
-    """Classes in rounds: each round shows every class once, in an order of its own.
+    """Draw rounds of classes: each round has every class once, in random order.
 
-    So after k rounds a learner has met exactly k examples of each class.
+    After k rounds a learner has seen exactly k examples of each class.
 
     Args:
         key: decides the orders.
-        classes: how many.
-        count: rounds.
+        classes: number of classes.
+        count: number of rounds.
 
     Returns:
-        Number of the class, by round and turn.
+        Numbers of the classes, by round and turn.
     """
     return jnp.argsort(jax.random.uniform(key, (count, classes)), axis=1)

@@ -1,11 +1,11 @@
-"""Schedules of conditioning experiments: trials as text, phases as tables, phenomena with their control.
+"""Schedules of conditioning experiments: trials as text, phases as tables.
 
-A trial says which stimuli come on together and what follows them:
+A trial has stimuli that start together, and optionally stimuli that follow them:
 
     trial = stimuli { ">" stimuli }      stimuli = stimulus { "+" stimulus }
 
-`"CS1 > US"` is CS1 with the US a delay later, `"CS1+CS2 > US"` a compound, `"CS2 > CS1"` a trial of second-order
-conditioning, `"US"` the US alone, and `"rest"` a trial in which nothing happens.
+`"CS1 > US"` is CS1, followed by the US after the delay; `"CS1+CS2 > US"` is a compound; `"CS2 > CS1"` is a trial of
+second-order conditioning; `"US"` is the US alone; `"rest"` has no stimuli.
 """
 
 from collections.abc import Mapping
@@ -24,16 +24,16 @@ REST = "rest"
 
 
 def parse_trial(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read a trial.
+    """Parse a trial.
 
     Args:
         text: such as `"CS1+CS2 > US"`.
 
     Returns:
-        (stimuli that come on first, stimuli that follow after the delay).
+        (stimuli at the start, stimuli after the delay).
 
     Raises:
-        ValueError: naming what cannot be read, and what is allowed.
+        ValueError: the text is not a trial.
     """
     if text.strip() == REST:
         return (), ()
@@ -41,64 +41,70 @@ def parse_trial(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     for name in (name for stage in stages for name in stage):
         if name not in STIMULI:
             raise ValueError(
-                f"trial '{text}' names no stimulus at '{name}'; allowed: {', '.join(STIMULI)}, joined by + and >, "
+                f"trial '{text}': '{name}' is not a stimulus; allowed: {', '.join(STIMULI)}, joined by + and >, "
                 f"or {REST}"
             )
-    if twice := next((name for name in STIMULI if sum(stage.count(name) for stage in stages) > 1), None):
-        raise ValueError(f"trial '{text}' names {twice} twice")
+    if repeated := next((name for name in STIMULI if sum(stage.count(name) for stage in stages) > 1), None):
+        raise ValueError(f"trial '{text}': {repeated} is given twice")
     if len(stages) > 2:
-        raise ValueError(f"trial '{text}' has {len(stages)} parts; allowed: at most two, as in 'CS1 > US'")
+        raise ValueError(f"trial '{text}': {len(stages)} parts; allowed: at most 2, as in 'CS1 > US'")
     return stages[0], stages[1] if len(stages) == 2 else ()
 
 
-def _spelt(text: str) -> str:
-    """A trial in one spelling, however it was spaced."""
+def _normalised(text: str) -> str:
+    """A trial with standard spacing."""
     return " > ".join("+".join(stage) for stage in parse_trial(text) if stage) or REST
 
 
 class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A block of trials that is repeated.
+    """Repeated block of trials.
 
     Attributes:
-        trials: one block, in order.
-        times: fewest and most repetitions; a lifetime draws a number in between.
-        wanted: by trial, the response wanted at its first step when the phase begins and when it ends, in units of the
-            response to the US; in between, wanted_r = last + (first − last)·exp(−3r/(n − 1)) at repetition r of n.
+        trials: the trials of a block, in order.
+        repetitions: fewest and most repetitions; each lifetime draws a number between them.
+        targets: by trial, target response at its first step at the start and at the end of the phase, in units of the
+            response to the US; in between, target_r = last + (first − last)·exp(−3r/(n − 1)) at repetition r of n.
     """
 
-    trials: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8, description="one block of trials")]
-    times: Annotated[tuple[int, int], Meta(description="fewest and most repetitions of the block")]
-    wanted: Annotated[
-        Mapping[str, tuple[float, float]], Meta(description="by trial, wanted response at the start and at the end")
+    trials: Annotated[tuple[str, ...], Meta(min_length=1, max_length=8, description="trials of a block")]
+    repetitions: Annotated[tuple[int, int], Meta(description="fewest and most repetitions of the block")]
+    targets: Annotated[
+        Mapping[str, tuple[float, float]], Meta(description="by trial, target response at the start and at the end")
     ] = immutabledict()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        force_setattr(self, "trials", tuple(map(_spelt, self.trials)))
-        force_setattr(self, "wanted", immutabledict({_spelt(trial): pair for trial, pair in self.wanted.items()}))
-        low, high = self.times
+        force_setattr(self, "trials", tuple(map(_normalised, self.trials)))
+        force_setattr(
+            self, "targets", immutabledict({_normalised(trial): pair for trial, pair in self.targets.items()})
+        )
+        low, high = self.repetitions
         if not 1 <= low < high <= 1000:
             raise ValueError(
-                f"times = [{low}, {high}]; allowed: two different numbers from 1 to 1000, the smaller first"
+                f"repetitions = [{low}, {high}]; allowed: two different numbers from 1 to 1000, the smaller first"
             )
-        for trial in self.wanted:
+        for trial in self.targets:
             if trial not in self.trials:
-                raise ValueError(f"wanted '{trial}' is no trial of this phase; its trials: {', '.join(self.trials)}")
+                raise ValueError(f"targets: '{trial}' is not a trial of this phase; allowed: {', '.join(self.trials)}")
 
 
 class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What one animal lives through, and what is wanted of it.
+    """Phases of one lifetime, with target responses at its end.
 
     Attributes:
-        phases: one after the other; then it rests.
-        after: by stimulus, the response wanted of it at the end of the lifetime, in units of the response to the US.
+        phases: the phases, in order; rest follows.
+        final_targets: by CS, target response at the end of the lifetime, in units of the response to the US.
     """
 
-    phases: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=8, description="one after the other")]
-    after: Annotated[Mapping[str, float], Meta(description="by CS, wanted response at the end")] = immutabledict()
+    phases: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=8, description="phases, in order")]
+    final_targets: Annotated[Mapping[str, float], Meta(description="by CS, target response at the end")] = (
+        immutabledict()
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in self.after:
+        for name in self.final_targets:
             if name not in STIMULI[:-1]:
-                raise ValueError(f"after '{name}' is no conditioned stimulus; allowed: {', '.join(STIMULI[:-1])}")
+                raise ValueError(
+                    f"final_targets: '{name}' is not a conditioned stimulus; allowed: {', '.join(STIMULI[:-1])}"
+                )

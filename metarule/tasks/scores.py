@@ -1,4 +1,4 @@
-"""Scores of a network from its answers, and what one that diverged has scored."""
+"""Scores of a network, including diverged ones."""
 
 from typing import Any
 
@@ -11,33 +11,33 @@ from metarule.types import Metrics, TaskFamily
 
 __all__ = ["DIVERGED", "scores_of"]
 
-# Among the metrics of a network: 1 where it diverged, else 0.
+# Metric of every network: 1 if it diverged, else 0.
 DIVERGED = "diverged"
 
 
 def scores_of(
     tasks: TaskFamily, weights: Any, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]
 ) -> Metrics:
-    """Score a network by its answers to the assessed examples.
+    """Score a network by its outputs to the test examples.
 
-    A network with an output or a weight that is not finite has diverged. Comparisons with NaN are false, which may be
-    the right answer, so that its answers are not looked at: it has solved nothing, its score is 0, less than chance,
-    and the other metrics of the family are NaN.
+    A network with an output or a weight that is not finite has diverged. Its primary metric is 0, below chance, and its
+    other metrics are NaN. Its outputs are ignored, because comparisons with NaN are false, which may be the right
+    answer.
 
     Args:
-        tasks: the family, which says what is measured.
+        tasks: the family, which defines the metrics.
         weights: of the network.
-        output: its answers.
-        target: what was wanted.
+        output: its outputs.
+        target: their targets.
 
     Returns:
         The metrics of the family, and `diverged`.
     """
-    numbers = (output, *jax.tree.leaves(weights))
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in numbers]))
-    measured = tasks.metrics(output, target)
-    if DIVERGED in measured:
-        raise ValueError(f"tasks: '{DIVERGED}' is no name for a metric of a family; every network has one of that name")
-    nothing = {name: 0.0 if name == primary_metric(tasks) else jnp.nan for name in measured}
-    kept = {name: jnp.where(finite, value, nothing[name]) for name, value in measured.items()}
-    return kept | {DIVERGED: 1.0 - finite.astype(target.dtype)}
+    leaves = (output, *jax.tree.leaves(weights))
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    metrics = tasks.metrics(output, target)
+    if DIVERGED in metrics:
+        raise ValueError(f"tasks: metric '{DIVERGED}' is reserved; allowed: other names")
+    diverged = {name: 0.0 if name == primary_metric(tasks) else jnp.nan for name in metrics}
+    scores = {name: jnp.where(finite, value, diverged[name]) for name, value in metrics.items()}
+    return scores | {DIVERGED: 1.0 - finite.astype(target.dtype)}

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +16,8 @@ from metarule import (
     Polynomial,
     Recurrent,
     Tabular,
-    delta,
+    delta_rule,
+    evaluate,
     final_metrics,
     learning_curves,
     unroll,
@@ -21,7 +25,7 @@ from metarule import (
 from metarule.tasks.base import primary_metric, task_id
 
 KEY = jax.random.key(0)
-LIFE = delta(
+LEARNER = delta_rule(
     Lifetime(
         rule=Polynomial(),
         circuit=Feedforward(hidden=(4,)),
@@ -29,45 +33,60 @@ LIFE = delta(
         inner_loop=InnerLoop(steps=50),
     )
 )
-POOL = LIFE.tasks.split(0).test
+POOL = LEARNER.tasks.split(0).test
 THETA = jnp.array([0.3])
 
 
 @pytest.mark.parametrize("points", [1, 3, 50])
-def test_points_are_spread_over_the_life(points):
-    seen = learning_curves(LIFE, THETA, POOL, KEY, 4, points)
-    np.testing.assert_array_equal(seen.steps, np.round(np.linspace(0, 50, points + 1)))
-    assert seen.metrics["solved"].shape == (4, points + 1)
+def test_points_are_evenly_spaced(points):
+    curves = learning_curves(LEARNER, THETA, POOL, KEY, 4, points)
+    np.testing.assert_array_equal(curves.steps, np.round(np.linspace(0, 50, points + 1)))
+    assert curves.metrics["solved"].shape == (4, points + 1)
 
 
-def test_curves_are_those_of_lives_lived_one_by_one():
-    seen = learning_curves(LIFE, THETA, POOL, KEY, 5, 2)
+def test_curves_equal_those_of_single_lifetimes():
+    curves = learning_curves(LEARNER, THETA, POOL, KEY, 5, 2)
 
     @jax.jit
-    def alone(number):
+    def expected(number):
         task_key, lifetime_key = jax.random.split(jax.random.fold_in(KEY, number))
-        context, state = LIFE.init(lifetime_key, LIFE.tasks.sample(task_key, POOL, number))
-        ends = [unroll(LIFE, THETA, context, state, jnp.arange(end))[0] for end in (0, 25, 50)]
-        return [LIFE.evaluate(THETA, context, lived)[1]["accuracy"] for lived in ends]
+        context, state = LEARNER.init(lifetime_key, LEARNER.tasks.sample(task_key, POOL, number))
+        ends = [unroll(LEARNER, THETA, context, state, jnp.arange(end))[0] for end in (0, 25, 50)]
+        return [LEARNER.evaluate(THETA, context, state)[1]["accuracy"] for state in ends]
 
     for number in range(5):
-        np.testing.assert_array_equal(seen.metrics["accuracy"][number], alone(number))
+        np.testing.assert_array_equal(curves.metrics["accuracy"][number], expected(number))
 
 
-def test_more_lives_begin_with_the_same_lives():
-    few, many = (final_metrics(LIFE, THETA, POOL, KEY, lifetimes) for lifetimes in (7, 300))
+def test_the_first_lifetimes_do_not_depend_on_their_number():
+    few, many = (final_metrics(LEARNER, THETA, POOL, KEY, lifetimes) for lifetimes in (7, 300))
     np.testing.assert_array_equal(few["accuracy"], many["accuracy"][:7])
     assert many["accuracy"].shape == (300,)
 
 
+def test_evaluate_has_the_means_of_final_metrics_with_the_primary_metric_first():
+    means, metrics = evaluate(LEARNER, THETA, POOL, KEY, 16), final_metrics(LEARNER, THETA, POOL, KEY, 16)
+    assert list(means) == ["solved", "accuracy", "diverged"]
+    assert {name: float(value) for name, value in means.items()} == pytest.approx(
+        {name: float(values.mean()) for name, values in metrics.items()}
+    )
+
+
+@pytest.mark.parametrize("statement", ["import metarule.evaluate", "from metarule.commands import evaluate"])
+def test_the_name_evaluate_stays_the_function(statement):
+    """`metarule.evaluate` is also the module of `python -m metarule.evaluate`."""
+    program = f"import metarule as mr; {statement}; assert mr.evaluate is mr.analysis.evaluation.evaluate"
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_learning_raises_the_score():
-    scores = learning_curves(LIFE, THETA, POOL, KEY, 64, 1).metrics["accuracy"]
+    scores = learning_curves(LEARNER, THETA, POOL, KEY, 64, 1).metrics["accuracy"]
     assert scores[:, -1].mean() > scores[:, 0].mean() + 0.2
 
 
 @pytest.mark.parametrize("tasks", [Boolean(inputs=2, split_by="none"), Points()], ids=["boolean", "points"])
-def test_networks_that_diverge_have_solved_nothing(tasks):
-    """Weights that grow without bounds end as NaN, which is not above ½: of a constant function the right answer."""
+def test_diverged_networks_have_solved_nothing(tasks):
+    """NaN is not above ½, which is the right answer for a constant function."""
     lifetime = Lifetime(
         rule=Polynomial(terms=("pre*modulator", "weight"), initial={"weight": 0.5}),
         circuit=Recurrent(activation="identity"),
@@ -75,22 +94,22 @@ def test_networks_that_diverge_have_solved_nothing(tasks):
         inner_loop=InnerLoop(steps=200, weight_bound=2.0),
     )
     theta = lifetime.init_theta(jax.random.key(0))
-    seen = learning_curves(lifetime, theta, small.split(tasks, 0).test, jax.random.key(1), 16, (1, 200))
-    np.testing.assert_array_equal(seen.metrics[primary_metric(tasks)][:, -1], 0.0)
-    np.testing.assert_array_equal(seen.metrics["diverged"][:, 1:], [[0.0, 1.0]] * 16)
+    curves = learning_curves(lifetime, theta, small.split(tasks, 0).test, jax.random.key(1), 16, (1, 200))
+    np.testing.assert_array_equal(curves.metrics[primary_metric(tasks)][:, -1], 0.0)
+    np.testing.assert_array_equal(curves.metrics["diverged"][:, 1:], [[0.0, 1.0]] * 16)
 
 
-def test_tasks_are_the_same_if_they_differ_in_labels_order_or_examples_alone():
-    def met(tasks, count=64):
+def test_tasks_that_differ_only_in_labels_order_or_examples_have_one_id():
+    def ids(tasks, count=64):
         pool = small.split(tasks, 0).test
         return np.asarray(jax.vmap(lambda index: task_id(tasks, pool, index))(jnp.arange(count))), pool
 
-    functions, pool = met(Boolean(inputs=2))
+    functions, pool = ids(Boolean(inputs=2))
     np.testing.assert_array_equal(functions, np.tile(pool.members[:8], 8))
-    assert np.unique(met(Boolean(inputs=2, split_by="leave_one_out"))[0]).size == 1
-    assert np.unique(met(Points())[0]).size == 64
+    assert np.unique(ids(Boolean(inputs=2, split_by="leave_one_out"))[0]).size == 1
+    assert np.unique(ids(Points())[0]).size == 64
     # Three of four held-out digits, in any order.
-    classes, pool = met(Tabular(ways=3, test_classes=4))
+    classes, pool = ids(Tabular(ways=3, test_classes=4))
     assert {int(one) for one in classes} == {sum(2 ** int(one) for one in pool if one != left) for left in pool}
-    assert np.unique(met(Tabular(dataset="iris", test_classes="all", train_examples=5, test_examples=5))[0]).size == 1
-    assert np.unique(met(Tabular(ways=3, test_classes=4, features=8))[0]).size == 64
+    assert np.unique(ids(Tabular(dataset="iris", test_classes="all", train_examples=5, test_examples=5))[0]).size == 1
+    assert np.unique(ids(Tabular(ways=3, test_classes=4, features=8))[0]).size == 64

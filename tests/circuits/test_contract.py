@@ -1,4 +1,4 @@
-"""What every circuit keeps to, whoever is wired to whom in it."""
+"""The contract of every circuit of the package."""
 
 import typing
 from typing import NamedTuple
@@ -32,20 +32,20 @@ KEY = jax.random.key(0)
 
 
 class Case(NamedTuple):
-    """A circuit, and tasks that it can live through."""
+    """A circuit, with tasks for it."""
 
     circuit: Circuit
     tasks: TaskFamily = Boolean(inputs=3)
 
 
-BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), times=(1, 2)),), after={"CS1": 0.5})
-REFLEX = Conditioning(
-    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, shown=("after CS1 > 0",)),),
+BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), repetitions=(1, 2)),), final_targets={"CS1": 0.5})
+CONDITIONING = Conditioning(
+    phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, criteria=("after CS1 > 0",)),),
     delays=(1, 3),
     test_delays=(2,),
 )
 CASES = {
-    "conditioning": Case(ConditioningCircuit(), REFLEX),
+    "conditioning": Case(ConditioningCircuit(), CONDITIONING),
     **{
         f"feedforward, {path}": Case(Feedforward(hidden=(5, 4), feedback=path, derivative=path != "zero"))
         for path in ("transpose", "random", "learned", "zero")
@@ -66,23 +66,23 @@ def case(request):
 
 
 @pytest.mark.parametrize("check", CIRCUIT_CHECKS)
-def test_every_circuit_keeps_the_contract(case, check):
+def test_every_circuit_satisfies_the_contract(case, check):
     target = case.tasks.stimulus(case.tasks.sample(KEY, case.tasks.split(0).train, 0), 0, KEY).target
     check_circuit(case.circuit, case.tasks.inputs, case.tasks.outputs, targets=target.size, checks=(check,))
 
 
-def test_its_output_activation_fits_its_tasks(case):
+def test_the_output_activation_fits_the_loss(case):
     assert case.circuit.output == case.tasks.loss.activation
 
 
-# One of each way in which a circuit computes: the others differ in what is left out.
-WAYS = pytest.mark.parametrize(
+# One of each kind: the others differ in omitted parts.
+KINDS = pytest.mark.parametrize(
     "name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"]
 )
 
 
-@WAYS
-def test_gradient_of_a_life_equals_finite_differences(name, float64):
+@KINDS
+def test_gradient_of_a_lifetime_equals_finite_differences(name, float64):
     case = CASES[name]
     offered = [
         name
@@ -91,15 +91,15 @@ def test_gradient_of_a_life_equals_finite_differences(name, float64):
     ]
     rule = Polynomial(terms=("delta", "weight", *(f"pre*{name}" for name in offered)))
     inner_loop = InnerLoop(steps=max(5, min_steps(case.tasks)), theta="per_path")
-    context = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
+    lifetime = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
     task = met(case.tasks, 3)
 
     def loss(theta):
-        constant, state = context.init(KEY, task)
-        state, seen = unroll(context, theta, constant, state, jnp.arange(context.steps))
-        return jnp.sum(seen.loss) + context.evaluate(theta, constant, state)[0]
+        context, state = lifetime.init(KEY, task)
+        state, outputs = unroll(lifetime, theta, context, state, jnp.arange(lifetime.steps))
+        return jnp.sum(outputs.loss) + lifetime.evaluate(theta, context, state)[0]
 
-    point = 0.05 * np.random.default_rng(5).normal(size=context.init_theta(KEY).shape)
+    point = 0.05 * np.random.default_rng(5).normal(size=lifetime.init_theta(KEY).shape)
     shifts = 1e-6 * np.eye(point.size).reshape(point.size, *point.shape)
     losses = np.asarray(jax.jit(jax.vmap(loss))(np.concatenate([point[None] + shifts, point[None] - shifts])))
     numeric = (losses[: point.size] - losses[point.size :]) / 2e-6
@@ -109,6 +109,6 @@ def test_gradient_of_a_life_equals_finite_differences(name, float64):
     np.testing.assert_allclose(gradient.reshape(-1), numeric, rtol=1e-6, atol=1e-8)
 
 
-def test_no_kind_of_circuit_is_left_out():
+def test_every_kind_of_circuit_is_tested():
     kinds = typing.get_args(typing.get_type_hints(Experiment)["circuit"])
     assert set(kinds) <= {type(case.circuit) for case in CASES.values()}

@@ -30,7 +30,7 @@ def present(circuit, key=0, target="sigmoid"):
 
 @jax.jit
 def changes(projections):
-    """Under the delta rule with rate 1."""
+    """ΔW of the delta rule with rate 1."""
     rule = Polynomial(terms=("delta",))
     return [rule.update(jnp.ones(1), (), projection)[0] for projection in projections]
 
@@ -60,7 +60,7 @@ def test_output_modulator_is_target_minus_output():
     np.testing.assert_array_equal(projections[-1].modulator, stimulus.target - output)
 
 
-def test_random_path_is_drawn_once_and_is_not_the_transpose():
+def test_random_feedback_is_fixed_and_not_the_transpose():
     weights, wiring, _, (_, _, projections, _) = present(Feedforward(hidden=(6,), feedback="random"))
     np.testing.assert_allclose(projections[0].modulator, projections[1].modulator @ wiring[0], rtol=1e-5)
     assert wiring[0].shape == (3, 6)
@@ -68,25 +68,25 @@ def test_random_path_is_drawn_once_and_is_not_the_transpose():
 
 
 @pytest.mark.parametrize("feedback", ["transpose", "random", "zero"])
-def test_no_hidden_layer_needs_no_path(feedback):
+def test_a_network_without_hidden_layers_has_no_feedback(feedback):
     weights, wiring, _, (_, output, projections, _) = present(Feedforward(hidden=(), feedback=feedback))
     assert (len(weights), wiring, output.shape, len(projections)) == (1, (), (3,), 1)
 
 
-def test_zero_path_carries_nothing():
+def test_zero_feedback_makes_hidden_modulators_zero():
     *_, (_, _, projections, _) = present(Feedforward(hidden=(6, 5), feedback="zero"))
     assert not projections[0].modulator.any()
     assert not projections[1].modulator.any()
     assert projections[2].modulator.all()
 
 
-def test_forward_weights_do_not_depend_on_the_backward_path():
+def test_forward_weights_do_not_depend_on_the_feedback_path():
     draws = [Feedforward(feedback=path).init(jax.random.key(3), 4, 3)[0] for path in ("transpose", "random", "zero")]
     for other in draws[1:]:
         jax.tree.map(np.testing.assert_array_equal, draws[0], other)
 
 
-def test_synapses_see_what_the_network_computes():
+def test_local_variables_are_those_of_the_network():
     weights, _, stimulus, (_, output, projections, _) = present(Feedforward(hidden=(6,)))
     first, second = projections
     np.testing.assert_array_equal(first.pre, [*stimulus.input, 1])
@@ -104,7 +104,7 @@ def test_initial_weights_have_the_stated_scale():
     assert np.std(wiring[0]) == pytest.approx(3.0 / 400**0.5, rel=0.02)
 
 
-def test_a_stimulus_that_does_not_fit_is_refused():
+def test_a_stimulus_of_the_wrong_size_is_refused():
     circuit = Feedforward()
     weights, wiring, activity = circuit.init(jax.random.key(0), 4, 3)
     with pytest.raises(AssertionError):
@@ -121,13 +121,13 @@ def lifetime(circuit=None, rule=None, steps=400, **inner_loop):
 
 
 def angle(forward, feedback):
-    """Degrees between W, less its bias row, and Bᵀ."""
+    """Angle in degrees between W without its bias row and Bᵀ."""
     one, two = np.ravel(forward[:-1]).astype(np.float64), np.ravel(feedback.T).astype(np.float64)
     return np.degrees(np.arccos(np.clip(one @ two / np.linalg.norm(one) / np.linalg.norm(two), -1, 1)))
 
 
-class TestLearnedBackwardWeights:
-    def test_stand_after_the_forward_weights_and_are_drawn_as_the_random_ones(self):
+class TestLearnedFeedback:
+    def test_weights_follow_the_forward_ones_and_start_as_random_feedback(self):
         learned, random = (Feedforward(hidden=(6, 5), feedback=path) for path in ("learned", "random"))
         weights, wiring, activity = learned.init(jax.random.key(0), 4, 3)
         forward, feedback, _ = random.init(jax.random.key(0), 4, 3)
@@ -138,83 +138,85 @@ class TestLearnedBackwardWeights:
         assert Feedforward(hidden=(), feedback="learned").paths == ("forward",)
 
     @pytest.mark.parametrize("slope", [True, False])
-    def test_carry_modulators_as_random_ones_do(self, slope):
+    def test_modulators_equal_those_of_random_feedback(self, slope):
         circuits = [Feedforward(hidden=(6, 5), feedback=path, derivative=slope) for path in ("learned", "random")]
         (*_, (_, one, learned, _)), (*_, (_, two, random, _)) = (present(circuit) for circuit in circuits)
         np.testing.assert_array_equal(one, two)
         jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
 
     @pytest.mark.parametrize("slope", [True, False])
-    def test_see_what_travels_over_them(self, slope):
-        weights, _, _, (_, _, seen, _) = present(Feedforward(hidden=(6, 5), feedback="learned", derivative=slope))
-        for layer, back in enumerate(seen[3:]):
-            np.testing.assert_array_equal(back.pre, seen[layer + 1].modulator)
-            np.testing.assert_array_equal(back.post, seen[layer].modulator)
-            np.testing.assert_array_equal(back.modulator, seen[layer].post)
+    def test_local_variables(self, slope):
+        weights, _, _, (_, _, projections, _) = present(
+            Feedforward(hidden=(6, 5), feedback="learned", derivative=slope)
+        )
+        for layer, back in enumerate(projections[3:]):
+            np.testing.assert_array_equal(back.pre, projections[layer + 1].modulator)
+            np.testing.assert_array_equal(back.post, projections[layer].modulator)
+            np.testing.assert_array_equal(back.modulator, projections[layer].post)
             np.testing.assert_array_equal(back.weight, weights[3 + layer])
-            np.testing.assert_array_equal(back.neuromodulator, seen[0].neuromodulator)
+            np.testing.assert_array_equal(back.neuromodulator, projections[0].neuromodulator)
             np.testing.assert_allclose(back.potential, back.pre @ weights[3 + layer], rtol=1e-5)
-            factor = 1 - seen[layer].post ** 2 if slope else 1.0
+            factor = 1 - projections[layer].post ** 2 if slope else 1.0
             np.testing.assert_allclose(back.post, back.potential * factor, rtol=1e-5, atol=1e-7)
 
-    def test_change_under_the_delta_rule_as_the_forward_weights_do(self):
-        *_, (_, _, seen, _) = present(Feedforward(hidden=(6, 5), feedback="learned"))
-        changed = changes(seen)
+    def test_the_delta_rule_changes_feedback_and_forward_weights_equally(self):
+        *_, (_, _, projections, _) = present(Feedforward(hidden=(6, 5), feedback="learned"))
+        changed = changes(projections)
         for forward, feedback in zip(changed[1:3], changed[3:], strict=True):
             np.testing.assert_allclose(feedback, forward[:-1].T, rtol=1e-6)
             assert np.abs(feedback).max() > 1e-3
 
     @pytest.mark.parametrize("hidden", [(8,), (6, 5)])
-    def test_become_the_transpose_where_weights_decay(self, hidden):
+    def test_weight_decay_makes_feedback_the_transpose(self, hidden):
         """Kolen & Pollack 1994: equal changes, and a difference that decays as (1 − decay)ᵗ.
 
-        It does where no weight is at its bound, which is therefore wide.
+        The bound is wide, because this holds only if no weight is clipped.
         """
         circuit = Feedforward(hidden=hidden, feedback="learned", derivative=True)
-        context = lifetime(circuit, steps=3000, weight_bound=4.0)
+        learner = lifetime(circuit, steps=3000, weight_bound=4.0)
 
         @jax.jit
-        def lived():
-            xor = context.tasks.sample(KEY, context.tasks.split(0).train, 6)._replace(
+        def run():
+            xor = learner.tasks.sample(KEY, learner.tasks.split(0).train, 6)._replace(
                 table=jnp.array([0.0, 1.0, 1.0, 0.0])
             )
-            constant, born = context.init(jax.random.key(4), xor)
+            context, initial = learner.init(jax.random.key(4), xor)
             theta = jnp.array([0.3, -0.003])
-            grown, _ = unroll(context, theta, constant, born, jnp.arange(3000))
-            return context.evaluate(theta, constant, grown)[1], born, grown
+            final, _ = unroll(learner, theta, context, initial, jnp.arange(3000))
+            return learner.evaluate(theta, context, final)[1], initial, final
 
-        metrics, born, grown = lived()
+        metrics, initial, final = run()
         assert metrics["solved"] == 1
         for layer in range(1, len(hidden) + 1):
-            pairs = [(state.weights[layer], state.weights[layer + len(hidden)]) for state in (born, grown)]
+            pairs = [(state.weights[layer], state.weights[layer + len(hidden)]) for state in (initial, final)]
             before, after = (angle(*pair) for pair in pairs)
             assert before > 45
             assert after < 0.1
             distance = [np.linalg.norm(forward[:-1].T - feedback) for forward, feedback in pairs]
             np.testing.assert_allclose(distance[1], 0.997**3000 * distance[0], atol=1e-4)
 
-    def test_stay_where_they_are_without_a_rule_of_their_own(self):
-        context = lifetime(theta="per_path")
+    def test_weights_without_a_rule_do_not_change(self):
+        learner = lifetime(theta="per_path")
         theta = jnp.array([[0.3, 0.0], [0.0, 0.0]])
-        assert context.init_theta(KEY).shape == theta.shape
-        assert context.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[feedback] = 0"
+        assert learner.init_theta(KEY).shape == theta.shape
+        assert learner.equation(theta) == "Δw[forward] = 0.3·pre·modulator\nΔw[feedback] = 0"
         random = lifetime(Feedforward(hidden=(6, 5), feedback="random"))
 
         @jax.jit
         def lifetimes():
-            constant, born = context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 6))
-            grown, _ = unroll(context, theta, constant, born, jnp.arange(20))
-            other, _ = unroll(random, theta[0], *random.init(KEY, constant.task), jnp.arange(20))
-            return born, grown, other
+            context, initial = learner.init(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 6))
+            final, _ = unroll(learner, theta, context, initial, jnp.arange(20))
+            other, _ = unroll(random, theta[0], *random.init(KEY, context.task), jnp.arange(20))
+            return initial, final, other
 
-        born, grown, other = lifetimes()
-        changed = [not np.array_equal(*pair) for pair in zip(born.weights, grown.weights, strict=True)]
+        initial, final, other = lifetimes()
+        changed = [not np.array_equal(*pair) for pair in zip(initial.weights, final.weights, strict=True)]
         assert changed == [True, True, True, False, False]
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), grown.weights[:3], other.weights)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), final.weights[:3], other.weights)
 
     @pytest.mark.parametrize("theta", ["shared", "per_path"])
     def test_learn_boolean_functions(self, theta):
         rule = Polynomial(terms=("delta", "weight"), initial={"delta": 0.3, "weight": -0.001})
-        context = lifetime(Feedforward(hidden=(8,), feedback="learned", derivative=True), rule, theta=theta)
-        pool = context.tasks.split(0).train
-        assert final_metrics(context, context.init_theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95
+        learner = lifetime(Feedforward(hidden=(8,), feedback="learned", derivative=True), rule, theta=theta)
+        pool = learner.tasks.split(0).train
+        assert final_metrics(learner, learner.init_theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95

@@ -24,13 +24,13 @@ def stimuli(steps=STEPS):
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def born(circuit, inputs=INPUTS, outputs=OUTPUTS):
+def draw(circuit, inputs=INPUTS, outputs=OUTPUTS):
     return circuit.init(KEY, inputs, outputs)
 
 
 @partial(jax.jit, static_argnums=0)
-def along(circuit, weights, wiring, activity):
-    """Activity, output and what the synapses see [steps, …]."""
+def run(circuit, weights, wiring, activity):
+    """Activity, output and local variables [steps, …]."""
 
     def present(activity, stimulus):
         after, output, projections, _ = circuit.step(weights, wiring, activity, stimulus)
@@ -39,10 +39,10 @@ def along(circuit, weights, wiring, activity):
     return jax.lax.scan(present, activity, stimuli())[1]
 
 
-def train_examples(circuit, weights, wiring, activity):
-    """The same, step by step."""
-    seen = jax.device_get(along(circuit, weights, wiring, activity))
-    return [jax.tree.map(lambda leaf, t=t: leaf[t], seen) for t in range(STEPS)]
+def steps_of(circuit, weights, wiring, activity):
+    """The same as a list of steps."""
+    results = jax.device_get(run(circuit, weights, wiring, activity))
+    return [jax.tree.map(lambda leaf, t=t: leaf[t], results) for t in range(STEPS)]
 
 
 def by_hand(circuit, weights, wiring):
@@ -51,35 +51,36 @@ def by_hand(circuit, weights, wiring):
     n, bias = circuit.neurons, [1.0] * circuit.bias
     potential = np.zeros(n)
     pre_traces, post_traces = [np.zeros(m.shape[0]) for m in weights], [np.zeros(m.shape[1]) for m in weights]
-    for signal, target in zip(*(np.asarray(value) for value in stimuli()[:2]), strict=True):
-        before, collect_warnings = np.tanh(potential), [*signal, *bias]
+    sequence = stimuli()
+    for signal, target in zip(np.asarray(sequence.input), np.asarray(sequence.target), strict=True):
+        before, inputs = np.tanh(potential), [*signal, *bias]
         drive = np.zeros(n)
         for post in range(n):
-            drive[post] += sum(x * into[pre, post] for pre, x in enumerate(collect_warnings))
+            drive[post] += sum(x * into[pre, post] for pre, x in enumerate(inputs))
             drive[post] += sum(x * recurrent[pre, post] for pre, x in enumerate(before) if mask[pre, post])
         potential = (1 - circuit.leak) * potential + circuit.leak * drive
         rate = np.tanh(potential)
-        read = np.array([*rate, *bias])
-        answer = read @ out
-        output = 1 / (1 + np.exp(-answer))
+        rate_and_bias = np.array([*rate, *bias])
+        output_potential = rate_and_bias @ out
+        output = 1 / (1 + np.exp(-output_potential))
         error = target - output
-        back = {"transpose": out[:n] @ error, "zero": np.zeros(n)}.get(circuit.feedback)
-        back = error @ np.asarray(wiring.feedback) if back is None else back
-        back = back * (1 - rate**2) if circuit.derivative else back
-        pres, posts = (np.array(collect_warnings), before, read), (rate, rate, output)
+        modulator = {"transpose": out[:n] @ error, "zero": np.zeros(n)}.get(circuit.feedback)
+        modulator = error @ np.asarray(wiring.feedback) if modulator is None else modulator
+        modulator = modulator * (1 - rate**2) if circuit.derivative else modulator
+        pres, posts = (np.array(inputs), before, rate_and_bias), (rate, rate, output)
         yield {
             "pre": pres,
             "post": posts,
-            "potential": (potential, potential, answer),
+            "potential": (potential, potential, output_potential),
             "weight": (into, recurrent * mask, out),
-            "modulator": (back, back, error),
+            "modulator": (modulator, modulator, error),
             "pre_trace": tuple(pre_traces),
             "post_trace": tuple(post_traces),
             "neuromodulator": (-np.mean(error**2),) * 3,
         }
         d = circuit.trace_decay
-        pre_traces = [d * trace + (1 - d) * now for trace, now in zip(pre_traces, pres)]
-        post_traces = [d * trace + (1 - d) * now for trace, now in zip(post_traces, posts)]
+        pre_traces = [d * trace + (1 - d) * activity for trace, activity in zip(pre_traces, pres)]
+        post_traces = [d * trace + (1 - d) * activity for trace, activity in zip(post_traces, posts)]
 
 
 @pytest.mark.parametrize(
@@ -92,42 +93,42 @@ def by_hand(circuit, weights, wiring):
     ],
     ids=str,
 )
-def test_synapses_see_what_a_loop_by_hand_computes(options, float64):
+def test_local_variables_equal_those_of_a_loop_in_numpy(options, float64):
     circuit = Recurrent(neurons=7, **options)
-    weights, wiring, activity = born(circuit)
-    pairs = zip(train_examples(circuit, weights, wiring, activity), by_hand(circuit, weights, wiring), strict=True)
-    for (_, output, projections), wanted in pairs:
+    weights, wiring, activity = draw(circuit)
+    pairs = zip(steps_of(circuit, weights, wiring, activity), by_hand(circuit, weights, wiring), strict=True)
+    for (_, output, projections), expected in pairs:
         np.testing.assert_array_equal(output, projections[2].post)
-        for name, values in wanted.items():
+        for name, values in expected.items():
             for projection, value in zip(projections, values, strict=True):
                 np.testing.assert_allclose(getattr(projection, name), value, rtol=1e-10, atol=1e-12, err_msg=name)
 
 
-def test_traces_leave_the_present_out():
+def test_traces_exclude_the_present_step():
     circuit = Recurrent(neurons=5, trace_decay=0.0)
-    seen = train_examples(circuit, *born(circuit))
-    for (_, _, earlier), (_, _, now) in pairwise(seen):
-        for one, two in zip(earlier, now, strict=True):
+    steps = steps_of(circuit, *draw(circuit))
+    for (_, _, earlier), (_, _, later) in pairwise(steps):
+        for one, two in zip(earlier, later, strict=True):
             np.testing.assert_array_equal(two.pre_trace, one.pre)
             np.testing.assert_array_equal(two.post_trace, one.post)
     assert not any(
-        np.any(trace) for projection in seen[0][2] for trace in (projection.pre_trace, projection.post_trace)
+        np.any(trace) for projection in steps[0][2] for trace in (projection.pre_trace, projection.post_trace)
     )
 
 
 @pytest.mark.parametrize("feedback", ["transpose", "random", "zero"])
 @pytest.mark.parametrize("bias", [True, False])
-def test_without_memory_it_is_a_layered_network(feedback, bias):
+def test_without_memory_it_equals_a_layered_network(feedback, bias):
     options = {"bias": bias, "feedback": feedback, "derivative": True}
     circuit = Recurrent(neurons=6, leak=1.0, recurrent_scale=0.0, **options)
     layered = Feedforward(hidden=(6,), **options)
-    (into, recurrent, out), wiring, activity = born(circuit)
+    (into, recurrent, out), wiring, activity = draw(circuit)
     present = jax.jit(layered.step)
-    back = (wiring.feedback,) if feedback == "random" else ()
+    feedback_weights = (wiring.feedback,) if feedback == "random" else ()
     for stimulus, (_, output, (first, _, last)) in zip(
-        zip(*stimuli()[:2], strict=True), train_examples(circuit, (into, recurrent, out), wiring, activity), strict=True
+        zip(stimuli().input, stimuli().target, strict=True), steps_of(circuit, (into, recurrent, out), wiring, activity), strict=True
     ):
-        _, same, projections, _ = present((into, out), back, (), Stimulus(*stimulus))
+        _, same, projections, _ = present((into, out), feedback_weights, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
         for one, two in zip((first, last), projections, strict=True):
             jax.tree.map(
@@ -141,55 +142,52 @@ class TestAbsentSynapses:
     CIRCUIT = Recurrent(neurons=6, density=0.5)
 
     def outputs(self, recurrent):
-        (into, _, out), wiring, activity = born(self.CIRCUIT)
-        return along(self.CIRCUIT, (into, recurrent, out), wiring, activity)[1]
+        (into, _, out), wiring, activity = draw(self.CIRCUIT)
+        return run(self.CIRCUIT, (into, recurrent, out), wiring, activity)[1]
 
-    def test_have_no_weight_at_birth_and_are_never_of_a_neuron_to_itself(self):
-        weights, wiring, _ = born(self.CIRCUIT)
+    def test_initial_weights_are_zero_and_self_connections_absent(self):
+        weights, wiring, _ = draw(self.CIRCUIT)
         assert set(np.unique(wiring.mask)) == {0, 1}
         assert not np.any(np.diag(wiring.mask))
         np.testing.assert_array_equal(weights[1] != 0, wiring.mask == 1)
 
     @pytest.mark.parametrize("drift", [5.0, np.inf, np.nan])
     def test_are_never_read(self, drift):
-        weights, wiring, activity = born(self.CIRCUIT)
+        weights, wiring, activity = draw(self.CIRCUIT)
         drifted = (weights[0], jnp.where(wiring.mask > 0, weights[1], drift), weights[2])
-        one, two = (train_examples(self.CIRCUIT, w, wiring, activity) for w in (weights, drifted))
+        one, two = (steps_of(self.CIRCUIT, w, wiring, activity) for w in (weights, drifted))
         jax.tree.map(np.testing.assert_array_equal, one, two)
 
     @pytest.mark.parametrize("drift", [0.0, np.nan])
     def test_have_no_gradient(self, drift):
-        weights, wiring, _ = born(self.CIRCUIT)
+        weights, wiring, _ = draw(self.CIRCUIT)
         recurrent = jnp.where(wiring.mask > 0, weights[1], drift)
         gradient = jax.grad(lambda recurrent: self.outputs(recurrent)[-1].sum())(recurrent)
         np.testing.assert_array_equal(gradient != 0, wiring.mask == 1)
         assert np.all(np.isfinite(gradient))
 
-    def test_may_change_under_a_rule_without_effect(self):
-        """A rule that lets every weight grow, and the same life with absent weights put back to 0 at each step."""
-        context = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), steps=30)
+    def test_changes_of_their_weights_have_no_effect(self):
+        """Compare a rule that changes every weight with a lifetime whose absent weights are reset to 0 at each step."""
+        lifetime = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), steps=30)
         theta = jnp.array([0.1, 0.01])
-        constant, learner_state = jax.jit(
-            lambda: context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 6))
+        context, state = jax.jit(
+            lambda: lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
         )()
-        other, evaluate = learner_state, jax.jit(context.evaluate)
-        step = jax.jit(lambda *given: step_at(context, *given))
+        other, step, evaluate = state, jax.jit(partial(step_at, lifetime)), jax.jit(lifetime.evaluate)
         for t in range(30):
-            learner_state, one = step(theta, constant, learner_state, t)
-            other, two = step(theta, constant, other, t)
+            state, one = step(theta, context, state, t)
+            other, two = step(theta, context, other, t)
             into, recurrent, out = other.weights
-            other = other._replace(weights=(into, recurrent * constant.wiring.mask, out))
+            other = other._replace(weights=(into, recurrent * context.wiring.mask, out))
             jax.tree.map(np.testing.assert_array_equal, one, two)
-        absent = constant.wiring.mask == 0
-        assert np.all(learner_state.weights[1][absent] != 0)
-        jax.tree.map(
-            np.testing.assert_array_equal, evaluate(theta, constant, learner_state), evaluate(theta, constant, other)
-        )
+        absent = context.wiring.mask == 0
+        assert np.all(state.weights[1][absent] != 0)
+        jax.tree.map(np.testing.assert_array_equal, evaluate(theta, context, state), evaluate(theta, context, other))
 
 
 def test_initial_weights_have_the_stated_scale():
     circuit = Recurrent(neurons=400, density=0.25, weight_scale=2.0, recurrent_scale=1.5, feedback_scale=3.0)
-    weights, wiring, _ = born(circuit, 99, 400)
+    weights, wiring, _ = draw(circuit, 99, 400)
     assert np.mean(wiring.mask) == pytest.approx(0.25, rel=0.02)
     assert np.std(weights[0]) == pytest.approx(2.0 / 100**0.5, rel=0.02)
     assert np.std(weights[2]) == pytest.approx(2.0 / 401**0.5, rel=0.02)
@@ -197,34 +195,34 @@ def test_initial_weights_have_the_stated_scale():
     assert np.abs(np.linalg.eigvals(weights[1])).max() == pytest.approx(1.5, rel=0.1)
 
 
-def test_full_density_wires_every_neuron_to_every_other():
-    _, wiring, _ = born(Recurrent(neurons=50, density=1.0))
+def test_at_full_density_all_other_neurons_are_connected():
+    _, wiring, _ = draw(Recurrent(neurons=50, density=1.0))
     np.testing.assert_array_equal(wiring.mask, 1 - np.eye(50))
 
 
-def test_what_is_drawn_does_not_depend_on_density_or_path():
+def test_draws_do_not_depend_on_density_or_feedback_path():
     base = Recurrent(neurons=20, density=1.0)
-    full, wiring, _ = born(base)
-    sparse, thinned, _ = born(replace(base, density=0.25))
-    np.testing.assert_allclose(sparse[1], 2 * full[1] * thinned.mask, rtol=1e-6)
-    np.testing.assert_array_equal(thinned.feedback, wiring.feedback)
+    full, wiring, _ = draw(base)
+    sparse, sparse_wiring, _ = draw(replace(base, density=0.25))
+    np.testing.assert_allclose(sparse[1], 2 * full[1] * sparse_wiring.mask, rtol=1e-6)
+    np.testing.assert_array_equal(sparse_wiring.feedback, wiring.feedback)
     for feedback in ("transpose", "zero"):
-        weights, none, _ = born(replace(base, feedback=feedback))
-        assert none.feedback is None
+        weights, other_wiring, _ = draw(replace(base, feedback=feedback))
+        assert other_wiring.feedback is None
         jax.tree.map(np.testing.assert_array_equal, weights, full)
 
 
 def test_a_leak_keeps_part_of_the_potential():
     """With no input, bias or recurrence, a potential decays as (1 − leak)ᵗ."""
     circuit = Recurrent(neurons=5, leak=0.25, recurrent_scale=0.0, bias=False)
-    weights, wiring, activity = born(circuit)
+    weights, wiring, activity = draw(circuit)
     activity, step = activity._replace(potential=jnp.arange(5.0)), jax.jit(circuit.step)
     for t in range(1, 5):
-        activity, *_ = step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS)))
+        activity = step(weights, wiring, activity, Stimulus(jnp.zeros(INPUTS), jnp.zeros(OUTPUTS))).state
         np.testing.assert_allclose(activity.potential, 0.75**t * np.arange(5), rtol=1e-5)
 
 
-def test_a_stimulus_that_does_not_fit_is_refused():
+def test_a_stimulus_of_the_wrong_size_is_refused():
     circuit = Recurrent()
     with pytest.raises(AssertionError):
         circuit.step(*circuit.init(KEY, INPUTS, OUTPUTS), Stimulus(jnp.ones(INPUTS + 1), jnp.ones(OUTPUTS)))
@@ -240,16 +238,16 @@ def learner(circuit, rule=None, **inner_loop):
 
 
 def test_the_delta_rule_learns_boolean_functions():
-    """Chance solves 1 function in 16. Patterns come in any order, so that memory is of no use here and disturbs."""
-    context = learner(Recurrent(feedback="random"), steps=200)
-    pool, still = context.tasks.split(0).train, jnp.zeros(1)
-    solved = lambda theta: final_metrics(context, theta, pool, jax.random.key(1), 256)["solved"].mean()
-    assert solved(still) < 0.15
-    assert solved(context.init_theta(KEY)) > 0.75
+    """Chance solves 1 function in 16. Patterns come in random order, so that memory does not help."""
+    lifetime = learner(Recurrent(feedback="random"), steps=200)
+    pool = lifetime.tasks.split(0).train
+    solved = lambda theta: final_metrics(lifetime, theta, pool, jax.random.key(1), 256)["solved"].mean()
+    assert solved(jnp.zeros(1)) < 0.15
+    assert solved(lifetime.init_theta(KEY)) > 0.75
 
 
-def test_memory_lets_it_tell_what_came_before():
-    """The target is the sign of the previous input: without memory nothing beats chance."""
+def test_the_previous_input_can_be_learned():
+    """The target is the sign of the previous input: without memory accuracy is at chance."""
 
     def accuracy(leak, recurrent_scale):
         circuit = Recurrent(neurons=32, leak=leak, recurrent_scale=recurrent_scale, density=1.0, feedback="transpose")
@@ -259,8 +257,8 @@ def test_memory_lets_it_tell_what_came_before():
 
         def present(state, pair):
             weights, activity = state
-            activity, output, seen, _ = circuit.step(weights, wiring, activity, Stimulus(*pair))
-            changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in seen]
+            activity, output, projections, _ = circuit.step(weights, wiring, activity, Stimulus(*pair))
+            changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in projections]
             changes[0], changes[1] = 0 * changes[0], 0 * changes[1]
             weights = tuple(weight + change for weight, change in zip(weights, changes, strict=True))
             return (weights, activity), output
@@ -273,15 +271,15 @@ def test_memory_lets_it_tell_what_came_before():
 
 
 def test_each_path_may_have_its_own_theta():
-    context = learner(Recurrent(), Polynomial(terms=("delta", "pre_trace*modulator")), theta="per_path", steps=20)
+    lifetime = learner(Recurrent(), Polynomial(terms=("delta", "pre_trace*modulator")), theta="per_path", steps=20)
     theta = jnp.zeros((3, 2)).at[1, 1].set(0.1)
-    assert context.init_theta(KEY).shape == theta.shape
-    assert list(context.describe(theta)) == ["input", "recurrent", "output"]
+    assert lifetime.init_theta(KEY).shape == theta.shape
+    assert list(lifetime.describe(theta)) == ["input", "recurrent", "output"]
 
     @jax.jit
     def weights():
-        constant, learner_state = context.init(KEY, context.tasks.sample(KEY, context.tasks.split(0).train, 6))
-        return learner_state.weights, unroll(context, theta, constant, learner_state, jnp.arange(20))[0].weights
+        context, state = lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
+        return state.weights, unroll(lifetime, theta, context, state, jnp.arange(20))[0].weights
 
     changed = [not np.array_equal(*pair) for pair in zip(*weights(), strict=True)]
     assert changed == [False, True, False]

@@ -11,7 +11,7 @@ from metarule.commands.train import main as train
 from metarule.runs.stopping import StopRequest
 
 ROOT = Path(__file__).parents[2]
-CONFIG = ROOT / "configs" / "forms.toml"
+CONFIG = ROOT / "configs" / "structure-search.toml"
 SMALL = {
     "rule.terms": '["pre*modulator", "pre*post", "weight", "pre*modulator*post^2", "post"]',
     "tasks.inputs": "2",

@@ -66,7 +66,7 @@ def test_the_shorter_rule_is_printed_and_saved(run, capsys):
     assert pruned["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
     assert (pruned["held_out"]["tasks"], pruned["held_out"]["lifetimes"], pruned["training_tasks"]) == (8, 16, 8)
     assert [row["term"] for row in pruned["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
-    assert [trial["outcome"] for trial in pruned["trials"]] == ["alone"] * 2 + ["removed", "kept", "alone", "kept"]
+    assert [trial["outcome"] for trial in pruned["trials"]] == ["ranked"] * 2 + ["removed", "kept", "ranked", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}
     assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER}
     assert {name: after[name] for name in before} == before

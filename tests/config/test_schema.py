@@ -35,14 +35,14 @@ BAD = {
         "circuit: synapse CS3 → motor: pre = 'CS3' is no neuron; allowed: CS1, CS2, US, facilitatory, motor",
     ),
     "trial without a stimulus": (
-        "tasks = {kind = 'conditioning', phenomena = [{name = 'x', shown = ['after CS1 < 1'], "
-        "animal = {phases = [{trials = ['CS1 > UCS'], times = [1, 2]}]}}]}",
+        "tasks = {kind = 'conditioning', phenomena = [{name = 'x', criteria = ['after CS1 < 1'], "
+        "animal = {phases = [{trials = ['CS1 > UCS'], repetitions = [1, 2]}]}}]}",
         "tasks.phenomena.0.animal.phases.0: trial 'CS1 > UCS' names no stimulus at 'UCS'; allowed: CS1, CS2, US",
     ),
     "name that a figure would read as a formula": (
-        "tasks = {kind = 'conditioning', phenomena = [{name = '$x', shown = ['after CS1 < 1'], "
-        "animal = {phases = [{trials = ['CS1 > US'], times = [1, 2]}]}, "
-        "control = {phases = [{trials = ['CS1'], times = [1, 2]}]}}]}",
+        "tasks = {kind = 'conditioning', phenomena = [{name = '$x', criteria = ['after CS1 < 1'], "
+        "animal = {phases = [{trials = ['CS1 > US'], repetitions = [1, 2]}]}, "
+        "control = {phases = [{trials = ['CS1'], repetitions = [1, 2]}]}}]}",
         "tasks.phenomena.0: name = '$x'; allowed: characters that can be printed, without $",
     ),
     "variable that the circuit does not offer": (
@@ -163,5 +163,5 @@ def test_help_lists_every_field_of_every_kind():
     assert "boolean" in text
     assert "random|transpose|zero" in text
     assert "--rule.traces.NAME.of" in text
-    assert "tasks.phenomena[].shown" in text
+    assert "tasks.phenomena[].criteria" in text
     assert "--tasks.phenomena[]" not in text

@@ -25,7 +25,7 @@ def test_taylor_families_have_their_sizes(text, size):
     assert len(Polynomial(terms=(text,)).names) == size
 
 
-def test_a_taylor_family_holds_every_product_of_powers():
+def test_a_taylor_family_has_every_product_of_powers():
     assert taylor("taylor(pre, post; 2)") == (
         "1",
         "post",
@@ -39,12 +39,12 @@ def test_a_taylor_family_holds_every_product_of_powers():
     )
 
 
-def test_terms_are_left_out_however_they_are_spelt():
+def test_excluded_terms_may_be_spelled_differently():
     rule = Polynomial(terms=("taylor(pre, post; 1)", "oja"), without=("post*pre", "1"))
     assert rule.names == ("post", "pre", "oja")
 
 
-def test_what_is_left_out_of_a_family_may_stand_as_a_term():
+def test_a_term_excluded_from_a_family_may_be_given_itself():
     assert Polynomial(terms=("taylor(pre, post; 1)", "hebb"), without=("hebb",)).names == ("1", "post", "pre", "hebb")
 
 
@@ -54,34 +54,34 @@ def test_a_family_may_have_traces():
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("taylor(pre, post)", "cannot be read"),
-        ("taylor(pre; 2", "cannot be read"),
-        ("taylor(pre; two)", "cannot be read"),
-        ("taylor(pre; -1)", "cannot be read"),
-        ("taylor(__import__('os'); 2)", "cannot be read"),
-        ("taylor(; 2)", "names no variable ''"),
-        ("taylor(pre, prost; 2)", "names no variable 'prost'"),
-        ("taylor(pre, pre; 2)", "names 'pre' twice"),
-        ("taylor(pre; 0)", "up to power 0; allowed: 1 to 8"),
-        ("taylor(pre; 9)", "up to power 9; allowed: 1 to 8"),
-        ("taylor(pre, post, weight, modulator, potential; 4)", "has 3125 terms; allowed: up to 1024"),
-        ("taylor", "no variable 'taylor'"),
+        ("taylor(pre, post)", "allowed: variables and their highest power"),
+        ("taylor(pre; 2", "allowed: variables and their highest power"),
+        ("taylor(pre; two)", "allowed: variables and their highest power"),
+        ("taylor(pre; -1)", "allowed: variables and their highest power"),
+        ("taylor(__import__('os'); 2)", "allowed: variables and their highest power"),
+        ("taylor(; 2)", "'' is not a variable"),
+        ("taylor(pre, prost; 2)", "'prost' is not a variable"),
+        ("taylor(pre, pre; 2)", "'pre' is given twice"),
+        ("taylor(pre; 0)", "power 0; allowed: 1 to 8"),
+        ("taylor(pre; 9)", "power 9; allowed: 1 to 8"),
+        ("taylor(pre, post, weight, modulator, potential; 4)", "3125 terms; allowed: up to 1024"),
+        ("taylor", "'taylor' is not a variable"),
     ],
 )
-def test_what_is_no_family_is_refused_by_name(text, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_families_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
         Polynomial(terms=(text,))
 
 
 def test_families_may_share_terms():
     rule = Polynomial(terms=("pre*modulator", "sixteen", "taylor(pre, post; 2)"))
-    assert len(rule.names) == 16 + 9 - 2  # both hold 1 and pre
+    assert len(rule.names) == 16 + 9 - 2  # both have 1 and pre
     assert rule.names[0] == "pre*modulator"
 
 
-def test_the_order_in_which_traces_are_given_does_not_matter():
+def test_the_order_of_traces_does_not_matter():
     one, other = Trace(of="pre"), Trace(of="post", decay=0.5)
     rules = [Polynomial(terms=("a*b",), traces=traces) for traces in ({"a": one, "b": other}, {"b": other, "a": one})]
     assert rules[0] == rules[1]

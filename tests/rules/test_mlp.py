@@ -7,10 +7,10 @@ from metarule.config.toml import ConfigError, decode
 from metarule.rules import MLP
 from metarule.types import Synapse
 
-SEEN = Synapse(*(jnp.array(value) for value in (0.5, -1.0, 0.3, 2.0, -0.7)))
+SYNAPSE = Synapse(*(jnp.array(value) for value in (0.5, -1.0, 0.3, 2.0, -0.7)))
 
 
-def numbers(rule):
+def parameter_count(rule):
     return sum(leaf.size for leaf in jax.tree.leaves(rule.init(jax.random.key(0))))
 
 
@@ -20,20 +20,20 @@ def test_one_hidden_neuron_equals_the_formula():
         "inputs": {"pre": jnp.array([2.0]), "weight": jnp.array([-1.0])},
         "layers": ({"bias": jnp.array([0.5]), "weight": jnp.array([[3.0]])},),
     }
-    change, memory = rule.delta(theta, (), SEEN)
+    change, memory = rule.delta(theta, (), SYNAPSE)
     assert memory == ()
     assert change == pytest.approx(0.2 * 3 * np.tanh(0.5 + 2 * 0.5 - 2.0), rel=1e-5)
 
 
 def test_theta_has_a_weight_for_each_input_and_a_bias_for_each_hidden_neuron():
-    assert numbers(MLP()) == 8 * (4 + 1 + 1)
-    assert numbers(MLP(inputs=("pre",), hidden=(5, 3))) == 5 * (1 + 1 + 3) + 3 * (1 + 1)
+    assert parameter_count(MLP()) == 8 * (4 + 1 + 1)
+    assert parameter_count(MLP(inputs=("pre",), hidden=(5, 3))) == 5 * (1 + 1 + 3) + 3 * (1 + 1)
 
 
-def test_it_starts_at_rest_where_nothing_is_spread():
+def test_without_spread_the_initial_rule_is_zero():
     rule = MLP(initial_spread=0.0)
     theta = rule.init(jax.random.key(0))
-    assert rule.delta(theta, (), SEEN)[0] == 0
+    assert rule.delta(theta, (), SYNAPSE)[0] == 0
     assert any(jax.tree.leaves(jax.tree.map(jnp.any, theta["inputs"])))
 
 
@@ -63,10 +63,10 @@ def test_equation_and_names():
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [
-        ({"inputs": ["pre", "prost"]}, "no variable 'prost'; allowed: pre, post"),
-        ({"inputs": ["pre", "pre"]}, "name 'pre' twice"),
+        ({"inputs": ["pre", "prost"]}, "'prost' is not a variable; allowed: pre, post"),
+        ({"inputs": ["pre", "pre"]}, "'pre' is given twice"),
         ({"inputs": []}, "inputs"),
         ({"hidden": []}, "hidden"),
         ({"hidden": [0]}, "hidden"),
@@ -74,6 +74,6 @@ def test_equation_and_names():
         ({"scale": 0.0}, "scale"),
     ],
 )
-def test_bad_perceptrons_are_refused_by_name(table, says):
-    with pytest.raises(ConfigError, match=says):
+def test_bad_perceptrons_are_refused(table, message):
+    with pytest.raises(ConfigError, match=message):
         decode(table, MLP)

@@ -1,4 +1,4 @@
-"""Classic rules do what their papers say they do."""
+"""Classic rules have the properties stated in their papers."""
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +16,9 @@ def learn(rule, rate, weight, stimuli, targets=None):
     theta = polynomial.init(jax.random.key(0))
     targets = jnp.zeros(len(stimuli)) if targets is None else targets
 
-    def present(state, seen):
+    def present(state, stimulus):
         weight, memory = state
-        pre, target = seen
+        pre, target = stimulus
         post = pre @ weight
         change, memory = polynomial.update(theta, memory, Synapse(pre, post, post, weight, target[None]))
         return (weight + change, memory), weight[:, 0] + change[:, 0]
@@ -32,7 +32,7 @@ def correlated(count=5000):
     return jax.random.normal(jax.random.key(0), (count, 3)) @ mixing
 
 
-def test_every_rule_by_name_can_be_read():
+def test_every_rule_by_name_is_valid():
     for name in RULES:
         assert Polynomial(terms=(name,)).names == (name,)
 
@@ -45,13 +45,13 @@ def test_oja_finds_the_first_principal_component_and_a_norm_of_one():
 
 
 def test_hebb_grows_without_bound():
-    """On one stimulus x the weight along it grows by 1 + η·|x|² a step."""
+    """For one stimulus x, the weight along x grows by the factor 1 + η·|x|² in a step."""
     stimuli = jnp.tile(jnp.array([1.0, -2.0]), (50, 1))
     along = learn("hebb", 0.05, jnp.array([0.1, 0.1]), stimuli) @ [1.0, -2.0]
     np.testing.assert_allclose(along, -0.1 * (1 + 0.05 * 5) ** np.arange(1, 51), rtol=1e-4)
 
 
-def test_hebb_stays_within_the_bound_of_a_life():
+def test_hebb_stays_within_the_weight_bound():
     rule = Polynomial(terms=("hebb",), initial={"hebb": 1.0})
     lifetime = Lifetime(
         rule=rule,
@@ -66,15 +66,15 @@ def test_hebb_stays_within_the_bound_of_a_life():
 
 
 def test_bcm_becomes_selective():
-    """Of two stimuli that come equally often, one ends with a response of 2, the other with none."""
+    """Of two equally frequent stimuli, one evokes a final response of 2, the other of 0."""
     stimuli = jnp.array([[1.0, 0.3], [0.3, 1.0]])
     order = jax.random.bernoulli(jax.random.key(0), 0.5, (20_000,)).astype(int)
     weight = learn("bcm", 0.003, jnp.array([0.5, 0.4]), stimuli[order])[-2000:].mean(axis=0)
     np.testing.assert_allclose(sorted(stimuli @ weight), [0, 2], atol=0.2)
 
 
-def test_covariance_is_blind_to_the_means():
-    """Where Hebb follows the mean activity, Δw of this rule is 0 unless pre and post vary together."""
+def test_covariance_ignores_the_means():
+    """Δw is 0 unless pre and post vary together."""
     stimuli = 5 + jnp.array([[1.0], [-1.0]])[jnp.arange(400) % 2]
     polynomial = Polynomial(terms=("covariance",))
     theta = {"coefficients": jnp.ones(1), "logit_decay": jnp.array([10.0, 10.0])}
@@ -87,7 +87,7 @@ def test_covariance_is_blind_to_the_means():
 
 
 def test_rescorla_wagner_blocks():
-    """What a second stimulus adds is not learned where the first predicts the reinforcement already."""
+    """A second stimulus is not learned if the first predicts the reinforcement."""
     first, both = jnp.tile(jnp.array([1.0, 0.0]), (200, 1)), jnp.ones((200, 2))
     weights = learn("rescorla_wagner", 0.1, jnp.zeros(2), jnp.concatenate([first, both]), jnp.full(400, 0.8))
     np.testing.assert_allclose(weights[-1], [0.8, 0.0], atol=1e-3)
@@ -101,13 +101,13 @@ def test_anti_hebb_silences_a_neuron():
 
 
 def test_delta_with_the_error_as_modulator_finds_least_squares():
-    stimuli, wanted = correlated(4000), jnp.array([0.5, -1.0, 2.0])
+    stimuli, solution = correlated(4000), jnp.array([0.5, -1.0, 2.0])
     polynomial, weight = Polynomial(terms=("delta",)), jnp.zeros((3, 1))
 
     def present(weight, pre):
         post = pre @ weight
-        error = (pre @ wanted)[None] - post
+        error = (pre @ solution)[None] - post
         return weight + polynomial.update(jnp.array([0.02]), (), Synapse(pre, post, post, weight, error))[0], None
 
     weight, _ = jax.lax.scan(present, weight, stimuli)
-    np.testing.assert_allclose(weight[:, 0], wanted, atol=0.01)
+    np.testing.assert_allclose(weight[:, 0], solution, atol=0.01)

@@ -1,4 +1,4 @@
-"""What stops weights, and what does not."""
+"""Clipping of weights."""
 
 import math
 
@@ -12,11 +12,11 @@ WEIGHT = jnp.array([[-3.0, -2.0, 1.0, 2.0, 3.0]])
 
 
 @pytest.mark.parametrize(
-    "bound, kept, slope",
+    "bound, clipped, slope",
     [(2.0, [-2.0, -2.0, 1.0, 2.0, 2.0], [0.0, 0.0, 1.0, 0.0, 0.0]), (math.inf, [-3.0, -2.0, 1.0, 2.0, 3.0], [1.0] * 5)],
     ids=["a bound", "none"],
 )
-def test_weights_beyond_the_bound_are_stopped_and_have_no_derivative(bound, kept, slope):
-    assert bounded(WEIGHT, bound).tolist() == [kept]
+def test_clipped_weights_have_derivative_zero(bound, clipped, slope):
+    assert bounded(WEIGHT, bound).tolist() == [clipped]
     assert jax.grad(lambda weight: jnp.sum(bounded(weight, bound)))(WEIGHT).tolist() == [slope]
-    assert bounded(WEIGHT, jnp.asarray(bound)).tolist() == [kept]
+    assert bounded(WEIGHT, jnp.asarray(bound)).tolist() == [clipped]

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from metarule.runs.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
@@ -25,7 +26,7 @@ def test_a_healthy_run_has_no_message():
         (rows(zero=9), "90% of gradients were exactly zero in the last 20 meta-steps, as where every weight sits"),
         (rows(14) + rows(6, rejected=True), "30% of meta-steps were rejected in the last 20 meta-steps: try THIS"),
         (
-            rows(nonfinite=10, lyapunov_exponent={"median": 1.0, "largest": 1.078}),
+            rows(nonfinite=10, lyapunov_exponent={"median": 0.0, "largest": float(np.log(1.078))}),
             "100% of lifetimes diverged in the last 20 meta-steps (perturbations of the weights grow up to 1.08-fold",
         ),
         (

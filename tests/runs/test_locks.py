@@ -40,7 +40,7 @@ def held(tmp_path_factory):
 @pytest.mark.parametrize("resumed", [True, False])
 def test_a_second_run_is_refused_with_directory_and_process(main, resumed, held, capsys):
     path, process = held
-    config = "configs/forms.toml" if main is evolve.main else "configs/boolean-2.toml"
+    config = "configs/structure-search.toml" if main is evolve.main else "configs/boolean-2.toml"
     if main is evolve.main:
         (path / SEARCH).write_text('{"options": {}}')
     words = ["--resume", str(path)] if resumed else [config, "--run.directory", str(path), "--overwrite"]

@@ -6,8 +6,8 @@ from matplotlib.figure import Figure
 from msgspec.structs import replace
 from small import EXPERIMENT as ONE
 
-from metarule import Feedforward, delta, final_metrics, tune
-from metarule.analysis.comparison import table
+from metarule import Feedforward, delta_rule, final_metrics, tune
+from metarule.analysis.comparison import held_out_table
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.directory import start_run
@@ -67,10 +67,12 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     learned = final_metrics(context, trained.theta, pool, key, 16)["solved"]
     assert summary["held_out"]["learned"]["mean"] == pytest.approx(float(learned.mean()))
     row = summary["held_out"]["baselines"]["delta"]
-    rated = final_metrics(delta(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16)
+    rated = final_metrics(
+        delta_rule(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16
+    )
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
     budget, tuning = lifetimes_of(EXPERIMENT.optimizer), stream(run_key(3), Purpose.TUNING)
-    tuned = tune(delta(context), context.tasks.split(3).train, tuning, budget)
+    tuned = tune(delta_rule(context), context.tasks.split(3).train, tuning, budget)
     assert row["learning_rate"] == tuned.rate
     assert row["tuning_lifetimes"] <= lifetimes_of(EXPERIMENT.optimizer)
 
@@ -80,7 +82,7 @@ def test_the_summary_holds_the_contribution_of_each_term(finished):
     found = summary["contributions"]
     assert (found["metric"], found["of"], found["lifetimes"]) == ("solved", "held-out tasks", 16)
     assert sorted(row["term"] for row in found["terms"]) == sorted(EXPERIMENT.rule.names)
-    assert found["terms"][-1]["alone_up_to"]["mean"] == summary["held_out"]["learned"]["mean"]
+    assert found["terms"][-1]["cumulative"]["mean"] == summary["held_out"]["learned"]["mean"]
     assert {row["term"]: row["coefficient"] for row in found["terms"]} == {
         name: float(value) for name, value in EXPERIMENT.rule.describe(trained.theta).items()
     }
@@ -121,7 +123,7 @@ def test_seconds_count_all_until_the_summary(finished):
 
 
 def test_the_table_shows_every_contender(finished):
-    text = table(finished[2]["held_out"])
+    text = held_out_table(finished[2]["held_out"])
     for word in ("learned", "initial", "delta (rate", "backprop (rate", "solved", "95 % interval"):
         assert word in text
 
@@ -137,7 +139,7 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
     assert learned["by_seed"] == scores
     assert learned["mean"] == pytest.approx(np.mean(scores))
     assert 0 < learned["low"] < 0.05 < 0.95 < learned["high"] < 1  # three values so far apart tell nothing
-    assert "3 seeds" in table(joint["held_out"])
+    assert "3 seeds" in held_out_table(joint["held_out"])
     assert (tmp_path / "figures" / "seeds.png").exists()
 
 

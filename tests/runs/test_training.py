@@ -49,7 +49,7 @@ def test_every_meta_step_leaves_one_row(whole):
     assert {"lifetimes", "nonfinite_lifetimes", "zero_gradient_lifetimes", "rejected", "theta"} <= set(rows[0])
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
     exponents = [row["lyapunov_exponent"] for row in rows if "lyapunov_exponent" in row]
-    assert [0 < one["median"] <= one["largest"] for one in exponents] == [True] * 3
+    assert [one["median"] <= one["largest"] for one in exponents] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in flat_parameters(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))

@@ -36,7 +36,7 @@ def test_training_and_test_functions_are_disjoint_and_complete(split_by, seed):
     assert len(train | test) == 256
 
 
-def test_npn_split_leaves_no_twin():
+def test_npn_split_separates_equivalent_functions():
     family = Boolean(inputs=3, split_by="npn")
     train, test = (tables_of(family, pool) for pool in split(family, 3))
     classes = npn_classes(np.concatenate([train, test]), 3)
@@ -64,11 +64,11 @@ def test_families_are_filtered_by_separability(functions, count):
     family = Boolean(inputs=3, functions=functions)
     tables = np.concatenate([tables_of(family, pool) for pool in split(family, 0)])
     assert len(tables) == count
-    wanted = {"all": {True, False}, "separable": {True}, "not_separable": {False}}[functions]
-    assert {is_separable(table, 3) for table in tables} == wanted
+    expected = {"all": {True, False}, "separable": {True}, "not_separable": {False}}[functions]
+    assert {is_separable(table, 3) for table in tables} == expected
 
 
-def test_the_seed_decides_the_split_even_when_it_is_traced():
+def test_the_seed_of_a_split_may_be_traced():
     family = Boolean()
     splits = jax.jit(jax.vmap(family.split))(jnp.arange(3))
     for seed in range(3):
@@ -79,15 +79,15 @@ def test_the_seed_decides_the_split_even_when_it_is_traced():
 def test_each_pass_presents_every_pattern_once_with_its_target():
     family = Boolean()
     task = family.sample(KEY, split(family, 0).train, 5)
-    seen = [jax.tree.map(np.asarray, family.stimulus(task, t, KEY)) for t in range(16)]
-    patterns = np.array([(np.asarray(s.input) + 1) @ [2, 1, 0.5] for s in seen]).astype(int)
+    stimuli = [jax.tree.map(np.asarray, family.stimulus(task, t, KEY)) for t in range(16)]
+    patterns = np.array([(np.asarray(s.input) + 1) @ [2, 1, 0.5] for s in stimuli]).astype(int)
     assert sorted(patterns[:8]) == sorted(patterns[8:]) == list(range(8))
     assert list(patterns[:8]) != list(patterns[8:])
-    for pattern, stimulus in zip(patterns, seen):
+    for pattern, stimulus in zip(patterns, stimuli):
         assert stimulus.target == task.table[pattern]
 
 
-def test_solved_means_every_pattern():
+def test_solved_requires_every_pattern():
     family = Boolean(inputs=2)
     target = jnp.array([[0.0], [1.0], [1.0], [0.0]])
     right = family.metrics(jnp.array([[0.4], [0.6], [0.9], [0.1]]), target)
@@ -96,15 +96,15 @@ def test_solved_means_every_pattern():
     assert (wrong["solved"], wrong["accuracy"]) == (0, 0.75)
 
 
-def test_more_inputs_are_sampled():
+def test_functions_of_many_inputs_are_sampled():
     family = Boolean(inputs=6, sampled=64)
     train, test = (rows(tables_of(family, pool)) for pool in split(family, 0))
     assert len(train | test) == 64
     assert not train & test
 
 
-def test_a_pool_holds_its_share_of_the_functions():
+def test_a_pool_has_its_share_of_the_functions():
     family = Boolean(inputs=3, test_fraction=0.25)
     numbers = jnp.arange(300)
-    met = [jax.vmap(partial(family.task_id, pool))(numbers) for pool in split(family, 0)]
-    assert [np.unique(one).size for one in met] == [192, 64]
+    ids = [jax.vmap(partial(family.task_id, pool))(numbers) for pool in split(family, 0)]
+    assert [np.unique(one).size for one in ids] == [192, 64]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarule.tasks.criteria import Criterion, Reading, holds, parse_criterion
+from metarule.tasks.criteria import Criterion, Reading, parse_criterion, satisfies
 
 RESPONSES = {
     Reading("before", "CS1"): np.array([0.05, 0.2]),
@@ -12,7 +12,7 @@ RESPONSES = {
 }
 
 
-def test_criteria_are_read():
+def test_criteria_are_parsed():
     assert parse_criterion("after CS1 >= 1.5 control CS2") == Criterion(
         Reading("after", "CS1"), ">=", 1.5, Reading("control", "CS2")
     )
@@ -29,24 +29,24 @@ def test_criteria_are_read():
         ("after CS1 <= 3 before CS1", [False, True]),
     ],
 )
-def test_criteria_hold_or_not(text, verdicts):
-    assert holds(parse_criterion(text), RESPONSES).tolist() == verdicts
+def test_criteria_are_satisfied_or_not(text, verdicts):
+    assert satisfies(parse_criterion(text), RESPONSES).tolist() == verdicts
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("", "cannot be read"),
-        ("after CS1 = 0.5", "cannot be read"),
-        ("after CS1 >= -1", "cannot be read"),
-        ("later CS1 >= 0.5", "no moment 'later'; allowed: before, peak, after, control"),
-        ("after US >= 0.5", "no CS 'US'; allowed: CS1, CS2"),
-        ("after CS1 >= 2 befor CS1", "no moment 'befor'"),
-        ("__import__('os') CS1 < 1", "cannot be read"),
+        ("", "allowed: a reading"),
+        ("after CS1 = 0.5", "allowed: a reading"),
+        ("after CS1 >= -1", "allowed: a reading"),
+        ("later CS1 >= 0.5", "'later' is not a moment; allowed: before, peak, after, control"),
+        ("after US >= 0.5", "'US' is not a CS; allowed: CS1, CS2"),
+        ("after CS1 >= 2 befor CS1", "'befor' is not a moment"),
+        ("__import__('os') CS1 < 1", "allowed: a reading"),
     ],
 )
-def test_what_is_no_criterion_is_refused_by_name(text, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_criteria_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_criterion(text)
 
 

@@ -24,7 +24,7 @@ def test_npn_classes_are_counted_exactly(inputs, classes):
     assert npn_classes(tables, inputs).max() + 1 == classes
 
 
-def test_one_linear_program_a_class_equals_one_a_function():
+def test_separability_of_classes_equals_that_of_functions():
     tables = enumerate_tables(3)
     assert [is_separable(table, 3) for table in tables] == are_separable(tables, 3).tolist()
 
@@ -35,18 +35,18 @@ def test_xor_is_not_separable_and_majority_is():
     assert is_separable((bits.sum(axis=1) > 1).astype(np.uint8), 3)
 
 
-def twin(table, inputs, rng):
-    """The same function with inputs permuted and negated, and perhaps the output negated."""
+def equivalent(table, inputs, rng):
+    """The same function with inputs permuted and negated, and sometimes the output negated."""
     moved = patterns(inputs)[:, rng.permutation(inputs)] ^ rng.integers(0, 2, inputs)
     return table[moved @ (1 << np.arange(inputs)[::-1])] ^ rng.integers(0, 2, dtype=np.uint8)
 
 
 @pytest.mark.parametrize("inputs", [3, 4, 5, 6])
-def test_twins_share_their_class(inputs):
+def test_equivalent_functions_share_their_class(inputs):
     rng = np.random.default_rng(0)
     tables = rng.integers(0, 2, (20, 2**inputs), dtype=np.uint8)
-    twins = np.stack([twin(table, inputs, rng) for table in tables])
-    classes = npn_classes(np.concatenate([tables, twins]), inputs)
+    others = np.stack([equivalent(table, inputs, rng) for table in tables])
+    classes = npn_classes(np.concatenate([tables, others]), inputs)
     np.testing.assert_array_equal(classes[:20], classes[20:])
     assert len(np.unique(classes)) > 5
 

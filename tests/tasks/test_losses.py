@@ -13,7 +13,7 @@ def test_literal_values():
 
 
 @pytest.mark.parametrize("loss", [binary_cross_entropy, cross_entropy])
-def test_certainty_stays_finite_with_its_gradient(loss):
+def test_loss_and_gradient_of_certain_outputs_are_finite(loss):
     for output in (jnp.array([0.0, 1.0]), jnp.array([1.0, 0.0])):
         value, gradient = jax.value_and_grad(loss)(output, jnp.array([1.0, 0.0]))
         assert jnp.isfinite(value)

@@ -18,7 +18,7 @@ def draw(family, key, pool, index):
 
 
 def is_separable(points, labels):
-    """Whether s·(w·x + b) ≥ 1 has a solution."""
+    """Check whether s·(w·x + b) ≥ 1 has a solution."""
     signs = 2 * np.asarray(labels) - 1
     rows = np.hstack([np.asarray(points), np.ones((len(points), 1))])
     program = linprog(np.zeros(3), A_ub=-signs[:, None] * rows, b_ub=-np.ones(len(rows)), bounds=(None, None))
@@ -26,7 +26,7 @@ def is_separable(points, labels):
 
 
 @pytest.mark.parametrize("shape", SHAPES["all"])
-def test_shapes_are_separable_as_they_say(shape):
+def test_shapes_have_the_stated_separability(shape):
     family = Points(shapes=(shape,), train_examples=150, test_examples=50)
     pool = family.split(0).train
     for index in range(6):
@@ -38,15 +38,15 @@ def test_shapes_are_separable_as_they_say(shape):
 
 @pytest.mark.parametrize("shape", SHAPES["all"])
 def test_classes_never_overlap(shape):
-    """The nearest other point of two thousand is one of the same class."""
+    """The nearest of two thousand points is of the same class."""
     family = Points(shapes=(shape,), train_examples=1000, test_examples=1)
     task = draw(family, KEY, family.split(1).test, 3)
     points, labels = np.asarray(task.train_examples), np.asarray(task.train_labels)
-    far = ((points[:, None] - points[None]) ** 2).sum(-1) + 1e9 * np.eye(len(points))
-    assert (labels[far.argmin(axis=1)] == labels).mean() > 0.995
+    distances = ((points[:, None] - points[None]) ** 2).sum(-1) + 1e9 * np.eye(len(points))
+    assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.995
 
 
-def test_points_come_in_rounds_of_one_of_either_class():
+def test_points_are_in_rounds_of_one_of_each_class():
     family = Points(train_examples=20)
     task = draw(family, KEY, family.split(0).train, 0)
     pairs = np.asarray(task.train_labels).reshape(20, 2)
@@ -55,7 +55,7 @@ def test_points_come_in_rounds_of_one_of_either_class():
     assert np.asarray(task.test_labels).sum() == 50
 
 
-def test_numbers_decide_the_shape_and_keys_the_points():
+def test_indices_decide_the_shape_and_keys_the_points():
     family = Points(shapes=("linear",))
     pool = family.split(0).train
     one, two = (draw(family, jax.random.key(seed), pool, 4) for seed in (1, 2))
@@ -72,7 +72,7 @@ def test_numbers_decide_the_shape_and_keys_the_points():
     )
 
 
-def test_pools_share_no_task_and_seeds_have_their_own():
+def test_pools_and_seeds_share_no_task():
     family = Points()
     tasks = [
         tuple(np.asarray(draw(family, KEY, pool, index).train_examples).ravel()[:4].tolist())
@@ -85,15 +85,15 @@ def test_pools_share_no_task_and_seeds_have_their_own():
 
 def test_every_shape_and_either_labelling_is_drawn():
     family = Points()
-    seen = jax.vmap(lambda index: draw(family, KEY, family.split(0).train, index))(jnp.arange(64))
-    assert len({points.tobytes() for points in np.asarray(seen.train_examples)}) == 64
+    tasks = jax.vmap(lambda index: draw(family, KEY, family.split(0).train, index))(jnp.arange(64))
+    assert len({points.tobytes() for points in np.asarray(tasks.train_examples)}) == 64
     linear = Points(shapes=("blobs",), train_examples=1)
     first = [draw(linear, KEY, linear.split(0).train, index) for index in range(20)]
     sides = {int(task.train_labels[0]) for task in first}
     assert sides == {0, 1}
 
 
-def test_stimuli_start_again_after_a_pass():
+def test_stimuli_repeat_after_a_pass():
     family = Points(train_examples=3)
     task = draw(family, KEY, family.split(0).train, 2)
     for t in (0, 5, 6, 13):
@@ -108,6 +108,6 @@ def test_metrics_against_literal_numbers():
     assert metrics["cross_entropy"] == pytest.approx(-(np.log(0.9) + 2 * np.log(0.4)) / 3, rel=1e-5)
 
 
-def test_no_shape_is_refused():
+def test_an_empty_list_of_shapes_is_refused():
     with pytest.raises(ValueError, match="shapes = ..; allowed: "):
         Points(shapes=())

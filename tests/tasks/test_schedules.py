@@ -14,47 +14,50 @@ from metarule.tasks.schedules import parse_trial
         ("CS2 > CS1 + US", (("CS2",), ("CS1", "US"))),
     ],
 )
-def test_trials_are_read(text, stages):
+def test_trials_are_parsed(text, stages):
     assert parse_trial(text) == stages
 
 
 @pytest.mark.parametrize(
-    ("text", "says"),
+    ("text", "message"),
     [
-        ("", "names no stimulus at ''; allowed: CS1, CS2, US"),
-        ("CS1 > ", "names no stimulus at ''"),
-        ("CS3 > US", "names no stimulus at 'CS3'"),
-        ("cs1", "names no stimulus at 'cs1'"),
-        ("rest > US", "names no stimulus at 'rest'"),
-        ("CS1 > CS2 > US", "has 3 parts; allowed: at most two"),
-        ("CS1+CS1", "names CS1 twice"),
-        ("CS1 > CS1", "names CS1 twice"),
+        ("", "'' is not a stimulus; allowed: CS1, CS2, US"),
+        ("CS1 > ", "'' is not a stimulus"),
+        ("CS3 > US", "'CS3' is not a stimulus"),
+        ("cs1", "'cs1' is not a stimulus"),
+        ("rest > US", "'rest' is not a stimulus"),
+        ("CS1 > CS2 > US", "3 parts; allowed: at most 2"),
+        ("CS1+CS1", "CS1 is given twice"),
+        ("CS1 > CS1", "CS1 is given twice"),
     ],
 )
-def test_what_is_no_trial_is_refused_by_name(text, says):
-    with pytest.raises(ValueError, match=says):
+def test_invalid_trials_are_refused(text, message):
+    with pytest.raises(ValueError, match=message):
         parse_trial(text)
 
 
 def test_spaces_do_not_matter():
-    phase = Phase(trials=("CS1>US",), times=(1, 2), wanted={" CS1  > US": (0.0, 1.0)})
-    assert phase == Phase(trials=("CS1 > US",), times=(1, 2), wanted={"CS1 > US": (0.0, 1.0)})
+    phase = Phase(trials=("CS1>US",), repetitions=(1, 2), targets={" CS1  > US": (0.0, 1.0)})
+    assert phase == Phase(trials=("CS1 > US",), repetitions=(1, 2), targets={"CS1 > US": (0.0, 1.0)})
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        ({"trials": ("CS9",), "times": (1, 2)}, "names no stimulus at 'CS9'"),
-        ({"trials": ("CS1",), "times": (3, 3)}, r"times = \[3, 3\]; allowed"),
-        ({"trials": ("CS1",), "times": (0, 3)}, r"times = \[0, 3\]; allowed"),
-        ({"trials": ("CS1",), "times": (1, 2), "wanted": {"US": (0.0, 1.0)}}, "wanted 'US' is no trial of this phase"),
+        ({"trials": ("CS9",), "repetitions": (1, 2)}, "'CS9' is not a stimulus"),
+        ({"trials": ("CS1",), "repetitions": (3, 3)}, r"repetitions = \[3, 3\]; allowed"),
+        ({"trials": ("CS1",), "repetitions": (0, 3)}, r"repetitions = \[0, 3\]; allowed"),
+        (
+            {"trials": ("CS1",), "repetitions": (1, 2), "targets": {"US": (0.0, 1.0)}},
+            "targets: 'US' is not a trial of this phase",
+        ),
     ],
 )
-def test_bad_phases_are_refused_by_name(arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_bad_phases_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Phase(**arguments)
 
 
-def test_nothing_is_wanted_of_the_us_alone():
-    with pytest.raises(ValueError, match="after 'US' is no conditioned stimulus; allowed: CS1, CS2"):
-        Schedule(phases=(Phase(trials=("US",), times=(1, 2)),), after={"US": 1.0})
+def test_the_us_has_no_final_target():
+    with pytest.raises(ValueError, match="final_targets: 'US' is not a conditioned stimulus; allowed: CS1, CS2"):
+        Schedule(phases=(Phase(trials=("US",), repetitions=(1, 2)),), final_targets={"US": 1.0})

@@ -28,18 +28,18 @@ def many(family, pool, count=60):
 @pytest.mark.parametrize("seed", [0, 5])
 def test_test_tasks_use_classes_that_no_training_task_has(seed):
     family = Tabular()
-    seen = []
+    classes = []
     for pool in split(family, seed):
         tasks = many(family, pool)
-        seen.append(
+        classes.append(
             set(LABELS[np.asarray(tasks.train_examples)].flat) | set(LABELS[np.asarray(tasks.test_examples)].flat)
         )
-    assert len(seen[0]) == 6
-    assert len(seen[1]) == 4
-    assert not seen[0] & seen[1]
+    assert len(classes[0]) == 6
+    assert len(classes[1]) == 4
+    assert not classes[0] & classes[1]
 
 
-def test_presented_and_assessed_examples_are_disjoint_and_distinct():
+def test_training_and_test_examples_are_disjoint_and_distinct():
     tasks = many(Tabular(), split(Tabular(), 0).train)
     for train_examples, test_examples in zip(np.asarray(tasks.train_examples), np.asarray(tasks.test_examples)):
         assert len(set(train_examples)) == len(train_examples) == 3 * 34
@@ -47,11 +47,11 @@ def test_presented_and_assessed_examples_are_disjoint_and_distinct():
         assert not set(train_examples) & set(test_examples)
 
 
-def test_every_example_of_a_class_can_be_drawn_and_no_padding_is():
+def test_all_examples_but_no_padding_are_drawn():
     family = Tabular(train_examples=100, test_examples=74)
     tasks = many(family, jnp.arange(10), 120)
-    drawn = set(np.asarray(tasks.train_examples).flat) | set(np.asarray(tasks.test_examples).flat)
-    assert drawn == set(range(1797))
+    rows = set(np.asarray(tasks.train_examples).flat) | set(np.asarray(tasks.test_examples).flat)
+    assert rows == set(range(1797))
 
 
 def test_labels_are_one_to_one_with_classes_and_shuffled():
@@ -65,17 +65,17 @@ def test_labels_are_one_to_one_with_classes_and_shuffled():
     assert len(first) == 6
 
 
-def test_stimulus_shows_the_image_and_its_label():
+def test_a_stimulus_has_the_image_and_its_label():
     family = Tabular()
     task = sample(family, KEY, split(family, 0).train, 3)
-    show = jax.jit(family.stimulus)
+    stimulus_at = jax.jit(family.stimulus)
     for t in (0, 50, 101, 102):
-        stimulus = show(task, t, KEY)
+        stimulus = stimulus_at(task, t, KEY)
         np.testing.assert_allclose(stimulus.input, load_digits().data[task.train_examples[t % 102]] / 16)
         np.testing.assert_array_equal(stimulus.target, np.eye(3)[task.train_labels[t % 102]])
 
 
-def test_task_numbers_decide_the_classes_and_keys_the_examples():
+def test_indices_decide_the_classes_and_keys_the_examples():
     family, pool = Tabular(), split(Tabular(), 0).train
     one, two = (sample(family, jax.random.key(seed), pool, 4) for seed in (1, 2))
     classes = lambda task: [
@@ -101,37 +101,37 @@ def test_stated_shapes_are_those_of_the_data():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
-        ({"ways": 5}, "test_classes is 4; allowed: at least ways"),
-        ({"ways": 5, "test_classes": 6}, "leaves 4 of 10 classes"),
+        ({"ways": 5}, "test_classes = 4; allowed: at least ways"),
+        ({"ways": 5, "test_classes": 6}, "4 of 10 classes are left"),
         ({"train_examples": 150, "test_examples": 30}, "at most 174"),
-        ({"dataset": "iris"}, "or test_classes 'all' to hold none out"),
-        ({"dataset": "breast_cancer", "test_classes": "all"}, "ways is 3; allowed: at most 2"),
-        ({"features": 65}, "features is 65; allowed: at most 64"),
+        ({"dataset": "iris"}, "or test_classes = all to hold none out"),
+        ({"dataset": "breast_cancer", "test_classes": "all"}, "ways = 3; allowed: at most 2"),
+        ({"features": 65}, "features = 65; allowed: at most 64"),
     ],
 )
-def test_more_than_there_is_is_refused(arguments, says):
-    with pytest.raises(ValueError, match=says):
+def test_requests_beyond_the_data_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
         Tabular(**arguments)
 
 
-def test_examples_come_in_rounds_of_one_of_each_class():
+def test_examples_are_in_rounds_of_one_of_each_class():
     tasks = many(Tabular(), split(Tabular(), 0).train, 5)
     for labels in np.asarray(tasks.train_labels):
         np.testing.assert_array_equal(np.sort(labels.reshape(34, 3), axis=1), np.tile(np.arange(3), (34, 1)))
 
 
 @pytest.mark.parametrize("dataset", ["digits", "iris", "wine", "breast_cancer", "mnist"])
-def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
+def test_inputs_are_standardised_by_the_training_examples(dataset):
     ways = 2
     family = Tabular(
         dataset=dataset, ways=ways, test_classes="all", train_examples=20, test_examples=20, scaling="standardised"
     )
     task = sample(family, KEY, split(family, 0).test, 1)
     features = _load(dataset).features
-    seen = features[np.asarray(task.train_examples)]
-    mean, deviation = seen.mean(axis=0), seen.std(axis=0)
+    train = features[np.asarray(task.train_examples)]
+    mean, deviation = train.mean(axis=0), train.std(axis=0)
     varies = deviation > 1e-6
     expected = np.zeros((ways * 20, features.shape[1]))
     rows = features[np.asarray(task.test_examples)]
@@ -141,20 +141,20 @@ def test_inputs_are_standardised_from_the_presented_examples_alone(dataset):
     assert family.inputs == features.shape[1]
 
 
-def test_where_no_class_is_held_out_both_pools_hold_all():
+def test_without_held_out_classes_both_pools_have_all():
     train, test = split(Tabular(dataset="wine", test_classes="all", train_examples=20, test_examples=20), 3)
     assert set(np.asarray(train)) == set(np.asarray(test)) == {0, 1, 2}
 
 
-def test_few_features_are_drawn_anew_for_each_task_number():
+def test_features_are_drawn_for_each_index():
     family, pool = Tabular(features=8), split(Tabular(), 0).train
-    one, again, other = (sample(family, jax.random.key(k), pool, n) for k, n in ((1, 4), (2, 4), (1, 5)))
+    one, repeated, other = (sample(family, jax.random.key(k), pool, n) for k, n in ((1, 4), (2, 4), (1, 5)))
     assert family.inputs == 8
     assert len(set(np.asarray(one.columns).tolist())) == 8
-    np.testing.assert_array_equal(one.columns, again.columns)
+    np.testing.assert_array_equal(one.columns, repeated.columns)
     assert set(np.asarray(one.columns).tolist()) != set(np.asarray(other.columns).tolist())
-    shown = jax.jit(family.stimulus)(one, 3, KEY).input
-    np.testing.assert_allclose(shown, load_digits().data[one.train_examples[3], np.asarray(one.columns)] / 16)
+    inputs = jax.jit(family.stimulus)(one, 3, KEY).input
+    np.testing.assert_allclose(inputs, load_digits().data[one.train_examples[3], np.asarray(one.columns)] / 16)
 
 
 def test_a_data_set_that_is_not_installed_is_named(monkeypatch):

@@ -1,32 +1,32 @@
-"""Who a learned rule is compared with, tuned with the same number of lifetimes that it was given."""
+"""Baselines of a learned rule, tuned with as many lifetimes as meta-training used."""
 
 from metarule.analysis.baselines.classic import (
     BaselineName,
     backprop,
     baselines,
-    delta,
+    delta_rule,
     descent,
     feedback_alignment,
     rescorla_wagner,
     sutton_barto,
-    under,
+    with_rule,
 )
 from metarule.analysis.baselines.descent import Descent
-from metarule.analysis.baselines.tuning import RATES, Tuned, at_rate, tune
+from metarule.analysis.baselines.tuning import RATES, Tuned, theta_at_rate, tune
 
 __all__ = [
     "RATES",
     "BaselineName",
     "Descent",
     "Tuned",
-    "at_rate",
     "backprop",
     "baselines",
-    "delta",
+    "delta_rule",
     "descent",
     "feedback_alignment",
     "rescorla_wagner",
     "sutton_barto",
+    "theta_at_rate",
     "tune",
-    "under",
+    "with_rule",
 ]

@@ -1,4 +1,4 @@
-"""Who a learned rule is compared with: classic rules in its circuit, and backprop."""
+"""Baselines: classic rules in the circuit of the learned rule, and backprop."""
 
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -18,12 +18,12 @@ __all__ = [
     "BaselineName",
     "backprop",
     "baselines",
-    "delta",
+    "delta_rule",
     "descent",
     "feedback_alignment",
     "rescorla_wagner",
     "sutton_barto",
-    "under",
+    "with_rule",
 ]
 
 BaselineName = Literal[
@@ -44,80 +44,77 @@ BaselineName = Literal[
 
 
 def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Learner]:
-    """Who is compared with a learned rule, by name.
+    """Make baselines of a learned rule.
 
     Args:
-        lifetime: who lives under the learned rule.
-        names: of baselines; none for the classic rules that the circuit is made for.
+        lifetime: the learner of the learned rule.
+        names: of the baselines; `()` for the defaults of the circuit.
 
     Returns:
-        Learners whose θ is one learning rate; their life, bounds and initial weights are those of `lifetime`.
+        Learners by name. θ of each is one learning rate; steps, bounds and initial weights are those of `lifetime`.
 
     Raises:
-        ValueError: no such baseline, or one that the circuit is not made for.
+        ValueError: an unknown baseline, or one that needs another circuit.
     """
     names = tuple(names)
     for name in names:
         if name not in _BASELINES:
-            raise ValueError(f"'{name}' is no baseline; allowed: {', '.join(_BASELINES)}")
-    return {name: _BASELINES[name](lifetime) for name in names or _of(lifetime)}
+            raise ValueError(f"baseline '{name}' does not exist; allowed: {', '.join(_BASELINES)}")
+    return {name: _BASELINES[name](lifetime) for name in names or _defaults(lifetime)}
 
 
-def _of(lifetime: Lifetime) -> tuple[str, ...]:
-    """The baselines that a circuit is made for."""
+def _defaults(lifetime: Lifetime) -> tuple[str, ...]:
+    """Default baselines of a circuit."""
     match lifetime.circuit:
         case Feedforward(hidden=hidden):
-            # Without hidden neurons errors go nowhere, so that feedback alignment would be the delta rule.
+            # Without hidden neurons feedback alignment equals the delta rule.
             return ("delta", "feedback_alignment", "backprop", "adam") if hidden else ("delta", "backprop", "adam")
         case ConditioningCircuit() as circuit:
-            return ("rescorla_wagner", "sutton_barto") if _is_driven_by_the_us(circuit) else ("sutton_barto",)
+            return ("rescorla_wagner", "sutton_barto") if _us_drives(circuit) else ("sutton_barto",)
         case _:
             return ("delta",)
 
 
-def under(lifetime: Lifetime, rule: str) -> Lifetime:
-    """The same circuit under a rule of one rate, such as `"oja"`; see `metarule.rules.presets`."""
+def with_rule(lifetime: Lifetime, rule: str) -> Lifetime:
+    """The same circuit with a rule of one learning rate, such as `"oja"`; see `metarule.rules.presets`."""
     inner_loop = replace(lifetime.inner_loop, theta="shared")
     return replace(lifetime, rule=Polynomial(terms=(rule,)), inner_loop=inner_loop)
 
 
-def delta(lifetime: Lifetime) -> Lifetime:
-    """The same circuit under the delta rule, Δw = η·pre·modulator (Widrow & Hoff 1960)."""
-    return under(lifetime, "delta")
+def delta_rule(lifetime: Lifetime) -> Lifetime:
+    """The same circuit with the delta rule, Δw = η·pre·modulator (Widrow & Hoff 1960)."""
+    return with_rule(lifetime, "delta")
 
 
 def rescorla_wagner(lifetime: Lifetime) -> Lifetime:
-    """The circuit of conditioning under Δw = η·pre·(US − ΣV) (Rescorla & Wagner 1972).
+    """The conditioning circuit with Δw = η·pre·(US − ΣV) (Rescorla & Wagner 1972).
 
-    The US drives the motor neuron, too: its potential is US + ΣV, so that US − ΣV = 2·modulator − potential where
-    modulators carry the US as it is.
+    The US also drives the motor neuron, whose potential is US + ΣV. With modulator = US, US − ΣV is
+    2·modulator − potential.
     """
-    if not (isinstance(lifetime.circuit, ConditioningCircuit) and _is_driven_by_the_us(lifetime.circuit)):
-        raise ValueError("the rule of Rescorla and Wagner needs a circuit of conditioning that the US drives by 1")
-    return under(lifetime, "2*pre*modulator - pre*potential")
+    if not (isinstance(lifetime.circuit, ConditioningCircuit) and _us_drives(lifetime.circuit)):
+        raise ValueError("rescorla_wagner needs a conditioning circuit that the US drives with weight 1")
+    return with_rule(lifetime, "2*pre*modulator - pre*potential")
 
 
 def backprop(lifetime: Lifetime) -> Lifetime:
-    """Backprop with online gradient descent: the delta rule over the transpose with f′ (Rumelhart et al. 1986)."""
-    return _over(lifetime, "transpose")
+    """Online backprop: the delta rule with feedback over the transpose and f′ (Rumelhart et al. 1986)."""
+    return _with_feedback(lifetime, "transpose")
 
 
 def feedback_alignment(lifetime: Lifetime) -> Lifetime:
-    """Feedback alignment: the delta rule over a fixed random path with f′ (Lillicrap et al. 2016)."""
-    return _over(lifetime, "random")
+    """Feedback alignment: the delta rule with fixed random feedback and f′ (Lillicrap et al. 2016)."""
+    return _with_feedback(lifetime, "random")
 
 
 def descent(lifetime: Lifetime, name: str) -> Descent:
-    """Backprop with an optimiser of Optax that remembers, such as `"adam"` (Kingma & Ba 2015).
-
-    `"momentum"` is gradient descent with momentum 0.9 (Polyak 1964).
-    """
+    """Backprop with a stateful Optax optimiser: `"adam"` (Kingma & Ba 2015) or `"momentum"` 0.9 (Polyak 1964)."""
     return Descent(backprop=backprop(lifetime), **_DESCENTS[name])
 
 
-def _is_driven_by_the_us(circuit: ConditioningCircuit) -> bool:
-    """Whether the modulators and the motor neuron are driven as `rescorla_wagner` takes for granted."""
-    fixed = {(synapse.pre, synapse.post): synapse.between for synapse in circuit.synapses if not synapse.plastic}
+def _us_drives(circuit: ConditioningCircuit) -> bool:
+    """Whether the US drives the modulators and the motor neuron with weight 1, as `rescorla_wagner` needs."""
+    fixed = {(synapse.pre, synapse.post): synapse.weight_range for synapse in circuit.synapses if not synapse.plastic}
     modulators = {synapse.modulator for synapse in circuit.synapses if synapse.plastic}
     inputs = {name: [pre for pre, post in fixed if post == name] for name in modulators}
     return fixed.get(("US", circuit.output)) == (1.0, 1.0) and all(
@@ -126,18 +123,18 @@ def _is_driven_by_the_us(circuit: ConditioningCircuit) -> bool:
 
 
 def sutton_barto(lifetime: Lifetime) -> Lifetime:
-    """The circuit of conditioning under Δw = η·pre_trace·(post − post_trace) (Sutton & Barto 1981).
+    """The conditioning circuit with Δw = η·pre_trace·(post − post_trace) (Sutton & Barto 1981).
 
-    What reinforces is a change of the response, which the US drives, too: its end takes back most of what its onset
-    taught if a CS ends with it.
+    Changes of the response reinforce. The US drives the response: if a CS ends with the US, the end of the US undoes
+    most of the learning at its onset.
     """
-    return under(lifetime, "pre_trace*post - pre_trace*post_trace")
+    return with_rule(lifetime, "pre_trace*post - pre_trace*post_trace")
 
 
-def _over(lifetime: Lifetime, feedback: Literal["transpose", "random"]) -> Lifetime:
+def _with_feedback(lifetime: Lifetime, feedback: Literal["transpose", "random"]) -> Lifetime:
     if not isinstance(lifetime.circuit, Feedforward):
-        raise ValueError(f"errors go backward through a Feedforward circuit; this is {type(lifetime.circuit).__name__}")
-    return replace(delta(lifetime), circuit=replace(lifetime.circuit, feedback=feedback, derivative=True))
+        raise ValueError(f"circuit = {type(lifetime.circuit).__name__}: this baseline needs a Feedforward circuit")
+    return replace(delta_rule(lifetime), circuit=replace(lifetime.circuit, feedback=feedback, derivative=True))
 
 
 _DESCENTS: dict[str, dict[str, Any]] = {
@@ -145,9 +142,12 @@ _DESCENTS: dict[str, dict[str, Any]] = {
     "adam": {"name": "adam"},
 }
 _BASELINES: dict[str, Callable[[Lifetime], Learner]] = {
-    **{name: partial(under, rule=name) for name in ("hebb", "anti_hebb", "covariance", "oja", "bcm", "three_factor")},
+    **{
+        name: partial(with_rule, rule=name)
+        for name in ("hebb", "anti_hebb", "covariance", "oja", "bcm", "three_factor")
+    },
     **{name: partial(descent, name=name) for name in _DESCENTS},
-    "delta": delta,
+    "delta": delta_rule,
     "feedback_alignment": feedback_alignment,
     "backprop": backprop,
     "rescorla_wagner": rescorla_wagner,

@@ -1,4 +1,4 @@
-"""Backprop with optimisers that remember what came before."""
+"""Backprop with stateful optimisers."""
 
 import jax.numpy as jnp
 from immutabledict import immutabledict
@@ -27,16 +27,16 @@ __all__ = ["Descent"]
 
 
 class Descent(Struct, frozen=True, kw_only=True):
-    """A learner whose weights go down the gradient of the loss by an optimiser of Optax, step by step.
+    """Learner whose weights follow the gradient of the loss of each step with an Optax optimiser.
 
     g_t = ∂loss_t/∂w,  w ← clip(w + Optax(g_t; θ), ±weight_bound)
 
-    θ is the learning rate alone. −g_t is what the delta rule of rate 1 adds where modulators come over the transpose
-    with f′. It is no local rule, and there to be compared with.
+    θ is the learning rate. −g_t is the change of the delta rule of rate 1 with feedback over the transpose and f′. This
+    is a baseline, not a local rule.
 
     Attributes:
-        backprop: the same circuit under plain gradient descent, as from `metarule.backprop`.
-        name: optimiser of Optax.
+        backprop: the same circuit with plain gradient descent, from `metarule.backprop`.
+        name: Optax optimiser.
         arguments: its arguments besides the learning rate.
     """
 
@@ -51,11 +51,11 @@ class Descent(Struct, frozen=True, kw_only=True):
 
     @property
     def tasks(self) -> TaskFamily:
-        """What there is to learn."""
+        """Tasks to learn."""
         return self.backprop.tasks
 
     def with_steps(self, steps: int) -> "Descent":
-        """The same learner with a lifetime of another length."""
+        """The same learner with another number of steps."""
         return replace(self, backprop=self.backprop.with_steps(steps))
 
     def init_theta(self, key: PRNGKey) -> Theta:
@@ -63,7 +63,7 @@ class Descent(Struct, frozen=True, kw_only=True):
         return self.backprop.init_theta(key)
 
     def theta_scale(self) -> Theta:
-        """Natural size of the learning rate."""
+        """Scale of the learning rate."""
         return self.backprop.theta_scale()
 
     def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:

@@ -1,4 +1,4 @@
-"""Tuning the one learning rate of a baseline, with the same number of lifetimes that the learned rule was given."""
+"""Tuning of the learning rate of a baseline, with as many lifetimes as meta-training used."""
 
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,24 +14,24 @@ from metarule.prng import run_key
 from metarule.tasks.base import primary_metric
 from metarule.types import LOGITS, Learner, PRNGKey, Theta
 
-__all__ = ["RATES", "Tuned", "at_rate", "tune"]
+__all__ = ["RATES", "Tuned", "theta_at_rate", "tune"]
 
 # The coarse grid.
 RATES = 10.0 ** np.linspace(-3, 1, 13)
 _FINE = (RATES[1] / RATES[0]) ** np.linspace(-1, 1, RATES.size + 2)[1:-1]
-# Points along a lifetime over which the score is averaged, to tell rates apart that end equally well.
+# Points of a lifetime over which scores are averaged, to rank rates with equal final scores.
 _POINTS = 4
 
 
 class Tuned(NamedTuple):
-    """Outcome of tuning a learning rate.
+    """Result of tuning a learning rate.
 
     Attributes:
-        rate: the best rate.
+        rate: best rate.
         theta: θ at that rate.
-        rates: every rate that was tried, the coarse grid first.
-        scores: of each on the training tasks, the mean at the end of the lifetime and the mean along it [rates, 2].
-        lifetimes: what the tuning cost.
+        rates: all rates, the coarse grid first [rates].
+        scores: mean score of each rate on training tasks, at the end of a lifetime and along it [rates, 2].
+        lifetimes: lifetimes used.
     """
 
     rate: float
@@ -41,8 +41,8 @@ class Tuned(NamedTuple):
     lifetimes: int
 
 
-def at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
-    """θ of a learner whose rule has one learning rate; decays of its traces are as declared."""
+def theta_at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
+    """θ of a learner whose rule has one learning rate; decays of traces stay at their initial values."""
     theta = learner.init_theta(run_key(0))
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: leaf if LOGITS in path else jnp.full_like(leaf, rate), theta
@@ -50,29 +50,29 @@ def at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
 
 
 def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
-    """Pick the learning rate with the best mean score at the end of the lifetime, on training tasks.
+    """Find the learning rate with the best mean final score on training tasks.
 
-    Of rates that end equally well, the one that is better along the lifetime is picked. Half of the budget goes to a grid
-    over four decades, half to a finer grid around the best of it.
+    Rates with equal final scores are ranked by their mean score along the lifetime. Half of the budget is used for a
+    grid over four decades, half for a finer grid around its best rate.
 
     Args:
         learner: a learner whose θ is one learning rate.
         pool: training tasks.
-        key: decides the lifetimes; every rate is given the same ones.
+        key: decides the lifetimes, which are the same for all rates of a grid.
         budget: lifetimes in all.
 
     Returns:
-        The best rate, and all that were tried.
+        The best rate, and all rates with their scores.
     """
     count = max(budget // (RATES.size + _FINE.size), 1)
     coarse_key, fine_key = jax.random.split(key)
-    coarse = _score(learner, pool, coarse_key, RATES, count)
+    coarse = _scores(learner, pool, coarse_key, RATES, count)
     rates = _FINE * RATES[_best(coarse)]
-    fine = _score(learner, pool, fine_key, rates, count)
+    fine = _scores(learner, pool, fine_key, rates, count)
     best = float(rates[_best(fine)])
     return Tuned(
         rate=best,
-        theta=jax.jit(partial(at_rate, learner))(best),
+        theta=jax.jit(partial(theta_at_rate, learner))(best),
         rates=np.concatenate([RATES, rates]),
         scores=np.concatenate([coarse, fine]),
         lifetimes=count * (RATES.size + _FINE.size),
@@ -83,7 +83,7 @@ def _best(scores: np.ndarray) -> int:
     return max(range(len(scores)), key=lambda number: tuple(scores[number]))
 
 
-def _score(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetimes: int) -> np.ndarray:
+def _scores(learner: Learner, pool: Any, key: PRNGKey, rates: np.ndarray, lifetimes: int) -> np.ndarray:
     return np.asarray(_mean_scores(learner, pool, key, jnp.asarray(rates, float), lifetimes))
 
 
@@ -92,9 +92,8 @@ def _mean_scores(
     learner: Learner, pool: Any, key: PRNGKey, rates: Float[Array, " rates"], lifetimes: int
 ) -> Float[Array, "rates 2"]:
     def score(rate: Float[Array, ""]) -> Float[Array, " 2"]:
-        seen = learning_curves(learner, at_rate(learner, rate), pool, key, lifetimes, _POINTS).metrics[
-            primary_metric(learner.tasks)
-        ]
-        return jnp.stack([jnp.mean(seen[:, -1]), jnp.mean(seen)])
+        curves = learning_curves(learner, theta_at_rate(learner, rate), pool, key, lifetimes, _POINTS)
+        values = curves.metrics[primary_metric(learner.tasks)]
+        return jnp.stack([jnp.mean(values[:, -1]), jnp.mean(values)])
 
     return jax.lax.map(score, rates)

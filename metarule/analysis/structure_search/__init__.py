@@ -1,19 +1,25 @@
-"""Genetic programming over the form of a polynomial rule: which of its terms there are."""
+"""Genetic search over the set of terms of a polynomial rule."""
 
-from metarule.analysis.structure_search.masked import Fitted, Masked, fit
-from metarule.analysis.structure_search.search import Candidate, Generation, evolve, first_generation, front
-from metarule.analysis.structure_search.variation import Form, Library, library
+from metarule.analysis.structure_search.masked import Fitted, MaskedLearner, fit
+from metarule.analysis.structure_search.search import (
+    Candidate,
+    Generation,
+    first_generation,
+    next_generation,
+    pareto_front,
+)
+from metarule.analysis.structure_search.variation import Structure, TermLibrary, term_library
 
 __all__ = [
     "Candidate",
     "Fitted",
-    "Form",
     "Generation",
-    "Library",
-    "Masked",
-    "evolve",
+    "MaskedLearner",
+    "Structure",
+    "TermLibrary",
     "first_generation",
     "fit",
-    "front",
-    "library",
+    "next_generation",
+    "pareto_front",
+    "term_library",
 ]

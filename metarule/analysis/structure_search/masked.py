@@ -1,4 +1,4 @@
-"""A rule with some of its terms alone, and the coefficients that gradient descent finds for them."""
+"""Learners with a subset of the terms of a rule, and gradient descent on their coefficients."""
 
 from typing import Any, NamedTuple
 
@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from metarule.analysis.evaluation import over_lifetimes
+from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient, train
@@ -23,18 +23,18 @@ from metarule.types import (
     Theta,
 )
 
-__all__ = ["Fitted", "Masked", "fit"]
+__all__ = ["Fitted", "MaskedLearner", "fit"]
 
 
-class Masked(NamedTuple):
-    """A learner whose rule has some terms alone.
+class MaskedLearner(NamedTuple):
+    """Learner whose rule has a subset of the terms.
 
-    θ keeps its shape: coefficients of the other terms are 0 and have no gradient, so that one program serves every
-    choice of terms, and many of them side by side.
+    θ keeps its shape; coefficients of the other terms are 0 and have no gradient. So one compiled program serves every
+    subset, and a batch of subsets can be vmapped.
 
     Attributes:
-        lifetime: the learner with every term; θ is an array whose last axis are the terms.
-        mask: which terms there are.
+        lifetime: the learner with all terms; θ is an array with the terms on its last axis.
+        mask: true for the terms of the subset.
     """
 
     lifetime: Lifetime
@@ -47,27 +47,27 @@ class Masked(NamedTuple):
 
     @property
     def tasks(self) -> TaskFamily:
-        """What there is to learn."""
+        """Tasks to learn."""
         return self.lifetime.tasks
 
-    def only(self, theta: Theta) -> Theta:
-        """θ without the other terms."""
+    def masked(self, theta: Theta) -> Theta:
+        """θ with 0 for the other terms."""
         return jnp.where(jnp.broadcast_to(self.mask, theta.shape), theta, 0)
 
-    def with_steps(self, steps: int) -> "Masked":
-        """The same learner with a lifetime of another length."""
+    def with_steps(self, steps: int) -> "MaskedLearner":
+        """The same learner with another number of steps."""
         return self._replace(lifetime=self.lifetime.with_steps(steps))
 
     def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
-        return self.only(self.lifetime.init_theta(key))
+        return self.masked(self.lifetime.init_theta(key))
 
     def theta_scale(self) -> Theta:
-        """Natural size of each number of θ."""
+        """Scale of each parameter."""
         return self.lifetime.theta_scale()
 
     def init(self, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
-        """A fresh network that is about to meet a task."""
+        """Draw a fresh network for a task."""
         return self.lifetime.init(key, task)
 
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
@@ -78,23 +78,23 @@ class Masked(NamedTuple):
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
         """Present a stimulus, then change the weights."""
-        return self.lifetime.step(self.only(theta), context, state, stimulus)
+        return self.lifetime.step(self.masked(theta), context, state, stimulus)
 
     def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
-        """Final share of the meta-loss and the scores, with the rule off."""
-        return self.lifetime.evaluate(self.only(theta), context, state)
+        """Final loss and metrics, with plasticity off."""
+        return self.lifetime.evaluate(self.masked(theta), context, state)
 
 
 class Fitted(NamedTuple):
-    """What forms come to once their coefficients are learned.
+    """Structures with learned coefficients.
 
     Attributes:
-        theta: learned θ of each [forms, …].
-        loss: mean meta-loss of each on the same lifetimes, ∞ where one of these is not finite [forms].
+        theta: learned θ of each [structures, …].
+        loss: mean meta-loss of each on the same lifetimes; ∞ if one is not finite [structures].
     """
 
     theta: Theta
-    loss: Float[Array, " forms"]
+    loss: Float[Array, " structures"]
 
 
 @sharded_jit("lifetime", "optimizer", "lifetimes", "chunk_size")
@@ -103,37 +103,37 @@ def fit(
     optimizer: Gradient,
     pool: Any,
     key: PRNGKey,
-    masks: Bool[Array, "forms terms"],
+    masks: Bool[Array, "structures terms"],
     lifetimes: int,
     chunk_size: int,
 ) -> Fitted:
-    """Learn the coefficients of several forms by gradient descent, and see what they are worth.
+    """Learn the coefficients of several structures by gradient descent, and measure their meta-losses.
 
-    All forms meet the same tasks, from the same initial weights, while they learn and when they are judged.
+    All structures get the same tasks and initial weights, in training and in the measurement.
 
     Args:
-        lifetime: the learner with every term.
-        optimizer: how coefficients are learned.
+        lifetime: the learner with all terms.
+        optimizer: optimiser of the coefficients.
         pool: training tasks.
         key: decides the lifetimes.
-        masks: which terms each form has.
-        lives: training lifetimes on which it is judged, others than those that it learned from.
-        chunk_size: forms side by side, which bounds the memory.
+        masks: terms of each structure.
+        lifetimes: training lifetimes of the measurement, which differ from those of gradient descent.
+        chunk_size: structures computed at once, which bounds the memory.
 
     Returns:
         θ and meta-loss of each.
     """
-    train_key, judge_key = jax.random.split(key)
+    train_key, test_key = jax.random.split(key)
 
-    def one(mask: Bool[Array, " terms"]) -> Fitted:
-        learner = Masked(lifetime, mask)
-        theta = learner.only(train(learner, optimizer, pool, train_key)[0])
+    def fit_one(mask: Bool[Array, " terms"]) -> Fitted:
+        learner = MaskedLearner(lifetime, mask)
+        theta = learner.masked(train(learner, optimizer, pool, train_key)[0])
 
         def one_lifetime(number: Integer) -> Float[Array, ""]:
-            task_key, lifetime_key = jax.random.split(jax.random.fold_in(judge_key, number))
-            return lifetime_loss(lifetime, theta, lifetime.tasks.sample(task_key, pool, number), lifetime_key)[0]
+            task, lifetime_key, _ = sample_lifetime(lifetime, pool, test_key, number)
+            return lifetime_loss(lifetime, theta, task, lifetime_key)[0]
 
-        loss = jnp.mean(over_lifetimes(one_lifetime, lifetimes))
+        loss = jnp.mean(map_lifetimes(one_lifetime, lifetimes))
         return Fitted(theta, jnp.where(jnp.isfinite(loss), loss, jnp.inf))
 
-    return jax.lax.map(one, masks, batch_size=chunk_size)
+    return jax.lax.map(fit_one, masks, batch_size=chunk_size)

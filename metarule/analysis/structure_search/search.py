@@ -1,4 +1,4 @@
-"""NSGA-II over forms: those that no other beats both in meta-loss and in number of terms survive and have children."""
+"""NSGA-II over sets of terms, with two objectives: meta-loss and number of terms."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -6,80 +6,81 @@ from random import Random
 from typing import NamedTuple
 
 from metarule.analysis.structure_search.nsga2 import layers, selected
-from metarule.analysis.structure_search.variation import Form, Library, crossed, drawn, mutated
+from metarule.analysis.structure_search.variation import Structure, TermLibrary, crossover, mutate, random_structure
 
-__all__ = ["Candidate", "Generation", "evolve", "first_generation", "front"]
+__all__ = ["Candidate", "Generation", "first_generation", "next_generation", "pareto_front"]
 
-# Terms of the first forms, at most: what is not needed is not there to begin with.
-_FEW = 4
-# Children that are tried for one that was not met before.
-_TRIES = 20
-_WORST = 1e30
+# Most terms of the initial structures: the search starts with short rules.
+_MAX_INITIAL_TERMS = 4
+# Draws for each new structure, because a draw may repeat one that is known.
+_DRAWS = 20
+# Replaces infinite losses, whose distances would be NaN.
+_LARGEST_LOSS = 1e30
 
 
 class Candidate(NamedTuple):
-    """A form and what it is worth.
+    """A structure and its meta-loss.
 
     Attributes:
-        form: its terms.
-        loss: its meta-loss on training tasks, once its coefficients are learned.
+        structure: its terms.
+        loss: its meta-loss on training tasks, with learned coefficients.
     """
 
-    form: Form
+    structure: Structure
     loss: float
 
 
 class Generation(NamedTuple):
-    """Where the search is.
+    """State of the search.
 
     Attributes:
-        number: generations so far.
-        population: the forms that survived.
-        met: meta-loss of every form that was ever fitted.
+        number: number of the generation, from 0.
+        population: the structures that survived.
+        evaluated: meta-loss of every structure that was fitted.
     """
 
     number: int
     population: tuple[Candidate, ...]
-    met: Mapping[Form, float]
+    evaluated: Mapping[Structure, float]
 
 
-# Meta-losses of forms, in their order.
-Fit = Callable[[Sequence[Form]], Sequence[float]]
+# Function from structures to their meta-losses, in the same order.
+Fit = Callable[[Sequence[Structure]], Sequence[float]]
 
 
-def first_generation(library: Library, size: int, seed: int, fit: Fit) -> Generation:
-    """Forms of a few terms.
+def first_generation(library: TermLibrary, size: int, seed: int, fit: Fit) -> Generation:
+    """Draw structures of a few terms.
 
     Args:
         library: the terms.
-        size: forms.
-        seed: decides which.
-        fit: finds their meta-losses.
+        size: number of structures.
+        seed: decides the draw.
+        fit: computes meta-losses.
 
     Returns:
         Generation 0.
     """
     random = _random(seed, 0)
-    forms: dict[Form, None] = {}
-    for _ in range(_TRIES * size):
-        if len(forms) < size:
-            forms[drawn(library, random, _FEW)] = None
-    population = tuple(map(Candidate, forms, fit(list(forms))))
+    structures: dict[Structure, None] = {}
+    for _ in range(_DRAWS * size):
+        if len(structures) < size:
+            structures[random_structure(library, random, _MAX_INITIAL_TERMS)] = None
+    population = tuple(map(Candidate, structures, fit(list(structures))))
     return Generation(0, population, dict(population))
 
 
-def evolve(generation: Generation, library: Library, size: int, seed: int, fit: Fit) -> Generation:
-    """One generation: parents by tournament, children by crossover and mutation, survivors of both by NSGA-II.
+def next_generation(generation: Generation, library: TermLibrary, size: int, seed: int, fit: Fit) -> Generation:
+    """Select parents by tournament, make children by crossover and mutation, and select survivors by NSGA-II.
 
-    No form is fitted twice. What is drawn depends on the seed and the number of the generation alone, so that a search
-    that is resumed goes on as if it had not been stopped.
+    No structure is fitted twice. Draws depend only on the seed and the number of the generation, so that a resumed
+    search continues as if it had not been stopped.
 
     Args:
-        generation: the one before.
+        generation: the previous one.
         library: the terms.
-        size: forms that survive.
+        size: structures that survive.
         seed: decides parents and children.
-        fit: finds the meta-losses of new forms.
+        fit: computes meta-losses of new structures.
 
     Returns:
         The next generation.
@@ -92,27 +93,27 @@ def evolve(generation: Generation, library: Library, size: int, seed: int, fit: 
     parents = list(generation.population)
     ranks = {parents[index]: rank for rank, layer in enumerate(layers(_points(parents))) for index in layer}
 
-    def parent() -> Form:
-        return min(random.sample(parents, min(2, len(parents))), key=ranks.__getitem__).form
+    def parent() -> Structure:
+        return min(random.sample(parents, min(2, len(parents))), key=ranks.__getitem__).structure
 
-    children: dict[Form, None] = {}
-    for _ in range(_TRIES * size):
-        child = mutated(crossed(parent(), parent(), random), library, random)
-        if len(children) < size and child not in generation.met:
+    children: dict[Structure, None] = {}
+    for _ in range(_DRAWS * size):
+        child = mutate(crossover(parent(), parent(), random), library, random)
+        if len(children) < size and child not in generation.evaluated:
             children[child] = None
-    born = tuple(map(Candidate, children, fit(list(children)))) if children else ()
-    together = [*parents, *born]
+    offspring = tuple(map(Candidate, children, fit(list(children)))) if children else ()
+    together = [*parents, *offspring]
     survivors = tuple(together[index] for index in selected(_points(together), size))
-    return Generation(generation.number + 1, survivors, {**generation.met, **dict(born)})
+    return Generation(generation.number + 1, survivors, {**generation.evaluated, **dict(offspring)})
 
 
-def front(candidates: Iterable[Candidate]) -> list[Candidate]:
-    """Those that none beats both in meta-loss and in number of terms, the shortest first; a loss of ∞ is none."""
-    best: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda one: (len(one.form), one.loss, sorted(one.form))):
-        if candidate.loss < (best[-1].loss if best else math.inf):
-            best.append(candidate)
-    return best
+def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
+    """Candidates with a finite loss that no other beats in both objectives, the shortest first."""
+    front: list[Candidate] = []
+    for candidate in sorted(candidates, key=lambda one: (len(one.structure), one.loss, sorted(one.structure))):
+        if candidate.loss < (front[-1].loss if front else math.inf):
+            front.append(candidate)
+    return front
 
 
 def _random(seed: int, generation: int) -> Random:
@@ -120,5 +121,5 @@ def _random(seed: int, generation: int) -> Random:
 
 
 def _points(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
-    """What is minimised: the meta-loss, where distances between infinite ones would not be numbers, and the terms."""
-    return [(min(candidate.loss, _WORST), float(len(candidate.form))) for candidate in candidates]
+    """Objectives to minimise: the meta-loss, finite so that distances are finite, and the number of terms."""
+    return [(min(candidate.loss, _LARGEST_LOSS), float(len(candidate.structure))) for candidate in candidates]

@@ -139,7 +139,7 @@ def _draw_synapse(axes: Any, synapse: Connection, names: Mapping[str, Any], orde
     colour = _PLASTIC if synapse.plastic else _FIXED
     late = order.index(synapse.pre) >= order.index(synapse.post)
     axes.annotate("", end, start, arrowprops=_arrow(pre, post, colour, "arc3,rad=0.3" if late else "arc3"))
-    low, high = synapse.between
+    low, high = synapse.weight_range
     where = {"ha": "center", "va": "center", "bbox": {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}}
     strength = f"{low:g}" if low == high else f"{low:g} to {high:g}"
     axes.annotate(strength, 0.3 * start + 0.7 * end, color=colour, fontsize="small", **where)
@@ -174,11 +174,13 @@ def _draw_responses(axes: Any, animal: Example, control: Example, targets: bool)
         axes.plot(animal.responses[:, row], color=colour, label=f"to {name}")
         axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=":", label=f"to {name}, control")
     task, end = animal.task, len(animal.responses) - 1
-    us, has_target, sensory = task.probes[_US, _US], targets & (task.wanted[:, 2] > 0), task.stimuli[:, :_US] > 0
+    us, has_target, sensory = task.probes[_US, _US], targets & (task.targets[:, 2] > 0), task.stimuli[:, :_US] > 0
     for row, name in enumerate(STIMULI[:-1]):
         alone = np.flatnonzero(has_target & sensory[:, row] & (sensory.sum(axis=1) == 1))
-        times = np.append(alone, [end] if task.after[row, 2] > 0 else [])
-        values = np.append(task.wanted[alone, 0], task.after[row, :1] if task.after[row, 2] > 0 else [])
+        times = np.append(alone, [end] if task.final_targets[row, 2] > 0 else [])
+        values = np.append(
+            task.targets[alone, 0], task.final_targets[row, :1] if task.final_targets[row, 2] > 0 else []
+        )
         circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
         axes.scatter(times, values / us, label=f"target, {name}", **circles)
     axes.spines[["top", "right"]].set_visible(False)

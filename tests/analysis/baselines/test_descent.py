@@ -9,33 +9,33 @@ from metarule.analysis.baselines import Descent, descent
 from metarule.lifetime.unroll import step_at
 
 KEY = jax.random.key(0)
-LIFE = Lifetime(
+LEARNER = Lifetime(
     rule=Polynomial(),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=30, weight_bound=1.5),
 )
-POOL = LIFE.tasks.split(0).train
+POOL = LEARNER.tasks.split(0).train
 
 
-def test_plain_gradient_descent_of_optax_is_backprop():
-    plain = Descent(backprop=backprop(LIFE), name="sgd")
+def test_sgd_of_optax_equals_backprop():
+    plain = Descent(backprop=backprop(LEARNER), name="sgd")
     theta = jnp.array([0.4])
-    ours, theirs = (learning_curves(one, theta, POOL, KEY, 8, 5).metrics for one in (backprop(LIFE), plain))
+    ours, theirs = (learning_curves(one, theta, POOL, KEY, 8, 5).metrics for one in (backprop(LEARNER), plain))
     np.testing.assert_array_equal(ours["accuracy"], theirs["accuracy"])
 
 
 @pytest.mark.parametrize(("name", "transform"), [("momentum", optax.sgd(0.1, momentum=0.9)), ("adam", optax.adam(0.1))])
-def test_weights_go_as_optax_moves_them_along_autodiff_gradients(name, transform):
-    learner = descent(LIFE, name)
-    context, learner_state = learner.init(KEY, LIFE.tasks.sample(KEY, POOL, 1))
+def test_updates_are_those_of_optax_on_autodiff_gradients(name, transform):
+    learner = descent(LEARNER, name)
+    context, learner_state = learner.init(KEY, LEARNER.tasks.sample(KEY, POOL, 1))
     weights, state = learner_state.weights, transform.init(learner_state.weights)
     for t in range(5):
-        stimulus = LIFE.tasks.stimulus(context.task, t, KEY)
+        stimulus = LEARNER.tasks.stimulus(context.task, t, KEY)
 
         def loss(weights, stimulus=stimulus):
             output = learner.backprop.circuit.step(weights, (), (), stimulus).output
-            return LIFE.tasks.loss(output, stimulus.target)
+            return LEARNER.tasks.loss(output, stimulus.target)
 
         updates, state = transform.update(jax.grad(loss)(weights), state, weights)
         weights = jax.tree.map(lambda w, u: jnp.clip(w + u, -1.5, 1.5), weights, updates)
@@ -44,8 +44,8 @@ def test_weights_go_as_optax_moves_them_along_autodiff_gradients(name, transform
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-def test_it_is_born_as_backprop_is_and_lasts_as_long_as_it_is_told():
-    learner, task = descent(LIFE, "adam"), LIFE.tasks.sample(KEY, POOL, 1)
-    ours, theirs = (one.init(KEY, task)[1].weights for one in (learner, LIFE))
+def test_initial_weights_and_steps_are_those_of_backprop():
+    learner, task = descent(LEARNER, "adam"), LEARNER.tasks.sample(KEY, POOL, 1)
+    ours, theirs = (one.init(KEY, task)[1].weights for one in (learner, LEARNER))
     jax.tree.map(np.testing.assert_array_equal, ours, theirs)
     assert learner.with_steps(7).steps == 7

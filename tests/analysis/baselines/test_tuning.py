@@ -3,11 +3,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, backprop, final_metrics, tune
-from metarule.analysis.baselines import at_rate, under
+from metarule.analysis.baselines import theta_at_rate, with_rule
 from metarule.analysis.baselines.tuning import _best
 
 KEY = jax.random.key(0)
-LIFE = Lifetime(
+LEARNER = Lifetime(
     rule=Polynomial(),
     circuit=Feedforward(hidden=(4,)),
     tasks=Boolean(inputs=2),
@@ -15,8 +15,8 @@ LIFE = Lifetime(
 )
 
 
-def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():
-    learner, pool = backprop(LIFE), LIFE.tasks.split(0).train
+def test_tuning_finds_the_best_rate_within_its_budget():
+    learner, pool = backprop(LEARNER), LEARNER.tasks.split(0).train
     tuned = tune(learner, pool, KEY, budget=1000)
     assert tuned.lifetimes <= 1000
     assert len(tuned.rates) == len(tuned.scores) == 26
@@ -27,12 +27,12 @@ def test_tuning_finds_a_rate_that_is_best_on_training_tasks_within_its_budget():
     assert score(float(tuned.theta[0])) > max(score(1e-3), score(10.0)) + 0.2
 
 
-def test_of_rates_that_end_equally_well_the_one_that_learns_sooner_is_picked():
+def test_of_rates_with_equal_final_scores_the_faster_one_is_chosen():
     assert _best(np.array([[0.5, 0.9], [1.0, 0.2], [1.0, 0.6], [1.0, 0.4]])) == 2
 
 
-def test_a_rate_leaves_the_decays_of_traces_alone():
-    learner = under(LIFE, "bcm")
-    before, after = learner.init_theta(KEY), at_rate(learner, 0.2)
+def test_a_rate_does_not_change_decays():
+    learner = with_rule(LEARNER, "bcm")
+    before, after = learner.init_theta(KEY), theta_at_rate(learner, 0.2)
     np.testing.assert_array_equal(after["coefficients"], np.float32([0.2]))
     np.testing.assert_array_equal(after["logit_decay"], before["logit_decay"])

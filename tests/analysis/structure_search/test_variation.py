@@ -1,4 +1,4 @@
-"""How forms vary."""
+"""Crossover and mutation of structures."""
 
 from random import Random
 
@@ -7,12 +7,12 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import MLP, Polynomial, Trace
-from metarule.analysis.structure_search import library
-from metarule.analysis.structure_search.variation import crossed, drawn, mutated
+from metarule.analysis.structure_search import term_library
+from metarule.analysis.structure_search.variation import crossover, mutate, random_structure
 from metarule.config.toml import ConfigError
 
 TEXTS = ("1", "pre", "pre*post", "pre*post^2", "pre^2", "pre*post - weight")
-TERMS = library(replace(EXPERIMENT, rule=Polynomial(terms=TEXTS)).lifetime)
+TERMS = term_library(replace(EXPERIMENT, rule=Polynomial(terms=TEXTS)).lifetime)
 SEEDS = range(200)
 
 
@@ -28,37 +28,37 @@ def test_neighbours_differ_by_one_factor():
     }
 
 
-def test_a_child_has_what_both_parents_have_and_nothing_that_neither_has():
+def test_a_child_has_the_common_terms_and_no_new_ones():
     one, other = frozenset({0, 1, 2}), frozenset({0, 3})
-    children = {crossed(one, other, Random(seed)) for seed in SEEDS}
+    children = {crossover(one, other, Random(seed)) for seed in SEEDS}
     assert len(children) == 2**3
     assert all({0} <= child <= {0, 1, 2, 3} for child in children)
-    assert {crossed(frozenset({1}), frozenset({2}), Random(seed)) for seed in SEEDS} == {
+    assert {crossover(frozenset({1}), frozenset({2}), Random(seed)) for seed in SEEDS} == {
         frozenset({1}),
         frozenset({2}),
         frozenset({1, 2}),
     }
 
 
-def test_a_mutation_is_one_term_more_less_or_changed_by_a_factor():
-    form = frozenset({1, 3})
-    found = {mutated(form, TERMS, Random(seed)) for seed in SEEDS}
-    more = {form | {term} for term in (0, 2, 4, 5)}
+def test_a_mutation_adds_removes_or_changes_one_term():
+    structure = frozenset({1, 3})
+    mutations = {mutate(structure, TERMS, Random(seed)) for seed in SEEDS}
+    more = {structure | {term} for term in (0, 2, 4, 5)}
     less = {frozenset({1}), frozenset({3})}
     changed = {frozenset({near, 3}) for near in (0, 2, 4)} | {frozenset({1, 2})}
-    assert found == more | less | changed
+    assert mutations == more | less | changed
 
 
-def test_a_form_always_has_a_term():
-    assert all(mutated(frozenset({5}), TERMS, Random(seed)) for seed in SEEDS)
-    assert all(1 <= len(drawn(TERMS, Random(seed), 3)) <= 3 for seed in SEEDS)
+def test_a_structure_has_at_least_one_term():
+    assert all(mutate(frozenset({5}), TERMS, Random(seed)) for seed in SEEDS)
+    assert all(1 <= len(random_structure(TERMS, Random(seed), 3)) <= 3 for seed in SEEDS)
 
 
 @pytest.mark.parametrize(
-    ("rule", "says"),
+    ("rule", "message"),
     [
         (MLP(), "rule = MLP: it has no terms to choose from"),
-        (Polynomial(terms=("pre", "post"), frozen=("pre",)), "frozen terms and learned decays are no terms"),
+        (Polynomial(terms=("pre", "post"), frozen=("pre",)), "frozen terms and learned decays are not allowed"),
         (
             Polynomial(terms=("trail*pre",), traces={"trail": Trace(of="post")}),
             "frozen terms and learned",
@@ -66,6 +66,6 @@ def test_a_form_always_has_a_term():
     ],
     ids=["mlp", "frozen", "learned decay"],
 )
-def test_a_rule_without_free_terms_alone_is_refused(rule, says):
-    with pytest.raises(ConfigError, match=says):
-        library(replace(EXPERIMENT, rule=rule).lifetime)
+def test_only_rules_of_free_terms_are_allowed(rule, message):
+    with pytest.raises(ConfigError, match=message):
+        term_library(replace(EXPERIMENT, rule=rule).lifetime)

@@ -1,4 +1,4 @@
-"""Rules of every kind in a whole lifetime."""
+"""Gradients of every kind of rule through a lifetime."""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from metarule import Boolean, Feedforward, InnerLoop, Lifetime, unroll
 from metarule.rules import MLP, Lifted, Polynomial, Trace
 
 
-class Lyapunov(Struct, frozen=True):
+class Proportional(Struct, frozen=True):
     def init(self, key):
         return jnp.array(0.1)
 
@@ -30,13 +30,13 @@ TRACES = Polynomial(
     ("rule", "theta"),
     [
         (MLP(hidden=(3,)), "shared"),
-        (Lifted(Lyapunov()), "shared"),
+        (Lifted(Proportional()), "shared"),
         (TRACES, "shared"),
         (TRACES, "per_projection"),
     ],
     ids=["mlp", "lifted", "traces", "traces of each projection"],
 )
-def test_every_number_of_theta_moves_the_loss_of_a_life(rule, theta):
+def test_every_parameter_affects_the_loss_of_a_lifetime(rule, theta):
     lifetime = Lifetime(
         rule=rule,
         circuit=Feedforward(hidden=(3,)),
@@ -47,8 +47,8 @@ def test_every_number_of_theta_moves_the_loss_of_a_life(rule, theta):
 
     def loss(theta):
         context, state = lifetime.init(jax.random.key(1), task)
-        state, seen = unroll(lifetime, theta, context, state, jnp.arange(6))
-        return seen.loss.sum() + lifetime.evaluate(theta, context, state)[0]
+        state, outputs = unroll(lifetime, theta, context, state, jnp.arange(6))
+        return outputs.loss.sum() + lifetime.evaluate(theta, context, state)[0]
 
     gradient = jax.jit(jax.grad(loss))(lifetime.init_theta(jax.random.key(2)))
     for leaf in jax.tree.leaves(gradient):
