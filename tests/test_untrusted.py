@@ -192,13 +192,16 @@ def test_damaged_summaries_are_refused(content, message, run):
         ("a." * 5000 + "a = 1", "nested too deep; allowed: up to 32"),
         ("seed = " + "9" * 100, "seed = 0x.*: expected a number of 64 bits"),
         ("inner_loop.weight_bound = 1e19", "inner_loop.weight_bound = 1e\\+19: expected a number of at most 1e\\+18"),
-        ("rule = {kind = 'polynomial', terms = ['" + "1+" * 600 + "1']}", "rule: term '1.*' has 1201 characters; all"),
-        ("rule = {kind = 'polynomial', terms = ['" + "9" * 30 + "*pre']}", "has factor 1e\\+30; allowed: 1e-18 to 1e"),
-        (f"rule = {{kind = 'polynomial', terms = {['1'] * 1025}}}", "rule: terms: 1025 of them; allowed: up to 1024"),
+        (
+            "rule = {kind = 'polynomial', terms = ['" + "1+" * 600 + "1']}",
+            "rule: term '1.*': 1201 characters; allowed: up",
+        ),
+        ("rule = {kind = 'polynomial', terms = ['" + "9" * 30 + "*pre']}", "factor 1e\\+30; allowed: 1e-18 to 1e"),
+        (f"rule = {{kind = 'polynomial', terms = {['1'] * 1025}}}", "rule: terms: 1025 given; allowed: up to 1024"),
         (
             "rule = {kind = 'polynomial', terms = ['taylor(pre, post, weight, modulator; 4)', "
             "'taylor(pre, post, potential, modulator; 4)']}",
-            "rule: terms: they have 1125 monomials; allowed: up to 1024",
+            "rule: terms: 1125 monomials; allowed: up to 1024",
         ),
         (
             "circuit = {kind = 'feedforward', hidden = [65536, 65536]}",
