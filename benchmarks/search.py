@@ -19,7 +19,7 @@ from metarule.meta import Gradient
 from metarule.runs import figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json, write_json
-from metarule.sweeps.plan import Sweep, read_sweep
+from metarule.sweeps.declaration import Sweep, read_sweep
 from metarule.sweeps.report import PLAN, interquartile, make_report
 from metarule.sweeps.rows import lines_of, write_rows
 

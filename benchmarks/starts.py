@@ -1,4 +1,4 @@
-"""How long a command takes until its first meta-step is done, with and without compiled programs kept for it."""
+"""Time of a command to its first meta-step, with and without cached programs."""
 
 import os
 import subprocess
@@ -13,18 +13,18 @@ from metarule.parallel.compilation_cache import VARIABLE
 
 __all__ = ["first_step_seconds", "starts"]
 
-# Seconds between looks at the metrics.
+# Seconds between checks of the metrics.
 _POLL = 0.01
-# What a user may have set of JAX's own cache.
-_SET = ("JAX_COMPILATION_CACHE_", "JAX_ENABLE_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE_")
+# Variables of JAX's own cache.
+_VARIABLES = ("JAX_COMPILATION_CACHE_", "JAX_ENABLE_COMPILATION_CACHE", "JAX_PERSISTENT_CACHE_")
 
 
 def first_step_seconds(config: Path, cache: Path | None) -> float:
-    """Time of `metarule.train` from the start of its process until the numbers of its first meta-step are on disk.
+    """Measure the time from the start of a process until the numbers of its first meta-step are on disk.
 
     Args:
-        config: what is trained; the run is ended then.
-        cache: where compiled programs are kept; None for nowhere.
+        config: of the run, which is killed then.
+        cache: directory for compiled programs; None for none.
 
     Returns:
         Seconds.
@@ -32,7 +32,7 @@ def first_step_seconds(config: Path, cache: Path | None) -> float:
     Raises:
         RuntimeError: a command that failed.
     """
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_SET)}
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(_VARIABLES)}
     environment[VARIABLE] = str(cache) if cache else "off"
     with tempfile.TemporaryDirectory() as folder:
         metrics, errors = Path(folder, "run", "metrics.jsonl"), Path(folder, "errors")
@@ -52,15 +52,14 @@ def first_step_seconds(config: Path, cache: Path | None) -> float:
 
 
 def starts(config: Path, trials: int = 3) -> dict[str, float]:
-    """Medians of `first_step_seconds`, the three kinds of start in turn, as other work on the machine comes and goes.
+    """Measure medians of `first_step_seconds`, in turns, since other work on the machine comes and goes.
 
     Args:
-        config: what is trained.
+        config: of the run.
         trials: of each kind.
 
     Returns:
-        Seconds where nothing is kept (`off`), where the programs are kept but none is there yet (`cold`), and where all
-        are there (`warm`).
+        Seconds without a cache (`off`), with an empty one (`cold`) and with a full one (`warm`).
     """
     seconds = []
     for _ in range(trials):

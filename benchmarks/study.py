@@ -20,7 +20,8 @@ from metarule.runs import figures
 from metarule.runs.experiment import read_tree
 from metarule.runs.files import csv_text
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.sweeps.plan import hasten, make_plan
+from metarule.sweeps.declaration import hasten
+from metarule.sweeps.plan import make_plan
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
 __all__ = ["KINDS", "Options", "main"]

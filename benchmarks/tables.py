@@ -1,4 +1,4 @@
-"""Tables of measurements that are made once, so that a program that was stopped goes on."""
+"""Tables that are measured once, so that a stopped program goes on."""
 
 import sys
 from collections.abc import Callable
@@ -16,39 +16,39 @@ from metarule.runs.files import read_json, write_json
 __all__ = ["kept", "lay_out"]
 
 _OPTIONS = "options.json"
-_UNASKED = ("directory", "json")
+_IGNORED = ("directory", "json")
 
 
 def lay_out(directory: Path, options: Struct) -> None:
-    """Make a directory for measurements; what is measured with other options does not belong into the same.
+    """Make a directory for measurements with some options.
 
     Args:
         directory: the directory.
-        options: of the program; `directory` and `json` make no difference.
+        options: of the program; `directory` and `json` are ignored.
 
     Raises:
-        ConfigError: a directory that holds other measurements, or cannot be made.
+        ConfigError: a directory that holds measurements with other options, or cannot be made.
     """
     file = directory / _OPTIONS
-    asked = {name: value for name, value in msgspec.to_builtins(options).items() if name not in _UNASKED}
+    given = {name: value for name, value in msgspec.to_builtins(options).items() if name not in _IGNORED}
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             write_json(directory / "environment.json", environment())
-            write_json(file, asked)
+            write_json(file, given)
     except OSError as error:
         raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
-    known, asked = read_json(file) or {}, msgspec.json.decode(msgspec.json.encode(asked))
-    if other := [name for name in asked if known.get(name) != asked[name]]:
+    known, given = read_json(file) or {}, msgspec.json.decode(msgspec.json.encode(given))
+    if other := [name for name in given if known.get(name) != given[name]]:
         raise ConfigError(f"--directory '{directory}': it holds measurements with other {' and '.join(other)}")
 
 
 def kept(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Rows of a table, which are measured once.
+    """Read the rows of a table, or measure them once.
 
     Args:
-        file: where they are kept.
-        measure: makes them, where the file is not there.
+        file: of the rows.
+        measure: called where the file does not exist.
 
     Returns:
         The rows.

@@ -1,20 +1,22 @@
-"""Results of a study that nobody ran: every score is what a function says."""
+"""Made-up results of a study, with scores from functions."""
 
 from pathlib import Path
 from types import SimpleNamespace
 
+from benchmarks.studies.evaluation import RETUNED, Item, Scores
+
 from benchmarks.studies.declaration import Study, Test
-from benchmarks.studies.judging import RETUNED, Item, Judged
 from benchmarks.studies.results import Results
 from metarule.analysis.comparison import LEARNED
 from metarule.runs.experiment import Experiment, to_tree
-from metarule.sweeps.plan import Sweep, make_plan
+from metarule.sweeps.declaration import Sweep
+from metarule.sweeps.plan import make_plan
 
 WHERE = [0, 10, 20, 30, 40]
 
 
 def results(kind, sweep, curve, tests=("own",), baselines=(), retuned=(), trained=None, seeds=3):
-    """Judge by `curve(setting, test, contender, seed)`, and let the sweep have scored by `trained(setting, seed)`."""
+    """Results with scores `curve(setting, test, contender, seed)` and, of the sweep, `trained(setting, seed)`."""
     study = Study(
         kind=kind,
         sweep=Sweep(config="", **sweep),
@@ -23,18 +25,18 @@ def results(kind, sweep, curve, tests=("own",), baselines=(), retuned=(), traine
         retuned=tuple(retuned),
     )
     plan = make_plan(study.sweep, to_tree(Experiment()))
-    judged, rows = [], []
+    scores, rows = [], []
     for number, setting in enumerate(plan.settings):
         score = plan.score
         for seed in range(seeds):
             for test in tests:
-                for who in (LEARNED, *baselines, *(name + RETUNED for name in retuned)):
-                    line = curve(setting, test, who, seed)
-                    item = Item(number, test, who, seed, setting.experiment, setting.experiment, None)
-                    judged.append(Judged(item, {score: line[-1]}, WHERE, line))
+                for contender in (LEARNED, *baselines, *(name + RETUNED for name in retuned)):
+                    line = curve(setting, test, contender, seed)
+                    item = Item(number, test, contender, seed, setting.experiment, setting.experiment, None)
+                    scores.append(Scores(item, {score: line[-1]}, WHERE, line))
             if trained:
                 value = trained(setting, seed)
                 rows.append({"setting": setting.label, "metric": f"training_{score}", "seed": seed, "value": value})
-    made = Results(study, plan, judged, Path("nowhere"))
+    made = Results(study, plan, scores, Path("nowhere"))
     made.__dict__["_report"] = SimpleNamespace(rows=rows)
     return made

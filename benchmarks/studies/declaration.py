@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from metarule.analysis.baselines import BaselineName
 from metarule.analysis.comparison import THRESHOLD
 from metarule.config.toml import ConfigError, decode, read
-from metarule.sweeps.plan import Sweep
+from metarule.sweeps.declaration import Sweep
 
 __all__ = ["Study", "Test", "read_study", "shortened"]
 

@@ -125,7 +125,9 @@ class ConditioningCircuit(
             if synapse.post in STIMULI:
                 raise ValueError(f"{label}: post = '{synapse.post}'; allowed: all but sensory neurons")
             if synapse.weight_range[0] > synapse.weight_range[1]:
-                raise ValueError(f"{label}: weight = {list(synapse.weight_range)}; allowed: two numbers, the smaller first")
+                raise ValueError(
+                    f"{label}: weight = {list(synapse.weight_range)}; allowed: two numbers, the smaller first"
+                )
             if (synapse.pre, synapse.post) in pairs:
                 raise ValueError(f"{label} is given twice")
             pairs.add((synapse.pre, synapse.post))

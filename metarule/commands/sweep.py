@@ -1,4 +1,4 @@
-"""Run a study over settings and seeds: `python -m benchmarks.sweep SWEEP.toml [--option VALUE …]`."""
+"""Run a sweep over settings and seeds: `metarule sweep SWEEP.toml [--option VALUE …]`."""
 
 import json
 import os
@@ -30,22 +30,23 @@ from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import DONE, measure, run_cell
 from metarule.sweeps.claims import publish, take
 from metarule.sweeps.compare import compare, comparison_table
-from metarule.sweeps.plan import Cell, Plan, Sweep, hasten, make_plan, read_sweep
+from metarule.sweeps.declaration import Sweep, hasten, read_sweep
+from metarule.sweeps.plan import Cell, Plan, make_plan
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
 __all__ = ["Options", "main", "run"]
 
 _USAGE = """\
-usage: python -m benchmarks.sweep SWEEP.toml [--option VALUE ...]
-       python -m benchmarks.sweep --report DIR [--json FILE]
+usage: metarule sweep SWEEP.toml [--option VALUE ...]
+       metarule sweep --report DIR [--json FILE]
 
-Run a config over a grid of its fields and over seeds, and make tables and a figure of what comes out. Seeds and numbers
-such as the learning rate are run side by side in one compiled program; whatever else differs is compiled for itself.
-Start it in several processes, or on several hosts that share the directory, and they share the work; start it again,
-and it goes on. Beside others a run is rounded in other places than alone: in short runs theta is the same to 1e-5, but
-meta-training through long lifetimes amplifies any rounding, so compare means over seeds. Only held-out scores of the
-learned rule are measured; the baselines are in metarule.train.
+Run a config over a grid of its fields and over seeds, and make tables and a figure of the results. One compiled program
+runs seeds and numbers such as the learning rate together; other fields have programs of their own. Several processes,
+or hosts that share the directory and its locks, share the work; a second start goes on where the first was stopped. A
+run beside others is rounded differently than alone: in short runs theta is the same to 1e-5, but meta-training through
+long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are measured;
+for baselines use metarule train.
 
 SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learning-rates.toml
 --dry-run                          show what would be run, and about how long it would take
@@ -58,30 +59,28 @@ SWEEP.toml                         a sweep file, such as benchmarks/sweeps/learn
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 _FAILED, _ENVIRONMENT = "failed", "environment.json"
-# Compiled programs that a process keeps. Linux allows each about 65,000 mappings, and a program takes thousands.
+# Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.
 _PROGRAMS = 4
-# Seconds between looks at cells that others work on.
+# Seconds between checks of cells that other processes run.
 _POLL = 0.5
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a sweep is run.
+    """Options of a sweep.
 
     Attributes:
-        directory: where the sweep is kept.
-        json: file for the rows of the table, too.
-        compare: points to run one after another, to see what the sweep saves.
+        directory: of the sweep; default runs/sweeps/<name of the file>.
+        json: file for the rows of the printed table, as a list of flat objects; none if empty.
+        compare: points that are also run alone, one after another, to measure the time that the sweep saves.
     """
 
-    directory: Annotated[str, Meta(description="where the sweep is kept; default runs/sweeps/<name of the file>")] = ""
-    json: Annotated[str, Meta(description="file for the rows of the printed table, as a list of flat objects")] = ""
-    compare: Annotated[
-        int, Meta(ge=0, description="points to run alone as well, one after another, to see what the sweep saves")
-    ] = 0
+    directory: str = ""
+    json: str = ""
+    compare: Annotated[int, Meta(ge=0)] = 0
 
 
 class _Request(NamedTuple):
-    """What the command line asks for."""
+    """Content of a command line."""
 
     file: Path
     plan: Plan
@@ -101,25 +100,25 @@ def main(words: list[str]) -> int:
     """
     fields = f"Options [defaults]:\n{describe(Options).rstrip()}\n\n"
     fields += f"Fields of a sweep file [defaults]:\n{describe(Sweep).replace('--', '').rstrip()}"
-    kept, cached = "what is done is kept", "--dry-run" not in words  # which tells how long compiling takes
-    return cli.run("benchmarks.sweep", words, lambda: _USAGE + fields, _serve, kept, cached=cached)
+    kept, cached = "finished cells are kept", "--dry-run" not in words  # which measures compiling
+    return cli.run("metarule sweep", words, lambda: _USAGE + fields, _serve, kept, cached=cached)
 
 
 def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:
-    """Run a sweep that a program declares, and keep its file beside its directory.
+    """Run a sweep that a program declares, and write its file beside its directory.
 
     Args:
         declared: the sweep.
-        config: its base config, whatever the sweep says.
+        config: its base config, which replaces that of the sweep.
         directory: of the sweep.
         flags: of the command line.
-        again: command by which a sweep that is stopped goes on.
+        again: command that resumes a stopped sweep.
 
     Returns:
         Exit status: 0 done, 1 some cells failed, 128 + signal if stopped.
 
     Raises:
-        ConfigError: a sweep that cannot be laid out, or a file that cannot be written.
+        ConfigError: a bad sweep, or a file that cannot be written.
     """
     file = directory.with_name(f"{directory.name}.toml")
     try:
@@ -147,7 +146,7 @@ def _serve(words: list[str]) -> int:
         _report(request.directory, "")
         write_rows(request.options.json, rows)
         return 0
-    again = f"python -m benchmarks.sweep {quote(str(request.file))} --directory {quote(str(request.directory))}"
+    again = f"metarule sweep {quote(str(request.file))} --directory {quote(str(request.directory))}"
     return _run(request, again)
 
 
@@ -196,14 +195,12 @@ def _show(request: _Request) -> int:
     for cell in plan.cells:
         kinds.setdefault(type(cell.experiment.optimizer), []).append(cell)
     seconds = sum(_estimate(cells) for cells in kinds.values())
-    print(
-        f"\nabout {_time(seconds)} in one process, judged by a few meta-steps of the first cell of each optimizer.kind"
-    )
+    print(f"\nabout {_time(seconds)} in one process, by a few meta-steps of the first cell of each optimizer.kind")
     return 0
 
 
 def _estimate(cells: Sequence[Cell]) -> float:
-    """Seconds for cells of one kind of optimiser, judged by the first."""
+    """Seconds for cells of one kind of optimiser, estimated from the first."""
     compiling, each = measure(cells[0])
     programs = len({(cell.experiment, cell.fields, len(cell.points)) for cell in cells})
     return compiling * programs + each * sum(cell.work for cell in cells)
@@ -217,7 +214,7 @@ def _run(request: _Request, again: str) -> int:
         with StopRequest() as stop:
             _work(plan, directory, stop)
     except Stopped as stopped:
-        print(f"\nstopped, and all is kept; go on with: {again}", file=sys.stderr)
+        print(f"\nstopped; finished cells and checkpoints are kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
     failed = [cell for cell in plan.cells if _is_there(directory, cell, _FAILED)]
     for cell in failed:
@@ -232,7 +229,7 @@ def _run(request: _Request, again: str) -> int:
 
 
 def _lay_out(request: _Request) -> None:
-    """Write what will be run, unless it is there; processes that start together write the same."""
+    """Write the plan, unless it exists; processes that start together write the same."""
     directory, text = request.directory, json.dumps(request.plan.tree(), indent=1, ensure_ascii=False)
     plan = directory / PLAN
     try:
@@ -255,12 +252,12 @@ def _lay_out(request: _Request) -> None:
 
 def _forget_failure(folder: Path) -> None:
     """Put a failure aside, so that the cell is run again."""
-    with suppress(FileNotFoundError):  # none, or another process was first
+    with suppress(FileNotFoundError):  # none, or another process was faster
         (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
 
 
 def _work(plan: Plan, directory: Path, stop: StopRequest) -> None:
-    """Work through cells until all are settled, those of processes that died on the way included."""
+    """Run cells until all are settled, those of processes that died included."""
     programs: set[Any] = set()
     shape = "{l_bar}{bar}| {n:.2f}/{total_fmt} cells [{elapsed}<{remaining}]"
     with tqdm(total=len(plan.cells), bar_format=shape, desc="sweep", disable=None) as bar:
@@ -291,7 +288,7 @@ def _work(plan: Plan, directory: Path, stop: StopRequest) -> None:
 
 
 def _make_room(programs: set[Any], cell: Cell) -> None:
-    """Forget compiled programs that no later cell is likely to need: a process may hold only so many."""
+    """Drop compiled programs, of which a process may hold only so many, where another is needed."""
     programs.add((cell.experiment, cell.fields, len(cell.points)))
     if len(programs) > _PROGRAMS:
         jax.clear_caches()
@@ -299,14 +296,14 @@ def _make_room(programs: set[Any], cell: Cell) -> None:
 
 
 def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
-    """Run a cell; one that fails is recorded, for the others may go well."""
+    """Run a cell; a failure is recorded, and does not end the others."""
     clock = time.perf_counter()
     try:
         finished = run_cell(cell, folder, stop, progress)
         return f"done in {time.perf_counter() - clock:.1f} s" if finished else "done by another process"
     except Stopped:
         raise
-    except Exception as error:  # whatever it is, it is a result of this cell
+    except Exception as error:  # of any kind: it is the result of this cell
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
         try:
             _record(folder, reason, traceback.format_exc())
@@ -316,7 +313,7 @@ def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
 
 
 def _record(folder: Path, reason: str, trace: str) -> None:
-    """Leave a failure in the folder of its cell, whole or not at all."""
+    """Write a failure to the folder of its cell, whole or not at all."""
     work = folder / f"work-{uuid.uuid4().hex}"
     work.mkdir()
     write_json(work / "failure.json", {"error": reason, "traceback": trace})

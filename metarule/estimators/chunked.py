@@ -31,8 +31,8 @@ def chunk_length(learner: Learner, state: LearnerState) -> int:
         state: its initial state.
 
     Returns:
-        A number that divides the lifetime; 0 where steps cannot be computed in chunks, where the first projection is too
-        small, or where no number near the best divides the lifetime.
+        A number that divides the lifetime; 0 where steps cannot be computed in chunks, where the first projection is
+        too small, or where no number near the best divides the lifetime.
     """
     if not isinstance(learner, ChunkableLearner) or not learner.chunkable:
         return 0

@@ -4,15 +4,15 @@ If Δw is affine in the weight, a step can be inverted: with w' = w + Δw(w),
 
     Δw(w) = Δw(0) + w·(Δw(1) − Δw(0))   so that   w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)).
 
-The forward pass stores the local variables of every step, which are vectors, and the weights once a segment. The backward
-pass inverts each step and then differentiates it. Memory holds the weights and their derivatives once, which stay in a
-processor's cache. Rounding errors add up within a segment only.
+The forward pass stores the local variables of every step, which are vectors, and the weights once a segment. The
+backward pass inverts each step and then differentiates it. Memory holds the weights and their derivatives once, which
+stay in a processor's cache. Rounding errors add up within a segment only.
 
 A clipped update is not invertible, nor is one whose factor is near 0. The reconstruction is therefore verified: every
-potential computed from it must equal the recorded one, and the first weights of a segment must equal the stored ones, up
-to rounding. Otherwise, and where weights are at the bound, the segment is recomputed forward. Only a weight that was
-clipped by less than rounding is taken for one that was not clipped. There the gradient is not exact: in a contrived case
-with many such weights it was off by 5 %.
+potential computed from it must equal the recorded one, and the first weights of a segment must equal the stored ones,
+up to rounding. Otherwise, and where weights are at the bound, the segment is recomputed forward. Only a weight that was
+clipped by less than rounding is taken for one that was not clipped. There the gradient is not exact: in a contrived
+case with many such weights it was off by 5 %.
 
 References:
     Maclaurin, Duvenaud, Adams 2015 (learning inverted step by step); Gomez, Ren, Urtasun, Grosse 2017 (activations
@@ -105,8 +105,8 @@ def _inverted(
 ) -> Slopes:
     """Slopes before a segment whose steps are inverted.
 
-    Steps are differentiated without the bound: an update that was not clipped has the same derivative, and segments with
-    others are recomputed.
+    Steps are differentiated without the bound: an update that was not clipped has the same derivative, and segments
+    with others are recomputed.
     """
     unbounded = learner.without_bound()
 

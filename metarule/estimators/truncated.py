@@ -19,8 +19,8 @@ class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     g = ∂/∂θ Σ_{t in window} loss_t, with the network at the start of the window as a constant
 
-    The final evaluation counts in the window with which the lifetime ends; the next meta-step begins a new lifetime on a
-    new task. Time and memory are those of reverse mode over `window` steps, whatever the length of the lifetime. The
+    The final evaluation counts in the window with which the lifetime ends; the next meta-step begins a new lifetime on
+    a new task. Time and memory are those of reverse mode over `window` steps, whatever the length of the lifetime. The
     gradient is biased: it ignores what θ did before the window, so that rules with late effects look worse than they
     are. Use it where whole lifetimes are too long or their gradients explode, and effects are short.
 

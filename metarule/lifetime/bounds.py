@@ -1,4 +1,4 @@
-"""Weights kept within their bound."""
+"""Bounds of the weights."""
 
 import math
 
@@ -10,16 +10,16 @@ __all__ = ["bounded"]
 
 
 def bounded(weight: Float[Array, "pre post"], bound: float | Float[Array, ""]) -> Float[Array, "pre post"]:
-    """Weights kept within ±bound, if there is one; those beyond have no derivative.
+    """Clip weights to ±bound; clipped weights have no derivative.
 
-    `jnp.clip` shares the derivative out where a weight equals the bound, and divides for that at every weight.
+    `jnp.clip` splits the derivative where a weight equals the bound, which costs a division at every weight.
 
     Args:
         weight: weights.
-        bound: largest size; the number ∞ for none.
+        bound: the bound; the number ∞ for none.
 
     Returns:
-        The same, bounded.
+        The clipped weights.
     """
     if isinstance(bound, float) and math.isinf(bound):
         return weight

@@ -18,9 +18,9 @@ changes before it:
 U·W, the inner products and the weights after the chunk are matrix products. Within the chunk, the circuit runs with a
 first projection that has one presynaptic neuron a step: E [chunk, post] in place of W [pre, post], and one-hot stimuli.
 
-The result is exact if no weight can have reached its bound: no weight of a neuron is further from W, or from the weights
-after the chunk, than the largest changes of that half of the chunk together. It also has to hold that P is near 1,
-because dividing by it costs digits.
+The result is exact if no weight can have reached its bound: no weight of a neuron is further from W, or from the
+weights after the chunk, than the largest changes of that half of the chunk together. It also has to hold that P is near
+1, because dividing by it costs digits.
 
 References:
     Schlag, Irie, Schmidhuber 2021 (outer-product updates as linear attention); Yang, Wang, Zhang, Shen, Kim 2024

@@ -20,8 +20,8 @@ def robust_mean(estimates: Estimate, clip: float) -> tuple[Estimate, Array, Floa
         clip: largest norm of one gradient.
 
     Returns:
-        (mean estimate, whether each lifetime is finite [lifetimes], norms before clipping [lifetimes]). Without a finite lifetime the loss
-        is NaN and the gradient 0.
+        (mean estimate, whether each lifetime is finite [lifetimes], norms before clipping [lifetimes]). Without a
+        finite lifetime the loss is NaN and the gradient 0.
     """
     norms = jax.vmap(optax.tree.norm)(estimates.gradient)
     finite = jnp.isfinite(norms) & jnp.isfinite(estimates.loss)

@@ -77,7 +77,8 @@ class PopulationState(NamedTuple):
 class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag=False):
     """The part that all searches share; each algorithm is a class of its own.
 
-    zᵢ ~ algorithm,  θᵢ = s ∘ zᵢ,  fᵢ = 1/N Σⱼ loss(θᵢ; lifetime j),  best ← the challenger if its f on V lifetimes is less
+    zᵢ ~ algorithm,  θᵢ = s ∘ zᵢ,  fᵢ = 1/N Σⱼ loss(θᵢ; lifetime j),  best ← the challenger if its f on V lifetimes is
+    less
 
     s is the parameter scale. All candidates of a generation run the same N lifetimes: the same tasks, initial weights
     and orders. The best of many candidates is mostly lucky; therefore V further lifetimes on training tasks decide, the
@@ -138,8 +139,8 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
         Returns:
             State after it, and its observables. `loss` and `metrics` are those of the challenger on the validation
-            lifetimes; `observed` holds the best loss on these so far, the best and the median loss of the generation, and
-            the spread of the candidates.
+            lifetimes; `observed` holds the best loss on these so far, the best and the median loss of the generation,
+            and the spread of the candidates.
         """
         ask_key, batch_key, tell_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         ask = self._ask(_vector(learner, state.start))

@@ -27,8 +27,8 @@ _BLOCK_LIVES = 256
 def batch_lifetimes(form: Callable[..., Any], chunk_size: int) -> Callable[..., Any]:
     """`vmap`, some lifetimes at a time; in what runs `sharded_jit`, each device lives its share.
 
-    Lifetimes know nothing of each other: devices tell each other of theirs once, when all are over. Blocks are of one size;
-    where lifetimes do not fill them, the first are lived a second time, for nothing.
+    Lifetimes know nothing of each other: devices tell each other of theirs once, when all are over. Blocks are of one
+    size; where lifetimes do not fill them, the first are lived a second time, for nothing.
 
     Args:
         form: of one lifetime; its arguments are mapped over their leading axis.
@@ -82,7 +82,8 @@ def _gathered(found: Any) -> Any:
 
 
 def default_chunk_size(state: Any) -> int:
-    """Lifetimes that are best lived at a time: on CPUs so many that their weights stay in a core's cache; all elsewhere.
+    """Lifetimes that are best lived at a time: on CPUs so many that their weights stay in a core's cache; all
+    elsewhere.
 
     Args:
         carry: state of one lifetime, or its shapes.

@@ -23,8 +23,8 @@ __all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
 
 LIFETIMES = "lifetimes"
 
-# XLA splits every step of a lifetime among the cores, and waits for all of them: lives on a device a core wait once. Each
-# device has a copy of the tasks, so that there is an end to it.
+# XLA splits every step of a lifetime among the cores, and waits for all of them: lives on a device a core wait once.
+# Each device has a copy of the tasks, so that there is an end to it.
 _MOST_CORES = 8
 _GROUPS = Path("/sys/fs/cgroup")
 # Threads that XLA has for the devices of a CPU at most: one more would wait for a thread, and the others for it.
@@ -162,8 +162,8 @@ def sharded_jit(*static: str, donated: str = "") -> Callable[[Callable[..., Any]
     """Decorate as `jax.jit` does: the program runs on all devices of the mesh, so that lives in it can be spread.
 
     Every device is given everything, and computes everything but the lifetimes. Without such a mesh it is `jax.jit`.
-    Differentiate the program as a whole, or a lifetime in it, but no sum over lifetimes within it: each device would know the
-    derivative of its share alone.
+    Differentiate the program as a whole, or a lifetime in it, but no sum over lifetimes within it: each device would
+    know the derivative of its share alone.
 
     Args:
         static: names of the arguments that are no arrays; the function closes over none.

@@ -193,8 +193,8 @@ def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: S
 def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
     raise Diverged(
-        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good or initial theta "
-        f"is in {path / THETA}"
+        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good theta, or the initial "
+        f"one, is in {path / THETA}"
     )
 
 

@@ -1,3 +1,3 @@
-"""Sweeps over settings and seeds: plan, cells, claims of processes on cells, and the report."""
+"""Sweeps over settings and seeds: declaration, plan, cells, locks on cells, and report."""
 
 __all__: list[str] = []

@@ -306,7 +306,8 @@ def _evaluate(
 ) -> tuple[Theta, dict[str, Any], Float[Array, "points marks"]]:
     """θ, mean metrics and the curve of every point, over the held-out lifetimes that evaluate a run of its seed.
 
-    The metrics include those of as many lifetimes on training tasks, and the largest Lyapunov exponent of some of these.
+    The metrics include those of as many lifetimes on training tasks, and the largest Lyapunov exponent of some of
+    these.
     """
     # A program of its own takes no traced numbers as static arguments; this function is one program anyway.
     curves, exponents = inspect.unwrap(learning_curves), inspect.unwrap(lyapunov_exponent)

@@ -1,4 +1,4 @@
-"""What a sweep comes to: a long table, a summary over seeds, and a figure, made from what its cells left on disk.
+"""Report of a sweep: a long table, a summary over seeds, and a figure, from the results of its cells.
 
 results.csv   one row a setting, seed and metric
 summary.csv   one row a setting and metric: interquartile mean over seeds and its interval
@@ -23,9 +23,9 @@ from metarule.tasks.scores import DIVERGED
 __all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "paired", "plain", "table"]
 
 PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
-# Cut from either end for the mean of the middle half.
+# Share that is cut from either end for the interquartile mean.
 _TAIL = 0.25
-# Where values of an axis span more than this, they are drawn on a logarithmic scale.
+# Axes whose values span more than this factor are logarithmic.
 _DECADE = 8.0
 _CASE = "case"
 
@@ -36,9 +36,9 @@ class Report(NamedTuple):
     Attributes:
         rows: one a cell, setting, seed and metric.
         summary: one a setting and metric.
-        score: the metric that people quote.
+        score: main metric.
         reference: label of the setting with which the others are compared.
-        done: cells of which they are made.
+        done: finished cells.
         cells: cells of the whole sweep.
     """
 
@@ -51,7 +51,7 @@ class Report(NamedTuple):
 
 
 def make_report(directory: Path) -> Report:
-    """Make the tables and the figure of a sweep, as far as it is done, and write them into its directory.
+    """Make the tables and the figure of the finished cells of a sweep, and write them into its directory.
 
     Args:
         directory: of the sweep.
@@ -60,14 +60,14 @@ def make_report(directory: Path) -> Report:
         The tables.
 
     Raises:
-        ConfigError: a directory that holds no sweep, or one of which no cell is done.
+        ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
     plan = read_json(directory / PLAN)
     if plan is None:
-        raise ConfigError(f"{directory}: this is no sweep: it has no {PLAN}")
+        raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
     rows = list(_rows(directory, plan))
     if not rows:
-        raise ConfigError(f"{directory}: no cell of this sweep is done yet")
+        raise ConfigError(f"{directory}: no cell of this sweep is finished")
     reference = plan["settings"][plan["reference"]]["label"]
     done = len({row["cell"] for row in rows})
     report = Report(rows, list(_summary(plan, rows)), plan["score"], reference, done, len(plan["cells"]))
@@ -78,7 +78,7 @@ def make_report(directory: Path) -> Report:
 
 
 def table(report: Report) -> str:
-    """The score of each setting for the screen, and how much of the sweep it is made of where that is not all."""
+    """Format the score of each setting for the screen, with the number of finished cells if some are missing."""
     rows = [row for row in report.summary if row["metric"] == report.score]
     diverged = _shares(report, DIVERGED)
     width = max((len(row["setting"]) for row in rows), default=0) + 2
@@ -89,15 +89,15 @@ def table(report: Report) -> str:
         "interval",
     ]
     for row in rows:
-        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   {interval_text(row['low'], row['high']):<18}"
-        line += f"{diverged.get(row['setting'], np.nan):>10.4f}"
+        line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   "
+        line += f"{interval_text(row['low'], row['high']):<18}{diverged.get(row['setting'], np.nan):>10.4f}"
         if row["paired"]:
             line += (
                 f"{row['difference']:>+12.4f}   {interval_text(row['difference_low'], row['difference_high'], '+.4f')}"
             )
         lines.append(line)
     if report.done < report.cells:
-        lines.append(f"made of {report.done} of {report.cells} cells; the others are not done")
+        lines.append(f"{report.done} of {report.cells} cells are finished")
     return "\n".join(lines)
 
 
@@ -111,18 +111,18 @@ def interquartile(values: Real[np.ndarray, " n"], share: bool = False) -> Interv
 
 
 def paired(one: Mapping[int, int | float], other: Mapping[int, int | float]) -> Interval | None:
-    """Interquartile mean of the difference of two values by seed, and its interval; None where no seed has both."""
+    """Interquartile mean over seeds of the difference of two values, and its interval; None if no seed has both."""
     shared = [seed for seed in one if seed in other]
     return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
 
 
 def _shares(report: Report, metric: str) -> dict[str, float]:
-    """Mean of a metric over all seeds of each setting that has it: of what seldom is, the middle half knows nothing."""
-    found: dict[str, list[float]] = {}
+    """Mean of a metric over all seeds of each setting: an interquartile mean would miss rare values."""
+    values: dict[str, list[float]] = {}
     for row in report.rows:
         if row["metric"] == metric and row["value"] is not None:
-            found.setdefault(row["setting"], []).append(row["value"])
-    return {setting: float(np.mean(values)) for setting, values in found.items()}
+            values.setdefault(row["setting"], []).append(row["value"])
+    return {setting: float(np.mean(values)) for setting, values in values.items()}
 
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -137,7 +137,7 @@ def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """One row a setting and metric; values that are not finite are left out, and `seeds` says how many are in."""
+    """Make one row a setting and metric, over the `seeds` whose values are finite."""
     values: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:
         if row["value"] is not None:
@@ -147,29 +147,33 @@ def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iter
     for setting in plan["settings"]:
         axes = {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
         for metric in metrics:
-            found = values.get((setting["label"], metric), {})
-            if not found:
+            by_seed = values.get((setting["label"], metric), {})
+            if not by_seed:
                 continue
             other = values.get((reference, metric), {})
-            middle = interquartile(np.array(list(found.values())), share=metric == plan["score"])
-            row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(found)}
+            middle = interquartile(np.array(list(by_seed.values())), share=metric == plan["score"])
+            row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(by_seed)}
             row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
             row |= dict.fromkeys(("difference", "difference_low", "difference_high")) | {"paired": 0}
-            apart = paired(found, other)
-            if apart is not None and setting["label"] != reference:
-                row |= {"difference": apart.mean, "difference_low": apart.low, "difference_high": apart.high}
-                row |= {"paired": len(found.keys() & other.keys())}
+            difference = paired(by_seed, other)
+            if difference is not None and setting["label"] != reference:
+                row |= {
+                    "difference": difference.mean,
+                    "difference_low": difference.low,
+                    "difference_high": difference.high,
+                }
+                row |= {"paired": len(by_seed.keys() & other.keys())}
             yield row
 
 
 def plain(value: Any) -> Any:
-    """A value of an axis as it stands in a table."""
+    """Convert a value of an axis for a table."""
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
 @picture
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
-    """The score against the first axis of numbers, one line for all else; without one, a row a setting."""
+    """Draw the score against the first numeric axis, a line for each value of the others; else a row a setting."""
     axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)
     rest = [name for name in plan["axes"] if name != axis and _varies(plan, name)]
     lines = (
@@ -202,23 +206,23 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
     lines = dict.fromkeys(tuple(row[name] for name in others) for row in summary)
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
-        mine = sorted(
+        settings = sorted(
             (row for row in summary if tuple(row[name] for name in others) == line), key=lambda row: row[axis]
         )
-        where = [row[axis] for row in mine]
+        positions = [row[axis] for row in settings]
         parts = (str(value) if name == _CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
         label = ", ".join(parts)
-        axes.plot(where, [row["iqm"] for row in mine], color=colour, label=label or None)
-        low, high = ([row[end] for row in mine] for end in ("low", "high"))
-        axes.fill_between(where, low, high, color=colour, alpha=0.2, linewidth=0)
+        axes.plot(positions, [row["iqm"] for row in settings], color=colour, label=label or None)
+        low, high = ([row[end] for row in settings] for end in ("low", "high"))
+        axes.fill_between(positions, low, high, color=colour, alpha=0.2, linewidth=0)
         dots = [row for row in report.rows if row["metric"] == report.score and row["value"] is not None]
         dots = [row for row in dots if tuple(row[name] for name in others) == line]
         axes.scatter([row[axis] for row in dots], [row["value"] for row in dots], color=colour, s=10, alpha=0.6)
-    where = sorted({setting["values"][axis] for setting in plan["settings"]})
-    if where[0] > 0 and where[-1] / where[0] >= _DECADE:
+    ticks = sorted({setting["values"][axis] for setting in plan["settings"]})
+    if ticks[0] > 0 and ticks[-1] / ticks[0] >= _DECADE:
         axes.set_xscale("log")
         axes.minorticks_off()
-    axes.set_xticks(where, [f"{value:g}" for value in where])
+    axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
     axes.set(xlabel=names[axis], ylabel=report.score)
 
 

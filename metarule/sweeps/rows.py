@@ -1,4 +1,4 @@
-"""The rows of a program's table as JSON, and files that are whole or not there."""
+"""Rows of a table on the screen and as JSON, and files that are written whole."""
 
 import uuid
 from collections.abc import Mapping, Sequence
@@ -15,26 +15,26 @@ __all__ = ["check_place", "lines_of", "write_rows", "write_whole"]
 
 
 def check_place(file: str) -> None:
-    """Refuse a place for the rows at which no file can be written, before anything is run for them.
+    """Refuse a file that cannot be written, before anything is run for it.
 
     Args:
         file: as given with `--json`; empty for none.
 
     Raises:
-        ConfigError: a directory, or a file in a directory that is not there.
+        ConfigError: a directory, or a file in a directory that does not exist.
     """
     if file and (Path(file).is_dir() or not Path(file).parent.is_dir()):
         raise ConfigError(f"--json '{file}': no file can be written there")
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Rows of a table for the screen, its columns as wide as they need.
+    """Format rows of a table for the screen.
 
     Args:
         rows: at least one, all with the same columns.
 
     Returns:
-        Lines, the names of the columns first.
+        Lines; the first holds the names of the columns.
     """
     cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]

@@ -1,4 +1,4 @@
-"""Checks that components keep the contracts that metarule relies on, for components of users and for those that ship."""
+"""Checks of the contracts that metarule relies on, for own components and for those that ship."""
 
 from metarule.testing.circuits import CIRCUIT_CHECKS, check_circuit
 from metarule.testing.rules import RULE_CHECKS, check_rule

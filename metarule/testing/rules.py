@@ -45,7 +45,7 @@ def _protocol(rule: Any, seed: int) -> None:
 
 
 def _shapes(rule: Any, seed: int) -> None:
-    """Δw has the shape of the weight, memory keeps its shape, the parameter scale has that of θ, and `init` can be vmapped."""
+    """Shapes of Δw, memory and parameter scale fit the weight and θ, and `init` can be vmapped."""
     rule = complete(rule)
     case = _case(rule, seed)
     for leaf in jax.tree.leaves(case.memory):
@@ -81,7 +81,7 @@ def _matrix_form(rule: Any, seed: int) -> None:
 
 
 def _parts(rule: Any, seed: int) -> None:
-    """If it is `factored`, ΔW is the sum of its parts, and presynaptic factors do not depend on postsynaptic variables."""
+    """If it is `factored`, ΔW is the sum of its parts, and presynaptic factors are presynaptic."""
     if not isinstance(rule, Factored) or not rule.factored:
         return
     with jax.enable_x64(True):
@@ -107,7 +107,7 @@ def _locality(rule: Any, seed: int) -> None:
 
 
 def _variables(rule: Any, seed: int) -> None:
-    """Local variables that `delta` does not read have no effect on `update`, and may be missing where circuits may omit them."""
+    """Local variables that `delta` does not read have no effect on `update`, and may be missing."""
     rule = complete(rule)
     with jax.enable_x64(True):
         case = _case(rule, seed)

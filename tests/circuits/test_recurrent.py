@@ -126,7 +126,9 @@ def test_without_memory_it_equals_a_layered_network(feedback, bias):
     present = jax.jit(layered.step)
     feedback_weights = (wiring.feedback,) if feedback == "random" else ()
     for stimulus, (_, output, (first, _, last)) in zip(
-        zip(stimuli().input, stimuli().target, strict=True), steps_of(circuit, (into, recurrent, out), wiring, activity), strict=True
+        zip(stimuli().input, stimuli().target, strict=True),
+        steps_of(circuit, (into, recurrent, out), wiring, activity),
+        strict=True,
     ):
         _, same, projections, _ = present((into, out), feedback_weights, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)

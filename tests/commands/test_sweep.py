@@ -39,7 +39,7 @@ def cells(directory):
 
 
 def start(file, directory):
-    words = [sys.executable, "-m", "benchmarks.sweep", file, "--directory", str(directory)]
+    words = [sys.executable, "-m", "metarule", "sweep", file, "--directory", str(directory)]
     return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -126,7 +126,7 @@ def test_a_dry_run_shows_the_plan_and_the_time_and_writes_nothing(tmp_path, caps
     printed = capsys.readouterr().out
     assert "4 settings, 8 points, 4 cells" in printed
     assert f"data: seed, {RATE}" in printed
-    # 10 s to compile, and 8 points × 8 meta-steps × 4 lives × 20 steps at 1 ms.
+    # 10 s to compile, and 8 points × 8 meta-steps × 4 lifetimes × 20 steps at 1 ms.
     assert "about 15 s in one process" in printed
     assert not (tmp_path / "out").exists()
 
@@ -138,7 +138,7 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("fields", "words", "says"),
+    ("fields", "words", "message"),
     [
         ({"product": {"rule.hiden": [1]}}, [], "small.toml: hiden = 1: rule.hiden = 1: there is no such field"),
         ({"product": {RATE: []}}, [], f"small.toml: product.{RATE} = []: an axis needs at least one value"),
@@ -149,12 +149,12 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
         ({}, ["--json", "nowhere/rows.json"], "--json 'nowhere/rows.json': no file can be written there"),
     ],
 )
-def test_bad_input_gives_one_line_and_exit_status_2(fields, words, says, tmp_path, capsys, monkeypatch):
+def test_bad_input_gives_one_line_and_exit_status_2(fields, words, message, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert main([small(tmp_path, **fields), *words]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith("benchmarks.sweep: ")
-    assert says in errors
+    assert errors.startswith("metarule sweep: ")
+    assert message in errors
     assert errors.count("\n") == 1
 
 
@@ -168,7 +168,7 @@ def test_a_directory_of_another_sweep_is_refused(finished, tmp_path, capsys):
 
 def test_what_a_sweep_saves_is_measured_beside_points_alone(tmp_path, capsys, monkeypatch):
     def here(words, directory):
-        """In this process, where most is compiled already; a point alone takes ten times its share of the sweep."""
+        """Run in this process; a point alone takes ten times its share of the sweep."""
         assert main([*words, "--directory", str(directory), "--no-report"]) == 0
         return 8.0 if directory == tmp_path / "out" else 10.0
 
@@ -181,7 +181,7 @@ def test_what_a_sweep_saves_is_measured_beside_points_alone(tmp_path, capsys, mo
     assert 0 <= one["largest_difference_of_theta"] < 1e-5
     assert "one after another" in capsys.readouterr().out
     assert main(words) == 2
-    assert "what is done is not run again" in capsys.readouterr().err
+    assert "finished cells are not run again" in capsys.readouterr().err
 
 
 def test_help_lists_options_and_fields_of_a_sweep(capsys):

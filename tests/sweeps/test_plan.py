@@ -7,7 +7,8 @@ import tomli_w
 
 from metarule.config.toml import ConfigError, decode
 from metarule.runs.experiment import Experiment, to_tree
-from metarule.sweeps.plan import Point, hasten, make_plan, read_sweep, with_values
+from metarule.sweeps.declaration import hasten, read_sweep
+from metarule.sweeps.plan import Point, make_plan, with_values
 
 CONFIG = Path(__file__).parents[2] / "configs" / "boolean.toml"
 RATE = "optimizer.learning_rate.arguments.init_value"
@@ -159,7 +160,7 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
         ({"product": {"rule.hiden": [1, 2]}}, "rule.hiden = 1: there is no such field; allowed: terms"),
         ({"product": {RATE: []}}, f"product.{RATE} = []: an axis needs at least one value"),
         ({"seeds": []}, "seeds = []: an axis needs at least one value"),
-        ({"seeds": [1, 1]}, "seeds = [1, 1]: one of them is there twice"),
+        ({"seeds": [1, 1]}, "seeds = [1, 1]: one of them is repeated"),
         ({"seeds": 0}, "seeds = 0"),
         (
             {"product": {RATE: [1e-3]}, "zip": {RATE: [1e-2]}},
@@ -177,7 +178,7 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
             f"cases.x.product.{RATE}: two axes on one field; cases.x.{RATE} sets it, too",
         ),
         ({"cases": [{"name": "x", "product": {RATE: []}}]}, f"cases.x.product.{RATE} = []: an axis needs at least"),
-        ({"zip": {"tasks.inputs": [2], "optimizer.steps": [3, 4]}}, "as many values"),
+        ({"zip": {"tasks.inputs": [2], "optimizer.steps": [3, 4]}}, "equally many values"),
         ({"cases": [{"name": "x", "set": {"rule.kind": "y"}}]}, "x: rule.kind = 'y': allowed: polynomial, mlp"),
         ({"cases": [{"name": "x"}, {"name": "x"}]}, "cases: 2 have the name 'x'"),
         ({"product": {"tasks.inputs": [2, 2]}}, "inputs = 2: this setting would be run 2 times"),

@@ -69,7 +69,7 @@ def test_a_report_of_half_a_sweep_is_made_of_what_is_there(tmp_path):
     made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES], missing=(0,)))
     assert [row["setting"] for row in made.summary] == ["setting 1"] * 2
     assert made.summary[0]["paired"] == 0
-    assert table(made).splitlines()[-1] == "made of 1 of 2 cells; the others are not done"
+    assert table(made).splitlines()[-1] == "1 of 2 cells are finished"
 
 
 def test_a_score_that_is_never_finite_leaves_a_table_and_a_figure(tmp_path, monkeypatch):
@@ -100,5 +100,5 @@ def test_a_figure_is_drawn(settings, tmp_path):
 def test_what_is_no_sweep_or_has_nothing_done_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="this is no sweep"):
         make_report(tmp_path)
-    with pytest.raises(ConfigError, match="no cell of this sweep is done"):
+    with pytest.raises(ConfigError, match="no cell of this sweep is finished"):
         make_report(sweep(tmp_path, [{"rate": 0.1}], missing=(0,)))

@@ -4,7 +4,7 @@ from fabricated import results
 
 from benchmarks.studies.tasks import check, draw, fit, table, table_rows
 from metarule.config.toml import ConfigError
-from metarule.sweeps.plan import Case
+from metarule.sweeps.declaration import Case
 
 NUMBERS = [1, 2, 3, 5, 9, 20, 50, 100]
 AXIS = "optimizer.train_tasks"

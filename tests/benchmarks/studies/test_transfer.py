@@ -2,7 +2,7 @@ import pytest
 from fabricated import results
 
 from benchmarks.studies.transfer import draw, table, table_rows
-from metarule.sweeps.plan import Case
+from metarule.sweeps.declaration import Case
 
 FAMILIES = ("two inputs", "three inputs")
 CASES = (Case(name=FAMILIES[0]), Case(name=FAMILIES[1], set={"tasks.inputs": 3}))
@@ -29,9 +29,9 @@ def test_the_matrix(made):
         assert found == pytest.approx(wanted)
 
 
-def test_it_is_said_by_how_much_the_rule_of_a_family_is_ahead_there(made):
+def test_the_rule_of_a_family_is_compared_with_the_others_there(made):
     text = table(table_rows(made), made)
-    assert "on two inputs, the rule learned there is ahead of that learned on three inputs by +0.200" in text
+    assert "on two inputs, rule learned there − rule learned on three inputs: +0.200" in text
 
 
 def test_the_figure_is_drawn(made, tmp_path):

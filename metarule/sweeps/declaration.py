@@ -1,0 +1,165 @@
+"""Declaration of a sweep: a grid over fields of a config, and seeds."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+from immutabledict import immutabledict
+from msgspec import Meta, Struct
+from msgspec.structs import replace
+
+from metarule.config.toml import ConfigError, Tree, decode, read
+from metarule.runs.experiment import read_tree
+
+__all__ = ["Case", "Sweep", "check_sweep", "hasten", "read_sweep"]
+
+# Fields that a sweep sets itself, and by what.
+_OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
+# Fields that nothing depends on that a sweep measures: curves along lifetimes and the monitoring of meta-training.
+_UNUSED = ("evaluation.points", "evaluation.monitor_every")
+# Fields that only the time of a cell depends on.
+_PACE = ("run.steps_per_call", "run.checkpoint_every")
+# Fields that the small form of a sweep sets.
+_SMALL = {"optimizer.steps": 10, "evaluation.lifetimes": 64}
+
+_Seed = Annotated[int, Meta(ge=0, lt=2**31)]
+
+
+class Case(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Fields that are set together, under a name; a case may set another kind of component.
+
+    Attributes:
+        name: in tables and figures.
+        set: value by dotted field, in quotes.
+        product: values by dotted field, for this case alone; every combination is run.
+    """
+
+    name: Annotated[str, Meta(min_length=1)]
+    set: Mapping[str, Any] = immutabledict()
+    product: Mapping[str, tuple[Any, ...]] = immutabledict()
+
+
+class Sweep(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A grid over fields of a config, and seeds: cases × zip × product × seeds.
+
+    Attributes:
+        config: base config; its path is relative to the sweep file.
+        seeds: seeds, or how many from that of the config on.
+        set: value by dotted field, in quotes, for the whole sweep.
+        product: values by dotted field; every combination is run.
+        zip: values by dotted field, equally many; they change together.
+        cases: fields that are set together, under a name.
+        cell: most points of one compiled program; with 1, θ of a point is that of `metarule train`, bit for bit.
+        curve: scores along meta-training, at meta-steps on a logarithmic scale up to the last.
+        reference: label of the setting that the others are compared with; default the first.
+        score: metric of tables and figures; default that of the tasks.
+    """
+
+    config: str
+    seeds: Annotated[int, Meta(ge=1, le=10_000)] | tuple[_Seed, ...] = 1
+    set: Mapping[str, Any] = immutabledict()
+    product: Mapping[str, tuple[Any, ...]] = immutabledict()
+    zip: Mapping[str, tuple[Any, ...]] = immutabledict()
+    cases: tuple[Case, ...] = ()
+    cell: Annotated[int, Meta(ge=1, le=100_000)] = 64
+    curve: Annotated[int, Meta(ge=0, le=1000)] = 0
+    reference: str = ""
+    score: str = ""
+
+
+def read_sweep(file: Path) -> tuple[Sweep, Tree]:
+    """Read a sweep file and the config that it starts from.
+
+    Args:
+        file: the sweep file.
+
+    Returns:
+        (the sweep, nested tables of its config).
+
+    Raises:
+        ConfigError: naming the file, the field, the value and what is allowed.
+    """
+    _, tree = read(file)
+    try:
+        sweep = decode(tree, Sweep)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+    return sweep, read_tree(file.parent / sweep.config)[1]
+
+
+def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
+    """Shorten a sweep to two seeds, two cases and two values an axis, few meta-steps and lifetimes.
+
+    Axes of a case keep their first value. Fields that are set last are no axes.
+
+    Args:
+        sweep: the sweep.
+
+    Returns:
+        (shorter sweep, fields that are set last).
+    """
+
+    def short(axes: Mapping[str, tuple[Any, ...]], most: int = 2) -> dict[str, tuple[Any, ...]]:
+        return {field: values[:most] for field, values in axes.items() if field not in _SMALL}
+
+    seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
+    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
+    cases = tuple(replace(case, product=short(case.product, 1)) for case in sweep.cases[:2])
+    small = replace(small, cases=cases, reference="")
+    return small, list(_SMALL.items())
+
+
+def check_sweep(sweep: Sweep) -> None:
+    """Refuse a declaration whose axes are empty, of unequal length, or in conflict.
+
+    Args:
+        sweep: the declaration.
+
+    Raises:
+        ConfigError: naming the field and what is wrong.
+    """
+    cases = {f"cases.{case.name}": case.set for case in sweep.cases}
+    cases |= {f"cases.{case.name}.product": case.product for case in sweep.cases}
+    groups: dict[str, Mapping[str, Any]] = {"set": sweep.set, **cases, "zip": sweep.zip, "product": sweep.product}
+    earlier: list[tuple[str, str]] = []
+    for where, fields in groups.items():
+        for field, value in fields.items():
+            _check_field(where, field, value)
+            # A point has one case, so that each case may set a field.
+            others = [one for one in earlier if not (where in cases and one[0] in cases and not _of_one(where, one[0]))]
+            for group, other in others:
+                if _collide(field, other, _is_axis(group)):
+                    raise ConfigError(f"{where}.{field}: two axes on one field; {group}.{other} sets it, too")
+            earlier.append((where, field))
+    lengths = {field: len(values) for field, values in sweep.zip.items()}
+    if len(set(lengths.values())) > 1:
+        raise ConfigError(f"zip: axes that change together need equally many values; here {lengths}")
+    for name, count in Counter(case.name for case in sweep.cases).items():
+        if count > 1:
+            raise ConfigError(f"cases: {count} have the name '{name}'")
+
+
+def _check_field(where: str, field: str, value: Any) -> None:
+    if field in _OWN:
+        raise ConfigError(f"{where}.{field}: a sweep sets this by {_OWN[field]}")
+    if field in _UNUSED or (field in _PACE and where != "set"):
+        raise ConfigError(f"{where}.{field}: nothing that a sweep measures depends on it")
+    if isinstance(value, Mapping) and "." not in field:
+        raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
+    if _is_axis(where) and not value:
+        raise ConfigError(f"{where}.{field} = []: an axis needs at least one value")
+
+
+def _is_axis(where: str) -> bool:
+    return where in ("zip", "product") or (where.startswith("cases.") and where.endswith(".product"))
+
+
+def _of_one(where: str, other: str) -> bool:
+    """Test whether two groups belong to one case."""
+    return where.removesuffix(".product") == other.removesuffix(".product")
+
+
+def _collide(field: str, other: str, is_axis: bool) -> bool:
+    """Test whether a field overwrites an earlier one; an axis may be a field of a table that is set."""
+    return f"{other}.".startswith(f"{field}.") or (is_axis and field.startswith(f"{other}."))
