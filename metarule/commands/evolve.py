@@ -211,7 +211,8 @@ def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generat
                 generation = next_generation(generation, terms, options.population, seed, fit_losses)
             _save(file, options, generation, terms)
             best = min(generation.population, key=lambda one: one.loss)
-            status = f"{len(generation.evaluated)} structures, best meta-loss {best.loss:.4f} with {len(best.structure)} terms"
+            status = f"{len(generation.evaluated)} structures, best meta-loss {best.loss:.4f}"
+            status += f" with {len(best.structure)} terms"
             bar.set_postfix_str(status, refresh=False)
             bar.update(generation.number + 1 - bar.n)
             if bar.disable:
