@@ -16,9 +16,9 @@ from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved
 from metarule.prng import run_key
-from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment
 from metarule.runs.figures.canvas import COLOURS, blank, picture, save
+from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.report import CELLS, PLAN, interquartile, paired
 from metarule.types import Estimator, Integer, Theta
@@ -64,10 +64,10 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
     Returns:
         One a finished case.
     """
-    plan = artifacts.read_json(directory / PLAN)
+    plan = read_json(directory / PLAN)
     racers = []
     for cell in plan["cells"]:
-        result = artifacts.read_json(directory / CELLS / cell["name"] / DONE / "result.json")
+        result = read_json(directory / CELLS / cell["name"] / DONE / "result.json")
         for number, setting in enumerate(plan["settings"] if result else ()):
             points = sorted((one for one in result["points"] if one["setting"] == number), key=lambda one: one["seed"])
             if not points:

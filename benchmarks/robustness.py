@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from benchmarks import program
 from benchmarks.program import QUICK
 from metarule.commands import sweep
-from metarule.runs import artifacts
+from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.report import CELLS, PLAN, make_report
 from metarule.sweeps.rows import lines_of, write_rows
@@ -67,7 +67,7 @@ def robustness(directory: Path) -> list[dict[str, Any]]:
         ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
     report = make_report(directory)
-    return list(_rows(directory.name, report.rows, report.score, artifacts.read_json(directory / PLAN)))
+    return list(_rows(directory.name, report.rows, report.score, read_json(directory / PLAN)))
 
 
 def _serve(options: Options, flags: list[str]) -> int:

@@ -16,8 +16,9 @@ from benchmarks.races import Racer, difference, draw_races, lifetimes_to, read_r
 from metarule.commands import sweep
 from metarule.config.toml import decode
 from metarule.meta import Gradient
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import read_json, write_json
 from metarule.sweeps.declaration import Sweep, read_sweep
 from metarule.sweeps.report import PLAN, interquartile, make_report
 from metarule.sweeps.rows import lines_of, write_rows
@@ -80,7 +81,7 @@ def choose(directory: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a directory without a sweep, or a case without a finished setting.
     """
-    report, plan = make_report(directory), artifacts.read_json(directory / PLAN)
+    report, plan = make_report(directory), read_json(directory / PLAN)
     values: dict[tuple[str, str], list[float]] = {}
     for row in report.rows:
         values.setdefault((row["setting"], row["metric"]), []).append(np.nan if row["value"] is None else row["value"])
@@ -174,13 +175,13 @@ def _race(family: str, root: Path, options: Options, flags: list[str]) -> int:
 def _costs(directory: Path) -> dict[str, float]:
     """Cost of a lifetime with its gradient in each case that has one; measured once."""
     file = directory / "costs.json"
-    known = artifacts.read_json(file)
+    known = read_json(file)
     if known is None:
-        settings = artifacts.read_json(directory / PLAN)["settings"]
+        settings = read_json(directory / PLAN)["settings"]
         experiments = {one["values"]["case"]: decode(one["experiment"], Experiment) for one in settings}
         descents = {case: one for case, one in experiments.items() if isinstance(one.optimizer, Gradient)}
         known = {case: relative_cost(one) for case, one in descents.items()}
-        artifacts.write_json(file, known)
+        write_json(file, known)
     return dict(known)
 
 

@@ -16,8 +16,9 @@ from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
 from metarule.runs.experiment import read_tree
+from metarule.runs.files import csv_text
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.declaration import hasten
 from metarule.sweeps.plan import make_plan
@@ -99,7 +100,7 @@ def _serve(words: list[str]) -> int:
     results = Results(study, plan, scores, root / _SWEEP)
     kind = KINDS[study.kind]
     rows = kind.table_rows(results)
-    write_whole(root / _CSV, artifacts.csv_text(results.long_form()))
+    write_whole(root / _CSV, csv_text(results.long_form()))
     kind.draw(root / _FIGURE, rows, results)
     print(f"\n{kind.table(rows, results)}\n\nfigure: {root / _FIGURE}   table: {root / _CSV}")
     write_rows(options.json, [_flat(row) for row in rows])

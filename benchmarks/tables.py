@@ -10,7 +10,8 @@ import msgspec
 from msgspec import Struct
 
 from metarule.config.toml import ConfigError
-from metarule.runs import artifacts
+from metarule.runs.environment import environment
+from metarule.runs.files import read_json, write_json
 
 __all__ = ["kept", "lay_out"]
 
@@ -33,11 +34,11 @@ def lay_out(directory: Path, options: Struct) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not file.exists():
-            artifacts.write_json(directory / "environment.json", artifacts.environment())
-            artifacts.write_json(file, given)
+            write_json(directory / "environment.json", environment())
+            write_json(file, given)
     except OSError as error:
         raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
-    known, given = artifacts.read_json(file) or {}, msgspec.json.decode(msgspec.json.encode(given))
+    known, given = read_json(file) or {}, msgspec.json.decode(msgspec.json.encode(given))
     if other := [name for name in given if known.get(name) != given[name]]:
         raise ConfigError(f"--directory '{directory}': it holds measurements with other {' and '.join(other)}")
 
@@ -52,10 +53,10 @@ def kept(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[s
     Returns:
         The rows.
     """
-    known = artifacts.read_json(file)
+    known = read_json(file)
     if known is None:
         print(f"measuring {file.stem}", file=sys.stderr, flush=True)
         known = {"rows": measure()}
-        artifacts.write_json(file, known)
+        write_json(file, known)
         jax.clear_caches()  # a process may hold only so many programs
     return list(known["rows"])

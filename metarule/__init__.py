@@ -3,6 +3,8 @@
 Components are hashable objects that hold hyper-parameters; θ, weights, tasks and states are pytrees of arrays.
 """
 
+from importlib.metadata import version
+
 from metarule import startup  # noqa: F401 - before anything imports JAX
 from metarule.analysis.baselines import Tuned, backprop, delta_rule, feedback_alignment, tune
 from metarule.analysis.evaluation import Curves, evaluate, final_metrics, learning_curves
@@ -17,7 +19,10 @@ from metarule.lifetime.unroll import meta_loss, unroll
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
 from metarule.parallel.devices import sharded_jit
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
+from metarule.runs.finished import load
 from metarule.tasks import Boolean, Conditioning, Points, Tabular
+
+__version__ = version("metarule")
 
 __all__ = [
     "CMAES",
@@ -55,6 +60,7 @@ __all__ = [
     "Trace",
     "Truncated",
     "Tuned",
+    "__version__",
     "backprop",
     "conditioned_responses",
     "delta_rule",
@@ -63,6 +69,7 @@ __all__ = [
     "final_metrics",
     "learning_curves",
     "lift",
+    "load",
     "lyapunov_exponent",
     "meta_loss",
     "phenomena_shown",

@@ -62,7 +62,7 @@ LONGEST = (
 
 # Between them they need every dependency: `-m smoke` tells whether some versions of these will do.
 SMOKE = {
-    "test_artifacts.py",
+    "test_directory.py",
     "test_checkpoints.py",
     "test_schema.py",
     "test_evolve.py",

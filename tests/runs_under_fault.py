@@ -15,8 +15,10 @@ from metarule.config.toml import ConfigError
 from metarule.meta import begin
 from metarule.parallel.compilation_cache import VARIABLE
 from metarule.prng import run_key
-from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
+from metarule.runs.directory import CHECKPOINTS, is_run, read_experiment
+from metarule.runs.files import read_json
+from metarule.runs.theta_files import THETA
 
 ROOT = Path(__file__).parents[1]
 STEPS, EVERY = 60, 4
@@ -75,7 +77,7 @@ class Runs:
         clock, marks = time.perf_counter(), {}
         process = self.start(path)
         while process.poll() is None:
-            for name, reached in (("first", taken(path) > 0), ("trained", (path / artifacts.THETA).exists())):
+            for name, reached in (("first", taken(path) > 0), ("trained", (path / THETA).exists())):
                 if reached:
                     marks.setdefault(name, time.perf_counter() - clock)
             time.sleep(0.01)
@@ -87,7 +89,7 @@ class Runs:
     def losses(self, path, whole):
         """Resume a run to its end, or start it again where it was not begun; what was lost, nothing if all is well."""
         outcome = ended(self.resume(path))
-        if outcome.status == 2 and outcome.message.count("\n") == 1 and not artifacts.holds_run(path):
+        if outcome.status == 2 and outcome.message.count("\n") == 1 and not is_run(path):
             outcome = ended(self.start(path))
         return differences(path, whole.path) if outcome.status == 0 else [f"{outcome}"]
 
@@ -118,19 +120,19 @@ def taken(path):
 
 def checkpoints(path, partial=False):
     """Meta-steps of the checkpoints of a run, ascending."""
-    names = [folder.name.split(".") for folder in (path / artifacts.CHECKPOINTS).glob("*")]
+    names = [folder.name.split(".") for folder in (path / CHECKPOINTS).glob("*")]
     return sorted(int(name[0]) for name in names if name[0].isdigit() and (partial or len(name) == 1))
 
 
 def differences(path, whole):
     """Names of what differs between two runs, fields of time aside."""
     parts = {
-        artifacts.THETA: lambda one: _arrays(one / artifacts.THETA),
-        "theta.json": lambda one: artifacts.read_json(one / "theta.json"),
+        THETA: lambda one: _arrays(one / THETA),
+        "theta.json": lambda one: read_json(one / "theta.json"),
         "last checkpoint": _last_state,
         "metrics.jsonl": lambda one: (one / "metrics.jsonl").read_bytes(),
-        "summary.json": lambda one: artifacts.read_json(one / "summary.json") | {"seconds": None},
-        "performance.json": lambda one: artifacts.read_json(one / "performance.json"),
+        "summary.json": lambda one: read_json(one / "summary.json") | {"seconds": None},
+        "performance.json": lambda one: read_json(one / "performance.json"),
         "config.toml": lambda one: (one / "config.toml").read_bytes(),
     }
     return [name for name, part in parts.items() if not _same(part, path, whole)]
@@ -153,12 +155,12 @@ def _bits(array):
 
 
 def _last_state(path):
-    with Checkpoints(path / artifacts.CHECKPOINTS) as kept:
+    with Checkpoints(path / CHECKPOINTS) as kept:
         step, state = kept.restore(lambda step: _first_state(path))
     return step, [_bits(np.asarray(leaf)) for leaf in jax.tree.leaves(state)]
 
 
 @lru_cache
 def _first_state(path):
-    experiment = artifacts.read_experiment(path)
+    experiment = read_experiment(path)
     return begin(experiment.lifetime, experiment.optimizer, experiment.split.train, run_key(experiment.seed))

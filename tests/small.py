@@ -7,7 +7,10 @@ from pathlib import Path
 import jax
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
+from metarule.runs.directory import start_run
 from metarule.runs.experiment import Evaluation, Experiment, Run
+from metarule.runs.files import write_json
+from metarule.runs.training import write_theta
 
 EXPERIMENT = Experiment(
     seed=3,
@@ -59,6 +62,15 @@ def split(tasks, seed):
 def met(tasks, number: int):
     """A training task, as one program."""
     return tasks.sample(jax.random.key(0), tasks.split(0).train, number)
+
+
+def finished_run(path: Path, experiment: Experiment = EXPERIMENT, theta=None) -> Path:
+    """Write the directory of a finished run, without meta-training: a given θ or a random one, and a tuned rate."""
+    start_run(path, experiment, given=None)
+    learner = experiment.lifetime
+    write_theta(path, learner, learner.init_theta(jax.random.key(5)) if theta is None else theta)
+    write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
+    return path
 
 
 def wait_for(rows: int, path: Path) -> None:

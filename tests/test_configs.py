@@ -7,9 +7,9 @@ from msgspec.structs import replace
 from small import overrides
 
 from metarule.config.toml import decode, override, parse_overrides, read
-from metarule.runs.artifacts import start
+from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment
-from metarule.runs.results import judge
+from metarule.runs.results import write_results
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import train
 
@@ -30,9 +30,9 @@ UNTRIED = [
 def test_it_runs_a_few_steps(path, tmp_path):
     pairs = parse_overrides([f"--{field}={value}" for field, value in overrides(path).items()])
     experiment = decode(override(read(path)[1], pairs), Experiment)
-    start(tmp_path, experiment, path.read_text())
+    start_run(tmp_path, experiment, path.read_text())
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
-    summary = judge(experiment, tmp_path, trained, StopRequest())
+    summary = write_results(experiment, tmp_path, trained, StopRequest())
     assert summary["steps"] == 6
     assert summary["nonfinite_lifetimes"] == 0
     assert summary["held_out"]["learned"]["mean"] >= 0
@@ -53,6 +53,6 @@ def test_the_default_experiment_runs(tmp_path):
     small = replace(experiment.optimizer, steps=2, batch_size=4)
     evaluation = replace(experiment.evaluation, monitor_lifetimes=4, lifetimes=4, baselines=("delta",))
     experiment = replace(experiment, optimizer=small, evaluation=evaluation)
-    start(tmp_path, experiment, None)
+    start_run(tmp_path, experiment, None)
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
     assert trained.theta.shape == (16,)

@@ -17,7 +17,8 @@ import pytest
 from budget import trials
 from runs_under_fault import EVERY, STEPS, Runs, checkpoints, differences, ended, taken
 
-from metarule.runs import artifacts
+from metarule.runs.directory import CHECKPOINTS, is_run
+from metarule.runs.theta_files import THETA
 
 KILL = (signal.SIGKILL,)
 MOUNTS = pytest.mark.skipif(os.geteuid() != 0, reason="only the superuser may mount a small disk")
@@ -57,7 +58,7 @@ def while_saving(process, path, whole, chance):
 def while_evaluating(process, path, whole, chance):
     # A run is faster than the one that was timed, whose programs were not compiled yet.
     delay = chance.uniform(0, (whole.total - whole.trained) / 2)
-    wait(process, (path / artifacts.THETA).exists, delay)
+    wait(process, (path / THETA).exists, delay)
 
 
 KILLS = [
@@ -103,7 +104,7 @@ def test_one_process_goes_on_where_one_of_two_was_killed(trial, runs, whole, tmp
     shared = ["--devices.coordinator", address, "--devices.processes", "2", "--devices.use", "1"]
     processes = [runs.start(path, *shared, "--devices.process", str(number)) for number in range(2)]
     step, victim = chance.randrange(STEPS - EVERY), chance.randrange(2)
-    reached = lambda: processes[0].poll() is not None or (artifacts.holds_run(path) and taken(path) >= step)
+    reached = lambda: processes[0].poll() is not None or (is_run(path) and taken(path) >= step)
     wait(processes[1], reached, chance.uniform(0, 0.05))
     processes[victim].kill()
     clock = time.perf_counter()
@@ -197,7 +198,7 @@ def remove(file, chance):
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(trial, damage, runs, whole, tmp_path):
     chance, path = random.Random(trial), tmp_path / "run"
     interrupted(runs, path)
-    last = path / artifacts.CHECKPOINTS / str(checkpoints(path)[-1])
+    last = path / CHECKPOINTS / str(checkpoints(path)[-1])
     damage(chance.choice(sorted(file for file in last.rglob("*") if file.is_file() and file.stat().st_size)), chance)
     outcome = ended(runs.resume(path))
     check_message(outcome)
@@ -215,7 +216,7 @@ def test_a_run_without_checkpoints_is_refused_and_left_as_it_is(damage, whole, r
     path = shutil.copytree(whole.path, tmp_path / "run")
     (path / "summary.json").unlink()
     metrics = (path / "metrics.jsonl").read_bytes()
-    damage(path / artifacts.CHECKPOINTS)
+    damage(path / CHECKPOINTS)
     outcome = ended(runs.resume(path))
     assert outcome.status == 2
     assert "start anew with --overwrite" in outcome.message

@@ -25,9 +25,10 @@ from metarule.meta import advance, begin, phases
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import run_key
 from metarule.rules.terms import parse, show
-from metarule.runs import artifacts
+from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, read_experiment_file, to_tree
-from metarule.runs.finished import read_finished
+from metarule.runs.files import write_json
+from metarule.runs.finished import load
 from metarule.runs.training import write_theta
 
 BASE = to_tree(Experiment())
@@ -143,9 +144,9 @@ def run_files(tmp_path_factory):
     """Files of a finished run in which nothing was learned, by name."""
     path = tmp_path_factory.mktemp("runs") / "run"
     experiment, _ = read_experiment_file(CONFIGS / "paper.toml", [])
-    artifacts.start(path, experiment, None)
+    start_run(path, experiment, None)
     write_theta(path, experiment.lifetime, experiment.lifetime.init_theta(run_key(0)))
-    artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
+    write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
     return {file.name: file.read_bytes() for file in sorted(path.iterdir())}
 
 
@@ -154,13 +155,13 @@ def test_a_run_directory_is_read_or_refused(place, run_files, data):
     changed = data.draw(st.sampled_from(sorted(run_files)))
     for name, content in run_files.items():
         (place / name).write_bytes(data.draw(torn(content)) if name == changed else content)
-    accepted(read_finished, place)
+    accepted(load, place)
 
 
 def test_the_run_directory_that_is_damaged_is_a_good_one(place, run_files):
     for name, content in run_files.items():
         (place / name).write_bytes(content)
-    assert read_finished(place).rates == {"delta": 0.2}
+    assert load(place).rates == {"delta": 0.2}
 
 
 def read_pairs(pairs):

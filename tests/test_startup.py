@@ -14,7 +14,8 @@ from small import SIMPLEST, words
 
 from metarule.commands import adapt, cli, train
 from metarule.config.toml import ConfigError
-from metarule.runs import artifacts
+from metarule.runs.files import read_json
+from metarule.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "digits.toml"
@@ -86,10 +87,10 @@ def test_a_run_does_not_depend_on_the_clock(tmp_path, monkeypatch, capsys):
         assert train.main([str(ROOT / "configs" / "boolean-2.toml"), *TINY]) == 0
     first, second = sorted(Path("runs", "boolean-2").iterdir())
     assert [first.name, second.name] == ["2026-10-25T02-30-00-s0", "2026-10-25T02-30-00-s0-2"]
-    rows = [artifacts.read_metrics(path) for path in (first, second)]
+    rows = [read_metrics(path) for path in (first, second)]
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]] != []
-    assert min(artifacts.read_json(second / "summary.json")["seconds"].values()) >= 0
-    assert train.main(["--resume", str(first)]) == 0  # the last checkpoint has the highest step, whatever its time
+    assert min(read_json(second / "summary.json")["seconds"].values()) >= 0
+    assert train.main(["--resume", str(first)]) == 0  # its last checkpoint is known by its step, not by its time
 
 
 def test_an_error_is_printed_in_the_available_characters():

@@ -18,9 +18,10 @@ from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
+from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import StopRequest
+from metarule.runs.theta_files import load_theta
 from metarule.runs.training import theta_meaning
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan, Setting
@@ -130,14 +131,14 @@ def evaluate(
     done, learner = [], None
     for item in some:
         file = folder / f"{_name(item, study)}.json"
-        known = artifacts.read_json(file)
+        known = read_json(file)
         if known is None:
             stop.answer(0)
             if (next_learner := _learner(item, item.target)) != learner:  # a process may hold only so many programs
                 jax.clear_caches()
                 learner = next_learner
             known = _evaluate(item, study)
-            artifacts.write_json(file, known)
+            write_json(file, known)
         progress(f"{item.test}: {item.contender}, seed {item.seed}")
         done.append(Scores(item, known["metrics"], known["steps"], known["curve"]))
     return done
@@ -176,7 +177,7 @@ def _theta(cell: Cell, folder: Path, number: int) -> Theta:
     lifetime = cell.experiment.lifetime
     one = jax.eval_shape(lifetime.init_theta, run_key(0))
     like = jax.tree.map(lambda leaf: jnp.zeros((len(cell.points), *leaf.shape), leaf.dtype), one)
-    return jax.tree.map(lambda leaf: leaf[number], artifacts.load_theta(folder, like, theta_meaning(lifetime)))
+    return jax.tree.map(lambda leaf: leaf[number], load_theta(folder, like, theta_meaning(lifetime)))
 
 
 def _name(item: Item, study: Study) -> str:

@@ -1,4 +1,4 @@
-"""Let a learned rule go on learning on new tasks: `python -m metarule.adapt RUN_DIR [--section.field VALUE …]`."""
+"""Adapt a learned rule to new tasks: `python -m metarule.adapt RUN_DIR [--section.field VALUE …]`."""
 
 import sys
 from collections.abc import Mapping
@@ -21,10 +21,12 @@ from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
+from metarule.runs.directory import ADAPTATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
-from metarule.runs.finished import EvaluationOptions, Trial, describe_novelty, new_place, opened, read_trial
+from metarule.runs.files import write_json
 from metarule.runs.results import write_curves
+from metarule.runs.transfer import EvaluationOptions, Transfer, new_folder, open_run, parse_transfer
 from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Theta
 
@@ -35,28 +37,28 @@ FIELDS = (Source(EvaluationOptions), Source(Adaptation, table=_OWN), Source(Expe
 USAGE = """\
 usage: metarule adapt RUN_DIR [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
-Let the rule that a finished run has learned go on learning on each of some new tasks: rule steps and θ steps alternate,
-and the weights are not drawn again. Compared are the learned rule with θ frozen, and adapting from a random θ and from
-the delta rule, on the same tasks from the same weights. The learning rate of θ is picked on training tasks of the new
-family, for each start alike; of data of which no class is held out these are made of the same examples.
+Continue to learn θ on each of some new tasks: a θ step follows each window of the lifetime, and the weights are not
+drawn again. Compared are the learned θ, adapting and frozen, a random θ and the delta rule, on the same tasks from the
+same weights. The learning rate of θ is tuned for each on training tasks of the new family; a dataset whose classes are
+not held out makes these of the same examples.
 
   RUN_DIR                directory of a run of one seed
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
   --help [TABLE]         this text, or the fields of a table
 """
-# Networks are looked at after each window, and the starts are given.
-_IDLE = ("monitor_every", "monitor_lifetimes", "points", "baselines")
-# Size of a random θ, in units.
+# The points are the ends of the windows, and the contenders are fixed.
+_UNUSED = ("monitor_every", "monitor_lifetimes", "points", "baselines")
+# Standard deviation of the random θ, in parameter scales.
 _SPREAD = 0.1
-# With whom the others are compared, and the classic rule from which θ begins, too.
+# The reference of the differences, and the classic rule among the starts.
 _LEARNED, _CLASSIC = "learned, adapting", "delta"
 
 
 class _Start(NamedTuple):
-    """Where θ begins, and whether it moves."""
+    """Initial θ of a contender, and whether it adapts."""
 
     theta: Theta
-    moves: bool
+    adapts: bool
 
 
 def main(words: list[str]) -> int:
@@ -73,100 +75,108 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    with opened(words[0]) as run:
-        trial = read_trial(run, words[1:], _OWN, _IDLE)
-        with new_place(run, artifacts.ADAPTATIONS, trial.look.directory) as path:
-            return _run(trial, path)
+    with open_run(words[0]) as run:
+        transfer = parse_transfer(run, words[1:], _OWN, _UNUSED)
+        with new_folder(run, ADAPTATIONS, transfer.options.directory) as path:
+            return _run(transfer, path)
 
 
 @figures.drawn_last()
-def _run(trial: Trial, path: Path) -> int:
-    run, experiment, look, _, rest = trial
-    try:
-        adaptation = decode(rest, Adaptation)
-    except ConfigError as error:
-        raise ConfigError(f"{_OWN}.{error}") from error
-    if experiment.inner_loop.steps % adaptation.window:
-        raise ConfigError(
-            f"{_OWN}.window = {adaptation.window}: windows make up a lifetime of {experiment.inner_loop.steps} "
-            "steps (inner_loop.steps); allowed: what divides that"
-        )
-    of = describe_novelty(run, experiment)
-    print(f"{of}: {trial.lifetimes} networks", flush=True)
-    starts = _starts(trial)
+def _run(transfer: Transfer, path: Path) -> int:
+    lifetime, options = transfer.experiment.lifetime, transfer.options
+    adaptation = _adaptation(transfer)
+    print(f"{transfer.novelty}: {transfer.lifetimes} networks", flush=True)
+    starts = _starts(transfer)
     if f"{_CLASSIC}, adapting" not in starts:
-        print(f"left out: {_CLASSIC}: it is no point of this family of rules, or was not tuned by the run", flush=True)
-    seen, tuned = _live(trial, starts, adaptation)
-    score = primary_metric(experiment.tasks)
-    rows, tasks = summarise(seen, experiment.lifetime, look.threshold, _LEARNED), len(np.unique(seen[_LEARNED].task))
-    found = trial.tree() | {
+        print(f"left out: {_CLASSIC}: the rule cannot express it, or the run did not tune it", flush=True)
+    curves, tuned = _adapt(transfer, starts, adaptation)
+    score, tasks = primary_metric(lifetime.tasks), len(np.unique(curves[_LEARNED].task))
+    rows = summarise(curves, lifetime, options.threshold, _LEARNED)
+    summary = transfer.tree() | {
         "adaptation": asdict(adaptation),
         "metric": score,
-        "of": of,
+        "of": transfer.novelty,
         "tasks": tasks,
-        "lifetimes": trial.lifetimes,
+        "lifetimes": transfer.lifetimes,
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
     }
-    artifacts.write_json(path / "summary.json", found)
-    write_curves(path, seen, experiment.lifetime, of)
-    shown = {name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()}
-    title = f"{of}, {count_text(tasks, 'tasks')}"
-    print(f"\n{rows_table(title, score, shown, look.threshold)}\n")
-    print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}")
+    write_json(path / "summary.json", summary)
+    write_curves(path, curves, lifetime, transfer.novelty)
+    labelled = {
+        name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()
+    }
+    title = f"{transfer.novelty}, {count_text(tasks, 'tasks')}"
+    print(f"\n{rows_table(title, score, labelled, options.threshold)}\n")
+    print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}")
     return 0
 
 
-def _live(
-    trial: Trial, starts: Mapping[str, _Start], adaptation: Adaptation
+def _adaptation(transfer: Transfer) -> Adaptation:
+    try:
+        adaptation = decode(transfer.rest, Adaptation)
+    except ConfigError as error:
+        raise ConfigError(f"{_OWN}.{error}") from error
+    steps = transfer.experiment.inner_loop.steps
+    if steps % adaptation.window:
+        raise ConfigError(
+            f"{_OWN}.window = {adaptation.window}: allowed: divisors of the {steps} steps of a lifetime "
+            "(inner_loop.steps)"
+        )
+    return adaptation
+
+
+def _adapt(
+    transfer: Transfer, starts: Mapping[str, _Start], adaptation: Adaptation
 ) -> tuple[dict[str, Curves], dict[str, dict[str, Any]]]:
-    """Curves of each start on test tasks, and how the rates of those that adapt were tuned on training tasks."""
-    experiment, budget = trial.experiment, trial.experiment.evaluation.lifetimes
-    key, split = stream(run_key(experiment.seed), Purpose.TUNING), experiment.split
-    seen, tuned = dict[str, Curves](), dict[str, dict[str, Any]]()
+    """Curves of each start on test tasks, and the tuning of the learning rates on training tasks."""
+    experiment, lifetimes = transfer.experiment, transfer.experiment.evaluation.lifetimes
+    lifetime, split = experiment.lifetime, experiment.split
+    key = stream(run_key(experiment.seed), Purpose.TUNING)
+    curves, tuned = dict[str, Curves](), dict[str, dict[str, Any]]()
     for name, start in tqdm(starts.items(), desc="adapting", unit="start", disable=None):
         rate = 0.0
-        if start.moves:
-            best = tune_adaptation(experiment.lifetime, start.theta, split.train, key, budget, adaptation)
-            rate = best.rate
-            tuned[name] = best._asdict()
-        learning_curves = adaptation_curves(
-            experiment.lifetime, start.theta, split.test, trial.key, trial.lifetimes, adaptation, rate, trial.tasks
+        if start.adapts:
+            best = tune_adaptation(lifetime, start.theta, split.train, key, lifetimes, adaptation)
+            rate, tuned[name] = best.rate, best._asdict()
+        curves[name] = jax.device_get(
+            adaptation_curves(
+                lifetime, start.theta, split.test, transfer.key, transfer.lifetimes, adaptation, rate, transfer.tasks
+            )
         )
-        seen[name] = jax.device_get(learning_curves)
-    return seen, tuned
+    return curves, tuned
 
 
-def _starts(trial: Trial) -> dict[str, _Start]:
-    """Where θ begins, by name; that of a classic rule only where it is a point of the learned one's family."""
-    run, lifetime = trial.run, trial.experiment.lifetime
-    key = jax.random.fold_in(stream(run_key(trial.experiment.seed), Purpose.ADAPTATION), trial.look.draw)
+def _starts(transfer: Transfer) -> dict[str, _Start]:
+    """Contenders by name; the classic rule only if the rule can express it."""
+    run, lifetime = transfer.run, transfer.experiment.lifetime
+    key = jax.random.fold_in(stream(run_key(transfer.experiment.seed), Purpose.ADAPTATION), transfer.options.draw)
     starts = {
-        _LEARNED: _Start(run.theta, moves=True),
-        "learned, frozen": _Start(run.theta, moves=False),
-        "random, adapting": _Start(_random(lifetime, key), moves=True),
+        _LEARNED: _Start(run.theta, adapts=True),
+        "learned, frozen": _Start(run.theta, adapts=False),
+        "random, adapting": _Start(_random_theta(lifetime, key), adapts=True),
     }
-    classic = _classic(lifetime, run.rates.get(_CLASSIC))
+    classic = _classic_theta(lifetime, run.rates.get(_CLASSIC))
     if classic is not None:
-        starts[f"{_CLASSIC}, adapting"] = _Start(classic, moves=True)
-        starts[f"{_CLASSIC}, frozen"] = _Start(classic, moves=False)
+        starts[f"{_CLASSIC}, adapting"] = _Start(classic, adapts=True)
+        starts[f"{_CLASSIC}, frozen"] = _Start(classic, adapts=False)
     return starts
 
 
-def _random(lifetime: Lifetime, key: PRNGKey) -> Theta:
-    """Normal numbers in units of θ."""
+def _random_theta(lifetime: Lifetime, key: PRNGKey) -> Theta:
+    """θ ~ N(0, (0.1 · parameter scale)²)."""
     leaves, treedef = jax.tree.flatten(lifetime.theta_scale())
     keys = jax.random.split(key, len(leaves))
-    drawn = [_SPREAD * unit * jax.random.normal(one, unit.shape) for one, unit in zip(keys, leaves, strict=True)]
+    drawn = [_SPREAD * scale * jax.random.normal(one, scale.shape) for one, scale in zip(keys, leaves, strict=True)]
     return jax.tree.unflatten(treedef, drawn)
 
 
-def _classic(lifetime: Lifetime, rate: float | None) -> Theta | None:
-    """The delta rule at its tuned rate as a point of the rule's own family."""
+def _classic_theta(lifetime: Lifetime, rate: float | None) -> Theta | None:
+    """θ of the delta rule at its tuned rate; None if the rule cannot express it."""
     rule, term = lifetime.rule, RULES[_CLASSIC]
     if rate is None or not isinstance(rule, Polynomial) or term not in rule.names:
         return None
-    point = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
-    return replace(lifetime, rule=point).init_theta(run_key(0))
+    classic = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
+    return replace(lifetime, rule=classic).init_theta(run_key(0))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Try a learned rule on new tasks: `python -m metarule.evaluate RUN_DIR [--section.field VALUE …]`."""
+"""Evaluate a learned rule on new tasks: `python -m metarule.evaluate RUN_DIR [--section.field VALUE …]`."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from metarule.analysis.comparison import (
-    Contender,
     by_task,
     compare,
     evaluation_steps,
@@ -22,11 +21,13 @@ from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
+from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
-from metarule.runs.finished import EvaluationOptions, Trial, contenders, describe_novelty, new_place, opened, read_trial
+from metarule.runs.files import write_csv, write_json
 from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
+from metarule.runs.transfer import EvaluationOptions, Transfer, contenders, new_folder, open_run, parse_transfer
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.conditioning import Conditioning
 
@@ -36,10 +37,9 @@ FIELDS = (Source(EvaluationOptions), Source(Experiment, only=FREE_TABLES))
 USAGE = """\
 usage: metarule evaluate RUN_DIR [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
-Try the rule that a finished run has learned on new tasks, with θ as it is: those that the run held out, or others, such
-as --tasks.kind points, or --tasks.dataset iris. Fresh networks live through each task; beside them live the initial
-rule, and the baselines at the rates at which the run had tuned them. Out come the score against steps, the
-steps needed to reach a score, and the score on examples that were not presented, for each task and in the mean.
+Evaluate the rule of a finished run, θ frozen, on its held-out tasks or on others, such as --tasks.kind points or
+--tasks.dataset iris. The initial rule and the tuned baselines are evaluated on the same tasks, orders and initial
+weights. Results: score against steps, steps to threshold, and score on held-out examples, by task and in the mean.
 
   RUN_DIR                directory of a run of one seed
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
@@ -62,77 +62,66 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    with opened(words[0]) as run:
-        trial = read_trial(run, words[1:])
-        with new_place(run, artifacts.EVALUATIONS, trial.look.directory) as path:
-            return _run(trial, path)
+    with open_run(words[0]) as run:
+        transfer = parse_transfer(run, words[1:])
+        with new_folder(run, EVALUATIONS, transfer.options.directory) as path:
+            return _run(transfer, path)
 
 
 @figures.drawn_last()
-def _run(trial: Trial, path: Path) -> int:
-    run, experiment, _, _, _ = trial
-    print(f"{describe_novelty(run, experiment)}: {trial.lifetimes} networks", flush=True)
-    met, left_out = contenders(run, experiment)
+def _run(transfer: Transfer, path: Path) -> int:
+    experiment, lifetime = transfer.experiment, transfer.experiment.lifetime
+    print(f"{transfer.novelty}: {transfer.lifetimes} networks", flush=True)
+    compared, left_out = contenders(transfer.run, experiment)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", flush=True)
-    seen = _live(trial, met)
-    found = _judge(trial, seen) | {"left_out": left_out}
+    settings = experiment.evaluation
+    points = evaluation_steps(lifetime, settings.points, settings.horizons)
+    curves = compare(compared, experiment.split.test, transfer.key, transfer.lifetimes, points, transfer.tasks)
+    summary = _summary(transfer, curves) | {"left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
-        key, runs = stream(run_key(experiment.seed), Purpose.PHENOMENA), experiment.evaluation.lifetimes
-        phenomena = measure_phenomena(met, key, runs)
-        found["phenomena"] = phenomena.report
-        draw_report(path / artifacts.FIGURES, experiment.lifetime, phenomena)
-    _keep(path, trial, found, seen)
-    print(f"\n{held_out_table(found['held_out'])}\n")
-    if "phenomena" in found:
-        print(f"{phenomena_table(found['phenomena'])}\n")
-    print(f"figures: {path / artifacts.FIGURES}   numbers: {path / 'summary.json'}, {_BY_TASK}")
+        key = stream(run_key(experiment.seed), Purpose.PHENOMENA)
+        phenomena = measure_phenomena(compared, key, settings.lifetimes)
+        summary["phenomena"] = phenomena.report
+        draw_report(path / FIGURES, lifetime, phenomena)
+    _write(path, transfer, summary, curves)
+    print(f"\n{held_out_table(summary['held_out'])}\n")
+    if "phenomena" in summary:
+        print(f"{phenomena_table(summary['phenomena'])}\n")
+    print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}, {_BY_TASK}")
     return 0
 
 
-def _live(trial: Trial, met: Mapping[str, Contender]) -> dict[str, Curves]:
-    """Lifetimes on test tasks of the run's own split, whatever the tasks: what was trained on stays out."""
-    lifetime, pool = trial.experiment.lifetime, trial.experiment.split.test
-    points = evaluation_steps(lifetime, trial.experiment.evaluation.points, trial.experiment.evaluation.horizons)
-    return compare(met, pool, trial.key, trial.lifetimes, points, trial.tasks)
+def _summary(transfer: Transfer, curves: Mapping[str, Curves]) -> dict[str, Any]:
+    run, threshold = transfer.run, transfer.options.threshold
+    rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in curves}
+    report = held_out_report(transfer.experiment.lifetime, curves, rates, transfer.novelty, threshold)
+    return transfer.tree() | {"equation": run.equation, "held_out": report}
 
 
-def _judge(trial: Trial, seen: Mapping[str, Curves]) -> dict[str, Any]:
-    run = trial.run
-    rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in seen}
-    judged = held_out_report(
-        trial.experiment.lifetime, seen, rates, describe_novelty(run, trial.experiment), trial.look.threshold
-    )
-    return trial.tree() | {"equation": run.experiment.lifetime.equation(run.theta), "held_out": judged}
-
-
-def _keep(path: Path, trial: Trial, found: Mapping[str, Any], seen: Mapping[str, Curves]) -> None:
-    lifetime = trial.experiment.lifetime
-    rows = list(_rows(seen, lifetime, trial.look.threshold))
-    artifacts.write_csv(path / _BY_TASK, rows)
+def _write(path: Path, transfer: Transfer, summary: Mapping[str, Any], curves: Mapping[str, Curves]) -> None:
+    lifetime = transfer.experiment.lifetime
     score = primary_metric(lifetime.tasks)
-    finals = {name: [row[score] for row in rows if row["contender"] == name] for name in seen}
-    write_curves(path, seen, lifetime, found["held_out"]["of"])
-    figures.draw_tasks(path / artifacts.FIGURES / "tasks.png", finals, score)
-    artifacts.write_json(path / "summary.json", found)
+    rows = list(_rows(curves, lifetime, transfer.options.threshold))
+    write_csv(path / _BY_TASK, rows)
+    finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
+    write_curves(path, curves, lifetime, transfer.novelty)
+    figures.draw_tasks(path / FIGURES / "tasks.png", finals, score)
+    write_json(path / "summary.json", summary)
 
 
-def _rows(seen: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> Iterator[dict[str, Any]]:
-    """One row a contender and task: means over its networks, and the steps after which `reach` is reached."""
+def _rows(curves: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> Iterator[dict[str, Any]]:
+    """One row a contender and task: means over its networks, and steps to threshold."""
     score, length = primary_metric(lifetime.tasks), lifetime.steps
-    for name, curve in seen.items():
-        where = [point for point in curve.steps.tolist() if point <= length]
+    for name, curve in curves.items():
+        steps = [step for step in curve.steps.tolist() if step <= length]
+        shots = shot_points(steps, round_steps(lifetime.tasks))
         for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
-            line = line[: len(where)]
-            few = {
-                f"{shots}_each": line[place] for shots, place in shot_points(where, round_steps(lifetime.tasks)).items()
-            }
-            scores = {name: float(f"{value:.6g}") for name, value in ({score: line[-1], "born": line[0]} | few).items()}
-            yield {
-                "contender": name,
-                "task": task,
-                "steps_to_threshold": threshold_point(line, where, threshold),
-            } | scores
+            means = {score: line[len(steps) - 1], "initial": line[0]}
+            means |= {f"{shot}_each": line[point] for shot, point in shots.items()}
+            row = {"contender": name, "task": task}
+            row |= {"steps_to_threshold": threshold_point(line[: len(steps)], steps, threshold)}
+            yield row | {metric: float(f"{value:.6g}") for metric, value in means.items()}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Search for the form of a rule: `python -m metarule.evolve CONFIG [--section.field VALUE …]`."""
+"""Search for the structure of a rule: `python -m metarule.evolve CONFIG [--section.field VALUE …]`."""
 
 import sys
 import time
@@ -39,8 +39,11 @@ from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
+from metarule.runs.directory import FIGURES, SEARCH, locked_run, read_experiment, start_run, timestamped
+from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
+from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.training import flat_parameters
 from metarule.tasks.base import primary_metric
@@ -53,9 +56,9 @@ USAGE = """\
 usage: metarule evolve CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
        metarule evolve --resume RUN_DIR
 
-Search for the terms that a rule needs, among those of the rule of CONFIG, by genetic programming: forms are crossed and
-mutated, gradient descent finds the coefficients of each, and those survive that no other beats both in meta-loss and in
-number of terms. Out comes a Pareto front of the held-out score against the number of terms, with its equations.
+Search for the terms that a rule needs, among those of the rule of CONFIG. A genetic algorithm crosses and mutates sets
+of terms, gradient descent finds their coefficients, and selection keeps the sets that no other beats in both meta-loss
+and number of terms. Result: the Pareto front of held-out score against number of terms, with its equations.
 
   CONFIG                 TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
   --TABLE.FIELD VALUE    set a field of the config, or of the search (--evolve.FIELD VALUE)
@@ -65,19 +68,18 @@ number of terms. Out comes a Pareto front of the held-out score against the numb
 """
 _FRONT, _FIGURE = "front.json", "front.png"
 _PREFIX = "evolve."
-# No meta-loss that is finite is higher.
-_HIGHEST = float(np.finfo(np.float64).max)
+_LARGEST_FLOAT = float(np.finfo(np.float64).max)
 
 
 class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How forms are searched for.
+    """Options of the structure search.
 
     Attributes:
         generations: generations after the first.
-        population: forms that survive each.
-        steps: meta-steps in which the coefficients of a form are found; those of the front have all of the config's.
-        lifetimes: training lifetimes on which a set of terms is scored.
-        chunk_size: forms side by side, which bounds the memory.
+        population: structures that survive each generation.
+        steps: meta-steps that fit the coefficients of a structure; those of the front get all steps of the config.
+        lifetimes: training lifetimes that evaluate a structure.
+        chunk_size: structures fitted at once, which bounds the memory.
     """
 
     generations: Annotated[int, Meta(ge=1, le=1_000_000)] = 20
@@ -91,7 +93,7 @@ FIELDS = (Source(Options, table=_PREFIX.removesuffix(".")), Source(Experiment))
 
 
 class _Request(NamedTuple):
-    """What the command line asks for."""
+    """Arguments of the command line."""
 
     experiment: Experiment
     options: Options
@@ -113,8 +115,8 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    with ExitStack() as held:
-        return _run(_resumed(words, held) if words[0] == "--resume" else _begun(words, held))
+    with ExitStack() as stack:
+        return _run(_resume(words, stack) if words[0] == "--resume" else _start(words, stack))
 
 
 @figures.drawn_last()
@@ -129,25 +131,27 @@ def _run(request: _Request) -> int:
     except Stopped:
         print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stop.signal_number
-    of = describe_split(experiment.split)
-    print(f"learning the coefficients of the front, and measuring it on {of} …", flush=True)
-    rows = _judged(request, terms, generation)
-    found = {
-        "metric": primary_metric(experiment.tasks),
-        "of": of,
+    tasks, metric = describe_split(experiment.split), primary_metric(experiment.tasks)
+    print(f"fitting the front, and evaluating it on {tasks} …", flush=True)
+    rows = _evaluate_front(request, terms, generation)
+    report = {
+        "metric": metric,
+        "of": tasks,
         "lifetimes": experiment.evaluation.lifetimes,
-        "forms": rows,
+        "structures": rows,
+        "evaluated": len(generation.evaluated),
+        "library": terms.names,
+        "seconds": time.perf_counter() - clock,
     }
-    found |= {"tried": len(generation.evaluated), "library": terms.names, "seconds": time.perf_counter() - clock}
-    artifacts.write_json(directory / _FRONT, found)
-    picture = directory / artifacts.FIGURES / _FIGURE
-    figures.draw_front(picture, rows, primary_metric(experiment.tasks), f"{of}: mean and 95 % interval over tasks")
-    print(f"\n{_table(rows, primary_metric(experiment.tasks), len(generation.evaluated), of)}\n")
-    print(f"figure: {picture}   numbers: {directory / _FRONT}")
+    write_json(directory / _FRONT, report)
+    figure = directory / FIGURES / _FIGURE
+    figures.draw_front(figure, rows, metric, f"{tasks}: mean and 95 % interval over tasks")
+    print(f"\n{_table(report)}\n")
+    print(f"figure: {figure}   numbers: {directory / _FRONT}")
     return 0
 
 
-def _begun(words: list[str], held: ExitStack) -> _Request:
+def _start(words: list[str], stack: ExitStack) -> _Request:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     config, overwrite = Path(words[0]), "--overwrite" in words
@@ -162,21 +166,21 @@ def _begun(words: list[str], held: ExitStack) -> _Request:
         options = decode({name.removeprefix(_PREFIX): value for name, value in own}, Options)
     except ConfigError as error:
         raise ConfigError(f"{_PREFIX}{error}") from error
-    default = artifacts.named_by_time(Path("runs", config.stem), f"-forms-s{experiment.seed}")
+    default = timestamped(Path("runs", config.stem), f"-structures-s{experiment.seed}")
     directory = Path(experiment.run.directory) if experiment.run.directory else default
-    held.enter_context(artifacts.claimed(directory))
-    artifacts.start(directory, experiment, given, overwrite)
+    stack.enter_context(locked_run(directory))
+    start_run(directory, experiment, given, overwrite)
     return _Request(experiment, options, directory)
 
 
-def _resumed(words: list[str], held: ExitStack) -> _Request:
+def _resume(words: list[str], stack: ExitStack) -> _Request:
     if len(words) != 2:
-        raise ConfigError("--resume takes one run directory and nothing else: the run goes on as it was begun")
+        raise ConfigError("--resume takes one run directory and nothing else: the settings are those of the run")
     directory = Path(words[1])
-    artifacts.read_experiment(directory)  # or a lock would be left where there is no run
-    held.enter_context(artifacts.claimed(directory))
-    artifacts.join_environment(directory)
-    return _Request(artifacts.read_experiment(directory), _kept(directory / artifacts.FORMS).options, directory)
+    read_experiment(directory)  # before the lock, which would leave its file in a directory without a run
+    stack.enter_context(locked_run(directory))
+    record_environment(directory)
+    return _Request(read_experiment(directory), _read_search(directory / SEARCH).options, directory)
 
 
 def _check(experiment: Experiment) -> None:
@@ -184,138 +188,139 @@ def _check(experiment: Experiment) -> None:
         kind = type(experiment.optimizer).__name__
         raise ConfigError(f"optimizer = {kind}: coefficients are found by gradient descent; allowed: gradient")
     if experiment.seeds > 1:
-        raise ConfigError(f"seeds = {experiment.seeds}: a search for forms has one seed; allowed: 1")
+        raise ConfigError(f"seeds = {experiment.seeds}: a structure search has one seed; allowed: 1")
     term_library(experiment.lifetime)
 
 
 def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generation:
-    """From the last generation that is kept to the last one of all."""
-    options, seed, file = request.options, request.experiment.seed, request.directory / artifacts.FORMS
+    """Search from the last saved generation to the final one."""
+    options, seed, file = request.options, request.experiment.seed, request.directory / SEARCH
 
-    def worth(forms: Sequence[Structure]) -> list[float]:
+    def fit_losses(structures: Sequence[Structure]) -> list[float]:
         key = jax.random.fold_in(stream(run_key(seed), Purpose.STRUCTURES), 0)
-        return np.asarray(_fit(request, terms, forms, options.steps, key).loss, float).tolist()
+        return np.asarray(_fit(request, terms, structures, options.steps, key).loss, float).tolist()
 
     if not file.exists():
-        artifacts.write_json(file, {"options": asdict(options)})
-    generation = _restored(file, terms)
+        write_json(file, {"options": asdict(options)})
+    generation = _restore(file, terms)
     with tqdm(total=options.generations + 1, desc="generations", disable=None) as bar:
         while generation is None or generation.number < options.generations:
             stop.answer(0)
             if generation is None:
-                generation = first_generation(terms, options.population, seed, worth)
+                generation = first_generation(terms, options.population, seed, fit_losses)
             else:
-                generation = next_generation(generation, terms, options.population, seed, worth)
-            _keep(file, options, generation, terms)
+                generation = next_generation(generation, terms, options.population, seed, fit_losses)
+            _save(file, options, generation, terms)
             best = min(generation.population, key=lambda one: one.loss)
-            tried, count = len(generation.evaluated), len(best.structure)
-            says = f"{tried} forms tried, best meta-loss {best.loss:.4f} with {count} terms"
-            bar.set_postfix_str(says, refresh=False)
+            status = f"{len(generation.evaluated)} structures, best meta-loss {best.loss:.4f}"
+            status += f" with {len(best.structure)} terms"
+            bar.set_postfix_str(status, refresh=False)
             bar.update(generation.number + 1 - bar.n)
             if bar.disable:
-                print(f"generation {generation.number} of {options.generations}: {says}", flush=True)
+                print(f"generation {generation.number} of {options.generations}: {status}", flush=True)
     return generation
 
 
-def _fit(request: _Request, terms: TermLibrary, forms: Sequence[Structure], steps: int, key: PRNGKey) -> Fitted:
-    """Coefficients and meta-losses, in calls of as many forms as are learned side by side: one program serves all."""
+def _fit(request: _Request, terms: TermLibrary, structures: Sequence[Structure], steps: int, key: PRNGKey) -> Fitted:
+    """Fit structures in chunks of one size, so that one compiled program serves all."""
     experiment, options = request.experiment, request.options
     optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
     assert isinstance(optimizer, Gradient)
-    pool = experiment.split.train
-    found = []
-    for start in range(0, len(forms), options.chunk_size):
-        some = list(forms[start : start + options.chunk_size])
-        masks = _masks(some + some[:1] * (options.chunk_size - len(some)), terms)
-        with_steps = replace(optimizer, steps=steps)
-        found.append(fit(experiment.lifetime, with_steps, pool, key, masks, options.lifetimes, options.chunk_size))
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(forms)], *found)
+    optimizer, pool = replace(optimizer, steps=steps), experiment.split.train
+    results = []
+    for start in range(0, len(structures), options.chunk_size):
+        chunk = list(structures[start : start + options.chunk_size])
+        masks = _masks(chunk + chunk[:1] * (options.chunk_size - len(chunk)), terms)
+        results.append(fit(experiment.lifetime, optimizer, pool, key, masks, options.lifetimes, options.chunk_size))
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(structures)], *results)
 
 
-def _masks(forms: Sequence[Structure], terms: TermLibrary) -> Bool[Array, "forms terms"]:
-    return jnp.array([[term in form for term in range(len(terms.names))] for form in forms])
+def _masks(structures: Sequence[Structure], terms: TermLibrary) -> Bool[Array, "structures terms"]:
+    return jnp.array([[term in structure for term in range(len(terms.names))] for structure in structures])
 
 
-def _judged(request: _Request, terms: TermLibrary, generation: Generation) -> list[dict[str, Any]]:
-    """The front of the last population, on held-out tasks.
+def _evaluate_front(request: _Request, terms: TermLibrary, generation: Generation) -> list[dict[str, Any]]:
+    """Evaluate the Pareto front of the last population on held-out tasks.
 
-    All of it is fitted again, with the meta-steps of the config and on other training lifetimes, and the front is that
-    of these meta-losses: among hundreds of forms the best on the lifetimes of the search are in part the luckiest.
+    The population is fitted again with the meta-steps of the config and on other training lifetimes, and the front is
+    that of the new meta-losses: the best of hundreds of structures on the lifetimes of the search are partly lucky.
     """
-    experiment, forms = request.experiment, [one.structure for one in generation.population]
+    experiment, structures = request.experiment, [one.structure for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
-    fitted = _fit(
-        request, terms, forms, total_steps(experiment.optimizer), jax.random.fold_in(stream(run, Purpose.STRUCTURES), 1)
-    )
-    again = [Candidate(form, float(loss)) for form, loss in zip(forms, fitted.loss, strict=True)]
+    key = jax.random.fold_in(stream(run, Purpose.STRUCTURES), 1)
+    fitted = _fit(request, terms, structures, total_steps(experiment.optimizer), key)
+    candidates = [Candidate(one, float(loss)) for one, loss in zip(structures, fitted.loss, strict=True)]
     rows = []
-    for one in pareto_front(again):
-        theta = fitted.theta[forms.index(one.structure)]
+    for one in pareto_front(candidates):
+        theta = fitted.theta[structures.index(one.structure)]
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
-        seen = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
+        curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
         row = {"terms": len(one.structure), "names": [terms.names[term] for term in sorted(one.structure)]}
-        row |= interval(by_task(seen, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
-        row |= {DIVERGED: int(seen.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
+        row |= interval(by_task(curves, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
+        row |= {DIVERGED: int(curves.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
         rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
     return rows
 
 
-class _Met(Struct, frozen=True):
-    """A form that was fitted, and its meta-loss; None for one that is not finite."""
+class _Evaluated(Struct, frozen=True):
+    """A structure and its meta-loss; None for one that is not finite."""
 
     terms: tuple[str, ...]
-    meta_loss: Annotated[float, Meta(ge=-_HIGHEST, le=_HIGHEST)] | None
+    meta_loss: Annotated[float, Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)] | None
 
 
-class _Kept(Struct, frozen=True):
-    """What a search is resumed from; `population` are places in `met`."""
+class _SavedSearch(Struct, frozen=True):
+    """State of a search; `population` holds indices into `evaluated`."""
 
     options: Options
     generation: int | None = None
     population: tuple[int, ...] = ()
-    met: tuple[_Met, ...] = ()
+    evaluated: tuple[_Evaluated, ...] = ()
 
 
-def _keep(file: Path, options: Options, generation: Generation, terms: TermLibrary) -> None:
-    places = {form: place for place, form in enumerate(generation.evaluated)}
-    met = [
-        {"terms": [terms.names[term] for term in sorted(form)], "meta_loss": loss}
-        for form, loss in generation.evaluated.items()
+def _save(file: Path, options: Options, generation: Generation, terms: TermLibrary) -> None:
+    index = {structure: number for number, structure in enumerate(generation.evaluated)}
+    evaluated = [
+        {"terms": [terms.names[term] for term in sorted(structure)], "meta_loss": loss}
+        for structure, loss in generation.evaluated.items()
     ]
-    population = [places[one.structure] for one in generation.population]
-    kept = {"options": asdict(options), "generation": generation.number, "population": population, "met": met}
-    artifacts.write_json(file, kept)
+    population = [index[one.structure] for one in generation.population]
+    state = {"options": asdict(options), "generation": generation.number, "population": population}
+    write_json(file, state | {"evaluated": evaluated})
 
 
-def _kept(file: Path) -> _Kept:
-    tree = artifacts.read_json(file)
+def _read_search(file: Path) -> _SavedSearch:
+    tree = read_json(file)
     if tree is None:
-        raise ConfigError(f"{file.parent}: no search for forms was begun there; it has no {file.name}")
+        raise ConfigError(f"{file.parent}: it holds no structure search: it has no {file.name}")
     try:
-        return msgspec.convert(tree, _Kept)
+        return msgspec.convert(tree, _SavedSearch)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: it is damaged: {error}") from error
+        raise ConfigError(f"{file}: damaged: {error}") from error
 
 
-def _restored(file: Path, terms: TermLibrary) -> Generation | None:
-    """The last generation that is kept, if there is one."""
-    kept = _kept(file)
-    if kept.generation is None:
+def _restore(file: Path, terms: TermLibrary) -> Generation | None:
+    """Restore the last saved generation; None if there is none."""
+    saved = _read_search(file)
+    if saved.generation is None:
         return None
     try:
-        met = [
+        evaluated = [
             Candidate(frozenset(map(terms.names.index, one.terms)), np.inf if one.meta_loss is None else one.meta_loss)
-            for one in kept.met
+            for one in saved.evaluated
         ]
-        population = tuple(met[place] for place in kept.population)
+        population = tuple(evaluated[number] for number in saved.population)
     except (IndexError, ValueError) as error:
-        raise ConfigError(f"{file}: it is damaged: {error}") from error
-    return Generation(kept.generation, population, dict(met))
+        raise ConfigError(f"{file}: damaged: {error}") from error
+    return Generation(saved.generation, population, dict(evaluated))
 
 
-def _table(rows: Sequence[dict[str, Any]], score: str, tried: int, of: str) -> str:
-    lines = [f"{tried} forms tried; on {of}:", f"{'terms':>5}{score:>10}   {'95 % interval':<18}{'diverged':>10}"]
-    for row in rows:
+def _table(report: dict[str, Any]) -> str:
+    lines = [
+        f"{report['evaluated']} structures evaluated; the front on {report['of']}:",
+        f"{'terms':>5}{report['metric']:>10}   {'95 % interval':<18}{'diverged':>10}",
+    ]
+    for row in report["structures"]:
         numbers = (
             f"{row['terms']:>5}{row['mean']:>10.4f}   {interval_text(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
         )

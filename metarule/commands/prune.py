@@ -1,4 +1,4 @@
-"""Find a shorter rule that is worth the same: `python -m metarule.prune RUN_DIR [--tolerance T] [--lifetimes N]`."""
+"""Prune a learned rule: `python -m metarule.prune RUN_DIR [--tolerance T] [--lifetimes N]`."""
 
 import sys
 import time
@@ -17,10 +17,11 @@ from metarule.config.help import Source
 from metarule.config.schema import Checked
 from metarule.config.toml import decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
 from metarule.runs.experiment import Experiment
-from metarule.runs.finished import Finished, opened
+from metarule.runs.finished import FinishedRun
+from metarule.runs.theta_files import save_theta
 from metarule.runs.training import flat_parameters, theta_meaning
+from metarule.runs.transfer import open_run
 from metarule.tasks.base import primary_metric
 from metarule.types import Theta
 
@@ -29,25 +30,25 @@ __all__ = ["FIELDS", "USAGE", "Options", "main"]
 USAGE = """\
 usage: metarule prune RUN_DIR [--OPTION VALUE ...]
 
-Print what each term of the rule that a finished run has learned contributes, remove terms as long as the score on
-training tasks stays within the tolerance, and print the shorter equation and its score on held-out tasks, which decide
-nothing. It is written to pruned.npz and pruned.json beside the run's theta.
+Print the contribution of each term of a learned rule, remove terms while the score on training tasks stays within the
+tolerance, and print the shorter equation with its score on held-out tasks, which do not affect the removals. The
+shorter rule is written to pruned.npz and pruned.json in the run's directory.
 
   RUN_DIR                directory of a run of one seed, whose rule is a polynomial
   --help [TABLE]         this text, or the fields of a table
 """
 
 
-# Training tasks that say little of others.
+# Training tasks below which removals may not generalise.
 _FEW = 16
 
 
 class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How much a shorter rule may cost, and how surely that is known.
+    """Options of pruning.
 
     Attributes:
-        tolerance: how far the score on training tasks may fall.
-        lifetimes: lifetimes in each of the three draws that order, decide and report.
+        tolerance: largest drop of the score on training tasks.
+        lifetimes: lifetimes in each of the three draws, for the order, the removals and the report.
     """
 
     tolerance: Annotated[float, Meta(ge=0)] = 0.01
@@ -70,31 +71,35 @@ def main(words: list[str]) -> int:
 
 
 def _serve(words: list[str]) -> int:
-    with opened(words[0]) as run:
+    with open_run(words[0]) as run:
         return _run(run, decode(dict(parse_overrides(words[1:])), Options))
 
 
-def _run(run: Finished, options: Options) -> int:
-    path, experiment, theta, _, _ = run
-    lifetime, key = experiment.lifetime, stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
-    count = len(removable_terms(lifetime, theta))
-    print(f"{lifetime.equation(theta)}\n", flush=True)
+def _run(run: FinishedRun, options: Options) -> int:
+    path, experiment, lifetime = run.directory, run.config, run.learner
+    key = stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
+    count = len(removable_terms(lifetime, run.theta))
+    print(f"{run.equation}\n", flush=True)
     clock = time.perf_counter()
-    worth = contribution_report(lifetime, theta, experiment.split, key, options.lifetimes)
-    print(f"{contributions_table(worth)}\n", flush=True)
-    pruned = _prune(experiment, theta, options, 2 * count)
-    found = _found(experiment, pruned, options)
-    found |= {"contributions": worth, "options": asdict(options), "seconds": time.perf_counter() - clock}
-    print(f"\n{_table(found['held_out'])}\n{_decided(pruned.training_tasks)}\n")
-    print(f"{len(found['removed'])} of {count} terms removed:\n\n{found['equation']}\n")
-    artifacts.save_theta(path, pruned.theta, theta_meaning(lifetime) | found, name="pruned")
+    contributions = contribution_report(lifetime, run.theta, experiment.split, key, options.lifetimes)
+    print(f"{contributions_table(contributions)}\n", flush=True)
+    pruned = _prune(experiment, run.theta, options, 2 * count)
+    report = _report(experiment, pruned, options)
+    report |= {
+        "contributions": contributions,
+        "options": asdict(options),
+        "seconds": time.perf_counter() - clock,
+    }
+    print(f"\n{_table(report['held_out'])}\n{_training_tasks_text(pruned.training_tasks)}\n")
+    print(f"{len(report['removed'])} of {count} terms removed:\n\n{report['equation']}\n")
+    save_theta(path, pruned.theta, theta_meaning(lifetime) | report, name="pruned")
     print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
     return 0
 
 
-def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -> Pruned:
+def _prune(experiment: Experiment, theta: Theta, options: Options, evaluations: int) -> Pruned:
     lifetime = experiment.lifetime
-    with tqdm(total=looks, desc="looking at shorter rules", unit="rule", disable=None) as bar:
+    with tqdm(total=evaluations, desc="evaluating shorter rules", unit="rule", disable=None) as bar:
 
         def progress(trial: Trial) -> None:
             if trial.outcome == "removed":
@@ -112,7 +117,7 @@ def _prune(experiment: Experiment, theta: Theta, options: Options, looks: int) -
         )
 
 
-def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str, Any]:
+def _report(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str, Any]:
     lifetime = experiment.lifetime
     return {
         "equation": lifetime.equation(pruned.theta),
@@ -133,18 +138,17 @@ def _found(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str
 
 
 def _table(held_out: dict[str, Any]) -> str:
-    """What the rule was and is worth, for the screen; intervals are over tasks."""
+    """Scores before and after pruning, with intervals over tasks."""
     title = f"{held_out['of']}, {count_text(held_out['tasks'], 'tasks')}"
     width = max(34, len(title) - 2)
     lines = [f"{title:<{width + 2}}{held_out['metric']:>9}   95 % interval"]
     for name in ("before", "after", "difference"):
-        row = held_out[name]
-        lines.append(f"  {name:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high'])}")
+        row, label = held_out[name], "after − before" if name == "difference" else name
+        lines.append(f"  {label:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high'])}")
     return "\n".join(lines)
 
 
-def _decided(tasks: int) -> str:
-    """On what the removals were decided, and a warning where that is little."""
+def _training_tasks_text(tasks: int) -> str:
     few = "; these are few, and the shorter rule may be good on them alone" if tasks < _FEW else ""
     return f"(removals were decided on {count_text(tasks, 'training tasks')}{few})"
 

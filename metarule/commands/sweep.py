@@ -23,8 +23,9 @@ from tqdm import tqdm
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.runs import artifacts, figures
-from metarule.runs.environment import check_precision
+from metarule.runs import figures
+from metarule.runs.environment import check_precision, environment
+from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import DONE, measure, run_cell
 from metarule.sweeps.claims import publish, take
@@ -217,7 +218,7 @@ def _run(request: _Request, again: str) -> int:
         return 128 + stopped.signal_number
     failed = [cell for cell in plan.cells if _is_there(directory, cell, _FAILED)]
     for cell in failed:
-        reason = artifacts.read_json(directory / CELLS / cell.name / _FAILED / "failure.json")["error"]
+        reason = read_json(directory / CELLS / cell.name / _FAILED / "failure.json")["error"]
         print(f"failed: {cell.name}: {reason}", file=sys.stderr)
     if failed:
         count = f"{len(failed)} of {len(plan.cells)} cells failed"
@@ -234,7 +235,7 @@ def _lay_out(request: _Request) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not plan.exists():
-            write_whole(directory / _ENVIRONMENT, json.dumps(artifacts.environment(), indent=1))
+            write_whole(directory / _ENVIRONMENT, json.dumps(environment(), indent=1))
             write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
             write_whole(plan, text)
         same = plan.read_text(encoding="utf-8") == text
@@ -244,7 +245,7 @@ def _lay_out(request: _Request) -> None:
                 _forget_failure(directory / CELLS / cell.name)
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {getattr(error, 'strerror', None) or error}") from error
-    check_precision(directory, (artifacts.read_json(directory / _ENVIRONMENT) or {}).get("precision"))
+    check_precision(directory, (read_json(directory / _ENVIRONMENT) or {}).get("precision"))
     if not same:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
 
@@ -315,8 +316,8 @@ def _record(folder: Path, reason: str, trace: str) -> None:
     """Write a failure to the folder of its cell, whole or not at all."""
     work = folder / f"work-{uuid.uuid4().hex}"
     work.mkdir()
-    artifacts.write_json(work / "failure.json", {"error": reason, "traceback": trace})
-    artifacts.write_json(work / "environment.json", artifacts.environment())
+    write_json(work / "failure.json", {"error": reason, "traceback": trace})
+    write_json(work / "environment.json", environment())
     publish(work, folder / _FAILED)
     shutil.rmtree(work, ignore_errors=True)
 

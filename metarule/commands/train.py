@@ -16,10 +16,21 @@ from metarule.config.help import Source
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved, total_steps
 from metarule.parallel import multihost as processes
-from metarule.runs import artifacts
+from metarule.runs.directory import (
+    FIGURES,
+    SEARCH,
+    is_run,
+    locked_run,
+    read_experiment,
+    seed_directory,
+    start_run,
+    timestamped,
+)
+from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
+from metarule.runs.files import read_json
 from metarule.runs.phenomena import phenomena_table
-from metarule.runs.results import across_seeds, judge
+from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.training import train
 from metarule.tasks.base import primary_metric
@@ -31,7 +42,7 @@ USAGE = """\
 usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
        metarule train --resume RUN_DIR
 
-Learn a learning rule as CONFIG says, and compare it on held-out tasks with tuned baselines.
+Learn a rule as CONFIG says, and compare it on held-out tasks with tuned baselines.
 
   CONFIG                 TOML file, such as configs/boolean.toml
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]
@@ -60,21 +71,21 @@ def main(words: list[str]) -> int:
 
 def _serve(words: list[str]) -> int:
     processes.check_same("command line", shlex.join(words))
-    with ExitStack() as held, processes.place(partial(_begun, words, held)) as directory:
-        return _run(artifacts.read_experiment(directory), directory)
+    with ExitStack() as stack, processes.place(partial(_open_run, words, stack)) as directory:
+        return _run(read_experiment(directory), directory)
 
 
-def _begun(words: list[str], held: ExitStack) -> Path:
-    """Directory of the run that is asked for, a new one or one to go on with, where others are kept out."""
+def _open_run(words: list[str], stack: ExitStack) -> Path:
+    """Lock the directory of a new or resumed run."""
     if words[0] == "--resume":
         if len(words) != 2:
-            raise ConfigError("--resume takes one run directory and --devices alone: the run goes on as it was begun")
+            raise ConfigError("--resume takes one run directory, and --devices: other settings are those of the run")
         directory = Path(words[1])
-        artifacts.read_experiment(directory)
-        if (directory / artifacts.FORMS).exists():
+        read_experiment(directory)
+        if (directory / SEARCH).exists():
             again = f"python -m metarule.evolve --resume {shlex.quote(str(directory))}"
-            raise ConfigError(f"{directory}: it holds a search for forms; go on with: {again}")
-        held.enter_context(artifacts.claimed(directory))
+            raise ConfigError(f"{directory}: it holds a structure search; go on with: {again}")
+        stack.enter_context(locked_run(directory))
     elif words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     else:
@@ -82,8 +93,8 @@ def _begun(words: list[str], held: ExitStack) -> Path:
         pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
         experiment, given = read_experiment_file(config, pairs)
         directory = _directory(experiment, config)
-        held.enter_context(artifacts.claimed(directory))
-        artifacts.start(directory, experiment, given, overwrite)
+        stack.enter_context(locked_run(directory))
+        start_run(directory, experiment, given, overwrite)
     return directory
 
 
@@ -92,7 +103,7 @@ def _directory(experiment: Experiment, config: Path) -> Path:
         return Path(experiment.run.directory)
     last = experiment.seed + experiment.seeds - 1
     seeds = f"s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
-    return artifacts.named_by_time(Path("runs", config.stem), f"-{seeds}")
+    return timestamped(Path("runs", config.stem), f"-{seeds}")
 
 
 def _run(experiment: Experiment, directory: Path) -> int:
@@ -102,25 +113,22 @@ def _run(experiment: Experiment, directory: Path) -> int:
         print(reason, flush=True)
     try:
         with StopRequest() as stop:
-            if experiment.seeds == 1:
-                summary = _one(experiment, directory, stop)
-            else:
-                summary = _several(experiment, directory, stop)
+            run = _run_one if experiment.seeds == 1 else _run_seeds
+            summary = run(experiment, directory, stop)
     except Stopped as stopped:
-        print(
-            f"\n{stopped}; go on with: python -m metarule.train --resume {shlex.quote(str(directory))}", file=sys.stderr
-        )
+        resume = f"python -m metarule.train --resume {shlex.quote(str(directory))}"
+        print(f"\n{stopped}; go on with: {resume}", file=sys.stderr)
         return 128 + stopped.signal_number
     except Diverged as diverged:
         print(f"metarule.train: {diverged}", file=sys.stderr)
         return 1
-    print(f"\n{_shown(summary)}\n")
-    print(f"figures: {directory / artifacts.FIGURES}   numbers: {directory / 'summary.json'}")
+    print(f"\n{_summary_text(summary)}\n")
+    print(f"figures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
     return 0
 
 
-def _shown(summary: dict[str, Any]) -> str:
-    """A summary for the screen; that of several seeds has no equation."""
+def _summary_text(summary: dict[str, Any]) -> str:
+    """Summary for the screen; that of several seeds has no equation."""
     parts = [held_out_table(summary["held_out"])]
     parts += [phenomena_table(summary["phenomena"])] if "phenomena" in summary else []
     parts += [contributions_table(summary["contributions"])] if "contributions" in summary else []
@@ -128,69 +136,84 @@ def _shown(summary: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
-def _several(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
-    """All seeds; one with nothing to learn from does not keep the others from being run."""
-    artifacts.join_environment(directory)
+def _run_seeds(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
+    """Run all seeds; one that diverges does not stop the others."""
+    record_environment(directory)
     summaries, diverged = [], []
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
         try:
-            summaries.append(_seed(experiment, directory, seed, stop))
+            summaries.append(_run_seed(experiment, directory, seed, stop))
         except Diverged as error:
             diverged.append(f"seed {seed}: {error}")
     if diverged:
         raise Diverged(f"{'; '.join(diverged)}; {len(summaries)} other seeds are done, each in its own directory")
-    return across_seeds(directory, summaries)
+    return join_seeds(directory, summaries)
 
 
-def _seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:
-    path = artifacts.seed_directory(directory, seed)
+def _run_seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:
+    path = seed_directory(directory, seed)
     one = experiment.of_seed(seed)
-    with artifacts.claimed(path):
-        if not artifacts.holds_run(path):
-            artifacts.start(path, one, None)
-        elif artifacts.read_experiment(path) != one:
+    with locked_run(path):
+        if not is_run(path):
+            start_run(path, one, None)
+        elif read_experiment(path) != one:
             raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
-        return _one(one, path, stop)
+        return _run_one(one, path, stop)
 
 
-def _one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:
-    """One run from where its directory has it; a run that is finished is only read."""
-    file = path / "summary.json"
-    done = artifacts.read_json(file) or {}
-    if "held_out" in done:
-        try:
-            _shown(done)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
-        if (done.get("seed"), done.get("steps")) != (experiment.seed, total_steps(experiment.optimizer)):
-            raise ConfigError(
-                f"{path}: optimizer.steps = {total_steps(experiment.optimizer)}, seed = {experiment.seed}: the run that is "
-                f"finished there took {done.get('steps')} meta-steps with seed {done.get('seed')}"
-            )
-        return done
-    artifacts.join_environment(path)
-    score, last = primary_metric(experiment.tasks), dict[str, Any]()
-    of = describe_split(experiment.split)
-    where = "held-out" if of == HELD_OUT else "training"
-    steps = total_steps(experiment.optimizer)
+def _run_one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:
+    """Continue a run from its last checkpoint; of a finished run the summary is read."""
+    if summary := _finished_summary(experiment, path):
+        return summary
+    record_environment(path)
+    steps, tasks = total_steps(experiment.optimizer), describe_split(experiment.split)
+    label = f"{'held-out' if tasks == HELD_OUT else 'training'} {primary_metric(experiment.tasks)}"
     with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
+        trained = train(experiment, path, stop, _Progress(bar, experiment, label))
+    print(f"tuning the baselines and evaluating on {tasks} …", flush=True)
+    return write_results(experiment, path, trained, stop)
 
-        def progress(step: int, row: dict[str, Any]) -> None:
-            last.update({key: row[key] for key in ("loss", "held_out") if key in row})
-            held_out = f", {where} {score} {last['held_out'][score]:.3f}" if "held_out" in last else ""
-            text = f"loss {last['loss']:.3f}{held_out}" if "loss" in last else ""
-            bar.set_description(f"seed {experiment.seed}: meta-training", refresh=False)
-            bar.set_postfix_str(text, refresh=False)
-            bar.update(step - bar.n)
-            if row.get("trouble") and not last.get("trouble"):
-                bar.write(f"seed {experiment.seed}, meta-step {step}: {row['trouble']}", file=sys.stderr)
-            last["trouble"] = row.get("trouble")
-            if bar.disable and "held_out" in row:
-                print(f"seed {experiment.seed}: meta-step {step} of {steps}, {text}", flush=True)
 
-        trained = train(experiment, path, stop, progress)
-    print(f"tuning the baselines and measuring on {of} …", flush=True)
-    return judge(experiment, path, trained, stop)
+def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | None:
+    file = path / "summary.json"
+    summary = read_json(file) or {}
+    if "held_out" not in summary:
+        return None
+    try:
+        _summary_text(summary)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
+    found, expected = (summary.get("seed"), summary.get("steps")), (experiment.seed, total_steps(experiment.optimizer))
+    if found != expected:
+        raise ConfigError(
+            f"{path}: optimizer.steps = {expected[1]}, seed = {expected[0]}: the finished run there took {found[1]} "
+            f"meta-steps with seed {found[0]}"
+        )
+    return summary
+
+
+class _Progress:
+    """Progress bar of a run, or lines where there is no terminal; warnings go to standard error."""
+
+    def __init__(self, bar: "tqdm[Any]", experiment: Experiment, label: str) -> None:
+        self._bar, self._experiment, self._label = bar, experiment, label
+        self._text, self._score, self._trouble = "", "", False
+
+    def __call__(self, step: int, row: dict[str, Any]) -> None:
+        bar, seed = self._bar, f"seed {self._experiment.seed}"
+        if "held_out" in row:
+            self._score = f", {self._label} {row['held_out'][primary_metric(self._experiment.tasks)]:.3f}"
+        if "loss" in row:
+            self._text = f"loss {row['loss']:.3f}{self._score}"
+        bar.set_description(f"{seed}: meta-training", refresh=False)
+        bar.set_postfix_str(self._text, refresh=False)
+        bar.update(step - bar.n)
+        trouble = row.get("trouble")
+        if trouble and not self._trouble:
+            bar.write(f"{seed}, meta-step {step}: {trouble}", file=sys.stderr)
+        self._trouble = bool(trouble)
+        if bar.disable and "held_out" in row:
+            print(f"{seed}: meta-step {step} of {bar.total}, {self._text}", flush=True)
 
 
 if __name__ == "__main__":

@@ -173,23 +173,27 @@ def decode(tree: Tree, as_type: type[T]) -> T:
         raise ConfigError(explain(str(error), tree, as_type)) from error
 
 
-def check_format(what: str, number: object, known: int) -> None:
-    """Refuse a file or directory that a later version of metarule has written.
+def check_format(what: str, found: object, known: int, remedy: str) -> None:
+    """Refuse what another version of metarule has written.
 
     Args:
-        what: its name in the message, such as `"this run directory"`.
-        number: number of its format; None if it has none.
-        known: the last format that this version reads.
+        what: subject of the error, such as `"this run directory"`.
+        found: number of its format; None where it names none.
+        known: number of the format that this version reads.
+        remedy: advice for an older format, such as `"train again"`.
 
     Raises:
-        ConfigError: a later format, or a number that no format has.
+        ConfigError: another format.
     """
-    if number is None:
+    if type(found) is int and found == known:
         return
-    if type(number) is not int or number < 1:
-        raise ConfigError(f"{what} has format {number!r}; allowed: 1 to {known}")
-    if number > known:
-        raise ConfigError(f"{what} has format {number}; this version of metarule reads up to {known}; upgrade metarule")
+    reads = f"this version of metarule reads format {known}"
+    if type(found) is int and found > known:
+        raise ConfigError(f"{what} has format {found}; {reads}; upgrade metarule")
+    if found is None or (type(found) is int and found > 0):
+        number = "no format number" if found is None else f"format {found}"
+        raise ConfigError(f"{what} has {number}, as of an earlier version; {reads}; {remedy}, or use that version")
+    raise ConfigError(f"{what} has format {found!r}; allowed: {known}")
 
 
 def _value(text: str) -> Any:

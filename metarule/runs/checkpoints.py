@@ -1,8 +1,7 @@
-"""States of a run, kept by Orbax.
+"""Checkpoints of a run, stored by Orbax.
 
-With each goes the sum of its numbers, in the metadata that Orbax makes visible together with them. So a checkpoint is
-whole, or is known for damaged, whatever befell its files. The numbers are one array of bytes: where one of many arrays
-cannot be read or written, Orbax leaves the others to print stack traces.
+The metadata of a checkpoint holds a checksum of its numbers, so that damage is detected. The numbers are one array of
+bytes: where one of many arrays fails, Orbax prints the stack traces of the others.
 """
 
 import hashlib
@@ -26,33 +25,33 @@ from metarule.parallel.multihost import is_single_process
 
 __all__ = ["Checkpoints"]
 
-_KEPT = 2
-_NUMBERS, _SUM, _ORIGIN = "numbers", "sha256", "origin"
-_BRIEF = 200
+_MAX_TO_KEEP = 2
+_NUMBERS, _CHECKSUM, _ORIGIN = "numbers", "sha256", "origin"
+_LONGEST = 200
 
 
 class Checkpoints:
-    """The last checkpoints of a run; use it in a `with` block, at whose end all are on disk.
+    """The last checkpoints of a run; at the end of a `with` block all are on disk.
 
     Args:
         path: directory of the checkpoints.
-        origin: what their states come from; one that was kept with another is not gone on from.
+        origin: hash of the experiment; checkpoints of another one are refused. Empty to accept any.
     """
 
     def __init__(self, path: Path, origin: str = "") -> None:
-        import orbax.checkpoint as ocp  # three seconds to import: only where states are kept
+        import orbax.checkpoint as ocp  # lazy, because the import takes three seconds
 
         logging.set_verbosity(logging.FATAL)  # errors are raised as well
         self._arguments, self._origin = ocp.args, origin
         me = jax.process_index()  # each process of a run has a directory of its own
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_KEPT,
+            max_to_keep=_MAX_TO_KEEP,
             create=False,
-            enable_async_checkpointing=is_single_process(),  # else Orbax waits for the others
+            enable_async_checkpointing=is_single_process(),  # otherwise Orbax waits for the other processes
             multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=str(me)),
         )
         path.mkdir(parents=True, exist_ok=True)
-        handler = ocp.StandardCheckpointHandler()  # which Orbax else guesses from the last, that may be damaged
+        handler = ocp.StandardCheckpointHandler()  # otherwise Orbax infers it from the last one, which may be damaged
         self._manager = ocp.CheckpointManager(path.absolute(), options=options, item_handlers=handler)
 
     def __enter__(self) -> "Checkpoints":
@@ -63,88 +62,83 @@ class Checkpoints:
     ) -> None:
         try:
             self._manager.close()
-        except Exception as failed:
-            if error is None:  # else that one is why the work ends
-                raise self._unkept(failed) from failed
+        except Exception as failure:
+            if error is None:  # otherwise that error ends the run
+                raise self._write_error(failure) from failure
 
     def save(self, step: int, state: Any) -> None:
-        """Keep a state, unless one of this step or later is there.
+        """Save a state, unless one of this step or later exists.
 
         Args:
             step: meta-steps taken.
             state: the state after them.
 
         Raises:
-            OSError: this one, or the one before, could not be written.
+            OSError: this checkpoint, or the previous one, could not be written.
         """
         if step <= (self._manager.latest_step() or 0):
             return
-        plain = jax.tree.map(_plain, state)
+        host = jax.tree.map(_to_host, state)
         try:
-            arguments = self._arguments.StandardSave({_NUMBERS: _packed(plain)})
-            metadata = {_SUM: _sum(plain)} | ({_ORIGIN: self._origin} if self._origin else {})
+            arguments = self._arguments.StandardSave({_NUMBERS: _pack(host)})
+            metadata = {_CHECKSUM: _checksum(host)} | ({_ORIGIN: self._origin} if self._origin else {})
             self._manager.save(step, args=arguments, custom_metadata=metadata)
-        except Exception as failed:  # Orbax raises many kinds
-            raise self._unkept(failed) from failed
+        except Exception as failure:  # Orbax raises many kinds
+            raise self._write_error(failure) from failure
 
     def restore(self, like: Callable[[int], Any]) -> tuple[int, Any]:
-        """The last state that was kept and is not damaged; those after it are put aside, with a word on each.
+        """Restore the last checkpoint that is not damaged; damaged later ones are renamed with a warning.
 
         Args:
-            like: from a number of meta-steps to a state of the same structure; that of 0 is the state at the start.
+            like: from a number of meta-steps to a state of the same structure; `like(0)` is the initial state.
 
         Returns:
             (step, state).
 
         Raises:
-            ConfigError: checkpoints that are all damaged, or of another experiment.
-            OSError: a checkpoint that cannot be read for now; it is left as it is.
+            ConfigError: all checkpoints are damaged, or one is of another experiment.
+            OSError: a checkpoint that cannot be read for now; it is left unchanged.
         """
         damaged = dict[int, str]()
         for step in sorted(self._manager.all_steps(), reverse=True):
-            wanted = like(step)
+            template = like(step)
             try:
-                found = self._restored(step, jax.tree.map(_plain, wanted))
-            except Exception as error:  # Orbax raises many kinds, and says a lot
-                passing = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
-                if passing or isinstance(error, ConfigError):
+                restored = self._read(step, jax.tree.map(_to_host, template))
+            except Exception as error:  # Orbax raises many kinds, with long messages
+                transient = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
+                if transient or isinstance(error, ConfigError):
                     raise
-                damaged[step] = f"{self._path(step)}: {_brief(error)}"
+                damaged[step] = f"{self._path(step)}: {_shorten(error)}"
                 continue
-            self._put_aside(damaged, step)
-            return step, jax.tree.map(_like, wanted, found)
+            self._set_aside(damaged, step)
+            return step, jax.tree.map(_to_device, template, restored)
         if damaged:
-            says = "; ".join(damaged.values())
-            raise ConfigError(f"no state can be restored: {says}; start anew with --overwrite")
+            reasons = "; ".join(damaged.values())
+            raise ConfigError(f"no state can be restored: {reasons}; start anew with --overwrite")
         return 0, like(0)
 
-    def _restored(self, step: int, like: Any) -> Any:
+    def _read(self, step: int, like: Any) -> Any:
         path = self._path(step)
-        for _ in os.walk(path, onerror=_raise):  # what may not be read Orbax takes for damaged
+        for _ in os.walk(path, onerror=_raise):  # Orbax takes unreadable files for damaged ones
             pass
         metadata = self._manager.metadata(step).custom_metadata or {}
-        known, origin = metadata.get(_SUM), metadata.get(_ORIGIN, self._origin)
-        if self._origin and origin != self._origin:
+        if self._origin and metadata.get(_ORIGIN, self._origin) != self._origin:
             raise ConfigError(
-                f"{path}: it was kept by another experiment: what θ depends on was changed since; change it back, or "
-                "start anew with --overwrite"
+                f"{path}: this checkpoint is of another experiment: fields on which θ depends were changed since; "
+                "change them back, or start anew with --overwrite"
             )
-        if known is None:
-            found = self._manager.restore(step, args=self._arguments.StandardRestore(like))
-            says = "no sum was kept with it, as in earlier versions: it is taken as it is"
-            print(f"{path}: {says}", file=sys.stderr)
-            return found
-        found = _unpacked(self._manager.restore(step, args=self._arguments.StandardRestore())[_NUMBERS], like)
-        if known != _sum(found):
-            raise ValueError("its numbers do not have the sum that was kept with them")
-        return found
+        stored = self._manager.restore(step, args=self._arguments.StandardRestore())
+        restored = _unpack(stored[_NUMBERS], like)
+        if metadata.get(_CHECKSUM) != _checksum(restored):
+            raise ValueError("its numbers do not have the checksum in its metadata")
+        return restored
 
-    def _put_aside(self, damaged: Mapping[int, str], good: int) -> None:
-        """Make room for the states that are now reached again."""
+    def _set_aside(self, damaged: Mapping[int, str], good: int) -> None:
+        """Rename damaged checkpoints, because their steps are computed again."""
         for step, reason in damaged.items():
             path = self._path(step)
             aside = path.with_name(f"damaged-{step}")
-            print(f"damaged, and put aside as {aside.name}: {reason}; going on from meta-step {good}", file=sys.stderr)
+            print(f"damaged, and renamed to {aside.name}: {reason}; going on from meta-step {good}", file=sys.stderr)
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
         if damaged:
@@ -153,49 +147,49 @@ class Checkpoints:
     def _path(self, step: int) -> Path:
         return Path(self._manager.directory / str(step))
 
-    def _unkept(self, error: Exception) -> OSError:
-        return OSError(f"{self._manager.directory}: a checkpoint could not be kept: {_brief(error)}")
+    def _write_error(self, error: Exception) -> OSError:
+        return OSError(f"{self._manager.directory}: a checkpoint could not be written: {_shorten(error)}")
 
 
 def _raise(error: OSError) -> NoReturn:
     raise error
 
 
-def _brief(error: Exception) -> str:
-    """What an error says, which may be pages."""
-    return shorten(str(error), _BRIEF, placeholder=" …") or type(error).__name__
+def _shorten(error: Exception) -> str:
+    """Beginning of an error message, which may be pages long."""
+    return shorten(str(error), _LONGEST, placeholder=" …") or type(error).__name__
 
 
-def _packed(plain: Any) -> np.ndarray:
-    return np.frombuffer(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(plain)), np.uint8)
+def _pack(arrays: Any) -> np.ndarray:
+    return np.frombuffer(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(arrays)), np.uint8)
 
 
-def _unpacked(numbers: np.ndarray, like: Any) -> Any:
+def _unpack(numbers: np.ndarray, like: Any) -> Any:
     leaves, treedef = jax.tree.flatten(like)
-    need = sum(leaf.nbytes for leaf in leaves)
-    if numbers.nbytes != need:
-        raise ValueError(f"it holds {numbers.nbytes} bytes of numbers, and this experiment has {need}")
+    size = sum(leaf.nbytes for leaf in leaves)
+    if numbers.nbytes != size:
+        raise ValueError(f"it holds {numbers.nbytes} bytes of numbers, and this experiment has {size}")
     parts = np.split(np.asarray(numbers), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
     return jax.tree.unflatten(treedef, [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
 
 
-def _sum(plain: Any) -> str:
+def _checksum(arrays: Any) -> str:
     """SHA-256 of all numbers, and of the type and shape of each array."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(plain):
+    for leaf in jax.tree.leaves(arrays):
         digest.update(f"{leaf.dtype.str}{leaf.shape}".encode())
         digest.update(leaf.tobytes())
     return digest.hexdigest()
 
 
-def _plain(leaf: Array) -> np.ndarray:
-    """Numbers that belong to no device, so that any number of them can go on: copies, for states are donated."""
+def _to_host(leaf: Array) -> np.ndarray:
+    """Copy to the host: the copy fits any number of devices, and states are donated."""
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 
-def _like(leaf: Array, numbers: np.ndarray) -> Array:
-    found = jnp.asarray(numbers)
-    return jax.random.wrap_key_data(found, impl=jax.random.key_impl(leaf)) if _is_key(leaf) else found
+def _to_device(like: Array, numbers: np.ndarray) -> Array:
+    array = jnp.asarray(numbers)
+    return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else array
 
 
 def _is_key(leaf: Array) -> bool:

@@ -1,4 +1,4 @@
-"""What a result may depend on besides its config: versions, device and precision of the processes that made it."""
+"""Environment of a run: versions, device and precision of the processes that computed it."""
 
 import sys
 from collections.abc import Mapping
@@ -9,8 +9,11 @@ from typing import Any
 import jax
 
 from metarule.config.toml import ConfigError
+from metarule.runs.files import read_json, write_json
 
-__all__ = ["check_precision", "environment", "precision", "with_this"]
+__all__ = ["ENVIRONMENT", "check_precision", "environment", "merge_environment", "precision", "record_environment"]
+
+ENVIRONMENT = "environment.json"
 
 _PACKAGES = (
     "metarule",
@@ -24,12 +27,12 @@ _PACKAGES = (
     "scipy",
     "scikit-learn",
 )
-# Where those of later processes are, beside that of the first.
-_LATER = "resumed"
+# Field with the environments of later processes.
+_RESUMED = "resumed"
 
 
 def environment() -> dict[str, Any]:
-    """What a result may depend on besides its config: command, versions, device and precision."""
+    """Describe this process: command, versions, device and precision."""
     device = jax.devices()[0]
     return {
         "command": sys.argv,
@@ -42,41 +45,51 @@ def environment() -> dict[str, Any]:
     }
 
 
-def with_this(known: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Environments of all processes that a result took, this one included.
+def merge_environment(known: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Add the environment of this process to those of earlier ones.
 
     Args:
-        known: those of the processes before: the first, and in `resumed` later ones; None where there were none.
+        known: environment of the first process, with those of later ones in `resumed`; None for none.
 
     Returns:
-        The same with this one, unless it is among them, commands aside.
+        The same with this one, unless one that differs in its command alone is among them.
     """
     now = environment()
     if not known:
         return now
-    later = known[_LATER] if isinstance(known.get(_LATER), list) else []
-    first = {name: value for name, value in known.items() if name != _LATER}
-    if any(isinstance(one, dict) and now | {"command": None} == one | {"command": None} for one in (first, *later)):
+    resumed = known[_RESUMED] if isinstance(known.get(_RESUMED), list) else []
+    first = {name: value for name, value in known.items() if name != _RESUMED}
+    if any(isinstance(one, dict) and now | {"command": None} == one | {"command": None} for one in (first, *resumed)):
         return dict(known)
-    return {**known, _LATER: [*later, now]}
+    return {**known, _RESUMED: [*resumed, now]}
+
+
+def record_environment(directory: Path) -> None:
+    """Add the environment of this process to the file of a run, or of a cell of a sweep."""
+    file = directory / ENVIRONMENT
+    known = read_json(file)
+    if (merged := merge_environment(known)) != known:
+        write_json(file, merged)
 
 
 def precision() -> str:
-    """Type of the numbers that are computed with: float32, or float64 where JAX is set so."""
+    """Type of floating-point numbers: float32, or float64 where JAX is set so."""
     return str(jax.numpy.result_type(float))
 
 
 def check_precision(path: Path, recorded: object) -> None:
-    """Refuse to go on in another precision: the numbers that are drawn differ, and with them tasks and weights.
+    """Refuse another precision: random numbers differ, and with them tasks and weights.
 
     Args:
-        path: what was begun.
-        recorded: its precision; None where it says nothing, as before it was recorded: then it is float32.
+        path: directory of the run, or of a sweep.
+        recorded: its precision.
 
     Raises:
-        ConfigError: saying what to set.
+        ConfigError: another precision, with the variable to set.
     """
-    begun, here = recorded or "float32", precision()
-    if begun != here:
-        says = f"{path}: it was begun in {begun}, and JAX is set to {here} here"
-        raise ConfigError(f"{says}; set JAX_ENABLE_X64={int(begun == 'float64')}")
+    here = precision()
+    if recorded not in ("float32", "float64"):
+        raise ConfigError(f"{path / ENVIRONMENT}: precision = {recorded!r}; allowed: 'float32', 'float64'")
+    if recorded != here:
+        set_to = f"set JAX_ENABLE_X64={int(recorded == 'float64')}"
+        raise ConfigError(f"{path}: it was begun in {recorded}, and JAX is set to {here} here; {set_to}")

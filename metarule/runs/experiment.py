@@ -1,4 +1,4 @@
-"""A whole experiment as one declaration: schema of the config file, API, and assembly."""
+"""Experiments: schema of the config file, and assembly of the components."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -29,14 +29,14 @@ from metarule.tasks import AnyTasks, Boolean
 from metarule.tracing import memoised
 from metarule.types import Integer, Split, TaskFamily
 
-# Tables that say what a learned rule is tried on, and how; the others are part of how it was learned.
+# Tables that may change for a learned rule; θ depends on the others.
 FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
-# Of run directories; a later one may mean something else by the same fields.
-FORMAT = 1
+# Number of the format of run directories.
+FORMAT = 2
 
 __all__ = [
     "FORMAT",
@@ -52,17 +52,17 @@ __all__ = [
 
 
 class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How θ is judged on held-out tasks, while it is learned and at the end.
+    """Evaluation of θ on held-out tasks, during meta-training and at the end.
 
     Attributes:
         lifetimes: held-out lifetimes at the end.
-        points: how often the network is assessed along each of them.
-        horizons: multiples of the length of a lifetime after which it is assessed, too, going on in the same way: a
-            rule that was learned on lifetimes of one length may fail on longer ones. Empty for none.
-        monitor_every: meta-steps between looks at held-out tasks; nothing is decided by what is seen.
-        monitor_lifetimes: held-out lifetimes at each look.
-        baselines: who the learned rule is compared with at the end, each tuned with as many lifetimes as
-            meta-training takes, longer ones counted by their length; none for those that the circuit is made for.
+        points: evaluations along each of them.
+        horizons: multiples of the length of a lifetime at which the network is evaluated as well, because a rule that
+            was learned on lifetimes of one length may fail on longer ones. Empty for none.
+        monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training.
+        monitor_lifetimes: held-out lifetimes of each of these.
+        baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
+            by their length; empty for those of the circuit.
     """
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000)] = 1024
@@ -74,10 +74,10 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Where a run is kept, and how often it comes up for air.
+    """Output directory, and meta-steps per jitted call.
 
     Attributes:
-        directory: where the run is kept; empty for `runs/<config>/<time>-s<seed>`.
+        directory: of the run; empty for `runs/<config>/<time>-s<seed>`.
         steps_per_call: meta-steps in one jitted call; results do not depend on it.
         checkpoint_every: meta-steps between checkpoints.
     """
@@ -88,18 +88,18 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Everything that a run needs, one field a component.
+    """All settings of a run, one field a component.
 
     Attributes:
-        seed: decides every random number of the run, the split of the tasks included.
-        seeds: runs, of seeds seed, seed + 1, …
+        seed: seed of all random numbers of the run, the split of the tasks included.
+        seeds: number of runs, with seeds seed, seed + 1, …
         rule: Δw = f(local variables; θ).
-        circuit: who is wired to whom.
-        tasks: what there is to learn.
+        circuit: neurons and their projections.
+        tasks: the task family.
         inner_loop: length, bounds and loss of a lifetime.
-        optimizer: what moves θ.
-        evaluation: how θ is judged.
-        run: where the run is kept.
+        optimizer: the meta-optimiser.
+        evaluation: evaluation of θ.
+        run: output directory.
 
     Raises:
         ValueError: components that do not fit together.
@@ -119,7 +119,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
-        phases(self.optimizer, self.lifetime)  # refuses components that do not fit together
+        phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
         for name in self.evaluation.baselines:
             try:
@@ -129,16 +129,16 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     @property
     def lifetime(self) -> Lifetime:
-        """One learner living through one task."""
+        """The learner: rule, circuit, tasks and inner loop."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
 
     def of_seed(self, seed: int) -> "Experiment":
-        """The run of one of its seeds."""
+        """The same experiment with a single seed."""
         return replace(self, seed=seed, seeds=1)
 
     @property
     def split(self) -> Split:
-        """Training and held-out tasks of its seed."""
+        """Training and held-out tasks of the seed."""
         return _split(self.tasks, self.seed)
 
     def _check_size(self) -> None:
@@ -169,7 +169,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
         ConfigError: naming the file, the field, the value and what is allowed.
     """
     text, tree = read_tree(file)
-    tree.pop("devices", None)  # where it is run is no part of what is run: the command line reads it
+    tree.pop("devices", None)  # read by the command line; results do not depend on it
     try:
         return decode(override(tree, pairs), Experiment), text
     except ConfigError as error:
@@ -177,7 +177,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
 
 
 def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
-    """Read what a config file says of the experiment, as it stands.
+    """Read a config file without decoding it.
 
     Args:
         file: the file.
@@ -186,18 +186,16 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
         (text of the file, nested tables).
 
     Raises:
-        ConfigError: a file that cannot be read, is not TOML, or of a newer version.
+        ConfigError: a file that cannot be read, is not TOML, or of another format.
     """
     text, tree = read(file)
-    try:
-        check_format("this config", tree.pop("format", None), FORMAT)  # it may be that of a run directory
-    except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+    if "format" in tree:  # a config from a run directory
+        check_format(f"{file}: this config", tree.pop("format"), FORMAT, "write it anew")
     return text, tree
 
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
-    """The experiment as nested tables with every default written out, which decode to an equal experiment."""
+    """Convert an experiment to nested tables with all defaults, which decode to an equal experiment."""
     return msgspec.to_builtins(experiment, enc_hook=dict)
 
 
@@ -207,43 +205,42 @@ def _split(tasks: TaskFamily, seed: Integer) -> Split:
 
 
 class _Tasks(Struct, frozen=True, kw_only=True):
-    """The one table of an experiment that says what output neurons are needed."""
+    """The table that determines the output activation."""
 
     tasks: AnyTasks = Boolean()
 
 
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
-    """Other tasks for the rule of an experiment; output neurons follow the tasks unless they are set, too.
+    """Set other tasks for a learned rule; the output activation follows the tasks unless it is set.
 
     Args:
-        experiment: in which the rule is learned.
+        experiment: in which the rule was learned.
         pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
 
     Returns:
         The experiment with these fields set.
 
     Raises:
-        ConfigError: a field that is part of how the rule is learned, a value that is not allowed, or a circuit to which
-            θ does not belong.
+        ConfigError: a field on which θ depends, a value that is not allowed, or a circuit that θ does not fit.
     """
     for name, _ in pairs:
         if name.split(".")[0] not in FREE_TABLES:
-            raise ConfigError(f"{name}: it is part of how θ is learned; allowed: fields of {', '.join(FREE_TABLES)}")
+            raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
-    found, needed = (_shapes(one.lifetime) for one in (experiment, other))
-    if found != needed or experiment.inner_loop.theta != other.inner_loop.theta:
+    learned, needed = (_shapes(one.lifetime) for one in (experiment, other))
+    if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
         raise ConfigError(
-            f"circuit, inner_loop.theta: θ is of shape {found} where it is learned ({experiment.inner_loop.theta}); "
+            f"circuit, inner_loop.theta: θ was learned in shape {learned} ({experiment.inner_loop.theta}); "
             f"this circuit needs {needed} ({other.inner_loop.theta})"
         )
     if experiment.lifetime.theta_groups != other.lifetime.theta_groups:
-        learned, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
-        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ is learned, {learned}")
+        trained, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
+        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ was learned, {trained}")
     return other
 
 
 def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
-    """Decode, with the output neurons that the tasks need."""
+    """Decode, with the output activation of the tasks."""
     if is_set or "output" not in tree["circuit"]:
         return decode(tree, Experiment)
     link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
@@ -252,7 +249,7 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
     except ConfigError as error:
         if not str(error).startswith("circuit.output"):
             raise
-        return decode(tree, Experiment)  # refused, too, but for the neurons that the circuit has
+        return decode(tree, Experiment)  # refused as well, but with an error about the given output
 
 
 @memoised

@@ -1,4 +1,4 @@
-"""One run at a time in a directory."""
+"""Locks of directories: one process at a time."""
 
 import json
 import os
@@ -14,30 +14,30 @@ from metarule.config.toml import ConfigError
 
 __all__ = ["HOLDER", "LOCK", "holder", "locked"]
 
-# The lock is the system's, and ends with the process that holds it, however that ends; its file stays. Who holds it, or
-# did last, is said in a file of its own, for where the system knows no locks their file is not ours to write.
+# The system releases the lock with the process that holds it, however that ends; the file remains. The holder is named
+# in a file of its own, because the lock file is not written where the system has no locks.
 LOCK, HOLDER = "metarule.lock", "metarule.process.json"
 
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Keep others out of a directory.
+    """Lock a directory.
 
     Args:
-        path: the directory, which is made if it is not there. One in which nothing can be written needs no lock.
+        path: the directory, which is created if needed. A read-only one needs no lock.
 
     Yields:
-        Within it no other process works in the directory.
+        Within the block no other process works in the directory.
 
     Raises:
-        ConfigError: another process does.
+        ConfigError: another process works there.
     """
     lock = FileLock(path / LOCK, timeout=0)
-    with suppress(OSError):  # whoever writes the first file will say what is wrong
+    with suppress(OSError):  # the first file that is written reports the error
         path.mkdir(parents=True, exist_ok=True)
     try:
         lock.acquire()
-        with suppress(OSError):  # of a disk that is full others will tell
+        with suppress(OSError):  # later writes report a full disk
             (path / HOLDER).write_text(json.dumps({"process": os.getpid(), "host": socket.gethostname()}) + "\n")
     except Timeout as error:
         raise ConfigError(f"{path}: another process works in it{holder(path)}") from error
@@ -46,7 +46,7 @@ def locked(path: Path) -> Iterator[None]:
         if isinstance(error, PermissionError) and (path / LOCK).exists() and os.access(path, os.W_OK):
             raise ConfigError(f"{path / LOCK}: {reason}: is it another user's run?") from error
         if path.is_dir() and os.access(path, os.W_OK):
-            print(f"{path}: it cannot be kept for this process alone: {reason}", file=sys.stderr)
+            print(f"{path}: the directory cannot be locked: {reason}", file=sys.stderr)
     try:
         yield
     finally:
@@ -54,13 +54,13 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> str:
-    """Which process works in a directory, or did last.
+    """Name the process that holds the lock of a directory, or held it last.
 
     Args:
         path: the directory.
 
     Returns:
-        ": number on host"; empty where that is not known.
+        ": number on host"; empty if unknown.
     """
     try:
         known = json.loads((path / HOLDER).read_text())

@@ -1,4 +1,4 @@
-"""Reports of conditioning: who shows which phenomenon, at which timings, and at which learning rates."""
+"""Reports of conditioning: phenomena by contender, timing and learning rate."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,15 +19,15 @@ from metarule.types import Learner, PRNGKey, Theta
 
 __all__ = ["Phenomena", "draw_report", "join_phenomena", "measure_phenomena", "phenomena_table"]
 
-# The claim is made for timings on these sides; what lies outside the range trained on is reported beside it.
-_CLAIMED = ("trained", "between")
+# `shown` is the minimum over timings on these sides; those outside the training range are reported, but do not count.
+_COUNTED = ("trained", "between")
 
 
 class Phenomena(NamedTuple):
-    """Outcome of probing phenomena.
+    """Result of `measure_phenomena`.
 
     Attributes:
-        report: by phenomenon, as from `measure_phenomena`; it can be written as JSON.
+        report: by phenomenon; it can be written as JSON.
         example: one animal of the learned rule for each schedule, with interpolated timings.
     """
 
@@ -36,25 +36,25 @@ class Phenomena(NamedTuple):
 
 
 def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: int) -> Phenomena:
-    """Share of animals that show each phenomenon, by timing, and for baselines by learning rate.
+    """Measure the share of animals that show each phenomenon, by timing, and for baselines by learning rate.
 
     shown = min over trained and interpolated timings of the share of animals with that timing
 
     Args:
         contenders: learner and θ by name; `learned` and `initial` among them, the others have one learning rate.
-        key: decides weights, timings and intensities, which are the same for all contenders.
+        key: for weights, timings and intensities, which are the same for all contenders.
         runs: animals a schedule and timing.
 
     Returns:
-        The report: for each phenomenon whether it was `trained` on; the share `shown` by the learned rule, by the
-        `initial` rule and by each of the `baselines`; the learned rule's share `by_timing`; and each baseline's share
-        `by_rate`, with interpolated timings, at the rates of the coarse grid on which it was tuned.
+        The report. For each phenomenon: `trained`, true if it was trained on; the share `shown` by the learned rule,
+        by the `initial` rule and by each of the `baselines`; the shares `by_timing`; and the baselines' shares
+        `by_rate`, with interpolated timings, at the rates of the coarse tuning grid.
     """
     lifetime = contenders[LEARNED].learner
     tasks = lifetime.tasks
     assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
-    places = timings(tasks)
-    usual = interpolated_pool(tasks)
+    conditions = timings(tasks)
+    held_out, rates = interpolated_pool(tasks), RATES.tolist()
 
     def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> tuple[dict[str, float], Example]:
         responses = jax.device_get(conditioned_responses(learner, theta, pool, key, runs))
@@ -63,36 +63,35 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
         }, responses.example
 
     by_timing = {
-        name: [shares(one.learner, one.theta, place.pool)[0] for place in places] for name, one in contenders.items()
+        name: [shares(one.learner, one.theta, timing.pool)[0] for timing in conditions]
+        for name, one in contenders.items()
     }
     by_rate = {
-        name: [
-            shares(one.learner, jax.jit(partial(theta_at_rate, one.learner))(rate), usual)[0] for rate in RATES.tolist()
-        ]
+        name: [shares(one.learner, jax.jit(partial(theta_at_rate, one.learner))(rate), held_out)[0] for rate in rates]
         for name, one in contenders.items()
         if name not in (LEARNED, INITIAL)
     }
     report = {
-        phenomenon.name: _claimed(
+        phenomenon.name: _row(
             trained=number in tasks.trained,
             by_timing=[
-                {"field": place.field, "value": place.value, "side": place.side}
-                | {name: found[row][phenomenon.name] for name, found in by_timing.items()}
-                for row, place in enumerate(places)
+                {"field": timing.field, "value": timing.value, "side": timing.side}
+                | {name: values[row][phenomenon.name] for name, values in by_timing.items()}
+                for row, timing in enumerate(conditions)
             ],
             by_rate=[
-                {"rate": rate} | {name: found[row][phenomenon.name] for name, found in by_rate.items()}
-                for row, rate in enumerate(RATES.tolist())
+                {"rate": rate} | {name: values[row][phenomenon.name] for name, values in by_rate.items()}
+                for row, rate in enumerate(rates)
             ],
         )
         for number, phenomenon in enumerate(tasks.phenomena)
     }
-    return Phenomena(report, shares(lifetime, contenders[LEARNED].theta, usual)[1])
+    return Phenomena(report, shares(lifetime, contenders[LEARNED].theta, held_out)[1])
 
 
-def _claimed(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[dict[str, Any]]) -> dict[str, Any]:
-    """A row of the report: what each contender shows at its weakest trained or interpolated timing, and all shares."""
-    inside = [row for row in by_timing if row["side"] in _CLAIMED]
+def _row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[dict[str, Any]]) -> dict[str, Any]:
+    """Row of the report: shares of each contender at its weakest trained or interpolated timing, and all shares."""
+    inside = [row for row in by_timing if row["side"] in _COUNTED]
     weakest = {name: min(row[name] for row in inside) for name in inside[0] if name not in ("field", "value", "side")}
     return {
         "trained": trained,
@@ -104,28 +103,28 @@ def _claimed(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[dict[
     }
 
 
-def draw_report(folder: Path, lifetime: Lifetime, found: Phenomena) -> None:
+def draw_report(folder: Path, lifetime: Lifetime, phenomena: Phenomena) -> None:
     """Draw the circuit, an animal of each schedule, and the shares by timing and by rate.
 
     Args:
-        folder: where the pictures go.
+        folder: of the figures.
         lifetime: the learner of the learned rule.
-        found: as from `measure_phenomena`.
+        phenomena: from `measure_phenomena`.
     """
     assert isinstance(lifetime.tasks, Conditioning)
-    shares = {name: row["shown"] for name, row in found.report.items()}
+    shares = {name: row["shown"] for name, row in phenomena.report.items()}
     if isinstance(lifetime.circuit, ConditioningCircuit):
         figures.draw_circuit(folder / "circuit.png", lifetime.circuit)
-    figures.draw_phenomena(folder / "phenomena.png", lifetime.tasks, found.example, shares)
-    figures.draw_timings(folder / "timings.png", found.report)
-    if next(iter(found.report.values()))["baselines"]:
-        figures.draw_rates(folder / "rates.png", found.report)
+    figures.draw_phenomena(folder / "phenomena.png", lifetime.tasks, phenomena.example, shares)
+    figures.draw_timings(folder / "timings.png", phenomena.report)
+    if next(iter(phenomena.report.values()))["baselines"]:
+        figures.draw_rates(folder / "rates.png", phenomena.report)
 
 
 def join_phenomena(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Mean shares over seeds by timing and by rate, the weakest of these means, and the weakest timing of each seed."""
+    """Average the shares over seeds by timing and by rate; `shown` is the lowest mean, `by_seed` that of each seed."""
     return {
-        name: _claimed(
+        name: _row(
             trained=first["trained"],
             by_timing=_mean_rows([report[name]["by_timing"] for report in reports], keep=("field", "value", "side")),
             by_rate=_mean_rows([report[name]["by_rate"] for report in reports], keep=("rate",)),
@@ -143,15 +142,15 @@ def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]], keep: tuple[str, .
 
 
 def phenomena_table(report: Mapping[str, Any]) -> str:
-    """Shares for the screen: of all contenders at their weakest timing, and of the learned rule by timing."""
+    """Format the shares: of all contenders at their weakest timing, and of the learned rule by timing."""
     first = next(iter(report.values()))
     others = list(first["baselines"])
     head = (LEARNED, *others, INITIAL)
-    lines = [f"{'shown in this share, weakest timing':<36}" + "".join(f"{name:>17}" for name in head)]
+    lines = [f"{'share that shows it, weakest timing':<36}" + "".join(f"{name:>17}" for name in head)]
     for name, row in report.items():
         values = [row["shown"], *row["baselines"].values(), row["initial"]]
         lines.append(f"  {_label(name, row):<34}" + "".join(f"{value:>17.3f}" for value in values))
-    lines.append("(weakest of the timings trained on and those between them)")
+    lines.append("(weakest of the trained timings and of those between them)")
     for field in FIELDS:
         rows = [number for number, row in enumerate(first["by_timing"]) if row["field"] == field]
         marks = "".join(f"{_mark(first['by_timing'][number]):>8}" for number in rows)
@@ -159,7 +158,7 @@ def phenomena_table(report: Mapping[str, Any]) -> str:
         for name, row in report.items():
             shares = "".join(f"{row['by_timing'][number][LEARNED]:>8.3f}" for number in rows)
             lines.append(f"  {_label(name, row):<34}{shares}")
-    return "\n".join([*lines, "(~ between those trained on, < and > outside: below and above)"])
+    return "\n".join([*lines, "(~ between the trained values, < below them, > above them)"])
 
 
 def _label(name: str, row: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""What a run ends with: the learned rule, the rule that it started from and tuned baselines, on held-out tasks."""
+"""Results of a run: the learned rule, the initial rule and tuned baselines on held-out tasks."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +27,11 @@ from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import confidence_band
 from metarule.meta.phases import lifetimes_of, total_steps
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts, figures
+from metarule.runs import figures
+from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import read_json, write_json
+from metarule.runs.metrics import read_metrics
 from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import Trained, write_theta
@@ -36,21 +40,21 @@ from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
 from metarule.types import Learner, Split
 
-__all__ = ["across_seeds", "judge", "write_curves"]
+__all__ = ["join_seeds", "write_curves", "write_results"]
 
-# First and last meta-steps over which the meta-loss is averaged for the summary: one alone is mostly luck.
+# Meta-steps at each end over which the meta-loss is averaged; a single one is noisy.
 _ENDS = 10
 
 
 @figures.drawn_last()
-def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopRequest) -> dict[str, Any]:
-    """Measure what was learned, and write it down: θ and summary, then figures.
+def write_results(experiment: Experiment, path: Path, trained: Trained, stop: StopRequest) -> dict[str, Any]:
+    """Evaluate what was learned, and write θ and the summary, then figures.
 
     Args:
-        experiment: what ran.
-        path: its directory.
-        trained: its outcome.
-        stop: looked at between measurements.
+        experiment: the experiment.
+        path: directory of the run.
+        trained: outcome of meta-training.
+        stop: checked between measurements.
 
     Returns:
         The summary.
@@ -58,63 +62,49 @@ def judge(experiment: Experiment, path: Path, trained: Trained, stop: StopReques
     Raises:
         Stopped: on request; θ is saved by then.
     """
-    lifetime, steps = experiment.lifetime, total_steps(experiment.optimizer)
+    lifetime, split, key = experiment.lifetime, experiment.split, run_key(experiment.seed)
     write_theta(path, lifetime, trained.theta)
-    split, key = experiment.split, run_key(experiment.seed)
-    clock = [time.perf_counter()]
+    seconds = dict(trained.seconds)
     contenders = {LEARNED: Contender(lifetime, trained.theta), INITIAL: Contender(lifetime, trained.initial)}
-    seen = _look(experiment, contenders, split)
-    clock.append(time.perf_counter())
+    with _timed(seconds, "evaluation"):
+        curves = _curves(experiment, contenders, split)
     tuned: dict[str, Tuned] = {}
-    for name, baseline in baselines(lifetime, experiment.evaluation.baselines).items():
-        stop.answer(steps)
-        tuned[name] = tune(baseline, split.train, stream(key, Purpose.TUNING), lifetimes_of(experiment.optimizer))
-        contenders[name] = Contender(baseline, tuned[name].theta)
-        seen |= _look(experiment, {name: contenders[name]}, split)
-    clock.append(time.perf_counter())
-    stop.answer(steps)
-    lifetimes = experiment.evaluation.lifetimes
-    contributions = limited_contribution_report(
-        lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes
-    )
-    clock.append(time.perf_counter())
-    rows = artifacts.read_metrics(path)
-    summary = {
-        "seed": experiment.seed,
-        "steps": steps,
-        "theta": lifetime.describe(trained.theta),
-        "equation": lifetime.equation(trained.theta),
-        "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
-        "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
-        "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
-        "rejected_steps": sum(row["rejected"] for row in rows),
-        "held_out": held_out_report(
-            lifetime, seen, {name: _rate(one) for name, one in tuned.items()}, describe_split(split)
-        ),
-    }
-    if contributions is not None:
-        summary["contributions"] = contributions
-    if isinstance(lifetime.tasks, Conditioning):
-        runs = experiment.evaluation.lifetimes
-        found = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), runs)
-        summary["phenomena"] = found.report
-        draw_report(path / artifacts.FIGURES, lifetime, found)
-    write_curves(path, seen, lifetime, describe_split(split))
-    clock.append(time.perf_counter())
-    parts = ("evaluation", "baselines", "contributions", "statistics")
-    seconds = trained.seconds | dict(zip(parts, map(float, np.diff(clock)), strict=True))
+    with _timed(seconds, "baselines"):
+        for name, learner in baselines(lifetime, experiment.evaluation.baselines).items():
+            stop.answer(total_steps(experiment.optimizer))
+            tuned[name] = tune(learner, split.train, stream(key, Purpose.TUNING), lifetimes_of(experiment.optimizer))
+            contenders[name] = Contender(learner, tuned[name].theta)
+            curves |= _curves(experiment, {name: contenders[name]}, split)
+    stop.answer(total_steps(experiment.optimizer))
+    with _timed(seconds, "contributions"):
+        lifetimes = experiment.evaluation.lifetimes
+        contributions = limited_contribution_report(
+            lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes
+        )
+    with _timed(seconds, "statistics"):
+        rows, tasks = read_metrics(path), describe_split(split)
+        rates = {name: {"learning_rate": one.rate, "tuning_lifetimes": one.lifetimes} for name, one in tuned.items()}
+        summary = _training_summary(experiment, trained, rows)
+        summary["held_out"] = held_out_report(lifetime, curves, rates, tasks)
+        if contributions is not None:
+            summary["contributions"] = contributions
+        if isinstance(lifetime.tasks, Conditioning):
+            phenomena = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), lifetimes)
+            summary["phenomena"] = phenomena.report
+            draw_report(path / FIGURES, lifetime, phenomena)
+        write_curves(path, curves, lifetime, tasks)
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
-    artifacts.write_json(path / "summary.json", summary)
-    _draw(path, rows)
+    write_json(path / "summary.json", summary)
+    _draw_training(path, rows)
     return summary
 
 
 @figures.drawn_last()
-def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join the summaries of runs that differ in their seed alone, with intervals over seeds.
+def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
+    """Join the summaries of several seeds, with intervals over seeds.
 
     Args:
-        path: directory that holds the runs; `summary.json` and a figure are written there.
+        path: directory of the runs, in which `summary.json` and figures are written.
         summaries: one a seed.
 
     Returns:
@@ -127,61 +117,77 @@ def across_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
     }
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
-        figures.draw_timings(path / artifacts.FIGURES / "timings.png", joint["phenomena"])
-    artifacts.write_json(path / "summary.json", joint)
+        figures.draw_timings(path / FIGURES / "timings.png", joint["phenomena"])
+    write_json(path / "summary.json", joint)
     by_seed = {name: row["by_seed"] for name, row in rows_by_contender(joint["held_out"]).items()}
-    what = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
-    figures.draw_seeds(path / artifacts.FIGURES / "seeds.png", by_seed, joint["held_out"]["metric"], what)
+    title = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
+    figures.draw_seeds(path / FIGURES / "seeds.png", by_seed, joint["held_out"]["metric"], title)
     return joint
 
 
-def _look(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
-    """Held-out learning_curves: every contender meets the same tasks in the same order from the same initial weights."""
+def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tasks: str) -> None:
+    """Write scores along lifetimes, with intervals over tasks, and draw them.
+
+    Args:
+        path: directory of `performance.json` and its figure.
+        curves: by contender.
+        learner: one of the contenders.
+        tasks: name of the tasks, for the title.
+    """
+    score, first = primary_metric(learner.tasks), next(iter(curves.values()))
+    steps = first.steps.tolist()
+    bands = {name: confidence_band(by_task(curve, score)) for name, curve in curves.items()}
+    performance = {"steps": steps, "score": score, "contenders": bands}
+    write_json(path / "performance.json", performance)
+    end = steps.index(learner.steps)
+    counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in curves.items()}
+    number = count_text(len(np.unique(first.task)), "tasks")
+    title = f"{tasks}: mean and 95 % interval over {number}, {len(first.task)} networks"
+    if any(counts.values()):
+        title += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+    figures.draw_performance(path / FIGURES / "performance.png", performance, learner.steps, title)
+
+
+def _curves(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
+    """Learning curves on held-out tasks; tasks, orders and initial weights are the same for all contenders."""
     key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
     points = evaluation_steps(experiment.lifetime, settings.points, settings.horizons)
     return compare(contenders, split.test, key, settings.lifetimes, points)
 
 
-def _rate(tuned: Tuned) -> dict[str, Any]:
-    return {"learning_rate": tuned.rate, "tuning_lifetimes": tuned.lifetimes}
+def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    lifetime = experiment.lifetime
+    return {
+        "seed": experiment.seed,
+        "steps": total_steps(experiment.optimizer),
+        "theta": lifetime.describe(trained.theta),
+        "equation": lifetime.equation(trained.theta),
+        "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
+        "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
+        "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
+        "rejected_steps": sum(row["rejected"] for row in rows),
+    }
 
 
-def _mean_loss(rows: list[dict[str, Any]]) -> float | None:
+def _mean_loss(rows: Sequence[dict[str, Any]]) -> float | None:
     losses = [row["loss"] for row in rows if row["loss"] is not None]
     return float(np.mean(losses)) if losses else None
 
 
-def _draw(path: Path, rows: list[dict[str, Any]]) -> None:
-    """What became of θ and its meta-loss."""
-    folder = path / artifacts.FIGURES
+def _draw_training(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    """Draw the meta-loss and the parameters over meta-steps."""
     steps = [row["step"] for row in rows]
-    figures.draw_meta_loss(folder / "meta-loss.png", steps, [row["loss"] for row in rows])
-    names = artifacts.read_json(path / "theta.json")["theta"]
+    figures.draw_meta_loss(path / FIGURES / "meta-loss.png", steps, [row["loss"] for row in rows])
+    names = read_json(path / "theta.json")["theta"]
     by_panel: dict[str, dict[str, list[float]]] = {}
     for name, values in zip(names, zip(*(row["theta"] for row in rows)), strict=True):
         panel, _, term = name.rpartition(": ")
         by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
-    figures.draw_coefficients(folder / "coefficients.png", steps, by_panel)
+    figures.draw_coefficients(path / FIGURES / "coefficients.png", steps, by_panel)
 
 
-def write_curves(path: Path, seen: Mapping[str, Curves], learner: Learner, of: str) -> None:
-    """Write scores along lifetimes, with their intervals over tasks, and draw them.
-
-    Args:
-        path: directory in which `performance.json` and its figure go.
-        seen: curves by contender.
-        learner: one of them, who tells the length of a lifetime and the score.
-        of: what the tasks are.
-    """
-    score = primary_metric(learner.tasks)
-    points = {name: confidence_band(by_task(curve, score)) for name, curve in seen.items()}
-    first = next(iter(seen.values()))
-    where = first.steps.tolist()
-    written = {"steps": where, "score": score, "contenders": points}
-    artifacts.write_json(path / "performance.json", written)
-    end = where.index(learner.steps)
-    counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in seen.items()}
-    says = f"{of}: mean and 95 % interval over {count_text(len(np.unique(first.task)), 'tasks')}, {len(first.task)} networks"
-    if any(counts.values()):
-        says += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
-    figures.draw_performance(path / artifacts.FIGURES / "performance.png", written, learner.steps, says)
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[part] = time.perf_counter() - start

@@ -1,4 +1,4 @@
-"""What ends work early, where nothing is lost: requests of a person or a scheduler, and lifetimes that all diverge."""
+"""Early ends without loss: stop requests by signals, and divergence."""
 
 import signal
 import threading
@@ -13,15 +13,15 @@ __all__ = ["Diverged", "StopRequest", "Stopped", "Terminated", "terminable"]
 
 
 class Diverged(Exception):
-    """There is nothing left to learn from; the last good θ is saved. Its text is one line for the person."""
+    """All lifetimes diverge, or θ is not finite; the last good θ is saved. The message is one line."""
 
 
 class Stopped(Exception):
-    """Work was stopped on request, and all of it is saved.
+    """Stop on request, after everything is saved.
 
     Args:
-        step: last meta-step that was taken.
-        signal_number: the signal that asked for it.
+        step: last completed meta-step.
+        signal_number: the signal.
     """
 
     def __init__(self, step: int, signal_number: int) -> None:
@@ -31,25 +31,25 @@ class Stopped(Exception):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which unwinds a program as Ctrl-C does."""
+    """SIGTERM, raised as an exception like Ctrl-C."""
 
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` where SIGTERM would end the process at once, as a second one does.
+    """Raise `Terminated` at the first SIGTERM; a second one ends the process at once.
 
     Yields:
-        Within it folders that hold nothing yet are removed, and locks are given back. Handlers of other programs are
-        left alone.
+        Within the block `finally` clauses run, so that empty folders are removed and locks released. Handlers of other
+        programs are kept.
     """
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
-    before = _handlers({signal.SIGTERM: _terminate})
+    before = _set_handlers({signal.SIGTERM: _terminate})
     try:
         yield
     finally:
-        _handlers(before)
+        _set_handlers(before)
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -57,24 +57,24 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
     raise Terminated
 
 
-def _handlers(wanted: dict[signal.Signals, Any]) -> dict[signal.Signals, Any]:
-    """Set handlers of signals, and return those before; in the main thread, for Python knows no others."""
+def _set_handlers(wanted: dict[signal.Signals, Any]) -> dict[signal.Signals, Any]:
+    """Set signal handlers, and return the previous ones; Python allows this in the main thread only."""
     if threading.current_thread() is not threading.main_thread():
         return {}
     return {number: signal.signal(number, handler) for number, handler in wanted.items()}
 
 
 class StopRequest:
-    """Note SIGINT (Ctrl-C) and SIGTERM within a `with` block; a second signal ends the program at once.
+    """Record SIGINT (Ctrl-C) and SIGTERM within a `with` block; a second signal ends the program at once.
 
-    In another thread than the main one, as of a notebook server, signals are none of its business.
+    Outside the main thread, as in a notebook server, signals are not recorded.
     """
 
     def __init__(self) -> None:
-        self.signal_number = self._heard = 0
+        self.signal_number = self._received = 0
 
     def __enter__(self) -> "StopRequest":
-        self._before = _handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._note))
+        self._before = _set_handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._record))
         return self
 
     def __exit__(
@@ -84,22 +84,22 @@ class StopRequest:
 
     @property
     def requested(self) -> bool:
-        """Whether a signal has come, to this process or another of the run."""
-        self.signal_number = agree_on_max(self._heard)
+        """True once this process, or another one of the run, has received a signal."""
+        self.signal_number = agree_on_max(self._received)
         return self.signal_number != 0
 
     def answer(self, step: int) -> None:
-        """Raise `Stopped` if it was asked for; to be called where all work is saved."""
+        """Raise `Stopped` if requested; call it where all work is saved."""
         if self.requested:
             raise Stopped(step, self.signal_number)
 
     def ask(self, signal_number: int) -> None:
-        """Ask for a stop, as a signal does."""
-        self._heard = signal_number
+        """Request a stop, as a signal does."""
+        self._received = signal_number
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
+    def _record(self, number: int, frame: FrameType | None) -> None:
         self.ask(number)
         self._restore()
 
     def _restore(self) -> None:
-        _handlers(self._before)
+        _set_handlers(self._before)

@@ -23,13 +23,15 @@ from metarule.meta.phases import Phase, advice, is_comparable, phase_at, phases
 from metarule.prng import Purpose, run_key, stream
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
-from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
+from metarule.runs.directory import CHECKPOINTS, check_ownership, experiment_hash
 from metarule.runs.driver import Moves, drive, state_at
 from metarule.runs.experiment import Experiment
 from metarule.runs.locks import holder
+from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
+from metarule.runs.theta_files import THETA, save_theta
 from metarule.types import Info, MetaOptimizer, Theta
 
 __all__ = ["Progress", "Trained", "flat_parameters", "theta_meaning", "train", "write_theta"]
@@ -58,7 +60,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 
     Args:
         experiment: the experiment.
-        path: its directory, laid out by `artifacts.start`.
+        path: its directory, laid out by `start_run`.
         stop: request to stop, which is checked between calls; everything is saved before it is answered.
         progress: told the number of meta-steps.
 
@@ -80,7 +82,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     owner = holder(path)
     first: Rows = []
     recent: Rows = []
-    with Checkpoints(path / artifacts.CHECKPOINTS, artifacts.what_learns(path)) as checkpoints:
+    with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
 
         def enter_phase(before: Phase, phase: Phase, state: Any) -> Any:
             return enter(before, phase, pool, state, key)
@@ -100,8 +102,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             if is_monitored:
                 rows[-1] |= _monitor(experiment, _theta(phase.optimizer, state))
                 rows[-1] |= _diagnose(experiment, first, recent)
-            artifacts.check_place(path, owner)
-            artifacts.append_metrics(path, rows)
+            check_ownership(path, owner)
+            append_metrics(path, rows)
             progress(step, rows[-1])
             if is_monitored and is_hopeless(recent):
                 checkpoints.save(step, state)
@@ -122,7 +124,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
 def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     """Write θ into its run directory, with the meaning of its numbers."""
     described = {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)}
-    artifacts.save_theta(path, theta, theta_meaning(lifetime) | described)
+    save_theta(path, theta, theta_meaning(lifetime) | described)
 
 
 def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
@@ -158,18 +160,18 @@ def _theta(optimizer: MetaOptimizer, state: Any) -> Theta:
 
 def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
     """Rows of the metrics up to the meta-step at which a run continues; later ones are dropped."""
-    taken = len(artifacts.read_metrics(path))
+    taken = len(read_metrics(path))
     if not step and taken > 2 * experiment.run.checkpoint_every:  # the first checkpoint had been written by then
-        where = path / artifacts.CHECKPOINTS
+        where = path / CHECKPOINTS
         raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
     if not step and taken:
         message = "it was stopped before the first checkpoint; starting again at meta-step 1"
         print(f"{path}: {message}", file=sys.stderr)
-    artifacts.keep_metrics(path, step)
-    rows = artifacts.read_metrics(path)
+    truncate_metrics(path, step)
+    rows = read_metrics(path)
     shapes = jax.eval_shape(experiment.lifetime.init_theta, run_key(0))
     parameters = len(jax.eval_shape(partial(flat_parameters, experiment.lifetime), shapes))
-    file = path / artifacts.METRICS
+    file = path / METRICS
     try:
         checked = msgspec.convert(rows, list[_Row])
     except msgspec.ValidationError as error:
@@ -192,7 +194,7 @@ def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
     raise Diverged(
         f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good theta, or the initial "
-        f"one, is in {path / artifacts.THETA}"
+        f"one, is in {path / THETA}"
     )
 
 

@@ -25,11 +25,14 @@ from metarule.meta.phases import Phase, lifetimes_of, phases, resolved, total_st
 from metarule.parallel.batching import batch_lifetimes, device_count
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
 from metarule.runs.checkpoints import Checkpoints
+from metarule.runs.directory import CHECKPOINTS
 from metarule.runs.driver import Moves, drive, state_at
+from metarule.runs.environment import environment, record_environment
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import write_json
 from metarule.runs.stopping import StopRequest
+from metarule.runs.theta_files import save_theta
 from metarule.runs.training import flat_parameters, theta_meaning
 from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values
@@ -100,8 +103,8 @@ def run_cell(cell: Cell, folder: Path, stop: StopRequest, progress: Progress) ->
     Raises:
         Stopped: on request.
     """
-    states = folder / artifacts.CHECKPOINTS
-    artifacts.join_environment(folder)
+    states = folder / CHECKPOINTS
+    record_environment(folder)
     try:
         outcome = solve(cell, states, stop, progress)
     except ConfigError:  # a dying process has left a damaged checkpoint
@@ -348,9 +351,9 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
         }
         points.append(point._asdict() | found)
     meaning = theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]}
-    artifacts.save_theta(work, outcome.theta, meaning)
+    save_theta(work, outcome.theta, meaning)
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
-    artifacts.write_json(work / "environment.json", artifacts.environment() | {"packages": installed})
+    write_json(work / "environment.json", environment() | {"packages": installed})
     spent = [lifetimes_of(cell.experiment.optimizer, step) for step in cell.marks]
     result = {"cell": cell.name, "points": points, "marks": cell.marks, "lifetimes": spent, "seconds": outcome.seconds}
-    artifacts.write_json(work / "result.json", result)
+    write_json(work / "result.json", result)

@@ -15,8 +15,8 @@ from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError
 from metarule.parallel.compilation_cache import VARIABLE
-from metarule.runs import artifacts
 from metarule.runs.experiment import to_tree
+from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Plan, Point
 from metarule.sweeps.report import CELLS, PLAN
@@ -121,7 +121,7 @@ def _run(words: Sequence[str], directory: Path) -> float:
 
 def _results(directory: Path) -> dict[Point, dict[str, Any]]:
     files = directory.glob(f"{CELLS}/*/{DONE}/result.json")
-    results = [result for file in files for result in artifacts.read_json(file)["points"]]
+    results = [result for file in files for result in read_json(file)["points"]]
     return {Point(result["setting"], result["seed"]): result for result in results}
 
 

@@ -14,8 +14,8 @@ from jaxtyping import Real
 
 from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs import artifacts
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.runs.files import csv_text, read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
@@ -62,7 +62,7 @@ def make_report(directory: Path) -> Report:
     Raises:
         ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
-    plan = artifacts.read_json(directory / PLAN)
+    plan = read_json(directory / PLAN)
     if plan is None:
         raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
     rows = list(_rows(directory, plan))
@@ -71,8 +71,8 @@ def make_report(directory: Path) -> Report:
     reference = plan["settings"][plan["reference"]]["label"]
     done = len({row["cell"] for row in rows})
     report = Report(rows, list(_summary(plan, rows)), plan["score"], reference, done, len(plan["cells"]))
-    write_whole(directory / "results.csv", artifacts.csv_text(report.rows))
-    write_whole(directory / "summary.csv", artifacts.csv_text(report.summary))
+    write_whole(directory / "results.csv", csv_text(report.rows))
+    write_whole(directory / "summary.csv", csv_text(report.summary))
     _draw(directory / FIGURE, plan, report)
     return report
 
@@ -127,7 +127,7 @@ def _shares(report: Report, metric: str) -> dict[str, float]:
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for cell in plan["cells"]:
-        result = artifacts.read_json(directory / CELLS / cell["name"] / DONE / "result.json")
+        result = read_json(directory / CELLS / cell["name"] / DONE / "result.json")
         for point in result["points"] if result else ():
             setting = plan["settings"][point["setting"]]
             axes = {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}

@@ -9,7 +9,7 @@ import msgspec
 
 from metarule.analysis.statistics import Interval, interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs.artifacts import naming
+from metarule.runs.files import named_errors
 
 __all__ = ["check_place", "lines_of", "write_rows", "write_whole"]
 
@@ -62,7 +62,7 @@ def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
 def write_whole(file: Path, text: str) -> None:
     """Write a file whole or not at all; several processes may write the same. An error names the file."""
     temporary = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
-    with naming(file):
+    with named_errors(file):
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(file)
 

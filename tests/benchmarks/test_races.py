@@ -8,7 +8,7 @@ from small import EXPERIMENT
 from benchmarks import races
 from benchmarks.races import Racer, difference, draw_races, lifetimes_to, read_race
 from metarule import Evolution, Truncated
-from metarule.runs import artifacts
+from metarule.runs.files import write_json
 
 SEEDS = (0, 1, 2, 3)
 
@@ -22,11 +22,11 @@ def racer(method, ends, terms=7, scale=1.0):
 def test_a_sweep_is_read_case_by_case(tmp_path):
     cases = ("gradient, 7 terms", "CMA-ES, 81 terms", "not done, 7 terms")
     settings = [{"label": f"{case}, spread = 0.1", "values": {"case": case, "optimizer.spread": 0.1}} for case in cases]
-    artifacts.write_json(tmp_path / "plan.json", {"settings": settings, "cells": [{"name": "a"}, {"name": "b"}]})
+    write_json(tmp_path / "plan.json", {"settings": settings, "cells": [{"name": "a"}, {"name": "b"}]})
     points = [{"setting": number, "seed": seed, "curve": [0.1 * seed, 0.5]} for number in (0, 1) for seed in (1, 0)]
     (tmp_path / "cells" / "a" / "done").mkdir(parents=True)
     result = {"points": points, "marks": [1, 4], "lifetimes": [10, 40], "seconds": {"meta_step": 0.5}}
-    artifacts.write_json(tmp_path / "cells" / "a" / "done" / "result.json", result)
+    write_json(tmp_path / "cells" / "a" / "done" / "result.json", result)
     one, other = read_race(tmp_path, {"gradient, 7 terms": 3.0})
     assert (one.method, one.terms, one.setting, one.seeds) == ("gradient", 7, "spread = 0.1", (0, 1))
     assert (other.method, other.terms) == ("CMA-ES", 81)

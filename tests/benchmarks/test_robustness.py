@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import robustness as program
 from benchmarks.robustness import main, robustness
-from metarule.runs import artifacts
+from metarule.runs.files import write_json
 from metarule.sweeps.report import CELLS, PLAN
 from metarule.sweeps.rows import lines_of
 
@@ -26,8 +26,8 @@ def sweep(directory, missing=()):
         tree["cells"].append({"name": name})
         if name not in missing:
             (directory / CELLS / name / "done").mkdir(parents=True)
-            artifacts.write_json(directory / CELLS / name / "done" / "result.json", {"points": points})
-    artifacts.write_json(directory / PLAN, tree)
+            write_json(directory / CELLS / name / "done" / "result.json", {"points": points})
+    write_json(directory / PLAN, tree)
 
 
 def metrics(score, seed):

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import search as program
 from benchmarks.search import FAMILIES, choose, main, table, tuned
 from metarule.meta.phases import lifetimes_of
-from metarule.runs import artifacts
+from metarule.runs.files import write_json
 from metarule.sweeps.declaration import read_sweep
 from metarule.sweeps.plan import make_plan
 from metarule.sweeps.report import CELLS, PLAN
@@ -32,7 +32,7 @@ def sweep(directory, tried=TRIED):
     ]
     plan = {"axes": ["case", SPREAD], "names": {SPREAD: "spread"}, "score": "solved", "reference": 0}
     (directory / CELLS / "cell" / "done").mkdir(parents=True, exist_ok=True)
-    artifacts.write_json(directory / PLAN, plan | {"settings": settings, "cells": [{"name": "cell"}]})
+    write_json(directory / PLAN, plan | {"settings": settings, "cells": [{"name": "cell"}]})
     points = []
     for number, (_, _, seeds) in enumerate(tried):
         for seed, (score, loss) in enumerate(seeds):
@@ -40,7 +40,7 @@ def sweep(directory, tried=TRIED):
             metrics = {"solved": held_out, "training_solved": score, "meta_loss": loss}
             points.append({"setting": number, "seed": seed, "metrics": metrics, "curve": [0.1, held_out]})
     result = {"points": points, "marks": [1, 2], "lifetimes": [5, 10], "seconds": {"meta_step": 1.0}}
-    artifacts.write_json(directory / CELLS / "cell" / "done" / "result.json", result)
+    write_json(directory / CELLS / "cell" / "done" / "result.json", result)
 
 
 def test_the_score_on_training_tasks_decides_then_the_meta_loss(tmp_path):

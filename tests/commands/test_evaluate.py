@@ -1,6 +1,7 @@
-"""The commands that try a learned rule on new tasks, as a user runs them."""
+"""The commands that evaluate and adapt a learned rule, as a user runs them."""
 
 import csv
+import dataclasses
 import json
 import shutil
 import signal
@@ -9,34 +10,27 @@ import jax
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from small import EXPERIMENT
+from small import EXPERIMENT, finished_run
 
 from metarule import final_metrics, learning_curves
 from metarule.commands import adapt as adapt_command
 from metarule.commands import evaluate as evaluate_command
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
+from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import with_tasks
-from metarule.runs.finished import contenders, read_finished
-from metarule.runs.training import write_theta
+from metarule.runs.finished import load
+from metarule.runs.theta_files import load_theta
+from metarule.runs.transfer import contenders
 
 LIFETIMES = ["--evaluation.lifetimes", "12"]
 SMALL = [*LIFETIMES, "--evaluation.points", "2"]
 COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 
 
-def run_directory(path, experiment):
-    """What a finished run leaves, as far as it is read here."""
-    artifacts.start(path, experiment, given=None)
-    write_theta(path, experiment.lifetime, experiment.lifetime.init_theta(jax.random.key(5)))
-    artifacts.write_json(path / "summary.json", {"held_out": {"baselines": {"delta": {"learning_rate": 0.2}}}})
-    return path
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     inner_loop = replace(EXPERIMENT.inner_loop, theta="per_projection")
-    return run_directory(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, inner_loop=inner_loop))
+    return finished_run(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, inner_loop=inner_loop))
 
 
 @pytest.fixture
@@ -53,7 +47,7 @@ def refused(command, words, capsys):
     return errors
 
 
-def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
+def test_held_out_tasks_are_evaluated_with_other_weights(own, capsys):
     assert evaluate_command.main([str(own), *SMALL, "--networks", "3", "--threshold=0.7"]) == 0
     printed = capsys.readouterr().out
     assert "held-out tasks: 12 networks" in printed
@@ -62,8 +56,8 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
     summary = json.loads((folder / "summary.json").read_text())
     held_out = summary["held_out"]
     assert (held_out["tasks"], held_out["threshold"], held_out["metric"]) == (4, 0.7, "solved")
-    experiment = artifacts.read_experiment(own)
-    theta = artifacts.load_theta(own, experiment.lifetime.init_theta(run_key(3)), {})
+    experiment = read_experiment(own)
+    theta = load_theta(own, experiment.lifetime.init_theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     pool = experiment.lifetime.tasks.split(3).test
     again = learning_curves(experiment.lifetime, theta, pool, key, 12, (10, 20), 4).metrics["solved"][:, -1]
@@ -81,7 +75,7 @@ def test_held_out_tasks_are_met_again_with_other_weights(own, capsys):
         assert (folder / "figures" / name).stat().st_size > 5000
 
 
-def test_another_family_gets_the_output_neurons_that_it_needs(own, tmp_path, capsys):
+def test_the_output_activation_follows_another_family(own, tmp_path, capsys):
     words = ["--tasks.kind", "tabular", "--tasks.dataset", "iris", "--tasks.test_classes", "all"]
     words += ["--tasks.train_examples", "5", "--tasks.test_examples", "5", "--directory", str(tmp_path / "there")]
     assert evaluate_command.main([str(own), *SMALL, *words]) == 0
@@ -96,15 +90,15 @@ def test_another_family_gets_the_output_neurons_that_it_needs(own, tmp_path, cap
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--tasks.split_by", "npn"], "some of these tasks may have been trained on"),
         (["--circuit.feedback", "zero"], "held-out tasks: 12 networks"),
     ],
 )
-def test_it_says_how_new_the_tasks_are(own, words, says, capsys):
+def test_the_novelty_of_the_tasks_is_shown(own, words, message, capsys):
     assert evaluate_command.main([str(own), *SMALL, *words]) == 0
-    assert says in capsys.readouterr().out
+    assert message in capsys.readouterr().out
 
 
 def test_no_task_counts_twice(own, tmp_path, capsys):
@@ -118,16 +112,15 @@ def test_no_task_counts_twice(own, tmp_path, capsys):
 
 def test_baselines_of_another_circuit_are_left_out_by_name(tmp_path):
     default = replace(EXPERIMENT, evaluation=replace(EXPERIMENT.evaluation, baselines=()))
-    run = read_finished(run_directory(tmp_path / "run", default))
-    run = run._replace(rates={"delta": 0.2, "backprop": 0.3})
-    met, left_out = contenders(run, with_tasks(run.experiment, [("circuit.kind", "recurrent")]))
-    assert list(met) == ["learned", "initial", "delta"]
-    np.testing.assert_array_equal(met["delta"].theta, np.float32([0.2]))
+    run = dataclasses.replace(load(finished_run(tmp_path / "run", default)), rates={"delta": 0.2, "backprop": 0.3})
+    compared, left_out = contenders(run, with_tasks(run.config, [("circuit.kind", "recurrent")]))
+    assert list(compared) == ["learned", "initial", "delta"]
+    np.testing.assert_array_equal(compared["delta"].theta, np.float32([0.2]))
     assert list(left_out) == ["backprop"]
     assert "Feedforward circuit" in left_out["backprop"]
 
 
-def test_another_draw_has_other_lives(own, tmp_path):
+def test_another_draw_has_other_lifetimes(own, tmp_path):
     means = []
     for draw in ("0", "0", "1"):
         place = tmp_path / f"draw-{len(means)}"
@@ -138,7 +131,7 @@ def test_another_draw_has_other_lives(own, tmp_path):
     assert means[0] == means[1] != means[2]
 
 
-def test_starts_are_compared_on_the_same_lives(own, capsys):
+def test_starts_are_compared_on_the_same_lifetimes(own, capsys):
     assert adapt_command.main([str(own), *LIFETIMES, "--adaptation.window", "10", "--tasks.kind", "points"]) == 0
     printed = capsys.readouterr().out
     for name in (
@@ -152,9 +145,9 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
     (folder,) = (own / "adaptations").iterdir()
     found = json.loads((folder / "summary.json").read_text())
     assert (found["tasks"], found["adaptation"]["window"], found["metric"]) == (3, 10, "accuracy")
-    experiment = artifacts.read_experiment(own)
+    experiment = read_experiment(own)
     there = with_tasks(experiment, [("tasks.kind", "points")])
-    theta = artifacts.load_theta(own, experiment.lifetime.init_theta(run_key(3)), {})
+    theta = load_theta(own, experiment.lifetime.init_theta(run_key(3)), {})
     key = jax.random.fold_in(stream(run_key(3), Purpose.EVALUATION), 0)
     frozen = learning_curves(there.lifetime, theta, there.tasks.split(3).test, key, 12, 2, 3).metrics["accuracy"][:, -1]
     assert found["contenders"]["learned, frozen"]["mean"] == pytest.approx(float(frozen.mean()))
@@ -165,18 +158,18 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
 
 @pytest.mark.parametrize("command", COMMANDS)
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (
             ["--rule.terms", '["seven"]'],
-            "rule.terms: it is part of how θ is learned; allowed: fields of tasks, circuit,",
+            "rule.terms: θ depends on it; allowed: fields of tasks, circuit,",
         ),
-        (["--seed", "4"], "seed = 4: there is no such field; allowed: reach, networks, draw, directory"),
+        (["--seed", "4"], "seed = 4: there is no such field; allowed: threshold, networks, draw, directory"),
         (["--tasks.inputs", "0"], "tasks.inputs = 0: expected"),
         (["--tasks.kind", "point"], "tasks.kind = 'point': allowed: boolean, "),
         (
             ["--circuit.hidden", "[4, 4]"],
-            "θ is of shape [(1, 7)] where it is learned (per_projection); this circuit needs [(3, 7)]",
+            "θ was learned in shape [(1, 7)] (per_projection); this circuit needs [(3, 7)]",
         ),
         (["--networks", "5000"], "networks = 5000: allowed: at most evaluation.lifetimes, which is 16"),
         (
@@ -184,55 +177,55 @@ def test_starts_are_compared_on_the_same_lives(own, capsys):
             "3 input and 1 output neurons; these tasks have 2 inputs and 1 outputs",
         ),
         (["extra"], "'extra' is not expected here"),
-        (["--evaluation.monitor_every", "5"], "--evaluation.monitor_every: nothing depends on it here"),
+        (["--evaluation.monitor_every", "5"], "--evaluation.monitor_every: this command does not use it"),
     ],
 )
-def test_bad_input_is_one_line(run, command, words, says, capsys):
-    assert says in refused(command, [run, *words], capsys)
+def test_bad_input_is_one_line(run, command, words, message, capsys):
+    assert message in refused(command, [run, *words], capsys)
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     assert "this is no run directory" in refused(command, [tmp_path / "nowhere"], capsys)
     assert "the directory of a run comes first" in refused(command, ["--threshold", "0.5"], capsys)
+    meaning = (own / "theta.json").read_text()
     (own / "theta.json").write_text('{"format": 99}')
-    assert "theta.json: this θ has format 99; this version of metarule reads up to 2; upgrade" in refused(
+    assert "theta.json: this θ has format 99; this version of metarule reads format 3; upgrade" in refused(
         command, [own], capsys
     )
-    shutil.copy(own / "theta.npz", tmp_path)
-    (own / "theta.json").write_text('{"format": 1}')
+    (own / "theta.json").write_text(meaning)
     (own / "theta.npz").write_bytes(b"PK")
     assert "no θ can be read from it" in refused(command, [own], capsys)
     (own / "summary.json").write_text('{"torn')
     assert "damaged" in refused(command, [own], capsys)
     (own / "summary.json").unlink()
     assert "this run is not finished; go on with: python -m metarule.train --resume" in refused(command, [own], capsys)
-    (own / "resolved.toml").write_text("[rule]\nkind = 'of tomorrow'")
+    (own / "resolved.toml").write_text("format = 2\n[rule]\nkind = 'of tomorrow'")
     assert "resolved.toml: rule.kind = 'of tomorrow'" in refused(command, [own], capsys)
 
 
-def test_only_baselines_that_the_run_has_tuned_are_tried(run, capsys):
-    says = refused("evaluate", [run, "--evaluation.baselines", '["oja"]'], capsys)
-    assert "rate of 'oja' was not tuned by this run; allowed: delta" in says
-    says = refused("adapt", [run, "--evaluation.baselines", '["delta"]'], capsys)
-    assert "--evaluation.baselines: nothing depends on it here" in says
+def test_only_tuned_baselines_are_allowed(run, capsys):
+    message = refused("evaluate", [run, "--evaluation.baselines", '["oja"]'], capsys)
+    assert "rate of 'oja' was not tuned by this run; allowed: delta" in message
+    message = refused("adapt", [run, "--evaluation.baselines", '["delta"]'], capsys)
+    assert "--evaluation.baselines: this command does not use it" in message
 
 
-def test_windows_make_up_a_life(run, capsys):
-    assert "adaptation.window = 7: windows make up a lifetime of 20" in refused(
+def test_windows_divide_a_lifetime(run, capsys):
+    assert "adaptation.window = 7: allowed: divisors of the 20 steps of a lifetime" in refused(
         "adapt", [run, "--adaptation.window", "7"], capsys
     )
     assert "adaptation.name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
 
 
-def test_a_folder_that_holds_something_is_left_alone(run, tmp_path, capsys):
+def test_a_folder_that_is_not_empty_is_refused(run, tmp_path, capsys):
     (tmp_path / "note.txt").write_text("mine")
-    says = refused("evaluate", [run, "--directory", tmp_path], capsys)
-    assert "it holds something; choose another" in says
+    message = refused("evaluate", [run, "--directory", tmp_path], capsys)
+    assert "it is not empty; choose another" in message
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_of_a_trial_that_is_stopped_no_empty_folder_is_left(command, own, tmp_path, monkeypatch, capsys):
+def test_a_stopped_command_leaves_no_empty_folder(command, own, tmp_path, monkeypatch, capsys):
     def stopped(*_):
         raise KeyboardInterrupt
 
@@ -253,33 +246,33 @@ def test_help_lists_every_option(command, capsys):
     assert COMMANDS[command](["--help", "adaptation"]) == (0 if command == "adapt" else 2)
 
 
-def test_overwriting_a_run_takes_what_was_found_with_it(own):
+def test_overwriting_a_run_removes_its_evaluations(own):
     (own / "evaluations" / "x").mkdir(parents=True)
-    artifacts.start(own, EXPERIMENT, None, overwrite=True)
+    start_run(own, EXPERIMENT, None, overwrite=True)
     assert not (own / "evaluations").exists()
 
 
 def test_final_metrics_do_not_depend_on_the_points_between(run):
-    experiment = artifacts.read_experiment(run)
+    experiment = read_experiment(run)
     theta, pool = experiment.lifetime.init_theta(run_key(3)), experiment.tasks.split(3).test
     ends = learning_curves(experiment.lifetime, theta, pool, run_key(1), 8, (3, 9, 20)).metrics["accuracy"][:, -1]
     np.testing.assert_array_equal(ends, final_metrics(experiment.lifetime, theta, pool, run_key(1), 8)["accuracy"])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_theta_whose_numbers_mean_something_else_is_refused(own, command, capsys):
+def test_a_theta_of_other_terms_is_refused(own, command, capsys):
     text = (own / "resolved.toml").read_text()
     swapped = '"pre", "1", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"'
     (own / "resolved.toml").write_text(text.replace('"seven"', swapped))
-    says = refused(command, [own], capsys)
-    assert "theta.json: this θ is of another rule: names[0] is 'projection 1: 1' there" in says
-    assert "there; the rule needs 'projection 1: pre'" in says
+    message = refused(command, [own], capsys)
+    assert "theta.json: this θ is of another rule: names[0] is 'projection 1: 1' there" in message
+    assert "there; the rule needs 'projection 1: pre'" in message
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("command", "module"), [("evaluate", evaluate_command), ("adapt", adapt_command)])
-def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, module, number, own, capsys, monkeypatch):
-    monkeypatch.setattr(module, "_live", lambda *_: signal.raise_signal(number))
+@pytest.mark.parametrize(("command", "target"), [("evaluate", "evaluate.compare"), ("adapt", "adapt._adapt")])
+def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, target, number, own, capsys, monkeypatch):
+    monkeypatch.setattr(f"metarule.commands.{target}", lambda *_: signal.raise_signal(number))
     before = set(own.rglob("*"))
     for words in ([], ["--directory", str(own / "new" / "one")]):
         assert COMMANDS[command]([str(own), *LIFETIMES, *words, "--inner_loop.steps", "20"]) == 128 + number

@@ -1,4 +1,4 @@
-"""The command that searches for the form of a rule, as a user runs it."""
+"""The command of structure search, as a user runs it."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ SMALL = {
     "evolve.generations": "2",
     "evolve.population": "4",
     "evolve.steps": "3",
-    "evolve.lives": "8",
+    "evolve.lifetimes": "8",
     "evolve.chunk_size": "4",
 }
 
@@ -39,19 +39,19 @@ def whole(tmp_path_factory):
     return directory
 
 
-def test_it_leaves_a_front_of_rules(whole):
-    found = json.loads((whole / "front.json").read_text())
-    sizes = [row["terms"] for row in found["forms"]]
+def test_it_writes_a_front_of_rules(whole):
+    front = json.loads((whole / "front.json").read_text())
+    sizes = [row["terms"] for row in front["structures"]]
     assert sizes == sorted(set(sizes))
-    assert found["tried"] == len(json.loads((whole / "evolve.json").read_text())["met"]) >= 8
-    for row in found["forms"]:
+    assert front["evaluated"] == len(json.loads((whole / "evolve.json").read_text())["evaluated"]) >= 8
+    for row in front["structures"]:
         assert len(row["names"]) == row["terms"] <= row["equation"].count("·") + 1
         assert row["low"] <= row["mean"] <= row["high"]
         assert [name for name, value in row["theta"].items() if value] == row["names"]
     assert (whole / "figures" / "front.png").stat().st_size > 10_000
 
 
-def test_a_search_that_is_stopped_goes_on_to_the_same_front(whole, tmp_path, monkeypatch, capsys):
+def test_a_stopped_search_resumes_to_the_same_front(whole, tmp_path, monkeypatch, capsys):
     answered = []
 
     def answer(self, step):
@@ -64,7 +64,7 @@ def test_a_search_that_is_stopped_goes_on_to_the_same_front(whole, tmp_path, mon
     monkeypatch.setattr(StopRequest, "answer", answer)
     assert main(words(tmp_path / "run")) == 128 + 15
     assert f"go on with: python -m metarule.evolve --resume {tmp_path / 'run'}" in capsys.readouterr().err
-    monkeypatch.invert_step()
+    monkeypatch.undo()
     assert not (tmp_path / "run" / "front.json").exists()
     assert main(["--resume", str(tmp_path / "run")]) == 0
     for name in ("front.json", "evolve.json"):
@@ -88,7 +88,7 @@ def test_a_finished_search_is_not_replaced_unless_asked_to(whole, tmp_path, caps
         ),
         ({"evolve.population": "3"}, "evolve.population = 3: expected `int` >= 4"),
         ({"evolve.size": "3"}, "evolve.size = 3: there is no such field"),
-        ({"seeds": "2"}, "seeds = 2: a search for forms has one seed; allowed: 1"),
+        ({"seeds": "2"}, "seeds = 2: a structure search has one seed; allowed: 1"),
         ({"rule.terms": '["pre"]', "rule.frozen": '["pre"]'}, "no parameter is left"),
     ],
     ids=["kind", "population", "unknown", "seeds", "frozen"],
@@ -115,12 +115,12 @@ def test_a_damaged_search_is_refused_in_one_line(kept, whole, tmp_path, capsys):
     assert errors.count("\n") == 1
 
 
-def test_training_does_not_take_a_search_over(whole, capsys):
+def test_train_does_not_resume_a_search(whole, capsys):
     assert train(["--resume", str(whole)]) == 2
-    assert "it holds a search for forms; go on with: python -m metarule.evolve" in capsys.readouterr().err
+    assert "it holds a structure search; go on with: python -m metarule.evolve" in capsys.readouterr().err
 
 
-def test_what_is_no_search_is_not_resumed(tmp_path, capsys):
+def test_a_directory_without_a_search_is_not_resumed(tmp_path, capsys):
     assert main(["--resume", str(tmp_path)]) == 2
     assert "metarule.evolve: " in capsys.readouterr().err
     assert main(["--resume"]) == 2

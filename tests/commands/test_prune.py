@@ -10,36 +10,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from msgspec.structs import replace
-from small import EXPERIMENT
+from small import EXPERIMENT, finished_run
 
 from metarule import MLP, Polynomial
 from metarule.commands.prune import main
-from metarule.runs import artifacts
 from metarule.runs.locks import HOLDER, LOCK
-from metarule.runs.training import write_theta
 
 ROOT = Path(__file__).parents[2]
 RULE = Polynomial(terms=("pre*modulator", "pre*post", "weight"))
 THETA = jnp.array([0.5, 1e-6, 0.0])
 
 
-def run_directory(path, experiment, theta):
-    """What a finished run leaves, as far as pruning reads it."""
-    artifacts.start(path, experiment, given=None)
-    write_theta(path, experiment.lifetime, theta)
-    artifacts.write_json(path / "summary.json", {"held_out": {}})
-    return path
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return run_directory(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, rule=RULE), THETA)
+    return finished_run(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, rule=RULE), THETA)
 
 
 @pytest.fixture
 def own(tmp_path):
     """A run directory that a test may change."""
-    return run_directory(tmp_path / "run", replace(EXPERIMENT, rule=RULE), THETA)
+    return finished_run(tmp_path / "run", replace(EXPERIMENT, rule=RULE), THETA)
 
 
 def refused(words, capsys):
@@ -50,7 +40,7 @@ def refused(words, capsys):
     return errors
 
 
-def test_the_shorter_rule_is_printed_and_kept(run, capsys):
+def test_the_shorter_rule_is_printed_and_saved(run, capsys):
     before = {file.name: file.read_bytes() for file in run.iterdir()}
     assert main([str(run), "--lifetimes", "16", "--tolerance=0.05"]) == 0
     printed = capsys.readouterr().out
@@ -63,27 +53,27 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
         "decided on 8 training tasks; these are few",
         "before ",
         "after ",
-        "difference ",
+        "after − before ",
     ):
         assert words in printed
     with np.load(run / "pruned.npz") as arrays:
         assert arrays.files == ["theta_0"]
         np.testing.assert_array_equal(arrays["theta_0"], THETA.at[1].set(0.0))
-    found = json.loads((run / "pruned.json").read_text())
-    assert found["equation"] == "Δw = 0.5·pre·modulator"
-    assert found["removed"] == ["pre*post"]
-    assert found["options"] == {"tolerance": 0.05, "lifetimes": 16}
-    assert found["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
-    assert (found["held_out"]["tasks"], found["held_out"]["lifetimes"], found["training_tasks"]) == (8, 16, 8)
-    assert [row["term"] for row in found["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
-    assert [trial["outcome"] for trial in found["trials"]] == ["ranked"] * 2 + ["removed", "kept", "ranked", "kept"]
+    pruned = json.loads((run / "pruned.json").read_text())
+    assert pruned["equation"] == "Δw = 0.5·pre·modulator"
+    assert pruned["removed"] == ["pre*post"]
+    assert pruned["options"] == {"tolerance": 0.05, "lifetimes": 16}
+    assert pruned["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
+    assert (pruned["held_out"]["tasks"], pruned["held_out"]["lifetimes"], pruned["training_tasks"]) == (8, 16, 8)
+    assert [row["term"] for row in pruned["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
+    assert [trial["outcome"] for trial in pruned["trials"]] == ["ranked"] * 2 + ["removed", "kept", "ranked", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}
     assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER}
     assert {name: after[name] for name in before} == before
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["--tolerance", "-0.1"], "tolerance = -0.1: expected `float` >= 0.0"),
         (["--tolerance", "little"], "tolerance = 'little': expected `float`, got `str`"),
@@ -94,45 +84,45 @@ def test_the_shorter_rule_is_printed_and_kept(run, capsys):
         (["0.1"], "'0.1' is not expected here"),
     ],
 )
-def test_bad_options_give_one_line_and_exit_status_2(words, says, run, capsys):
-    assert says in refused([run, *words], capsys)
+def test_bad_options_give_one_line_and_exit_status_2(words, message, run, capsys):
+    assert message in refused([run, *words], capsys)
 
 
-def test_what_is_no_run_is_refused(tmp_path, capsys):
+def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
     assert "no-run: this is no run directory: it has no resolved.toml" in refused([tmp_path / "no-run"], capsys)
     assert "the directory of a run comes first" in refused(["--tolerance", "0.1"], capsys)
 
 
 def test_a_run_that_is_not_finished_is_refused(own, capsys):
     (own / "summary.json").unlink()
-    says = f"this run is not finished; go on with: python -m metarule.train --resume {own}"
-    assert says in refused([own], capsys)
+    message = f"this run is not finished; go on with: python -m metarule.train --resume {own}"
+    assert message in refused([own], capsys)
 
 
 def test_a_directory_of_several_seeds_is_refused(tmp_path, capsys):
-    path = run_directory(tmp_path / "runs", replace(EXPERIMENT, rule=RULE, seeds=2), THETA)
-    says = f"{path}: it holds runs of 2 seeds; give one of them, such as {path / 's3'}"
-    assert says in refused([path], capsys)
+    path = finished_run(tmp_path / "runs", replace(EXPERIMENT, rule=RULE, seeds=2), THETA)
+    message = f"{path}: it holds runs of 2 seeds; give one of them, such as {path / 's3'}"
+    assert message in refused([path], capsys)
 
 
 def test_a_rule_without_terms_is_refused(tmp_path, capsys):
     experiment = replace(EXPERIMENT, rule=MLP(hidden=(2,)))
-    path = run_directory(tmp_path / "run", experiment, experiment.lifetime.init_theta(jax.random.key(0)))
+    path = finished_run(tmp_path / "run", experiment, experiment.lifetime.init_theta(jax.random.key(0)))
     assert "rule = MLP: it has no terms that could be removed; allowed: Polynomial" in refused([path], capsys)
 
 
 def test_a_theta_of_another_rule_is_refused(own, capsys):
     text = (own / "resolved.toml").read_text()
     (own / "resolved.toml").write_text(text.replace("pre*modulator", "pre^2", 1))
-    says = "theta.json: this θ is of another rule: names[0] is 'pre*modulator' there; the rule needs 'pre^2'"
-    assert says in refused([own], capsys)
+    message = "theta.json: this θ is of another rule: names[0] is 'pre*modulator' there; the rule needs 'pre^2'"
+    assert message in refused([own], capsys)
 
 
 def test_a_directory_that_cannot_be_written_gives_one_line(own, capsys):
     (own / "pruned.npz").mkdir()
     assert main([str(own), "--lifetimes", "16"]) == 1
-    says = f"{own / 'pruned.npz'}: Is a directory; what was written before is kept"
-    assert capsys.readouterr().err == f"metarule.prune: {says}\n"
+    message = f"{own / 'pruned.npz'}: Is a directory; what was written before is kept"
+    assert capsys.readouterr().err == f"metarule.prune: {message}\n"
     assert sorted(file.name for file in own.iterdir() if file.name.startswith("tmp")) == []
 
 

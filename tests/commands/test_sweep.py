@@ -15,7 +15,6 @@ from small import EXPERIMENT
 
 from metarule.commands import sweep
 from metarule.commands.sweep import main
-from metarule.runs import artifacts
 from metarule.sweeps import compare
 from metarule.sweeps.claims import LOCK
 from metarule.sweeps.plan import Cell, Point
@@ -115,7 +114,7 @@ def test_a_failure_that_cannot_be_recorded_ends_in_one_line(tmp_path, capsys, mo
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sweep, "run_cell", full)
-    monkeypatch.setattr(artifacts, "write_json", full)
+    monkeypatch.setattr(sweep, "write_json", full)
     assert main([small(tmp_path), "--directory", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "OSError: [Errno 28] No space left on device; this cannot be recorded: No space left on device" in error

@@ -46,7 +46,7 @@ def finished(tmp_path_factory):
     return path, command(CONFIG, *SMALL, "--run.directory", path)
 
 
-def test_a_run_leaves_everything_behind(finished):
+def test_a_run_writes_all_its_files(finished):
     path, done = finished
     assert done.returncode == 0, done.stderr
     assert {file.name for file in path.iterdir()} == {
@@ -79,7 +79,7 @@ def test_it_runs_in_a_thread_as_of_a_notebook_server(finished, tmp_path):
     assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
 
 
-def test_a_run_goes_on_in_its_own_precision_alone(finished, float64, capsys):
+def test_a_run_resumes_in_its_own_precision_only(finished, float64, capsys):
     assert here("--resume", finished[0]) == 2
     assert "begun in float32, and JAX is set to float64 here; set JAX_ENABLE_X64=0" in capsys.readouterr().err
 
@@ -92,23 +92,23 @@ def test_a_directory_that_holds_a_run_is_refused(finished, capsys):
     assert "--overwrite" in errors
 
 
-def test_a_finished_run_resumes_to_its_result_and_is_left_as_it_is(finished, capsys):
+def test_resuming_a_finished_run_shows_its_result(finished, capsys):
     before = (finished[0] / "summary.json").read_bytes()
     assert here("--resume", finished[0]) == 0
     assert "learned" in capsys.readouterr().out
     assert (finished[0] / "summary.json").read_bytes() == before
 
 
-def test_a_finished_run_is_not_taken_for_a_longer_one(finished, tmp_path, capsys):
+def test_a_finished_run_is_not_extended(finished, tmp_path, capsys):
     path = shutil.copytree(finished[0], tmp_path / "run")
     resolved = (path / "resolved.toml").read_text()
     (path / "resolved.toml").write_text(resolved.replace("steps = 6", "steps = 8"))
     assert here("--resume", path) == 2
     errors = capsys.readouterr().err
-    assert "optimizer.steps = 8, seed = 0: the run that is finished there took 6 meta-steps with seed 0" in errors
+    assert "optimizer.steps = 8, seed = 0: the finished run there took 6 meta-steps with seed 0" in errors
     (path / "summary.json").unlink()
     assert here("--resume", path) == 2
-    assert "checkpoints/6: it was kept by another experiment" in capsys.readouterr().err
+    assert "checkpoints/6: this checkpoint is of another experiment" in capsys.readouterr().err
 
 
 LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.monitor_every", "20"]
@@ -122,7 +122,7 @@ def whole(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
-def test_a_stopped_run_says_how_to_go_on_and_goes_on_to_the_same(number, devices, whole, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_theta(number, devices, whole, tmp_path):
     path = tmp_path / "run"
     start = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
@@ -142,7 +142,7 @@ def test_a_stopped_run_says_how_to_go_on_and_goes_on_to_the_same(number, devices
         assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
 
 
-def test_seeds_run_one_after_another_and_resume_where_they_stopped(tmp_path, capsys):
+def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
     assert here(CONFIG, *SMALL, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
     assert "2 seeds" in capsys.readouterr().out
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())

@@ -6,9 +6,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 import pytest
-from benchmarks.disasters.disks import damage
 from small import EXPERIMENT
 
 from metarule.config.toml import ConfigError
@@ -19,20 +17,20 @@ from metarule.runs.checkpoints import Checkpoints
 STATE = begin(EXPERIMENT.lifetime, EXPERIMENT.optimizer, EXPERIMENT.lifetime.tasks.split(0).train, run_key(0))
 
 
-def test_without_a_checkpoint_there_is_the_start(tmp_path):
+def test_without_a_checkpoint_the_initial_state_is_returned(tmp_path):
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        step, state = checkpoints.restore(STATE)
+        step, state = checkpoints.restore(lambda step: STATE)
     assert step == 0
     assert state is STATE
 
 
-def test_the_last_state_comes_back_bit_for_bit(tmp_path):
+def test_the_last_state_is_restored_bit_for_bit(tmp_path):
     later = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), STATE)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for step in (3, 6, 9):
             checkpoints.save(step, later if step == 9 else STATE)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        step, state = checkpoints.restore(STATE)
+        step, state = checkpoints.restore(lambda step: STATE)
     assert step == 9
     assert jax.tree.structure(state) == jax.tree.structure(STATE)
     jax.tree.map(np.testing.assert_array_equal, state, later)
@@ -53,23 +51,37 @@ def two(tmp_path_factory):
 
 def restored(path):
     with Checkpoints(path) as checkpoints:
-        return checkpoints.restore(STATE)
+        return checkpoints.restore(lambda step: STATE)
+
+
+def damage(checkpoint, how, chance):
+    """Truncate or remove one file, or flip one of its bits."""
+    file = chance.choice(sorted(file for file in checkpoint.rglob("*") if file.is_file() and file.stat().st_size))
+    content = bytearray(file.read_bytes())
+    if how == "missing":
+        file.unlink()
+    elif how == "truncated":
+        file.write_bytes(content[: chance.randrange(len(content))])
+    else:
+        bit = chance.randrange(8 * len(content))
+        content[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(content)
 
 
 @pytest.mark.parametrize("how", ["truncated", "flipped", "missing"])
 @pytest.mark.parametrize("seed", range(6))
-def test_whatever_befalls_a_file_a_state_is_right_or_the_one_before_is_taken(how, seed, two, tmp_path, capfd):
+def test_after_any_damage_the_state_is_right_or_the_previous_one(how, seed, two, tmp_path, capfd):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
     damage(path / "6", how, random.Random(seed))
     step, state = restored(path)
     jax.tree.map(np.testing.assert_array_equal, state, LATER if step == 6 else STATE)
-    says = capfd.readouterr().err
+    message = capfd.readouterr().err
     if step == 6:
-        assert says == ""
+        assert message == ""
     else:
-        assert says.startswith(f"damaged, and put aside as damaged-6: {path / '6'}: ")
-        assert says.endswith("; going on from meta-step 3\n")
-        assert says.count("\n") == 1
+        assert message.startswith(f"damaged, and renamed to damaged-6: {path / '6'}: ")
+        assert message.endswith("; going on from meta-step 3\n")
+        assert message.count("\n") == 1
         with Checkpoints(path) as checkpoints:
             checkpoints.save(6, LATER)
         assert restored(path)[0] == 6
@@ -78,7 +90,7 @@ def test_whatever_befalls_a_file_a_state_is_right_or_the_one_before_is_taken(how
 
 @pytest.mark.parametrize("name", ["6", "6/default"])
 @pytest.mark.parametrize("emptied", [True, False])
-def test_the_one_before_is_taken_where_of_a_state_there_is_little_or_nothing(name, emptied, two, tmp_path, capfd):
+def test_an_incomplete_checkpoint_is_passed_over(name, emptied, two, tmp_path, capfd):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
     shutil.rmtree(path / name)
     if emptied:
@@ -89,7 +101,7 @@ def test_the_one_before_is_taken_where_of_a_state_there_is_little_or_nothing(nam
     assert capfd.readouterr().err.count("\n") == (emptied or name != "6")
 
 
-def test_a_state_that_may_not_be_read_is_not_damaged(two, tmp_path, monkeypatch):
+def test_an_unreadable_checkpoint_is_not_taken_for_damaged(two, tmp_path, monkeypatch):
     def forbidden(path, onerror):
         onerror(PermissionError(13, "Permission denied", str(path)))
 
@@ -100,28 +112,31 @@ def test_a_state_that_may_not_be_read_is_not_damaged(two, tmp_path, monkeypatch)
     assert restored(path)[0] == 6
 
 
-def test_a_state_is_not_gone_on_from_where_it_comes_from_something_else(tmp_path):
+def test_a_checkpoint_of_another_origin_is_refused(tmp_path):
     path = tmp_path / "checkpoints"
     with Checkpoints(path, "this") as checkpoints:
         checkpoints.save(3, STATE)
-    with Checkpoints(path, "that") as checkpoints, pytest.raises(ConfigError, match="3: it was kept by another exper"):
-        checkpoints.restore(STATE)
+    with (
+        Checkpoints(path, "that") as checkpoints,
+        pytest.raises(ConfigError, match="3: this checkpoint is of another"),
+    ):
+        checkpoints.restore(lambda step: STATE)
     for origin in ("this", ""):
         with Checkpoints(path, origin) as checkpoints:
-            assert checkpoints.restore(STATE)[0] == 3
+            assert checkpoints.restore(lambda step: STATE)[0] == 3
 
 
-def test_numbers_that_are_read_but_are_others_count_as_damaged(two, tmp_path, capsys):
+def test_a_wrong_checksum_counts_as_damage(two, tmp_path, capsys):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
     metadata = path / "6" / "_CHECKPOINT_METADATA"
     known = json.loads(metadata.read_text())
     known["custom_metadata"]["sha256"] = "0" * 64
     metadata.write_text(json.dumps(known))
     assert restored(path)[0] == 3
-    assert "its numbers do not have the sum that was kept with them" in capsys.readouterr().err
+    assert "its numbers do not have the checksum in its metadata" in capsys.readouterr().err
 
 
-def test_if_all_are_damaged_each_is_named_and_none_removed(two, tmp_path):
+def test_if_all_are_damaged_each_is_named_and_none_is_removed(two, tmp_path):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
     for step in (3, 6):
         shutil.rmtree(path / str(step) / "default")
@@ -131,7 +146,7 @@ def test_if_all_are_damaged_each_is_named_and_none_removed(two, tmp_path):
 
 
 @pytest.mark.parametrize("error", [OSError(24, "Too many open files"), PermissionError(13, "Permission denied")])
-def test_a_state_that_cannot_be_read_for_now_is_left_as_it_is(error, two, tmp_path, monkeypatch):
+def test_a_transient_error_leaves_the_checkpoint(error, two, tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise error
 
@@ -139,40 +154,31 @@ def test_a_state_that_cannot_be_read_for_now_is_left_as_it_is(error, two, tmp_pa
     with Checkpoints(path) as checkpoints:
         monkeypatch.setattr(checkpoints._manager, "restore", fail)
         with pytest.raises(OSError, match=error.strerror):
-            checkpoints.restore(STATE)
+            checkpoints.restore(lambda step: STATE)
     step, _ = restored(path)
     assert step == 6
 
 
-def test_a_state_of_another_experiment_is_refused(two, tmp_path):
+def test_a_state_of_another_size_is_refused(two, tmp_path):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
     with (
         Checkpoints(path) as checkpoints,
         pytest.raises(ConfigError, match="bytes of numbers, and this experiment has 4;"),
     ):
-        checkpoints.restore(jnp.zeros(()))
+        checkpoints.restore(lambda step: jnp.zeros(()))
 
 
-def test_a_state_of_an_earlier_version_is_taken_with_a_word(tmp_path, capsys):
-    with ocp.CheckpointManager(tmp_path / "checkpoints") as manager:
-        manager.save(3, args=ocp.args.StandardSave(jax.tree.map(np.asarray, LATER)))
-    step, state = restored(tmp_path / "checkpoints")
-    assert step == 3
-    jax.tree.map(np.testing.assert_array_equal, state, LATER)
-    assert "no sum was kept with it, as in earlier versions" in capsys.readouterr().err
-
-
-def test_a_disk_that_fails_is_named(tmp_path, monkeypatch):
+def test_a_failing_disk_is_named(tmp_path, monkeypatch):
     def fail(*arguments, **options):
         raise ValueError("RESOURCE_EXHAUSTED: no room\nand more")
 
     checkpoints = Checkpoints(tmp_path / "checkpoints")
     monkeypatch.setattr(checkpoints._manager, "save", fail)
-    says = f"^{tmp_path / 'checkpoints'}: a checkpoint could not be kept: RESOURCE_EXHAUSTED: no room and more$"
-    with pytest.raises(OSError, match=says):
+    message = f"^{tmp_path / 'checkpoints'}: a checkpoint could not be written: RESOURCE_EXHAUSTED: no room and more$"
+    with pytest.raises(OSError, match=message):
         checkpoints.save(3, STATE)
     monkeypatch.setattr(checkpoints._manager, "close", fail)
-    with pytest.raises(OSError, match=says), checkpoints:
+    with pytest.raises(OSError, match=message), checkpoints:
         pass
-    with pytest.raises(KeyError), checkpoints:  # which is why the work ends
+    with pytest.raises(KeyError), checkpoints:  # the error that ends the run
         raise KeyError

@@ -15,14 +15,14 @@ def test_components_are_assembled_into_a_lifetime():
     )
 
 
-def test_a_tree_writes_every_default_out():
+def test_a_tree_holds_every_default():
     tree = to_tree(Experiment())
     assert tree["tasks"]["kind"] == "boolean"
-    assert tree["optimizer"]["estimator"] == {"kind": "reverse", "scan": {"kind": "rebuilt"}}
+    assert tree["optimizer"]["estimator"]["kind"] == "reverse"
     assert msgspec.convert(tree, Experiment) == Experiment()
 
 
-def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
+def test_the_output_activation_follows_the_tasks_unless_it_is_set():
     other = with_tasks(Experiment(), [("tasks.kind", "tabular"), ("tasks.ways", 2)])
     assert (other.tasks, other.circuit.output) == (Tabular(ways=2), "softmax")
     assert with_tasks(other, []) == other
@@ -31,12 +31,12 @@ def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
 
 
 @pytest.mark.parametrize(
-    ("pairs", "says"),
+    ("pairs", "message"),
     [
-        ([("optimizer.steps", 3)], "optimizer.steps: it is part of how θ is learned"),
+        ([("optimizer.steps", 3)], "optimizer.steps: θ depends on it"),
         (
             [("inner_loop.theta", "per_projection")],
-            "θ is of shape .* .shared.; .* .per_projection.",
+            "θ was learned in shape .* .shared.; .* .per_projection.",
         ),
         ([("tasks.kind", "conditioning")], "circuit.output = 'sigmoid': the loss of these tasks needs 'motor'"),
         (
@@ -45,8 +45,8 @@ def test_other_tasks_bring_their_output_neurons_unless_these_are_set():
         ),
     ],
 )
-def test_what_a_rule_cannot_be_tried_on_is_refused(pairs, says):
-    with pytest.raises(ConfigError, match=says):
+def test_tasks_that_do_not_fit_theta_are_refused(pairs, message):
+    with pytest.raises(ConfigError, match=message):
         with_tasks(Experiment(), pairs)
 
 
@@ -59,12 +59,12 @@ def conditioned(neuron):
     return [("circuit.interneurons", [neuron]), ("circuit.synapses", fixed + plastic)]
 
 
-def test_a_theta_of_some_paths_serves_no_others():
+def test_a_theta_of_other_paths_is_refused():
     tree = {"circuit": {"kind": "conditioning"}, "tasks": {"kind": "conditioning"}, "inner_loop": {"theta": "per_path"}}
     tree |= {"rule": {"kind": "polynomial", "terms": ["pre*modulator"]}}
     tree["inner_loop"]["steps"] = 2000
     learned = decode(override(tree, conditioned("one")), Experiment)
     assert with_tasks(learned, conditioned("one")) == learned
-    says = "circuit: it has the paths motor, other; allowed: those for which θ is learned, motor, one"
+    says = "circuit: it has the paths motor, other; allowed: those for which θ was learned, motor, one"
     with pytest.raises(ConfigError, match=says):
         with_tasks(learned, conditioned("other"))

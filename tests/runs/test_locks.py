@@ -1,4 +1,4 @@
-"""One run at a time in a directory, and a lock that ends with whoever holds it."""
+"""One process at a time in a directory."""
 
 import subprocess
 import sys
@@ -9,7 +9,8 @@ from small import EXPERIMENT
 
 from metarule.commands import adapt, evaluate, evolve, prune, train
 from metarule.config.toml import ConfigError
-from metarule.runs import artifacts, finished
+from metarule.runs import transfer
+from metarule.runs.directory import SEARCH, check_ownership, locked_run, start_run
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
 from metarule.runs.stopping import StopRequest
 
@@ -27,7 +28,7 @@ with locked(Path(sys.argv[1])):
 def held(tmp_path_factory):
     """The directory of a run in which another process works, and that process."""
     path = tmp_path_factory.mktemp("runs") / "my run"
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     words = [sys.executable, "-c", HOLD, str(path)]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout.readline() == "held\n"
@@ -37,11 +38,11 @@ def held(tmp_path_factory):
 
 @pytest.mark.parametrize("main", [train.main, evolve.main])
 @pytest.mark.parametrize("resumed", [True, False])
-def test_a_second_run_is_refused_in_one_line_with_directory_and_process(main, resumed, held, capsys):
+def test_a_second_run_is_refused_with_directory_and_process(main, resumed, held, capsys):
     path, process = held
     config = "configs/structure-search.toml" if main is evolve.main else "configs/boolean-2.toml"
     if main is evolve.main:
-        (path / artifacts.FORMS).write_text('{"options": {}}')
+        (path / SEARCH).write_text('{"options": {}}')
     words = ["--resume", str(path)] if resumed else [config, "--run.directory", str(path), "--overwrite"]
     before = (path / "resolved.toml").read_bytes()
     assert main(words) == 2
@@ -49,18 +50,18 @@ def test_a_second_run_is_refused_in_one_line_with_directory_and_process(main, re
     assert f"{path}: another process works in it: {process.pid} on " in errors
     assert errors.count("\n") == 1
     assert (path / "resolved.toml").read_bytes() == before
-    (path / artifacts.FORMS).unlink(missing_ok=True)
+    (path / SEARCH).unlink(missing_ok=True)
 
 
 @pytest.mark.parametrize("main", [evaluate.main, adapt.main, prune.main])
-def test_what_is_found_of_a_run_is_not_written_while_another_works_there(main, held, capsys, monkeypatch):
+def test_a_locked_run_is_not_evaluated(main, held, capsys, monkeypatch):
     path, process = held
-    monkeypatch.setattr(finished, "read_finished", lambda path: None)
+    monkeypatch.setattr(transfer, "load", lambda path: None)
     assert main([str(path)]) == 2
     assert f"{path}: another process works in it: {process.pid} on " in capsys.readouterr().err
 
 
-def test_it_is_refused_by_name_alone_where_no_process_is_known(held):
+def test_without_a_known_process_the_directory_alone_is_named(held):
     path, _ = held
     known = (path / HOLDER).read_text()
     (path / HOLDER).write_text("{")
@@ -69,13 +70,13 @@ def test_it_is_refused_by_name_alone_where_no_process_is_known(held):
     (path / HOLDER).write_text(known)
 
 
-def test_the_run_of_one_seed_is_kept_from_others_too(tmp_path, held, monkeypatch):
-    monkeypatch.setattr(artifacts, "seed_directory", lambda path, seed: held[0])
+def test_the_run_of_one_seed_is_locked_too(tmp_path, held, monkeypatch):
+    monkeypatch.setattr(train, "seed_directory", lambda path, seed: held[0])
     with pytest.raises(ConfigError, match="another process works in it"):
-        train._seed(EXPERIMENT, tmp_path, 3, StopRequest())
+        train._run_seed(EXPERIMENT, tmp_path, 3, StopRequest())
 
 
-def test_a_lock_ends_with_a_process_that_is_killed(held):
+def test_a_killed_process_releases_its_lock(held):
     path, process = held
     process.kill()
     process.wait()
@@ -85,24 +86,24 @@ def test_a_lock_ends_with_a_process_that_is_killed(held):
         pass
 
 
-def test_a_run_ends_where_its_directory_is_taken_away(tmp_path, monkeypatch):
+def test_a_run_ends_if_its_directory_is_taken_away(tmp_path, monkeypatch):
     path = tmp_path / "run"
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     with locked(path):
         before = holder(path)
-        artifacts.check_place(path, before)
+        check_ownership(path, before)
         (path / LOCK).unlink()  # by somebody who takes it for one that was left behind
         monkeypatch.setattr("os.getpid", lambda: 1)
         with locked(path), pytest.raises(OSError, match="another process works in it: 1 on ") as caught:
-            artifacts.check_place(path, before)
+            check_ownership(path, before)
         assert caught.value.filename == str(path)
         path.rename(tmp_path / "elsewhere")
         with pytest.raises(FileNotFoundError, match="it was removed or moved while the run went on"):
-            artifacts.check_place(path, before)
+            check_ownership(path, before)
         assert not path.exists()
 
 
-def test_a_lock_that_is_another_users_is_not_passed_over(tmp_path, monkeypatch):
+def test_the_lock_of_another_user_is_an_error(tmp_path, monkeypatch):
     def denied(lock):
         raise PermissionError(13, "Permission denied")
 
@@ -112,14 +113,14 @@ def test_a_lock_that_is_another_users_is_not_passed_over(tmp_path, monkeypatch):
         pass
 
 
-def test_files_that_no_run_wrote_are_not_joined_by_a_lock(tmp_path):
+def test_no_lock_is_written_beside_files_of_another_origin(tmp_path):
     (tmp_path / "summary.json").write_text("{}")
-    with pytest.raises(ConfigError, match="it holds no run, but files of the same name"), artifacts.claimed(tmp_path):
+    with pytest.raises(ConfigError, match="it holds no run, but files of the same name"), locked_run(tmp_path):
         pass
     assert [file.name for file in tmp_path.iterdir()] == ["summary.json"]
 
 
-def test_where_nothing_can_be_written_no_lock_is_needed(tmp_path, capsys):
+def test_a_read_only_directory_needs_no_lock(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with locked(path):

@@ -11,6 +11,7 @@ from metarule.analysis.baselines import RATES, rescorla_wagner
 from metarule.analysis.comparison import Contender
 from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena, phenomena_table
 from metarule.tasks import STANDARD
+from metarule.tasks.base import min_steps
 
 TASKS = Conditioning(
     phenomena=(STANDARD[2], replace(STANDARD[6], name="compound")),
@@ -20,29 +21,29 @@ TASKS = Conditioning(
     test_gaps=(3,),
     test_intensities=(0.5, 1.0),
 )
-LIFE = Lifetime(
+LIFETIME = Lifetime(
     rule=Polynomial(terms=("pre*modulator",)),
     circuit=ConditioningCircuit(),
-    batch_size=TASKS,
-    inner_loop=InnerLoop(steps=TASKS.min_steps),
+    tasks=TASKS,
+    inner_loop=InnerLoop(steps=min_steps(TASKS)),
 )
 
 
 @pytest.fixture(scope="module")
-def found():
-    classic = rescorla_wagner(LIFE)
+def phenomena():
+    classic = rescorla_wagner(LIFETIME)
     contenders = {
-        "learned": Contender(LIFE, jnp.array([0.2])),
-        "initial": Contender(LIFE, jnp.array([0.0])),
+        "learned": Contender(LIFETIME, jnp.array([0.2])),
+        "initial": Contender(LIFETIME, jnp.array([0.0])),
         "classic": Contender(classic, jnp.array([0.5])),
     }
     return measure_phenomena(contenders, jax.random.key(0), 16)
 
 
-def test_the_claim_is_what_the_weakest_timing_trained_on_or_between_shows(found):
+def test_shown_is_the_share_at_the_weakest_trained_or_interpolated_timing(phenomena):
     """With Δw = 0.2·CS·US five pairings add 0.2·5·CS², which is acquisition for CS = 1 and not for CS = 0.5."""
-    assert json.loads(json.dumps(found.report)) == found.report
-    row = found.report["acquisition"]
+    assert json.loads(json.dumps(phenomena.report)) == phenomena.report
+    row = phenomena.report["acquisition"]
     inside = [one for one in row["by_timing"] if one["side"] in ("trained", "between")]
     assert row["trained"] is True
     assert row["shown"] == min(one["learned"] for one in inside) == 1.0
@@ -51,30 +52,30 @@ def test_the_claim_is_what_the_weakest_timing_trained_on_or_between_shows(found)
     (faint,) = (one for one in row["by_timing"] if one["field"] == "intensities" and one["value"] == 0.5)
     assert faint["side"] == "below"
     assert faint["learned"] < 1.0
-    compound = found.report["compound"]
+    compound = phenomena.report["compound"]
     assert compound["trained"] is False
     assert compound["shown"] == 0.0  # a product of activities alone knows no competition between stimuli
 
 
-def test_shares_at_other_rates_are_told(found):
-    points = found.report["acquisition"]["by_rate"]
+def test_shares_are_reported_by_learning_rate(phenomena):
+    points = phenomena.report["acquisition"]["by_rate"]
     assert [point["rate"] for point in points] == RATES.tolist()
     shares = {round(point["rate"], 3): point["classic"] for point in points}
     assert shares[0.001] == 0.0  # too slow for any response to come up
     assert max(shares.values()) == 1.0
 
 
-def test_pictures_are_drawn(found, tmp_path):
-    draw_report(tmp_path, LIFE, found)
+def test_figures_are_drawn(phenomena, tmp_path):
+    draw_report(tmp_path, LIFETIME, phenomena)
     for name in ("circuit", "phenomena", "timings", "rates"):
         assert inked(tmp_path / f"{name}.png")
 
 
-def test_seeds_are_joined_timing_by_timing(found):
-    other = json.loads(json.dumps(found.report))
+def test_seeds_are_joined_timing_by_timing(phenomena):
+    other = json.loads(json.dumps(phenomena.report))
     other["acquisition"]["by_timing"][0]["learned"] = 0.5
     other["acquisition"]["shown"] = 0.5
-    joint = join_phenomena([found.report, other])
+    joint = join_phenomena([phenomena.report, other])
     assert joint["acquisition"]["by_seed"] == [1.0, 0.5]
     assert joint["acquisition"]["shown"] == joint["acquisition"]["by_timing"][0]["learned"] == 0.75
     text = phenomena_table(joint)

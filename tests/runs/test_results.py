@@ -10,9 +10,12 @@ from metarule import Feedforward, delta_rule, final_metrics, tune
 from metarule.analysis.comparison import held_out_table
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
-from metarule.runs.results import across_seeds, judge
+from metarule.runs.directory import start_run
+from metarule.runs.files import json_text, read_json
+from metarule.runs.metrics import read_metrics
+from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Stopped, StopRequest
+from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train
 
 # With all baselines of its circuit, as where none is named; without hidden neurons two of them are the same.
@@ -22,14 +25,14 @@ EXPERIMENT = replace(ONE, circuit=Feedforward(hidden=(4,)), evaluation=replace(O
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     path = tmp_path_factory.mktemp("run")
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     trained = train(EXPERIMENT, path, StopRequest(), lambda step, row: None)
-    return path, trained, judge(EXPERIMENT, path, trained, StopRequest())
+    return path, trained, write_results(EXPERIMENT, path, trained, StopRequest())
 
 
-def test_the_summary_holds_what_a_run_ends_with(finished):
+def test_the_summary_holds_the_results(finished):
     path, _, summary = finished
-    assert json.loads((path / "summary.json").read_text()) == json.loads(artifacts._json(summary))
+    assert json.loads((path / "summary.json").read_text()) == json.loads(json_text(summary))
     assert (summary["seed"], summary["steps"]) == (3, 12)
     assert summary["equation"].startswith("Δw = ")
     assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
@@ -52,7 +55,7 @@ def test_the_summary_holds_what_a_run_ends_with(finished):
         assert row["diverged"] == 0
         assert list(row["horizon"]) == ["1", "2", "5", "20"]
         assert row["horizon"]["1"]["mean"] == row["mean"]
-    losses = [row["loss"] for row in artifacts.read_metrics(path)]
+    losses = [row["loss"] for row in read_metrics(path)]
     assert summary["meta_loss"]["first"] == pytest.approx(np.mean(losses[:10]))
     assert summary["meta_loss"]["last"] == pytest.approx(np.mean(losses[-10:]))
 
@@ -74,7 +77,7 @@ def test_held_out_scores_are_those_of_the_test_pool(finished):
     assert row["tuning_lifetimes"] <= lifetimes_of(EXPERIMENT.optimizer)
 
 
-def test_the_summary_tells_what_each_term_contributes(finished):
+def test_the_summary_holds_the_contribution_of_each_term(finished):
     _, trained, summary = finished
     found = summary["contributions"]
     assert (found["metric"], found["of"], found["lifetimes"]) == ("solved", "held-out tasks", 16)
@@ -87,7 +90,7 @@ def test_the_summary_tells_what_each_term_contributes(finished):
 
 def test_theta_is_read_back(finished):
     path, trained, _ = finished
-    np.testing.assert_array_equal(artifacts.load_theta(path, trained.initial, {}), trained.theta)
+    np.testing.assert_array_equal(load_theta(path, trained.initial, {}), trained.theta)
 
 
 def test_figures_are_drawn(finished):
@@ -95,7 +98,7 @@ def test_figures_are_drawn(finished):
         assert (finished[0] / "figures" / f"{name}.png").stat().st_size > 5000
 
 
-def test_numbers_are_written_before_figures_and_are_whole_without_them(finished, tmp_path, monkeypatch, capsys):
+def test_numbers_are_written_before_figures(finished, tmp_path, monkeypatch, capsys):
     path, before = tmp_path / "run", []
 
     def fail(figure, file, **_):
@@ -103,11 +106,11 @@ def test_numbers_are_written_before_figures_and_are_whole_without_them(finished,
         raise RuntimeError(f"no LaTeX\nfor {file}")
 
     monkeypatch.setattr(Figure, "savefig", fail)
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     (path / "metrics.jsonl").write_bytes((finished[0] / "metrics.jsonl").read_bytes())
-    summary = judge(EXPERIMENT, path, finished[1], StopRequest())
+    summary = write_results(EXPERIMENT, path, finished[1], StopRequest())
     assert before == [True] * 3
-    assert artifacts.read_json(path / "summary.json")["held_out"] == json.loads(artifacts._json(summary["held_out"]))
+    assert read_json(path / "summary.json")["held_out"] == json.loads(json_text(summary["held_out"]))
     names = ("performance", "meta-loss", "coefficients")
     lines = [f"{path / 'figures' / name}.png: this figure could not be drawn: no LaTeX" for name in names]
     assert capsys.readouterr().err.splitlines() == lines
@@ -131,7 +134,7 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
     for seed, score in enumerate(scores):
         held_out = finished[2]["held_out"] | {"learned": finished[2]["held_out"]["learned"] | {"mean": score}}
         summaries.append(finished[2] | {"seed": seed, "held_out": held_out})
-    joint = across_seeds(tmp_path, summaries)
+    joint = join_seeds(tmp_path, summaries)
     learned = joint["held_out"]["learned"]
     assert learned["by_seed"] == scores
     assert learned["mean"] == pytest.approx(np.mean(scores))
@@ -144,7 +147,7 @@ def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
     _, trained, _ = finished
     stop = StopRequest()
     stop.ask(2)
-    artifacts.start(tmp_path / "run", EXPERIMENT, given=None)
+    start_run(tmp_path / "run", EXPERIMENT, given=None)
     with pytest.raises(Stopped):
-        judge(EXPERIMENT, tmp_path / "run", trained, stop)
-    np.testing.assert_array_equal(artifacts.load_theta(tmp_path / "run", trained.initial, {}), trained.theta)
+        write_results(EXPERIMENT, tmp_path / "run", trained, stop)
+    np.testing.assert_array_equal(load_theta(tmp_path / "run", trained.initial, {}), trained.theta)

@@ -8,7 +8,7 @@ from metarule.runs.stopping import Stopped, StopRequest, Terminated, terminable
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_noted_and_answered_when_asked(number):
+def test_a_signal_is_recorded_and_answered_when_asked(number):
     with StopRequest() as stop:
         stop.answer(4)
         assert not stop.requested
@@ -19,33 +19,33 @@ def test_a_signal_is_noted_and_answered_when_asked(number):
     assert (caught.value.step, caught.value.signal_number) == (5, number)
 
 
-def test_a_signal_that_comes_while_processes_agree_is_not_lost(monkeypatch):
+def test_a_signal_during_agreement_is_not_lost(monkeypatch):
     def agreed(number):
         signal.raise_signal(signal.SIGTERM)  # too late for this time
         return number
 
     with StopRequest() as stop:
-        monkeypatch.setattr(stopping, "agreed", agreed)
+        monkeypatch.setattr(stopping, "agree_on_max", agreed)
         assert not stop.requested
-        monkeypatch.invert_step()
+        monkeypatch.undo()
         assert stop.requested
 
 
-def test_a_second_ctrl_c_is_not_held_back():
+def test_a_second_ctrl_c_raises():
     with StopRequest():
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_handlers_are_put_back():
+def test_handlers_are_restored():
     before = signal.getsignal(signal.SIGTERM)
     with StopRequest():
         assert signal.getsignal(signal.SIGTERM) is not before
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_in_another_thread_signals_are_left_alone():
+def test_in_another_thread_signals_are_ignored():
     before = signal.getsignal(signal.SIGTERM)
 
     def work():
@@ -56,7 +56,7 @@ def test_in_another_thread_signals_are_left_alone():
         assert pool.submit(work).result() == (False, before)
 
 
-def test_sigterm_unwinds_once_and_ends_at_once_the_second_time():
+def test_the_first_sigterm_raises_and_the_second_one_ends_the_process():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     with pytest.raises(Terminated), terminable():
         try:
@@ -66,12 +66,12 @@ def test_sigterm_unwinds_once_and_ends_at_once_the_second_time():
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
-def test_handlers_of_other_programs_are_left_alone():
-    collect_warnings = []
-    before = signal.signal(signal.SIGTERM, lambda number, frame: collect_warnings.append(number))
+def test_handlers_of_other_programs_are_kept():
+    received = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
         with terminable():
             signal.raise_signal(signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert collect_warnings == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]

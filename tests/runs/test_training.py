@@ -11,17 +11,19 @@ from metarule import Feedforward, Genetic, Persistent, Polynomial, Sequence, Tru
 from metarule.config.toml import ConfigError
 from metarule.meta import train as pure
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
 from metarule.runs.diagnosis import HOPELESS
+from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import Run
+from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
+from metarule.runs.theta_files import load_theta
 from metarule.runs.training import flat_parameters, train
 
 SILENT = lambda step, row: None
 
 
 def begun(path):
-    artifacts.start(path, EXPERIMENT, given=None)
+    start_run(path, EXPERIMENT, given=None)
     return path
 
 
@@ -41,18 +43,13 @@ def whole(tmp_path_factory):
 
 def test_every_meta_step_leaves_one_row(whole):
     path, trained = whole
-    rows = artifacts.read_metrics(path)
+    rows = read_metrics(path)
     assert [row["step"] for row in rows] == list(range(1, 13))
-    assert {"loss", "solved", "gradient_norm", "nonfinite_lifetimes", "zero_gradient_lifetimes", "theta"} <= set(
-        rows[0]
-    )
+    assert {"loss", "solved", "gradient_norm", "median_lifetime_norm", "largest_lifetime_norm"} <= set(rows[0])
+    assert {"lifetimes", "nonfinite_lifetimes", "zero_gradient_lifetimes", "rejected", "theta"} <= set(rows[0])
     assert [row["step"] for row in rows if "held_out" in row] == [5, 10, 12]
-    assert {"median_task_norm", "largest_task_norm", "rejected"} <= set(rows[0])
-    assert [
-        row["lyapunov_exponent"]["median"] <= row["lyapunov_exponent"]["largest"]
-        for row in rows
-        if "lyapunov_exponent" in row
-    ] == [True] * 3
+    exponents = [row["lyapunov_exponent"] for row in rows if "lyapunov_exponent" in row]
+    assert [one["median"] <= one["largest"] for one in exponents] == [True] * 3
     assert not [row for row in rows if "trouble" in row]
     values = [float(value) for value in flat_parameters(EXPERIMENT.lifetime, trained.theta).values()]
     np.testing.assert_array_equal(np.float32(rows[-1]["theta"]), np.float32(values))
@@ -61,7 +58,7 @@ def test_every_meta_step_leaves_one_row(whole):
 
 def test_nothing_depends_on_the_steps_of_a_call(whole, tmp_path):
     other = replace(EXPERIMENT, run=replace(EXPERIMENT.run, steps_per_call=3))
-    artifacts.start(tmp_path, other, given=None)
+    start_run(tmp_path, other, given=None)
     trained = train(other, tmp_path, StopRequest(), SILENT)
     np.testing.assert_array_equal(trained.theta, whole[1].theta)
     assert (tmp_path / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
@@ -121,7 +118,7 @@ def test_what_goes_on_from_step_to_step_is_resumed_where_it_was(optimizer, tmp_p
     experiment = replace(EXPERIMENT, optimizer=optimizer)
     thetas = []
     for name, last in (("whole", None), ("resumed", 6)):
-        artifacts.start(tmp_path / name, experiment, given=None)
+        start_run(tmp_path / name, experiment, given=None)
         if last is not None:
             stop = StopRequest()
             with pytest.raises(Stopped):
@@ -165,7 +162,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
         case "change the seed":
             resolved = path / "resolved.toml"
             resolved.write_text(resolved.read_text().replace("\nseed = 3\n", "\nseed = 4\n"))
-            experiment = artifacts.read_experiment(path)
+            experiment = read_experiment(path)
     with pytest.raises(ConfigError, match=r"metrics.jsonl: |checkpoints/12: ") as caught:
         train(experiment, path, StopRequest(), SILENT)
     assert "\n" not in str(caught.value)
@@ -178,7 +175,7 @@ OVERFLOWING = Feedforward(hidden=(8, 8, 8, 8), activation="identity", weight_sca
 def test_a_run_in_trouble_is_resumed_to_the_same_metrics(tmp_path):
     experiment = replace(EXPERIMENT, circuit=OVERFLOWING)
     for name, last in (("whole", None), ("resumed", 6)):
-        artifacts.start(tmp_path / name, experiment, given=None)
+        start_run(tmp_path / name, experiment, given=None)
         if last is not None:
             stop = StopRequest()
             with pytest.raises(Stopped):
@@ -193,14 +190,16 @@ def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path)
     optimizer = replace(EXPERIMENT.optimizer, steps=300)
     experiment = replace(EXPERIMENT, circuit=OVERFLOWING, optimizer=optimizer, run=Run(steps_per_call=30))
     assert experiment.evaluation.monitor_every == 5
-    artifacts.start(tmp_path, experiment, given=None)
+    start_run(tmp_path, experiment, given=None)
     for _ in range(2):  # a resumed run is stopped again, at once
-        with pytest.raises(Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps was of use") as caught:
+        with pytest.raises(
+            Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient"
+        ) as caught:
             train(experiment, tmp_path, StopRequest(), SILENT)
         assert "\n" not in str(caught.value)
     initial = experiment.lifetime.init_theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))
-    np.testing.assert_array_equal(artifacts.load_theta(tmp_path, initial, {}), initial)
-    rows = artifacts.read_metrics(tmp_path)
+    np.testing.assert_array_equal(load_theta(tmp_path, initial, {}), initial)
+    rows = read_metrics(tmp_path)
     assert len(rows) == HOPELESS
     assert rows[-1]["trouble"].startswith("100% of lifetimes diverged in the last 20 meta-steps")
     assert np.abs(rows[-1]["theta"]).max() < 1e-30

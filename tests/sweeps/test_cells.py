@@ -13,8 +13,10 @@ from metarule.estimators.auto import _methods
 from metarule.meta import train
 from metarule.meta.transforms import Schedule
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs import artifacts
+from metarule.runs.directory import start_run
+from metarule.runs.files import read_json
 from metarule.runs.stopping import Stopped, StopRequest
+from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train as run
 from metarule.sweeps.cells import DONE, _fitted, run_cell, solve
 from metarule.sweeps.plan import Cell, Point, with_values
@@ -56,7 +58,7 @@ def test_a_seed_beside_others_gives_the_theta_and_the_score_that_it_gives_alone(
 
 def test_a_point_alone_gives_theta_bit_for_bit_as_a_run_does(tmp_path):
     experiment = replace(SMALL, seed=3, optimizer=replace(SMALL.optimizer, curriculum=(0.5, 1.0)))
-    artifacts.start(tmp_path / "run", experiment, given=None)
+    start_run(tmp_path / "run", experiment, given=None)
     trained = run(experiment, tmp_path / "run", StopRequest(), lambda step, row: None)
     cell = Cell("000-cell", experiment, (), (Point(0, 3),), ((),))
     outcome = solve(cell, tmp_path / "states", StopRequest(), SILENT)
@@ -147,10 +149,10 @@ def test_a_finished_cell_is_whole_and_says_what_it_ran_in(whole, tmp_path):
     damaged.mkdir(parents=True)
     assert run_cell(CELL, tmp_path, StopRequest(), SILENT)
     assert {file.name for file in tmp_path.iterdir()} == {DONE, "environment.json"}
-    result = artifacts.read_json(tmp_path / DONE / "result.json")
+    result = read_json(tmp_path / DONE / "result.json")
     assert [(point["setting"], point["seed"]) for point in result["points"]] == list(CELL.points)
     assert result["points"][1]["metrics"]["solved"] == pytest.approx(float(whole.metrics["solved"][1]))
     assert "pre*modulator" in result["points"][0]["theta"]
-    kept = artifacts.load_theta(tmp_path / DONE, whole.theta, {})
+    kept = load_theta(tmp_path / DONE, whole.theta, {})
     np.testing.assert_array_equal(kept, whole.theta)
-    assert {"jax", "metarule", "numpy"} <= set(artifacts.read_json(tmp_path / DONE / "environment.json")["packages"])
+    assert {"jax", "metarule", "numpy"} <= set(read_json(tmp_path / DONE / "environment.json")["packages"])

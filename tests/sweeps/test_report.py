@@ -7,7 +7,7 @@ import pytest
 from inking import inked
 
 from metarule.config.toml import ConfigError
-from metarule.runs import artifacts
+from metarule.runs.files import write_json
 from metarule.sweeps.report import CELLS, PLAN, interquartile, make_report, table
 
 RATES = (0.001, 0.01)
@@ -23,8 +23,8 @@ def sweep(path, settings, missing=()):
         tree["cells"].append({"name": f"{number}"})
         if number not in missing:
             (path / CELLS / str(number) / "done").mkdir(parents=True)
-            artifacts.write_json(path / CELLS / str(number) / "done" / "result.json", {"points": points})
-    artifacts.write_json(path / PLAN, tree)
+            write_json(path / CELLS / str(number) / "done" / "result.json", {"points": points})
+    write_json(path / PLAN, tree)
     return path
 
 

@@ -1,4 +1,4 @@
-"""What every figure shares: size, style, file, and what becomes of one that cannot be drawn."""
+"""Size, style, file and errors of figures."""
 
 import importlib
 import importlib.util
@@ -17,68 +17,68 @@ __all__ = ["COLOURS", "blank", "drawn_last", "figure_of", "picture", "save"]
 
 P = ParamSpec("P")
 
-# Okabe & Ito's palette, which colour-blind readers can tell apart.
+# Okabe & Ito's palette for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
-# Variables by which a user's settings reach Matplotlib while it is imported.
+# Environment variables that configure Matplotlib during its import.
 _RC, _BACKEND = "MATPLOTLIBRC", "MPLBACKEND"
 
-# Figures that wait until all numbers are written.
-_WAITING: ContextVar[list[Callable[[], None]] | None] = ContextVar("figures", default=None)
+# Figures that are drawn after all numbers are written.
+_DEFERRED: ContextVar[list[Callable[[], None]] | None] = ContextVar("figures", default=None)
 
 
 def picture(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Path, P], None]:
-    """Decorate a function that draws a figure: it looks the same everywhere, and no result is lost over it.
+    """Decorate a function that draws a figure: default style, and a warning instead of an error.
 
     Args:
         draw: draws into the file that is its first argument.
 
     Returns:
-        The same in Matplotlib's default style, whatever the user's files and environment say. An error becomes a
-        complaint that names the file: numbers are worth more than their figures.
+        The same in Matplotlib's default style, whatever the user's files and environment set. An error becomes a
+        warning with the name of the file, so that no numbers are lost.
     """
 
     @wraps(draw)
     def drawn(file: Path, *args: P.args, **kwargs: P.kwargs) -> None:
         attempt = partial(_attempt, file, partial(draw, file, *args, **kwargs))
-        ended_lifetime = _WAITING.get()
-        if ended_lifetime is None:
+        deferred = _DEFERRED.get()
+        if deferred is None:
             attempt()
         else:
-            ended_lifetime.append(attempt)
+            deferred.append(attempt)
 
     return drawn
 
 
 @contextmanager
 def drawn_last() -> Iterator[None]:
-    """Put off all figures until a block, or a function that is decorated with it, has written its numbers.
+    """Defer all figures to the end of a block or decorated function, after its numbers are written.
 
     Yields:
-        Figures that are asked for within it are drawn at its end, if nothing is raised.
+        Figures of the block are drawn at its end, unless it raises.
     """
-    ended_lifetime: list[Callable[[], None]] = []
-    token = _WAITING.set(ended_lifetime)
+    deferred: list[Callable[[], None]] = []
+    token = _DEFERRED.set(deferred)
     try:
         yield
     finally:
-        _WAITING.reset(token)
-    for attempt in ended_lifetime:
+        _DEFERRED.reset(token)
+    for attempt in deferred:
         attempt()
 
 
 def blank(width: float, height: float) -> Any:
-    """A figure without axes; sizes in inches."""
-    from matplotlib.figure import Figure  # seconds to import: only where a picture is drawn
+    """Create a figure without axes; sizes in inches."""
+    from matplotlib.figure import Figure  # lazy, because the import takes seconds
 
     return Figure(figsize=(width, height), layout="constrained")
 
 
 def figure_of(panels: int, width: float = 7.0, height: float = 4.0) -> tuple[Any, Sequence[Any]]:
-    """A figure and its axes, side by side.
+    """Create a figure with a row of axes.
 
     Args:
-        panels: how many.
+        panels: number of axes.
         width: of one, in inches.
         height: in inches.
 
@@ -93,7 +93,7 @@ def figure_of(panels: int, width: float = 7.0, height: float = 4.0) -> tuple[Any
 
 
 def save(figure: Any, file: Path) -> None:
-    """Write a figure whole or not at all, its folder included."""
+    """Write a figure whole or not at all, and create its folder."""
     file.parent.mkdir(exist_ok=True)
     temporary = file.with_name(f"{file.stem}.partial{file.suffix}")
     try:
@@ -107,7 +107,7 @@ def _attempt(file: Path, draw: Callable[[], None]) -> None:
     try:
         with _default_style():
             draw()
-    except Exception as error:  # Matplotlib and what it stands on raise every kind
+    except Exception as error:  # Matplotlib and its dependencies raise many kinds
         warn(f"{file}: this figure could not be drawn: {first_line(error)}")
 
 
@@ -119,12 +119,12 @@ def _default_style() -> Iterator[None]:
 
 
 def _imported() -> Any:
-    """Matplotlib, also where it cannot be imported with the settings that the user's variables name."""
+    """Import Matplotlib, without the user's variables if it cannot be imported with them."""
     try:
         return importlib.import_module("matplotlib")
-    except ValueError:  # such as a backend of an older version, or a file that is not text
+    except ValueError:  # such as an unknown backend, or a settings file that is not text
         for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
-            del sys.modules[name]  # of what is half imported Python would take the parts for whole
+            del sys.modules[name]  # partly imported modules
         spec = importlib.util.find_spec("matplotlib")
         folders = (spec.submodule_search_locations if spec else None) or [""]
         before = {name: os.environ.pop(name, None) for name in (_RC, _BACKEND)}

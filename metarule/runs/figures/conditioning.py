@@ -1,4 +1,4 @@
-"""Pictures of conditioning: the circuit, and what animals show."""
+"""Figures of conditioning: the circuit, responses, and shares by timing and rate."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,34 +23,34 @@ _PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 
 @picture
 def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
-    """Neurons and synapses; which are plastic, and which neuron modulates each.
+    """Draw neurons and synapses, plastic or fixed, with their modulating neurons.
 
     Args:
-        file: where the picture goes.
-        circuit: what to draw.
+        file: of the figure.
+        circuit: the circuit.
     """
     figure, (axes,) = figure_of(1, height=4.5)
     box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"}
     names = {
-        name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in _places(circuit).items()
+        name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in _positions(circuit).items()
     }
     for synapse in circuit.synapses:
         _draw_synapse(axes, synapse, names, circuit.neurons)
     for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", _FIXED, "-"), ("modulates", _MODULATION, "--")):
         axes.plot([], [], color=colour, linestyle=line, label=label)
     axes.legend(frameon=False, loc="upper right")
-    axes.set(xlim=(-0.4, 2.4), ylim=(-1.1, len(STIMULI) - 0.5), title="Synapses, with their strength at birth")
+    axes.set(xlim=(-0.4, 2.4), ylim=(-1.1, len(STIMULI) - 0.5), title="Synapses, with their initial strength")
     axes.set_axis_off()
     save(figure, file)
 
 
 @picture
 def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> None:
-    """One panel a phenomenon: stimuli above, wanted and learned responses below.
+    """Draw one panel a phenomenon: stimuli above, target and learned responses below.
 
     Args:
-        file: where the picture goes.
-        tasks: which phenomena there are.
+        file: of the figure.
+        tasks: the task family, with its phenomena.
         example: one run of each schedule.
         shown: by phenomenon, the share of animals that show it at the weakest timing.
     """
@@ -60,11 +60,11 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
     panels = figure.subfigures(rows, columns, squeeze=False).reshape(-1)
     for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
         above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
-        kind = "" if number in tasks.trained else ", never trained on"
+        kind = "" if number in tasks.trained else ", not trained on"
         above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of animals", fontsize="medium")
         animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
         _draw_stimuli(above, animal.task)
-        _draw_responses(below, animal, control, wanted=number in tasks.trained)
+        _draw_responses(below, animal, control, targets=number in tasks.trained)
         below.set(xlabel="step", ylabel="response / US")
     figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=2 * columns, loc="outside lower center")
     save(figure, file)
@@ -72,16 +72,16 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
 
 @picture
 def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
-    """A map of the learned rule's shares: a row a phenomenon, a column a delay, gap or intensity.
+    """Draw a map of the learned rule's shares: a row a phenomenon, a column a delay, gap or intensity.
 
     Args:
-        file: where the picture goes.
-        report: as from `measure_phenomena`; its `by_timing` is drawn.
+        file: of the figure.
+        report: from `measure_phenomena`; its `by_timing` is drawn.
     """
-    places = next(iter(report.values()))["by_timing"]
-    fields = list(dict.fromkeys(place["field"] for place in places))
-    columns = [[n for n, place in enumerate(places) if place["field"] == field] for field in fields]
-    figure = blank(4.2 + 0.6 * len(places), 1.8 + 0.4 * len(report))
+    timings = next(iter(report.values()))["by_timing"]
+    fields = list(dict.fromkeys(timing["field"] for timing in timings))
+    columns = [[n for n, timing in enumerate(timings) if timing["field"] == field] for field in fields]
+    figure = blank(4.2 + 0.6 * len(timings), 1.8 + 0.4 * len(report))
     panels = figure.subplots(1, len(fields), sharey=True, squeeze=False, width_ratios=[len(some) for some in columns])[
         0
     ]
@@ -91,7 +91,7 @@ def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
         for (row, column), share in np.ndenumerate(shares):
             colour = "white" if share > 0.6 else "black"
             axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
-        labels = [f"{places[number]['value']:g}\n{places[number]['side']}" for number in numbers]
+        labels = [f"{timings[number]['value']:g}\n{timings[number]['side']}" for number in numbers]
         axes.set_xticks(range(len(numbers)), labels, fontsize="x-small")
         axes.set_title(field, fontsize="medium")
         axes.tick_params(length=0)
@@ -102,11 +102,11 @@ def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
 
 @picture
 def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
-    """One panel a baseline: the share of animals that show each phenomenon, against the learning rate.
+    """Draw one panel a baseline: the share of animals that show each phenomenon, against the learning rate.
 
     Args:
-        file: where the picture goes.
-        report: as from `measure_phenomena`; its `by_rate` is drawn.
+        file: of the figure.
+        report: from `measure_phenomena`; its `by_rate` is drawn.
     """
     names = list(next(iter(report.values()))["baselines"])
     figure, panels = figure_of(len(names), width=5.5)
@@ -114,7 +114,7 @@ def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
         for number, (phenomenon, row) in enumerate(report.items()):
             rates, shares = zip(*((point["rate"], point[name]) for point in row["by_rate"]))
             style = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
-            width = 3.2 - 0.25 * min(number, 8)  # so that of lines that coincide all are seen
+            width = 3.2 - 0.25 * min(number, 8)  # so that lines that coincide remain visible
             axes.plot(rates, shares, linewidth=width, marker=".", label=phenomenon, **style)
         axes.set(xscale="log", ylim=(-0.05, 1.05), title=name, xlabel="learning rate", ylabel="share of animals")
     figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
@@ -125,8 +125,8 @@ def _schedule(example: Example, number: int) -> Example:
     return jax.tree.map(lambda leaf: np.asarray(leaf)[number], example)
 
 
-def _places(circuit: ConditioningCircuit) -> dict[str, tuple[float, float]]:
-    """Sensory neurons on the left, interneurons below, the motor neuron on the right."""
+def _positions(circuit: ConditioningCircuit) -> dict[str, tuple[float, float]]:
+    """Positions: sensory neurons on the left, interneurons below, the motor neuron on the right."""
     sensory = {name: (0.0, float(len(STIMULI) - 1 - row)) for row, name in enumerate(STIMULI)}
     columns = np.linspace(0, 2, len(circuit.interneurons) + 2)[1:-1].tolist()
     between = {name: (column, -0.8) for name, column in zip(circuit.interneurons, columns, strict=True)}
@@ -168,19 +168,19 @@ def _draw_stimuli(axes: Any, task: ConditioningTask) -> None:
     axes.tick_params(length=0)
 
 
-def _draw_responses(axes: Any, animal: Example, control: Example, wanted: bool) -> None:
+def _draw_responses(axes: Any, animal: Example, control: Example, targets: bool) -> None:
     for row, name in enumerate(STIMULI[:-1]):
         colour = _STIMULUS_COLOURS[name]
         axes.plot(animal.responses[:, row], color=colour, label=f"to {name}")
         axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=":", label=f"to {name}, control")
     task, end = animal.task, len(animal.responses) - 1
-    us, asked, sensory = task.probes[_US, _US], wanted & (task.targets[:, 2] > 0), task.stimuli[:, :_US] > 0
+    us, has_target, sensory = task.probes[_US, _US], targets & (task.targets[:, 2] > 0), task.stimuli[:, :_US] > 0
     for row, name in enumerate(STIMULI[:-1]):
-        alone = np.flatnonzero(asked & sensory[:, row] & (sensory.sum(axis=1) == 1))
+        alone = np.flatnonzero(has_target & sensory[:, row] & (sensory.sum(axis=1) == 1))
         times = np.append(alone, [end] if task.final_targets[row, 2] > 0 else [])
         values = np.append(
             task.targets[alone, 0], task.final_targets[row, :1] if task.final_targets[row, 2] > 0 else []
         )
         circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
-        axes.scatter(times, values / us, label=f"wanted to {name}", **circles)
+        axes.scatter(times, values / us, label=f"target, {name}", **circles)
     axes.spines[["top", "right"]].set_visible(False)

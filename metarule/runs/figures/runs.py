@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn from what it left on disk."""
+"""Figures of a run: meta-loss, coefficients, performance, seeds and tasks."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,13 +10,13 @@ from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
-_NAMED = 6
+_LABELLED = 6
 _STYLES = ("-", "--", "-.", ":")
 
 
 @picture
 def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
-    """Meta-loss over meta-steps, with its running median."""
+    """Draw the meta-loss over meta-steps, with its running median."""
     figure, (axes,) = figure_of(1)
     values = np.array(losses, float)
     axes.plot(steps, values, color=COLOURS[5], linewidth=0.7, label="each meta-step")
@@ -33,23 +33,23 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
 
 
 @picture
-def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Coefficients of θ over meta-steps, one panel a projection; the largest at the end are named.
+def draw_coefficients(file: Path, steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+    """Draw the coefficients over meta-steps, one panel a projection; the largest final ones are labelled.
 
     Args:
-        file: where the picture goes.
+        file: of the figure.
         steps: meta-steps.
-        named: by title of the panel, values over meta-steps by term.
+        panels: by title, values over meta-steps by term.
     """
-    figure, panels = figure_of(len(named), width=5.6)
-    for axes, (title, terms) in zip(panels, named.items(), strict=True):
-        largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_NAMED]
+    figure, all_axes = figure_of(len(panels), width=5.6)
+    for axes, (title, terms) in zip(all_axes, panels.items(), strict=True):
+        largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_LABELLED]
         for term in set(terms) - set(largest):
             axes.plot(steps, terms[term], color="0.8", linewidth=0.8)
         for colour, term in zip(COLOURS, largest):
             axes.plot(steps, terms[term], color=colour, label=term.replace("*", "·"))
-        if len(terms) > _NAMED:
-            axes.plot([], [], color="0.8", label=f"{len(terms) - _NAMED} others")
+        if len(terms) > _LABELLED:
+            axes.plot([], [], color="0.8", label=f"{len(terms) - _LABELLED} others")
         axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
         axes.set(xlabel="meta-step", ylabel="coefficient", title=title)
         axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
@@ -57,30 +57,30 @@ def draw_coefficients(file: Path, steps: Sequence[int], named: Mapping[str, Mapp
 
 
 @picture
-def draw_performance(file: Path, written: Mapping[str, Any], length: int, title: str) -> None:
-    """Score along lifetimes, with 95 % intervals; beyond their length in a panel of its own, if it was measured there.
+def draw_performance(file: Path, performance: Mapping[str, Any], length: int, title: str) -> None:
+    """Draw the score along lifetimes, with 95 % intervals; beyond their length in a second panel.
 
     Args:
-        file: where the picture goes.
-        written: `steps`, `score`, and by contender `mean`, `low` and `high` at each point.
+        file: of the figure.
+        performance: `steps`, `score`, and by contender `mean`, `low` and `high` at each point.
         length: of a lifetime in meta-training.
-        title: of the picture.
+        title: of the figure.
     """
-    where = np.array(written["steps"])
-    beyond = bool(where[-1] > length)
+    steps = np.array(performance["steps"])
+    beyond = bool(steps[-1] > length)
     figure, panels = figure_of(1 + beyond)
-    for axes, inside in zip(panels, (where <= length, where >= length)):
-        for number, (name, curve) in enumerate(written["contenders"].items()):
+    for axes, inside in zip(panels, (steps <= length, steps >= length)):
+        for number, (name, curve) in enumerate(performance["contenders"].items()):
             mean, low, high = (np.array(curve[end], float)[inside] for end in ("mean", "low", "high"))
-            look = {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
-            axes.plot(where[inside], mean, label=name, **look)
-            axes.fill_between(where[inside], low, high, color=look["color"], alpha=0.2, linewidth=0)
-        axes.set(xlabel="steps", ylabel=written["score"], ylim=(0, 1.02))
+            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
+            axes.plot(steps[inside], mean, label=name, **style)
+            axes.fill_between(steps[inside], low, high, color=style["color"], alpha=0.2, linewidth=0)
+        axes.set(xlabel="steps", ylabel=performance["score"], ylim=(0, 1.02))
     if beyond:
         panels[-1].set_xscale("log")
-        panels[-1].set_xticks(where[where >= length], [f"{at / length:g} ×" for at in where[where >= length]])
+        panels[-1].set_xticks(steps[steps >= length], [f"{step / length:g} ×" for step in steps[steps >= length]])
         panels[-1].minorticks_off()
-        panels[-1].set_xlabel("times the length of a lifetime")
+        panels[-1].set_xlabel("steps, in lengths of a lifetime")
     figure.suptitle(title, fontsize="medium")
     panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
@@ -88,7 +88,7 @@ def draw_performance(file: Path, written: Mapping[str, Any], length: int, title:
 
 @picture
 def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
-    """Final score of each seed, one line a seed, one column a contender."""
+    """Draw the final score of each seed, one line a seed, one column a contender."""
     figure, (axes,) = figure_of(1)
     columns = np.array(list(contenders.values()))
     axes.plot(columns, color="0.8", linewidth=0.8, zorder=0)
@@ -103,11 +103,11 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
 
 @picture
 def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
-    """Final scores of all tasks, as a cumulative distribution a contender."""
+    """Draw the final scores of all tasks as cumulative distributions, one a contender."""
     figure, (axes,) = figure_of(1)
     for colour, (name, values) in zip(COLOURS, contenders.items()):
         axes.ecdf(values, color=colour, label=name)
     count = len(next(iter(contenders.values())))
-    axes.set(xlabel=score, ylabel="share of tasks with at most this score", title=f"{count} new tasks")
+    axes.set(xlabel=score, ylabel="share of tasks up to this score", title=f"{count} new tasks")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)

@@ -48,7 +48,7 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
     with collect_warnings() as warnings:
         monkeypatch.setattr(Figure, "savefig", full)
         draw_tasks(tmp_path / "one.png", VALUES, "solved")
-        monkeypatch.invert_step()
+        monkeypatch.undo()
         draw_tasks(tmp_path / "two.png", VALUES, "solved")
     says = f"{tmp_path / 'one.png'}: this figure could not be drawn: No space left on device"
     assert warnings == [says]

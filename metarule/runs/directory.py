@@ -1,0 +1,304 @@
+"""Directory of a run.
+
+config.toml       the config as given, if it came from a file
+resolved.toml     the experiment with overrides and defaults
+environment.json  command, versions, device and precision; `resumed` lists later processes that differ
+metrics.jsonl     one object a meta-step; a number that is not finite is null
+checkpoints/      states of the optimiser, from which a run resumes
+theta.npz         the learned θ, one array a leaf
+theta.json        the meaning of its numbers
+summary.json      results at the end
+performance.json  scores along the lifetime on held-out tasks
+pruned.*          the shorter rule of `metarule prune`, in the format of theta.*
+evolve.json       generations of a structure search, from which it resumes
+front.json        results of a structure search
+evaluations/      results of `metarule evaluate`, a folder each
+adaptations/      results of `metarule adapt`, a folder each
+figures/          figures of the above
+metarule.*        the lock, and the process that holds it or held it last
+"""
+
+import errno
+import hashlib
+import itertools
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from metarule.config.toml import ConfigError, check_format, decode, read
+from metarule.runs.environment import ENVIRONMENT, check_precision, environment
+from metarule.runs.experiment import FORMAT, Experiment, to_tree
+from metarule.runs.files import read_json, write_json, write_text
+from metarule.runs.locks import HOLDER, LOCK, holder, locked
+from metarule.runs.metrics import METRICS
+from metarule.runs.theta_files import THETA
+
+__all__ = [
+    "ADAPTATIONS",
+    "CHECKPOINTS",
+    "EVALUATIONS",
+    "FIGURES",
+    "SEARCH",
+    "check_ownership",
+    "experiment_hash",
+    "is_run",
+    "locked_run",
+    "read_experiment",
+    "seed_directory",
+    "start_run",
+    "timestamped",
+]
+
+CHECKPOINTS = "checkpoints"
+FIGURES = "figures"
+EVALUATIONS, ADAPTATIONS = "evaluations", "adaptations"
+SEARCH = "evolve.json"
+
+_RESOLVED = "resolved.toml"
+# Name of resolved.toml while a new run is laid out, or an old one removed.
+_PARTIAL = "resolved.toml.partial"
+_CONTENTS = (
+    "config.toml",
+    _RESOLVED,
+    ENVIRONMENT,
+    METRICS,
+    CHECKPOINTS,
+    THETA,
+    "theta.json",
+    "summary.json",
+    "performance.json",
+    "pruned.npz",
+    "pruned.json",
+    SEARCH,
+    "front.json",
+    EVALUATIONS,
+    ADAPTATIONS,
+    FIGURES,
+)
+
+
+@contextmanager
+def locked_run(path: Path) -> Iterator[None]:
+    """Lock the directory of a run, which is created if needed.
+
+    Args:
+        path: the directory.
+
+    Yields:
+        Within the block no other process works in the directory.
+
+    Raises:
+        ConfigError: another process works there, or it holds files of another origin.
+    """
+    _refuse_foreign_files(path)
+    with locked(path):
+        yield
+
+
+def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: bool = False) -> None:
+    """Create the directory of a new run. After an interruption the call can be repeated.
+
+    Args:
+        path: the directory.
+        experiment: the experiment.
+        given: text of the config file.
+        overwrite: remove an earlier run, and nothing else.
+
+    Raises:
+        ConfigError: a directory that holds a run, or cannot be written.
+    """
+    resolved = msgspec.toml.encode({"format": FORMAT} | to_tree(experiment)).decode()
+    if is_run(path) and not overwrite:
+        raise ConfigError(
+            f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
+        )
+    _refuse_foreign_files(path)
+    _refuse_other_seeds(path, experiment)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        _remove_run(path)
+        write_text(path / _PARTIAL, resolved)
+        if given is not None:
+            write_text(path / "config.toml", given)
+        write_json(path / ENVIRONMENT, environment())
+        (path / _PARTIAL).replace(path / _RESOLVED)
+    except (OSError, ValueError) as error:
+        raise _unusable(f"run.directory = '{path}'", error) from error
+
+
+def timestamped(parent: Path, suffix: str = "") -> Path:
+    """Make up a new path named by the time.
+
+    Args:
+        parent: its folder.
+        suffix: end of its name.
+
+    Returns:
+        A path that does not exist: with a number at its end where the clock was set back, or within one second.
+    """
+    name = time.strftime("%Y-%m-%dT%H-%M-%S") + suffix
+    names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
+    return next(path for path in map(parent.joinpath, names) if not path.exists())
+
+
+def seed_directory(path: Path, seed: int) -> Path:
+    """Path of the run of one seed in the directory of several."""
+    return path / f"s{seed}"
+
+
+def is_run(path: Path) -> bool:
+    """Check whether a directory holds a run.
+
+    Args:
+        path: the directory.
+
+    Returns:
+        True for a run.
+
+    Raises:
+        ConfigError: a directory that cannot be read, or with links that lead out of it.
+    """
+    try:
+        holds = (path / _RESOLVED).exists()
+        if path.is_dir() and (link := next(_outward_links(path), None)):
+            raise ConfigError(f"{link}: this link leads out of the run directory")
+        return holds
+    except (OSError, RuntimeError, ValueError) as error:
+        raise error if isinstance(error, ConfigError) else _unusable(str(path), error) from error
+
+
+def read_experiment(path: Path) -> Experiment:
+    """Read the experiment of a run.
+
+    Args:
+        path: directory of the run.
+
+    Returns:
+        The experiment.
+
+    Raises:
+        ConfigError: no run, one of another format, or one of another precision.
+    """
+    if not is_run(path):
+        if _is_partial(path):
+            raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
+        raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
+    experiment = _decode_experiment(path / _RESOLVED)
+    check_precision(path, (read_json(path / ENVIRONMENT) or {}).get("precision"))
+    return experiment
+
+
+def experiment_hash(path: Path) -> str:
+    """SHA-256 of those fields of a run's experiment on which θ depends, as they stand in its directory."""
+    tree = read(path / _RESOLVED)[1]
+    fields = {name: tree.get(name) for name in ("seed", "rule", "circuit", "tasks", "inner_loop", "optimizer")}
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def check_ownership(path: Path, owner: str) -> None:
+    """Check that the run directory still exists and belongs to this process.
+
+    Args:
+        path: the run directory.
+        owner: result of `locks.holder` when this process began.
+
+    Raises:
+        OSError: it was removed or moved, or another process works there.
+    """
+    if not (path / _RESOLVED).exists():
+        raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
+    if (now := holder(path)) != owner:
+        raise OSError(errno.EBUSY, f"another process works in it{now}", str(path))
+
+
+def _outward_links(path: Path) -> Iterator[Path]:
+    """Links among the files of a run that lead out of its directory; other files are ignored."""
+    home = path.resolve()
+    for top in path.iterdir():
+        if top.name in (*_CONTENTS, LOCK, HOLDER) or ".partial" in top.name or re.fullmatch(r"s\d+", top.name):
+            # os.walk skips what Orbax renames and removes meanwhile.
+            inner = os.walk(top) if top.name in _CONTENTS and not top.is_symlink() else ()
+            below = (Path(folder, name) for folder, folders, files in inner for name in (*folders, *files))
+            yield from (one for one in (top, *below) if one.is_symlink() and not one.resolve().is_relative_to(home))
+
+
+def _decode_experiment(file: Path) -> Experiment:
+    tree = read(file)[1]
+    check_format(f"{file}: this run directory", tree.pop("format", None), FORMAT, "train again")
+    try:
+        return decode(tree, Experiment)
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from error
+
+
+def _refuse_foreign_files(path: Path) -> None:
+    """Refuse a directory without a run that holds files with the names of a run's files."""
+    if is_run(path) or _is_partial(path):
+        return
+    if taken := [name for name in _CONTENTS if (path / name).exists()]:
+        raise ConfigError(f"run.directory = '{path}': it holds no run, but files of the same name: {', '.join(taken)}")
+
+
+def _refuse_other_seeds(path: Path, experiment: Experiment) -> None:
+    """Refuse a directory in which the place of a seed holds a run that is not part of this one."""
+    seeds = _seeds(experiment)
+    whole = _experiment_at(path) if seeds else None
+    for seed in seeds:
+        directory = seed_directory(path, seed)
+        part = _experiment_at(directory)
+        if part is not None and (whole is None or part != whole.of_seed(seed)):
+            raise ConfigError(f"{directory}: it holds a run of its own, where that of seed {seed} would be")
+
+
+def _seeds(experiment: Experiment) -> range:
+    """Seeds whose runs have a directory each; a single seed has none."""
+    return range(experiment.seed, experiment.seed + (experiment.seeds if experiment.seeds > 1 else 0))
+
+
+def _experiment_at(path: Path) -> Experiment | None:
+    """Experiment of a run, or of one that is partly laid out or removed."""
+    if is_run(path):
+        return _decode_experiment(path / _RESOLVED)
+    return _decode_experiment(path / _PARTIAL) if _is_partial(path) else None
+
+
+def _is_partial(path: Path) -> bool:
+    return (path / _PARTIAL).exists()
+
+
+def _remove_run(path: Path) -> None:
+    """Remove the files of a run and of its seeds, and no others.
+
+    Its experiment is removed last, so that an interrupted removal can go on.
+    """
+    experiment = _experiment_at(path)
+    if experiment is None:
+        return
+    if is_run(path):
+        (path / _RESOLVED).replace(path / _PARTIAL)
+    for seed in _seeds(experiment):
+        directory = seed_directory(path, seed)
+        if _experiment_at(directory) == experiment.of_seed(seed):
+            with locked(directory):
+                _remove_run(directory)
+                for name in (_PARTIAL, LOCK, HOLDER):
+                    (directory / name).unlink(missing_ok=True)
+            if not any(directory.iterdir()):
+                directory.rmdir()
+    for name in _CONTENTS:
+        target = path / name
+        if target.is_dir() and not target.is_symlink():
+            shutil.rmtree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+
+def _unusable(what: str, error: Exception) -> ConfigError:
+    return ConfigError(f"{what}: {getattr(error, 'strerror', None) or error}")

@@ -1,0 +1,46 @@
+"""Metrics of a run: `metrics.jsonl`, one JSON object a meta-step."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metarule.config.toml import ConfigError, read_bytes
+from metarule.runs.files import json_text, named_errors, parse_json, sync, write_text
+
+__all__ = ["METRICS", "append_metrics", "read_metrics", "truncate_metrics"]
+
+METRICS = "metrics.jsonl"
+# Bytes of the largest file that is read.
+_LARGEST = 2**30
+
+
+def append_metrics(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append rows, one a meta-step."""
+    file = directory / METRICS
+    with named_errors(file), file.open("a", encoding="utf-8") as opened:
+        opened.writelines(json_text(row) + "\n" for row in rows)
+        sync(opened)
+
+
+def read_metrics(directory: Path) -> list[dict[str, Any]]:
+    """Read every complete line; a torn last one is omitted."""
+    file = directory / METRICS
+    if not file.exists():
+        return []
+    return [parse_json(file, line) for line in read_bytes(file, _LARGEST).split(b"\n")[:-1]]
+
+
+def truncate_metrics(directory: Path, step: int) -> None:
+    """Drop the rows after a meta-step, which a resumed run computes again.
+
+    Args:
+        directory: of the run.
+        step: the meta-step from which the run resumes.
+
+    Raises:
+        ConfigError: a row up to this meta-step is missing.
+    """
+    rows = read_metrics(directory)[:step]
+    if [row.get("step") for row in rows] != list(range(1, step + 1)):
+        raise ConfigError(f"{directory / METRICS}: it lacks some of the meta-steps 1 to {step}, the last checkpoint")
+    write_text(directory / METRICS, "".join(json_text(row) + "\n" for row in rows))

@@ -1,0 +1,115 @@
+"""θ on disk: `theta.npz`, one array a leaf, and `theta.json`, the meaning of its numbers."""
+
+import math
+import re
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from metarule.config.schema import leaves
+from metarule.config.toml import ConfigError, check_file, check_format
+from metarule.runs.files import named_errors, plain, read_json, sync, write_json
+from metarule.runs.stopping import Diverged
+from metarule.types import Theta
+
+__all__ = ["THETA", "THETA_FORMAT", "load_theta", "save_theta"]
+
+THETA = "theta.npz"
+THETA_FORMAT = 3
+# Bytes that a leaf takes in its archive besides its numbers.
+_LEAF_OVERHEAD = 2**10
+
+
+def save_theta(directory: Path, theta: Theta, meaning: Mapping[str, Any], name: str = "theta") -> None:
+    """Write θ as plain arrays, and their meaning beside them.
+
+    Args:
+        directory: of the run.
+        theta: θ; leaf number i becomes the array `theta_i`.
+        meaning: written to the JSON file, with the number of its format.
+        name: of the two files.
+
+    Raises:
+        OSError: a directory that cannot be written.
+        Diverged: a θ that is not finite.
+    """
+    file = directory / f"{name}.npz"
+    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(theta)):
+        raise Diverged(f"θ is not finite; it is not written to {file}")
+    temporary = directory / f"{name}.partial.npz"
+    arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
+    with named_errors(file):
+        with temporary.open("wb") as opened:
+            np.savez(opened, **arrays)
+            sync(opened)
+        temporary.replace(file)
+    write_json(directory / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
+
+
+def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any], name: str = "theta") -> Theta:
+    """Read θ.
+
+    Args:
+        directory: of the run.
+        like: a θ of the same rule, or its shapes.
+        meaning: values that the JSON file must hold.
+        name: of the two files.
+
+    Returns:
+        θ.
+
+    Raises:
+        ConfigError: a file that is missing, damaged, of another format or rule, or not finite.
+    """
+    file = directory / f"{name}.npz"
+    _check_meaning(directory / f"{name}.json", meaning)
+    templates, treedef = jax.tree.flatten(like)
+    try:
+        arrays = _read_arrays(file, [leaf.shape for leaf in templates])
+    except ConfigError:
+        raise
+    except Exception as error:  # damaged archives raise many kinds
+        raise ConfigError(f"{file}: no θ can be read from it: {error}") from error
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise ConfigError(f"{file}: it holds numbers that are not finite")
+    return jax.tree.unflatten(treedef, [jax.numpy.asarray(array) for array in arrays])
+
+
+def _check_meaning(file: Path, meaning: Mapping[str, Any]) -> None:
+    """Refuse a θ file of another format, or of another rule."""
+    found = read_json(file)
+    if found is None:
+        raise ConfigError(f"{file}: No such file or directory")
+    check_format(f"{file}: this θ", found.get("format"), THETA_FORMAT, "train again")
+    expected = dict(leaves(plain(meaning)))
+    found = dict(leaves({part: found.get(part) for part in meaning}))
+    for field in expected | found:
+        if found.get(field) != expected.get(field):
+            there, here = (repr(values[field]) if field in values else "nothing" for values in (found, expected))
+            raise ConfigError(f"{file}: this θ is of another rule: {field} is {there} there; the rule needs {here}")
+
+
+def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
+    """Arrays of a θ file; their shapes are checked before memory is taken for them."""
+    check_file(file, sum(8 * math.prod(shape) + _LEAF_OVERHEAD for shape in shapes) + _LEAF_OVERHEAD)
+    with zipfile.ZipFile(file) as archive:
+        names = sorted(archive.namelist(), key=lambda name: int(re.sub(r"^theta_|\.npy$", "", name)))
+        declared = [_declared_shape(archive, name) for name in names]
+        if declared != list(shapes):
+            raise ConfigError(f"{file}: arrays of shape {declared}; the rule needs {list(shapes)}")
+        with np.load(file, allow_pickle=False) as arrays:
+            return [arrays[name.removesuffix(".npy")] for name in names]
+
+
+def _declared_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
+    """Shape in the header of an array of real numbers."""
+    with archive.open(name) as opened:
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, _, kind = read_header[np.lib.format.read_magic(opened)](opened)
+    if kind not in (np.float32, np.float64):
+        raise ValueError(f"{name} holds {kind}")
+    return shape
