@@ -1,6 +1,21 @@
-"""Removal of terms that a learned rule does not need."""
+"""Removal of terms that a learned rule does not need.
+
+Each coefficient is a term, also if paths or projections have their own θ. A pass first evaluates the rule without
+each single term. It then tries to remove one term after another, in descending order of these scores (equal scores:
+smaller coefficient, in its parameter scale, first). A removal is kept if
+
+    mean score over training tasks ≥ that of the full rule − tolerance,
+
+so that losses do not add up over removals. Passes repeat until one removes nothing, because a term may become
+unnecessary once another is removed. n terms take 2n evaluations, and two more for each term left after a pass.
+
+Only training tasks decide: one draw of lifetimes ranks, another decides, so that luck in the first does not carry
+over. Held-out tasks only measure the result. With few training tasks, such as eight Boolean functions, the shorter
+rule may be good only on these.
+"""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -64,18 +79,7 @@ def prune(
 ) -> Pruned:
     """Remove terms as long as the score on training tasks stays within a tolerance of that of the full rule.
 
-    Each coefficient is a term, also if paths or projections have their own θ. A pass first evaluates the rule without
-    each single term. It then tries to remove one term after another, in descending order of these scores (equal scores:
-    smaller coefficient, in its parameter scale, first). A removal is kept if
-
-        mean score over training tasks ≥ that of the full rule − tolerance,
-
-    so that losses do not add up over removals. Passes repeat until one removes nothing, because a term may become
-    unnecessary once another is removed. n terms take 2n evaluations, and two more for each term left after a pass.
-
-    Only training tasks decide: one draw of lifetimes ranks, another decides, so that luck in the first does not carry
-    over. Held-out tasks only measure the result. With few training tasks, such as eight Boolean functions, the shorter
-    rule may be good only on these.
+    The docstring of the module describes the passes.
 
     Args:
         lifetime: the learner; its rule is a polynomial.
@@ -98,52 +102,67 @@ def prune(
     """
     rank_key, decision_key, report_key = jax.random.split(key, 3)
     names, full = term_names(lifetime, theta), coefficients_of(theta)
-    trials: list[Trial] = []
-
-    def scores(coefficients: Coefficients, pool: Any, key: PRNGKey) -> Float[np.ndarray, " tasks"]:
-        return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
-
-    def record(number: int, outcome: Outcome, score: float) -> None:
-        trials.append(Trial(names[number], outcome, score))
-        progress(trials[-1])
-
+    scores = partial(_scores, lifetime, theta, lifetimes)
     full_scores = scores(full, split.train, decision_key)
     search = _Search(
+        names=names,
         sizes=np.abs(full / coefficients_of(lifetime.theta_scale())).ravel(),
         lowest=full_scores.mean() - tolerance,
         rank=lambda coefficients: float(scores(coefficients, split.train, rank_key).mean()),
         decide=lambda coefficients: float(scores(coefficients, split.train, decision_key).mean()),
-        record=record,
+        trials=[],
+        progress=progress,
     )
-    coefficients, shorter = full, _one_pass(search, full)
-    while np.count_nonzero(shorter) < np.count_nonzero(coefficients):
-        coefficients, shorter = shorter, _one_pass(search, shorter)
+    coefficients = _shortened(search, full)
     return Pruned(
         theta=with_coefficients(theta, coefficients),
-        removed=tuple(trial.term for trial in trials if trial.outcome == "removed"),
+        removed=tuple(trial.term for trial in search.trials if trial.outcome == "removed"),
         before=scores(full, split.test, report_key),
         after=scores(coefficients, split.test, report_key),
         training_tasks=full_scores.size,
-        trials=tuple(trials),
+        trials=tuple(search.trials),
     )
 
 
+def _scores(
+    lifetime: Lifetime, theta: Theta, lifetimes: int, coefficients: Coefficients, pool: Any, key: PRNGKey
+) -> Float[np.ndarray, " tasks"]:
+    return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
+
+
 class _Search(NamedTuple):
-    """Constants of a search.
+    """Constants of a search, and its trials.
 
     Attributes:
+        names: names of the terms.
         sizes: size of each coefficient, in its parameter scale.
         lowest: lowest mean score at which a removal is kept.
         rank: mean score of coefficients, on the lifetimes that rank.
         decide: mean score of coefficients, on the lifetimes that decide.
-        record: stores a trial.
+        trials: every trial so far.
+        progress: called with each trial.
     """
 
+    names: list[str]
     sizes: Float[np.ndarray, " coefficients"]
     lowest: float
     rank: Callable[[Coefficients], float]
     decide: Callable[[Coefficients], float]
-    record: Callable[[int, Outcome, float], None]
+    trials: list[Trial]
+    progress: Callable[[Trial], None]
+
+    def record(self, number: int, outcome: Outcome, score: float) -> None:
+        """Store and report a trial."""
+        self.trials.append(Trial(self.names[number], outcome, score))
+        self.progress(self.trials[-1])
+
+
+def _shortened(search: _Search, coefficients: Coefficients) -> Coefficients:
+    """Repeat passes until one removes nothing."""
+    shorter = _one_pass(search, coefficients)
+    while np.count_nonzero(shorter) < np.count_nonzero(coefficients):
+        coefficients, shorter = shorter, _one_pass(search, shorter)
+    return coefficients
 
 
 def _one_pass(search: _Search, coefficients: Coefficients) -> Coefficients:

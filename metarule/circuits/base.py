@@ -43,10 +43,10 @@ def sees_own_weights(circuit: Circuit, inputs: int, outputs: int) -> bool:
     """
     (weights, *rest), stimulus = _shapes(circuit, inputs, outputs)
 
-    def seen(weights: Any, *others: Any) -> tuple[Any, ...]:
+    def local_weights(weights: Any, *others: Any) -> tuple[Any, ...]:
         return tuple(synapse.weight for synapse in circuit.step(weights, *others).synapses)
 
-    return returns_as_is(seen, weights, *rest, stimulus)
+    return returns_as_is(local_weights, weights, *rest, stimulus)
 
 
 @memoised
@@ -68,7 +68,7 @@ def paths_of(circuit: Circuit, inputs: int, outputs: int) -> tuple[str, ...]:
 
 
 def plastic_of(circuit: Circuit, projections: int) -> tuple[bool, ...]:
-    """Whether each projection is plastic; without the ability `PartlyPlastic` all are."""
+    """Plasticity of each projection; without the ability `PartlyPlastic` all are."""
     return circuit.plastic if isinstance(circuit, PartlyPlastic) else (True,) * projections
 
 

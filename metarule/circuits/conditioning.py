@@ -149,7 +149,7 @@ class ConditioningCircuit(
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Plastic synapses onto one neuron that share their modulator are one projection; its path is that neuron."""
+        """Target neuron of each projection: the plastic synapses onto one neuron with one modulator."""
         return tuple(self.neurons[projection.post] for projection in _projections(self))
 
     def init(
@@ -179,13 +179,13 @@ class ConditioningCircuit(
         """Compute the response to the stimuli of one step.
 
         Args:
-            weights: as from `init`.
-            wiring: as from `init`.
-            state: as after the previous step.
-            stimulus: intensities of CS1, CS2 and US; the target is not looked at.
+            weights: from `init`.
+            wiring: from `init`.
+            state: after the previous step.
+            stimulus: intensities of CS1, CS2 and US; the target is ignored.
 
         Returns:
-            (activity, response [1], what the synapses of each projection see).
+            State, response [1], local variables of each projection, and activity.
         """
         chex.assert_shape(stimulus.input, (len(STIMULI),))
         matrix = self._matrix(weights, wiring)
@@ -194,10 +194,10 @@ class ConditioningCircuit(
             potentials = potentials.at[neuron].set(rates @ matrix[:, neuron])
             rectified = neuron < len(self.neurons) - 1
             rates = rates.at[neuron].set(jax.nn.relu(potentials[neuron]) if rectified else potentials[neuron])
-        kept = self.neuromodulator_decay
-        concentration = kept * state.concentration + (1 - kept) * rates[self.neurons.index(self.neuromodulator_source)]
+        decay, source = self.neuromodulator_decay, self.neurons.index(self.neuromodulator_source)
+        concentration = decay * state.concentration + (1 - decay) * rates[source]
         projections = tuple(
-            self._seen(projection, weight, state, rates, potentials, concentration)
+            self._local_variables(projection, weight, state, rates, potentials, concentration)
             for projection, weight in zip(_projections(self), weights, strict=True)
         )
         traces = self.trace_decay * state.traces + (1 - self.trace_decay) * rates
@@ -212,7 +212,7 @@ class ConditioningCircuit(
         pre, post = jnp.array(ends).T
         return jnp.zeros((len(self.neurons),) * 2, values.dtype).at[pre, post].set(values)
 
-    def _seen(
+    def _local_variables(
         self,
         projection: "_Projection",
         weight: Float[Array, "pre 1"],

@@ -59,12 +59,12 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     @property
     def chunkable(self) -> bool:
-        """Whether steps can be computed in chunks: always."""
+        """Steps can always be computed in chunks."""
         return True
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Projections lead forward; after them come those that lead backward, where they are plastic."""
+        """Path of each projection: forward projections, then plastic feedback projections."""
         feedback = len(self.hidden) if self.feedback == "learned" else 0
         return ("forward",) * (len(self.hidden) + 1) + ("feedback",) * feedback
 
@@ -94,8 +94,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Compute the response to one stimulus.
 
         Args:
-            weights: as from `init`.
-            wiring: as from `init`.
+            weights: from `init`.
+            wiring: from `init`.
             state: `()`.
             stimulus: input [inputs] and target [outputs].
 
@@ -109,11 +109,11 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         pres, potentials, posts = self._forward(forward, stimulus.input)
         error = stimulus.target - posts[-1]
         feedbacks, modulators = self._modulators(forward, wiring or plastic, potentials, error)
-        seen = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
+        local = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
         if plastic:
-            seen += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
+            local += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
         diffuse = reward(error)
-        synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in seen)
+        synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in local)
         return CircuitStep((), posts[-1], synapses, tuple(posts))
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:

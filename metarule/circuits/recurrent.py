@@ -138,13 +138,13 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         """Compute the response to one stimulus.
 
         Args:
-            weights: as from `init`.
-            wiring: as from `init`.
-            state: as after the previous step, or from `init`.
+            weights: from `init`.
+            wiring: from `init`.
+            state: after the previous step, or from `init`.
             stimulus: input [inputs] and target [outputs].
 
         Returns:
-            (activity, output [outputs], what the synapses of each projection see; absent ones see weight 0).
+            State, output [outputs], local variables of each projection (absent synapses have weight 0), and activity.
         """
         chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
         chex.assert_shape(stimulus.target, (weights[2].shape[1],))
@@ -159,8 +159,8 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
         traces = state.pre_traces, state.post_traces
         diffuse = (reward(error),) * len(weights)
-        seen = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
-        synapses = tuple(Synapse(*values) for values in seen)
+        values = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
+        synapses = tuple(Synapse(*local) for local in values)
         after = Activity(potentials[1], *self._updated_traces(traces, (pres, posts)))
         return CircuitStep(after, output, synapses, posts[1:])
 

@@ -208,7 +208,8 @@ def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generat
                 generation = next_generation(generation, terms, options.population, seed, worth)
             _keep(file, options, generation, terms)
             best = min(generation.population, key=lambda one: one.loss)
-            says = f"{len(generation.evaluated)} forms tried, best meta-loss {best.loss:.4f} with {len(best.structure)} terms"
+            tried, count = len(generation.evaluated), len(best.structure)
+            says = f"{tried} forms tried, best meta-loss {best.loss:.4f} with {count} terms"
             bar.set_postfix_str(says, refresh=False)
             bar.update(generation.number + 1 - bar.n)
             if bar.disable:

@@ -50,7 +50,7 @@ def matrix_form(
 
 
 def factored(terms: tuple[Term, ...], symbols: tuple[str, ...]) -> bool:
-    """Whether a polynomial can be written as `Parts`."""
+    """Check that a polynomial can be written as `Parts`."""
     return all(
         not group.synapse or (group.synapse == (("weight", 1),) and not any(map(any, group.post)))
         for group in _factorise(terms, symbols)

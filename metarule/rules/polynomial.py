@@ -102,13 +102,13 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     @property
     def affine(self) -> bool:
-        """Whether Δw is affine in the weight: no term has a higher power of it."""
+        """True if Δw is affine in the weight: no term has a higher power of it."""
         column = VARIABLES.index("weight")
         return all(powers[column] <= 1 for term in self._expansion.terms for _, powers in term)
 
     @property
     def factored(self) -> bool:
-        """Whether Δw has `parts`: weights are multiplied only by pre-side variables, and there are no traces."""
+        """True if Δw has `parts`: weights are multiplied only by pre-side variables, and there are no traces."""
         rule = self._expansion
         return not rule.traces and factored(rule.terms, VARIABLES)
 

@@ -61,9 +61,9 @@ class ConditioningTask(NamedTuple):
 
 
 def response_loss(output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
-    """Weight · (√(1 + ((response − wanted)/tolerance)²) − 1), with (wanted, tolerance, weight) as target."""
-    wanted, tolerance, weight = target
-    return weight * (jnp.sqrt(1 + ((output[0] - wanted) / tolerance) ** 2) - 1)
+    """Weight · (√(1 + ((output − response)/tolerance)²) − 1), with (response, tolerance, weight) as target."""
+    response, tolerance, weight = target
+    return weight * (jnp.sqrt(1 + ((output[0] - response) / tolerance) ** 2) - 1)
 
 
 _LOSS = ActivatedLoss(response_loss, "motor")
@@ -167,7 +167,7 @@ class Conditioning(
 
     @property
     def primary_metric(self) -> str:
-        """How close the responses are to the wanted ones at the end of the lifetime."""
+        """Closeness of the responses to their targets at the end of the lifetime."""
         return "closeness"
 
     @property
@@ -282,7 +282,7 @@ class Conditioning(
 
     @property
     def loss(self) -> ActivatedLoss:
-        """√(1 + ((response − wanted)/tolerance)²) − 1, times how much it counts."""
+        """√(1 + ((response − target)/tolerance)²) − 1, times its weight."""
         return _LOSS
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:

@@ -91,7 +91,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     @property
     def primary_metric(self) -> str:
-        """Share of the assessed points that are classified right."""
+        """Share of test points that are classified right."""
         return "accuracy"
 
     def split(self, seed: Integer) -> Split:

