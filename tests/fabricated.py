@@ -3,9 +3,8 @@
 from pathlib import Path
 from types import SimpleNamespace
 
-from benchmarks.studies.evaluation import RETUNED, Item, Scores
-
 from benchmarks.studies.declaration import Study, Test
+from benchmarks.studies.evaluation import RETUNED, Item, Scores
 from benchmarks.studies.results import Results
 from metarule.analysis.comparison import LEARNED
 from metarule.runs.experiment import Experiment, to_tree

@@ -1,0 +1,70 @@
+"""Public names, fields, docstring openings and help use one word for one thing, and it is the field's."""
+
+import importlib
+import inspect
+import pkgutil
+import re
+
+import pytest
+
+import metarule
+from metarule.__main__ import COMMANDS
+
+# Words that the dictionary replaces, such as lifetime for life, step for presentation, evaluate for assess.
+REPLACED = {
+    *("life", "lives", "live", "lived", "living", "episode", "presentation", "presentations", "presented"),
+    *("met", "posed", "birth", "born", "renewed", "carry", "stretch", "assess", "assessed", "along", "units"),
+    *("growth", "guard", "guarded", "retreat", "rebuilt", "rebuild", "undo", "undone", "unmasked", "behind", "ahead"),
+    *("reached", "forms", "disasters", "abreast", "once", "told", "says", "worth", "kept"),
+}
+OPENINGS = re.compile(r"(What|Who|Whose|Where|How|Whether|Which|When|Why)\b")
+MODULES = [
+    name
+    for name in ("metarule", *(module.name for module in pkgutil.walk_packages(metarule.__path__, "metarule.")))
+    if name not in ("metarule.evaluate", "metarule.__main__")
+]
+
+
+def replaced_words(name):
+    parts = re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)
+    return {part.lower() for part in parts} & REPLACED
+
+
+def public_members(value):
+    if not inspect.isclass(value):
+        return []
+    fields = getattr(value, "__struct_fields__", ()) or getattr(value, "_fields", ())
+    return [*fields, *(name for name in vars(value) if not name.startswith("_"))]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_public_names_use_the_dictionary(name):
+    module = importlib.import_module(name)
+    names = set(name.split("."))
+    for public in module.__all__:
+        names |= {public, *public_members(getattr(module, public))}
+    assert {one: words for one in sorted(names) if (words := replaced_words(one))} == {}
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings_open_with_a_noun_or_an_imperative(name):
+    module = importlib.import_module(name)
+    documented = [module, *(getattr(module, public) for public in module.__all__)]
+    documented += [
+        member
+        for value in documented
+        if inspect.isclass(value)
+        for member in vars(value).values()
+        if inspect.isfunction(member)
+    ]
+    texts = [inspect.getdoc(one) or "" for one in documented if not isinstance(one, str | int | float | tuple | dict)]
+    assert [text.splitlines()[0] for text in texts if OPENINGS.match(text) and not text.startswith("Whether ")] == []
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_uses_the_dictionary(command, capsys):
+    main = importlib.import_module(f"metarule.commands.{command}").main
+    assert main(["--help"]) == 0
+    text = capsys.readouterr().out
+    words = set(re.findall(r"[a-z]+", text.lower())) - {"once"}
+    assert words & REPLACED == set()
