@@ -29,9 +29,10 @@ from metarule import (
     Truncated,
 )
 from metarule.prng import run_key
+from metarule.protocols import Estimator, Learner
 from metarule.sweeps.rows import write_rows
 from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss
-from metarule.types import Estimator, Integer, Learner, PRNGKey, Split, Stimulus
+from metarule.types import Integer, PRNGKey, Split, Stimulus
 
 __all__ = ["Measured", "Options", "Teachers", "difference", "learner", "main", "measured", "temporary"]
 

@@ -16,12 +16,13 @@ from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved
 from metarule.prng import run_key
+from metarule.protocols import Estimator
 from metarule.runs.experiment import Experiment
 from metarule.runs.figures.canvas import COLOURS, blank, picture, save
 from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.report import CELLS, PLAN, interquartile, paired
-from metarule.types import Estimator, Integer, Theta
+from metarule.types import Integer, Theta
 
 __all__ = ["Racer", "difference", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
 

@@ -8,6 +8,7 @@ PACKAGE = Path(__file__).parent.parent / "metarule"
 # From the bottom up; packages and modules of one layer do not import each other.
 LAYERS = [
     {"startup", "types"},
+    {"protocols"},
     {"config", "prng", "activations", "tracing"},
     {"parallel"},
     {"rules", "circuits", "tasks"},

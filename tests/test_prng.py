@@ -95,9 +95,7 @@ def test_no_other_key_is_made():
 
 
 def test_commands_draw_the_same_whatever_jax_is_told(capsys):
-    says = (
-        "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"
-    )
+    says = "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         [sys.executable, "-c", says], env=os.environ | SETTINGS | {"PYTHONPATH": path}, capture_output=True, text=True

@@ -19,7 +19,8 @@ from benchmarks.speeds.problem import THETA, Lifetimes, Size, draw, losses
 from benchmarks.speeds.timing import Timing, compiled, take_turns
 from metarule import MLP, Lifetime, Polynomial
 from metarule.prng import run_key
-from metarule.types import LearnerState, LifetimeContext, Rule, Theta
+from metarule.protocols import Rule
+from metarule.types import LearnerState, LifetimeContext, Theta
 
 __all__ = ["BOUND", "IMPLEMENTATIONS", "Implementation", "Outcome", "Prepared", "TooLarge", "compared", "stated"]
 

@@ -14,8 +14,9 @@ from metarule.estimators.reverse import Reverse
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
+from metarule.protocols import Rule
 from metarule.rules.lifting import complete
-from metarule.types import LearnerState, LifetimeContext, Rule, Stimulus, Theta
+from metarule.types import LearnerState, LifetimeContext, Stimulus, Theta
 
 __all__ = ["SEVEN", "Given", "gradients", "initial", "learner"]
 

@@ -18,6 +18,7 @@ from metarule.analysis.evaluation import Curves, learning_curves
 from metarule.config.toml import ConfigError
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import StopRequest
@@ -27,7 +28,7 @@ from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan, Setting
 from metarule.sweeps.report import CELLS
 from metarule.tasks.base import primary_metric, round_steps
-from metarule.types import Learner, Theta
+from metarule.types import Theta
 
 __all__ = ["RETUNED", "Item", "Scores", "evaluate", "items"]
 

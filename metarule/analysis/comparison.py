@@ -11,9 +11,10 @@ from jaxtyping import Float
 from metarule.analysis.evaluation import Curves, evenly_spaced, learning_curves
 from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, steps_to_threshold
 from metarule.lifetime.learner import Lifetime
+from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.tasks.scores import DIVERGED
-from metarule.types import Learner, PRNGKey, Split, Theta
+from metarule.types import PRNGKey, Split, Theta
 
 __all__ = [
     "HELD_OUT",

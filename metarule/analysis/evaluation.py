@@ -11,8 +11,9 @@ from jaxtyping import Array, Float, Int
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
+from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, task_id
-from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
 
 __all__ = [
     "Curves",

@@ -11,7 +11,8 @@ from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
-from metarule.types import Integer, Learner, LearnerState, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Integer, LearnerState, PRNGKey, Theta
 
 __all__ = ["lyapunov_exponent"]
 

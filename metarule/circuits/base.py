@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from metarule.prng import run_key
+from metarule.protocols import Circuit, PartlyPlastic, Paths
 from metarule.tracing import memoised, returns_as_is
-from metarule.types import Circuit, CircuitStep, PartlyPlastic, Paths, Stimulus, Synapse
+from metarule.types import CircuitStep, Stimulus, Synapse
 
 __all__ = ["offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
 

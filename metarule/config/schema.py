@@ -30,7 +30,7 @@ _SINGLE: dict[type, tuple[type, ...]] = {
 }
 
 
-class Checked(Struct, frozen=True, kw_only=True):
+class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """Declaration that is checked when it is made in Python, as it is when it is read from a config file.
 
     Lists become tuples and dictionaries become immutable, as in a decoded file. JAX numbers, which may be traced, are

@@ -13,7 +13,8 @@ from metarule.estimators.reverse import Reverse
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import step_at
 from metarule.prng import run_key
-from metarule.types import Estimate, InvertibleLearner, Learner, LearnerState, LifetimeContext, PRNGKey, Theta
+from metarule.protocols import InvertibleLearner, Learner
+from metarule.types import Estimate, LearnerState, LifetimeContext, PRNGKey, Theta
 
 __all__ = ["Auto"]
 

@@ -3,7 +3,8 @@
 from typing import Any, Protocol, runtime_checkable
 
 from metarule.parallel.batching import default_chunk_size
-from metarule.types import Estimator, Learner, LearnerState, WorkingSet
+from metarule.protocols import Estimator, Learner, WorkingSet
+from metarule.types import LearnerState
 
 __all__ = ["Antithetic", "Windowed", "gradient_chunk_size", "lifetimes_per_estimate"]
 

@@ -13,7 +13,8 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.estimators.segments import Slopes, any_in_batch, gradient_by_segments, recomputed_slopes, slopes_before
 from metarule.lifetime.scans import Segmented, divisor
 from metarule.lifetime.unroll import unroll
-from metarule.types import ChunkableLearner, Estimate, Learner, LearnerState, LifetimeContext, Theta
+from metarule.protocols import ChunkableLearner, Learner
+from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
 
 __all__ = ["chunk_length", "chunk_working_set", "chunked_gradient"]
 

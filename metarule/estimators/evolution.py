@@ -8,7 +8,8 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.estimators.perturbation import antithetic, draw, mean, slope
 from metarule.lifetime.unroll import lifetime_loss
-from metarule.types import Estimate, Learner, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Estimate, PRNGKey, Theta
 
 __all__ = ["Evolution"]
 

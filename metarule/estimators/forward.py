@@ -9,7 +9,8 @@ from jaxtyping import Array, Float
 
 from metarule.config.schema import Checked
 from metarule.lifetime.unroll import lifetime_loss
-from metarule.types import Estimate, Learner, Metrics, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Estimate, Metrics, PRNGKey, Theta
 
 __all__ = ["Forward"]
 

@@ -29,7 +29,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metarule.estimators.segments import Slopes, any_in_batch, gradient_by_segments, recomputed_slopes
 from metarule.lifetime.scans import Remat, divisor, loop
-from metarule.types import Estimate, InvertibleLearner, Learner, LearnerState, LifetimeContext, Theta
+from metarule.protocols import InvertibleLearner, Learner
+from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
 
 __all__ = ["inverted_gradient", "segment_length"]
 
@@ -143,7 +144,7 @@ def _through(
 
 
 def _differ(ones: Sequence[Array], others: Sequence[Array]) -> Bool[Array, ""]:
-    """Whether arrays differ by more than rounding, or are not finite."""
+    """True if arrays differ by more than rounding, or are not finite."""
     near = [
         jnp.all(jnp.abs(one - other) <= _ROUNDING * jnp.finfo(one.dtype).eps * (1 + jnp.abs(other)))
         for one, other in zip(jax.lax.stop_gradient(ones), jax.lax.stop_gradient(others), strict=True)

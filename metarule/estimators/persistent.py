@@ -11,7 +11,8 @@ from metarule.config.schema import Checked
 from metarule.estimators.perturbation import antithetic, draw, mean, slope
 from metarule.estimators.windows import RunningLifetime, continue_or_restart, ended_lifetime, is_over
 from metarule.lifetime.unroll import segment_loss
-from metarule.types import Estimate, Learner, LearnerState, Metrics, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Estimate, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = ["Persistent", "Perturbed"]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from metarule.types import Learner, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import PRNGKey, Theta
 
 __all__ = ["antithetic", "draw", "mean", "slope"]
 

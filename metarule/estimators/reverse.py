@@ -9,7 +9,8 @@ from metarule.estimators.chunked import chunk_length, chunk_working_set, chunked
 from metarule.estimators.inversion import inverted_gradient, segment_length
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import segment_loss
-from metarule.types import Estimate, Learner, LearnerState, LifetimeContext, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Estimate, LearnerState, LifetimeContext, PRNGKey, Theta
 
 __all__ = ["Reverse"]
 

@@ -14,7 +14,8 @@ from jax.custom_batching import custom_vmap
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime.unroll import unroll
-from metarule.types import Estimate, Learner, LearnerState, LifetimeContext, ScanFn, Theta
+from metarule.protocols import Learner
+from metarule.types import Estimate, LearnerState, LifetimeContext, ScanFn, Theta
 
 __all__ = ["Slopes", "any_in_batch", "gradient_by_segments", "recomputed_slopes", "slopes_before"]
 
@@ -104,7 +105,7 @@ def recomputed_slopes(
 
 @custom_vmap
 def any_in_batch(flag: Bool[Array, ""]) -> Bool[Array, ""]:
-    """Whether a flag is set in any lifetime of the batch: one flag for all, so that `cond` runs one branch only."""
+    """True if a flag is set in any lifetime of the batch: one flag for all, so that `cond` runs one branch only."""
     return flag
 
 

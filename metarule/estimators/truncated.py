@@ -9,7 +9,8 @@ from metarule.config.schema import Checked
 from metarule.estimators.windows import RunningLifetime, continue_or_restart, ended_lifetime
 from metarule.lifetime.scans import Plain, Remat, Segmented
 from metarule.lifetime.unroll import segment_loss
-from metarule.types import Estimate, Learner, LearnerState, Metrics, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Estimate, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = ["Truncated"]
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
-from metarule.types import Learner, LearnerState, LifetimeContext, PRNGKey
+from metarule.protocols import Learner
+from metarule.types import LearnerState, LifetimeContext, PRNGKey
 
 __all__ = ["RunningLifetime", "continue_or_restart", "ended_lifetime", "is_over"]
 
@@ -52,7 +53,7 @@ def ended_lifetime(
 
 
 def is_over(learner: Learner, lifetime: RunningLifetime) -> Bool[Array, ""]:
-    """Whether a lifetime has reached its end, or diverged."""
+    """True if a lifetime has reached its end, or diverged."""
     finite = [jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(lifetime.state)]
     return (lifetime.t >= learner.steps) | ~jnp.all(jnp.stack(finite))
 

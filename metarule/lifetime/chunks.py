@@ -36,8 +36,9 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.scans import loop
+from metarule.protocols import Circuit, Factored
 from metarule.rules.products import outer_sum
-from metarule.types import Circuit, Factored, LearnerState, LifetimeContext, Stimulus, Synapse, Theta
+from metarule.types import LearnerState, LifetimeContext, Stimulus, Synapse, Theta
 
 __all__ = ["run_chunk"]
 
@@ -133,7 +134,7 @@ def _is_exact(
     right: Float[Array, "n l post"],
     after: Float[Array, "n pre"],
 ) -> Bool[Array, ""]:
-    """Whether no weight can have reached its bound, and no product of factors is far from 1."""
+    """True if no weight can have reached its bound, and no product of factors is far from 1."""
     half = len(written) // 2
     size = jnp.max(jnp.abs(written), axis=2)[..., None]
 

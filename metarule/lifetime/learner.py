@@ -14,37 +14,39 @@ from metarule.circuits.base import offered_variables, paths_of, plastic_of, sees
 from metarule.lifetime import chunks, sharing
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.inner_loop import InnerLoop
-from metarule.rules.lifting import complete, local_variables
-from metarule.tasks.base import min_steps
-from metarule.tasks.scores import scores_of
-from metarule.types import (
-    LOGITS,
+from metarule.protocols import (
     Activated,
     AffineInWeight,
     Chunkable,
     Circuit,
     Factored,
     InitialWeights,
+    Loss,
+    Rule,
+    Sized,
+    TaskFamily,
+)
+from metarule.rules.lifting import complete, local_variables
+from metarule.tasks.base import min_steps
+from metarule.tasks.scores import scores_of
+from metarule.types import (
+    LOGITS,
     Integer,
     LearnerState,
     LifetimeContext,
-    Loss,
     Metrics,
     PRNGKey,
     PyTree,
-    Rule,
-    Sized,
     StepOutput,
     Stimulus,
     Synapse,
-    TaskFamily,
     Theta,
 )
 
 __all__ = ["Lifetime"]
 
 
-class Lifetime(Struct, frozen=True, kw_only=True):
+class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     """A rule in a circuit on a task family.
 
     w ← clip(w + g·Δw(θ), ±weight_bound) at each step, with the gate g of the stimulus (1 without one)
@@ -253,7 +255,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
     @property
     def chunkable(self) -> bool:
-        """Whether steps can be computed in chunks, which takes a `Factored` rule and a `Chunkable` circuit."""
+        """True if steps can be computed in chunks, which takes a `Factored` rule and a `Chunkable` circuit."""
         return (
             isinstance(self.rule, Factored)
             and self.rule.factored
@@ -273,7 +275,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
 
     @property
     def invertible(self) -> bool:
-        """Whether steps can be inverted.
+        """True if steps can be inverted.
 
         Δw has to be affine in the weight up to rounding, synapses must have no memory, and they must see the very
         weights that change.
@@ -316,7 +318,7 @@ class Lifetime(Struct, frozen=True, kw_only=True):
         return [variables["potential"] for variables in record[1]]
 
     def at_bound(self, state: LearnerState) -> Bool[Array, ""]:
-        """Whether any weight is at its bound."""
+        """True if any weight is at its bound."""
         weights = jax.lax.stop_gradient(state.weights)
         bound = self.inner_loop.weight_bound
         return jnp.any(jnp.stack([jnp.any(jnp.abs(weight) >= bound) for weight in weights]))

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
 from metarule.lifetime.scans import loop
-from metarule.types import Integer, Learner, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
+from metarule.protocols import Learner
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
 
 __all__ = ["lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
 

@@ -22,7 +22,8 @@ from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
-from metarule.types import Estimate, Estimator, Info, Integer, Learner, PRNGKey, Theta
+from metarule.protocols import Estimator, Learner
+from metarule.types import Estimate, Info, Integer, PRNGKey, Theta
 
 __all__ = ["Gradient", "GradientState", "scaled_steps"]
 
@@ -112,7 +113,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     @property
     def comparable(self) -> bool:
-        """Whether meta-losses within one part of the curriculum are comparable."""
+        """True if meta-losses within one part of the curriculum are comparable."""
         return len(self.lengths) == 1 and not isinstance(self.estimator, Windowed)
 
     @property

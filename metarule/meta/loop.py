@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from metarule.meta.phases import Phase, phases
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, stream
-from metarule.types import Info, Integer, Learner, MetaOptimizer, PRNGKey, Theta
+from metarule.protocols import Learner, MetaOptimizer
+from metarule.types import Info, Integer, PRNGKey, Theta
 
 __all__ = ["advance", "begin", "enter", "phase_key", "start_phase", "train"]
 

@@ -11,8 +11,8 @@ from metarule.meta.gradient import Gradient, scaled_steps
 from metarule.meta.population import Population
 from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
 from metarule.meta.sequence import Sequence
+from metarule.protocols import Learner, MetaOptimizer
 from metarule.tasks.base import min_steps
-from metarule.types import Learner, MetaOptimizer
 
 __all__ = [
     "AnyOptimizer",
@@ -118,7 +118,7 @@ def train_tasks_of(optimizer: Any) -> int | Literal["all"]:
 
 
 def is_comparable(optimizer: Any) -> bool:
-    """Whether the meta-losses of all meta-steps are comparable."""
+    """True if the meta-losses of all meta-steps are comparable."""
     if isinstance(optimizer, Sequence):
         return False
     return not isinstance(optimizer, Gradient) or (optimizer.curriculum == (1.0,) and optimizer.comparable)

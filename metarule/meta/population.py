@@ -14,7 +14,8 @@ from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
-from metarule.types import Info, Integer, Learner, Metrics, PRNGKey, Theta
+from metarule.protocols import Learner
+from metarule.types import Info, Integer, Metrics, PRNGKey, Theta
 
 __all__ = ["Ask", "Candidates", "Losses", "Population", "PopulationState"]
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 from msgspec import Meta
 
-from metarule.types import Integer, Learner, PRNGKey
+from metarule.protocols import Learner
+from metarule.types import Integer, PRNGKey
 
 __all__ = ["TrainTasks", "draw_lifetime", "task_index"]
 

@@ -9,20 +9,10 @@ from jaxtyping import Array, Float
 from msgspec import Struct
 
 from metarule.prng import run_key
+from metarule.protocols import Described, HasEquation, HasMemory, MatrixForm, Rule, Scaled
 from metarule.rules.naming import by_name
 from metarule.tracing import memoised, reads
-from metarule.types import (
-    Described,
-    HasEquation,
-    HasMemory,
-    MatrixForm,
-    PRNGKey,
-    PyTree,
-    Rule,
-    Scaled,
-    Synapse,
-    Theta,
-)
+from metarule.types import PRNGKey, PyTree, Synapse, Theta
 
 __all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "complete", "lift", "local_variables"]
 

@@ -22,12 +22,13 @@ from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Gradient, phases
 from metarule.meta.phases import lifetimes_of, parts_of
 from metarule.prng import run_key
+from metarule.protocols import TaskFamily
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
 from metarule.tracing import memoised
-from metarule.types import Integer, Split, TaskFamily
+from metarule.types import Integer, Split
 
 # Tables that may change for a learned rule; θ depends on the others.
 FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")

@@ -12,12 +12,13 @@ from metarule.analysis.baselines import BaselineName
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import Rule, TaskFamily
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import theta_meaning
-from metarule.types import Rule, TaskFamily, Theta
+from metarule.types import Theta
 
 __all__ = ["FinishedRun", "load"]
 

@@ -13,9 +13,10 @@ from metarule.analysis.comparison import INITIAL, LEARNED, Contender
 from metarule.analysis.phenomena import Example, conditioned_responses, interpolated_pool, phenomena_shown, timings
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.lifetime.learner import Lifetime
+from metarule.protocols import Learner
 from metarule.runs import figures
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool
-from metarule.types import Learner, PRNGKey, Theta
+from metarule.types import PRNGKey, Theta
 
 __all__ = ["Phenomena", "draw_report", "join_phenomena", "measure_phenomena", "phenomena_table"]
 

@@ -27,6 +27,7 @@ from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import confidence_band
 from metarule.meta.phases import lifetimes_of, total_steps
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import Learner
 from metarule.runs import figures
 from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import Experiment
@@ -38,7 +39,7 @@ from metarule.runs.training import Trained, write_theta
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
-from metarule.types import Learner, Split
+from metarule.types import Split
 
 __all__ = ["join_seeds", "write_curves", "write_results"]
 

@@ -21,6 +21,7 @@ from metarule.lifetime.learner import Lifetime
 from metarule.meta.loop import advance, begin, enter
 from metarule.meta.phases import Phase, advice, is_comparable, phase_at, phases
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import MetaOptimizer
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.runs.checkpoints import Checkpoints
@@ -32,7 +33,7 @@ from metarule.runs.locks import holder
 from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
 from metarule.runs.theta_files import THETA, save_theta
-from metarule.types import Info, MetaOptimizer, Theta
+from metarule.types import Info, Theta
 
 __all__ = ["Progress", "Trained", "flat_parameters", "theta_meaning", "train", "write_theta"]
 

@@ -32,10 +32,10 @@ class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_field
         directory: folder of the results; empty for a new one in the run's directory.
     """
 
-    threshold: Annotated[float, Meta(description="mean score for the number of steps to threshold")] = THRESHOLD
-    networks: Annotated[int, Meta(ge=1, le=100_000, description="networks a task, at least")] = 4
-    draw: Annotated[int, Meta(ge=0, lt=2**31, description="number of another draw of weights and orders")] = 0
-    directory: Annotated[str, Meta(description="folder of the results; default a new one in RUN_DIR")] = ""
+    threshold: float = THRESHOLD
+    networks: Annotated[int, Meta(ge=1, le=100_000)] = 4
+    draw: Annotated[int, Meta(ge=0, lt=2**31)] = 0
+    directory: str = ""
 
 
 class Transfer(NamedTuple):

@@ -20,10 +20,10 @@ from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError, Tree, decode, override
 from metarule.meta.phases import lifetimes_of, phases, total_steps
+from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.sweeps.declaration import Case, Sweep, check_sweep
 from metarule.tasks.base import primary_metric
-from metarule.types import Learner
 
 __all__ = ["Cell", "Plan", "Point", "Setting", "make_plan", "with_values"]
 

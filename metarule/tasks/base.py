@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 
 from metarule.prng import run_key
+from metarule.protocols import HasTaskIds, InRounds, MinimumLength, PrimaryMetric, TaskFamily
 from metarule.tracing import memoised
-from metarule.types import HasTaskIds, InRounds, Integer, MinimumLength, PrimaryMetric, Stimulus, TaskFamily
+from metarule.types import Integer, Stimulus
 
 __all__ = ["min_steps", "primary_metric", "round_steps", "task_id"]
 

@@ -6,8 +6,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from metarule.protocols import TaskFamily
 from metarule.tasks.base import primary_metric
-from metarule.types import Metrics, TaskFamily
+from metarule.types import Metrics
 
 __all__ = ["DIVERGED", "scores_of"]
 

@@ -13,8 +13,9 @@ from jax.test_util import check_grads
 
 from metarule.circuits.base import offered_variables, paths_of, plastic_of
 from metarule.prng import run_key
+from metarule.protocols import Circuit, Sized
 from metarule.testing.common import Checks, assert_equal_by_value, run_checks
-from metarule.types import Circuit, CircuitStep, PRNGKey, Sized, Stimulus
+from metarule.types import CircuitStep, PRNGKey, Stimulus
 
 __all__ = ["CIRCUIT_CHECKS", "check_circuit"]
 

@@ -13,9 +13,10 @@ from jax.test_util import check_grads
 from jaxtyping import Array
 
 from metarule.prng import run_key
+from metarule.protocols import Factored
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, complete, lift, local_variables
 from metarule.testing.common import Checks, assert_equal_by_value, run_checks
-from metarule.types import Factored, PRNGKey, Synapse, Theta
+from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["RULE_CHECKS", "check_rule"]
 

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarule.prng import run_key
+from metarule.protocols import TaskFamily
 from metarule.tasks.base import min_steps, primary_metric, task_id
 from metarule.tasks.scores import DIVERGED
 from metarule.testing.common import Checks, assert_equal_by_value, run_checks
-from metarule.types import PRNGKey, Stimulus, TaskFamily
+from metarule.types import PRNGKey, Stimulus
 
 __all__ = ["TASK_CHECKS", "check_tasks"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import memory
 from benchmarks.memory import Measured, Teachers, difference, learner, main
-from metarule.types import TaskFamily
+from metarule.protocols import TaskFamily
 
 
 def refused(words, capsys):

@@ -22,11 +22,11 @@ from metarule import (
     unroll,
 )
 from metarule.circuits.base import offered_variables
+from metarule.protocols import Circuit, TaskFamily
 from metarule.runs.experiment import Experiment
 from metarule.tasks import Phase, Phenomenon, Schedule
 from metarule.tasks.base import min_steps
 from metarule.testing import CIRCUIT_CHECKS, check_circuit
-from metarule.types import Circuit, TaskFamily
 
 KEY = jax.random.key(0)
 

@@ -29,7 +29,7 @@ from metarule import (
     Truncated,
 )
 from metarule.lifetime.unroll import lifetime_loss
-from metarule.types import Estimator
+from metarule.protocols import Estimator
 
 KEY = jax.random.key(0)
 LENGTH = 12

@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, Trace, unroll
-from metarule.types import CircuitStep, Learner, Stimulus, Synapse
+from metarule.protocols import Learner
+from metarule.types import CircuitStep, Stimulus, Synapse
 
 KEY = jax.random.key(0)
 

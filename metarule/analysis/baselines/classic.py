@@ -11,8 +11,8 @@ from metarule.analysis.baselines.descent import Descent
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.lifetime.learner import Lifetime
+from metarule.protocols import Learner
 from metarule.rules.polynomial import Polynomial
-from metarule.types import Learner
 
 __all__ = [
     "BaselineName",

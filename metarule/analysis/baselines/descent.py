@@ -9,19 +9,9 @@ from msgspec.structs import replace
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.learner import Lifetime
 from metarule.meta.transforms import Arguments, make_transform
+from metarule.protocols import TaskFamily
 from metarule.rules.lifting import complete
-from metarule.types import (
-    Integer,
-    LearnerState,
-    LifetimeContext,
-    Metrics,
-    PRNGKey,
-    PyTree,
-    StepOutput,
-    Stimulus,
-    TaskFamily,
-    Theta,
-)
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, PyTree, StepOutput, Stimulus, Theta
 
 __all__ = ["Descent"]
 

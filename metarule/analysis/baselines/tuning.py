@@ -11,8 +11,9 @@ from jaxtyping import Array, Float
 from metarule.analysis.evaluation import learning_curves
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
+from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric
-from metarule.types import LOGITS, Learner, PRNGKey, Theta
+from metarule.types import LOGITS, PRNGKey, Theta
 
 __all__ = ["RATES", "Tuned", "theta_at_rate", "tune"]
 

@@ -11,17 +11,8 @@ from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient, train
 from metarule.parallel.devices import sharded_jit
-from metarule.types import (
-    Integer,
-    LearnerState,
-    LifetimeContext,
-    Metrics,
-    PRNGKey,
-    StepOutput,
-    Stimulus,
-    TaskFamily,
-    Theta,
-)
+from metarule.protocols import TaskFamily
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, StepOutput, Stimulus, Theta
 
 __all__ = ["Fitted", "MaskedLearner", "fit"]
 

@@ -10,7 +10,7 @@ from small import EXPERIMENT
 from metarule import Gradient, Polynomial
 from metarule.analysis.structure_search import MaskedLearner, fit
 from metarule.meta import train
-from metarule.types import Learner
+from metarule.protocols import Learner
 
 TERMS = ("pre", "pre*modulator", "post", "pre*weight")
 INITIAL = {"pre*modulator": 0.1, "post": 0.05}
