@@ -77,8 +77,15 @@ SMOKE = {
 }
 
 
-# Folders of what computes: `-m numerics` tests it under other settings of XLA and JAX.
-NUMERICS = {"rules", "circuits", "estimators", "lifetime", "meta"}
+# Gradients, contracts and meta-steps: `-m numerics` tests them under other settings of XLA and JAX.
+NUMERICS = {
+    "circuits/test_contract.py",
+    "estimators/test_contract.py",
+    "estimators/test_inversion.py",
+    "lifetime/test_learner.py",
+    "meta/test_gradient.py",
+    "rules/test_polynomial.py",
+}
 
 
 # Tests of bytes, overflow, float32 literals or drawn numbers of float32, skipped under JAX_ENABLE_X64=1.
@@ -115,7 +122,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if item.path.name in SMOKE:
             item.add_marker("smoke")
-        if item.path.relative_to(config.rootpath / "tests").parts[0] in NUMERICS:
+        if item.path.relative_to(config.rootpath / "tests").as_posix() in NUMERICS:
             item.add_marker("numerics")
         if jax.config.jax_enable_x64 and getattr(item, "originalname", None) in FLOAT32:
             item.add_marker(pytest.mark.skip(reason="a test of float32"))
@@ -135,7 +142,7 @@ def room_for_programs():
 
 
 # Optax relies on implicit promotion; what metarule computes itself does not.
-STRICT = {"rules", "circuits", "tasks", "estimators", "test_lifetime.py", "test_scans.py"}
+STRICT = {"rules", "circuits", "tasks", "estimators", "lifetime"}
 
 
 @pytest.fixture(autouse=True)

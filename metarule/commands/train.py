@@ -42,7 +42,7 @@ USAGE = """\
 usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
        metarule train --resume RUN_DIR
 
-Learn a rule as CONFIG says, and compare it on held-out tasks with tuned baselines.
+Learn a rule from CONFIG, and compare it on held-out tasks with tuned baselines.
 
   CONFIG                 TOML file, such as configs/boolean.toml
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]

@@ -52,7 +52,7 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         zip: values by dotted field, equally many; they change together.
         cases: fields that are set together, under a name.
         cell: most points of one compiled program; with 1, θ of a point is that of `metarule train`, bit for bit.
-        curve: scores along meta-training, at meta-steps on a logarithmic scale up to the last.
+        curve: number of scores during meta-training, at meta-steps on a logarithmic scale up to the last.
         reference: label of the setting that the others are compared with; empty for the first.
         score: metric of tables and figures; empty for that of the tasks.
     """

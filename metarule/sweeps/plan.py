@@ -82,7 +82,7 @@ class Cell(NamedTuple):
         fields: dotted fields that are data.
         points: the points.
         values: of the data fields, one tuple a point.
-        curve: scores along meta-training.
+        curve: number of scores during meta-training.
     """
 
     name: str
