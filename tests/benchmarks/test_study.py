@@ -141,7 +141,7 @@ def test_every_study_can_be_laid_out(path):
         ({"kind": "transfer"}, "kind = 'transfer': baselines are tuned on the tasks of each test"),
         ({"retuned": ["rescorla_wagner"]}, "retuned: 'rescorla_wagner' cannot be evaluated on "),
         ({"sweep": {"config": "nowhere.toml"}}, "nowhere.toml: No such file"),
-        ({"tests": [{"name": "x", "set": {"rule.kind": "mlp"}}]}, "tests.x: rule.kind: it is part of how θ is learned"),
+        ({"tests": [{"name": "x", "set": {"rule.kind": "mlp"}}]}, "tests.x: rule.kind: θ depends on it"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path, change, says, capsys):

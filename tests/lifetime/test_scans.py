@@ -38,7 +38,7 @@ def test_scans_equal_lax_scan_with_their_gradient(scan, float64):
 
 
 def test_steps_in_a_row_come_to_the_same_whether_or_not_they_fill_the_loop(monkeypatch):
-    monkeypatch.setattr(scans, "_IN_A_ROW", {"cpu": 4})
+    monkeypatch.setattr(scans, "_UNROLL", {"cpu": 4})
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     xs = jnp.linspace(0.5, 1.5, 13)
     for reverse in (False, True):
