@@ -1,8 +1,7 @@
 """Coverage of 95 % intervals: `python -m benchmarks.coverage [--quick] [--json FILE]`.
 
 Networks are simulated, not trained: tasks and seeds differ in difficulty, each network solves some of the examples of
-its task, and scores rise along a lifetime, so that the truth is known. The intervals are those of a run, made by the
-same functions.
+its task, and scores rise along a lifetime, so that the truth is known. The functions of a run make the intervals.
 """
 
 import sys
@@ -22,24 +21,21 @@ from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out_re
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import threshold_point
 from metarule.sweeps.report import interquartile
-from metarule.sweeps.rows import lines_of, write_rows
+from metarule.sweeps.rows import write_rows
 from metarule.tasks.scores import DIVERGED
 
 __all__ = ["Options", "main", "measured"]
 
 _USAGE = """\
-usage: python -m benchmarks.coverage [--quick] [--option VALUE ...]
-
 Simulate the scores of runs whose true means are known, and print the coverage of each kind of interval that metarule
 prints. That of a 95 % interval should be .93 to .97; that of `steps_to_threshold`, which can only be one of the
 evaluated points, at least .93. It takes three minutes on two cores.
 
 --quick                            a fifth of the simulations
---help                             this text
 """
-_QUICK = {"simulations": 200}
 # Evaluated points of a lifetime, and of one that is twice and 20 times as long.
 _POINTS, _LENGTH = (0, 25, 50, 75, 100, 200, 2000), 100
+_END = _POINTS.index(_LENGTH)
 # Threshold, which the learned rule reaches after 75 steps.
 _THRESHOLD = 0.85
 # Networks on a task, examples on which each is evaluated, and tasks of a seed.
@@ -51,11 +47,11 @@ _BY_TASK, _BY_PAIR, _BY_SEED = 1.0, 0.5, 0.3
 # Numbers of training tasks of a study, and the power law of its gap.
 _NUMBERS, _SCALE, _EXPONENT, _NOISE = (1, 2, 5, 10, 20, 50, 100), 0.2, 0.7, 0.02
 _LEARNER = Lifetime(
-    rule=Polynomial(),
-    circuit=Feedforward(hidden=()),
-    tasks=Boolean(inputs=2),
-    inner_loop=InnerLoop(steps=_LENGTH),
+    rule=Polynomial(), circuit=Feedforward(hidden=()), tasks=Boolean(inputs=2), inner_loop=InnerLoop(steps=_LENGTH)
 )
+
+# Whether each interval holds the truth; None where there is no interval.
+_Verdicts = dict[str, bool | None]
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -72,14 +68,14 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 def main(words: list[str]) -> int:
     """Run the command; see `program.run`."""
-    return program.run("benchmarks.coverage", words, _USAGE, Options, _serve, _QUICK, interrupted="nothing was written")
+    quick, interrupted = {"simulations": 200}, "nothing was written"
+    return program.run("benchmarks.coverage", words, _USAGE, Options, _serve, quick, interrupted=interrupted)
 
 
 def _serve(options: Options, flags: list[str]) -> int:
-    rows = []
-    for kind, size in tqdm(_CASES, desc="simulating", unit="case", disable=None):
-        rows += measured(kind, size, options.simulations)
-    print("\n".join(lines_of(rows)))
+    cases = tqdm(_CASES, desc="simulating", unit="case", disable=None)
+    rows = [row for kind, size in cases for row in measured(kind, size, options.simulations)]
+    print(program.table(rows))
     write_rows(options.json, rows)
     return 0
 
@@ -96,46 +92,37 @@ def measured(kind: str, size: int, simulations: int) -> list[dict[str, Any]]:
         One row an interval. `coverage` is the share of intervals that hold the truth, `none` the share of simulations
         without an interval, since all values were equal.
     """
-    held: dict[str, list[bool | None]] = {}
-    for number in range(simulations):
-        for name, verdict in _KINDS[kind](np.random.default_rng([size, number]), size).items():
-            held.setdefault(name, []).append(verdict)
-    return [
-        {
-            "interval": name,
-            "over": kind,
-            "size": size,
-            "coverage": float(np.mean([verdict for verdict in verdicts if verdict is not None])),
-            "none": float(np.mean([verdict is None for verdict in verdicts])),
-            "simulations": simulations,
-        }
-        for name, verdicts in held.items()
-    ]
+    verdicts = [_KINDS[kind](np.random.default_rng([size, number]), size) for number in range(simulations)]
+    rows = []
+    for name in verdicts[0]:
+        held = [one[name] for one in verdicts if one[name] is not None]
+        shares = {"coverage": float(np.mean(held)), "none": 1 - len(held) / simulations}
+        rows.append({"interval": name, "over": kind, "size": size, **shares, "simulations": simulations})
+    return rows
 
 
-def _over_tasks(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+def _over_tasks(rng: np.random.Generator, size: int) -> _Verdicts:
     report = held_out_report(_LEARNER, _curves(rng, size, 0.0), {}, HELD_OUT, _THRESHOLD)
-    within = _POINTS.index(_LENGTH) + 1
-    true = threshold_point(_truth(LEARNED, 0.0)[:within], _POINTS[:within], _THRESHOLD)
+    true = threshold_point(_truth(LEARNED, 0.0)[: _END + 1], _POINTS[: _END + 1], _THRESHOLD)
     steps = report[LEARNED]["steps_to_threshold"]
     low, high = (np.inf if end is None else end for end in (steps["low"], steps["high"]))
     return _verdicts(report, 0.0) | {"steps_to_threshold": bool(low <= (np.inf if true is None else true) <= high)}
 
 
-def _over_seeds(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+def _over_seeds(rng: np.random.Generator, size: int) -> _Verdicts:
     """Seeds with tasks of their own."""
     reports = [held_out_report(_LEARNER, _curves(rng, _TASKS, _BY_SEED), {}, HELD_OUT) for _ in range(size)]
     return _verdicts(join_reports(reports), _BY_SEED)
 
 
-def _trimmed(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+def _trimmed(rng: np.random.Generator, size: int) -> _Verdicts:
     """Scores of seeds that are not normal: the better, the closer together."""
     middle = _sigmoid(2.0 + _BY_SEED * ndtri(np.linspace(0.25, 0.75, 1001))).mean()
     interval = interquartile(_sigmoid(2.0 + _BY_SEED * rng.normal(size=size)))
     return {"interquartile mean": _holds(interval._asdict(), middle)}
 
 
-def _power_law(rng: np.random.Generator, size: int) -> dict[str, bool | None]:
+def _power_law(rng: np.random.Generator, size: int) -> _Verdicts:
     gaps = _SCALE * np.array(_NUMBERS, float) ** -_EXPONENT + rng.normal(0, _NOISE, (size, len(_NUMBERS)))
     scale, exponent = fit(_NUMBERS, gaps)
     return {"scale": _holds(scale._asdict(), _SCALE), "exponent": _holds(exponent._asdict(), _EXPONENT)}
@@ -148,12 +135,8 @@ def _curves(rng: np.random.Generator, tasks: int, by_seed: float) -> dict[str, C
     for name, levels in _LEVELS.items():
         shift = rng.normal(0, _BY_PAIR, tasks) + rng.normal(0, by_seed)
         right = rng.binomial(_EXAMPLES, _sigmoid(np.add.outer((hard + shift)[task], levels)))
-        simulated: list[Any] = [
-            np.array(_POINTS),
-            {"solved": right / _EXAMPLES, DIVERGED: np.zeros(right.shape)},
-            task,
-        ]
-        curves[name] = Curves(*simulated)
+        metrics: Any = {"solved": right / _EXAMPLES, DIVERGED: np.zeros(right.shape)}
+        curves[name] = Curves(np.array(_POINTS), metrics, task)  # type: ignore[arg-type]
     return curves
 
 
@@ -164,12 +147,11 @@ def _truth(name: str, by_seed: float) -> Float[np.ndarray, " points"]:
     return weights @ _sigmoid(np.add.outer(spread * nodes, _LEVELS[name])) / weights.sum()
 
 
-def _verdicts(report: Mapping[str, Any], by_seed: float) -> dict[str, bool | None]:
+def _verdicts(report: Mapping[str, Any], by_seed: float) -> _Verdicts:
     learned, initial = (_truth(name, by_seed) for name in (LEARNED, INITIAL))
-    end = _POINTS.index(_LENGTH)
     return {
-        "score": _holds(report[LEARNED], learned[end]),
-        "difference": _holds(report[INITIAL]["difference"], learned[end] - initial[end]),
+        "score": _holds(report[LEARNED], learned[_END]),
+        "difference": _holds(report[INITIAL]["difference"], learned[_END] - initial[_END]),
         "score at 20 ×": _holds(report[LEARNED]["horizon"]["20"], learned[-1]),
     }
 
@@ -182,7 +164,7 @@ def _sigmoid(values: Any) -> Any:
     return 1 / (1 + np.exp(-values))
 
 
-_KINDS: dict[str, Callable[[np.random.Generator, int], dict[str, bool | None]]] = {
+_KINDS: dict[str, Callable[[np.random.Generator, int], _Verdicts]] = {
     "tasks": _over_tasks,
     "seeds": _over_seeds,
     "seeds, trimmed": _trimmed,

@@ -11,15 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from metarule.commands import cli
 from metarule.config.toml import parse_overrides
@@ -27,7 +26,7 @@ from metarule.meta import advance, begin, phases
 from metarule.prng import run_key
 from metarule.runs.experiment import read_experiment_file
 
-__all__ = ["Setup", "Timed", "message_sizes", "serve", "timed"]
+__all__ = ["Setup", "message_sizes", "serve", "timed"]
 
 _START = "import sys; from benchmarks.probes import serve; sys.exit(serve())"
 # Most meta-steps of one call, and about how many seconds a turn takes.
@@ -39,32 +38,14 @@ _COLLECTIVE = re.compile(
 
 
 class Setup(NamedTuple):
-    """Devices that a meta-step runs on.
-
-    Attributes:
-        processes: on this machine.
-        devices: of each of them.
-        words: CONFIG, and fields of it.
-    """
+    """Processes on this machine, devices of each of them, and the words CONFIG and fields of it."""
 
     processes: int
     devices: int
     words: tuple[str, ...]
 
 
-class Timed(NamedTuple):
-    """Measurements of a set-up.
-
-    Attributes:
-        program: `devices`, `collectives` and their `bytes` of a meta-step, and the first `gradient_norm`.
-        seconds: of a meta-step, turn by turn.
-    """
-
-    program: Mapping[str, Any]
-    seconds: list[float]
-
-
-def timed(setups: Sequence[Setup], turns: int) -> list[Timed]:
+def timed(setups: Sequence[Setup], turns: int) -> list[dict[str, Any]]:
     """Time set-ups in turns, since other work on the machine comes and goes.
 
     Args:
@@ -72,24 +53,20 @@ def timed(setups: Sequence[Setup], turns: int) -> list[Timed]:
         turns: of each.
 
     Returns:
-        One a set-up.
+        By set-up: `devices`, `collectives` and their `bytes` of a meta-step, the first `gradient_norm`, and `seconds`
+        of a meta-step, turn by turn.
 
     Raises:
         RuntimeError: a process that failed.
     """
     with ExitStack() as stack:
         probes = [stack.enter_context(_probe(setup)) for setup in setups]
-        rounds = [[probe.turn() for probe in probes] for _ in range(turns)]
-        times = np.transpose(rounds).tolist()
-        return [Timed(probe.program, seconds) for probe, seconds in zip(probes, times, strict=True)]
+        rounds = [[turn() for _, turn in probes] for _ in range(turns)]
+        return [program | {"seconds": list(seconds)} for (program, _), seconds in zip(probes, zip(*rounds))]
 
 
 def serve() -> int:
-    """Run a probe on the words of the command line: CONFIG, fields of it, and those of `devices`.
-
-    Returns:
-        Exit status.
-    """
+    """Run a probe on the words of the command line: CONFIG, fields of it, and those of `devices`."""
     return cli.run("benchmarks.scaling", sys.argv[1:], "", _serve, "nothing was written", joint=True)
 
 
@@ -110,69 +87,56 @@ def _serve(words: list[str]) -> int:
     key = run_key(experiment.seed)
     state = begin(lifetime, optimizer, pool, key)
     program = advance.lower(phases(optimizer, lifetime)[0], pool, state, key, jnp.asarray(1), _CAPACITY).compile()
-
-    def advanced(count: int) -> Any:
-        nonlocal state
-        state, info = jax.block_until_ready(program(pool, state, key, jnp.asarray(count)))
-        return info
-
-    norm = float(advanced(1).observed["gradient_norm"][0])
+    state, info = program(pool, state, key, jnp.asarray(1))
     sizes = message_sizes(program.as_text() or "")
-    devices = {"devices": jax.device_count(), "collectives": len(sizes), "bytes": sum(sizes)}
-    print(json.dumps(devices | {"gradient_norm": norm}), flush=True)
+    known = {"devices": jax.device_count(), "collectives": len(sizes), "bytes": sum(sizes)}
+    print(json.dumps(known | {"gradient_norm": float(info.observed["gradient_norm"][0])}), flush=True)
     for line in sys.stdin:
         clock = time.perf_counter()
-        advanced(int(line))
+        state, _ = jax.block_until_ready(program(pool, state, key, jnp.asarray(int(line))))
         print((time.perf_counter() - clock) / int(line), flush=True)
     return 0
 
 
-class _Probe:
-    """The processes of a set-up, which wait for numbers of meta-steps."""
-
-    def __init__(self, running: list[subprocess.Popen[str]], errors: IO[str]) -> None:
-        self._running, self._errors = running, errors
-        self.program: dict[str, Any] = self._read()
-        self._count = 1
-        self._count = min(max(int(_TURN / self.turn()), 1), _CAPACITY)
-
-    def turn(self) -> float:
-        """Run some meta-steps; seconds of one."""
-        for process in self._running:
-            assert process.stdin is not None
-            process.stdin.write(f"{self._count}\n")
-            process.stdin.flush()
-        return float(self._read())
-
-    def _read(self) -> Any:
-        first = self._running[0]
-        assert first.stdout is not None
-        for line in first.stdout:
-            if not line.startswith("[Gloo]"):  # its own line on standard output when processes are connected
-                return json.loads(line)
-        self._errors.seek(0)
-        raise RuntimeError(self._errors.read()[-1000:])
-
-
 @contextmanager
-def _probe(setup: Setup) -> Iterator[_Probe]:
+def _probe(setup: Setup) -> Iterator[tuple[dict[str, Any], Callable[[], float]]]:
+    """Start the processes of a set-up; yield what they print of their program, and the function of a turn."""
     shared = ["--devices.use", str(setup.devices)]
     if setup.processes > 1:
         with socket.socket() as free:
             free.bind(("localhost", 0))
             address = f"localhost:{free.getsockname()[1]}"
         shared += ["--devices.coordinator", address, "--devices.processes", str(setup.processes)]
-    running, errors = list[subprocess.Popen[str]](), TemporaryFile("w+")  # noqa: SIM115
-    try:
+    with ExitStack() as stack:
+        errors = stack.enter_context(TemporaryFile("w+"))
+        running, pipe = list[subprocess.Popen[str]](), subprocess.PIPE
+        stack.callback(_end, running)
         for number in range(setup.processes):
             own = ["--devices.process", str(number)] if setup.processes > 1 else []
             words = [sys.executable, "-c", _START, *setup.words, *shared, *own]
-            pipe = subprocess.PIPE
             running.append(subprocess.Popen(words, stdin=pipe, stdout=pipe, stderr=errors, text=True))
-        yield _Probe(running, errors)
-    finally:
-        for process in running:
-            process.kill()
-        for process in running:
-            process.communicate()
-        errors.close()
+
+        def read() -> Any:
+            for line in running[0].stdout or ():
+                if not line.startswith("[Gloo]"):  # its own line on standard output when processes are connected
+                    return json.loads(line)
+            errors.seek(0)
+            raise RuntimeError(errors.read()[-1000:])
+
+        def ask(count: int) -> float:
+            for process in running:
+                assert process.stdin is not None
+                process.stdin.write(f"{count}\n")
+                process.stdin.flush()
+            return float(read())
+
+        program = read()
+        count = min(max(int(_TURN / ask(1)), 1), _CAPACITY)
+        yield program, lambda: ask(count)
+
+
+def _end(running: Sequence[subprocess.Popen[str]]) -> None:
+    for process in running:
+        process.kill()
+    for process in running:
+        process.communicate()

@@ -1,16 +1,22 @@
-"""Command line of the programs: flags, options, `--help` and exit status."""
+"""Frame of the programs: flags, options, `--help`, exit status, tables on the screen, and tables measured once."""
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
+import jax
+import msgspec
 from msgspec import Struct
 
 from metarule.commands import cli
 from metarule.config.help import Source
-from metarule.config.toml import decode, parse_overrides
-from metarule.sweeps.rows import check_place
+from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.runs.environment import environment
+from metarule.runs.files import read_json, write_json
+from metarule.sweeps.rows import check_place, lines_of
 
-__all__ = ["QUICK", "run"]
+__all__ = ["QUICK", "kept", "lay_out", "run", "table"]
 
 QUICK = "--quick"
 _Options = TypeVar("_Options", bound=Struct)
@@ -32,12 +38,12 @@ def run(
     Args:
         name: of the program, for messages.
         words: of the command line, without the program's name.
-        usage: first part of the text for `--help`; the options follow.
+        usage: text for `--help` between the first line and the options.
         options: struct of the options, one of which is `json`.
-        serve: called with the options and the flags that were given; returns the exit status.
+        serve: called with the options and the given flags; returns the exit status.
         quick: defaults of options with `--quick`.
         flags: words without a value.
-        cached: whether compiled programs are cached.
+        cached: True to cache compiled programs.
         interrupted: message about results when the program is stopped.
 
     Returns:
@@ -52,4 +58,50 @@ def run(
         check_place(read.json)  # type: ignore[attr-defined]
         return serve(read, given)
 
+    usage = f"usage: python -m {name} [--quick] [--option VALUE ...]\n\n{usage}--help{' ' * 29}this text\n"
     return cli.run(name, words, usage, parsed, interrupted, (Source(options),), bare=True, cached=cached)
+
+
+def table(rows: Sequence[Mapping[str, Any]], **forms: str) -> str:
+    """Format rows, at least one, for the screen; `forms` are the formats of columns that have their own."""
+
+    def formatted(name: str, value: Any) -> Any:
+        return format(value, forms[name]) if name in forms and value is not None else value
+
+    return "\n".join(lines_of([{name: formatted(name, value) for name, value in row.items()} for row in rows]))
+
+
+def lay_out(directory: Path, options: Struct) -> None:
+    """Make a directory for measurements with some options.
+
+    Args:
+        directory: the directory.
+        options: of the program; `directory` and `json` are ignored.
+
+    Raises:
+        ConfigError: a directory that holds measurements with other options, or cannot be made.
+    """
+    file = directory / "options.json"
+    given = msgspec.json.decode(msgspec.json.encode(options))
+    given = {name: value for name, value in given.items() if name not in ("directory", "json")}
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            write_json(directory / "environment.json", environment())
+            write_json(file, given)
+    except OSError as error:
+        raise ConfigError(f"--directory '{directory}': {error.strerror}") from error
+    known = read_json(file)
+    if other := [name for name in given if known.get(name) != given[name]]:
+        raise ConfigError(f"--directory '{directory}': it holds measurements with other {' and '.join(other)}")
+
+
+def kept(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Read the rows of a table from a file, or measure them where it does not exist, and write it."""
+    known = read_json(file)
+    if known is None:
+        print(f"measuring {file.stem}", file=sys.stderr, flush=True)
+        known = {"rows": measure()}
+        write_json(file, known)
+        jax.clear_caches()  # a process may hold only so many programs
+    return list(known["rows"])

@@ -1,7 +1,7 @@
 """Races of meta-optimisers: the held-out score against lifetimes and seconds."""
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from benchmarks.timing import clocked, compiled, take_turns
 from metarule.analysis.statistics import Interval
 from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.unroll import lifetime_loss
@@ -26,11 +27,8 @@ from metarule.types import Integer, Theta
 
 __all__ = ["Racer", "difference", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
 
-
-# Turns of each kind of lifetime; the fastest counts, since other work on the machine comes and goes.
-_TRIALS = 5
-# Lifetimes that are timed, and of a search those that its candidates share.
-_LIFETIMES, _SHARED = 1024, 32
+# Seconds for each kind of lifetime, and lifetimes that are timed, and of a search those that its candidates share.
+_SECONDS, _LIFETIMES, _SHARED = 5.0, 1024, 32
 
 
 class Racer(NamedTuple):
@@ -42,7 +40,7 @@ class Racer(NamedTuple):
         setting: tuned values.
         seeds: in order.
         lifetimes: until each mark, where a lifetime with its gradient counts as its cost [marks].
-        seconds: of a seed beside the others, until each mark [marks].
+        seconds: of a seed in the joint program, until each mark [marks].
         learning_curves: held-out score [seeds, marks].
     """
 
@@ -53,6 +51,11 @@ class Racer(NamedTuple):
     lifetimes: Float[np.ndarray, " marks"]
     seconds: Float[np.ndarray, " marks"]
     learning_curves: Float[np.ndarray, "seeds marks"]
+
+    @property
+    def final(self) -> Interval:
+        """Interquartile mean over seeds of the final score, and its 95 % interval."""
+        return interquartile(self.learning_curves[:, -1], share=True)
 
 
 def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
@@ -75,7 +78,6 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
                 continue
             case = setting["values"]["case"]
             method, _, terms = case.removesuffix(" terms").rpartition(", ")
-            marks = np.array(result["marks"])
             racers.append(
                 Racer(
                     method=method,
@@ -83,7 +85,7 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
                     setting=setting["label"].removeprefix(f"{case}, "),
                     seeds=tuple(point["seed"] for point in points),
                     lifetimes=np.array(result["lifetimes"]) * costs.get(case, 1.0),
-                    seconds=marks * result["seconds"].get("meta_step", np.nan),
+                    seconds=np.array(result["marks"]) * result["seconds"].get("meta_step", np.nan),
                     learning_curves=np.array([point["curve"] for point in points], float),
                 )
             )
@@ -107,7 +109,7 @@ def lifetimes_to(racer: Racer, score: float) -> float | None:
 
 @picture
 def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
-    """Held-out score against lifetimes and against seconds: interquartile mean over seeds and 95 % interval.
+    """Draw the held-out score, interquartile mean over seeds and 95 % interval, against lifetimes and seconds.
 
     Args:
         file: of the figure.
@@ -120,9 +122,11 @@ def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
     panels = figure.subplots(len(rows), len(sizes), squeeze=False, sharey="row")
     for (family, spent), row in zip(rows, panels, strict=True):
         for axes, terms in zip(row, sizes, strict=True):
-            for racer in races[family]:
-                if racer.terms == terms:
-                    _draw(axes, racer, getattr(racer, spent), COLOURS[methods.index(racer.method) % len(COLOURS)])
+            for racer in (racer for racer in races[family] if racer.terms == terms):
+                x, colour = getattr(racer, spent), COLOURS[methods.index(racer.method) % len(COLOURS)]
+                middle, low, high = zip(*(interquartile(column, share=True) for column in racer.learning_curves.T))
+                axes.plot(x, middle, color=colour, label=racer.method)
+                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_xscale("log")
             axes.set_xlabel("lifetimes" if spent == "lifetimes" else "seconds a seed")
             axes.set_title(f"{family}, {terms} terms", fontsize="medium")
@@ -131,18 +135,6 @@ def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
     lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
     figure.legend(lines.values(), lines, frameon=False, ncols=len(lines), loc="outside lower center")
     save(figure, file)
-
-
-def _draw(axes: Any, racer: Racer, spent: Float[np.ndarray, " marks"], colour: str) -> None:
-    low, middle, high = zip(*_band(racer))
-    axes.plot(spent, middle, color=colour, label=racer.method)
-    axes.fill_between(spent, low, high, color=colour, alpha=0.15, linewidth=0)
-
-
-def _band(racer: Racer) -> Iterator[tuple[float, float, float]]:
-    for column in racer.learning_curves.T:
-        middle = interquartile(column, share=True)
-        yield middle.low, middle.mean, middle.high
 
 
 def relative_cost(experiment: Experiment) -> float:
@@ -155,7 +147,7 @@ def relative_cost(experiment: Experiment) -> float:
         experiment: its optimiser is gradient descent.
 
     Returns:
-        The ratio.
+        The ratio of the fastest runs.
     """
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assert isinstance(optimizer, Gradient)
@@ -174,15 +166,9 @@ def relative_cost(experiment: Experiment) -> float:
         return estimator.estimate(lifetime, theta, task, estimator.init(lifetime, theta, key), key)[0].gradient
 
     thetas = jax.tree.map(lambda leaf: jnp.stack([leaf] * (_LIFETIMES // _SHARED)), theta)
-    programs = [(jax.jit(jax.vmap(searched)), thetas), (jax.jit(jax.vmap(differentiated)), jnp.arange(_LIFETIMES))]
-    for program, given in programs:
-        jax.block_until_ready(program(given))
-    seconds = [[_timed(program, given) for program, given in programs] for _ in range(_TRIALS)]
-    alone, with_gradient = (min(times) for times in zip(*seconds, strict=True))
-    return with_gradient / alone / lifetimes_per_estimate(estimator)
-
-
-def _timed(program: Callable[..., Any], given: Any) -> float:
-    clock = time.perf_counter()
-    jax.block_until_ready(program(given))
-    return time.perf_counter() - clock
+    calls = []
+    for function, given in ((searched, thetas), (differentiated, jnp.arange(_LIFETIMES))):
+        call = partial(compiled(jax.vmap(function), given).run, given)
+        calls.append((call, clocked(call)[1]))
+    search, gradient = (timing.minimum for timing in take_turns(calls, _SECONDS))
+    return gradient / search / lifetimes_per_estimate(estimator)

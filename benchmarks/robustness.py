@@ -1,7 +1,6 @@
 """Seeds whose meta-training survives: `python -m benchmarks.robustness [--quick] [--json FILE]`."""
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,24 +13,22 @@ from metarule.commands import sweep
 from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.report import CELLS, PLAN, make_report
-from metarule.sweeps.rows import lines_of, write_rows
+from metarule.sweeps.rows import write_rows
 
 __all__ = ["Options", "main", "robustness"]
 
 _USAGE = """\
-usage: python -m benchmarks.robustness [--quick] [--option VALUE ...]
-
 Run two sweeps and make one table of them: benchmarks/sweeps/robustness.toml, twenty seeds each of short and long
 lifetimes, and benchmarks/sweeps/ablation.toml, which removes one safeguard of meta-training after another. A second
 start goes on where the first was stopped; several processes share the work.
 
 --quick                            two cases of the first sweep, two seeds and ten meta-steps: under a minute
---help                             this text
 """
 _SWEEPS = ("robustness", "ablation")
 _FOLDER = Path(__file__).parent / "sweeps"
 # Largest distance from the best score that counts as near.
 _NEAR = 0.03
+_EXPONENT = "lyapunov_exponent"
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,15 +56,39 @@ def robustness(directory: Path) -> list[dict[str, Any]]:
         directory: of the sweep.
 
     Returns:
-        One row a setting: its `seeds`, how many of them are `finite`, the `best` and the `worst` score, how many are
-        `within_3_points` of the best, the shares of training lifetimes that `diverged` and of meta-steps that were
-        `rejected`, and the median over seeds of the largest `lyapunov_exponent`. What no seed has is None.
+        One row a setting with finished cells: its `seeds`, how many of them are `finite`, the `best` and the `worst`
+        score, how many are `within_3_points` of the best, the shares of training lifetimes that `diverged` and of
+        meta-steps that were `rejected`, and the median over seeds of the largest `lyapunov_exponent`. Values that no
+        seed has are None.
 
     Raises:
         ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
-    report = make_report(directory)
-    return list(_rows(directory.name, report.rows, report.score, read_json(directory / PLAN)))
+    report, rows = make_report(directory), []
+    for setting in read_json(directory / PLAN)["settings"]:
+        of_setting = [row for row in report.rows if row["setting"] == setting["label"]]
+        metrics: dict[str, list[float]] = {}
+        for row in of_setting:
+            metrics.setdefault(row["metric"], []).extend([] if row["value"] is None else [row["value"]])
+        if not metrics:  # its cell failed, or is not finished
+            continue
+        optimizer, scores, exponents = setting["experiment"]["optimizer"], metrics[report.score], metrics[_EXPONENT]
+        steps = optimizer["steps"]
+        rows.append(
+            {
+                "sweep": directory.name,
+                "setting": setting["label"],
+                "seeds": len({row["seed"] for row in of_setting}),
+                "finite": int(sum(metrics["finite"])),
+                "best": max(scores, default=None),
+                "worst": min(scores, default=None),
+                "within_3_points": sum(score >= max(scores) - _NEAR for score in scores),
+                "diverged": float(np.mean(metrics["nonfinite_lifetimes"])) / (steps * optimizer["batch_size"]),
+                "rejected": float(np.mean(metrics["rejected_steps"])) / steps,
+                _EXPONENT: float(np.median(exponents)) if exponents else None,
+            }
+        )
+    return rows
 
 
 def _serve(options: Options, flags: list[str]) -> int:
@@ -80,37 +101,9 @@ def _serve(options: Options, flags: list[str]) -> int:
         status = max(status, done)
         rows += robustness(directory) if any(directory.glob(f"{CELLS}/*/{DONE}")) else []
     if rows:
-        print("\n".join(["", *lines_of(rows)]))
+        print(f"\n{program.table(rows)}")
     write_rows(options.json, rows)
     return status
-
-
-def _rows(
-    name: str, values: Sequence[Mapping[str, Any]], score: str, plan: Mapping[str, Any]
-) -> Iterator[dict[str, Any]]:
-    for setting in plan["settings"]:
-        metrics: dict[str, list[float]] = {}
-        seeds = set()
-        for row in values:
-            if row["setting"] == setting["label"]:
-                seeds.add(row["seed"])
-                metrics.setdefault(row["metric"], []).extend([] if row["value"] is None else [row["value"]])
-        if not metrics:  # its cell failed, or is not finished
-            continue
-        optimizer, scores, exponents = setting["experiment"]["optimizer"], metrics[score], metrics["lyapunov_exponent"]
-        best = max(scores, default=np.nan)
-        yield {
-            "sweep": name,
-            "setting": setting["label"],
-            "seeds": len(seeds),
-            "finite": int(sum(metrics["finite"])),
-            "best": max(scores, default=None),
-            "worst": min(scores, default=None),
-            "within_3_points": sum(value >= best - _NEAR for value in scores),
-            "diverged": float(np.mean(metrics["nonfinite_lifetimes"])) / (optimizer["steps"] * optimizer["batch_size"]),
-            "rejected": float(np.mean(metrics["rejected_steps"])) / optimizer["steps"],
-            "lyapunov_exponent": float(np.median(exponents)) if exponents else None,
-        }
 
 
 if __name__ == "__main__":

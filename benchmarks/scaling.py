@@ -12,30 +12,26 @@ from msgspec import Meta, Struct
 
 from benchmarks import program
 from benchmarks.probes import Setup, timed
-from benchmarks.tables import kept, lay_out
 from metarule.config.toml import ConfigError
 from metarule.meta import Gradient
 from metarule.runs import figures
 from metarule.runs.experiment import read_experiment_file
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
-from metarule.sweeps.rows import lines_of, write_rows
+from metarule.sweeps.rows import write_rows
 
 __all__ = ["Options", "main"]
 
 _USAGE = """\
-usage: python -m benchmarks.scaling [--quick] [--option VALUE ...]
-
 Time the same meta-step on 1, 2, 4 and 8 devices of one process, and on one device of each of two processes that are
 connected over loopback, in turns. Devices are cores of this CPU; more devices than cores take turns, and then only the
 messages between them are worth a look. It takes about two minutes on two cores; a second start goes on where the first
 was stopped.
 
---quick                            few set-ups, in a directory of its own: about a minute
---help                             this text
-
-Columns: efficiency is the time on one device over that here, by the cores that devices here can have; collectives and
-bytes are messages between devices in a meta-step; difference is the relative difference of the norm of the first
+In the table, efficiency is the time on one device over that here, by the cores that devices here can have; collectives
+and bytes are messages between devices in a meta-step; difference is the relative difference of the norm of the first
 theta-gradient from that on one device.
+
+--quick                            few set-ups, in a directory of its own: about a minute
 """
 _HASTE: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
 _FIGURE = "scaling.png"
@@ -72,11 +68,9 @@ def main(words: list[str]) -> int:
 def _serve(options: Options, flags: list[str]) -> int:
     _check(options)
     directory = Path(options.directory)
-    lay_out(directory, options)
-    rows = _compared(kept(directory / "measured.json", partial(_measured, options)))
-    forms = {"difference": ".1e", "bytes": ","}
-    shown = [row | {name: format(row[name], form) for name, form in forms.items()} for row in rows]
-    print("\n".join(lines_of(shown)))
+    program.lay_out(directory, options)
+    rows = _compared(program.kept(directory / "measured.json", partial(_measured, options)))
+    print(program.table(rows, difference=".1e", bytes=","))
     _draw(directory / _FIGURE, rows)
     print(f"figure: {directory / _FIGURE}")
     write_rows(options.json, rows)
@@ -93,31 +87,26 @@ def _check(options: Options) -> None:
 
 
 def _measured(options: Options) -> list[dict[str, Any]]:
-    setups = [Setup(1, count, (options.config,)) for count in options.devices]
-    setups += [Setup(count, 1, (options.config,)) for count in options.processes if count > 1]
+    setups = {f"{count} device{'s' if count > 1 else ''}": (1, count) for count in options.devices}
+    setups |= {f"{count} processes": (count, 1) for count in options.processes if count > 1}
+    times = timed([Setup(*counts, (options.config,)) for counts in setups.values()], options.turns)
     return [
-        {"setup": _name(setup), "minimum_ms": min(one.seconds) * 1e3, "median_ms": float(np.median(one.seconds)) * 1e3}
-        | dict(one.program)
-        for setup, one in zip(setups, timed(setups, options.turns), strict=True)
+        {"setup": name, "minimum_ms": min(one["seconds"]) * 1e3, "median_ms": float(np.median(one["seconds"])) * 1e3}
+        | {field: value for field, value in one.items() if field != "seconds"}
+        for name, one in zip(setups, times, strict=True)
     ]
 
 
 def _compared(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Set-ups beside the first, which is one device."""
-    alone = measured[0]
+    first = measured[0]
     return [
         {name: row[name] for name in ("setup", "devices", "minimum_ms", "median_ms")}
-        | {"efficiency": alone["minimum_ms"] / row["minimum_ms"] / min(row["devices"], _cores())}
+        | {"efficiency": first["minimum_ms"] / row["minimum_ms"] / min(row["devices"], _cores())}
         | {"collectives": row["collectives"], "bytes": row["bytes"]}
-        | {"difference": abs(row["gradient_norm"] / alone["gradient_norm"] - 1)}
+        | {"difference": abs(row["gradient_norm"] / first["gradient_norm"] - 1)}
         for row in measured
     ]
-
-
-def _name(setup: Setup) -> str:
-    if setup.processes > 1:
-        return f"{setup.processes} processes"
-    return f"{setup.devices} device{'s' if setup.devices > 1 else ''}"
 
 
 def _cores() -> int:
@@ -126,7 +115,7 @@ def _cores() -> int:
 
 @picture
 def _draw(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """The time of a meta-step by set-up."""
+    """Draw the time of a meta-step by set-up."""
     figure, (bars,) = figure_of(1, 4.5, 4.2)
     bars.barh(range(len(rows)), [row["minimum_ms"] for row in rows], color=COLOURS[0])
     bars.set_yticks(range(len(rows)), [row["setup"] for row in rows])

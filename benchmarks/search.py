@@ -20,14 +20,12 @@ from metarule.runs import figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json, write_json
 from metarule.sweeps.declaration import Sweep, read_sweep
-from metarule.sweeps.report import PLAN, interquartile, make_report
-from metarule.sweeps.rows import lines_of, write_rows
+from metarule.sweeps.report import PLAN, make_report
+from metarule.sweeps.rows import write_rows
 
 __all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]
 
 _USAGE = """\
-usage: python -m benchmarks.search [--quick] [--option VALUE ...]
-
 Race gradient descent against searches without gradients from the same initial theta, on Boolean functions and on
 conditioning, with rules of 7, 16 and 81 terms. Each method is tuned first: the settings of
 benchmarks/sweeps/search-boolean.toml and search-conditioning.toml, eight a method, are run with seeds of their own, and
@@ -36,7 +34,6 @@ lifetimes and seconds. A second start goes on where the first was stopped; sever
 
 --quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
 --retry                            run failed cells again
---help                             this text
 """
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"
@@ -81,20 +78,24 @@ def choose(directory: Path) -> dict[str, dict[str, Any]]:
     Raises:
         ConfigError: a directory without a sweep, or a case without a finished setting.
     """
-    report, plan = make_report(directory), read_json(directory / PLAN)
+    report, settings = make_report(directory), read_json(directory / PLAN)["settings"]
     values: dict[tuple[str, str], list[float]] = {}
     for row in report.rows:
         values.setdefault((row["setting"], row["metric"]), []).append(np.nan if row["value"] is None else row["value"])
-    best: dict[str, tuple[tuple[float, float], dict[str, Any]]] = {}
-    for setting in plan["settings"]:
-        scores, losses = (
-            values.get((setting["label"], name), [np.nan]) for name in (f"training_{report.score}", "meta_loss")
+
+    def rank(setting: Mapping[str, Any]) -> tuple[float, float]:
+        score, loss = (
+            float(np.mean(values.get((setting["label"], metric), np.nan)))
+            for metric in (f"training_{report.score}", "meta_loss")
         )
-        rank = (_or_worst(float(np.mean(scores))), _or_worst(-float(np.mean(losses))))
-        case = setting["values"]["case"]
-        if case not in best or rank > best[case][0]:
-            best[case] = (rank, {field: value for field, value in setting["values"].items() if field != "case"})
-    return {case: chosen for case, (_, chosen) in best.items()}
+        return _or_worst(score), _or_worst(-loss)
+
+    cases = dict.fromkeys(setting["values"]["case"] for setting in settings)
+    best = {case: max((one for one in settings if one["values"]["case"] == case), key=rank) for case in cases}
+    return {
+        case: {field: value for field, value in setting["values"].items() if field != "case"}
+        for case, setting in best.items()
+    }
 
 
 def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, curve: int) -> Sweep:
@@ -105,9 +106,6 @@ def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, 
         chosen: as from `choose`.
         seeds: their number, from that of the config on.
         curve: scores along a run.
-
-    Returns:
-        The sweep.
     """
     cases = tuple(
         replace(case, product={field: (value,) for field, value in chosen[case.name].items()})
@@ -121,23 +119,20 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows for the screen, with a line on each problem of gradient descent.
 
     Args:
-        rows: one a method and problem. `seconds` are those of a seed beside the others, without compiling and scoring;
-            `difference` is that of the final score from random search, paired by seed; `share` are the lifetimes after
-            which gradient descent has the final score of the best search, over those of that search. A lifetime with
-            its gradient counts as its cost.
-
-    Returns:
-        Lines.
+        rows: one a method and problem. `seconds` are those of a seed in the joint program, without compiling and
+            scoring; `difference` is that of the final score from random search, paired by seed; `share` are the
+            lifetimes after which gradient descent has the final score of the best search, over those of that search. A
+            lifetime with its gradient counts as its cost.
     """
-    return "\n".join([*lines_of(rows), *(_reach(row) for row in rows if row["best_search"])])
-
-
-def _reach(row: Mapping[str, Any]) -> str:
-    """Line about the lifetimes after which gradient descent has the final score of the best search."""
-    where = f"{row['family']}, {row['terms']} terms: gradient descent"
-    if row["share"] is None:
-        return f"{where} does not reach the final score of {row['best_search']}"
-    return f"{where} reaches the final score of {row['best_search']} with {row['share']:.3f} of the lifetimes"
+    lines = [program.table(rows)]
+    for row in rows:
+        if best := row["best_search"]:
+            start = f"{row['family']}, {row['terms']} terms: gradient descent"
+            if row["share"] is None:
+                lines.append(f"{start} does not reach the final score of {best}")
+            else:
+                lines.append(f"{start} reaches the final score of {best} with {row['share']:.3f} of the lifetimes")
+    return "\n".join(lines)
 
 
 @figures.drawn_last()
@@ -179,8 +174,7 @@ def _costs(directory: Path) -> dict[str, float]:
     if known is None:
         settings = read_json(directory / PLAN)["settings"]
         experiments = {one["values"]["case"]: decode(one["experiment"], Experiment) for one in settings}
-        descents = {case: one for case, one in experiments.items() if isinstance(one.optimizer, Gradient)}
-        known = {case: relative_cost(one) for case, one in descents.items()}
+        known = {case: relative_cost(one) for case, one in experiments.items() if isinstance(one.optimizer, Gradient)}
         write_json(file, known)
     return dict(known)
 
@@ -188,37 +182,30 @@ def _costs(directory: Path) -> dict[str, float]:
 def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
     for racer in racers:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
-        best = (
-            max(others.values(), key=lambda one: _or_worst(_final(one)), default=None)
-            if racer.method == _GRADIENT
-            else None
-        )
-        score = _final(best) if best else np.inf
-        own, other = lifetimes_to(racer, score), lifetimes_to(best, score) if best else None
-        control = others.get(_RANDOM)
+        best, share = None, None
+        if racer.method == _GRADIENT and others:
+            best = max(others.values(), key=lambda one: _or_worst(one.final.mean))
+            own, other = (lifetimes_to(one, best.final.mean) for one in (racer, best))
+            share = own / other if own and other else None
+        final, control = racer.final, others.get(_RANDOM)
         apart = difference(racer, control) if control else (None, None, None)
-        end = interquartile(racer.learning_curves[:, -1], share=True)
         yield {
             "family": family,
             "terms": racer.terms,
             "method": racer.method,
             "seeds": len(racer.seeds),
-            "score": end.mean,
-            "low": end.low,
-            "high": end.high,
+            "score": final.mean,
+            "low": final.low,
+            "high": final.high,
             "lifetimes": float(racer.lifetimes[-1]),
             "seconds": float(racer.seconds[-1]),
             "difference": apart[0],
             "difference_low": apart[1],
             "difference_high": apart[2],
             "best_search": best.method if best else None,
-            "share": own / other if own and other else None,
+            "share": share,
             "setting": racer.setting,
         }
-
-
-def _final(racer: Racer) -> float:
-    return interquartile(racer.learning_curves[:, -1]).mean
 
 
 def _or_worst(value: float) -> float:

@@ -20,14 +20,11 @@ _VARIABLES = ("JAX_COMPILATION_CACHE_", "JAX_ENABLE_COMPILATION_CACHE", "JAX_PER
 
 
 def first_step_seconds(config: Path, cache: Path | None) -> float:
-    """Measure the time from the start of a process until the numbers of its first meta-step are on disk.
+    """Seconds from the start of a process until the numbers of its first meta-step are on disk; it is killed then.
 
     Args:
-        config: of the run, which is killed then.
+        config: of the run.
         cache: directory for compiled programs; None for none.
-
-    Returns:
-        Seconds.
 
     Raises:
         RuntimeError: a command that failed.
@@ -51,15 +48,10 @@ def first_step_seconds(config: Path, cache: Path | None) -> float:
     return seconds
 
 
-def starts(config: Path, trials: int = 3) -> dict[str, float]:
-    """Measure medians of `first_step_seconds`, in turns, since other work on the machine comes and goes.
+def starts(config: Path, trials: int) -> dict[str, float]:
+    """Median seconds of some trials without a cache (`off`), with an empty one (`cold`) and with a full one (`warm`).
 
-    Args:
-        config: of the run.
-        trials: of each kind.
-
-    Returns:
-        Seconds without a cache (`off`), with an empty one (`cold`) and with a full one (`warm`).
+    Kinds take turns, since other work on the machine comes and goes.
     """
     seconds = []
     for _ in range(trials):

@@ -7,6 +7,7 @@ from small import EXPERIMENT
 
 from benchmarks import races
 from benchmarks.races import Racer, difference, draw_races, lifetimes_to, read_race
+from benchmarks.timing import Timing
 from metarule import Evolution, Truncated
 from metarule.runs.files import write_json
 
@@ -64,16 +65,10 @@ def test_every_family_and_size_has_its_panels(tmp_path):
     assert (tmp_path / "figures" / "search.png").stat().st_size > 20_000
 
 
-def test_the_fastest_of_each_kind_counts(monkeypatch):
+@pytest.mark.parametrize(("estimator", "cost"), [(Truncated(window=5), 6.0), (Evolution(pairs=2), 1.5)])
+def test_the_cost_is_the_ratio_of_the_fastest_runs(estimator, cost, monkeypatch):
     monkeypatch.setattr(races, "_LIFETIMES", 4)
     monkeypatch.setattr(races, "_SHARED", 2)
-
-    def timed(program, given):
-        program(given)
-        return next(seconds)
-
-    monkeypatch.setattr(races, "_timed", timed)
-    for estimator, cost in ((Truncated(window=5), 6.0), (Evolution(pairs=2), 1.5)):
-        seconds = iter([1.0, 9.0, 2.0, 6.0, 3.0, 7.0, 4.0, 8.0, 5.0, 9.0])
-        optimizer = replace(EXPERIMENT.optimizer, estimator=estimator)
-        assert races.relative_cost(replace(EXPERIMENT, optimizer=optimizer)) == cost
+    monkeypatch.setattr(races, "take_turns", lambda calls, seconds: [Timing(5, 1.0, 3.0), Timing(5, 6.0, 8.0)])
+    optimizer = replace(EXPERIMENT.optimizer, estimator=estimator)
+    assert races.relative_cost(replace(EXPERIMENT, optimizer=optimizer)) == cost

@@ -3,7 +3,7 @@
 import pytest
 
 from benchmarks.speeds import work
-from benchmarks.speeds.timing import Program, Timing
+from benchmarks.timing import Program, Timing
 from benchmarks.speeds.work import AXES, cost_curve, verdicts
 
 

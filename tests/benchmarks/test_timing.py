@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from benchmarks.speeds import timing
+from benchmarks import timing
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-__all__ = ["Program", "Timing", "compiled", "take_turns"]
+__all__ = ["Program", "Timing", "clocked", "compiled", "take_turns"]
 
 # Most turns of a call; there are at least two.
 _TURNS = 50
@@ -32,34 +32,24 @@ class Program(NamedTuple):
 
 
 class Timing(NamedTuple):
-    """Times of a call.
-
-    Attributes:
-        runs: number of calls.
-        minimum: seconds of the fastest.
-        median: median of the seconds.
-    """
+    """Number of calls, and the minimum and median of their seconds."""
 
     runs: int
     minimum: float
     median: float
 
 
-def compiled(function: Callable[..., Any], *given: Any) -> Program:
-    """Compile a function.
-
-    Args:
-        function: from arrays to arrays.
-        given: its arguments.
-
-    Returns:
-        The program.
-    """
+def clocked(call: Callable[..., Any], *given: Any) -> tuple[Any, float]:
+    """Result of a call, and its seconds."""
     clock = time.perf_counter()
-    program = jax.jit(function).lower(*given).compile()
-    seconds = time.perf_counter() - clock
+    return call(*given), time.perf_counter() - clock
+
+
+def compiled(function: Callable[..., Any], *given: Any) -> Program:
+    """Compile a function from arrays to arrays for some arguments, or their shapes."""
+    program, seconds = clocked(lambda: jax.jit(function).lower(*given).compile())
     analysis = program.memory_analysis()
-    assert analysis is not None, "this backend does not say what memory a program takes"
+    assert analysis is not None, "this backend does not report the memory of programs"
     devices = {device for place in jax.tree.leaves(program.output_shardings) for device in place.device_set}
     temporary = analysis.temp_size_in_bytes * len(devices)
     return Program(lambda *given: jax.block_until_ready(program(*given)), seconds, temporary)
@@ -88,7 +78,6 @@ def _turn(call: Callable[[], Any]) -> list[float]:
     time.sleep(_REST)
     times: list[float] = []
     end = time.perf_counter() + _SLICE
-    while (clock := time.perf_counter()) < end:
-        call()
-        times.append(time.perf_counter() - clock)
+    while time.perf_counter() < end:
+        times.append(clocked(call)[1])
     return times
