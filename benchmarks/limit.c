@@ -1,24 +1,24 @@
-/* The gradient of lives by hand: what this machine can do, for benchmarks/speeds/limit.py, which compiles this file for
- * one size (INPUTS, HIDDEN, OUTPUTS, PRESENTATIONS), one layout (SIDE, TOGETHER) and a bound or none (BOUNDED).
+/* θ-gradient of lifetimes, written by hand to show what the machine can do. benchmarks/speeds/limit.py compiles this
+ * file for one size (INPUTS, HIDDEN, OUTPUTS, STEPS), one layout (BY_LIFETIME, GROUPS) and a bound or none (BOUNDED).
  *
  * The update of a synapse from i to j is affine in its weight, w' = clip(u) with
  *     u = w·(1 + θ6·pre_i) + a_j + pre_i·b_j
  *     a = θ0 + θ2·potential + θ3·modulator,  b = θ1 + θ4·modulator + θ5·potential
- * With g' = ∂loss/∂w', h = g' where u lies within the bound and 0 elsewhere, the adjoint of one presentation is
+ * With g' = ∂loss/∂w', h = g' where u lies within the bound and 0 elsewhere, the adjoint of one step is
  *     C_j = Σ_i h,  D_j = Σ_i pre_i·h,  Q_j = Σ_i pre_i·h·w
  *     ∂θ0 += ΣC,  ∂θ1 += ΣD,  ∂θ2 += C·potential,  ∂θ3 += C·modulator,  ∂θ4 += D·modulator,  ∂θ5 += D·potential,
- *     ∂θ6 += ΣQ,  ∂modulator = θ3·C + θ4·D,  ∂potential = θ2·C + θ5·D + what the neurons and the loss add,
+ *     ∂θ6 += ΣQ,  ∂modulator = θ3·C + θ4·D,  ∂potential = θ2·C + θ5·D + terms of the neurons and the loss,
  *     ∂pre_i = Σ_j w·∂potential_j + h·(b_j + θ6·w),  g = h·(1 + θ6·pre_i) + pre_i·∂potential_j
- * so that θ costs sums over neurons, never a term a synapse. ∂pre is wanted of the hidden neurons only.
+ * θ costs sums over neurons, never a term a synapse. ∂pre is computed for the hidden neurons only.
  *
- * Each presentation is one sweep over each matrix, forwards (update of t − 1, then potentials of t) and backwards (g of
- * t, then the adjoint of the update of t − 1). Backwards, weights are rebuilt by w = (w' − a − pre·b)/(1 + θ6·pre).
- * What cannot be rebuilt is kept on the way forwards: pieces of rows that were clipped, and all of the matrix where a
- * factor is near 0 and once in PERIOD presentations, because rounding adds up.
+ * A step is one sweep over each matrix, forwards (update of t − 1, then potentials of t) and backwards (g of t, then
+ * the adjoint of the update of t − 1). Backwards, weights are reconstructed by w = (w' − a − pre·b)/(1 + θ6·pre). The
+ * forward pass stores what cannot be reconstructed: pieces of rows that were clipped, and the whole matrix where a
+ * factor is near 0 and once in PERIOD steps, because rounding adds up.
  *
- * A vector is 16 neurons of one life that receive (SIDE = 0), or one neuron of 16 lives side by side (SIDE = 1, for
- * networks that are smaller than a vector: there, all weights are kept, and none rebuilt). TOGETHER such groups run in
- * step, because the chain from potentials to modulators waits for its own results.
+ * A vector holds 16 postsynaptic neurons of one lifetime (BY_LIFETIME = 0), or one neuron of 16 lifetimes
+ * (BY_LIFETIME = 1, for networks that are smaller than a vector; all weights are stored, and none reconstructed).
+ * GROUPS such vectors advance in step, because the chain from potentials to modulators waits for its own results.
  */
 #include <float.h>
 #include <math.h>
@@ -36,24 +36,24 @@ typedef int Mask __attribute__((vector_size(4 * LANES)));
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 8")
 /* Vectors that hold n neurons, and how many of them a sweep takes at once: their sums stay in registers. */
-#define UNITS(n) (SIDE ? (n) : ((n) + LANES - 1) / LANES)
+#define UNITS(n) (BY_LIFETIME ? (n) : ((n) + LANES - 1) / LANES)
 #define WIDTH(units) ((units) % 4 == 0 ? 4 : (units) % 2 == 0 ? 2 : 1)
-/* Rows that a sweep takes at once, and what rows are filled up to. */
-#define HEIGHT(units) (SIDE ? 1 : 4 / WIDTH(units))
+/* Rows that a sweep takes at once, and number of rows, filled up to a multiple. */
+#define HEIGHT(units) (BY_LIFETIME ? 1 : 4 / WIDTH(units))
 #define FULL(rows, units) (((rows) + HEIGHT(units) - 1) / HEIGHT(units) * HEIGHT(units))
 #define PIECES(rows, units) ((rows) * (units) / (WIDTH(units) * HEIGHT(units)))
 /* Numbers between one neuron that sends and the next. */
-#define STRIDE (SIDE ? LANES : 1)
-#define T PRESENTATIONS
+#define STRIDE (BY_LIFETIME ? LANES : 1)
+#define T STEPS
 enum { UNITS1 = UNITS(HIDDEN), UNITS2 = UNITS(OUTPUTS) };
 enum { ROWS1 = FULL(INPUTS + 1, UNITS1), ROWS2 = FULL(HIDDEN + 1, UNITS2), ROWS = ROWS1 > ROWS2 ? ROWS1 : ROWS2 };
 
 /* Weights are laid out in blocks of WIDTH columns of vectors, and by rows within. */
 typedef struct {
-    /* What is zero at first. */
+    /* Zero at first. */
     Vector g1[ROWS1 * UNITS1], g2[ROWS2 * UNITS2], C1[UNITS1], D1[UNITS1], C2[UNITS2], D2[UNITS2];
     Vector a1[UNITS1], b1[UNITS1], a2[UNITS2], b2[UNITS2], rows[ROWS2 + LANES], theta[7], likelihood;
-    /* What is written before it is read. */
+    /* Written before it is read. */
     Vector w1[ROWS1 * UNITS1], w2[ROWS2 * UNITS2], slopes1[UNITS1], slopes2[UNITS2], product;
     Vector x[T][UNITS1], y[T][UNITS1 + 1], m[T][UNITS1], z[T][UNITS2], e[T][UNITS2];
     Vector *top1[T], *top2[T], *kept1, *kept2;
@@ -65,7 +65,7 @@ typedef struct {
 INLINE Vector all(float x) { return x - (Vector){}; }
 
 INLINE Vector sender(const void *values, int i) {
-    return SIDE ? ((const Vector *)values)[i] : all(((const float *)values)[i]);
+    return BY_LIFETIME ? ((const Vector *)values)[i] : all(((const float *)values)[i]);
 }
 
 INLINE Vector choose(Mask mask, Vector x, Vector y) { return (Vector)((mask & (Mask)x) | (~mask & (Mask)y)); }
@@ -112,7 +112,7 @@ INLINE Vector hyperbolic_tangent(Vector x) {
 /* One where a vector's lanes hold neurons, zero where they fill it up. */
 INLINE Vector occupied(int unit, int neurons) {
     Vector result = all(1.f);
-    if (!SIDE && neurons % LANES)
+    if (!BY_LIFETIME && neurons % LANES)
         for (int lane = 0; lane < LANES; lane++) result[lane] = unit * LANES + lane < neurons;
     return result;
 }
@@ -140,7 +140,7 @@ INLINE void coefficients(const float *theta, int units, int neurons, const Vecto
 /* Factors 1 + θ6·pre of all rows and their inverses; whether some cannot be inverted. */
 INLINE int factors(float theta6, const float *sent, int rows, float *scales, float *inverses) {
     float largest = 0;
-    if (!SIDE)
+    if (!BY_LIFETIME)
         for (int i = 0; i < rows; i++) {
             const float change = theta6 * sent[i];
             largest = fmaxf(largest, fabsf(change));
@@ -153,7 +153,7 @@ INLINE int factors(float theta6, const float *sent, int rows, float *scales, flo
 #define PIECE_OF(units) const int width = WIDTH(units), height = HEIGHT(units), piece = width * height
 #define EACH_OF_PIECE UNROLL for (int r = 0; r < height; r++) UNROLL for (int k = 0, c = r * width; k < width; k++, c++)
 
-/* Update by what was sent, then potentials by what is sent next. */
+/* Update by the signals that were sent, then potentials by those that are sent next. */
 INLINE Vector *forwards(Vector *w, int rows, int units, float theta6, float bound, const void *sent, const Vector *a,
                         const Vector *b, const void *next, int keep, Vector *kept, unsigned char *is_kept,
                         Vector *potentials) {
@@ -166,17 +166,17 @@ INLINE Vector *forwards(Vector *w, int rows, int units, float theta6, float boun
         for (int i = 0; i < rows; i += height, w += piece) {
             Vector u[4];
             EACH_OF_PIECE {
-                const Vector p = sender(sent, i + r), scale = SIDE ? 1.f + theta6 * p : all(scales[i + r]);
+                const Vector p = sender(sent, i + r), scale = BY_LIFETIME ? 1.f + theta6 * p : all(scales[i + r]);
                 u[c] = w[c] * scale + (p * B[k] + A[k]);
             }
-            const int clipped = BOUNDED && (SIDE || any_beyond(u, piece, bound));
-            const int kept_here = keep || (!SIDE && clipped);
+            const int clipped = BOUNDED && (BY_LIFETIME || any_beyond(u, piece, bound));
+            const int kept_here = keep || (!BY_LIFETIME && clipped);
             if (kept_here) {
                 UNROLL for (int c = 0; c < piece; c++) kept[c] = w[c];
                 kept += piece;
             }
             if (clipped) UNROLL for (int c = 0; c < piece; c++) u[c] = limited(u[c], bound);
-            if (!SIDE) *is_kept++ = kept_here;
+            if (!BY_LIFETIME) *is_kept++ = kept_here;
             EACH_OF_PIECE {
                 w[c] = u[c];
                 sum[c] += sender(next, i + r) * u[c];
@@ -190,7 +190,7 @@ INLINE Vector *forwards(Vector *w, int rows, int units, float theta6, float boun
     return kept;
 }
 
-/* Adjoint of the potentials, then of the update before; w and g go back by one presentation. */
+/* Adjoint of the potentials, then of the update before; w and g go back by one step. */
 INLINE void backwards(Vector *w, Vector *g, int rows, int units, const float *theta, float bound, const void *later,
                       const Vector *later_b, const Vector *slopes, const void *sent, const Vector *a, const Vector *b,
                       const Vector *kept, const unsigned char *is_kept, Vector *C, Vector *D, Vector *gradient6,
@@ -212,12 +212,13 @@ INLINE void backwards(Vector *w, Vector *g, int rows, int units, const float *th
                     row_sums[i + r] = sum;
                 }
             EACH_OF_PIECE {
-                const Vector l = sender(later, i + r), scale = SIDE ? 1.f + theta[6] * l : all(later_scales[i + r]);
+                const Vector l = sender(later, i + r);
+                const Vector scale = BY_LIFETIME ? 1.f + theta[6] * l : all(later_scales[i + r]);
                 h[c] = g[c] * scale + l * S[k];
             }
-            if (SIDE || *is_kept++) {
+            if (BY_LIFETIME || *is_kept++) {
                 EACH_OF_PIECE {
-                    const Vector p = sender(sent, i + r), scale = SIDE ? 1.f + theta[6] * p : all(scales[i + r]);
+                    const Vector p = sender(sent, i + r), scale = BY_LIFETIME ? 1.f + theta[6] * p : all(scales[i + r]);
                     const Vector u = kept[c] * scale + (p * B[k] + A[k]);
                     before[c] = kept[c];
                     if (BOUNDED) h[c] = (Vector)((Mask)h[c] & (magnitude(u) <= bound));
@@ -258,13 +259,13 @@ INLINE Vector sum_of_lanes(Vector x) {
     return all(sum);
 }
 
-/* Loss and gradient of TOGETHER groups. */
+/* Loss and gradient of GROUPS groups. */
 static void run(const float *theta, float bound, const Vector *first, const Vector *second, const Vector *B,
                 const Vector *B_transposed, const float *signals, const Vector *targets, Vector *results,
                 Group *groups) {
     static const Vector nothing[ROWS];
     const size_t length = ROWS1 * STRIDE;
-#define EACH for (int l = 0; l < TOGETHER; l++)
+#define EACH for (int l = 0; l < GROUPS; l++)
     EACH {
         Group *o = groups + l;
         memset(o, 0, offsetof(Group, w1));
@@ -273,7 +274,7 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
         o->kept1 = o->store1, o->kept2 = o->store2, o->product = all(1.f);
     }
     for (int t = 0; t < T; t++) {
-        const int u = t ? t - 1 : 0, keep = t && (SIDE || u % PERIOD == 0);
+        const int u = t ? t - 1 : 0, keep = t && (BY_LIFETIME || u % PERIOD == 0);
         /* The first sweep changes nothing: initial weights may be beyond the bound. */
         const float bound_now = t ? bound : FLT_MAX;
         EACH {
@@ -287,8 +288,8 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
         EACH {
             Group *o = groups + l;
             for (int j = 0; j < UNITS1; j++) o->y[t][j] = hyperbolic_tangent(o->x[t][j]);
-            o->y[t][UNITS1] = all(1.f * SIDE);
-            if (!SIDE) ((float *)o->y[t])[HIDDEN] = 1.f;
+            o->y[t][UNITS1] = all(1.f * BY_LIFETIME);
+            if (!BY_LIFETIME) ((float *)o->y[t])[HIDDEN] = 1.f;
         }
         EACH {
             Group *o = groups + l;
@@ -348,7 +349,8 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
             Group *o = groups + l;
             add_gradient(o->theta, UNITS2, o->C2, o->D2, o->z[t - 1], o->e[t - 1]);
             for (int j = 0; j < UNITS1; j++) {
-                const Vector y = o->y[t][j], dy = SIDE ? o->rows[j] : sums(o->rows + j * LANES) * occupied(j, HIDDEN);
+                const Vector y = o->y[t][j];
+                const Vector dy = BY_LIFETIME ? o->rows[j] : sums(o->rows + j * LANES) * occupied(j, HIDDEN);
                 o->slopes1[j] = theta[2] * o->C1[j] + theta[5] * o->D1[j] + dy * (1.f - y * y);
             }
             coefficients(theta, UNITS1, HIDDEN, o->x[t - 1], o->m[t - 1], o->a1, o->b1);
@@ -363,13 +365,13 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
     }
     EACH {
         Group *o = groups + l;
-        results[l * 8] = (SIDE ? o->likelihood : sum_of_lanes(o->likelihood)) / T;
-        for (int k = 0; k < 7; k++) results[l * 8 + 1 + k] = SIDE ? o->theta[k] : sum_of_lanes(o->theta[k]);
+        results[l * 8] = (BY_LIFETIME ? o->likelihood : sum_of_lanes(o->likelihood)) / T;
+        for (int k = 0; k < 7; k++) results[l * 8 + 1 + k] = BY_LIFETIME ? o->theta[k] : sum_of_lanes(o->theta[k]);
     }
 }
 
-/* Room that one thread needs. */
-long room(void) { return TOGETHER * sizeof(Group); }
+/* Bytes that one thread needs. */
+long room(void) { return GROUPS * sizeof(Group); }
 
 /* Results are, of each group, the loss and the seven derivatives. */
 void gradients(int blocks, int threads, const float *theta, float bound, const Vector *first, const Vector *second,
@@ -377,9 +379,9 @@ void gradients(int blocks, int threads, const float *theta, float bound, const V
                Vector *results, Group *groups) {
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int i = 0; i < blocks; i++) {
-        const size_t at = (size_t)i * TOGETHER;
+        const size_t at = (size_t)i * GROUPS;
         run(theta, bound, first + at * ROWS1 * UNITS1, second + at * ROWS2 * UNITS2, B + at * OUTPUTS * UNITS1,
             B_transposed + at * HIDDEN * UNITS2, signals + at * T * ROWS1 * STRIDE, targets + at * T * UNITS2,
-            results + at * 8, groups + omp_get_thread_num() * TOGETHER);
+            results + at * 8, groups + omp_get_thread_num() * GROUPS);
     }
 }

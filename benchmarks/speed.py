@@ -1,7 +1,7 @@
 """Time of a θ-gradient, beside other implementations: `python -m benchmarks.speed [--quick] [--json FILE]`."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -9,35 +9,32 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from benchmarks import program
+from benchmarks.program import kept, lay_out
 from benchmarks.speeds.drawing import draw_speeds
 from benchmarks.speeds.implementations import IMPLEMENTATIONS, compared
 from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.speeds.work import AXES, cost_curve, verdicts
 from benchmarks.starts import starts
-from benchmarks.tables import kept, lay_out
 from metarule.config.toml import ConfigError
 from metarule.runs import figures
 from metarule.runs.experiment import read_experiment_file
-from metarule.sweeps.rows import lines_of, write_rows
+from metarule.sweeps.rows import write_rows
 
 __all__ = ["Options", "main"]
 
 _USAGE = """\
-usage: python -m benchmarks.speed [--quick] [--option VALUE ...]
-
 Time the theta-gradient of one problem (benchmarks/speeds/problem.py) in metarule, in C by hand, as in the literature,
 in PyTorch and TorchOpt (the extra `bench`), and its forward pass in numpy; all in turns in one process, and checked
 against each other. Then time it in metarule for longer and more lifetimes, wider networks and richer rules, and the
 first meta-step of a command, with no cache of compiled programs (off), an empty one (cold) and a full one (warm). It
 takes twenty minutes on two cores; a second start goes on where the first was stopped.
 
---quick                            a small network and few points, in a directory of its own: about two minutes
---help                             this text
-
-Columns: ratio is the fastest run over that of C, with a bound where the implementation has one. difference is the
+In the tables, ratio is the fastest run over that of C, with a bound where the implementation has one. difference is the
 largest from the first implementation of the same problem, as a share of the largest number; beyond 0.001 an
 implementation is WRONG and not timed. microseconds are those of one item of work, without the overhead_ms of a lifetime
 of two steps where lifetimes grow longer; ratio_to_previous compares them with those of the previous point.
+
+--quick                            a small network and few points, in a directory of its own: about two minutes
 """
 _HASTE: dict[str, Any] = {
     "directory": "runs/speed-quick",
@@ -52,7 +49,6 @@ _HASTE: dict[str, Any] = {
     "configs": ["configs/boolean.toml"],
     "trials": 1,
 }
-_GIB = 2**30
 _FIGURE = "speed.png"
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -101,11 +97,7 @@ def _serve(options: Options, flags: list[str]) -> int:
     _check(options)
     directory = Path(options.directory)
     lay_out(directory, options)
-    tables = {
-        "implementations": _implementations(directory, options),
-        "costs": _costs(directory, options),
-        "starts": _starts(directory, options),
-    }
+    tables = {name: make(directory, options) for name, make in _TABLES.items()}
     draw_speeds(directory / _FIGURE, *tables.values())
     print(f"figure: {directory / _FIGURE}")
     write_rows(options.json, [{"table": table} | row for table, rows in tables.items() for row in rows])
@@ -128,51 +120,45 @@ def _check(options: Options) -> None:
 
 
 def _implementations(directory: Path, options: Options) -> list[dict[str, Any]]:
-    rows, memory = [], int(options.memory_gib * _GIB)
+    rows, memory = [], int(options.memory_gib * 2**30)
     for size in (Size(*numbers) for numbers in options.sizes):
         file = directory / f"implementations-{'-'.join(map(str, size))}.json"
-        some = kept(file, partial(compared, size, options.implementations, options.seconds, memory))
-        _show(some)
-        rows += some
+        rows += _shown(kept(file, partial(compared, size, options.implementations, options.seconds, memory)))
     return rows
 
 
 def _costs(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows = []
     for name, axis in AXES.items():
-        points = getattr(options, axis.option)
-        if points:
+        if points := getattr(options, axis.option):
             file = directory / f"costs-{name.replace(', ', '-').replace(' ', '-')}.json"
-            some = kept(file, partial(cost_curve, name, points, options.seconds))
-            _show(some, verdicts(some))
-            rows += some
+            rows += _shown(kept(file, partial(cost_curve, name, points, options.seconds)), verdicts)
     return rows
 
 
 def _starts(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows = []
     for config in map(Path, options.configs):
-        rows += kept(directory / f"starts-{config.stem}.json", partial(_started, config, options.trials))
-    _show(rows)
+
+        def measure(config: Path = config) -> list[dict[str, Any]]:
+            return [{"config": config.stem} | starts(config, options.trials)]
+
+        rows += kept(directory / f"starts-{config.stem}.json", measure)
+    return _shown(rows)
+
+
+_Lines = Callable[[Sequence[Mapping[str, Any]]], list[str]]
+
+
+def _shown(rows: list[dict[str, Any]], lines: _Lines = lambda rows: []) -> list[dict[str, Any]]:
+    """Print rows, and lines about them."""
+    if rows:
+        table = program.table(rows, difference=".1e", temporary_bytes=",", work=",", point=",")
+        print("\n".join([table, *lines(rows)]) + "\n", flush=True)
     return rows
 
 
-def _started(config: Path, trials: int) -> list[dict[str, Any]]:
-    return [{"config": config.stem} | starts(config, trials)]
-
-
-def _show(rows: Sequence[Mapping[str, Any]], lines: Sequence[str] = ()) -> None:
-    if rows:
-        print("\n".join([*lines_of([_readable(row) for row in rows]), *lines]) + "\n", flush=True)
-
-
-def _readable(row: Mapping[str, Any]) -> dict[str, Any]:
-    formats = {"difference": ".1e", "temporary_bytes": ",", "work": ",", "point": ","}
-    return {
-        name: format(value, formats[name]) if name in formats and value is not None else value
-        for name, value in row.items()
-    }
-
+_TABLES = {"implementations": _implementations, "costs": _costs, "starts": _starts}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -15,7 +15,6 @@ _Rows = Sequence[Mapping[str, Any]]
 _FAMILIES = {"C": COLOURS[6], "metarule": COLOURS[0], "literature": COLOURS[1], "numpy": COLOURS[2]}
 _TORCH = COLOURS[3]
 _STARTS = {"off": COLOURS[4], "cold": COLOURS[5], "warm": COLOURS[0]}
-_MIB = 2**20
 
 
 @picture
@@ -38,9 +37,8 @@ def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows)
     # With room for the text at the end of the longest bar.
     limits = min([0.5, *(ratio / 2 for ratio in ratios)]), 5 * max([2.0, *ratios])
     for axes, size in zip(panels, sizes, strict=False):
-        _draw_implementations(
-            axes, [row for row in implementations if row["size"] == size], limits, named=axes is panels[0]
-        )
+        rows = [row for row in implementations if row["size"] == size]
+        _draw_implementations(axes, rows, limits, named=axes is panels[0])
     if starts:
         _draw_starts(panels[-1], starts)
     pairs = bottom.subplots(2, lower, squeeze=False, sharex="col").T
@@ -57,19 +55,16 @@ def _draw_implementations(axes: Any, rows: _Rows, limits: tuple[float, float], n
     axes.set_xscale("log")
     axes.set_xlim(limits)
     for place, row in enumerate(rows):
-        note = f"{row['minimum_ms']:.3g} ms" if row["minimum_ms"] else row["note"].partition(":")[0]
-        text = _short(row["ratio"]) if row["ratio"] else note
-        axes.text(row["ratio"] or limits[0], place, f" {text}", va="center", fontsize="small")
+        text = f"{row['minimum_ms']:.3g} ms" if row["minimum_ms"] else row["note"].partition(":")[0]
+        if ratio := row["ratio"]:
+            text = f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
+        axes.text(ratio or limits[0], place, f" {text}", va="center", fontsize="small")
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.invert_yaxis()
     axes.set_yticks(range(len(rows)), [row["implementation"] for row in rows] if named else [""] * len(rows))
     first = rows[0]
     axes.set_title(f"{first['size']}, {first['steps']} steps, {first['lifetimes']} lifetimes", fontsize="medium")
     axes.set_xlabel("time over that of C")
-
-
-def _short(ratio: float) -> str:
-    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
 
 
 def _draw_starts(axes: Any, rows: _Rows) -> None:
@@ -85,25 +80,22 @@ def _draw_starts(axes: Any, rows: _Rows) -> None:
 
 def _draw_costs(pair: Sequence[Any], option: str, rows: _Rows) -> None:
     times, memory = pair
-    for number, name in enumerate(dict.fromkeys(row["axis"] for row in rows)):
+    for colour, name in zip(COLOURS, dict.fromkeys(row["axis"] for row in rows)):
         line = [row for row in rows if row["axis"] == name]
         points = [row["point"] for row in line]
-        style = {"color": COLOURS[number], "marker": "o", "label": name.partition(", ")[2]}
+        style = {"color": colour, "marker": "o", "label": name.partition(", ")[2]}
         times.plot(points, [row["microseconds"] for row in line], **style)
-        memory.plot(points, [row["temporary_bytes"] / _MIB for row in line], **style)
+        memory.plot(points, [row["temporary_bytes"] / 2**20 for row in line], **style)
     points = sorted({row["point"] for row in rows})
     for axes in pair:
         axes.set_xscale("log")
         axes.set_yscale("log")
-        axes.set_ylim(*_decades(axes.get_ylim()))
+        # At powers of ten, so that slopes are comparable.
+        low, high = np.log10(axes.get_ylim())
+        axes.set_ylim(10 ** np.floor(low), 10 ** np.ceil(high))
         axes.set_xticks(points, [f"{point:,}" for point in points])
         axes.set_xticks([], minor=True)
     times.set_ylabel(f"µs a {rows[0]['item']}")
     memory.set_ylabel("temporary MiB")
     memory.set_xlabel(option)
     times.legend(frameon=False, fontsize="small")
-
-
-def _decades(limits: tuple[float, float]) -> tuple[float, float]:
-    """Limits at powers of ten, so that slopes are comparable."""
-    return 10 ** np.floor(np.log10(limits[0])), 10 ** np.ceil(np.log10(limits[1]))

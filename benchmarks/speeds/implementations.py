@@ -2,7 +2,6 @@
 
 import math
 import subprocess
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -10,24 +9,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
-from msgspec.structs import replace
+from jaxtyping import Float
 
 from benchmarks.memory import difference
 from benchmarks.speeds import library, limit, literature, torches
-from benchmarks.speeds.problem import THETA, Lifetimes, Size, draw, losses
-from benchmarks.speeds.timing import Timing, compiled, take_turns
-from metarule import MLP, Lifetime, Polynomial
+from benchmarks.speeds.problem import BOUND, THETA, Lifetimes, Size, draw, losses
+from benchmarks.timing import Timing, clocked, compiled, take_turns
+from metarule import MLP, Polynomial
 from metarule.prng import run_key
 from metarule.protocols import Rule
-from metarule.types import LearnerState, LifetimeContext, Theta
 
-__all__ = ["BOUND", "IMPLEMENTATIONS", "Implementation", "Outcome", "Prepared", "TooLarge", "compared", "stated"]
+__all__ = ["IMPLEMENTATIONS", "Implementation", "Outcome", "Prepared", "TooLarge", "compared"]
 
-BOUND = 2.0
-_GIB = 2**30
 # Largest difference of one gradient, as a share of the largest number.
 _TOLERANCE = 1e-3
+_THETA = np.array(THETA, np.float32)
 
 
 class TooLarge(Exception):
@@ -35,15 +31,10 @@ class TooLarge(Exception):
 
 
 class Outcome(NamedTuple):
-    """Result of an implementation.
+    """Losses and ∂loss/∂θ of every lifetime; no gradients where it is the forward pass alone."""
 
-    Attributes:
-        losses: of every lifetime, or their sum.
-        gradients: ∂loss/∂θ of every lifetime, or of the sum; none where it is the forward pass alone.
-    """
-
-    losses: Float[np.ndarray, "*lifetimes"]
-    gradients: Float[np.ndarray, "*lifetimes terms"] | None
+    losses: Float[np.ndarray, " lifetimes"]
+    gradients: Float[np.ndarray, "lifetimes terms"] | None
 
 
 class Prepared(NamedTuple):
@@ -64,59 +55,45 @@ class Prepared(NamedTuple):
     note: str = ""
 
 
+# From the size, its lifetimes and the bytes that it may take.
+_Prepare = Callable[[Size, Lifetimes, int], Prepared]
+
+
 class Implementation(NamedTuple):
     """One way to compute the gradient.
 
     Attributes:
-        problem: implementations of the same problem have the same result.
-        bound: of weights; a time is compared with that of the C code with the same bound.
+        problem: implementations of the same problem have the same result; the others are compared with the first.
         prepare: from the size, its lifetimes and the bytes that it may take.
+        bound: of weights; a time is compared with that of the C code with the same bound.
     """
 
     problem: str
-    bound: float
-    prepare: Callable[[Size, Lifetimes, int], Prepared]
-
-
-def stated(*terms: str) -> Polynomial:
-    """A rule that starts with the coefficients of the stated problem, as far as it has its terms."""
-    rule = Polynomial(terms=terms)
-    known = dict(zip(library.SEVEN.terms, THETA, strict=True))
-    return replace(rule, initial={name: known[name] for name in rule.names if name in known})
-
-
-def _theta(rule: Rule) -> Theta:
-    return rule.init(run_key(0))
+    prepare: _Prepare
+    bound: float = BOUND
 
 
 def _per_lifetime(raw: Any) -> Outcome:
     values, theta = raw
-    rows = [np.asarray(leaf).reshape(*leaf.shape[: values.ndim], -1) for leaf in jax.tree.leaves(theta)]
+    rows = [np.asarray(leaf).reshape(len(values), -1) for leaf in jax.tree.leaves(theta)]
     return Outcome(np.asarray(values), np.concatenate(rows, -1))
 
 
-def _metarule(rule: Rule, bound: float, summed: bool = False) -> Callable[[Size, Lifetimes, int], Prepared]:
+def _metarule(rule: Rule, bound: float = BOUND) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        lifetime, theta = library.learner(size, bound, rule), _theta(rule)
+        lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
         initial = library.initial(lifetime, lifetimes)
-        program = compiled(_summed(lifetime) if summed else library.gradients(lifetime), theta, *initial)
+        program = compiled(library.gradients(lifetime), theta, *initial)
         return Prepared(partial(program.run, theta, *initial), _per_lifetime, program.seconds, program.temporary_bytes)
 
     return prepare
 
 
-def _summed(lifetime: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Float[Array, ""], Theta]]:
-    def total(theta: Theta, lifetimes: LifetimeContext, states: LearnerState) -> tuple[Float[Array, ""], Theta]:
-        return jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), library.gradients(lifetime)(theta, lifetimes, states))
-
-    return total
-
-
-def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> Callable[[Size, Lifetimes, int], Prepared]:
+def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
+        function, theta, chunk = literature.gradients(powers), rule.init(run_key(0)), size.lifetimes
         # XLA divides the work on one CPU device among its cores.
         with jax.set_mesh(jax.make_mesh((1,), ("alone",))):
-            function, theta, chunk = literature.gradients(powers, BOUND), _theta(rule), size.lifetimes
             parts = _parts(lifetimes, chunk)
             program = compiled(function, theta, parts[0])
             if program.temporary_bytes > memory:
@@ -136,34 +113,30 @@ def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> Call
 
 
 def _parts(lifetimes: Lifetimes, chunk: int) -> list[Lifetimes]:
-    starts = range(0, len(lifetimes.first), chunk)
-    return [jax.tree.map(lambda array: jnp.asarray(array[start : start + chunk]), lifetimes) for start in starts]  # noqa: B023
+    count = len(lifetimes.first) // chunk
+    split = [[jnp.asarray(part) for part in np.split(array, count)] for array in lifetimes]
+    return [Lifetimes(*arrays) for arrays in zip(*split, strict=True)]
 
 
 def _fitting(lifetimes: int, size: int, memory: int) -> int:
     """Largest chunk that fits; it divides the number of lifetimes, so that one program serves all chunks."""
     fitting = [count for count in range(1, lifetimes) if lifetimes % count == 0 and count * size <= memory]
     if not fitting:
-        raise TooLarge(f"one lifetime takes {size / _GIB:.1f} GiB")
+        raise TooLarge(f"one lifetime takes {size / 2**30:.1f} GiB")
     return fitting[-1]
 
 
-def _limit(bound: float) -> Callable[[Size, Lifetimes, int], Prepared]:
+def _limit(bound: float) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        theta, laid_out = np.array(THETA, np.float32), limit.prepare(lifetimes)
-        call = partial(limit.gradients, theta, laid_out, bound)
-        call()  # compiles, unless an earlier process has
-        return Prepared(call, lambda raw: Outcome(*raw))
+        return Prepared(partial(limit.prepare(lifetimes, bound), _THETA), lambda raw: Outcome(*raw))
 
     return prepare
 
 
-def _torch(kind: str) -> Callable[[Size, Lifetimes, int], Prepared]:
+def _torch(kind: str) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        theta, tensors = torches.prepare(np.array(THETA, np.float32), lifetimes)
-        call, seconds = partial(getattr(torches, kind)(BOUND), theta, tensors), None
-        if kind == "compiled":
-            seconds = _compiling(call)
+        call = partial(getattr(torches, kind)(), *torches.prepare(lifetimes))
+        seconds = _compiling(call) if kind == "compiled" else None
         return Prepared(call, lambda raw: Outcome(*(tensor.numpy() for tensor in raw)), seconds)
 
     return prepare
@@ -174,44 +147,34 @@ def _compiling(call: Callable[[], Any]) -> float:
     import torch
 
     with torch.compiler.config.patch(force_disable_caches=True):
-        return _clocked(call) - _clocked(call)
-
-
-def _clocked(call: Callable[[], Any]) -> float:
-    clock = time.perf_counter()
-    call()
-    return time.perf_counter() - clock
+        return clocked(call)[1] - clocked(call)[1]
 
 
 def _numpy(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-    call = partial(losses, np.array(THETA, np.float32), lifetimes, BOUND)
-    return Prepared(call, lambda raw: Outcome(raw, None))
+    return Prepared(partial(losses, _THETA, lifetimes), lambda raw: Outcome(raw, None))
 
 
-_SEVEN, _MORE = stated(*library.SEVEN.terms), stated("taylor(pre, potential, weight, modulator; 2)")
+_MORE = library.stated("taylor(pre, potential, weight, modulator; 2)")
 
-# The others of a problem are compared with its first.
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "C": Implementation("seven", BOUND, _limit(BOUND)),
-    "C, without bound": Implementation("without bound", math.inf, _limit(math.inf)),
-    "metarule": Implementation("seven", BOUND, _metarule(_SEVEN, BOUND)),
-    "metarule, without bound": Implementation("without bound", math.inf, _metarule(_SEVEN, math.inf)),
-    "metarule, summed": Implementation("without bound", math.inf, _metarule(_SEVEN, math.inf, summed=True)),
-    "metarule, 81 terms": Implementation("81 terms", BOUND, _metarule(_MORE, BOUND)),
-    "metarule, MLP": Implementation("MLP", BOUND, _metarule(MLP(), BOUND)),
-    "literature": Implementation("seven", BOUND, _literature(literature.TERMS, _SEVEN)),
-    "literature, 81 terms": Implementation("81 terms", BOUND, _literature(literature.ALL_TERMS, _MORE)),
-    "PyTorch": Implementation("seven", BOUND, _torch("eager")),
-    "torch.compile": Implementation("seven", BOUND, _torch("compiled")),
-    "TorchOpt": Implementation("seven", BOUND, _torch("optimizers")),
-    "numpy, forward pass": Implementation("seven", BOUND, _numpy),
+    "C": Implementation("seven", _limit(BOUND)),
+    "C, without bound": Implementation("without bound", _limit(math.inf), math.inf),
+    "metarule": Implementation("seven", _metarule(library.SEVEN)),
+    "metarule, without bound": Implementation("without bound", _metarule(library.SEVEN, math.inf), math.inf),
+    "metarule, 81 terms": Implementation("81 terms", _metarule(_MORE)),
+    "metarule, MLP": Implementation("MLP", _metarule(MLP())),
+    "literature": Implementation("seven", _literature(literature.TERMS, library.SEVEN)),
+    "literature, 81 terms": Implementation("81 terms", _literature(literature.ALL_TERMS, _MORE)),
+    "PyTorch": Implementation("seven", _torch("eager")),
+    "torch.compile": Implementation("seven", _torch("compiled")),
+    "TorchOpt": Implementation("seven", _torch("optimizers")),
+    "numpy, forward pass": Implementation("seven", _numpy),
 }
 
 
 class _Entry(NamedTuple):
     """An implementation in the comparison, with its difference from the first, or the reason why it is not timed."""
 
-    implementation: Implementation
     prepared: Prepared | None
     seconds: float = math.nan
     difference: float | None = None
@@ -247,30 +210,26 @@ def _entries(size: Size, names: Sequence[str], memory: int) -> Iterator[tuple[st
             continue
         try:
             prepared = implementation.prepare(size, lifetimes, memory)
-            clock = time.perf_counter()
-            raw = prepared.call()
-            entry = _Entry(implementation, prepared, time.perf_counter() - clock)
+            raw, seconds = clocked(prepared.call)
             outcome = prepared.outcome(raw)
         except ImportError as error:
-            yield name, _Entry(implementation, None, failure=f"not installed: {error.name}")
+            yield name, _Entry(None, failure=f"not installed: {error.name}")
         except limit.Unavailable:
-            yield name, _Entry(implementation, None, failure="not installed: gcc")
+            yield name, _Entry(None, failure="not installed: gcc")
         except TooLarge as error:
-            yield name, _Entry(implementation, None, failure=f"does not fit: {error}")
+            yield name, _Entry(None, failure=f"does not fit: {error}")
         except (RuntimeError, MemoryError, subprocess.CalledProcessError) as error:
             reason = (str(error).splitlines() or [""])[0]
-            yield name, _Entry(implementation, None, failure=f"failed: {type(error).__name__}: {reason}")
+            yield name, _Entry(None, failure=f"failed: {type(error).__name__}: {reason}")
         else:
             first = expected.setdefault(implementation.problem, outcome)
             apart = None if first is outcome else _difference(outcome, first)
-            yield name, entry._replace(difference=apart, failure=_check(outcome, apart))
+            yield name, _Entry(prepared, seconds, apart, _check(outcome, apart))
 
 
 def _difference(one: Outcome, first: Outcome) -> float:
     if one.gradients is None or first.gradients is None:
         return difference(one.losses, first.losses)
-    if one.gradients.ndim < first.gradients.ndim:  # of the sum of losses
-        return difference(one.gradients, first.gradients.sum(0))
     return difference(one.gradients, first.gradients)
 
 
@@ -281,9 +240,8 @@ def _check(outcome: Outcome, apart: float | None) -> str:
 
 
 def _row(size: Size, name: str, one: _Entry, timings: Mapping[str, Timing]) -> dict[str, Any]:
-    timing = timings.get(name)
-    base = timings.get("C" if math.isfinite(one.implementation.bound) else "C, without bound")
-    prepared = one.prepared
+    timing, prepared = timings.get(name), one.prepared
+    base = timings.get("C" if math.isfinite(IMPLEMENTATIONS[name].bound) else "C, without bound")
     return {
         "size": size.name,
         "steps": size.steps,

@@ -1,13 +1,15 @@
 """The stated problem in metarule, assembled as a user would."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
+from msgspec import Struct
+from msgspec.structs import replace
 
-from benchmarks.speeds.given import Given
-from benchmarks.speeds.problem import Lifetimes, Size
+from benchmarks.speeds.problem import BOUND, THETA, Lifetimes, Size
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.estimators.base import gradient_chunk_size
 from metarule.estimators.reverse import Reverse
@@ -16,14 +18,61 @@ from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
 from metarule.protocols import Rule
 from metarule.rules.lifting import complete
-from metarule.types import LearnerState, LifetimeContext, Stimulus, Theta
+from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
+from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Split, Stimulus, Theta
 
-__all__ = ["SEVEN", "Given", "gradients", "initial", "learner"]
-
-SEVEN = Polynomial(terms=("1", "pre", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"))
+__all__ = ["SEVEN", "Given", "gradients", "initial", "learner", "stated"]
 
 
-def learner(size: Size, bound: float, rule: Rule = SEVEN) -> Lifetime:
+class Given(Struct, frozen=True, kw_only=True):
+    """Tasks that are lists of stimuli, repeated in order; the first is evaluated.
+
+    Attributes:
+        inputs: numbers in an input.
+        outputs: numbers in a target.
+    """
+
+    inputs: int
+    outputs: int
+
+    @property
+    def loss(self) -> ActivatedLoss:
+        """Binary cross-entropy."""
+        return BINARY_CROSS_ENTROPY
+
+    def split(self, seed: Integer) -> Split:
+        """Empty pools: nothing is drawn."""
+        return Split(train=jnp.zeros(()), test=jnp.zeros(()))
+
+    def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Stimulus:
+        """A task of zeros, for its shape."""
+        return Stimulus(jnp.zeros((1, self.inputs)), jnp.zeros((1, self.outputs)))
+
+    def stimulus(self, task: Stimulus, t: Integer, key: PRNGKey) -> Stimulus:
+        """Stimulus t, modulo their number."""
+        return jax.tree.map(lambda leaf: leaf[t % len(leaf)], task)
+
+    def examples(self, task: Stimulus) -> Stimulus:
+        """The first stimulus."""
+        return jax.tree.map(lambda leaf: leaf[:1], task)
+
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
+        """None."""
+        return {}
+
+
+def stated(*terms: str) -> Polynomial:
+    """A rule that starts with the coefficients of the stated problem, as far as it has its terms."""
+    rule = Polynomial(terms=terms)
+    known = dict(zip(_TERMS, THETA, strict=True))
+    return replace(rule, initial={name: known[name] for name in rule.names if name in known})
+
+
+_TERMS = ("1", "pre", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight")
+SEVEN = stated(*_TERMS)
+
+
+def learner(size: Size, bound: float = BOUND, rule: Rule = SEVEN) -> Lifetime:
     """Lifetime of a network with one hidden layer and a fixed random feedback path; the meta-loss is of all steps."""
     return Lifetime(
         rule=rule,
@@ -41,17 +90,8 @@ def initial(lifetime: Lifetime, lifetimes: Lifetimes) -> tuple[LifetimeContext, 
     return LifetimeContext(Stimulus(inputs, targets), (feedback,), keys), LearnerState((first, second), memory, ())
 
 
-def gradients(
-    lifetime: Lifetime,
-) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Float[Array, " lifetimes"], Theta]]:
-    """Build the function of losses and gradients, compiled when it is first called.
-
-    Args:
-        lifetime: of each network.
-
-    Returns:
-        Function of θ and of what `initial` returns; it returns losses and ∂loss/∂θ of every lifetime.
-    """
+def gradients(lifetime: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Array, Theta]]:
+    """Build the compiled function from θ, contexts and states to losses and ∂loss/∂θ of every lifetime."""
 
     @sharded_jit()
     def every(theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, " lifetimes"], Theta]:

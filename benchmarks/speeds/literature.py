@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from benchmarks.speeds.problem import Lifetimes
+from benchmarks.speeds.problem import BOUND, Lifetimes
 
 __all__ = ["ALL_TERMS", "TERMS", "Powers", "gradients"]
 
-# Of pre, potential, weight and modulator.
+# Powers of pre, potential, weight and modulator.
 Powers = tuple[int, int, int, int]
 
 # In the order of the stated problem.
@@ -33,28 +33,13 @@ TERMS: tuple[Powers, ...] = (
 ALL_TERMS: tuple[Powers, ...] = tuple(itertools.product(range(3), range(3), range(3), range(3)))
 
 _Weights = Float[Array, "pre post"]
+_Theta, _Neurons = Float[Array, "terms"], Float[Array, "neurons"]
 
 
-def gradients(
-    powers: tuple[Powers, ...], bound: float
-) -> Callable[[Float[Array, "terms"], Lifetimes], tuple[Float[Array, "lifetimes"], Float[Array, "lifetimes terms"]]]:
-    """Build the function of losses and gradients, compiled when it is first called.
+def gradients(powers: tuple[Powers, ...]) -> Callable[[_Theta, Lifetimes], tuple[Array, Array]]:
+    """Build the compiled function from θ, in the order of the terms, and lifetimes to losses and ∂loss/∂θ of each."""
 
-    Args:
-        powers: of the factors of each term, in the order of θ.
-        bound: of weights; math.inf for none.
-
-    Returns:
-        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
-    """
-
-    def updated(
-        theta: Float[Array, "terms"],
-        weights: _Weights,
-        pre: Float[Array, "pre"],
-        potentials: Float[Array, "post"],
-        modulators: Float[Array, "post"],
-    ) -> _Weights:
+    def updated(theta: _Theta, weights: _Weights, pre: _Neurons, potentials: _Neurons, modulators: _Neurons) -> _Weights:
         factors = pre[:, None], potentials[None], weights, modulators[None]
         features = jnp.stack(
             [
@@ -62,16 +47,15 @@ def gradients(
                 for term in powers
             ]
         )
-        weights = weights + jnp.einsum("kij,k->ij", features, theta)
-        return jnp.clip(weights, -bound, bound) if math.isfinite(bound) else weights
+        return jnp.clip(weights + jnp.einsum("kij,k->ij", features, theta), -BOUND, BOUND)
 
-    def loss(theta: Float[Array, "terms"], context: Lifetimes) -> Float[Array, ""]:
-        first, second, feedback, inputs, targets = map(jnp.asarray, context)
+    def loss(theta: _Theta, lifetime: Lifetimes) -> Float[Array, ""]:
+        first, second, feedback, inputs, targets = map(jnp.asarray, lifetime)
 
         def step(
-            weights: tuple[_Weights, _Weights], train_examples: tuple[Float[Array, "inputs"], Float[Array, "outputs"]]
+            weights: tuple[_Weights, _Weights], examples: tuple[_Neurons, _Neurons]
         ) -> tuple[tuple[_Weights, _Weights], Float[Array, ""]]:
-            (first, second), (inputs, targets) = weights, train_examples
+            (first, second), (inputs, targets) = weights, examples
             signals = jnp.append(inputs, 1.0)
             x = signals @ first
             hidden = jnp.append(jnp.tanh(x), 1.0)

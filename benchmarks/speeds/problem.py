@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-__all__ = ["SIZES", "THETA", "Lifetimes", "Size", "draw", "losses"]
+__all__ = ["BOUND", "SIZES", "THETA", "Lifetimes", "Size", "draw", "losses"]
 
+BOUND = 2.0
 # In the order of the equation above: a rule that learns, keeps its weights and is not chaotic.
 THETA = (1e-4, -2e-4, 1e-4, 3e-4, 0.05, -0.002, -0.002)
 # Mean length of an input vector.
@@ -24,15 +25,7 @@ _LENGTH = 1.5
 
 
 class Size(NamedTuple):
-    """Size of the problem.
-
-    Attributes:
-        inputs: input neurons.
-        hidden: hidden neurons.
-        outputs: output neurons.
-        steps: length of a lifetime, T.
-        lifetimes: number of lifetimes.
-    """
+    """Neurons of each layer, length of a lifetime, T, and number of lifetimes."""
 
     inputs: int
     hidden: int
@@ -68,15 +61,7 @@ class Lifetimes(NamedTuple):
 
 
 def draw(size: Size, seed: int = 0) -> Lifetimes:
-    """Draw lifetimes; each has random linear teachers, one an output.
-
-    Args:
-        size: of the problem.
-        seed: of all random numbers.
-
-    Returns:
-        Arrays in float32.
-    """
+    """Draw lifetimes in float32; each has random linear teachers, one an output."""
     random = np.random.default_rng(seed)
 
     def normal(*shape: int, scale: float) -> Float[np.ndarray, "..."]:
@@ -94,35 +79,9 @@ def draw(size: Size, seed: int = 0) -> Lifetimes:
     return Lifetimes(*(np.ascontiguousarray(array, dtype=np.float32) for array in lifetimes))
 
 
-def _updated(
-    theta: Float[np.ndarray, "7"],
-    weights: Float[np.ndarray, "lifetimes pre post"],
-    pre: Float[np.ndarray, "lifetimes pre"],
-    potentials: Float[np.ndarray, "lifetimes post"],
-    modulators: Float[np.ndarray, "lifetimes post"],
-    bound: float,
-) -> Float[np.ndarray, "lifetimes pre post"]:
-    # Terms without a synapse are computed once a neuron.
-    alone = theta[0] + theta[2] * potentials + theta[3] * modulators
-    with_pre = theta[1] + theta[4] * modulators + theta[5] * potentials
-    pre = pre[:, :, None]
-    weights = weights * (1 + theta[6] * pre) + pre * with_pre[:, None] + alone[:, None]
-    return np.clip(weights, -bound, bound, out=weights)
-
-
-def losses(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes, bound: float) -> Float[np.ndarray, "lifetimes"]:
-    """Compute the loss of every lifetime in NumPy: the forward pass alone, all lifetimes in step.
-
-    Args:
-        theta: the rule.
-        lifetimes: as drawn; their precision is used.
-        bound: of weights; math.inf for none.
-
-    Returns:
-        Losses.
-    """
+def losses(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes) -> Float[np.ndarray, "lifetimes"]:
+    """Compute the loss of every lifetime in NumPy: the forward pass alone, all lifetimes at once, weights bounded."""
     first, second, feedback, inputs, targets = lifetimes
-    theta = np.asarray(theta, first.dtype)
     count, steps, _ = inputs.shape
     one = np.ones((count, 1), first.dtype)
     total = np.zeros(count, first.dtype)
@@ -135,7 +94,21 @@ def losses(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes, bound: float) ->
         softplus = np.logaddexp(0, z)
         errors = target - np.exp(z - softplus)
         total += (softplus - target * z).sum(1)
-        modulators = np.matvec(feedback.mT, errors)
-        first = _updated(theta, first, signals, x, modulators, bound)
-        second = _updated(theta, second, hidden, z, errors, bound)
+        first = _updated(theta, first, signals, x, np.matvec(feedback.mT, errors))
+        second = _updated(theta, second, hidden, z, errors)
     return total / steps
+
+
+def _updated(
+    theta: Float[np.ndarray, "7"],
+    weights: Float[np.ndarray, "lifetimes pre post"],
+    pre: Float[np.ndarray, "lifetimes pre"],
+    potentials: Float[np.ndarray, "lifetimes post"],
+    modulators: Float[np.ndarray, "lifetimes post"],
+) -> Float[np.ndarray, "lifetimes pre post"]:
+    # Terms without a synapse are computed once a neuron.
+    without_pre = theta[0] + theta[2] * potentials + theta[3] * modulators
+    with_pre = theta[1] + theta[4] * modulators + theta[5] * potentials
+    pre = pre[:, :, None]
+    weights = weights * (1 + theta[6] * pre) + pre * with_pre[:, None] + without_pre[:, None]
+    return np.clip(weights, -BOUND, BOUND, out=weights)

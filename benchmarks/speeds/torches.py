@@ -4,127 +4,83 @@ Every lifetime has its own copy of θ, so that one backward pass over the sum of
 PyTorch and TorchOpt are imported in functions, since only the extra `bench` installs them.
 """
 
-import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Float
 
-from benchmarks.speeds.problem import Lifetimes
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from benchmarks.speeds.problem import BOUND, THETA, Lifetimes
 
 __all__ = ["compiled", "eager", "optimizers", "prepare"]
 
 _THREADS = 2
 _GROUP = 10
 
-# From what `prepare` returns to losses and gradients.
-_Gradients = Callable[["Tensor", "list[Tensor]"], "tuple[Tensor, Tensor]"]
+_Tensor = Any
+# From θ and lifetimes, as from `prepare`, to losses and ∂loss/∂θ of every lifetime.
+_Gradients = Callable[[_Tensor, list[_Tensor]], tuple[_Tensor, _Tensor]]
 # From θ, weights, the feedback path, inputs and targets of some steps to their loss and the weights after them.
-_Steps = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor, Tensor]"]
+_Steps = Callable[[_Tensor, _Tensor, _Tensor, _Tensor, _Tensor, _Tensor], tuple[_Tensor, _Tensor, _Tensor]]
 # From θ, weights, pre, potentials and modulators to updated weights.
-_Update = Callable[["Tensor", "Tensor", "Tensor", "Tensor", "Tensor"], "Tensor"]
+_Update = Callable[[_Tensor, _Tensor, _Tensor, _Tensor, _Tensor], _Tensor]
 
 
-def prepare(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes) -> "tuple[Tensor, list[Tensor]]":
-    """Move the rule and lifetimes to PyTorch, on an accelerator if JAX uses one, and set its threads.
-
-    Args:
-        theta: the rule.
-        lifetimes: as drawn.
-
-    Returns:
-        Arguments of the functions of this module.
-    """
+def prepare(lifetimes: Lifetimes) -> tuple[_Tensor, list[_Tensor]]:
+    """Move θ and lifetimes to PyTorch, on an accelerator if JAX uses one, and set its threads."""
     import torch
 
     torch.set_num_threads(_THREADS)
     place = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-    return torch.tensor(theta, dtype=torch.float32, device=place), [
-        torch.tensor(array, device=place) for array in lifetimes
-    ]
+    theta = torch.tensor(np.array(THETA, np.float32), dtype=torch.float32, device=place)
+    return theta, [torch.tensor(array, device=place) for array in lifetimes]
 
 
-def eager(bound: float) -> _Gradients:
-    """Build the function that runs one operation after the other.
-
-    Args:
-        bound: of weights; math.inf for none.
-
-    Returns:
-        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
-    """
-    return _gradients(_steps(_update(bound)), None)
+def eager() -> _Gradients:
+    """Build the function that runs one operation after the other."""
+    return _gradients(_steps(_update), None)
 
 
-def compiled(bound: float) -> _Gradients:
-    """Build the function that compiles ten steps, and runs one such group after the other.
-
-    Args:
-        bound: of weights; math.inf for none.
-
-    Returns:
-        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
-    """
+def compiled() -> _Gradients:
+    """Build the function that compiles ten steps, and runs one such group after the other."""
     import torch
 
-    group = torch.compile(_steps(_update(bound)), fullgraph=True, dynamic=False, backend="inductor")
-    return _gradients(group, _GROUP)
+    return _gradients(torch.compile(_steps(_update), fullgraph=True, dynamic=False, backend="inductor"), _GROUP)
 
 
-def optimizers(bound: float) -> _Gradients:
-    """Build the function whose updates are those of a differentiable optimizer of TorchOpt with gradients −Δ.
-
-    Args:
-        bound: of weights; math.inf for none.
-
-    Returns:
-        Function of θ and lifetimes; it returns losses and ∂loss/∂θ of every lifetime.
-    """
+def optimizers() -> _Gradients:
+    """Build the function whose updates are those of a differentiable optimizer of TorchOpt with gradients −Δ."""
     import torchopt
 
     descent = torchopt.sgd(lr=1.0)
 
     def update(
-        theta: "Tensor", weights: "Tensor", pre: "Tensor", potentials: "Tensor", modulators: "Tensor"
-    ) -> "Tensor":
+        theta: _Tensor, weights: _Tensor, pre: _Tensor, potentials: _Tensor, modulators: _Tensor
+    ) -> _Tensor:
         change = _change(theta, weights, pre, potentials, modulators)
         # Without momentum, the state of the optimizer is empty.
         updates, _ = descent.update(-change, descent.init(weights), inplace=False)
-        return _clipped(torchopt.apply_updates(weights, updates, inplace=False), bound)
+        return torchopt.apply_updates(weights, updates, inplace=False).clamp(-BOUND, BOUND)
 
     return _gradients(_steps(update), None)
 
 
-def _change(theta: "Tensor", weights: "Tensor", pre: "Tensor", potentials: "Tensor", modulators: "Tensor") -> "Tensor":
+def _update(theta: _Tensor, weights: _Tensor, pre: _Tensor, potentials: _Tensor, modulators: _Tensor) -> _Tensor:
+    return (weights + _change(theta, weights, pre, potentials, modulators)).clamp(-BOUND, BOUND)
+
+
+def _change(theta: _Tensor, weights: _Tensor, pre: _Tensor, potentials: _Tensor, modulators: _Tensor) -> _Tensor:
     # Terms without a synapse are computed once a neuron.
     t = theta[:, :, None].unbind(1)
-    alone = t[0] + t[2] * potentials + t[3] * modulators
+    without_pre = t[0] + t[2] * potentials + t[3] * modulators
     with_pre = t[1] + t[4] * modulators + t[5] * potentials
-    return alone[:, None] + pre[:, :, None] * with_pre[:, None] + (t[6] * pre)[:, :, None] * weights
-
-
-def _clipped(weights: "Tensor", bound: float) -> "Tensor":
-    return weights.clamp(-bound, bound) if math.isfinite(bound) else weights
-
-
-def _update(bound: float) -> _Update:
-    def update(
-        theta: "Tensor", weights: "Tensor", pre: "Tensor", potentials: "Tensor", modulators: "Tensor"
-    ) -> "Tensor":
-        return _clipped(weights + _change(theta, weights, pre, potentials, modulators), bound)
-
-    return update
+    return without_pre[:, None] + pre[:, :, None] * with_pre[:, None] + (t[6] * pre)[:, :, None] * weights
 
 
 def _steps(update: _Update) -> _Steps:
     def steps(
-        theta: "Tensor", first: "Tensor", second: "Tensor", feedback: "Tensor", inputs: "Tensor", targets: "Tensor"
-    ) -> "tuple[Tensor, Tensor, Tensor]":
+        theta: _Tensor, first: _Tensor, second: _Tensor, feedback: _Tensor, inputs: _Tensor, targets: _Tensor
+    ) -> tuple[_Tensor, _Tensor, _Tensor]:
         from torch.nn import functional
 
         loss = theta.new_zeros(len(theta))
@@ -142,7 +98,7 @@ def _steps(update: _Update) -> _Steps:
 
 
 def _gradients(steps: _Steps, group: int | None) -> _Gradients:
-    def gradients(theta: "Tensor", lifetimes: "list[Tensor]") -> "tuple[Tensor, Tensor]":
+    def gradients(theta: _Tensor, lifetimes: list[_Tensor]) -> tuple[_Tensor, _Tensor]:
         import torch
 
         first, second, feedback, inputs, targets = lifetimes

@@ -1,16 +1,14 @@
 """Cost of a θ-gradient of metarule against the amount of work, one axis at a time."""
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from benchmarks.speeds import library
-from benchmarks.speeds.implementations import BOUND, stated
-from benchmarks.speeds.problem import Size, draw
-from benchmarks.speeds.timing import Timing, compiled, take_turns
+from benchmarks.speeds.problem import BOUND, Size, draw
+from benchmarks.timing import Timing, clocked, compiled, take_turns
 from metarule import Polynomial
 from metarule.prng import run_key
 
@@ -21,7 +19,6 @@ _STRAIGHT = 1.2
 # Steps of a lifetime whose cost is the overhead of any lifetime.
 _SHORT = 2
 _FAMILIES = {3: "pre", 9: "pre, modulator", 27: "pre, weight, modulator", 81: "pre, potential, weight, modulator"}
-_SEVEN = stated(*library.SEVEN.terms)
 
 
 class Axis(NamedTuple):
@@ -42,32 +39,31 @@ class Axis(NamedTuple):
     bound: float = BOUND
 
 
-class _Measured(NamedTuple):
-    timing: Timing
-    temporary_bytes: int
+def _tiny(steps: int) -> tuple[Size, Polynomial, int]:
+    return Size(2, 4, 1, steps, 64), library.SEVEN, steps
 
 
-def _long(network: tuple[int, int, int], lifetimes: int, steps: int) -> tuple[Size, Polynomial, int]:
-    return Size(*network, steps, lifetimes), _SEVEN, steps
+def _long(steps: int) -> tuple[Size, Polynomial, int]:
+    return Size(64, 32, 10, steps, 2), library.SEVEN, steps
 
 
 def _many(lifetimes: int) -> tuple[Size, Polynomial, int]:
-    return Size(2, 4, 1, 200, lifetimes), _SEVEN, lifetimes
+    return Size(2, 4, 1, 200, lifetimes), library.SEVEN, lifetimes
 
 
 def _wide(hidden: int) -> tuple[Size, Polynomial, int]:
     size = Size(64, hidden, 10, 100, 8)
-    return size, _SEVEN, (size.inputs + 1) * hidden + (hidden + 1) * size.outputs
+    return size, library.SEVEN, (size.inputs + 1) * hidden + (hidden + 1) * size.outputs
 
 
 def _rich(terms: int) -> tuple[Size, Polynomial, int]:
-    return Size(64, 32, 10, 100, 8), stated(f"taylor({_FAMILIES[terms]}; 2)"), terms
+    return Size(64, 32, 10, 100, 8), library.stated(f"taylor({_FAMILIES[terms]}; 2)"), terms
 
 
 AXES: dict[str, Axis] = {
-    "steps, 2-4-1": Axis("steps", "step", partial(_long, (2, 4, 1), 64), (1000, 10_000)),
-    "steps, 64-32-10": Axis("steps", "step", partial(_long, (64, 32, 10), 2), (1000, 10_000)),
-    "steps, 64-32-10, without bound": Axis("steps", "step", partial(_long, (64, 32, 10), 2), (1000, 10_000), math.inf),
+    "steps, 2-4-1": Axis("steps", "step", _tiny, (1000, 10_000)),
+    "steps, 64-32-10": Axis("steps", "step", _long, (1000, 10_000)),
+    "steps, 64-32-10, without bound": Axis("steps", "step", _long, (1000, 10_000), math.inf),
     "lifetimes, 2-4-1": Axis("lifetimes", "lifetime", _many, (64, 4096)),
     "hidden neurons, 64-n-10": Axis("hidden", "synapse", _wide),
     "terms, 64-32-10": Axis("terms", "term", _rich),
@@ -87,13 +83,13 @@ def cost_curve(name: str, points: Sequence[int], seconds: float) -> list[dict[st
         grow longer; `ratio_to_previous` compares them with those of the previous point.
     """
     axis = AXES[name]
-    cases = [axis.case(point) for point in points]
     fixed = [axis.case(_SHORT)] if axis.option == "steps" else []
-    measured = _measured([(size, rule) for size, rule, _ in fixed + cases], axis.bound, seconds)
-    overhead = measured[0].timing.minimum if fixed else 0.0
+    cases = [axis.case(point) for point in points]
+    timings, memory = _timed([case[:2] for case in fixed + cases], axis.bound, seconds)
+    overhead = timings[0].minimum if fixed else 0.0
     rows: list[dict[str, Any]] = []
-    for point, (size, _, work), one in zip(points, cases, measured[len(fixed) :], strict=True):
-        microseconds = (one.timing.minimum - overhead) / work * 1e6
+    for number, (point, (size, _, work)) in enumerate(zip(points, cases, strict=True), len(fixed)):
+        microseconds = (timings[number].minimum - overhead) / work * 1e6
         row = {
             "axis": name,
             "point": point,
@@ -101,27 +97,20 @@ def cost_curve(name: str, points: Sequence[int], seconds: float) -> list[dict[st
             "lifetimes": size.lifetimes,
             "item": axis.item,
             "work": work,
-            "runs": one.timing.runs,
-            "minimum_ms": one.timing.minimum * 1e3,
-            "median_ms": one.timing.median * 1e3,
+            "runs": timings[number].runs,
+            "minimum_ms": timings[number].minimum * 1e3,
+            "median_ms": timings[number].median * 1e3,
             "overhead_ms": overhead * 1e3 if fixed else None,
             "microseconds": microseconds,
             "ratio_to_previous": microseconds / rows[-1]["microseconds"] if rows else None,
-            "temporary_bytes": one.temporary_bytes,
+            "temporary_bytes": memory[number],
         }
         rows.append(row)
     return rows
 
 
 def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Compare the rows of one axis.
-
-    Args:
-        rows: as from `cost_curve`.
-
-    Returns:
-        Lines: the cost of an item at two points, and each interval over which cost is not proportional to work.
-    """
+    """Lines on the rows of one axis: the cost of an item at two points, and intervals over which it is not constant."""
     if len(rows) < 2:
         return []
     axis = AXES[rows[0]["axis"]]
@@ -134,24 +123,23 @@ def verdicts(rows: Sequence[Mapping[str, Any]]) -> list[str]:
         f"{low['axis']}: a {axis.item} takes {longer:.2f} times as long at {high['point']:,} as at {low['point']:,}"
         f"{beyond}, and {memory:.2f} times the memory"
     ]
-    pairs = [(low, high, longer)] + [(low, high, high["ratio_to_previous"]) for low, high in pairwise(rows)]
-    bent = {(low["point"], high["point"]): ratio for low, high, ratio in pairs if ratio > _STRAIGHT}
+    ratios = {(low["point"], high["point"]): longer}
+    ratios |= {(low["point"], high["point"]): high["ratio_to_previous"] for low, high in pairwise(rows)}
     return lines + [
         f"NOT STRAIGHT: {low['axis']}: from {first:,} to {last:,} the time of a {axis.item} grows {ratio:.2f}-fold"
-        for (first, last), ratio in bent.items()
+        for (first, last), ratio in ratios.items()
+        if ratio > _STRAIGHT
     ]
 
 
-def _measured(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: float) -> list[_Measured]:
-    programs, calls = [], []
+def _timed(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: float) -> tuple[list[Timing], list[int]]:
+    """Times and temporary bytes of the gradient of each problem and rule."""
+    calls, memory = [], []
     for size, rule in cases:
         lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
         initial = library.initial(lifetime, draw(size))
         program = compiled(library.gradients(lifetime), theta, *initial)
         call = partial(program.run, theta, *initial)
-        clock = time.perf_counter()
-        call()
-        programs.append(program)
-        calls.append((call, time.perf_counter() - clock))
-    timings = take_turns(calls, seconds)
-    return [_Measured(timing, one.temporary_bytes) for timing, one in zip(timings, programs, strict=True)]
+        calls.append((call, clocked(call)[1]))
+        memory.append(program.temporary_bytes)
+    return take_turns(calls, seconds), memory

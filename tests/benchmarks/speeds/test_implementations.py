@@ -1,6 +1,5 @@
 """Implementations are checked against each other and timed; lifetimes are split where they do not fit."""
 
-import math
 import shutil
 import subprocess
 import sys
@@ -11,16 +10,8 @@ import numpy as np
 import pytest
 
 from benchmarks.speeds import implementations
-from benchmarks.speeds.implementations import (
-    BOUND,
-    IMPLEMENTATIONS,
-    Implementation,
-    Outcome,
-    Prepared,
-    TooLarge,
-    compared,
-    stated,
-)
+from benchmarks.speeds.implementations import IMPLEMENTATIONS, Implementation, Outcome, Prepared, TooLarge, compared
+from benchmarks.speeds.library import stated
 from benchmarks.speeds.problem import THETA, Size, draw
 
 SIZE, SMALL = Size(2, 3, 1, 12, 2), Size(2, 3, 1, 4, 4)
@@ -40,14 +31,14 @@ def returning(losses, gradients, note=""):
         return outcome
 
     prepared = Prepared(call, lambda raw: raw, note=note)
-    return Implementation("seven", BOUND, lambda size, lifetimes, memory: prepared)
+    return Implementation("seven", lambda size, lifetimes, memory: prepared)
 
 
 def raising(error):
     def prepare(size, lifetimes, memory):
         raise error
 
-    return Implementation("seven", BOUND, prepare)
+    return Implementation("seven", prepare)
 
 
 def run(monkeypatch, **others):
@@ -57,14 +48,7 @@ def run(monkeypatch, **others):
 
 def test_implementations_agree_and_are_timed():
     with_c = ["C", "C, without bound"] if shutil.which("gcc") else []
-    rest = [
-        "metarule",
-        "metarule, without bound",
-        "metarule, summed",
-        "metarule, MLP",
-        "literature",
-        "numpy, forward pass",
-    ]
+    rest = ["metarule", "metarule, without bound", "metarule, MLP", "literature", "numpy, forward pass"]
     rows = compared(SIZE, [*with_c, *rest], SECONDS, MEMORY)
     assert [row["implementation"] for row in rows] == [name for name in IMPLEMENTATIONS if name in with_c + rest]
     found = by_name(rows)
@@ -74,7 +58,7 @@ def test_implementations_agree_and_are_timed():
         assert 0 < row["minimum_ms"] <= row["median_ms"]
         assert row["lifetimes_per_second"] == pytest.approx(2e3 / row["minimum_ms"])
         assert (row["ratio"] is not None) == bool(with_c)
-    for name in ("metarule, summed", "literature", "numpy, forward pass"):
+    for name in ("literature", "numpy, forward pass", *(["metarule, without bound"] if with_c else [])):
         assert found[name]["difference"] < 1e-5
     assert found["metarule, MLP"]["difference"] is None
     assert found["literature"]["temporary_bytes"] > 0
@@ -95,16 +79,14 @@ def test_a_wrong_gradient_is_named_and_not_timed(monkeypatch):
         monkeypatch,
         wrong=returning([1.0, 2.0], GRADIENTS + 0.1),
         near=returning([1.0, 2.0], GRADIENTS + 0.001),
-        summed=returning(3.0, GRADIENTS.sum(0)),
         forwards=returning([1.0, 2.4], None),
         broken=returning([1.0, np.nan], GRADIENTS),
     )
     assert found["wrong"]["note"] == "WRONG: off by 0.03"
     assert found["wrong"]["difference"] == pytest.approx(0.025)
     assert (found["wrong"]["runs"], found["wrong"]["minimum_ms"], found["wrong"]["ratio"]) == (0, None, None)
-    assert found["near"]["note"] == found["summed"]["note"] == ""
+    assert found["near"]["note"] == ""
     assert found["near"]["difference"] == pytest.approx(0.00025)
-    assert found["summed"]["difference"] == 0
     assert found["forwards"]["note"] == "WRONG: off by 0.2"
     assert found["broken"]["note"] == "WRONG: not finite"
     assert found["C"]["ratio"] == 1
@@ -151,15 +133,6 @@ def test_rules_start_with_the_stated_coefficients():
     np.testing.assert_array_equal(seven.init(jax.random.key(0)), np.float32(THETA))
     theta = dict(zip(more.names, more.init(jax.random.key(0)).tolist()))
     assert {name: value for name, value in theta.items() if value} == dict(zip(seven.names, np.float32(THETA).tolist()))
-
-
-def test_there_is_an_implementation_without_bound_and_one_of_the_sum():
-    assert {implementation.bound for implementation in IMPLEMENTATIONS.values()} == {BOUND, math.inf}
-    prepared = IMPLEMENTATIONS["metarule, summed"].prepare(SMALL, draw(SMALL), 0)
-    losses, gradients = prepared.outcome(prepared.call())
-    assert (losses.shape, gradients.shape) == ((), (7,))
-    assert prepared.compile_seconds > 0
-    assert prepared.temporary_bytes > 0
 
 
 def test_lifetimes_of_the_literature_are_split_where_they_do_not_fit():
