@@ -6,11 +6,13 @@ from shlex import quote
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 from tqdm import tqdm
 
+from benchmarks.program import QUICK
 from benchmarks.studies import data, functions, tasks, transfer
-from benchmarks.studies.declaration import Study, read_study, shortened
-from benchmarks.studies.evaluation import Scores, evaluate, items
+from benchmarks.studies.declaration import Study, read_study
+from benchmarks.studies.evaluation import Item, Scores, evaluate, items
 from benchmarks.studies.results import Results
 from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
@@ -38,8 +40,7 @@ STUDY.toml                         a study file, such as configs/study-tasks.tom
 --retry                            run failed cells of the sweep again
 --help                             this text
 """
-_QUICK, _RETRY = "--quick", "--retry"
-_SWEEP, _SCORES, _CSV, _FIGURE = "sweep", "scores", "results.csv", "study.png"
+_FLAGS = (QUICK, "--retry")
 KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "data": data}
 
 
@@ -73,36 +74,36 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a study file comes first; see --help")
-    flags = [word for word in words if word in (_QUICK, _RETRY)]
+    flags = [word for word in words if word in _FLAGS]
     pairs = parse_overrides([word for word in words[1:] if word not in flags])
     options = decode({name: str(value) for name, value in pairs}, Options)
     check_place(options.json)
-    file = Path(words[0])
+    file, quick = Path(words[0]), QUICK in flags
     study = read_study(file)
-    root = Path(options.directory or Path("runs", "studies", file.stem + ("-quick" if _QUICK in flags else "")))
-    config = file.parent / study.sweep.config
-    declared, last = hasten(study.sweep) if _QUICK in flags else (study.sweep, [])
-    study = shortened(study) if _QUICK in flags else study
+    root = Path(options.directory or Path("runs", "studies", file.stem + ("-quick" if quick else "")))
+    config, directory = file.parent / study.sweep.config, root / "sweep"
+    declared, last = hasten(study.sweep) if quick else (study.sweep, [])
+    study = replace(study, tests=study.tests[:2]) if quick else study
     plan = make_plan(declared, read_tree(config)[1], last)
     # Bad tests and tables are refused before meta-training.
-    KINDS[study.kind].check(study, plan)
-    items(study, plan, root / _SWEEP)
+    kind = KINDS[study.kind]
+    kind.check(study, plan)
+    items(study, plan, directory)
     again = " ".join(["python -m benchmarks.study", *map(quote, words)])
-    status = sweep.run(study.sweep, config, root / _SWEEP, [*flags, "--no-report"], again)
+    status = sweep.run(study.sweep, config, directory, [*flags, "--no-report"], again)
     if status:
         return status
     try:
         with StopRequest() as stop:
-            scores = _evaluate(study, items(study, plan, root / _SWEEP), root / _SCORES, stop)
+            scores = _evaluate(study, items(study, plan, directory), root / "scores", stop)
     except Stopped as stopped:
         print(f"\nstopped; results are kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
-    results = Results(study, plan, scores, root / _SWEEP)
-    kind = KINDS[study.kind]
+    results, table, figure = Results(study, plan, scores, directory), root / "results.csv", root / "study.png"
     rows = kind.table_rows(results)
-    write_whole(root / _CSV, csv_text(results.long_form()))
-    kind.draw(root / _FIGURE, rows, results)
-    print(f"\n{kind.table(rows, results)}\n\nfigure: {root / _FIGURE}   table: {root / _CSV}")
+    write_whole(table, csv_text(results.long_form()))
+    kind.draw(figure, rows, results)
+    print(f"\n{kind.table(rows, results)}\n\nfigure: {figure}   table: {table}")
     write_rows(options.json, [_flat(row) for row in rows])
     return 0
 
@@ -118,8 +119,8 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
     return flat
 
 
-def _evaluate(study: Study, some: list[Any], folder: Path, stop: StopRequest) -> list[Scores]:
-    with tqdm(total=len(some), desc="evaluating rules and baselines", unit="item", disable=None) as bar:
+def _evaluate(study: Study, all_items: list[Item], folder: Path, stop: StopRequest) -> list[Scores]:
+    with tqdm(total=len(all_items), desc="evaluating rules and baselines", unit="item", disable=None) as bar:
         shown = ""
 
         def progress(message: str) -> None:
@@ -131,7 +132,7 @@ def _evaluate(study: Study, some: list[Any], folder: Path, stop: StopRequest) ->
                 print(f"evaluating rules and baselines on {test}", flush=True)
             shown = test
 
-        return evaluate(study, some, folder, stop, progress)
+        return evaluate(study, all_items, folder, stop, progress)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,8 @@ def _limit(bound: float) -> _Prepare:
 
 def _torch(kind: str) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        call = partial(getattr(torches, kind)(), *torches.prepare(lifetimes))
+        given = torches.prepare(lifetimes)
+        call = partial(getattr(torches, kind)(), *given)
         seconds = _compiling(call) if kind == "compiled" else None
         return Prepared(call, lambda raw: Outcome(*(tensor.numpy() for tensor in raw)), seconds)
 

@@ -38,43 +38,40 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
     that is tuned on the data of the test.
     """
     rows: list[dict[str, Any]] = []
-    for test in results.tests():
-        where, curve = results.curve(0, test, _BACKPROP)
-        own = threshold_point(curve, where, curve[-1])
-        learned = results.by_seed(0, test, LEARNED, results.plan.score)
-        for contender in results.contenders():
-            there, mine = results.curve(0, test, contender)
-            at, scores = (
-                threshold_point(mine, there, curve[-1]),
-                results.by_seed(0, test, contender, results.plan.score),
-            )
+    for test in results.tests:
+        where, backprop = results.curve(0, test, _BACKPROP)
+        own, learned = threshold_point(backprop, where, backprop[-1]), results.by_seed(0, test)
+        for contender in (LEARNED, *results.baselines):
+            scores, (where, curve) = results.by_seed(0, test, contender), results.curve(0, test, contender)
+            steps = threshold_point(curve, where, backprop[-1])
             row = {"test": test, "contender": contender, "seeds": len(scores), "final": middle(scores)}
             row["difference"] = None if contender == LEARNED else paired(learned, scores)
-            row |= {f"after_{shots}_each": _few(results, test, contender, shots) for shots in SHOTS}
-            row |= {"steps_to_threshold": at, "share": at / there[-1] if at else None}
-            row["of_backprop"] = at / own if at and own else None
-            if _TUNED in results.contenders():
-                row["steps_to_tuned"] = threshold_point(mine, there, results.curve(0, test, _TUNED)[1][-1])
+            for metric in (f"after_{shots}_each" for shots in SHOTS):
+                few = middle(results.by_seed(0, test, contender, metric))
+                row[metric] = few.mean if few else None
+            row |= {"steps_to_threshold": steps, "share": steps / where[-1] if steps else None}
+            row["of_backprop"] = steps / own if steps and own else None
+            if _TUNED in results.baselines:
+                row["steps_to_tuned"] = threshold_point(curve, where, results.curve(0, test, _TUNED)[1][-1])
             rows.append(row)
     return rows
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
     """Format the rows for the screen, and count the tests on which the learned rule is fast."""
-    tests = results.tests()
     learned = [row for row in rows if row["contender"] == LEARNED and row["share"] is not None]
     fast = [row["test"] for row in learned if row["share"] <= 1 / 3]
     line = f"the learned rule has the final score of {_BACKPROP} within a third of the lifetime on "
-    return "\n".join([*lines_of(rows), "", line + f"{len(fast)} of {len(tests)} tests: {', '.join(fast) or 'none'}"])
+    line += f"{len(fast)} of {len(results.tests)} tests: {', '.join(fast) or 'none'}"
+    return "\n".join([*lines_of(rows), "", line])
 
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Draw errors along the lifetime on a logarithmic scale, a panel a test."""
-    tests = results.tests()
-    figure, panels = figure_of(len(tests), width=3.4, height=4.2)
-    for axes, test in zip(panels, tests, strict=True):
-        for colour, contender in zip(COLOURS, results.contenders()):
+    figure, panels = figure_of(len(results.tests), width=3.4, height=4.2)
+    for axes, test in zip(panels, results.tests, strict=True):
+        for colour, contender in zip(COLOURS, (LEARNED, *results.baselines)):
             where, curve = results.curve(0, test, contender)
             style = "--" if contender.endswith(RETUNED) else "-"
             axes.plot(where[1:], 1 - curve[1:], color=colour, linestyle=style, label=contender)
@@ -88,8 +85,3 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     panels[-1].legend(frameon=False, loc="upper right", fontsize="small")
     figure.suptitle("Interquartile mean over seeds; grey: final error of backprop")
     save(figure, file)
-
-
-def _few(results: Results, test: str, contender: str, shots: int) -> float | None:
-    interval = middle(results.by_seed(0, test, contender, f"after_{shots}_each"))
-    return interval.mean if interval else None

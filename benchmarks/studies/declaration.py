@@ -6,7 +6,6 @@ from typing import Annotated, Any, Literal
 
 from immutabledict import immutabledict
 from msgspec import Meta
-from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName
 from metarule.analysis.comparison import THRESHOLD
@@ -14,7 +13,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, read
 from metarule.sweeps.declaration import Sweep
 
-__all__ = ["Study", "Test", "read_study", "shortened"]
+__all__ = ["Study", "Test", "read_study"]
 
 
 class Test(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -57,21 +56,11 @@ class Study(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 def read_study(file: Path) -> Study:
     """Read a study file.
 
-    Args:
-        file: the file.
-
-    Returns:
-        The study.
-
     Raises:
         ConfigError: naming the file, the field, the value and what is allowed.
     """
+    _, tree = read(file)
     try:
-        return decode(read(file)[1], Study)
+        return decode(tree, Study)
     except ConfigError as error:
-        raise ConfigError(str(error) if str(error).startswith(str(file)) else f"{file}: {error}") from error
-
-
-def shortened(study: Study) -> Study:
-    """Shorten a study to two tests; `hasten` shortens its sweep."""
-    return replace(study, tests=study.tests[:2])
+        raise ConfigError(f"{file}: {error}") from error

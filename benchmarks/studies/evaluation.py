@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.studies.declaration import Study, Test
 from metarule.analysis.baselines import baselines, theta_at_rate, tune
 from metarule.analysis.comparison import LEARNED, evaluation_steps, shot_points
-from metarule.analysis.evaluation import Curves, learning_curves
+from metarule.analysis.evaluation import learning_curves
 from metarule.config.toml import ConfigError
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
@@ -25,7 +25,7 @@ from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import theta_meaning
 from metarule.sweeps.cells import DONE
-from metarule.sweeps.plan import Cell, Plan, Setting
+from metarule.sweeps.plan import Cell, Plan
 from metarule.sweeps.report import CELLS
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.types import Theta
@@ -60,14 +60,7 @@ class Item(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """Scores of an item.
-
-    Attributes:
-        item: the item.
-        metrics: by name.
-        steps: at which it was evaluated.
-        curve: mean score at these steps.
-    """
+    """Scores of an item by metric, the steps at which it was evaluated, and its mean score there."""
 
     item: Item
     metrics: dict[str, float]
@@ -76,7 +69,7 @@ class Scores(NamedTuple):
 
 
 def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
-    """List the items of a study.
+    """List the items of the finished cells of a study.
 
     Args:
         study: the study.
@@ -87,39 +80,43 @@ def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
         Items, of which those that share a program are neighbours.
 
     Raises:
-        ConfigError: a test on which a rule cannot be evaluated.
+        ConfigError: a test on which a rule or baseline cannot be evaluated.
     """
     result = []
     for test in study.tests or (_OWN,):
         for number, setting in enumerate(plan.settings):
-            target = _target(setting, test)
-            _check(study, test, setting.experiment, target)
+            source = setting.experiment
+            try:
+                target = with_tasks(source, list(test.set.items()))
+            except ConfigError as error:
+                raise ConfigError(f"tests.{test.name}: {error}") from error
             thetas = _thetas(plan, directory, number)
-            result += [
-                Item(number, test.name, LEARNED, seed, setting.experiment, target, theta)
-                for seed, theta in thetas.items()
-            ]
-            for name in study.baselines:
-                result += [Item(number, test.name, name, seed, setting.experiment, target, None) for seed in thetas]
-            for name in study.retuned:
-                result += [Item(number, test.name, name + RETUNED, seed, target, target, None) for seed in thetas]
+            result += [Item(number, test.name, LEARNED, seed, source, target, thetas[seed]) for seed in thetas]
+            kinds = ("baselines", study.baselines, "", source), ("retuned", study.retuned, RETUNED, target)
+            for field, names, suffix, tuned_on in kinds:
+                for name in names:
+                    try:
+                        for one in (source, target):
+                            baselines(one.lifetime, (name,))
+                    except ValueError as error:
+                        raise ConfigError(f"{field}: '{name}' cannot be evaluated on {test.name}: {error}") from error
+                    result += [
+                        Item(number, test.name, name + suffix, seed, tuned_on, target, None) for seed in thetas
+                    ]
     return result
 
 
 def evaluate(
-    study: Study, some: list[Item], folder: Path, stop: StopRequest, progress: Callable[[str], None]
+    study: Study, all_items: list[Item], folder: Path, stop: StopRequest, progress: Callable[[str], None]
 ) -> list[Scores]:
     """Evaluate every item that was not evaluated before.
 
     Args:
         study: the study.
-        some: as from `items`.
+        all_items: as from `items`.
         folder: for the scores, one file an item.
         stop: request to stop, answered between items.
         progress: called with a message after each item.
-
-    Returns:
-        Scores of each item.
 
     Raises:
         Stopped: on request.
@@ -130,7 +127,7 @@ def evaluate(
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}") from error
     done, learner = [], None
-    for item in some:
+    for item in all_items:
         file = folder / f"{_name(item, study)}.json"
         known = read_json(file)
         if known is None:
@@ -138,29 +135,11 @@ def evaluate(
             if (next_learner := _learner(item, item.target)) != learner:  # a process may hold only so many programs
                 jax.clear_caches()
                 learner = next_learner
-            known = _evaluate(item, study)
+            known = _evaluate(item, study.points)
             write_json(file, known)
         progress(f"{item.test}: {item.contender}, seed {item.seed}")
         done.append(Scores(item, known["metrics"], known["steps"], known["curve"]))
     return done
-
-
-def _target(setting: Setting, test: Test) -> Experiment:
-    try:
-        return with_tasks(setting.experiment, list(test.set.items()))
-    except ConfigError as error:
-        raise ConfigError(f"tests.{test.name}: {error}") from error
-
-
-def _check(study: Study, test: Test, source: Experiment, target: Experiment) -> None:
-    """Refuse baselines that cannot be evaluated."""
-    for field, names in (("baselines", study.baselines), ("retuned", study.retuned)):
-        for name in names:
-            try:
-                for one in (source, target):
-                    baselines(one.lifetime, (name,))
-            except ValueError as error:
-                raise ConfigError(f"{field}: '{name}' cannot be evaluated on {test.name}: {error}") from error
 
 
 def _thetas(plan: Plan, directory: Path, setting: int) -> dict[int, Callable[[], Theta]]:
@@ -200,24 +179,24 @@ def _learner(item: Item, experiment: Experiment) -> Learner:
     return learner
 
 
-def _evaluate(item: Item, study: Study) -> dict[str, Any]:
+def _evaluate(item: Item, points: int) -> dict[str, Any]:
+    """Scores on the test tasks of the rule's own split, which exclude its training tasks."""
     learner = _learner(item, item.target)
     tuning: dict[str, float] = {}
     if item.theta is not None:
         theta = item.theta()
     else:
-        tuned_on: Any = _learner(item, item.source)
-        rate = _rate(tuned_on, item.seed, lifetimes_of(item.source.optimizer))
+        rate = _rate(_learner(item, item.source), item.seed, lifetimes_of(item.source.optimizer))
         theta, tuning = theta_at_rate(learner, rate), {"learning_rate": rate}
-    curves = _curves(learner, theta, item, study.points)
-    values = np.asarray(curves.metrics[primary_metric(learner.tasks)], float)
-    steps = curves.steps.tolist()
+    pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
+    lifetimes, steps = item.target.evaluation.lifetimes, evaluation_steps(learner, points)
+    curves = jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, steps))
+    curve = np.asarray(curves.metrics[primary_metric(learner.tasks)], float).mean(axis=0)
     metrics: dict[str, float] = {name: float(np.mean(scores[:, -1])) for name, scores in curves.metrics.items()}
-    curve = values.mean(axis=0)
     metrics |= {"along": float(curve.mean())} | tuning
-    few = shot_points(steps, round_steps(learner.tasks))
+    few = shot_points(curves.steps.tolist(), round_steps(learner.tasks))
     metrics |= {f"after_{shots}_each": float(curve[index]) for shots, index in few.items()}
-    return {"metrics": metrics, "steps": steps, "curve": curve}
+    return {"metrics": metrics, "steps": curves.steps.tolist(), "curve": curve}
 
 
 @lru_cache(maxsize=4096)
@@ -225,10 +204,3 @@ def _rate(learner: Any, seed: int, budget: int) -> float:
     """Best learning rate on the training tasks of a seed, cached since several tests use it."""
     pool, key = learner.tasks.split(seed).train, stream(run_key(seed), Purpose.TUNING)
     return tune(learner, pool, key, budget).rate
-
-
-def _curves(learner: Learner, theta: Theta, item: Item, points: int) -> Curves:
-    """Lifetimes on the test tasks of the rule's own split, which exclude its training tasks."""
-    pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
-    lifetimes = item.target.evaluation.lifetimes
-    return jax.device_get(learning_curves(learner, theta, pool, key, lifetimes, evaluation_steps(learner, points)))

@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
@@ -13,7 +11,6 @@ from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.rows import lines_of
-from metarule.tasks.base import primary_metric
 
 __all__ = ["check", "draw", "table", "table_rows"]
 
@@ -32,29 +29,30 @@ def check(study: Study, plan: Plan) -> None:
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """Make one row a kind of functions and rule, and one for each baseline in the same circuit."""
-    rows: list[dict[str, Any]] = []
-    (test, *_) = results.tests()
+    """Make one row a kind of functions and rule, and one for each baseline in the same circuit.
+
+    `steps` are those from which the mean score over seeds stays at the threshold of the study.
+    """
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    test, baselines = results.tests[0], results.baselines
     for number, setting in enumerate(results.plan.settings):
-        score = primary_metric(setting.experiment.tasks)
-        for contender in results.contenders():
+        circuit, _, terms = setting.values["case"].partition(", ")
+        for contender in (LEARNED, *baselines):
             learned = contender == LEARNED
-            circuit, _, terms = setting.values["case"].partition(", ")
             row = {"functions": setting.values[_KIND], "circuit": circuit, "rule": terms if learned else contender}
-            if any({**one, **row} == one for one in rows):  # baselines do not depend on the rule
+            if (which := tuple(row.values())) in rows:  # baselines do not depend on the rule
                 continue
-            new = results.by_seed(number, test, contender, score)
+            new = results.by_seed(number, test, contender)
             row |= {"seeds": len(new), "new": middle(new)}
-            row["trained_on"] = middle(results.trained(number, f"training_{score}")) if learned else None
-            row["steps"] = _steps_to_threshold(results, number, test, contender)
-            rows.append(row)
-    circuits, kinds = (list(dict.fromkeys(row[name] for row in rows)) for name in ("circuit", "functions"))
-    baselines = set(results.contenders())
+            row["trained_on"] = middle(results.trained(number)) if learned else None
+            where, curve = results.curve(number, test, contender)
+            rows[which] = row | {"steps": threshold_point(curve, where, results.study.threshold)}
+    kinds, circuits, _ = (list(dict.fromkeys(names)) for names in zip(*rows))
 
     def order(row: dict[str, Any]) -> tuple[int, int, bool]:
         return circuits.index(row["circuit"]), kinds.index(row["functions"]), row["rule"] in baselines
 
-    return sorted(rows, key=order)
+    return sorted(rows.values(), key=order)
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
@@ -66,18 +64,14 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Draw the share of solved new functions, and that of solved training functions."""
-    circuits = list(dict.fromkeys(row["circuit"] for row in rows))
+    circuits, rules = (list(dict.fromkeys(row[name] for row in rows)) for name in ("circuit", "rule"))
     figure, panels = figure_of(len(circuits), width=5.6)
-    rules = list(dict.fromkeys(row["rule"] for row in rows))
     for axes, circuit in zip(panels, circuits, strict=True):
-        kinds = list(dict.fromkeys(row["functions"] for row in rows if row["circuit"] == circuit))
+        of_circuit = [row for row in rows if row["circuit"] == circuit]
+        kinds = list(dict.fromkeys(row["functions"] for row in of_circuit))
         for number, (colour, rule) in enumerate(zip(COLOURS, rules)):
-            mine = {row["functions"]: row for row in rows if (row["circuit"], row["rule"]) == (circuit, rule)}
-            positions = np.arange(len(kinds)) + (number - (len(rules) - 1) / 2) * 0.16
-            for x, kind in zip(positions, kinds, strict=True):
-                row = mine.get(kind)
-                if row is None or row["new"] is None:
-                    continue
+            for row in (row for row in of_circuit if row["rule"] == rule and row["new"] is not None):
+                x = kinds.index(row["functions"]) + (number - (len(rules) - 1) / 2) * 0.16
                 axes.vlines(x, row["new"].low, row["new"].high, color=colour)
                 axes.scatter(x, row["new"].mean, color=colour, s=30)
                 if row["trained_on"] is not None:
@@ -88,9 +82,3 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
         axes.set(ylim=(-0.03, 1.03), ylabel="share of functions solved", title=circuit)
     panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
-
-
-def _steps_to_threshold(results: Results, setting: int, test: str, contender: str) -> int | None:
-    """First evaluated step from which the mean over seeds stays at the threshold."""
-    where, curve = results.curve(setting, test, contender)
-    return threshold_point(curve, where, results.study.threshold)

@@ -18,41 +18,37 @@ __all__ = ["Results", "middle"]
 
 
 class Results:
-    """Scores of a study.
-
-    Attributes:
-        study: the declaration.
-        plan: of its sweep.
-        scores: of every item.
-    """
+    """Scores of every item of a study, whose sweep has a plan and a directory."""
 
     def __init__(self, study: Study, plan: Plan, scores: list[Scores], sweep: Path):
-        self.study, self.plan, self.scores = study, plan, scores
-        self._sweep = sweep
+        self.study, self.plan, self.scores, self._sweep = study, plan, scores, sweep
 
+    @property
     def tests(self) -> list[str]:
         """Names of the tests, in order."""
         return list(dict.fromkeys(one.item.test for one in self.scores))
 
-    def contenders(self) -> list[str]:
-        """Names of the learned rule and the baselines, in order."""
-        return list(dict.fromkeys(one.item.contender for one in self.scores))
+    @property
+    def baselines(self) -> list[str]:
+        """Names of the baselines, in order."""
+        return [name for name in dict.fromkeys(one.item.contender for one in self.scores) if name != LEARNED]
 
-    def by_seed(self, setting: int, test: str, contender: str, metric: str) -> dict[int, float]:
-        """A metric by seed; seeds without it are left out."""
-        some = self._groups.get((setting, test, contender), ())
-        return {one.item.seed: one.metrics[metric] for one in some if metric in one.metrics}
+    def by_seed(self, setting: int, test: str, contender: str = LEARNED, metric: str = "") -> dict[int, float]:
+        """A metric, by default the score of the sweep, by seed; seeds without it are left out."""
+        metric = metric or self.plan.score
+        group = self._groups.get((setting, test, contender), ())
+        return {one.item.seed: one.metrics[metric] for one in group if metric in one.metrics}
 
     def curve(self, setting: int, test: str, contender: str) -> tuple[list[int], Float[np.ndarray, " points"]]:
         """Steps, and the interquartile mean over seeds of the mean scores there."""
-        some = self._groups[setting, test, contender]
-        columns = np.array([one.curve for one in some]).T
-        return some[0].steps, np.array([interquartile(column).mean for column in columns])
+        group = self._groups[setting, test, contender]
+        columns = np.array([one.curve for one in group]).T
+        return group[0].steps, np.array([interquartile(column).mean for column in columns])
 
-    def trained(self, setting: int, metric: str) -> dict[int, float]:
-        """A metric that the sweep measured, by seed."""
-        label = self.plan.settings[setting].label
-        rows = [row for row in self._report.rows if (row["setting"], row["metric"]) == (label, metric)]
+    def trained(self, setting: int) -> dict[int, float]:
+        """Score on training tasks, which the sweep measured, by seed."""
+        where = self.plan.settings[setting].label, f"training_{self.plan.score}"
+        rows = [row for row in self._report.rows if (row["setting"], row["metric"]) == where]
         return {row["seed"]: row["value"] for row in rows if row["value"] is not None}
 
     def long_form(self) -> list[dict[str, Any]]:

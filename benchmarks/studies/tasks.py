@@ -7,7 +7,6 @@ coefficients, the gap between the errors on new and on training tasks is bounded
 """
 
 from collections.abc import Sequence
-from itertools import cycle
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,14 +15,12 @@ from jaxtyping import Float
 
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
-from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
-from metarule.tasks.base import primary_metric
 
 __all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
 
@@ -31,12 +28,7 @@ _AXIS = "optimizer.train_tasks"
 
 
 class Fit(NamedTuple):
-    """gap ≈ scale·N^(−exponent), and the 95 % intervals over seeds.
-
-    Attributes:
-        scale: the gap with one training task.
-        exponent: rate at which it closes.
-    """
+    """Scale, the gap with one training task, and exponent of gap ≈ scale·N^(−exponent), with 95 % intervals."""
 
     scale: Interval
     exponent: Interval
@@ -66,25 +58,21 @@ def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"]) -> Fit
     References:
         Tukey 1958 (the jackknife).
     """
-    count, whole = len(gaps), np.array(_power(numbers, gaps.mean(axis=0)))
+    count, fitted = len(gaps), np.array(_power(numbers, gaps.mean(axis=0)))
     without = [_power(numbers, np.delete(gaps, seed, axis=0).mean(axis=0)) for seed in range(count) if count > 1]
-    values = count * whole - (count - 1) * np.array(without).reshape(-1, 2)
-    return Fit(*(_around(float(middle), column) for middle, column in zip(whole, values.T, strict=True)))
+    values = count * fitted - (count - 1) * np.array(without).reshape(-1, 2)
+    return Fit(*(_around(float(middle), column) for middle, column in zip(fitted, values.T, strict=True)))
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
     """Make one row a rule and number of training tasks."""
     rows: list[dict[str, Any]] = []
-    (test, *_) = results.tests()
+    (test, *_) = results.tests
     for number, setting in enumerate(results.plan.settings):
-        score = primary_metric(setting.experiment.tasks)
-        new, old = _scores(results, number)
+        new, old = results.by_seed(number, test), results.trained(number)
         row = {"rule": setting.values["case"], "training_tasks": setting.values[_AXIS], "seeds": len(new)}
-        row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old))}
-        row |= {"gap": paired(old, new)}
-        for name in results.contenders():
-            if name != LEARNED:
-                row[name] = middle(_errors(results.by_seed(number, test, name, score)))
+        row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old)), "gap": paired(old, new)}
+        row |= {name: middle(_errors(results.by_seed(number, test, name))) for name in results.baselines}
         rows.append(row)
     return rows
 
@@ -103,25 +91,17 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Draw errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
-    for colour, (rule, (numbers, values)) in zip(COLOURS, _gaps(results).items()):
-        mine = [row for row in rows if row["rule"] == rule]
+    for colour, (rule, (numbers, gaps)) in zip(COLOURS, _gaps(results).items()):
+        of_rule = [row for row in rows if row["rule"] == rule]
         for name, style in (("new_error", "-"), ("training_error", ":")):
-            _line(errors, numbers, [row[name] for row in mine], colour, style, f"{rule}, {name.split('_')[0]} tasks")
-        _line(gap_axes, numbers, [row["gap"] for row in mine], colour, "-", rule)
-        (scale, exponent), size = _power(numbers, values.mean(axis=0)), _coefficients(results, rule)
-        smooth = np.geomspace(min(numbers), max(numbers), 100)
-        gap_axes.plot(smooth, scale * smooth**-exponent, color=colour, linestyle="--", lw=0.8)
-        beyond = smooth[smooth >= size]
-        if beyond.size:
-            shape = np.sqrt(size * (np.log(beyond / size) + 1) / beyond)
-            at = [(number, gap) for number, gap in zip(numbers, values.mean(axis=0)) if number >= size]
-            terms = np.sqrt([size * (np.log(number / size) + 1) / number for number, _ in at])
-            share = float(np.dot(terms, [gap for _, gap in at]) / np.dot(terms, terms)) if at else np.nan
-            gap_axes.plot(beyond, share * shape, color=colour, linestyle="-.", lw=1.6, alpha=0.5)
-    for name, colour in zip([name for name in results.contenders() if name != LEARNED], cycle(("0.3", "0.6"))):
-        known = [row[name].mean for row in rows if row[name] is not None]
-        errors.axhline(float(np.mean(known)), color=colour, linewidth=0.8)
-        errors.annotate(name, (1, float(np.mean(known))), fontsize="small", color=colour, va="bottom")
+            label = f"{rule}, {name.removesuffix('_error')} tasks"
+            _line(errors, numbers, [row[name] for row in of_rule], colour, style, label)
+        _line(gap_axes, numbers, [row["gap"] for row in of_rule], colour, "-", rule)
+        _draw_laws(gap_axes, numbers, gaps.mean(axis=0), _coefficients(results, rule), colour)
+    for name, colour in zip(results.baselines, ("0.3", "0.6") * len(results.baselines)):
+        mean = float(np.mean([row[name].mean for row in rows if row[name] is not None]))
+        errors.axhline(mean, color=colour, linewidth=0.8)
+        errors.annotate(name, (1, mean), fontsize="small", color=colour, va="bottom")
     gap_axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
     for axes, label in ((errors, "error"), (gap_axes, "error on new tasks − on training tasks")):
         axes.set_xscale("log")
@@ -134,26 +114,37 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     save(figure, file)
 
 
+def _draw_laws(axes: Any, numbers: list[int], gaps: Float[np.ndarray, " numbers"], size: int, colour: str) -> None:
+    """Draw the power law, and the form of the bound for a rule of some coefficients, scaled by least squares."""
+
+    def bound(number: Any) -> Any:
+        return np.sqrt(size * (np.log(number / size) + 1) / number)
+
+    smooth = np.geomspace(min(numbers), max(numbers), 100)
+    scale, exponent = _power(numbers, gaps)
+    axes.plot(smooth, scale * smooth**-exponent, color=colour, linestyle="--", lw=0.8)
+    if max(numbers) >= size:
+        known = np.array(numbers) >= size
+        terms, beyond = bound(np.array(numbers)[known]), smooth[smooth >= size]
+        share = float(np.dot(terms, gaps[known]) / np.dot(terms, terms))
+        axes.plot(beyond, share * bound(beyond), color=colour, linestyle="-.", lw=1.6, alpha=0.5)
+
+
+def _line(axes: Any, where: Sequence[int], values: Sequence[Interval], colour: str, style: str, label: str) -> None:
+    axes.plot(where, [value.mean for value in values], color=colour, linestyle=style, marker="o", ms=3, label=label)
+    axes.fill_between(where, *zip(*((one.low, one.high) for one in values)), color=colour, alpha=0.15, linewidth=0)
+
+
 def _errors(scores: dict[int, float]) -> dict[int, float]:
     return {seed: 1 - score for seed, score in scores.items()}
-
-
-def _scores(results: Results, setting: int) -> tuple[dict[int, float], dict[int, float]]:
-    """Scores on new tasks and on training tasks, by seed."""
-    (test, *_), score = results.tests(), results.plan.score
-    return results.by_seed(setting, test, LEARNED, score), results.trained(setting, f"training_{score}")
-
-
-def _gap(new: dict[int, float], old: dict[int, float]) -> dict[int, float]:
-    """Error on new tasks less that on training tasks, by seed."""
-    return {seed: old[seed] - new[seed] for seed in new if seed in old}
 
 
 def _gaps(results: Results) -> dict[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]:
     """Numbers of training tasks, and the gaps of each seed that has them all, by rule."""
     by_rule: dict[str, dict[int, dict[int, float]]] = {}
     for number, setting in enumerate(results.plan.settings):
-        gaps = _gap(*_scores(results, number))
+        new, old = results.by_seed(number, results.tests[0]), results.trained(number)
+        gaps = {seed: old[seed] - new[seed] for seed in new if seed in old}
         by_rule.setdefault(setting.values["case"], {})[setting.values[_AXIS]] = gaps
     complete = {}
     for rule, by_number in by_rule.items():
@@ -185,8 +176,3 @@ def _around(middle: float, values: Float[np.ndarray, " n"]) -> Interval:
         return Interval(middle, np.nan, np.nan)
     mean, low, high = interval(values)
     return Interval(middle, middle + low - mean, middle + high - mean)
-
-
-def _line(axes: Any, where: Sequence[int], values: Sequence[Interval], colour: str, style: str, label: str) -> None:
-    axes.plot(where, [value.mean for value in values], color=colour, linestyle=style, marker="o", ms=3, label=label)
-    axes.fill_between(where, *zip(*((one.low, one.high) for one in values)), color=colour, alpha=0.15, linewidth=0)

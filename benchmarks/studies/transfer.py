@@ -1,5 +1,6 @@
 """Study C: rules learned on one task family, evaluated on each of the others."""
 
+from itertools import permutations
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,6 @@ import numpy as np
 
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
-from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import figure_of, picture, save
@@ -26,61 +26,43 @@ def check(study: Study, plan: Plan) -> None:
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
     """Make the matrix: one row a family on which a rule was learned, then the baselines; one column a test."""
-    rows = []
-    for number, setting in enumerate(results.plan.settings):
-        rows.append({"learned on": setting.label} | {test: _score(results, number, test) for test in results.tests()})
-    for contender in results.contenders():
-        if contender != LEARNED:  # tuned on the tasks of the test, hence the same in every setting
-            rows.append(
-                {"learned on": contender} | {test: _score(results, 0, test, contender) for test in results.tests()}
-            )
-    return rows
+    rows = [
+        {"learned on": setting.label} | {test: middle(results.by_seed(number, test)) for test in results.tests}
+        for number, setting in enumerate(results.plan.settings)
+    ]
+    return rows + [  # tuned on the tasks of the test, hence the same in every setting
+        {"learned on": name} | {test: middle(results.by_seed(0, test, name)) for test in results.tests}
+        for name in results.baselines
+    ]
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
     """Format the matrix for the screen, with the difference between the rule of each family and the others."""
     lines = [f"{results.plan.score}, interquartile mean over seeds and 95 % interval", *lines_of(rows), ""]
-    labels = [setting.label for setting in results.plan.settings]
-    for test in results.tests():
-        if test not in labels:
-            continue
-        own = results.by_seed(labels.index(test), test, LEARNED, results.plan.score)
-        for number, label in enumerate(labels):
-            if label != test:
-                difference = paired(own, results.by_seed(number, test, LEARNED, results.plan.score))
-                if difference is not None:
-                    between = interval_text(difference.low, difference.high, "+.3f", ", ")
-                    line = f"on {test}, rule learned there − rule learned on {label}:"
-                    lines.append(f"{line} {difference.mean:+.3f} [{between}]")
+    for (own, test), (other, label) in permutations(enumerate(setting.label for setting in results.plan.settings), 2):
+        difference = paired(results.by_seed(own, test), results.by_seed(other, test))
+        if difference is not None:
+            between = interval_text(difference.low, difference.high, "+.3f", ", ")
+            line = f"on {test}, rule learned there − rule learned on {label}:"
+            lines.append(f"{line} {difference.mean:+.3f} [{between}]")
     return "\n".join(lines)
 
 
 @picture
 def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     """Draw the matrix as colours and numbers."""
-    tests = results.tests()
+    tests = results.tests
     values = np.array([[row[test].mean if row[test] else np.nan for test in tests] for row in rows])
     figure, (axes,) = figure_of(1, width=2.2 + 1.25 * len(tests), height=1.6 + 0.42 * len(rows))
     axes.imshow(values, cmap="viridis", vmin=np.nanmin(values), vmax=1, aspect="auto")
-    middle_value = (np.nanmin(values) + 1) / 2
-    best = np.nanmax(values, axis=0)
+    middle_value, best = (np.nanmin(values) + 1) / 2, np.nanmax(values, axis=0)
     for (row, column), value in np.ndenumerate(values):
-        axes.text(
-            column,
-            row,
-            f"{value:.3f}",
-            ha="center",
-            va="center",
-            color="black" if value > middle_value else "white",
-            weight="bold" if f"{value:.3f}" == f"{best[column]:.3f}" else "normal",
-        )
+        weight = "bold" if f"{value:.3f}" == f"{best[column]:.3f}" else "normal"
+        colour = "black" if value > middle_value else "white"
+        axes.text(column, row, f"{value:.3f}", ha="center", va="center", color=colour, weight=weight)
     axes.axhline(len(results.plan.settings) - 0.5, color="white", linewidth=3)
     axes.set_xticks(range(len(tests)), tests, rotation=20, ha="right")
     axes.set_yticks(range(len(rows)), [row["learned on"] for row in rows])
     axes.set(xlabel="evaluated on", ylabel="learned on", title=f"{results.plan.score}; the best of each column in bold")
     axes.spines[:].set_visible(False)
     save(figure, file)
-
-
-def _score(results: Results, setting: int, test: str, contender: str = LEARNED) -> Any:
-    return middle(results.by_seed(setting, test, contender, results.plan.score))
