@@ -39,7 +39,9 @@ _Theta, _Neurons = Float[Array, "terms"], Float[Array, "neurons"]
 def gradients(powers: tuple[Powers, ...]) -> Callable[[_Theta, Lifetimes], tuple[Array, Array]]:
     """Build the compiled function from θ, in the order of the terms, and lifetimes to losses and ∂loss/∂θ of each."""
 
-    def updated(theta: _Theta, weights: _Weights, pre: _Neurons, potentials: _Neurons, modulators: _Neurons) -> _Weights:
+    def updated(
+        theta: _Theta, weights: _Weights, pre: _Neurons, potentials: _Neurons, modulators: _Neurons
+    ) -> _Weights:
         factors = pre[:, None], potentials[None], weights, modulators[None]
         features = jnp.stack(
             [

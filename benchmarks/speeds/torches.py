@@ -54,9 +54,7 @@ def optimizers() -> _Gradients:
 
     descent = torchopt.sgd(lr=1.0)
 
-    def update(
-        theta: _Tensor, weights: _Tensor, pre: _Tensor, potentials: _Tensor, modulators: _Tensor
-    ) -> _Tensor:
+    def update(theta: _Tensor, weights: _Tensor, pre: _Tensor, potentials: _Tensor, modulators: _Tensor) -> _Tensor:
         change = _change(theta, weights, pre, potentials, modulators)
         # Without momentum, the state of the optimizer is empty.
         updates, _ = descent.update(-change, descent.init(weights), inplace=False)

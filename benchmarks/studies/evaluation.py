@@ -100,9 +100,7 @@ def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
                             baselines(one.lifetime, (name,))
                     except ValueError as error:
                         raise ConfigError(f"{field}: '{name}' cannot be evaluated on {test.name}: {error}") from error
-                    result += [
-                        Item(number, test.name, name + suffix, seed, tuned_on, target, None) for seed in thetas
-                    ]
+                    result += [Item(number, test.name, name + suffix, seed, tuned_on, target, None) for seed in thetas]
     return result
 
 
