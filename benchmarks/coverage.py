@@ -95,7 +95,7 @@ def measured(kind: str, size: int, simulations: int) -> list[dict[str, Any]]:
     verdicts = [_KINDS[kind](np.random.default_rng([size, number]), size) for number in range(simulations)]
     rows = []
     for name in verdicts[0]:
-        held = [one[name] for one in verdicts if one[name] is not None]
+        held = [verdict for one in verdicts if (verdict := one[name]) is not None]
         shares = {"coverage": float(np.mean(held)), "none": 1 - len(held) / simulations}
         rows.append({"interval": name, "over": kind, "size": size, **shares, "simulations": simulations})
     return rows

@@ -4,7 +4,6 @@ import sys
 from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from msgspec import Meta, Struct
 
@@ -30,10 +29,9 @@ from metarule import (
 from metarule.prng import run_key
 from metarule.protocols import Estimator, Learner
 from metarule.sweeps.rows import write_rows
-from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss
-from metarule.types import Integer, PRNGKey, Split, Stimulus
+from metarule.types import PRNGKey
 
-__all__ = ["Options", "Teachers", "difference", "learner", "main", "measured"]
+__all__ = ["Options", "difference", "learner", "main", "measured"]
 
 _USAGE = """\
 Print the temporary memory of the theta-gradients of a meta-step (a 64-32-10 network, the rule of seven terms) by
@@ -43,7 +41,6 @@ lengths take some minutes on two cores, most of them for the comparison of gradi
 
 --quick                            lifetimes of 10,000 steps only, gradients not compared: under a minute
 """
-_INPUTS, _HIDDEN, _CLASSES, _EXAMPLES = 64, 32, 10, 64
 # The cost of a window or a pair does not depend on the lifetime.
 _WINDOW, _PAIRS = 100, 8
 # Gradients are compared where they fit, so that a small machine can run the whole table.
@@ -81,39 +78,12 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
 
 
-class Teachers(Given, frozen=True, kw_only=True):
-    """Random inputs with the classes of a random linear teacher; a lifetime repeats its examples in order."""
-
-    inputs: int = _INPUTS
-    outputs: int = _CLASSES
-
-    @property
-    def loss(self) -> ActivatedLoss:
-        """Cross-entropy."""
-        return CROSS_ENTROPY
-
-    def split(self, seed: Integer) -> Split:
-        """Pools are numbers that are folded into the key of a teacher."""
-        return Split(train=jnp.zeros((), int), test=jnp.ones((), int))
-
-    def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Stimulus:
-        """Draw the examples of a teacher."""
-        input_key, teacher_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, pool), index))
-        signals = jax.random.normal(input_key, (_EXAMPLES, _INPUTS)) / _INPUTS**0.5
-        teacher = jax.random.normal(teacher_key, (_INPUTS, _CLASSES))
-        return Stimulus(signals, jax.nn.one_hot(jnp.argmax(signals @ teacher, axis=1), _CLASSES))
-
-    def examples(self, task: Stimulus) -> Stimulus:
-        """All examples."""
-        return task
-
-
 def learner(steps: int) -> Lifetime:
     """Lifetime whose θ learns a little and is not chaotic, so that gradients of long lifetimes can be compared."""
     return Lifetime(
         rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.02}),
-        circuit=Feedforward(hidden=(_HIDDEN,), output="softmax"),
-        tasks=Teachers(),
+        circuit=Feedforward(hidden=(32,)),
+        tasks=Given(inputs=64, outputs=10, count=64),
         inner_loop=InnerLoop(steps=steps),
     )
 

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from benchmarks.timing import clocked, compiled, take_turns
-from metarule.analysis.statistics import Interval
 from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
@@ -22,10 +21,10 @@ from metarule.runs.experiment import Experiment
 from metarule.runs.figures.canvas import COLOURS, blank, picture, save
 from metarule.runs.files import read_json
 from metarule.sweeps.cells import DONE
-from metarule.sweeps.report import CELLS, PLAN, interquartile, paired
+from metarule.sweeps.report import CELLS, PLAN, interquartile
 from metarule.types import Integer, Theta
 
-__all__ = ["Racer", "difference", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
+__all__ = ["Racer", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
 
 # Seconds for each kind of lifetime, and lifetimes that are timed, and of a search those that its candidates share.
 _SECONDS, _LIFETIMES, _SHARED = 5.0, 1024, 32
@@ -53,9 +52,9 @@ class Racer(NamedTuple):
     learning_curves: Float[np.ndarray, "seeds marks"]
 
     @property
-    def final(self) -> Interval:
-        """Interquartile mean over seeds of the final score, and its 95 % interval."""
-        return interquartile(self.learning_curves[:, -1], share=True)
+    def final(self) -> dict[int, float]:
+        """Final score by seed."""
+        return dict(zip(self.seeds, self.learning_curves[:, -1].tolist(), strict=True))
 
 
 def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
@@ -90,14 +89,6 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
                 )
             )
     return racers
-
-
-def difference(racer: Racer, other: Racer) -> Interval:
-    """Interquartile mean over seeds of the difference of the final scores, and its 95 % interval."""
-    ends = [dict(zip(one.seeds, one.learning_curves[:, -1], strict=True)) for one in (racer, other)]
-    result = paired(*ends)
-    assert result is not None
-    return result
 
 
 def lifetimes_to(racer: Racer, score: float) -> float | None:

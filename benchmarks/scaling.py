@@ -14,9 +14,7 @@ from benchmarks import program
 from benchmarks.probes import Setup, timed
 from metarule.config.toml import ConfigError
 from metarule.meta import Gradient
-from metarule.runs import figures
 from metarule.runs.experiment import read_experiment_file
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.sweeps.rows import write_rows
 
 __all__ = ["Options", "main"]
@@ -34,7 +32,6 @@ theta-gradient from that on one device.
 --quick                            few set-ups, in a directory of its own: about a minute
 """
 _HASTE: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
-_FIGURE = "scaling.png"
 
 _Counts = tuple[Annotated[int, Meta(ge=1, le=4096)], ...]
 
@@ -43,7 +40,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Set-ups that are timed.
 
     Attributes:
-        directory: for measurements and the figure.
+        directory: for measurements.
         json: file for the rows of the table; none if empty.
         config: config of the meta-steps, with gradient descent.
         devices: devices of one process, 1 first.
@@ -64,15 +61,12 @@ def main(words: list[str]) -> int:
     return program.run("benchmarks.scaling", words, _USAGE, Options, _serve, _HASTE)
 
 
-@figures.drawn_last()
 def _serve(options: Options, flags: list[str]) -> int:
     _check(options)
     directory = Path(options.directory)
     program.lay_out(directory, options)
     rows = _compared(program.kept(directory / "measured.json", partial(_measured, options)))
     print(program.table(rows, difference=".1e", bytes=","))
-    _draw(directory / _FIGURE, rows)
-    print(f"figure: {directory / _FIGURE}")
     write_rows(options.json, rows)
     return 0
 
@@ -111,20 +105,6 @@ def _compared(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@picture
-def _draw(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the time of a meta-step by set-up."""
-    figure, (bars,) = figure_of(1, 4.5, 4.2)
-    bars.barh(range(len(rows)), [row["minimum_ms"] for row in rows], color=COLOURS[0])
-    bars.set_yticks(range(len(rows)), [row["setup"] for row in rows])
-    for place, row in enumerate(rows):
-        bars.text(row["minimum_ms"], place, f" {row['minimum_ms']:.3g}", va="center", fontsize="small")
-    bars.invert_yaxis()
-    bars.margins(x=0.15)
-    bars.set_xlabel("ms a meta-step, the same lifetimes")
-    save(figure, file)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from benchmarks import program
 from benchmarks.program import QUICK
-from benchmarks.races import Racer, difference, draw_races, lifetimes_to, read_race, relative_cost
+from benchmarks.races import Racer, draw_races, lifetimes_to, read_race, relative_cost
+from metarule.analysis.statistics import Interval
 from metarule.commands import sweep
 from metarule.config.toml import decode
 from metarule.meta import Gradient
@@ -20,7 +21,7 @@ from metarule.runs import figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json, write_json
 from metarule.sweeps.declaration import Sweep, read_sweep
-from metarule.sweeps.report import PLAN, make_report
+from metarule.sweeps.report import PLAN, interquartile, make_report, paired
 from metarule.sweeps.rows import write_rows
 
 __all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]
@@ -118,11 +119,9 @@ def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows for the screen, with a line on each problem of gradient descent.
 
-    Args:
-        rows: one a method and problem. `seconds` are those of a seed in the joint program, without compiling and
-            scoring; `difference` is that of the final score from random search, paired by seed; `share` are the
-            lifetimes after which gradient descent has the final score of the best search, over those of that search. A
-            lifetime with its gradient counts as its cost.
+    In each row, `seconds` are those of a seed in the joint program, without compiling and scoring; `difference` is that
+    of the final score from random search, paired by seed; `share` are the lifetimes after which gradient descent has
+    the final score of the best search, over those of that search. A lifetime with its gradient counts as its cost.
     """
     lines = [program.table(rows)]
     for row in rows:
@@ -184,19 +183,19 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
         best, share = None, None
         if racer.method == _GRADIENT and others:
-            best = max(others.values(), key=lambda one: _or_worst(one.final.mean))
-            own, other = (lifetimes_to(one, best.final.mean) for one in (racer, best))
+            best = max(others.values(), key=lambda one: _or_worst(_middle(one).mean))
+            own, other = (lifetimes_to(one, _middle(best).mean) for one in (racer, best))
             share = own / other if own and other else None
-        final, control = racer.final, others.get(_RANDOM)
-        apart = difference(racer, control) if control else (None, None, None)
+        control, end = others.get(_RANDOM), _middle(racer)
+        apart = (control and paired(racer.final, control.final)) or (None, None, None)
         yield {
             "family": family,
             "terms": racer.terms,
             "method": racer.method,
             "seeds": len(racer.seeds),
-            "score": final.mean,
-            "low": final.low,
-            "high": final.high,
+            "score": end.mean,
+            "low": end.low,
+            "high": end.high,
             "lifetimes": float(racer.lifetimes[-1]),
             "seconds": float(racer.seconds[-1]),
             "difference": apart[0],
@@ -206,6 +205,10 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             "share": share,
             "setting": racer.setting,
         }
+
+
+def _middle(racer: Racer) -> Interval:
+    return interquartile(np.array(list(racer.final.values())), share=True)
 
 
 def _or_worst(value: float) -> float:

@@ -139,11 +139,7 @@ def _costs(directory: Path, options: Options) -> list[dict[str, Any]]:
 def _starts(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows = []
     for config in map(Path, options.configs):
-
-        def measure(config: Path = config) -> list[dict[str, Any]]:
-            return [{"config": config.stem} | starts(config, options.trials)]
-
-        rows += kept(directory / f"starts-{config.stem}.json", measure)
+        rows += kept(directory / f"starts-{config.stem}.json", partial(starts, config, options.trials))
     return _shown(rows)
 
 

@@ -6,6 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -48,13 +49,19 @@ def first_step_seconds(config: Path, cache: Path | None) -> float:
     return seconds
 
 
-def starts(config: Path, trials: int) -> dict[str, float]:
-    """Median seconds of some trials without a cache (`off`), with an empty one (`cold`) and with a full one (`warm`).
+def starts(config: Path, trials: int) -> list[dict[str, Any]]:
+    """Time starts in turns, since other work on the machine comes and goes.
 
-    Kinds take turns, since other work on the machine comes and goes.
+    Args:
+        config: of the run.
+        trials: of each kind.
+
+    Returns:
+        A row with median seconds without a cache (`off`), with an empty one (`cold`) and with a full one (`warm`).
     """
     seconds = []
     for _ in range(trials):
         with tempfile.TemporaryDirectory() as folder:
             seconds.append([first_step_seconds(config, cache) for cache in (None, Path(folder), Path(folder))])
-    return dict(zip(("off", "cold", "warm"), map(float, np.median(seconds, axis=0)), strict=True))
+    off, cold, warm = np.median(seconds, axis=0).tolist()
+    return [{"config": config.stem, "off": off, "cold": cold, "warm": warm}]

@@ -2,7 +2,7 @@
 
 import math
 import subprocess
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from jaxtyping import Float
 from benchmarks.memory import difference
 from benchmarks.speeds import library, limit, literature, torches
 from benchmarks.speeds.problem import BOUND, THETA, Lifetimes, Size, draw, losses
-from benchmarks.timing import Timing, clocked, compiled, take_turns
+from benchmarks.timing import clocked, compiled, take_turns
 from metarule import MLP, Polynomial
 from metarule.prng import run_key
 from metarule.protocols import Rule
@@ -43,14 +43,12 @@ class Prepared(NamedTuple):
     Attributes:
         call: computes, and returns when all is done.
         outcome: converts what `call` returns.
-        compile_seconds: compile time, where something is compiled.
         temporary_bytes: memory beside input and output, where it is known.
         note: remark for the reader of its time.
     """
 
     call: Callable[[], Any]
     outcome: Callable[[Any], Outcome]
-    compile_seconds: float | None = None
     temporary_bytes: int | None = None
     note: str = ""
 
@@ -84,7 +82,7 @@ def _metarule(rule: Rule, bound: float = BOUND) -> _Prepare:
         lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
         initial = library.initial(lifetime, lifetimes)
         program = compiled(library.gradients(lifetime), theta, *initial)
-        return Prepared(partial(program.run, theta, *initial), _per_lifetime, program.seconds, program.temporary_bytes)
+        return Prepared(partial(program.run, theta, *initial), _per_lifetime, program.temporary_bytes)
 
     return prepare
 
@@ -104,7 +102,6 @@ def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> _Pre
             # One after the other: chunks that are dispatched together would be in memory together.
             lambda: [program.run(theta, part) for part in parts],
             lambda raw: _per_lifetime([np.concatenate(leaves) for leaves in zip(*raw, strict=True)]),
-            program.seconds,
             program.temporary_bytes,
             "" if len(parts) == 1 else f"{chunk} lifetimes a chunk",
         )
@@ -137,18 +134,9 @@ def _torch(kind: str) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
         given = torches.prepare(lifetimes)
         call = partial(getattr(torches, kind)(), *given)
-        seconds = _compiling(call) if kind == "compiled" else None
-        return Prepared(call, lambda raw: Outcome(*(tensor.numpy() for tensor in raw)), seconds)
+        return Prepared(call, lambda raw: Outcome(*(tensor.numpy() for tensor in raw)))
 
     return prepare
-
-
-def _compiling(call: Callable[[], Any]) -> float:
-    """Seconds by which the first call is slower, without the caches of earlier processes."""
-    import torch
-
-    with torch.compiler.config.patch(force_disable_caches=True):
-        return clocked(call)[1] - clocked(call)[1]
 
 
 def _numpy(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
@@ -173,15 +161,6 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 }
 
 
-class _Entry(NamedTuple):
-    """An implementation in the comparison, with its difference from the first, or the reason why it is not timed."""
-
-    prepared: Prepared | None
-    seconds: float = math.nan
-    difference: float | None = None
-    failure: str = ""
-
-
 def compared(size: Size, names: Sequence[str], seconds: float, memory: int) -> list[dict[str, Any]]:
     """Time implementations of the gradient in turns.
 
@@ -196,36 +175,45 @@ def compared(size: Size, names: Sequence[str], seconds: float, memory: int) -> l
         same problem, as a share of the largest number. `note` names a difference that is too large, or a failure, and
         then there are no times.
     """
-    entries = dict(_entries(size, names, memory))
-    running = {name: one for name, one in entries.items() if not one.failure}
-    calls = [(one.prepared.call, one.seconds) for one in running.values() if one.prepared]
-    timings = dict(zip(running, take_turns(calls, seconds), strict=True))
-    return [_row(size, name, one, timings) for name, one in entries.items()]
-
-
-def _entries(size: Size, names: Sequence[str], memory: int) -> Iterator[tuple[str, _Entry]]:
-    lifetimes = draw(size)
+    lifetimes, rows = draw(size), []
     expected: dict[str, Outcome] = {}
+    calls: dict[str, tuple[Callable[[], Any], float]] = {}
     for name, implementation in IMPLEMENTATIONS.items():
         if name not in names:
             continue
+        row = {"size": size.name, "steps": size.steps, "lifetimes": size.lifetimes, "implementation": name, "runs": 0}
+        row |= dict.fromkeys(("minimum_ms", "median_ms", "ratio", "temporary_bytes", "difference"))
+        rows.append(row)
         try:
             prepared = implementation.prepare(size, lifetimes, memory)
-            raw, seconds = clocked(prepared.call)
+            raw, duration = clocked(prepared.call)
             outcome = prepared.outcome(raw)
-        except ImportError as error:
-            yield name, _Entry(None, failure=f"not installed: {error.name}")
-        except limit.Unavailable:
-            yield name, _Entry(None, failure="not installed: gcc")
-        except TooLarge as error:
-            yield name, _Entry(None, failure=f"does not fit: {error}")
-        except (RuntimeError, MemoryError, subprocess.CalledProcessError) as error:
-            reason = (str(error).splitlines() or [""])[0]
-            yield name, _Entry(None, failure=f"failed: {type(error).__name__}: {reason}")
-        else:
-            first = expected.setdefault(implementation.problem, outcome)
-            apart = None if first is outcome else _difference(outcome, first)
-            yield name, _Entry(prepared, seconds, apart, _check(outcome, apart))
+        except (ImportError, RuntimeError, MemoryError, subprocess.CalledProcessError, TooLarge) as error:
+            row["note"] = _failure(error)
+            continue
+        first = expected.setdefault(implementation.problem, outcome)
+        apart = None if first is outcome else _difference(outcome, first)
+        wrong = _wrong(outcome, apart)
+        row |= {"temporary_bytes": prepared.temporary_bytes, "note": wrong or prepared.note}
+        row["difference"] = apart if apart is None or math.isfinite(apart) else None
+        if not wrong:
+            calls[name] = prepared.call, duration
+    timings = dict(zip(calls, take_turns(list(calls.values()), seconds), strict=True))
+    for row in rows:
+        name = row["implementation"]
+        base = timings.get("C" if math.isfinite(IMPLEMENTATIONS[name].bound) else "C, without bound")
+        if timing := timings.get(name):
+            row |= {"runs": timing.runs, "minimum_ms": timing.minimum * 1e3, "median_ms": timing.median * 1e3}
+            row["ratio"] = timing.minimum / base.minimum if base else None
+    return rows
+
+
+def _failure(error: Exception) -> str:
+    if isinstance(error, ImportError):
+        return f"not installed: {error.name}"
+    if isinstance(error, TooLarge):
+        return f"does not fit: {error}"
+    return f"failed: {type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
 
 
 def _difference(one: Outcome, first: Outcome) -> float:
@@ -234,27 +222,7 @@ def _difference(one: Outcome, first: Outcome) -> float:
     return difference(one.gradients, first.gradients)
 
 
-def _check(outcome: Outcome, apart: float | None) -> str:
+def _wrong(outcome: Outcome, apart: float | None) -> str:
     if not all(np.isfinite(array).all() for array in outcome if array is not None):
         return "WRONG: not finite"
     return f"WRONG: off by {apart:.1g}" if apart is not None and not apart <= _TOLERANCE else ""
-
-
-def _row(size: Size, name: str, one: _Entry, timings: Mapping[str, Timing]) -> dict[str, Any]:
-    timing, prepared = timings.get(name), one.prepared
-    base = timings.get("C" if math.isfinite(IMPLEMENTATIONS[name].bound) else "C, without bound")
-    return {
-        "size": size.name,
-        "steps": size.steps,
-        "lifetimes": size.lifetimes,
-        "implementation": name,
-        "runs": timing.runs if timing else 0,
-        "minimum_ms": timing.minimum * 1e3 if timing else None,
-        "median_ms": timing.median * 1e3 if timing else None,
-        "ratio": timing.minimum / base.minimum if timing and base else None,
-        "compile_seconds": prepared.compile_seconds if prepared else None,
-        "temporary_bytes": prepared.temporary_bytes if prepared else None,
-        "lifetimes_per_second": size.lifetimes / timing.minimum if timing else None,
-        "difference": one.difference if one.difference is None or math.isfinite(one.difference) else None,
-        "note": one.failure or (prepared.note if prepared else ""),
-    }

@@ -25,15 +25,17 @@ __all__ = ["SEVEN", "Given", "gradients", "initial", "learner", "stated"]
 
 
 class Given(Struct, frozen=True, kw_only=True):
-    """Tasks that are lists of stimuli, repeated in order; the first is evaluated.
+    """Tasks that are lists of stimuli, repeated in order; sampled ones have random linear teachers, one an output.
 
     Attributes:
         inputs: numbers in an input.
         outputs: numbers in a target.
+        count: stimuli of a sampled task, and first stimuli of any that are evaluated.
     """
 
     inputs: int
     outputs: int
+    count: int = 1
 
     @property
     def loss(self) -> ActivatedLoss:
@@ -41,20 +43,23 @@ class Given(Struct, frozen=True, kw_only=True):
         return BINARY_CROSS_ENTROPY
 
     def split(self, seed: Integer) -> Split:
-        """Empty pools: nothing is drawn."""
-        return Split(train=jnp.zeros(()), test=jnp.zeros(()))
+        """Pools are numbers that are folded into the key of a task."""
+        return Split(train=jnp.zeros((), int), test=jnp.ones((), int))
 
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Stimulus:
-        """A task of zeros, for its shape."""
-        return Stimulus(jnp.zeros((1, self.inputs)), jnp.zeros((1, self.outputs)))
+        """Draw inputs and their teachers."""
+        input_key, teacher_key = jax.random.split(jax.random.fold_in(jax.random.fold_in(key, pool), index))
+        signals = jax.random.normal(input_key, (self.count, self.inputs)) / self.inputs**0.5
+        teachers = jax.random.normal(teacher_key, (self.inputs, self.outputs))
+        return Stimulus(signals, jnp.asarray(signals @ teachers > 0, float))
 
     def stimulus(self, task: Stimulus, t: Integer, key: PRNGKey) -> Stimulus:
         """Stimulus t, modulo their number."""
         return jax.tree.map(lambda leaf: leaf[t % len(leaf)], task)
 
     def examples(self, task: Stimulus) -> Stimulus:
-        """The first stimulus."""
-        return jax.tree.map(lambda leaf: leaf[:1], task)
+        """The first stimuli."""
+        return jax.tree.map(lambda leaf: leaf[: self.count], task)
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """None."""

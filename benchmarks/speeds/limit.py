@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from benchmarks.speeds.problem import Lifetimes
 
-__all__ = ["Unavailable", "prepare"]
+__all__ = ["prepare"]
 
 _SOURCE = Path(__file__).parents[1] / "limit.c"
 # Parts of -ffast-math: the whole would make the process that loads the library round small numbers to zero.
@@ -28,10 +28,6 @@ _THREADS = 2
 _Outcome = tuple[Float[np.ndarray, "lifetimes"], Float[np.ndarray, "lifetimes 7"]]
 
 
-class Unavailable(Exception):
-    """No compiler was found."""
-
-
 def prepare(lifetimes: Lifetimes, bound: float) -> Callable[[Float[np.ndarray, "7"]], _Outcome]:
     """Compile the C code for some lifetimes, and lay them out for it.
 
@@ -43,7 +39,7 @@ def prepare(lifetimes: Lifetimes, bound: float) -> Callable[[Float[np.ndarray, "
         Function from θ to losses and ∂loss/∂θ of every lifetime.
 
     Raises:
-        Unavailable: no compiler was found.
+        ImportError: no compiler was found.
     """
     (count, steps, inputs), (hidden, outputs) = lifetimes.inputs.shape, lifetimes.feedback.shape[:0:-1]
     by_lifetime, bounded = hidden < _LANES, math.isfinite(bound)
@@ -75,7 +71,7 @@ def prepare(lifetimes: Lifetimes, bound: float) -> Callable[[Float[np.ndarray, "
 def _library(macros: dict[str, int]) -> ctypes.CDLL:
     compiler = shutil.which("gcc")
     if compiler is None:
-        raise Unavailable("the limit in C needs gcc, which is not on the path")
+        raise ImportError("the limit in C needs gcc, which is not on the path", name="gcc")
     command = [compiler, *_FLAGS.split(), *(f"-D{name}={value}" for name, value in macros.items()), str(_SOURCE), "-lm"]
     key = hashlib.sha256(_SOURCE.read_bytes() + " ".join(command).encode()).hexdigest()[:16]
     library = Path(tempfile.gettempdir()) / f"metarule-limit-{key}.so"

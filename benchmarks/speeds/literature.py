@@ -32,8 +32,9 @@ TERMS: tuple[Powers, ...] = (
 # All products of powers up to 2.
 ALL_TERMS: tuple[Powers, ...] = tuple(itertools.product(range(3), range(3), range(3), range(3)))
 
+_Theta = Float[Array, "terms"]
+_Neurons = Float[Array, "neurons"]
 _Weights = Float[Array, "pre post"]
-_Theta, _Neurons = Float[Array, "terms"], Float[Array, "neurons"]
 
 
 def gradients(powers: tuple[Powers, ...]) -> Callable[[_Theta, Lifetimes], tuple[Array, Array]]:

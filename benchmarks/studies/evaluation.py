@@ -184,7 +184,8 @@ def _evaluate(item: Item, points: int) -> dict[str, Any]:
     if item.theta is not None:
         theta = item.theta()
     else:
-        rate = _rate(_learner(item, item.source), item.seed, lifetimes_of(item.source.optimizer))
+        tuned_on: Any = _learner(item, item.source)
+        rate = _rate(tuned_on, item.seed, lifetimes_of(item.source.optimizer))
         theta, tuning = theta_at_rate(learner, rate), {"learning_rate": rate}
     pool, key = learner.tasks.split(item.seed).test, stream(run_key(item.seed), Purpose.HELD_OUT)
     lifetimes, steps = item.target.evaluation.lifetimes, evaluation_steps(learner, points)

@@ -36,7 +36,7 @@ def measured(monkeypatch):
 
     def starts(config, trials):
         done.append((config.stem, trials))
-        return {"off": 3.0, "cold": 3.5, "warm": 1.0}
+        return [{"config": config.stem, "off": 3.0, "cold": 3.5, "warm": 1.0}]
 
     for name, fake in (("compared", compared), ("cost_curve", cost_curve), ("starts", starts)):
         monkeypatch.setattr(program, name, fake)

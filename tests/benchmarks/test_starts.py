@@ -34,5 +34,5 @@ def test_kinds_of_start_take_turns(monkeypatch):
         return float(len(seen))
 
     monkeypatch.setattr(starts, "first_step_seconds", timed)
-    assert starts.starts(Path("config.toml"), trials=3) == {"off": 4.0, "cold": 5.0, "warm": 6.0}
+    assert starts.starts(Path("config.toml"), trials=3) == [{"config": "config", "off": 4.0, "cold": 5.0, "warm": 6.0}]
     assert [there for _, there in seen] == [False, 0, 1] * 3

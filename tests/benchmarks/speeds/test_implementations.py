@@ -56,7 +56,6 @@ def test_implementations_agree_and_are_timed():
         assert (row["size"], row["steps"], row["lifetimes"], row["note"]) == ("2-3-1", 12, 2, "")
         assert row["runs"] >= 2
         assert 0 < row["minimum_ms"] <= row["median_ms"]
-        assert row["lifetimes_per_second"] == pytest.approx(2e3 / row["minimum_ms"])
         assert (row["ratio"] is not None) == bool(with_c)
     for name in ("literature", "numpy, forward pass", *(["metarule, without bound"] if with_c else [])):
         assert found[name]["difference"] < 1e-5

@@ -3,8 +3,8 @@
 import pytest
 
 from benchmarks.speeds import work
-from benchmarks.timing import Program, Timing
 from benchmarks.speeds.work import AXES, cost_curve, verdicts
+from benchmarks.timing import Program, Timing
 
 
 def test_the_gradient_is_timed_at_points_of_an_axis():
