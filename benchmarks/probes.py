@@ -46,11 +46,7 @@ class Setup(NamedTuple):
 
 
 def timed(setups: Sequence[Setup], turns: int) -> list[dict[str, Any]]:
-    """Time set-ups in turns, since other work on the machine comes and goes.
-
-    Args:
-        setups: all on this machine.
-        turns: of each.
+    """Time set-ups on this machine for some turns each, in turns, since other work on the machine comes and goes.
 
     Returns:
         By set-up: `devices`, `collectives` and their `bytes` of a meta-step, the first `gradient_norm`, and `seconds`

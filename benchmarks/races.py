@@ -58,14 +58,11 @@ class Racer(NamedTuple):
 
 
 def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
-    """Read a sweep over methods, whose cases have names such as "CMA-ES, 16 terms".
+    """Read the finished cases of a sweep over methods; they have names such as "CMA-ES, 16 terms".
 
     Args:
         directory: of the sweep.
         costs: of a lifetime, by case, in lifetimes without a gradient; 1 where there is none.
-
-    Returns:
-        One a finished case.
     """
     plan = read_json(directory / PLAN)
     racers = []
@@ -100,12 +97,7 @@ def lifetimes_to(racer: Racer, score: float) -> float | None:
 
 @picture
 def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
-    """Draw the held-out score, interquartile mean over seeds and 95 % interval, against lifetimes and seconds.
-
-    Args:
-        file: of the figure.
-        races: racers by family.
-    """
+    """Draw the held-out score of racers by family, mean and interval over seeds, against lifetimes and seconds."""
     sizes = sorted({racer.terms for racers in races.values() for racer in racers})
     methods = list(dict.fromkeys(racer.method for racers in races.values() for racer in racers))
     rows = [(family, spent) for family in races for spent in ("lifetimes", "seconds")]
@@ -132,13 +124,8 @@ def relative_cost(experiment: Experiment) -> float:
     """Measure the time of a lifetime with its θ-gradient, as a multiple of that of a lifetime in a search.
 
     1,024 lifetimes are timed. In a search these are 32 candidates on the same 32 lifetimes, which are initialised once;
-    each gradient is that of a lifetime of its own. The time of an estimate is divided by its number of lifetimes.
-
-    Args:
-        experiment: its optimiser is gradient descent.
-
-    Returns:
-        The ratio of the fastest runs.
+    each gradient is that of a lifetime of its own. The time of an estimate is divided by its number of lifetimes. The
+    fastest runs count.
     """
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assert isinstance(optimizer, Gradient)

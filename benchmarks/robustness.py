@@ -50,10 +50,7 @@ def main(words: list[str]) -> int:
 
 
 def robustness(directory: Path) -> list[dict[str, Any]]:
-    """Summarise the seeds of each setting of a sweep.
-
-    Args:
-        directory: of the sweep.
+    """Summarise the seeds of each setting of a sweep in a directory.
 
     Returns:
         One row a setting with finished cells: its `seeds`, how many of them are `finite`, the `best` and the `worst`

@@ -69,15 +69,13 @@ def main(words: list[str]) -> int:
 def choose(directory: Path) -> dict[str, dict[str, Any]]:
     """Choose the best setting of each case of a finished sweep by its score on training tasks.
 
-    Args:
-        directory: of the sweep.
+    The mean score over seeds decides, and among equal scores the mean meta-loss.
 
     Returns:
-        By name of the case, the values that its setting has beyond those of the case. The mean score over seeds
-        decides, and among equal scores the mean meta-loss.
+        By name of the case, the values that its setting has beyond those of the case.
 
     Raises:
-        ConfigError: a directory without a sweep, or a case without a finished setting.
+        ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
     report, settings = make_report(directory), read_json(directory / PLAN)["settings"]
     values: dict[tuple[str, str], list[float]] = {}
@@ -100,14 +98,7 @@ def choose(directory: Path) -> dict[str, dict[str, Any]]:
 
 
 def tuned(declared: Sweep, chosen: Mapping[str, Mapping[str, Any]], seeds: int, curve: int) -> Sweep:
-    """Sweep of the race: each case with its chosen setting.
-
-    Args:
-        declared: the sweep that tuned them.
-        chosen: as from `choose`.
-        seeds: their number, from that of the config on.
-        curve: scores along a run.
-    """
+    """Sweep of the race: each case of the sweep that tuned them with the values that `choose` returns."""
     cases = tuple(
         replace(case, product={field: (value,) for field, value in chosen[case.name].items()})
         for case in declared.cases
@@ -188,23 +179,11 @@ def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
             share = own / other if own and other else None
         control, end = others.get(_RANDOM), _middle(racer)
         apart = (control and paired(racer.final, control.final)) or (None, None, None)
-        yield {
-            "family": family,
-            "terms": racer.terms,
-            "method": racer.method,
-            "seeds": len(racer.seeds),
-            "score": end.mean,
-            "low": end.low,
-            "high": end.high,
-            "lifetimes": float(racer.lifetimes[-1]),
-            "seconds": float(racer.seconds[-1]),
-            "difference": apart[0],
-            "difference_low": apart[1],
-            "difference_high": apart[2],
-            "best_search": best.method if best else None,
-            "share": share,
-            "setting": racer.setting,
-        }
+        row = {"family": family, "terms": racer.terms, "method": racer.method, "seeds": len(racer.seeds)}
+        row |= {"score": end.mean, "low": end.low, "high": end.high}
+        row |= {"lifetimes": float(racer.lifetimes[-1]), "seconds": float(racer.seconds[-1])}
+        row |= dict(zip(("difference", "difference_low", "difference_high"), apart, strict=True))
+        yield row | {"best_search": best.method if best else None, "share": share, "setting": racer.setting}
 
 
 def _middle(racer: Racer) -> Interval:

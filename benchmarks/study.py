@@ -7,12 +7,11 @@ from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
-from tqdm import tqdm
 
 from benchmarks.program import QUICK
 from benchmarks.studies import data, functions, tasks, transfer
 from benchmarks.studies.declaration import Study, read_study
-from benchmarks.studies.evaluation import Item, Scores, evaluate, items
+from benchmarks.studies.evaluation import evaluate, items
 from benchmarks.studies.results import Results
 from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
@@ -57,15 +56,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if some cells failed or a figure could not be drawn, 2 for bad input, 128 + signal if
-        stopped.
-    """
+    """Run the command; see `program.run`. The exit status is 1 if cells failed, too."""
     fields = (Source(Options), Source(Study, file="a study file"))
     return cli.run("benchmarks.study", words, _USAGE, _serve, "finished cells and scores are kept", fields)
 
@@ -95,7 +86,7 @@ def _serve(words: list[str]) -> int:
         return status
     try:
         with StopRequest() as stop:
-            scores = _evaluate(study, items(study, plan, directory), root / "scores", stop)
+            scores = evaluate(study, items(study, plan, directory), root / "scores", stop)
     except Stopped as stopped:
         print(f"\nstopped; results are kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
@@ -117,22 +108,6 @@ def _flat(row: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def _evaluate(study: Study, all_items: list[Item], folder: Path, stop: StopRequest) -> list[Scores]:
-    with tqdm(total=len(all_items), desc="evaluating rules and baselines", unit="item", disable=None) as bar:
-        shown = ""
-
-        def progress(message: str) -> None:
-            nonlocal shown
-            bar.set_postfix_str(message, refresh=False)
-            bar.update()
-            test = message.partition(": ")[0]
-            if bar.disable and test != shown:
-                print(f"evaluating rules and baselines on {test}", flush=True)
-            shown = test
-
-        return evaluate(study, all_items, folder, stop, progress)
 
 
 if __name__ == "__main__":

@@ -18,13 +18,7 @@ _REST = 0.01
 
 
 class Program(NamedTuple):
-    """A compiled JAX program.
-
-    Attributes:
-        run: the program, which returns when it is done.
-        seconds: to trace and compile it.
-        temporary_bytes: memory beside input and output, on all devices together.
-    """
+    """A compiled program, which returns when it is done, compile time, and memory beside input and output."""
 
     run: Callable[..., Any]
     seconds: float
@@ -61,9 +55,6 @@ def take_turns(calls: Sequence[tuple[Callable[[], Any], float]], seconds: float)
     Args:
         calls: each with its expected seconds; slow ones get fewer turns, spread over all rounds.
         seconds: for all turns of one call.
-
-    Returns:
-        One a call.
     """
     turns = [max(2, min(_TURNS, int(seconds / max(expected, _SLICE)))) for _, expected in calls]
     rounds, times = max(turns, default=0), [[] for _ in calls]  # type: tuple[int, list[list[float]]]

@@ -19,14 +19,7 @@ _STARTS = {"off": COLOURS[4], "cold": COLOURS[5], "warm": COLOURS[0]}
 
 @picture
 def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows) -> None:
-    """Draw times of implementations over that of C, the cost of an item of work against work, and starts.
-
-    Args:
-        file: of the figure.
-        implementations: rows of `compared`.
-        costs: rows of `cost_curve`.
-        starts: seconds by config and kind of start.
-    """
+    """Draw rows of `compared` as times over that of C, of `cost_curve` against work, and of `starts`."""
     sizes = list(dict.fromkeys(row["size"] for row in implementations))
     options = list(dict.fromkeys(row["axis"].partition(",")[0] for row in costs))
     upper, lower = max(len(sizes) + bool(starts), 1), max(len(options), 1)

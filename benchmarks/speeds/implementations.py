@@ -162,26 +162,26 @@ IMPLEMENTATIONS: dict[str, Implementation] = {
 
 
 def compared(size: Size, names: Sequence[str], seconds: float, memory: int) -> list[dict[str, Any]]:
-    """Time implementations of the gradient in turns.
-
-    Args:
-        size: of the problem.
-        names: of implementations.
-        seconds: for the calls of one implementation.
-        memory: bytes that an implementation may take.
+    """Time implementations of the gradient in turns, for some seconds each; one may take some bytes of memory.
 
     Returns:
         One row an implementation, in the order of `IMPLEMENTATIONS`. `difference` is the largest from the first of the
         same problem, as a share of the largest number. `note` names a difference that is too large, or a failure, and
         then there are no times.
     """
-    lifetimes, rows = draw(size), []
+    lifetimes, rows = draw(size), list[dict[str, Any]]()
     expected: dict[str, Outcome] = {}
     calls: dict[str, tuple[Callable[[], Any], float]] = {}
     for name, implementation in IMPLEMENTATIONS.items():
         if name not in names:
             continue
-        row = {"size": size.name, "steps": size.steps, "lifetimes": size.lifetimes, "implementation": name, "runs": 0}
+        row: dict[str, Any] = {
+            "size": size.name,
+            "steps": size.steps,
+            "lifetimes": size.lifetimes,
+            "implementation": name,
+            "runs": 0,
+        }
         row |= dict.fromkeys(("minimum_ms", "median_ms", "ratio", "temporary_bytes", "difference"))
         rows.append(row)
         try:

@@ -71,12 +71,7 @@ AXES: dict[str, Axis] = {
 
 
 def cost_curve(name: str, points: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-    """Time the gradient at points of an axis, in turns.
-
-    Args:
-        name: of the axis.
-        points: in ascending order.
-        seconds: for the calls at one point.
+    """Time the gradient at ascending points of an axis, in turns, for some seconds each.
 
     Returns:
         One row a point: `microseconds` of an item, without the `overhead_ms` of a lifetime of two steps where lifetimes
@@ -90,21 +85,11 @@ def cost_curve(name: str, points: Sequence[int], seconds: float) -> list[dict[st
     rows: list[dict[str, Any]] = []
     for number, (point, (size, _, work)) in enumerate(zip(points, cases, strict=True), len(fixed)):
         microseconds = (timings[number].minimum - overhead) / work * 1e6
-        row = {
-            "axis": name,
-            "point": point,
-            "steps": size.steps,
-            "lifetimes": size.lifetimes,
-            "item": axis.item,
-            "work": work,
-            "runs": timings[number].runs,
-            "minimum_ms": timings[number].minimum * 1e3,
-            "median_ms": timings[number].median * 1e3,
-            "overhead_ms": overhead * 1e3 if fixed else None,
-            "microseconds": microseconds,
-            "ratio_to_previous": microseconds / rows[-1]["microseconds"] if rows else None,
-            "temporary_bytes": memory[number],
-        }
+        row = {"axis": name, "point": point, "steps": size.steps, "lifetimes": size.lifetimes, "item": axis.item}
+        row |= {"work": work, "runs": timings[number].runs, "minimum_ms": timings[number].minimum * 1e3}
+        row |= {"median_ms": timings[number].median * 1e3, "overhead_ms": overhead * 1e3 if fixed else None}
+        ratio = microseconds / rows[-1]["microseconds"] if rows else None
+        row |= {"microseconds": microseconds, "ratio_to_previous": ratio, "temporary_bytes": memory[number]}
         rows.append(row)
     return rows
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
+from tqdm import tqdm
 
 from benchmarks.studies.declaration import Study, Test
 from metarule.analysis.baselines import baselines, theta_at_rate, tune
@@ -69,15 +70,9 @@ class Scores(NamedTuple):
 
 
 def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
-    """List the items of the finished cells of a study.
+    """List the items of finished cells of a study, whose sweep has a plan and a directory.
 
-    Args:
-        study: the study.
-        plan: of its sweep.
-        directory: of its sweep.
-
-    Returns:
-        Items, of which those that share a program are neighbours.
+    Items that share a program are neighbours.
 
     Raises:
         ConfigError: a test on which a rule or baseline cannot be evaluated.
@@ -104,17 +99,14 @@ def items(study: Study, plan: Plan, directory: Path) -> list[Item]:
     return result
 
 
-def evaluate(
-    study: Study, all_items: list[Item], folder: Path, stop: StopRequest, progress: Callable[[str], None]
-) -> list[Scores]:
-    """Evaluate every item that was not evaluated before.
+def evaluate(study: Study, all_items: list[Item], folder: Path, stop: StopRequest) -> list[Scores]:
+    """Evaluate every item that was not evaluated before, and show progress.
 
     Args:
         study: the study.
         all_items: as from `items`.
         folder: for the scores, one file an item.
         stop: request to stop, answered between items.
-        progress: called with a message after each item.
 
     Raises:
         Stopped: on request.
@@ -124,9 +116,12 @@ def evaluate(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"{folder}: {error.strerror}") from error
-    done, learner = [], None
-    for item in all_items:
-        file = folder / f"{_name(item, study)}.json"
+    done, learner, test = list[Scores](), None, ""
+    bar = tqdm(all_items, desc="evaluating rules and baselines", unit="item", disable=None)
+    for item in bar:
+        if bar.disable and item.test != test:
+            print(f"evaluating rules and baselines on {item.test}", flush=True)
+        test, file = item.test, folder / f"{_name(item, study)}.json"
         known = read_json(file)
         if known is None:
             stop.answer(0)
@@ -135,7 +130,7 @@ def evaluate(
                 learner = next_learner
             known = _evaluate(item, study.points)
             write_json(file, known)
-        progress(f"{item.test}: {item.contender}, seed {item.seed}")
+        bar.set_postfix_str(f"{item.test}: {item.contender}, seed {item.seed}", refresh=False)
         done.append(Scores(item, known["metrics"], known["steps"], known["curve"]))
     return done
 
