@@ -7,25 +7,10 @@ import jax
 import numpy as np
 from msgspec import Meta, Struct
 
+import metarule as mr
 from benchmarks import program
 from benchmarks.speeds.library import Given
 from benchmarks.timing import Program, clocked, compiled
-from metarule import (
-    Auto,
-    Evolution,
-    Feedforward,
-    Forward,
-    InnerLoop,
-    Invertible,
-    Lifetime,
-    Persistent,
-    Plain,
-    Polynomial,
-    Remat,
-    Reverse,
-    Segmented,
-    Truncated,
-)
 from metarule.prng import run_key
 from metarule.protocols import Estimator, Learner
 from metarule.sweeps.rows import write_rows
@@ -48,15 +33,15 @@ _BUDGET_GIB = 2
 _BUDGET = _BUDGET_GIB * 2**30
 
 ESTIMATORS: dict[str, Estimator] = {
-    "plain": Reverse(scan=Plain()),
-    "remat": Reverse(scan=Remat()),
-    "invertible": Reverse(scan=Invertible()),
-    "segmented": Reverse(scan=Segmented()),
-    "segmented twice": Reverse(scan=Segmented(levels=2)),
-    "forward": Forward(),
-    "truncated": Truncated(window=_WINDOW),
-    "evolution": Evolution(pairs=_PAIRS),
-    "persistent": Persistent(window=_WINDOW, pairs=_PAIRS),
+    "plain": mr.Reverse(scan=mr.Plain()),
+    "remat": mr.Reverse(scan=mr.Remat()),
+    "invertible": mr.Reverse(scan=mr.Invertible()),
+    "segmented": mr.Reverse(scan=mr.Segmented()),
+    "segmented twice": mr.Reverse(scan=mr.Segmented(levels=2)),
+    "forward": mr.Forward(),
+    "truncated": mr.Truncated(window=_WINDOW),
+    "evolution": mr.Evolution(pairs=_PAIRS),
+    "persistent": mr.Persistent(window=_WINDOW, pairs=_PAIRS),
 }
 
 _Steps = Annotated[int, Meta(ge=1, le=10_000_000)]
@@ -78,13 +63,13 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
 
 
-def learner(steps: int) -> Lifetime:
+def learner(steps: int) -> mr.Lifetime:
     """Lifetime whose θ learns a little and is not chaotic, so that gradients of long lifetimes can be compared."""
-    return Lifetime(
-        rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.02}),
-        circuit=Feedforward(hidden=(32,)),
+    return mr.Lifetime(
+        rule=mr.Polynomial(terms=("seven",), initial={"pre*modulator": 0.02}),
+        circuit=mr.Feedforward(hidden=(32,)),
         tasks=Given(inputs=64, outputs=10, count=64),
-        inner_loop=InnerLoop(steps=steps),
+        inner_loop=mr.InnerLoop(steps=steps),
     )
 
 
@@ -102,7 +87,7 @@ def measured(options: Options, steps: int) -> list[dict[str, Any]]:
         row: dict[str, Any] = {"estimator": name, "steps": steps, "lifetimes": options.lifetimes}
         row |= {"temporary_bytes": gradients.temporary_bytes, "compile_seconds": round(gradients.seconds, 2)}
         row |= {"difference": None, "seconds": None}
-        if options.compared and isinstance(estimator, (Reverse, Forward)):
+        if options.compared and isinstance(estimator, (mr.Reverse, mr.Forward)):
             gradient, seconds = _exact(estimator, lifetime, options.compared)
             expected = gradient if name == "forward" else expected
             if gradient is not None:
@@ -127,7 +112,7 @@ def _serve(options: Options, flags: list[str]) -> int:
     fitting = [row["estimator"] for row in rows if row["steps"] == last and row["temporary_bytes"] <= _BUDGET]
     print(f"{last:,} steps, {options.lifetimes} lifetimes, fit into 2 GiB with: {', '.join(fitting) or 'nothing'}\n")
     for steps in options.steps:
-        _, reason = Auto(memory_gib=_BUDGET_GIB).choose(learner(steps), options.lifetimes)
+        _, reason = mr.Auto(memory_gib=_BUDGET_GIB).choose(learner(steps), options.lifetimes)
         print(f"auto takes {reason}")
     write_rows(options.json, rows)
     return 0

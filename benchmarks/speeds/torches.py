@@ -20,10 +20,6 @@ _GROUP = 10
 _Tensor = Any
 # From θ and lifetimes, as from `prepare`, to losses and ∂loss/∂θ of every lifetime.
 _Gradients = Callable[[_Tensor, list[_Tensor]], tuple[_Tensor, _Tensor]]
-# From θ, weights, the feedback path, inputs and targets of some steps to their loss and the weights after them.
-_Steps = Callable[[_Tensor, _Tensor, _Tensor, _Tensor, _Tensor, _Tensor], tuple[_Tensor, _Tensor, _Tensor]]
-# From θ, weights, pre, potentials and modulators to updated weights.
-_Update = Callable[[_Tensor, _Tensor, _Tensor, _Tensor, _Tensor], _Tensor]
 
 
 def prepare(lifetimes: Lifetimes) -> tuple[_Tensor, list[_Tensor]]:
@@ -75,7 +71,9 @@ def _change(theta: _Tensor, weights: _Tensor, pre: _Tensor, potentials: _Tensor,
     return without_pre[:, None] + pre[:, :, None] * with_pre[:, None] + (t[6] * pre)[:, :, None] * weights
 
 
-def _steps(update: _Update) -> _Steps:
+def _steps(update: Callable[..., _Tensor]) -> Callable[..., tuple[_Tensor, _Tensor, _Tensor]]:
+    """Build the function from θ, weights, feedback path and some examples to their loss and the weights after them."""
+
     def steps(
         theta: _Tensor, first: _Tensor, second: _Tensor, feedback: _Tensor, inputs: _Tensor, targets: _Tensor
     ) -> tuple[_Tensor, _Tensor, _Tensor]:
@@ -95,7 +93,7 @@ def _steps(update: _Update) -> _Steps:
     return steps
 
 
-def _gradients(steps: _Steps, group: int | None) -> _Gradients:
+def _gradients(steps: Callable[..., tuple[_Tensor, _Tensor, _Tensor]], group: int | None) -> _Gradients:
     def gradients(theta: _Tensor, lifetimes: list[_Tensor]) -> tuple[_Tensor, _Tensor]:
         import torch
 

@@ -21,6 +21,9 @@ _SHORT = 2
 _FAMILIES = {3: "pre", 9: "pre, modulator", 27: "pre, weight, modulator", 81: "pre, potential, weight, modulator"}
 
 
+_Case = tuple[Size, Polynomial, int]
+
+
 class Axis(NamedTuple):
     """Axis along which work grows.
 
@@ -34,38 +37,27 @@ class Axis(NamedTuple):
 
     option: str
     item: str
-    case: Callable[[int], tuple[Size, Polynomial, int]]
+    case: Callable[[int], _Case]
     pair: tuple[int, int] | None = None
     bound: float = BOUND
 
 
-def _tiny(steps: int) -> tuple[Size, Polynomial, int]:
-    return Size(2, 4, 1, steps, 64), library.SEVEN, steps
-
-
-def _long(steps: int) -> tuple[Size, Polynomial, int]:
+def _long(steps: int) -> _Case:
     return Size(64, 32, 10, steps, 2), library.SEVEN, steps
 
 
-def _many(lifetimes: int) -> tuple[Size, Polynomial, int]:
-    return Size(2, 4, 1, 200, lifetimes), library.SEVEN, lifetimes
-
-
-def _wide(hidden: int) -> tuple[Size, Polynomial, int]:
-    size = Size(64, hidden, 10, 100, 8)
-    return size, library.SEVEN, (size.inputs + 1) * hidden + (hidden + 1) * size.outputs
-
-
-def _rich(terms: int) -> tuple[Size, Polynomial, int]:
+def _rich(terms: int) -> _Case:
     return Size(64, 32, 10, 100, 8), library.stated(f"taylor({_FAMILIES[terms]}; 2)"), terms
 
 
 AXES: dict[str, Axis] = {
-    "steps, 2-4-1": Axis("steps", "step", _tiny, (1000, 10_000)),
+    "steps, 2-4-1": Axis("steps", "step", lambda n: (Size(2, 4, 1, n, 64), library.SEVEN, n), (1000, 10_000)),
     "steps, 64-32-10": Axis("steps", "step", _long, (1000, 10_000)),
     "steps, 64-32-10, without bound": Axis("steps", "step", _long, (1000, 10_000), math.inf),
-    "lifetimes, 2-4-1": Axis("lifetimes", "lifetime", _many, (64, 4096)),
-    "hidden neurons, 64-n-10": Axis("hidden", "synapse", _wide),
+    "lifetimes, 2-4-1": Axis("lifetimes", "lifetime", lambda n: (Size(2, 4, 1, 200, n), library.SEVEN, n), (64, 4096)),
+    "hidden neurons, 64-n-10": Axis(
+        "hidden", "synapse", lambda n: (Size(64, n, 10, 100, 8), library.SEVEN, 65 * n + (n + 1) * 10)
+    ),
     "terms, 64-32-10": Axis("terms", "term", _rich),
 }
 
