@@ -89,9 +89,9 @@ def _metarule(rule: Rule, bound: float = BOUND) -> _Prepare:
 
 def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        function, theta, chunk = literature.gradients(powers), rule.init(run_key(0)), size.lifetimes
         # XLA divides the work on one CPU device among its cores.
         with jax.set_mesh(jax.make_mesh((1,), ("alone",))):
+            function, theta, chunk = literature.gradients(powers), rule.init(run_key(0)), size.lifetimes
             parts = _parts(lifetimes, chunk)
             program = compiled(function, theta, parts[0])
             if program.temporary_bytes > memory:
