@@ -28,7 +28,7 @@ lengths take some minutes on two cores, most of them for the comparison of gradi
 """
 # The cost of a window or a pair does not depend on the lifetime.
 _WINDOW, _PAIRS = 100, 8
-# Gradients are compared where they fit, so that a small machine can run the whole table.
+# Gradients are compared where they fit, so that a small machine can make the table.
 _BUDGET_GIB = 2
 _BUDGET = _BUDGET_GIB * 2**30
 

@@ -1,6 +1,6 @@
 """Meta-steps on some devices of some processes, timed in turns.
 
-A probe is a process, alone or with others, that prints a line about its meta-step, and then the seconds of a meta-step
+A probe is one or several processes. It prints a line about its meta-step, and then the seconds of a meta-step
 for each number of meta-steps that it reads.
 """
 

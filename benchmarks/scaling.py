@@ -92,7 +92,7 @@ def _measured(options: Options) -> list[dict[str, Any]]:
 
 
 def _compared(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Set-ups beside the first, which is one device."""
+    """Compare set-ups with the first, which is one device."""
     first = measured[0]
     return [
         {name: row[name] for name in ("setup", "devices", "minimum_ms", "median_ms")}

@@ -1,4 +1,4 @@
-"""Time of a θ-gradient, beside other implementations: `python -m benchmarks.speed [--quick] [--json FILE]`."""
+"""Time of a θ-gradient in several implementations: `python -m benchmarks.speed [--quick] [--json FILE]`."""
 
 import sys
 from collections.abc import Callable, Mapping, Sequence

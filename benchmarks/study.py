@@ -30,7 +30,7 @@ __all__ = ["KINDS", "Options", "main"]
 _USAGE = """\
 usage: python -m benchmarks.study STUDY.toml [--option VALUE ...]
 
-Run the sweep of a study, evaluate each learned rule on the tests of the study beside baselines that are tuned with as
+Run the sweep of a study, compare each learned rule on the tests of the study with baselines that are tuned with as
 many lifetimes as its meta-training, and make a table and a figure. A second start goes on where the first was stopped;
 several processes share the work of the sweep.
 

@@ -18,7 +18,7 @@ _REST = 0.01
 
 
 class Program(NamedTuple):
-    """A compiled program, which returns when it is done, compile time, and memory beside input and output."""
+    """A compiled program, which returns when it is done, compile time, and bytes of temporary memory."""
 
     run: Callable[..., Any]
     seconds: float

@@ -31,7 +31,7 @@ class TooLarge(Exception):
 
 
 class Outcome(NamedTuple):
-    """Losses and ∂loss/∂θ of every lifetime; no gradients where it is the forward pass alone."""
+    """Losses and ∂loss/∂θ of every lifetime; no gradients of a forward pass."""
 
     losses: Float[np.ndarray, " lifetimes"]
     gradients: Float[np.ndarray, "lifetimes terms"] | None
@@ -43,7 +43,7 @@ class Prepared(NamedTuple):
     Attributes:
         call: computes, and returns when all is done.
         outcome: converts what `call` returns.
-        temporary_bytes: memory beside input and output, where it is known.
+        temporary_bytes: memory without input and output, where it is known.
         note: remark for the reader of its time.
     """
 
@@ -58,7 +58,7 @@ _Prepare = Callable[[Size, Lifetimes, int], Prepared]
 
 
 class Implementation(NamedTuple):
-    """One way to compute the gradient.
+    """Implementation of the gradient.
 
     Attributes:
         problem: implementations of the same problem have the same result; the others are compared with the first.
@@ -90,7 +90,7 @@ def _metarule(rule: Rule, bound: float = BOUND) -> _Prepare:
 def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> _Prepare:
     def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
         # XLA divides the work on one CPU device among its cores.
-        with jax.set_mesh(jax.make_mesh((1,), ("alone",))):
+        with jax.set_mesh(jax.make_mesh((1,), ("single",))):
             function, theta, chunk = literature.gradients(powers), rule.init(run_key(0)), size.lifetimes
             parts = _parts(lifetimes, chunk)
             program = compiled(function, theta, parts[0])

@@ -80,7 +80,7 @@ def draw(size: Size, seed: int = 0) -> Lifetimes:
 
 
 def losses(theta: Float[np.ndarray, "7"], lifetimes: Lifetimes) -> Float[np.ndarray, "lifetimes"]:
-    """Compute the loss of every lifetime in NumPy: the forward pass alone, all lifetimes at once, weights bounded."""
+    """Compute the loss of every lifetime in NumPy: only the forward pass, all lifetimes at once, weights bounded."""
     first, second, feedback, inputs, targets = lifetimes
     count, steps, _ = inputs.shape
     one = np.ones((count, 1), first.dtype)

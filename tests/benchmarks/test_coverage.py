@@ -15,7 +15,7 @@ from benchmarks.coverage import main, measured
         ("seeds, power law", 10, ["scale", "exponent"]),
     ],
 )
-def test_intervals_of_a_run_hold_what_is_true(kind, size, intervals):
+def test_intervals_of_a_run_hold_the_truth(kind, size, intervals):
     """Of 60 intervals that hold it in 93 of 100 cases fewer than 48 do once in 5,000."""
     rows = measured(kind, size, 60)
     assert [row["interval"] for row in rows] == intervals
@@ -25,7 +25,7 @@ def test_intervals_of_a_run_hold_what_is_true(kind, size, intervals):
         assert row["none"] == 0
 
 
-def test_what_is_not_true_is_held_less_often(monkeypatch):
+def test_another_value_is_held_less_often(monkeypatch):
     monkeypatch.setattr(
         "benchmarks.coverage._truth", lambda name, by_seed: np.full(7, 0.7 if name == "learned" else 0.6)
     )

@@ -63,7 +63,7 @@ def test_help_lists_every_option(capsys):
         assert word in printed
 
 
-def test_its_tasks_are_a_family_whose_examples_come_in_turn():
+def test_its_tasks_repeat_their_examples_in_order():
     family = learner(3).tasks
     assert isinstance(family, TaskFamily)
     task = family.sample(jax.random.key(0), family.split(0).train, 0)

@@ -1,4 +1,4 @@
-"""Set-ups are timed in turns, and compute the same on the same lifetimes."""
+"""Set-ups are timed in turns, and have the same gradient."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What holds for every program: help, documented names, and that the library does not lean on it."""
+"""Help and documented names of every program, and independence of the library from them."""
 
 import ast
 import importlib
@@ -38,9 +38,9 @@ def test_every_program_has_help_a_quick_form_and_rows_as_json(file, capsys, monk
     with pytest.raises(SystemExit) as end:
         runpy.run_path(str(file), run_name="__main__")
     assert end.value.code == 0
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for option in ("--quick", "--json"):
-        assert option in said
+        assert option in printed
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def metrics(score, seed):
     return {"solved": score, "finite": int(score is not None), "meta_loss": score} | diverged
 
 
-def test_a_row_message_how_the_seeds_of_a_setting_ended(tmp_path):
+def test_a_row_summarises_the_seeds_of_a_setting(tmp_path):
     sweep(tmp_path / "robustness")
     first, second = robustness(tmp_path / "robustness")
     assert first == {
@@ -53,7 +53,7 @@ def test_a_row_message_how_the_seeds_of_a_setting_ended(tmp_path):
     assert (second["finite"], second["within_3_points"]) == (4, 4)
 
 
-def test_a_cell_that_is_not_done_has_no_row(tmp_path):
+def test_an_unfinished_cell_has_no_row(tmp_path):
     sweep(tmp_path / "robustness", missing=("one",))
     assert [row["setting"] for row in robustness(tmp_path / "robustness")] == ["two"]
 

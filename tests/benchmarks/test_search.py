@@ -1,4 +1,4 @@
-"""How methods are tuned, and what the table message of their race."""
+"""Tuning of methods, and the table of their race."""
 
 import json
 from pathlib import Path

@@ -71,17 +71,17 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
 
 
 def test_it_goes_on_where_it_was_stopped(measured, tmp_path, monkeypatch, capsys):
-    words, whole = [*TINY, "--directory", str(tmp_path)], program.cost_curve
+    words, unstopped = [*TINY, "--directory", str(tmp_path)], program.cost_curve
 
     def stopped(name, points, seconds):
         if name.startswith("lifetimes"):
             raise KeyboardInterrupt
-        return whole(name, points, seconds)
+        return unstopped(name, points, seconds)
 
     monkeypatch.setattr(program, "cost_curve", stopped)
     assert main(words) == 130
     assert "stopped at once; tables that are done are kept" in capsys.readouterr().err
-    monkeypatch.setattr(program, "cost_curve", whole)
+    monkeypatch.setattr(program, "cost_curve", unstopped)
     measured.clear()
     assert main(words) == 0
     assert [each[0] for each in measured] == ["lifetimes, 2-4-1", "terms, 64-32-10", "boolean", "digits"]

@@ -19,20 +19,20 @@ def test_the_first_meta_step_of_a_fresh_process_is_timed(tmp_path, monkeypatch):
     assert not (tmp_path / "of the user").exists()
 
 
-def test_a_command_that_fails_is_told(tmp_path):
+def test_a_command_that_fails_is_reported(tmp_path):
     with pytest.raises(RuntimeError, match="No such file"):
         starts.first_step_seconds(tmp_path / "none.toml", None)
 
 
 def test_kinds_of_start_take_turns(monkeypatch):
-    seen = []
+    calls = []
 
     def timed(config, cache):
-        seen.append((cache, bool(cache) and len(list(cache.iterdir()))))
+        calls.append((cache, bool(cache) and len(list(cache.iterdir()))))
         if cache:
-            (cache / str(len(seen))).write_text("")
-        return float(len(seen))
+            (cache / str(len(calls))).write_text("")
+        return float(len(calls))
 
     monkeypatch.setattr(starts, "first_step_seconds", timed)
     assert starts.starts(Path("config.toml"), trials=3) == [{"config": "config", "off": 4.0, "cold": 5.0, "warm": 6.0}]
-    assert [there for _, there in seen] == [False, 0, 1] * 3
+    assert [there for _, there in calls] == [False, 0, 1] * 3

@@ -84,12 +84,12 @@ def test_scores_are_those_of_the_learned_theta_on_the_test_tasks(finished):
     target = with_tasks(plan.settings[0].experiment, list(IRIS.items()))
     key = stream(run_key(1), Purpose.HELD_OUT)
     scores = final_metrics(target.lifetime, one.theta(), target.tasks.split(1).test, key, 16)["accuracy"]
-    (found,) = [
+    (value,) = [
         row["value"]
         for row in rows_of(folder)
         if (row["test"], row["contender"], row["seed"], row["metric"]) == ("iris", LEARNED, "1", "accuracy")
     ]
-    assert float(found) == pytest.approx(float(np.mean(scores)), rel=1e-6)
+    assert float(value) == pytest.approx(float(np.mean(scores)), rel=1e-6)
 
 
 def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_here(finished):
@@ -106,7 +106,7 @@ def test_baselines_keep_the_rate_of_the_training_tasks_unless_they_are_tuned_her
         assert rates[name] == pytest.approx(tune(backprop(one.lifetime), pool, key, lifetimes_of(one.optimizer)).rate)
 
 
-def test_what_is_done_is_not_done_again(finished, capsys):
+def test_finished_items_are_not_evaluated_again(finished, capsys):
     file, folder = finished
     kept = {path: path.stat().st_mtime_ns for path in (folder / "all" / "scores").iterdir()}
     assert len(kept) == 3 * 2
@@ -120,7 +120,7 @@ def test_what_is_done_is_not_done_again(finished, capsys):
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)
-def test_every_study_can_be_laid_out(path):
+def test_every_study_can_be_planned(path):
     study = read_study(path)
     base = read(path.parent / study.sweep.config)[1]
     for declared, last in ((study.sweep, []), hasten(study.sweep)):
@@ -130,7 +130,7 @@ def test_every_study_can_be_laid_out(path):
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "message"),
     [
         ({"kind": "other"}, "kind = 'other': allowed: data, functions, tasks, transfer"),
         ({"baselines": ["sgd"]}, "baselines.0 = 'sgd': allowed: adam, "),
@@ -144,14 +144,14 @@ def test_every_study_can_be_laid_out(path):
         ({"tests": [{"name": "x", "set": {"rule.kind": "mlp"}}]}, "tests.x: rule.kind: θ depends on it"),
     ],
 )
-def test_bad_input_is_one_line(tmp_path, change, says, capsys):
+def test_bad_input_is_one_line(tmp_path, change, message, capsys):
     file = Path(small(tmp_path, "data", baselines=["backprop"]))
     file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | change))
     assert main([str(file), "--directory", str(tmp_path / "all")]) == 2
     errors = capsys.readouterr().err
     assert errors.startswith("benchmarks.study: ")
     assert errors.count("\n") == 1
-    assert says in errors
+    assert message in errors
     assert not (tmp_path / "all").exists()
 
 

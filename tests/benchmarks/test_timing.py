@@ -36,15 +36,15 @@ def test_very_quick_calls_are_repeated_within_a_turn(clock):
     def call():
         clock[0] += 0.0625
 
-    (found,) = timing.take_turns([(call, 0.0625)], seconds=0.1)
-    assert found.runs == 4  # two turns of two calls, which fill a tenth of a second
+    (result,) = timing.take_turns([(call, 0.0625)], seconds=0.1)
+    assert result.runs == 4  # two turns of two calls, which fill a tenth of a second
 
 
 def test_nothing_takes_no_turns():
     assert timing.take_turns([], seconds=1.0) == []
 
 
-def test_a_compiled_program_says_what_it_takes():
+def test_a_compiled_program_reports_time_and_memory():
     program = timing.compiled(lambda x: jnp.sin(x) @ x.T, jnp.ones((3, 2)))
     assert program.run(jnp.zeros((3, 2))).tolist() == [[0.0] * 3] * 3
     assert program.seconds > 0

@@ -1,4 +1,4 @@
-"""The figure is drawn whatever is missing."""
+"""The figure is drawn also where rows are missing."""
 
 import warnings
 
@@ -15,7 +15,7 @@ IMPLEMENTATIONS = [
 WITHOUT_C = [row | {"ratio": None} for row in IMPLEMENTATIONS[1:]]
 COSTS = [
     {"axis": axis, "item": "lifetime", "point": point, "microseconds": 3.0, "temporary_bytes": 2000 * point}
-    for axis in ("lifetimes, 2-4-1", "lives, 64-32-10", "terms, 64-32-10")
+    for axis in ("lifetimes, 2-4-1", "steps, 64-32-10", "terms, 64-32-10")
     for point in (1, 10)
 ]
 STARTS = [{"config": "boolean", "off": 3.0, "cold": 3.1, "warm": 1.0}]

@@ -51,58 +51,58 @@ def test_implementations_agree_and_are_timed():
     rest = ["metarule", "metarule, without bound", "metarule, MLP", "literature", "numpy, forward pass"]
     rows = compared(SIZE, [*with_c, *rest], SECONDS, MEMORY)
     assert [row["implementation"] for row in rows] == [name for name in IMPLEMENTATIONS if name in with_c + rest]
-    found = by_name(rows)
+    results = by_name(rows)
     for row in rows:
         assert (row["size"], row["steps"], row["lifetimes"], row["note"]) == ("2-3-1", 12, 2, "")
         assert row["runs"] >= 2
         assert 0 < row["minimum_ms"] <= row["median_ms"]
         assert (row["ratio"] is not None) == bool(with_c)
     for name in ("literature", "numpy, forward pass", *(["metarule, without bound"] if with_c else [])):
-        assert found[name]["difference"] < 1e-5
-    assert found["metarule, MLP"]["difference"] is None
-    assert found["literature"]["temporary_bytes"] > 0
-    assert found["numpy, forward pass"]["temporary_bytes"] is None
+        assert results[name]["difference"] < 1e-5
+    assert results["metarule, MLP"]["difference"] is None
+    assert results["literature"]["temporary_bytes"] > 0
+    assert results["numpy, forward pass"]["temporary_bytes"] is None
 
 
 @pytest.mark.parametrize("name", ["PyTorch", "TorchOpt"])
 def test_libraries_of_the_extra_agree(name):
     pytest.importorskip("torch")
     pytest.importorskip("torchopt")
-    found = by_name(compared(SIZE, ["metarule", name], SECONDS, MEMORY))
-    assert found[name]["note"] == ""
-    assert found[name]["difference"] < 1e-5
+    results = by_name(compared(SIZE, ["metarule", name], SECONDS, MEMORY))
+    assert results[name]["note"] == ""
+    assert results[name]["difference"] < 1e-5
 
 
 def test_a_wrong_gradient_is_named_and_not_timed(monkeypatch):
-    found = run(
+    results = run(
         monkeypatch,
         wrong=returning([1.0, 2.0], GRADIENTS + 0.1),
         near=returning([1.0, 2.0], GRADIENTS + 0.001),
         forwards=returning([1.0, 2.4], None),
         broken=returning([1.0, np.nan], GRADIENTS),
     )
-    assert found["wrong"]["note"] == "WRONG: off by 0.03"
-    assert found["wrong"]["difference"] == pytest.approx(0.025)
-    assert (found["wrong"]["runs"], found["wrong"]["minimum_ms"], found["wrong"]["ratio"]) == (0, None, None)
-    assert found["near"]["note"] == ""
-    assert found["near"]["difference"] == pytest.approx(0.00025)
-    assert found["forwards"]["note"] == "WRONG: off by 0.2"
-    assert found["broken"]["note"] == "WRONG: not finite"
-    assert found["C"]["ratio"] == 1
+    assert results["wrong"]["note"] == "WRONG: off by 0.03"
+    assert results["wrong"]["difference"] == pytest.approx(0.025)
+    assert (results["wrong"]["runs"], results["wrong"]["minimum_ms"], results["wrong"]["ratio"]) == (0, None, None)
+    assert results["near"]["note"] == ""
+    assert results["near"]["difference"] == pytest.approx(0.00025)
+    assert results["forwards"]["note"] == "WRONG: off by 0.2"
+    assert results["broken"]["note"] == "WRONG: not finite"
+    assert results["C"]["ratio"] == 1
 
 
 def test_a_missing_library_is_named_and_the_rest_goes_on(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.setattr(shutil, "which", lambda program: None)
     size = Size(3, 2, 1, 10, 2)  # no other test has compiled it
-    found = by_name(
+    results = by_name(
         compared(size, ["C", "PyTorch", "torch.compile", "TorchOpt", "numpy, forward pass"], SECONDS, MEMORY)
     )
-    assert found["C"]["note"] == "not installed: gcc"
+    assert results["C"]["note"] == "not installed: gcc"
     for name in ("PyTorch", "torch.compile", "TorchOpt"):
-        assert found[name]["note"] == "not installed: torch"
-    assert found["numpy, forward pass"]["runs"] >= 2
-    assert found["numpy, forward pass"]["ratio"] is None
+        assert results[name]["note"] == "not installed: torch"
+    assert results["numpy, forward pass"]["runs"] >= 2
+    assert results["numpy, forward pass"]["ratio"] is None
 
 
 def test_torchopt_alone_may_be_missing(monkeypatch):
@@ -113,18 +113,18 @@ def test_torchopt_alone_may_be_missing(monkeypatch):
 
 
 def test_a_failure_does_not_end_the_others(monkeypatch):
-    found = run(
+    results = run(
         monkeypatch,
         large=raising(TooLarge("one lifetime takes 22.0 GiB")),
         broken=raising(RuntimeError("no room\nat all")),
         compiler=raising(subprocess.CalledProcessError(1, "gcc")),
         fine=returning([1.0, 2.0], GRADIENTS, note="2 lifetimes a chunk"),
     )
-    assert found["large"]["note"] == "does not fit: one lifetime takes 22.0 GiB"
-    assert found["broken"]["note"] == "failed: RuntimeError: no room"
-    assert found["compiler"]["note"].startswith("failed: CalledProcessError: ")
-    assert found["fine"]["note"] == "2 lifetimes a chunk"
-    assert found["fine"]["runs"] >= 2
+    assert results["large"]["note"] == "does not fit: one lifetime takes 22.0 GiB"
+    assert results["broken"]["note"] == "failed: RuntimeError: no room"
+    assert results["compiler"]["note"].startswith("failed: CalledProcessError: ")
+    assert results["fine"]["note"] == "2 lifetimes a chunk"
+    assert results["fine"]["runs"] >= 2
 
 
 def test_rules_start_with_the_stated_coefficients():
@@ -136,10 +136,10 @@ def test_rules_start_with_the_stated_coefficients():
 
 def test_lifetimes_of_the_literature_are_split_where_they_do_not_fit():
     implementation, lifetimes = IMPLEMENTATIONS["literature"], draw(SMALL)
-    whole = implementation.prepare(SMALL, lifetimes, 2**30)
-    split = implementation.prepare(SMALL, lifetimes, whole.temporary_bytes - 1)
-    assert (whole.note, split.note) == ("", "2 lifetimes a chunk")
-    for one, other in zip(whole.outcome(whole.call()), split.outcome(split.call())):
+    joint = implementation.prepare(SMALL, lifetimes, 2**30)
+    split = implementation.prepare(SMALL, lifetimes, joint.temporary_bytes - 1)
+    assert (joint.note, split.note) == ("", "2 lifetimes a chunk")
+    for one, other in zip(joint.outcome(joint.call()), split.outcome(split.call())):
         np.testing.assert_allclose(one, other, rtol=1e-5)
     with pytest.raises(TooLarge, match="one lifetime takes 0.0 GiB"):
         implementation.prepare(SMALL, lifetimes, 10)

@@ -16,7 +16,7 @@ def made():
     return results("data", {}, curve, tests=("iris", "wine"), baselines=("backprop",), retuned=("backprop",))
 
 
-def test_a_goal_is_reached_to_stay(made):
+def test_steps_to_threshold_are_those_from_which_the_score_stays_there(made):
     rows = {row["contender"]: row for row in table_rows(made) if row["test"] == "wine"}
     learned, backprop, tuned = (rows[name] for name in ENDS)
     assert (learned["steps_to_threshold"], learned["share"], learned["of_backprop"]) == (30, 0.75, 1.0)
@@ -26,7 +26,7 @@ def test_a_goal_is_reached_to_stay(made):
     assert learned["difference"] is None
 
 
-def test_it_is_counted_on_how_many_tests_the_rule_is_fast(made):
+def test_tests_on_which_the_rule_is_fast_are_counted(made):
     assert "within a third of the lifetime on 0 of 2 tests: none" in table(table_rows(made), made)
     fast = dict(ENDS, learned=[0.3, 0.85, 0.85, 0.85, 0.9])
     curve = lambda setting, test, who, seed: fast[who] if test == "iris" else ENDS[who]

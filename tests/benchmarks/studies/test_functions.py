@@ -35,7 +35,7 @@ def test_rows_hold_rules_and_then_baselines_of_each_circuit(made):
     assert delta["trained_on"] is None
 
 
-def test_presentations_are_those_from_which_on_the_mean_is_there(made):
+def test_steps_are_those_from_which_the_mean_stays_at_the_threshold(made):
     learned, delta = table_rows(made)[:2]
     assert learned["steps"] == 20
     assert delta["steps"] is None

@@ -25,13 +25,13 @@ def made():
     )
 
 
-def test_a_power_law_is_found_with_an_interval_that_holds_it():
+def test_the_intervals_of_a_fit_hold_the_power_law():
     rng = np.random.default_rng(0)
     gaps = 0.3 * np.array(NUMBERS, float) ** -0.5 + rng.normal(0, 0.02, (10, len(NUMBERS)))
-    found = fit(NUMBERS, gaps)
-    assert found.exponent.low < 0.5 < found.exponent.high
-    assert found.scale.low < 0.3 < found.scale.high
-    assert found.exponent.high - found.exponent.low < 0.3
+    fitted = fit(NUMBERS, gaps)
+    assert fitted.exponent.low < 0.5 < fitted.exponent.high
+    assert fitted.scale.low < 0.3 < fitted.scale.high
+    assert fitted.exponent.high - fitted.exponent.low < 0.3
     assert fit(NUMBERS, gaps[:1]).exponent.mean == pytest.approx(0.5, abs=0.2)
     assert np.isnan(fit(NUMBERS, gaps[:1]).exponent.low)
 
@@ -49,7 +49,7 @@ def test_rows_hold_errors_and_their_gap():
         assert row["delta"].mean == pytest.approx(0.25)
 
 
-def test_the_table_says_how_fast_the_gap_closes_and_the_figure_is_drawn(tmp_path):
+def test_the_table_has_the_exponent_and_the_figure_is_drawn(tmp_path):
     study = made()
     text = table(table_rows(study), study)
     assert "7 terms: gap ≈ 0.300·N^−1.00, exponent 95 % interval –" in text  # seeds are alike

@@ -25,8 +25,8 @@ def test_the_matrix(made):
     rows = table_rows(made)
     assert [row["learned on"] for row in rows] == [*FAMILIES, "delta, tuned here"]
     values = [[row[test].mean for test in FAMILIES] for row in rows]
-    for found, wanted in zip(values, [[0.91, 0.71], [0.71, 0.91], [0.81, 0.81]], strict=True):
-        assert found == pytest.approx(wanted)
+    for row, expected in zip(values, [[0.91, 0.71], [0.71, 0.91], [0.81, 0.81]], strict=True):
+        assert row == pytest.approx(expected)
 
 
 def test_the_rule_of_a_family_is_compared_with_the_others_there(made):
