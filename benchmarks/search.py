@@ -83,10 +83,8 @@ def choose(directory: Path) -> dict[str, dict[str, Any]]:
         values.setdefault((row["setting"], row["metric"]), []).append(np.nan if row["value"] is None else row["value"])
 
     def rank(setting: Mapping[str, Any]) -> tuple[float, float]:
-        score, loss = (
-            float(np.mean(values.get((setting["label"], metric), np.nan)))
-            for metric in (f"training_{report.score}", "meta_loss")
-        )
+        metrics = (f"training_{report.score}", "meta_loss")
+        score, loss = (float(np.mean(values.get((setting["label"], metric), np.nan))) for metric in metrics)
         return _or_worst(score), _or_worst(-loss)
 
     cases = dict.fromkeys(setting["values"]["case"] for setting in settings)

@@ -53,22 +53,16 @@ class Prepared(NamedTuple):
     note: str = ""
 
 
-# From the size, its lifetimes and the bytes that it may take.
-_Prepare = Callable[[Size, Lifetimes, int], Prepared]
-
-
 class Implementation(NamedTuple):
     """Implementation of the gradient.
 
     Attributes:
         problem: implementations of the same problem have the same result; the others are compared with the first.
         prepare: from the size, its lifetimes and the bytes that it may take.
-        bound: of weights; a time is compared with that of the C code with the same bound.
     """
 
     problem: str
-    prepare: _Prepare
-    bound: float = BOUND
+    prepare: Callable[[Size, Lifetimes, int], Prepared]
 
 
 def _per_lifetime(raw: Any) -> Outcome:
@@ -77,36 +71,32 @@ def _per_lifetime(raw: Any) -> Outcome:
     return Outcome(np.asarray(values), np.concatenate(rows, -1))
 
 
-def _metarule(rule: Rule, bound: float = BOUND) -> _Prepare:
-    def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
-        initial = library.initial(lifetime, lifetimes)
-        program = compiled(library.gradients(lifetime), theta, *initial)
-        return Prepared(partial(program.run, theta, *initial), _per_lifetime, program.temporary_bytes)
-
-    return prepare
+def _metarule(rule: Rule, bound: float, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
+    lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
+    initial = library.initial(lifetime, lifetimes)
+    program = compiled(library.gradients(lifetime), theta, *initial)
+    return Prepared(partial(program.run, theta, *initial), _per_lifetime, program.temporary_bytes)
 
 
-def _literature(powers: tuple[literature.Powers, ...], rule: Polynomial) -> _Prepare:
-    def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        # XLA divides the work on one CPU device among its cores.
-        with jax.set_mesh(jax.make_mesh((1,), ("single",))):
-            function, theta, chunk = literature.gradients(powers), rule.init(run_key(0)), size.lifetimes
+def _literature(
+    powers: tuple[literature.Powers, ...], rule: Polynomial, size: Size, lifetimes: Lifetimes, memory: int
+) -> Prepared:
+    # XLA divides the work on one CPU device among its cores.
+    with jax.set_mesh(jax.make_mesh((1,), ("single",))):
+        function, theta, chunk = literature.gradients(powers), rule.init(run_key(0)), size.lifetimes
+        parts = _parts(lifetimes, chunk)
+        program = compiled(function, theta, parts[0])
+        if program.temporary_bytes > memory:
+            chunk = _fitting(size.lifetimes, math.ceil(program.temporary_bytes / size.lifetimes), memory)
             parts = _parts(lifetimes, chunk)
             program = compiled(function, theta, parts[0])
-            if program.temporary_bytes > memory:
-                chunk = _fitting(size.lifetimes, math.ceil(program.temporary_bytes / size.lifetimes), memory)
-                parts = _parts(lifetimes, chunk)
-                program = compiled(function, theta, parts[0])
-        return Prepared(
-            # One after the other: chunks that are dispatched together would be in memory together.
-            lambda: [program.run(theta, part) for part in parts],
-            lambda raw: _per_lifetime([np.concatenate(leaves) for leaves in zip(*raw, strict=True)]),
-            program.temporary_bytes,
-            "" if len(parts) == 1 else f"{chunk} lifetimes a chunk",
-        )
-
-    return prepare
+    return Prepared(
+        # One after the other: chunks that are dispatched together would be in memory together.
+        lambda: [program.run(theta, part) for part in parts],
+        lambda raw: _per_lifetime([np.concatenate(leaves) for leaves in zip(*raw, strict=True)]),
+        program.temporary_bytes,
+        "" if len(parts) == 1 else f"{chunk} lifetimes a chunk",
+    )
 
 
 def _parts(lifetimes: Lifetimes, chunk: int) -> list[Lifetimes]:
@@ -123,40 +113,35 @@ def _fitting(lifetimes: int, size: int, memory: int) -> int:
     return fitting[-1]
 
 
-def _limit(bound: float) -> _Prepare:
-    def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        return Prepared(partial(limit.prepare(lifetimes, bound), _THETA), lambda raw: Outcome(*raw))
-
-    return prepare
+def _limit(bound: float, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
+    return Prepared(partial(limit.prepare(lifetimes, bound), _THETA), lambda raw: Outcome(*raw))
 
 
-def _torch(kind: str) -> _Prepare:
-    def prepare(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-        given = torches.prepare(lifetimes)
-        call = partial(getattr(torches, kind)(), *given)
-        return Prepared(call, lambda raw: Outcome(*(tensor.numpy() for tensor in raw)))
-
-    return prepare
+def _torch(kind: str, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
+    given = torches.prepare(lifetimes)
+    call = partial(getattr(torches, kind)(), *given)
+    return Prepared(call, lambda raw: Outcome(*(tensor.numpy() for tensor in raw)))
 
 
 def _numpy(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
     return Prepared(partial(losses, _THETA, lifetimes), lambda raw: Outcome(raw, None))
 
 
-_MORE = library.stated("taylor(pre, potential, weight, modulator; 2)")
+_SEVEN, _MORE = library.SEVEN, library.stated("taylor(pre, potential, weight, modulator; 2)")
+_UNBOUNDED = "without bound"
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
-    "C": Implementation("seven", _limit(BOUND)),
-    "C, without bound": Implementation("without bound", _limit(math.inf), math.inf),
-    "metarule": Implementation("seven", _metarule(library.SEVEN)),
-    "metarule, without bound": Implementation("without bound", _metarule(library.SEVEN, math.inf), math.inf),
-    "metarule, 81 terms": Implementation("81 terms", _metarule(_MORE)),
-    "metarule, MLP": Implementation("MLP", _metarule(MLP())),
-    "literature": Implementation("seven", _literature(literature.TERMS, library.SEVEN)),
-    "literature, 81 terms": Implementation("81 terms", _literature(literature.ALL_TERMS, _MORE)),
-    "PyTorch": Implementation("seven", _torch("eager")),
-    "torch.compile": Implementation("seven", _torch("compiled")),
-    "TorchOpt": Implementation("seven", _torch("optimizers")),
+    "C": Implementation("seven", partial(_limit, BOUND)),
+    "C, without bound": Implementation(_UNBOUNDED, partial(_limit, math.inf)),
+    "metarule": Implementation("seven", partial(_metarule, _SEVEN, BOUND)),
+    "metarule, without bound": Implementation(_UNBOUNDED, partial(_metarule, _SEVEN, math.inf)),
+    "metarule, 81 terms": Implementation("81 terms", partial(_metarule, _MORE, BOUND)),
+    "metarule, MLP": Implementation("MLP", partial(_metarule, MLP(), BOUND)),
+    "literature": Implementation("seven", partial(_literature, literature.TERMS, _SEVEN)),
+    "literature, 81 terms": Implementation("81 terms", partial(_literature, literature.ALL_TERMS, _MORE)),
+    "PyTorch": Implementation("seven", partial(_torch, "eager")),
+    "torch.compile": Implementation("seven", partial(_torch, "compiled")),
+    "TorchOpt": Implementation("seven", partial(_torch, "optimizers")),
     "numpy, forward pass": Implementation("seven", _numpy),
 }
 
@@ -175,13 +160,8 @@ def compared(size: Size, names: Sequence[str], seconds: float, memory: int) -> l
     for name, implementation in IMPLEMENTATIONS.items():
         if name not in names:
             continue
-        row: dict[str, Any] = {
-            "size": size.name,
-            "steps": size.steps,
-            "lifetimes": size.lifetimes,
-            "implementation": name,
-            "runs": 0,
-        }
+        row: dict[str, Any] = {"size": size.name, "steps": size.steps, "lifetimes": size.lifetimes}
+        row |= {"implementation": name, "runs": 0}
         row |= dict.fromkeys(("minimum_ms", "median_ms", "ratio", "temporary_bytes", "difference"))
         rows.append(row)
         try:
@@ -201,7 +181,7 @@ def compared(size: Size, names: Sequence[str], seconds: float, memory: int) -> l
     timings = dict(zip(calls, take_turns(list(calls.values()), seconds), strict=True))
     for row in rows:
         name = row["implementation"]
-        base = timings.get("C" if math.isfinite(IMPLEMENTATIONS[name].bound) else "C, without bound")
+        base = timings.get("C, without bound" if IMPLEMENTATIONS[name].problem == _UNBOUNDED else "C")
         if timing := timings.get(name):
             row |= {"runs": timing.runs, "minimum_ms": timing.minimum * 1e3, "median_ms": timing.median * 1e3}
             row["ratio"] = timing.minimum / base.minimum if base else None
