@@ -66,12 +66,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
 
 
-def main(words: list[str]) -> int:
-    """Run the command; see `program.run`."""
-    quick, interrupted = {"simulations": 200}, "nothing was written"
-    return program.run("benchmarks.coverage", words, _USAGE, Options, _serve, quick, interrupted=interrupted)
-
-
 def _serve(options: Options, flags: list[str]) -> int:
     cases = tqdm(_CASES, desc="simulating", unit="case", disable=None)
     rows = [row for kind, size in cases for row in measured(kind, size, options.simulations)]
@@ -175,6 +169,9 @@ _CASES = [
     *((kind, size) for kind in ("seeds", "seeds, trimmed") for size in (3, 5, 10, 20)),
     ("seeds, power law", 10),
 ]
+main = program.command(
+    "benchmarks.coverage", _USAGE, Options, _serve, {"simulations": 200}, interrupted="nothing was written"
+)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -96,12 +96,6 @@ def measured(options: Options, steps: int) -> list[dict[str, Any]]:
     return rows[::-1]
 
 
-def main(words: list[str]) -> int:
-    """Run the command; see `program.run`."""
-    quick, interrupted = {"steps": [10_000], "compared": 0}, "nothing was written"
-    return program.run("benchmarks.memory", words, _USAGE, Options, _serve, quick, interrupted=interrupted)
-
-
 def _serve(options: Options, flags: list[str]) -> int:
     rows = []
     for steps in options.steps:
@@ -146,6 +140,10 @@ def _exact(estimator: Estimator, learner: Learner, lifetimes: int) -> tuple[Any,
             return None, 0.0
         return clocked(gradients.run, *_given(estimator, learner, lifetimes))
 
+
+main = program.command(
+    "benchmarks.memory", _USAGE, Options, _serve, {"steps": [10_000], "compared": 0}, interrupted="nothing was written"
+)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

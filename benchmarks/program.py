@@ -16,15 +16,14 @@ from metarule.runs.environment import environment
 from metarule.runs.files import read_json, write_json
 from metarule.sweeps.rows import check_place, lines_of
 
-__all__ = ["QUICK", "kept", "lay_out", "run", "table"]
+__all__ = ["QUICK", "command", "kept", "lay_out", "table"]
 
 QUICK = "--quick"
 _Options = TypeVar("_Options", bound=Struct)
 
 
-def run(
+def command(
     name: str,
-    words: list[str],
     usage: str,
     options: type[_Options],
     serve: Callable[[_Options, list[str]], int],
@@ -32,12 +31,11 @@ def run(
     flags: tuple[str, ...] = (QUICK,),
     cached: bool = False,
     interrupted: str = "tables that are done are kept",
-) -> int:
-    """Run a program.
+) -> Callable[[list[str]], int]:
+    """Build the function that runs a program.
 
     Args:
         name: of the program, for messages.
-        words: of the command line, without the program's name.
         usage: text for `--help` between the first line and the options.
         options: struct of the options, one of which is `json`.
         serve: called with the options and the given flags; returns the exit status.
@@ -45,11 +43,8 @@ def run(
         flags: words without a value.
         cached: True to cache compiled programs.
         interrupted: message about results when the program is stopped.
-
-    Returns:
-        Exit status: that of `serve`; 1 if the device failed or a figure could not be drawn; 2 for bad input;
-        128 + signal if stopped.
     """
+    usage = f"usage: python -m {name} [--quick] [--option VALUE ...]\n\n{usage}--help{' ' * 29}this text\n"
 
     def parsed(words: list[str]) -> int:
         given = [word for word in words if word in flags]
@@ -58,8 +53,16 @@ def run(
         check_place(read.json)  # type: ignore[attr-defined]
         return serve(read, given)
 
-    usage = f"usage: python -m {name} [--quick] [--option VALUE ...]\n\n{usage}--help{' ' * 29}this text\n"
-    return cli.run(name, words, usage, parsed, interrupted, (Source(options),), bare=True, cached=cached)
+    def main(words: list[str]) -> int:
+        """Run the program on the words of the command line.
+
+        Returns:
+            Exit status: 0 done; 1 if cells or the device failed, or a figure could not be drawn; 2 for bad input;
+            128 + signal if stopped.
+        """
+        return cli.run(name, words, usage, parsed, interrupted, (Source(options),), bare=True, cached=cached)
+
+    return main
 
 
 def table(rows: Sequence[Mapping[str, Any]], **forms: str) -> str:

@@ -43,12 +43,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
 
 
-def main(words: list[str]) -> int:
-    """Run the command; see `program.run`. The exit status is 1 if cells failed, too."""
-    interrupted = "finished cells are kept"
-    return program.run("benchmarks.robustness", words, _USAGE, Options, _serve, {}, (QUICK,), True, interrupted)
-
-
 def robustness(directory: Path) -> list[dict[str, Any]]:
     """Summarise the seeds of each setting of a sweep in a directory.
 
@@ -102,6 +96,8 @@ def _serve(options: Options, flags: list[str]) -> int:
     write_rows(options.json, rows)
     return status
 
+
+main = program.command("benchmarks.robustness", _USAGE, Options, _serve, {}, (QUICK,), True, "finished cells are kept")
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -31,7 +31,7 @@ theta-gradient from that on one device.
 
 --quick                            few set-ups, in a directory of its own: about a minute
 """
-_HASTE: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
+_QUICK: dict[str, Any] = {"directory": "runs/scaling-quick", "devices": [1, 2], "processes": [2], "turns": 3}
 
 _Counts = tuple[Annotated[int, Meta(ge=1, le=4096)], ...]
 
@@ -54,11 +54,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     devices: Annotated[_Counts, Meta(min_length=1)] = (1, 2, 4, 8)
     processes: _Counts = (2,)
     turns: Annotated[int, Meta(ge=2, le=1000)] = 12
-
-
-def main(words: list[str]) -> int:
-    """Run the command; see `program.run`."""
-    return program.run("benchmarks.scaling", words, _USAGE, Options, _serve, _HASTE)
 
 
 def _serve(options: Options, flags: list[str]) -> int:
@@ -106,6 +101,8 @@ def _compared(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
+
+main = program.command("benchmarks.scaling", _USAGE, Options, _serve, _QUICK)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -39,7 +39,6 @@ lifetimes and seconds. A second start goes on where the first was stopped; sever
 FAMILIES = ("boolean", "conditioning")
 _FOLDER = Path(__file__).parent / "sweeps"
 _FIGURE = "search.png"
-_RETRY = "--retry"
 # Names in the sweep files of the methods that others are compared with.
 _GRADIENT, _RANDOM = "gradient", "random search"
 
@@ -58,12 +57,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
     seeds: Annotated[int, Meta(ge=1, le=100)] = 10
     curve: Annotated[int, Meta(ge=2, le=1000)] = 24
-
-
-def main(words: list[str]) -> int:
-    """Run the command; see `program.run`. The exit status is 1 if cells failed, too."""
-    flags, interrupted = (QUICK, _RETRY), "finished cells are kept"
-    return program.run("benchmarks.search", words, _USAGE, Options, _serve, {}, flags, True, interrupted)
 
 
 def choose(directory: Path) -> dict[str, dict[str, Any]]:
@@ -191,6 +184,10 @@ def _middle(racer: Racer) -> Interval:
 def _or_worst(value: float) -> float:
     return value if np.isfinite(value) else -np.inf
 
+
+main = program.command(
+    "benchmarks.search", _USAGE, Options, _serve, {}, (QUICK, "--retry"), True, "finished cells are kept"
+)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

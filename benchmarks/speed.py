@@ -36,7 +36,7 @@ of two steps where lifetimes grow longer; ratio_to_previous compares them with t
 
 --quick                            a small network and few points, in a directory of its own: about two minutes
 """
-_HASTE: dict[str, Any] = {
+_QUICK: dict[str, Any] = {
     "directory": "runs/speed-quick",
     "sizes": [[2, 4, 1, 50, 16]],
     # Without those that are slow to compile.
@@ -85,11 +85,6 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     terms: tuple[Literal[3, 9, 27, 81], ...] = (3, 9, 27, 81)
     configs: tuple[str, ...] = ("configs/boolean.toml", "configs/digits.toml")
     trials: Annotated[int, Meta(ge=1, le=100)] = 3
-
-
-def main(words: list[str]) -> int:
-    """Run the command; see `program.run`."""
-    return program.run("benchmarks.speed", words, _USAGE, Options, _serve, _HASTE)
 
 
 @figures.drawn_last()
@@ -155,6 +150,7 @@ def _shown(rows: list[dict[str, Any]], lines: _Lines = lambda rows: []) -> list[
 
 
 _TABLES = {"implementations": _implementations, "costs": _costs, "starts": _starts}
+main = program.command("benchmarks.speed", _USAGE, Options, _serve, _QUICK)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -56,7 +56,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def main(words: list[str]) -> int:
-    """Run the command; see `program.run`. The exit status is 1 if cells failed, too."""
+    """Run the command; see `program.command`. The exit status is 1 if cells failed, too."""
     fields = (Source(Options), Source(Study, file="a study file"))
     return cli.run("benchmarks.study", words, _USAGE, _serve, "finished cells and scores are kept", fields)
 
