@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -18,11 +19,12 @@ _REST = 0.01
 
 
 class Program(NamedTuple):
-    """A compiled program, which returns when it is done, compile time, and bytes of temporary memory."""
+    """A compiled program, which returns when it is done, compile time, and temporary memory of each of its devices."""
 
     run: Callable[..., Any]
     seconds: float
     temporary_bytes: int
+    devices: int
 
 
 class Timing(NamedTuple):
@@ -45,8 +47,11 @@ def compiled(function: Callable[..., Any], *given: Any) -> Program:
     analysis = program.memory_analysis()
     assert analysis is not None, "this backend does not report the memory of programs"
     devices = {device for place in jax.tree.leaves(program.output_shardings) for device in place.device_set}
-    temporary = analysis.temp_size_in_bytes * len(devices)
-    return Program(lambda *given: jax.block_until_ready(program(*given)), seconds, temporary)
+    return Program(partial(_finished, program), seconds, analysis.temp_size_in_bytes, len(devices))
+
+
+def _finished(program: Callable[..., Any], *given: Any) -> Any:
+    return jax.block_until_ready(program(*given))
 
 
 def take_turns(calls: Sequence[tuple[Callable[[], Any], float]], seconds: float) -> list[Timing]:

@@ -43,7 +43,7 @@ class Prepared(NamedTuple):
     Attributes:
         call: computes, and returns when all is done.
         outcome: converts what `call` returns.
-        temporary_bytes: memory without input and output, where it is known.
+        temporary_bytes: memory without input and output, on all devices together, where it is known.
         note: remark for the reader of its time.
     """
 
@@ -75,7 +75,8 @@ def _metarule(rule: Rule, bound: float, size: Size, lifetimes: Lifetimes, memory
     lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
     initial = library.initial(lifetime, lifetimes)
     program = compiled(library.gradients(lifetime), theta, *initial)
-    return Prepared(partial(program.run, theta, *initial), _per_lifetime, program.temporary_bytes)
+    temporary_bytes = program.temporary_bytes * program.devices
+    return Prepared(partial(program.run, theta, *initial), _per_lifetime, temporary_bytes)
 
 
 def _literature(

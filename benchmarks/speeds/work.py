@@ -118,5 +118,5 @@ def _timed(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: floa
         program = compiled(library.gradients(lifetime), theta, *initial)
         call = partial(program.run, theta, *initial)
         calls.append((call, clocked(call)[1]))
-        memory.append(program.temporary_bytes)
+        memory.append(program.temporary_bytes * program.devices)
     return take_turns(calls, seconds), memory
