@@ -111,6 +111,7 @@ def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
                 axes.plot(x, middle, color=colour, label=racer.method)
                 axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
             axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter("")  # labels of short axes overlap
             axes.set_xlabel("lifetimes" if spent == "lifetimes" else "seconds a seed")
             axes.set_title(f"{family}, {terms} terms", fontsize="medium")
             axes.spines[["top", "right"]].set_visible(False)
