@@ -245,6 +245,7 @@ class InitialWeights(Protocol):
         """Initial weights for a task, in place of those that the circuit has drawn."""
 
 
+@runtime_checkable
 class Learner(Protocol):
     """One network that learns one task in one lifetime; `Lifetime` makes it of a rule, a circuit and a task family."""
 
@@ -286,10 +287,8 @@ class InvertibleLearner(Learner, Protocol):
     def invertible(self) -> bool:
         """True if steps can be inverted."""
 
-    def step_with_record(
-        self, theta: Theta, context: Any, state: Any, stimulus: Stimulus
-    ) -> tuple[Any, StepOutput, Any]:
-        """Do as `step`, and record what `invert_step` needs."""
+    def step_with_record(self, theta: Theta, context: Any, state: Any, stimulus: Stimulus) -> tuple[Any, Any, Any]:
+        """Do as `step`, and also return the record that `invert_step` needs."""
 
     def invert_step(self, theta: Theta, state: LearnerState, record: Any) -> LearnerState:
         """State before a step from that after it, if no weight was clipped at its bound."""
@@ -337,6 +336,7 @@ class WorkingSet(Protocol):
         """Arrays (or their shapes) that one step of one lifetime touches."""
 
 
+@runtime_checkable
 class MetaOptimizer(Protocol):
     """A method that moves θ."""
 

@@ -113,7 +113,7 @@ def show(term: Term, variables: tuple[str, ...] = VARIABLES) -> str:
     return join_signed(parts)
 
 
-def join_signed(parts: Iterable[tuple[float, str]]) -> str:
+def join_signed(parts: Iterable[tuple[Any, str]]) -> str:
     """Join a sum from (a number with the sign, text of the absolute value)."""
     total = ""
     for number, text in parts:
