@@ -6,13 +6,13 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PyTree
 from msgspec import Struct
 
 from metarule.prng import run_key
 from metarule.protocols import Described, HasEquation, HasMemory, MatrixForm, Rule, Scaled
 from metarule.tracing import memoised, reads
-from metarule.types import PRNGKey, PyTree, Synapse, Theta
+from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "by_name", "complete", "lift", "local_variables"]
 
@@ -96,14 +96,15 @@ class Lifted(Struct, frozen=True):
 
     def equation(self, theta: Theta) -> str:
         """The rule as one line."""
-        has_equation = isinstance(self.rule, HasEquation)
-        return self.rule.equation(theta) if has_equation else f"Δw = {type(self.rule).__name__}(θ)"
+        name = type(self.rule).__name__
+        return self.rule.equation(theta) if isinstance(self.rule, HasEquation) else f"Δw = {name}(θ)"
 
 
 @memoised
 def complete(rule: Any) -> CompleteRule:
     """Complete a rule: the rule itself if it lacks nothing, else `Lifted(rule)`, which raises what that raises."""
-    return rule if not isinstance(rule, type) and isinstance(rule, CompleteRule) else Lifted(rule)
+    is_complete = isinstance(rule, CompleteRule) and not isinstance(rule, type)
+    return rule if is_complete else Lifted(rule)
 
 
 @memoised
