@@ -150,7 +150,9 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def sample(self, key: PRNGKey, pool: Int[Array, " classes"], index: Integer) -> TabularTask:
         """Sample a task; the index decides classes, labels and features, the key the examples and their order."""
         classes, draw = self._classes(pool, index)
-        columns = self._columns(jax.random.fold_in(draw, 1))
+        columns = jnp.arange(_FEATURES[self.dataset])
+        if self.features != "all":
+            columns = jax.random.permutation(jax.random.fold_in(draw, 1), columns.size)[: self.features]
         example_key, order_key = jax.random.split(key)
         data = _load(self.dataset)
         chosen = jax.vmap(self._examples_of)(
@@ -203,10 +205,6 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         noise = jax.random.uniform(key, rows.shape)
         order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
         return rows[order[: self.train_examples + self.test_examples]]
-
-    def _columns(self, key: PRNGKey) -> Int[Array, " features"]:
-        count = _FEATURES[self.dataset]
-        return jnp.arange(count) if self.features == "all" else jax.random.permutation(key, count)[: self.features]
 
     def _scaling(
         self, train_examples: Int[Array, " steps"], columns: Int[Array, " n"]
