@@ -37,9 +37,9 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
 
     Plastic feedback weights are projections after the forward ones. A feedback synapse connects the modulatory neurons
-    of two layers; the forward neuron beside its target modulates it: pre = modulator_{l+1}, post = modulator_l,
-    potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and W_{l+1}ᵀ by the same
-    amount, and with weight decay they converge to each other.
+    of two layers and is modulated by the forward neuron paired with its postsynaptic neuron: pre = modulator_{l+1},
+    post = modulator_l, potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and W_{l+1}ᵀ
+    by the same amount, and with weight decay they converge to each other.
 
     Attributes:
         hidden: size of each hidden layer; `()` for none.

@@ -70,7 +70,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     Attributes:
         neurons: recurrent neurons.
-        leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 nothing is kept.
+        leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 no potential remains.
         density: probability that a recurrent synapse exists.
         activation: f, activation of the recurrent neurons.
         output: g, activation of the output neurons.

@@ -46,7 +46,7 @@ def test_npn_split_separates_equivalent_functions():
     assert len(train_classes) == len(test_classes) == 7
 
 
-def test_leave_one_out_holds_out_each_function_once():
+def test_leave_one_out_holds_out_each_function_for_one_seed():
     family = Boolean(inputs=2, split_by="leave_one_out")
     held_out = [tables_of(family, split(family, seed).test) for seed in range(16)]
     assert all(len(tables) == 1 for tables in held_out)
@@ -77,7 +77,7 @@ def test_the_seed_of_a_split_may_be_traced():
     assert not np.array_equal(splits.train.members[0], splits.train.members[1])
 
 
-def test_each_pass_presents_every_pattern_once_with_its_target():
+def test_each_pass_has_every_pattern_with_its_target():
     family = Boolean()
     task = family.sample(KEY, split(family, 0).train, 5)
     stimuli = [jax.tree.map(np.asarray, family.stimulus(task, t, KEY)) for t in range(16)]
