@@ -49,7 +49,7 @@ class HasMemory(Protocol):
     """A rule whose synapses have a memory, such as a trace; without this ability it is `()`."""
 
     def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
-        """Initial memory of one synapse or of all synapses of a projection, as the weight given."""
+        """Initial memory of one synapse, or of all synapses of a projection if the weight is a matrix."""
 
 
 @runtime_checkable
@@ -122,7 +122,7 @@ class Activated(Protocol):
 
     @property
     def output(self) -> str:
-        """Activation of the output neurons, by name."""
+        """Activation of the output neurons, such as `sigmoid`."""
 
 
 @runtime_checkable
@@ -167,7 +167,7 @@ class Loss(Protocol):
 
     @property
     def activation(self) -> str:
-        """Activation of the output neurons, by name."""
+        """Activation of the output neurons, such as `sigmoid`."""
 
 
 @runtime_checkable
