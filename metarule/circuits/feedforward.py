@@ -9,14 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, Activation, derivative
-from metarule.circuits.parts import (
-    HiddenActivation,
-    OutputActivation,
-    append_bias,
-    feedback_potentials,
-    normal_matrices,
-    reward,
-)
+from metarule.circuits import parts
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -56,8 +49,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     hidden: Annotated[tuple[Size, ...], Meta(max_length=64)] = (8,)
-    activation: HiddenActivation = "tanh"
-    output: OutputActivation = "sigmoid"
+    activation: parts.HiddenActivation = "tanh"
+    output: parts.OutputActivation = "sigmoid"
     bias: bool = True
     feedback: Literal["transpose", "random", "learned", "zero"] = "random"
     derivative: bool = False
@@ -81,11 +74,12 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         sizes = (inputs, *self.hidden, outputs)
         forward_key, feedback_key = jax.random.split(key)
         shapes = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
-        forward = normal_matrices(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
+        forward = parts.normal_matrices(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
         if self.feedback not in ("random", "learned"):
             return forward, (), ()
         shapes = [(later, post) for post, later in pairwise(sizes[1:])]
-        feedback = normal_matrices(feedback_key, shapes, [self.feedback_scale / later**0.5 for later, _ in shapes])
+        scales = [self.feedback_scale / later**0.5 for later, _ in shapes]
+        feedback = parts.normal_matrices(feedback_key, shapes, scales)
         return (forward, feedback, ()) if self.feedback == "random" else (forward + feedback, (), ())
 
     def step(self, weights: Weights, wiring: Weights, state: tuple[()], stimulus: Stimulus) -> CircuitStep:
@@ -100,14 +94,14 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         local = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
         if plastic:
             local += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
-        diffuse = reward(error)
+        diffuse = parts.reward(error)
         synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in local)
         return CircuitStep((), posts[-1], synapses, tuple(posts))
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:
         pres, potentials, posts = [], [], []
         for matrix, f in zip(weights, self._activations, strict=True):
-            pres.append(append_bias(signal, self.bias))
+            pres.append(parts.append_bias(signal, self.bias))
             potentials.append(pres[-1] @ matrix)
             signal = f(potentials[-1])
             posts.append(signal)
@@ -122,7 +116,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         for layer in reversed(range(len(self.hidden))):
             outgoing = forward[layer + 1][: self.hidden[layer]]
             separate = feedback[layer] if feedback else None
-            modulator = feedback_potentials(self.feedback, outgoing, separate, modulators[0])
+            modulator = parts.feedback_potentials(self.feedback, outgoing, separate, modulators[0])
             feedbacks.insert(0, modulator)
             if self.derivative:
                 modulator *= derivative(self._activations[layer], potentials[layer])

@@ -9,14 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits.parts import (
-    HiddenActivation,
-    OutputActivation,
-    append_bias,
-    feedback_potentials,
-    normal_matrices,
-    reward,
-)
+from metarule.circuits import parts
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -91,8 +84,8 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     neurons: Annotated[int, Meta(ge=1, le=65_536)] = 16
     leak: Annotated[float, Meta(gt=0, le=1)] = 0.5
     density: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    activation: HiddenActivation = "tanh"
-    output: OutputActivation = "sigmoid"
+    activation: parts.HiddenActivation = "tanh"
+    output: parts.OutputActivation = "sigmoid"
     bias: bool = True
     feedback: Literal["transpose", "random", "zero"] = "random"
     derivative: bool = False
@@ -108,7 +101,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         All arrays are always drawn, so that density and feedback path do not change the other numbers.
         """
         n, bias = self.neurons, int(self.bias)
-        into, recurrent, out, feedback, noise = normal_matrices(
+        into, recurrent, out, feedback, noise = parts.normal_matrices(
             key,
             [(inputs + bias, n), (n, n), (n + bias, outputs), (outputs, n), (n, n)],
             [
@@ -133,13 +126,13 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         weights = (weights[0], jnp.where(wiring.mask > 0, weights[1], 0.0), weights[2])
         pres, potentials, posts = self._forward(weights, state.potential, stimulus.input)
         error = stimulus.target - posts[2]
-        modulator = feedback_potentials(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
+        modulator = parts.feedback_potentials(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
         if self.derivative:
             modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
         modulators = (modulator, modulator, error)
 
         traces = state.pre_traces, state.post_traces
-        diffuse = (reward(error),) * len(weights)
+        diffuse = (parts.reward(error),) * len(weights)
         values = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
         synapses = tuple(Synapse(*local) for local in values)
         d = self.trace_decay
@@ -151,10 +144,10 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ) -> tuple[Vectors, Vectors, Vectors]:
         """Presynaptic activities, potentials and postsynaptic activities of each projection."""
         f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
-        inputs, rate_before = append_bias(signal, self.bias), f(before)
+        inputs, rate_before = parts.append_bias(signal, self.bias), f(before)
         drive = inputs @ weights[0] + rate_before @ weights[1]
         potential = (1 - self.leak) * before + self.leak * drive
         rate = f(potential)
-        rate_and_bias = append_bias(rate, self.bias)
+        rate_and_bias = parts.append_bias(rate, self.bias)
         output = rate_and_bias @ weights[2]
         return (inputs, rate_before, rate_and_bias), (potential, potential, output), (rate, rate, g(output))
