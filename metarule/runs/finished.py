@@ -16,8 +16,7 @@ from metarule.protocols import Rule, TaskFamily
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json
-from metarule.runs.theta_files import load_theta
-from metarule.runs.training import theta_meaning
+from metarule.runs.theta_files import load_theta, theta_meaning
 from metarule.types import Theta
 
 __all__ = ["FinishedRun", "load"]

@@ -35,7 +35,8 @@ from metarule.runs.files import read_json, write_json
 from metarule.runs.metrics import read_metrics
 from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
 from metarule.runs.stopping import StopRequest
-from metarule.runs.training import Trained, write_theta
+from metarule.runs.theta_files import write_theta
+from metarule.runs.training import Trained
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED

@@ -10,8 +10,7 @@ from small import EXPERIMENT
 
 from metarule import MLP, Feedforward, InnerLoop, Lifetime, Polynomial, Trace
 from metarule.config.toml import ConfigError
-from metarule.runs.theta_files import THETA_FORMAT, load_theta, save_theta
-from metarule.runs.training import theta_meaning, write_theta
+from metarule.runs.theta_files import THETA_FORMAT, load_theta, save_theta, theta_meaning, write_theta
 
 
 def test_theta_is_saved_with_its_meaning(tmp_path):

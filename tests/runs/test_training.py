@@ -16,8 +16,8 @@ from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import Run
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
-from metarule.runs.theta_files import load_theta
-from metarule.runs.training import flat_parameters, train
+from metarule.runs.theta_files import flat_parameters, load_theta
+from metarule.runs.training import train
 
 SILENT = lambda step, row: None
 
