@@ -23,7 +23,6 @@ __all__ = [
     "plain",
     "read_json",
     "sync",
-    "write_csv",
     "write_json",
     "write_text",
 ]
@@ -34,14 +33,7 @@ _LARGEST = 2**26
 
 @contextmanager
 def named_errors(file: Path) -> Iterator[None]:
-    """Add the name of a file to errors of the block; the system omits it once the file is open.
-
-    Args:
-        file: the file that the block writes.
-
-    Raises:
-        OSError: with the name of the file.
-    """
+    """Add the name of a file to every OSError of the block; the system omits it once the file is open."""
     try:
         yield
     except OSError as error:
@@ -82,18 +74,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def parse_json(file: Path, text: bytes) -> dict[str, Any]:
-    """Decode a JSON object.
-
-    Args:
-        file: where the text comes from, for the error.
-        text: the JSON.
-
-    Returns:
-        The object.
-
-    Raises:
-        ConfigError: text that is not a JSON object.
-    """
+    """Decode a JSON object, the content of a file; anything else is a ConfigError."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -120,8 +101,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows, at least one, as a CSV file whole or not at all."""
-    write_text(file, csv_text(rows))

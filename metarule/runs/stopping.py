@@ -4,8 +4,8 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from types import FrameType
+from typing import Any, NoReturn, Self
 
 from metarule.parallel.multihost import agree_on_max
 
@@ -26,8 +26,7 @@ class Stopped(Exception):
 
     def __init__(self, step: int, signal_number: int) -> None:
         super().__init__(f"stopped after meta-step {step}")
-        self.step = step
-        self.signal_number = signal_number
+        self.step, self.signal_number = step, signal_number
 
 
 class Terminated(KeyboardInterrupt):
@@ -73,14 +72,12 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number = self._received = 0
 
-    def __enter__(self) -> "StopRequest":
+    def __enter__(self) -> Self:
         self._before = _set_handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._record))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
+    def __exit__(self, *_: object) -> None:
+        _set_handlers(self._before)
 
     @property
     def requested(self) -> bool:
@@ -99,7 +96,4 @@ class StopRequest:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.ask(number)
-        self._restore()
-
-    def _restore(self) -> None:
         _set_handlers(self._before)
