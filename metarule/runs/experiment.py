@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import jax
 import msgspec
@@ -36,8 +36,7 @@ FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
-# Number of the format of run directories.
-FORMAT = 2
+FORMAT = 2  # of run directories
 
 __all__ = [
     "FORMAT",
@@ -133,7 +132,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """The learner: rule, circuit, tasks and inner loop."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
 
-    def of_seed(self, seed: int) -> "Experiment":
+    def of_seed(self, seed: int) -> Self:
         """The same experiment with a single seed."""
         return replace(self, seed=seed, seeds=1)
 
@@ -146,22 +145,19 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""
         theta, network = _sizes(self.lifetime)
         lifetimes = max(lifetimes_of(part, 1) for part in parts_of(self.optimizer))
-        for what, size, largest in (
+        sizes = (
             ("rule: parameters", theta, _MAX_THETA),
             ("circuit: numbers of a network and of the memory of its synapses", network, _MAX_NETWORK),
             ("optimizer: lifetimes of a meta-step", lifetimes, _MAX_LIFETIMES),
             ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _MAX_BATCH),
-        ):
+        )
+        for what, size, largest in sizes:
             if size > largest:
                 raise ValueError(f"{what} = {size}; allowed: up to {largest}")
 
 
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
-    """Read a config file with some fields set.
-
-    Args:
-        file: the file.
-        pairs: (dotted field, value).
+    """Read a config file with some fields set, as (dotted field, value) pairs.
 
     Returns:
         (the experiment, text of the file).
@@ -178,13 +174,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
 
 
 def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
-    """Read a config file without decoding it.
-
-    Args:
-        file: the file.
-
-    Returns:
-        (text of the file, nested tables).
+    """Read the text and the nested tables of a config file, without decoding them.
 
     Raises:
         ConfigError: a file that cannot be read, is not TOML, or of another format.
@@ -203,12 +193,6 @@ def to_tree(experiment: Experiment) -> dict[str, Any]:
 @partial(jax.jit, static_argnums=0)
 def _split(tasks: TaskFamily, seed: Integer) -> Split:
     return tasks.split(seed)
-
-
-class _Tasks(Struct, frozen=True, kw_only=True):
-    """The table that determines the output activation."""
-
-    tasks: AnyTasks = Boolean()
 
 
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
@@ -240,17 +224,20 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     return other
 
 
+class _Tasks(Struct):
+    tasks: AnyTasks
+
+
 def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
-    """Decode, with the output activation of the tasks."""
-    if is_set or "output" not in tree["circuit"]:
-        return decode(tree, Experiment)
-    link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
-    try:
-        return decode(tree | {"circuit": tree["circuit"] | {"output": link}}, Experiment)
-    except ConfigError as error:
-        if not str(error).startswith("circuit.output"):
-            raise
-        return decode(tree, Experiment)  # refused as well, but with an error about the given output
+    """Decode, with the output activation of the tasks unless it is set."""
+    if not is_set and "output" in tree["circuit"]:
+        activation = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
+        try:
+            return decode(tree | {"circuit": tree["circuit"] | {"output": activation}}, Experiment)
+        except ConfigError as error:
+            if not str(error).startswith("circuit.output"):
+                raise
+    return decode(tree, Experiment)  # an error is about the given output
 
 
 @memoised

@@ -66,14 +66,10 @@ class FinishedRun:
 
 
 class _Baseline(Struct):
-    """Fields of a baseline in a summary that are read back."""
-
     learning_rate: Annotated[float, Meta(gt=0, le=1e18)]
 
 
 class _HeldOut(Struct):
-    """Fields of `held_out` in a summary that are read back."""
-
     baselines: dict[BaselineName, _Baseline] = {}
 
 
@@ -84,13 +80,7 @@ class _Summary(Struct):
 
 
 def load(run_dir: str | Path) -> FinishedRun:
-    """Load a finished run.
-
-    Args:
-        run_dir: directory of a run of one seed.
-
-    Returns:
-        The run.
+    """Load the finished run of one seed from its directory.
 
     Raises:
         ConfigError: no run, one of several seeds, one that is not finished, or one of another format.
