@@ -14,7 +14,8 @@ __all__ = ["ENVIRONMENT", "check_precision", "environment", "record_environment"
 
 ENVIRONMENT = "environment.json"
 
-_PACKAGES = "metarule jax jaxlib optax chex msgspec orbax-checkpoint numpy scipy scikit-learn".split()
+# Packages whose versions are recorded.
+_NAMES = ("metarule", "jax", "jaxlib", "optax", "chex", "msgspec", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
 # Field with the environments of later processes.
 _RESUMED = "resumed"
 
@@ -26,7 +27,7 @@ def environment() -> dict[str, Any]:
         "command": sys.argv,
         "python": sys.version.split()[0],
         "platform": sys.platform,
-        "packages": {name: version(name) for name in _PACKAGES},
+        "packages": {name: version(name) for name in _NAMES},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "processes": jax.process_count(),
         "precision": _precision(),
