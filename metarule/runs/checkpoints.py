@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 from types import TracebackType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,7 @@ class Checkpoints:
         handler = ocp.StandardCheckpointHandler()  # otherwise Orbax infers it from the last one, which may be damaged
         self._manager = ocp.CheckpointManager(path.absolute(), options=options, item_handlers=handler)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import jax
 import msgspec
@@ -132,7 +132,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """The learner: rule, circuit, tasks and inner loop."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
 
-    def of_seed(self, seed: int) -> Self:
+    def of_seed(self, seed: int) -> "Experiment":
         """The same experiment with a single seed."""
         return replace(self, seed=seed, seeds=1)
 

@@ -77,16 +77,13 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
         ({"rate": rate}, {name: shares(one, theta_of(one, rate), held_out) for name, one in baselines.items()})
         for rate in RATES.tolist()
     ]
-    report = {
-        phenomenon.name: _report_row(
-            number in tasks.trained,
-            *(
-                [point | {name: row[phenomenon.name] for name, row in rows.items()} for point, rows in table]
-                for table in (by_timing, by_rate)
-            ),
-        )
-        for number, phenomenon in enumerate(tasks.phenomena)
-    }
+    report = {}
+    for number, phenomenon in enumerate(tasks.phenomena):
+        tables = [
+            [point | {name: values[phenomenon.name] for name, values in row.items()} for point, row in table]
+            for table in (by_timing, by_rate)
+        ]
+        report[phenomenon.name] = _report_row(number in tasks.trained, *tables)
     return Phenomena(report, respond(learned.learner, learned.theta, held_out).example)
 
 

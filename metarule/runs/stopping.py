@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 from metarule.parallel.multihost import agree_on_max
 
@@ -72,7 +72,7 @@ class StopRequest:
     def __init__(self) -> None:
         self.signal_number = self._received = 0
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "StopRequest":
         self._before = _set_handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._record))
         return self
 
