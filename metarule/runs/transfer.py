@@ -68,7 +68,14 @@ class Transfer(NamedTuple):
     @property
     def novelty(self) -> str:
         """Relation of the test tasks to those of the run, in words."""
-        return _novelty(self.run.config, self.experiment)
+        tasks, trained = self.experiment.tasks, self.run.tasks
+        if tasks == trained:
+            return describe_split(self.experiment.split)
+        if type(tasks) is not type(trained):
+            return "another family of tasks"
+        if getattr(tasks, "dataset", None) != getattr(trained, "dataset", None):
+            return "tasks made of other data"
+        return "the same family with another split or other settings: some of these tasks may have been trained on"
 
     def tree(self) -> dict[str, Any]:
         """Settings for a summary."""
@@ -83,12 +90,6 @@ class Transfer(NamedTuple):
 @contextmanager
 def open_run(word: str) -> Iterator[FinishedRun]:
     """Lock and load the run that the first word of a command line names.
-
-    Args:
-        word: directory of the run.
-
-    Yields:
-        The run; within the block no other process works in its directory.
 
     Raises:
         ConfigError: as `load`, or another process works there.
@@ -114,9 +115,6 @@ def parse_transfer(
         own: table with the command's own fields.
         unused: fields of evaluation that the command does not use.
 
-    Returns:
-        The run with its new tasks.
-
     Raises:
         ConfigError: naming the field, the value and what is allowed.
     """
@@ -127,8 +125,8 @@ def parse_transfer(
     for name, _ in pairs:
         if name in {f"evaluation.{field}" for field in unused}:
             raise ConfigError(f"--{name}: this command does not use it")
-    others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
-    experiment = with_tasks(run.config, others)
+    fields = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
+    experiment = with_tasks(run.config, fields)
     for name in experiment.evaluation.baselines:
         if name not in run.rates:
             message = f"evaluation.baselines: the rate of '{name}' was not tuned by this run"
@@ -140,26 +138,24 @@ def parse_transfer(
 
 
 def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Contender], dict[str, str]]:
-    """List the learners that are compared.
+    """List the learners that are compared: the learned rule, the initial one, and baselines at the tuned rates.
 
     Args:
         run: the run.
         experiment: its experiment with the new tasks.
 
     Returns:
-        (the learned rule, the initial one, and the baselines at the rates that the run tuned; reasons why baselines
-        are left out).
+        (learners and θ by name; reasons why baselines are left out, by name).
     """
     lifetime = experiment.lifetime
     compared = {LEARNED: Contender(lifetime, run.theta), INITIAL: Contender(lifetime, run.initial)}
     left_out: dict[str, str] = {}
     for name in experiment.evaluation.baselines or run.rates:
         try:
-            (learner,) = baselines(lifetime, (name,)).values()
+            learner = baselines(lifetime, (name,))[name]
+            compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
         except ValueError as error:
             left_out[name] = str(error)
-            continue
-        compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
     return compared, left_out
 
 
@@ -182,7 +178,7 @@ def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
     made: list[Path] = []
     try:
         try:
-            made += [one for one in (path, *path.parents) if not one.exists()]
+            made += [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise ConfigError(f"directory = '{path}': it is not empty; choose another")
@@ -191,16 +187,5 @@ def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
         yield path
     finally:
         with suppress(OSError):
-            for one in made:
-                one.rmdir()
-
-
-def _novelty(trained: Experiment, other: Experiment) -> str:
-    here, there = other.tasks, trained.tasks
-    if here == there:
-        return describe_split(other.split)
-    if type(here) is not type(there):
-        return "another family of tasks"
-    if getattr(here, "dataset", None) != getattr(there, "dataset", None):
-        return "tasks made of other data"
-    return "the same family with another split or other settings: some of these tasks may have been trained on"
+            for folder in made:
+                folder.rmdir()
