@@ -84,7 +84,7 @@ class Checkpoints:
             like: from a number of meta-steps to a state of the same structure; `like(0)` is the initial state.
 
         Returns:
-            (step, state).
+            (meta-steps taken, state after them).
 
         Raises:
             ConfigError: all checkpoints are damaged, or one is of another experiment.

@@ -16,16 +16,13 @@ Advance: TypeAlias = Callable[[Phase, Any, int, int], tuple[Any, Any]]
 
 
 def restore(checkpoints: Checkpoints, plan: Sequence[Phase], initial: Any, enter: Enter) -> tuple[int, Any]:
-    """Restore the last checkpoint that is not damaged.
+    """Restore (meta-steps taken, state after them) from the last checkpoint that is not damaged.
 
     Args:
         checkpoints: checkpoints of the run.
         plan: phases of the run.
         initial: state before the first meta-step.
-        enter: creates the first state of a phase, as in `drive`.
-
-    Returns:
-        (meta-steps taken, state after them).
+        enter: as in `drive`.
     """
 
     def state_like(step: int) -> Any:

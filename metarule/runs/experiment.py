@@ -202,9 +202,6 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
         experiment: in which the rule was learned.
         pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
 
-    Returns:
-        The experiment with these fields set.
-
     Raises:
         ConfigError: a field on which θ depends, a value that is not allowed, or a circuit that θ does not fit.
     """
@@ -214,10 +211,9 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
     learned, needed = (_shapes(one.lifetime) for one in (experiment, other))
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
-        raise ConfigError(
-            f"circuit, inner_loop.theta: θ was learned in shape {learned} ({experiment.inner_loop.theta}); "
-            f"this circuit needs {needed} ({other.inner_loop.theta})"
-        )
+        shape = f"θ was learned in shape {learned} ({experiment.inner_loop.theta})"
+        needs = f"this circuit needs {needed} ({other.inner_loop.theta})"
+        raise ConfigError(f"circuit, inner_loop.theta: {shape}; {needs}")
     if experiment.lifetime.theta_groups != other.lifetime.theta_groups:
         trained, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
         raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ was learned, {trained}")

@@ -73,9 +73,7 @@ class _HeldOut(Struct):
     baselines: dict[BaselineName, _Baseline] = {}
 
 
-class _Summary(Struct):
-    """Fields of a summary that are read back."""
-
+class _Summary(Struct):  # fields that are read back
     held_out: _HeldOut | None = None
 
 

@@ -96,13 +96,7 @@ def _report_row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[di
 
 
 def draw_report(folder: Path, lifetime: Lifetime, phenomena: Phenomena) -> None:
-    """Draw the circuit, an animal of each schedule, and the shares by timing and by rate.
-
-    Args:
-        folder: of the figures.
-        lifetime: the learner of the learned rule.
-        phenomena: from `measure_phenomena`.
-    """
+    """Draw the circuit of the learned rule, an animal of each schedule, and the shares by timing and by rate."""
     assert isinstance(lifetime.tasks, Conditioning)
     shares = {name: row["shown"] for name, row in phenomena.report.items()}
     if isinstance(lifetime.circuit, ConditioningCircuit):

@@ -17,12 +17,7 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """Stop on request, after everything is saved.
-
-    Args:
-        step: last completed meta-step.
-        signal_number: the signal.
-    """
+    """Stop on request by a signal, after everything up to a completed meta-step is saved."""
 
     def __init__(self, step: int, signal_number: int) -> None:
         super().__init__(f"stopped after meta-step {step}")
@@ -35,11 +30,9 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` at the first SIGTERM; a second one ends the process at once.
+    """Raise `Terminated` at the first SIGTERM, so that `finally` clauses run; a second one ends the process at once.
 
-    Yields:
-        Within the block `finally` clauses run, so that empty folders are removed and locks released. Handlers of other
-        programs are kept.
+    Handlers of other programs are kept.
     """
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield

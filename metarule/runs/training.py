@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
@@ -35,7 +35,6 @@ from metarule.types import Info, Theta
 
 __all__ = ["Progress", "Trained", "train"]
 
-# Called with the number of meta-steps and the last row of the metrics, after each jitted call.
 Progress = Callable[[int, dict[str, Any]], None]
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -61,7 +60,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         experiment: the experiment.
         path: its directory, laid out by `start_run`.
         stop: request to stop, which is checked between calls; everything is saved before it is answered.
-        progress: receives the number of meta-steps and the last row of the metrics.
+        progress: receives the number of meta-steps and the last row of the metrics after each call.
 
     Raises:
         Stopped: on request.
@@ -118,11 +117,10 @@ def _theta(optimizer: MetaOptimizer, state: Any) -> Theta:
 
 def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
     """Rows of the metrics up to the meta-step at which a run continues; later ones are dropped."""
-    taken = len(read_metrics(path))
-    if not step and taken > 2 * experiment.run.checkpoint_every:  # the first checkpoint had been written by then
-        where = path / CHECKPOINTS
-        raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
-    if not step and taken:
+    if not step and (taken := len(read_metrics(path))):
+        if taken > 2 * experiment.run.checkpoint_every:  # the first checkpoint had been written by then
+            where = path / CHECKPOINTS
+            raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
         message = "it was stopped before the first checkpoint; starting again at meta-step 1"
         print(f"{path}: {message}", file=sys.stderr)
     rows = truncate_metrics(path, step)
@@ -136,7 +134,7 @@ def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
     return rows
 
 
-def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: Sequence[dict[str, Any]]) -> Any:
+def _diagnose(experiment: Experiment, first: Rows, recent: Rows) -> dict[str, str]:
     """Message about a run in trouble, if it is."""
     optimizer = experiment.optimizer
     bound = f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}"
@@ -147,21 +145,15 @@ def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: S
 
 def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
-    raise Diverged(
-        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good theta, or the initial "
-        f"one, is in {path / THETA}"
-    )
+    problem = f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient"
+    raise Diverged(f"{problem}; the last good theta, or the initial one, is in {path / THETA}")
 
 
 class _Exponent(Struct):
-    """Lyapunov exponents in a row of the metrics."""
-
     largest: float | None
 
 
-class _Row(Struct):
-    """A row of the metrics, whose file anybody may have changed."""
-
+class _Row(Struct):  # of the metrics, whose file anybody may have changed
     loss: float | None
     lifetimes: Annotated[int, Meta(ge=1)]
     nonfinite_lifetimes: int

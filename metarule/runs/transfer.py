@@ -161,15 +161,12 @@ def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Cont
 
 @contextmanager
 def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
-    """Create a folder for results.
+    """Create a folder for results; if it is still empty at the end, it is removed with the parents made for it.
 
     Args:
         run: the run.
         kind: folder in the run's directory that holds all results of this kind.
         directory: the folder; empty for one in `kind` named by the time.
-
-    Yields:
-        The empty folder. If it is still empty at the end, it is removed with the parents made for it.
 
     Raises:
         ConfigError: a folder that is not empty, or cannot be made.
