@@ -23,6 +23,7 @@ __all__ = [
     "plain",
     "read_json",
     "sync",
+    "whole_file",
     "write_json",
     "write_text",
 ]
@@ -46,13 +47,21 @@ def sync(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+@contextmanager
+def whole_file(file: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that replaces the former one at the end of the block, or not at all."""
+    temporary = file.with_name(file.name + ".partial")
+    with named_errors(file):
+        with temporary.open("wb") as opened:
+            yield opened
+            sync(opened)
+        temporary.replace(file)
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = file.with_name(file.name + ".partial")
-    with named_errors(file), temporary.open("w", encoding="utf-8") as opened:
-        opened.write(text)
-        sync(opened)
-    temporary.replace(file)
+    with whole_file(file) as opened:
+        opened.write(text.encode())
 
 
 def plain(value: Any) -> Any:

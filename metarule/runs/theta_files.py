@@ -17,7 +17,7 @@ from metarule.lifetime.learner import Lifetime
 from metarule.prng import run_key
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
-from metarule.runs.files import named_errors, plain, read_json, sync, write_json
+from metarule.runs.files import plain, read_json, whole_file, write_json
 from metarule.runs.stopping import Diverged
 from metarule.types import Theta
 
@@ -66,32 +66,28 @@ def save_theta(directory: Path, theta: Theta, meaning: Mapping[str, Any], name: 
         OSError: a directory that cannot be written.
         Diverged: a θ that is not finite.
     """
-    file, temporary = directory / f"{name}.npz", directory / f"{name}.partial.npz"
+    file = directory / f"{name}.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
     if not all(np.isfinite(array).all() for array in arrays.values()):
         raise Diverged(f"θ is not finite; it is not written to {file}")
-    with named_errors(file):
-        with temporary.open("wb") as opened:
-            np.savez(opened, **arrays)
-            sync(opened)
-        temporary.replace(file)
+    with whole_file(file) as opened:
+        np.savez(opened, **arrays)
     write_json(directory / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
 
 
-def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any], name: str = "theta") -> Theta:
+def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any]) -> Theta:
     """Read θ.
 
     Args:
         directory: of the run.
         like: a θ of the same rule, or its shapes.
         meaning: values that the JSON file must hold.
-        name: of the two files.
 
     Raises:
         ConfigError: a file that is missing, damaged, of another format or rule, or not finite.
     """
-    file = directory / f"{name}.npz"
-    _check_meaning(directory / f"{name}.json", meaning)
+    file = directory / THETA
+    _check_meaning(file.with_suffix(".json"), meaning)
     templates, treedef = jax.tree.flatten(like)
     try:
         arrays = _read_arrays(file, [leaf.shape for leaf in templates])

@@ -51,8 +51,8 @@ def test_arrays_of_other_shapes_or_with_code_are_refused(tmp_path):
 )
 def test_every_structure_of_theta_is_read_back(rule, tmp_path):
     theta = rule.init(jax.random.key(0))
-    save_theta(tmp_path, theta, {}, name="pruned")
-    chex.assert_trees_all_equal(load_theta(tmp_path, rule.init(jax.random.key(1)), {}, name="pruned"), theta)
+    save_theta(tmp_path, theta, {})
+    chex.assert_trees_all_equal(load_theta(tmp_path, rule.init(jax.random.key(1)), {}), theta)
 
 
 def lifetime_of(rule, theta="shared", circuit=EXPERIMENT.circuit):
