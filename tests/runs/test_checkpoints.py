@@ -116,10 +116,7 @@ def test_a_checkpoint_of_another_origin_is_refused(tmp_path):
     path = tmp_path / "checkpoints"
     with Checkpoints(path, "this") as checkpoints:
         checkpoints.save(3, STATE)
-    with (
-        Checkpoints(path, "that") as checkpoints,
-        pytest.raises(ConfigError, match="3: this checkpoint is of another"),
-    ):
+    with Checkpoints(path, "that") as checkpoints, pytest.raises(ConfigError, match="3: this checkpoint is of another"):
         checkpoints.restore(lambda step: STATE)
     for origin in ("this", ""):
         with Checkpoints(path, origin) as checkpoints:

@@ -34,10 +34,7 @@ def test_the_output_activation_follows_the_tasks_unless_it_is_set():
     ("pairs", "message"),
     [
         ([("optimizer.steps", 3)], "optimizer.steps: θ depends on it"),
-        (
-            [("inner_loop.theta", "per_projection")],
-            "θ was learned in shape .* .shared.; .* .per_projection.",
-        ),
+        ([("inner_loop.theta", "per_projection")], "θ was learned in shape .* .shared.; .* .per_projection."),
         ([("tasks.kind", "conditioning")], "circuit.output = 'sigmoid': the loss of these tasks needs 'motor'"),
         (
             [("circuit.kind", "conditioning"), ("tasks.inputs", 2)],
