@@ -172,8 +172,8 @@ def check_ownership(path: Path, owner: str) -> None:
     """
     if not (path / _RESOLVED).exists():
         raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
-    if (now := holder(path)) != owner:
-        raise OSError(errno.EBUSY, f"another process works in it{now}", str(path))
+    if (current := holder(path)) != owner:
+        raise OSError(errno.EBUSY, f"another process works in it{current}", str(path))
 
 
 def _outward_links(path: Path) -> Iterator[Path]:
@@ -184,7 +184,8 @@ def _outward_links(path: Path) -> Iterator[Path]:
             # os.walk skips what Orbax renames and removes meanwhile.
             inner = os.walk(top) if top.name in _CONTENTS and not top.is_symlink() else ()
             below = (Path(folder, name) for folder, folders, files in inner for name in (*folders, *files))
-            yield from (one for one in (top, *below) if one.is_symlink() and not one.resolve().is_relative_to(home))
+            links = (link for link in (top, *below) if link.is_symlink())
+            yield from (link for link in links if not link.resolve().is_relative_to(home))
 
 
 def _decode_experiment(file: Path) -> Experiment:

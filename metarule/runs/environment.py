@@ -48,7 +48,7 @@ def record_environment(directory: Path) -> None:
         return
     resumed = first.pop(_RESUMED, None)
     resumed = resumed if isinstance(resumed, list) else []
-    known = [one | {"command": None} for one in (first, *resumed) if isinstance(one, dict)]
+    known = [process | {"command": None} for process in (first, *resumed) if isinstance(process, dict)]
     if current | {"command": None} not in known:
         write_json(file, first | {_RESUMED: [*resumed, current]})
 
@@ -63,12 +63,12 @@ def check_precision(path: Path, recorded: object) -> None:
     Raises:
         ConfigError: another precision, with the variable to set.
     """
-    here = _precision()
+    current = _precision()
     if recorded not in ("float32", "float64"):
         raise ConfigError(f"{path / ENVIRONMENT}: precision = {recorded!r}; allowed: 'float32', 'float64'")
-    if recorded != here:
+    if recorded != current:
         set_to = f"set JAX_ENABLE_X64={int(recorded == 'float64')}"
-        raise ConfigError(f"{path}: it was begun in {recorded}, and JAX is set to {here} here; {set_to}")
+        raise ConfigError(f"{path}: it was begun in {recorded}, and JAX is set to {current} here; {set_to}")
 
 
 def _precision() -> str:

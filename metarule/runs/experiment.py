@@ -209,14 +209,14 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
-    learned, needed = (_shapes(one.lifetime) for one in (experiment, other))
+    learned, needed = _shapes(experiment.lifetime), _shapes(other.lifetime)
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
         shape = f"θ was learned in shape {learned} ({experiment.inner_loop.theta})"
         needs = f"this circuit needs {needed} ({other.inner_loop.theta})"
         raise ConfigError(f"circuit, inner_loop.theta: {shape}; {needs}")
     if experiment.lifetime.theta_groups != other.lifetime.theta_groups:
-        trained, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
-        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ was learned, {trained}")
+        paths, allowed = (", ".join(each.lifetime.theta_groups) for each in (other, experiment))
+        raise ConfigError(f"circuit: it has the paths {paths}; allowed: those for which θ was learned, {allowed}")
     return other
 
 

@@ -86,8 +86,8 @@ def load(run_dir: str | Path) -> FinishedRun:
     path = Path(run_dir)
     experiment = read_experiment(path)
     if experiment.seeds > 1:
-        one = seed_directory(path, experiment.seed)
-        raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {one}")
+        example = seed_directory(path, experiment.seed)
+        raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {example}")
     if (path / SEARCH).exists():
         raise ConfigError(f"{path}: it holds a structure search, which has no single θ; see its front.json")
     file = path / "summary.json"

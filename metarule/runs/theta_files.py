@@ -109,8 +109,8 @@ def _check_meaning(file: Path, meaning: Mapping[str, Any]) -> None:
     expected, written = dict(leaves(plain(meaning))), dict(leaves({part: content.get(part) for part in meaning}))
     for field in expected | written:
         if written.get(field) != expected.get(field):
-            there, here = (repr(values[field]) if field in values else "nothing" for values in (written, expected))
-            raise ConfigError(f"{file}: this θ is of another rule: {field} is {there} there; the rule needs {here}")
+            value, needed = (repr(values[field]) if field in values else "nothing" for values in (written, expected))
+            raise ConfigError(f"{file}: this θ is of another rule: {field} is {value} there; the rule needs {needed}")
 
 
 def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

@@ -21,6 +21,8 @@ from metarule.types import PRNGKey
 
 __all__ = ["EvaluationOptions", "Transfer", "contenders", "new_folder", "open_run", "parse_transfer"]
 
+_MONITORING = ("monitor_every", "monitor_lifetimes")
+
 
 class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Evaluation of a finished run.
@@ -102,10 +104,7 @@ def open_run(word: str) -> Iterator[FinishedRun]:
 
 
 def parse_transfer(
-    run: FinishedRun,
-    words: Sequence[str],
-    own: str = "",
-    unused: Sequence[str] = ("monitor_every", "monitor_lifetimes"),
+    run: FinishedRun, words: Sequence[str], own: str = "", unused: Sequence[str] = _MONITORING
 ) -> Transfer:
     """Parse `[--option VALUE …] [--section.field VALUE …]`.
 
