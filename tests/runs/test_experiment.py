@@ -62,6 +62,6 @@ def test_a_theta_of_other_paths_is_refused():
     tree["inner_loop"]["steps"] = 2000
     learned = decode(override(tree, conditioned("one")), Experiment)
     assert with_tasks(learned, conditioned("one")) == learned
-    says = "circuit: it has the paths motor, other; allowed: those for which θ was learned, motor, one"
-    with pytest.raises(ConfigError, match=says):
+    message = "circuit: it has the paths motor, other; allowed: those for which θ was learned, motor, one"
+    with pytest.raises(ConfigError, match=message):
         with_tasks(learned, conditioned("other"))

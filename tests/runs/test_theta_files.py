@@ -68,7 +68,7 @@ DEEP = Feedforward(feedback="learned")
 
 
 @pytest.mark.parametrize(
-    ("written", "read", "says"),
+    ("written", "read", "message"),
     [
         (PAIR, replace(PAIR, terms=PAIR.terms[::-1]), "names.0. is 'pre.modulator' there; the rule needs 'weight'"),
         (PAIR, Polynomial(terms=("pre*modulator", "post")), "names.1. is 'weight' there; the rule needs 'post'"),
@@ -90,12 +90,12 @@ DEEP = Feedforward(feedback="learned")
         (MLP(inputs=("pre", "post")), PAIR, "rule.kind is 'mlp' there; the rule needs 'polynomial'"),
     ],
 )
-def test_a_theta_of_another_rule_is_refused(written, read, says, tmp_path):
+def test_a_theta_of_another_rule_is_refused(written, read, message, tmp_path):
     one, other = lifetime_of(written), lifetime_of(read)
     theta = one.init_theta(jax.random.key(0))
     write_theta(tmp_path, one, theta)
     chex.assert_trees_all_equal(load_theta(tmp_path, theta, theta_meaning(one)), theta)
-    with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {says}"):
+    with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {message}"):
         load_theta(tmp_path, theta, theta_meaning(other))
 
 
