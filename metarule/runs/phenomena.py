@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from metarule.runs import figures
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["Phenomena", "draw_report", "join_phenomena", "measure_phenomena", "phenomena_table"]
+__all__ = ["join_phenomena", "measure_phenomena", "phenomena_table"]
 
 # `shown` is the minimum over timings on these sides; those outside the training range are reported, but do not count.
 _COUNTED = ("trained", "between")
@@ -26,20 +26,10 @@ _POINT = ("field", "value", "side", "rate")
 _MARKS = {"below": "<", "trained": "", "between": "~", "above": ">"}
 
 
-class Phenomena(NamedTuple):
-    """Result of `measure_phenomena`.
-
-    Attributes:
-        report: by phenomenon; it can be written as JSON.
-        example: one animal of the learned rule for each schedule, with interpolated timings.
-    """
-
-    report: dict[str, dict[str, Any]]
-    example: Example
-
-
-def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: int) -> Phenomena:
-    """Measure the share of animals that show each phenomenon, by timing, and for baselines by learning rate.
+def measure_phenomena(
+    contenders: Mapping[str, Contender], key: PRNGKey, runs: int, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Measure and draw the share of animals that show each phenomenon, by timing, and for baselines by learning rate.
 
     shown = min over trained and interpolated timings of the share of animals with that timing
 
@@ -47,11 +37,12 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
         contenders: learner and θ by name; `learned` and `initial` among them, the others have one learning rate.
         key: for weights, timings and intensities, which are the same for all contenders.
         runs: animals a schedule and timing.
+        folder: of the figures.
 
     Returns:
-        The report. For each phenomenon: `trained`, true if it was trained on; the share `shown` by the learned rule,
-        by the `initial` rule and by each of the `baselines`; the shares `by_timing`; and the baselines' shares
-        `by_rate`, with interpolated timings, at the rates of the coarse tuning grid.
+        The report, which can be written as JSON. For each phenomenon: `trained`, true if it was trained on; the share
+        `shown` by the learned rule, by the `initial` rule and by each of the `baselines`; the shares `by_timing`; and
+        the baselines' shares `by_rate`, with interpolated timings, at the rates of the coarse tuning grid.
     """
     learned = contenders[LEARNED]
     tasks = learned.learner.tasks
@@ -84,7 +75,8 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
             for table in (by_timing, by_rate)
         ]
         report[phenomenon.name] = _report_row(number in tasks.trained, *tables)
-    return Phenomena(report, respond(learned.learner, learned.theta, held_out).example)
+    _draw(folder, learned.learner, report, respond(learned.learner, learned.theta, held_out).example)
+    return report
 
 
 def _report_row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[dict[str, Any]]) -> dict[str, Any]:
@@ -95,16 +87,16 @@ def _report_row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[di
     return {"trained": trained} | shown | {"by_timing": by_timing, "by_rate": by_rate}
 
 
-def draw_report(folder: Path, lifetime: Lifetime, phenomena: Phenomena) -> None:
-    """Draw the circuit of the learned rule, an animal of each schedule, and the shares by timing and by rate."""
-    assert isinstance(lifetime.tasks, Conditioning)
-    shares = {name: row["shown"] for name, row in phenomena.report.items()}
-    if isinstance(lifetime.circuit, ConditioningCircuit):
-        figures.draw_circuit(folder / "circuit.png", lifetime.circuit)
-    figures.draw_phenomena(folder / "phenomena.png", lifetime.tasks, phenomena.example, shares)
-    figures.draw_timings(folder / "timings.png", phenomena.report)
-    if next(iter(phenomena.report.values()))["baselines"]:
-        figures.draw_rates(folder / "rates.png", phenomena.report)
+def _draw(folder: Path, learner: Learner, report: Mapping[str, Any], example: Example) -> None:
+    """Draw the circuit, an animal of each schedule, and the shares by timing and by rate."""
+    assert isinstance(learner, Lifetime) and isinstance(learner.tasks, Conditioning)
+    if isinstance(learner.circuit, ConditioningCircuit):
+        figures.draw_circuit(folder / "circuit.png", learner.circuit)
+    shares = {name: row["shown"] for name, row in report.items()}
+    figures.draw_phenomena(folder / "phenomena.png", learner.tasks, example, shares)
+    figures.draw_timings(folder / "timings.png", report)
+    if next(iter(report.values()))["baselines"]:
+        figures.draw_rates(folder / "rates.png", report)
 
 
 def join_phenomena(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -34,7 +34,7 @@ from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
 from metarule.runs.metrics import read_metrics
-from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
+from metarule.runs.phenomena import join_phenomena, measure_phenomena
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import flat_parameters, write_theta
 from metarule.runs.training import Trained
@@ -88,9 +88,8 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         if contributions is not None:
             summary["contributions"] = contributions
         if isinstance(lifetime.tasks, Conditioning):
-            phenomena = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), lifetimes)
-            summary["phenomena"] = phenomena.report
-            draw_report(path / FIGURES, lifetime, phenomena)
+            phenomena_key = stream(key, Purpose.PHENOMENA)
+            summary["phenomena"] = measure_phenomena(contenders, phenomena_key, lifetimes, path / FIGURES)
         write_curves(path, curves, lifetime, tasks)
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
     write_json(path / "summary.json", summary)
