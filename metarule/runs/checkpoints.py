@@ -21,7 +21,6 @@ from metarule.parallel.multihost import is_single_process
 
 __all__ = ["Checkpoints"]
 
-_MAX_TO_KEEP = 2
 _NUMBERS, _CHECKSUM, _ORIGIN = "numbers", "sha256", "origin"
 
 
@@ -41,7 +40,7 @@ class Checkpoints:
         process = jax.process_index()  # each process of a run has a directory of its own
         single = ocp.options.MultiprocessingOptions(process, {process}, barrier_sync_key_prefix=str(process))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_MAX_TO_KEEP,
+            max_to_keep=2,  # the last one may be damaged
             create=False,
             enable_async_checkpointing=is_single_process(),  # otherwise Orbax waits for the other processes
             multiprocessing_options=single,

@@ -81,12 +81,8 @@ class Transfer(NamedTuple):
 
     def tree(self) -> dict[str, Any]:
         """Settings for a summary."""
-        return {
-            "run": str(self.run.directory),
-            "novelty": self.novelty,
-            "options": asdict(self.options),
-            "experiment": to_tree(self.experiment),
-        }
+        settings = {"options": asdict(self.options), "experiment": to_tree(self.experiment)}
+        return {"run": str(self.run.directory), "novelty": self.novelty} | settings
 
 
 @contextmanager
@@ -106,7 +102,7 @@ def open_run(word: str) -> Iterator[FinishedRun]:
 def parse_transfer(
     run: FinishedRun, words: Sequence[str], own: str = "", unused: Sequence[str] = _MONITORING
 ) -> Transfer:
-    """Parse `[--option VALUE …] [--section.field VALUE …]`.
+    """Parse `[--option VALUE …] [--section.field VALUE …]` into a finished run on new tasks.
 
     Args:
         run: the run.

@@ -1,13 +1,13 @@
 """Size, style, file and errors of figures."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -102,12 +102,11 @@ def _imported() -> Any:
     except ValueError:  # such as an unknown backend, or a settings file that is not text
         for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
             del sys.modules[name]  # partly imported modules
-        spec = importlib.util.find_spec("matplotlib")
-        folders = (spec.submodule_search_locations if spec else None) or [""]
-        before = {name: os.environ.pop(name, None) for name in ("MATPLOTLIBRC", "MPLBACKEND")}
+        before = {name: os.environ.pop(name) for name in ("MATPLOTLIBRC", "MPLBACKEND") if name in os.environ}
+        settings = distribution("matplotlib").locate_file("matplotlib/mpl-data/matplotlibrc")
+        os.environ["MATPLOTLIBRC"] = str(settings)
         try:
-            os.environ["MATPLOTLIBRC"] = str(Path(folders[0], "mpl-data", "matplotlibrc"))
             return importlib.import_module("matplotlib")
         finally:
             del os.environ["MATPLOTLIBRC"]
-            os.environ |= {name: value for name, value in before.items() if value is not None}
+            os.environ |= before
