@@ -85,7 +85,7 @@ def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: 
     Args:
         path: the directory.
         experiment: the experiment.
-        given: text of the config file.
+        given: text of the config file; None if there is none.
         overwrite: remove an earlier run, and nothing else.
 
     Raises:
@@ -161,11 +161,7 @@ def experiment_hash(path: Path) -> str:
 
 
 def check_ownership(path: Path, owner: str) -> None:
-    """Check that the run directory still exists and belongs to this process.
-
-    Args:
-        path: the run directory.
-        owner: result of `locks.holder` when this process began.
+    """Check that a run directory still exists and belongs to this process, the `holder` of its lock at first.
 
     Raises:
         OSError: it was removed or moved, or another process works there.

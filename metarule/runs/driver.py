@@ -52,8 +52,7 @@ def drive(
         plan: phases of the run.
         step: meta-steps taken.
         state: state after them.
-        enter: from (phase before, phase with another optimiser, state at the end of the first) to the first state of
-            the second.
+        enter: from (phase, next phase with another optimiser, last state of the first) to the first state of the next.
         advance: from (phase, state, meta-steps taken, meta-steps to take) to (state, observables).
         checkpoints: checkpoints of the run.
         stop: request to stop; the state is saved before it is answered.

@@ -58,7 +58,7 @@ def check_precision(path: Path, recorded: object) -> None:
 
     Args:
         path: directory of the run, or of a sweep.
-        recorded: its precision, float32 or float64.
+        recorded: its precision.
 
     Raises:
         ConfigError: another precision, with the variable to set.

@@ -31,17 +31,10 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
 
 
 def truncate_metrics(directory: Path, step: int) -> list[dict[str, Any]]:
-    """Drop the rows after a meta-step, which a resumed run computes again.
-
-    Args:
-        directory: of the run.
-        step: the meta-step from which the run resumes.
-
-    Returns:
-        The rows up to this meta-step.
+    """Drop the rows after a meta-step, from which a run resumes, and return those up to it.
 
     Raises:
-        ConfigError: one of them is missing.
+        ConfigError: one of these is missing.
     """
     rows = read_metrics(directory)[:step]
     if [row.get("step") for row in rows] != list(range(1, step + 1)):

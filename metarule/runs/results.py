@@ -99,12 +99,7 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
 
 @figures.drawn_last()
 def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join the summaries of several seeds, with intervals over seeds, and write and draw the joint one.
-
-    Args:
-        path: directory of the runs.
-        summaries: one a seed.
-    """
+    """Join the summaries of several seeds, with intervals over seeds, and write and draw the joint one."""
     joint = {
         "seeds": [summary["seed"] for summary in summaries],
         "nonfinite_lifetimes": sum(summary["nonfinite_lifetimes"] for summary in summaries),
@@ -121,7 +116,7 @@ def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tasks: str) -> None:
-    """Write scores along lifetimes, with intervals over tasks, and draw them.
+    """Write and draw scores along lifetimes, with intervals over tasks.
 
     Args:
         path: directory of `performance.json` and its figure.

@@ -135,10 +135,6 @@ def parse_transfer(
 def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Contender], dict[str, str]]:
     """List the learners that are compared: the learned rule, the initial one, and baselines at the tuned rates.
 
-    Args:
-        run: the run.
-        experiment: its experiment with the new tasks.
-
     Returns:
         (learners and θ by name; reasons why baselines are left out, by name).
     """
@@ -160,7 +156,7 @@ def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
 
     Args:
         run: the run.
-        kind: folder in the run's directory that holds all results of this kind.
+        kind: folder of all results of this kind in the run's directory, such as `evaluations`.
         directory: the folder; empty for one in `kind` named by the time.
 
     Raises:

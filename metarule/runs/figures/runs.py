@@ -34,13 +34,7 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
 
 @picture
 def draw_coefficients(file: Path, steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Draw the coefficients over meta-steps, one panel a projection; the largest final ones are labelled.
-
-    Args:
-        file: of the figure.
-        steps: meta-steps.
-        panels: by title, values over meta-steps by term.
-    """
+    """Draw the coefficients over meta-steps, by title and term; the largest final ones are labelled."""
     figure, all_axes = figure_of(len(panels), width=5.6)
     for axes, (title, terms) in zip(all_axes, panels.items(), strict=True):
         largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_LABELLED]
@@ -117,11 +111,7 @@ def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str
 def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, title: str) -> None:
     """Draw the held-out score of each structure against its number of terms; the shortest rules are labelled.
 
-    Args:
-        file: of the figure.
-        rows: `terms`, `mean`, `low`, `high` and `names` of each structure.
-        score: name of the score.
-        title: of the figure.
+    Rows hold `terms`, `mean`, `low`, `high` and `names` of a structure.
     """
     figure, (axes,) = figure_of(1, width=8.0)
     sizes, means = ([row[name] for row in rows] for name in ("terms", "mean"))
