@@ -20,15 +20,7 @@ from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, 
 from metarule.tasks.criteria import Reading, parse_criterion, satisfies
 from metarule.types import STIMULI, Integer, LearnerState, PRNGKey, Theta
 
-__all__ = [
-    "Example",
-    "Responses",
-    "Timing",
-    "conditioned_responses",
-    "interpolated_pool",
-    "phenomena_shown",
-    "timings",
-]
+__all__ = ["Example", "Responses", "Timing", "conditioned_responses", "interpolated_pool", "phenomena_shown", "timings"]
 
 # Positions of a value relative to the trained values, in the order of values.
 _SIDES = ("below", "trained", "between", "above")

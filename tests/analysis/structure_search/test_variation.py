@@ -59,10 +59,7 @@ def test_a_structure_has_at_least_one_term():
     [
         (MLP(), "rule = MLP: it has no terms to choose from"),
         (Polynomial(terms=("pre", "post"), frozen=("pre",)), "frozen terms and learned decays are not allowed"),
-        (
-            Polynomial(terms=("trail*pre",), traces={"trail": Trace(of="post")}),
-            "frozen terms and learned",
-        ),
+        (Polynomial(terms=("trail*pre",), traces={"trail": Trace(of="post")}), "frozen terms and learned"),
     ],
     ids=["mlp", "frozen", "learned decay"],
 )
