@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from immutabledict import immutabledict
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -82,7 +82,7 @@ class Descent(Struct, frozen=True, kw_only=True):
         """A learning rate of 0."""
         return jnp.zeros(1)
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
         """Initial state of the optimiser, which does not depend on its rate."""
         return make_transform(self.name, 1.0, self.arguments).init(weight)
 

@@ -5,7 +5,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 from msgspec import Struct
 
 from metarule.prng import run_key
@@ -81,7 +81,7 @@ class Lifted(Struct, frozen=True):
         shapes = jax.eval_shape(self.rule.init, run_key(0))
         return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
         """Initial memory of each synapse."""
         return self.rule.memory(weight) if isinstance(self.rule, HasMemory) else ()
 

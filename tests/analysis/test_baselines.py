@@ -37,7 +37,6 @@ from metarule.analysis.baselines import (
 from metarule.config.toml import ConfigError, decode
 from metarule.lifetime.unroll import step_at
 from metarule.runs.experiment import Experiment
-from metarule.testing import check_rule
 from metarule.types import Stimulus
 
 KEY = jax.random.key(0)
@@ -210,11 +209,6 @@ def test_updates_are_those_of_optax_on_autodiff_gradients(name, transform):
         learner_state, _ = step_at(learner, jnp.array([0.1]), context, learner_state, t)
     for weight, expected in zip(learner_state.weights, weights, strict=True):
         np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["momentum", "adam"])
-def test_the_fast_form_of_descent_equals_its_scalar_form(name):
-    check_rule(descent(LEARNER, name).rule)
 
 
 def test_tuning_finds_the_best_rate_within_its_budget():
