@@ -10,7 +10,7 @@ Each protocol has few required members. Optional abilities are protocols of thei
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from metarule.types import (
     CircuitStep,
@@ -78,7 +78,7 @@ class Rule(Protocol):
 class HasMemory(Protocol):
     """A rule whose synapses have a memory; other rules are given `()`."""
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
         """Initial memory of each synapse."""
 
 

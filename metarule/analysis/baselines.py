@@ -86,13 +86,11 @@ class Descent(Struct, frozen=True, kw_only=True):
         """Initial state of the optimiser, which does not depend on its rate."""
         return make_transform(self.name, 1.0, self.arguments).init(weight)
 
-    def delta(self, theta: Float[Array, " 1"], memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
+    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
         """Compute Δw of one synapse and its memory after the step."""
         return self.update(theta, memory, synapse)
 
-    def update(
-        self, theta: Float[Array, " 1"], memory: Any, projection: Synapse
-    ) -> tuple[Float[Array, "pre post"], Any]:
+    def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "*projection"], Any]:
         """Compute ΔW of a projection and its memory after the step."""
         gradient = -jnp.multiply.outer(projection.pre, projection.modulator)
         return make_transform(self.name, theta[0], self.arguments).update(gradient, memory, projection.weight)
