@@ -64,9 +64,8 @@ def contributions(
 
     contribution of term k = score(θ) − score(θ with cₖ = 0)
 
-    Terms are ordered by it. Terms are then added in this order to a rule without terms: row k has the score of the
-    k most important terms.
-    All evaluations use the same tasks, orders and initial weights, and one compiled program, because θ is data.
+    Terms are ordered by it, and then added in this order: row k has the score of the k most important terms. All
+    evaluations use the same tasks, orders and initial weights, and one compiled program, because θ is data.
     Contributions do not add up: one term may replace another that is removed.
 
     Args:
