@@ -7,8 +7,7 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import MLP, Polynomial, Trace
-from metarule.analysis.structure_search import term_library
-from metarule.analysis.structure_search.variation import crossover, mutate, random_structure
+from metarule.analysis.structure_search.variation import crossover, mutate, random_structure, term_library
 from metarule.config.toml import ConfigError
 
 TEXTS = ("1", "pre", "pre*post", "pre*post^2", "pre^2", "pre*post - weight")
