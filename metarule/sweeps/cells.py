@@ -164,7 +164,7 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
         "rejected_steps": state.rejected,
         "finite": np.all(finite, axis=0).astype(int),
     }
-    return Outcome(theta, jax.tree.map(np.asarray, metrics), np.asarray(curve), seconds)
+    return Outcome(theta, {name: np.asarray(one) for name, one in metrics.items()}, np.asarray(curve), seconds)
 
 
 def measure(cell: Cell) -> tuple[float, float]:
@@ -312,9 +312,14 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
     """Write θ, the result and the environment of a cell."""
     lifetime, points = cell.experiment.lifetime, []
     for number, (point, values) in enumerate(zip(cell.points, cell.values, strict=True)):
-        theta, metrics, curve = jax.tree.map(lambda leaf, number=number: leaf[number], outcome[:3])
-        result = {"data": dict(zip(cell.fields, values, strict=True)), "metrics": metrics, "curve": curve}
-        points.append(point._asdict() | result | {"theta": flat_parameters(lifetime, theta)})
+        theta = jax.tree.map(lambda leaf, number=number: leaf[number], outcome.theta)
+        result = {
+            "data": dict(zip(cell.fields, values, strict=True)),
+            "metrics": {name: scores[number] for name, scores in outcome.metrics.items()},
+            "curve": outcome.curve[number],
+            "theta": flat_parameters(lifetime, theta),
+        }
+        points.append(point._asdict() | result)
     save_theta(work, outcome.theta, theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]})
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
     write_json(work / "environment.json", environment() | {"packages": installed})
