@@ -25,7 +25,7 @@ from metarule.runs.experiment import Experiment, to_tree
 from metarule.sweeps.declaration import Case, Sweep, check_sweep
 from metarule.tasks.base import primary_metric
 
-__all__ = ["Cell", "Plan", "Point", "Setting", "make_plan", "with_values"]
+__all__ = ["CASE", "Cell", "Plan", "Point", "Setting", "make_plan", "with_values"]
 
 # Numbers that may be data of a program, so that runs which differ in them share it. Others are compiled separately.
 _DATA = (
@@ -44,7 +44,7 @@ _DATA = (
     "rule.hebbian_scale",
     "rule.initial_spread",
 )
-_CASE = "case"
+CASE = "case"
 
 
 class Setting(NamedTuple):
@@ -135,7 +135,7 @@ class Plan(NamedTuple):
         """Plan as plain JSON, which is equal for equal plans and sufficient for a report."""
         return {
             "axes": list(self.axes),
-            "names": _short_names([axis for axis in self.axes if axis != _CASE]),
+            "names": _short_names([axis for axis in self.axes if axis != CASE]),
             "score": self.score,
             "reference": self.reference,
             "curve": self.cells[0].curve,
@@ -206,7 +206,7 @@ def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iter
             experiment = decode(override(base, pairs), Experiment)
         except ConfigError as error:
             raise ConfigError(f"{label}: {error}" if label else str(error)) from error
-        yield Setting(label or "base config", ({_CASE: case.name} if case else {}) | fields, experiment)
+        yield Setting(label or "base config", ({CASE: case.name} if case else {}) | fields, experiment)
 
 
 def _grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
