@@ -105,13 +105,6 @@ def contributions(
 def contribution_report(lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifetimes: int) -> dict[str, Any]:
     """Make the part of a summary with the contribution of each term; arguments as of `contributions`.
 
-    Args:
-        lifetime: the learner.
-        theta: θ.
-        split: its test tasks are used.
-        key: decides the lifetimes.
-        lifetimes: lifetimes of each evaluation.
-
     Returns:
         `metric`, `of` (a description of the tasks), `lifetimes`, and `terms`: one `Contribution` each.
     """

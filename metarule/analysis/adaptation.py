@@ -156,17 +156,8 @@ def adaptation_curves(
 ) -> Curves:
     """Scores of many networks that adapt, each its own θ to its own task.
 
-    With the same key, tasks, orders and initial weights are those of `metarule.analysis.evaluation.learning_curves`.
-
-    Args:
-        lifetime: the learner.
-        theta: initial θ.
-        pool: tasks.
-        key: decides weights, orders and all other draws.
-        lifetimes: number of networks.
-        adaptation: updates of θ.
-        rate: learning rate of θ.
-        tasks: number of tasks of the pool to use; None for as many as there are.
+    Arguments are as of `adapt` and `metarule.analysis.evaluation.learning_curves`. With the same key, tasks, orders and
+    initial weights are those of the latter.
 
     Returns:
         The curves, at step 0 and after each window.

@@ -70,13 +70,7 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def read_sweep(file: Path) -> tuple[Sweep, Tree]:
-    """Read a sweep file and the config that it starts from.
-
-    Args:
-        file: the sweep file.
-
-    Returns:
-        (the sweep, nested tables of its config).
+    """Read a sweep file, and its base config as nested tables.
 
     Raises:
         ConfigError: naming the file, the field, the value and what is allowed.
@@ -94,9 +88,6 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
 
     Axes of a case keep their first value. Fields that are set last are no axes.
 
-    Args:
-        sweep: the sweep.
-
     Returns:
         (shorter sweep, fields that are set last).
     """
@@ -105,20 +96,16 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
         return {field: values[:most] for field, values in axes.items() if field not in _SMALL}
 
     seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
-    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
     cases = tuple(replace(case, product=short(case.product, 1)) for case in sweep.cases[:2])
-    small = replace(small, cases=cases, reference="")
-    return small, list(_SMALL.items())
+    axes = {"product": short(sweep.product), "zip": short(sweep.zip), "cases": cases}
+    return replace(sweep, seeds=seeds, reference="", **axes), list(_SMALL.items())
 
 
 def check_sweep(sweep: Sweep) -> None:
-    """Refuse a declaration whose axes are empty, of unequal length, or in conflict.
-
-    Args:
-        sweep: the declaration.
+    """Check the axes of a declaration.
 
     Raises:
-        ConfigError: naming the field and what is wrong.
+        ConfigError: an empty axis, two axes on one field, or axes of unequal length that change together.
     """
     cases = {f"cases.{case.name}": case.set for case in sweep.cases}
     cases |= {f"cases.{case.name}.product": case.product for case in sweep.cases}
@@ -127,10 +114,11 @@ def check_sweep(sweep: Sweep) -> None:
     for where, fields in groups.items():
         for field, value in fields.items():
             _check_field(where, field, value)
-            # A point has one case, so that each case may set a field.
-            others = [one for one in earlier if not (where in cases and one[0] in cases and not _of_one(where, one[0]))]
-            for group, other in others:
-                if _collide(field, other, _is_axis(group)):
+            for group, other in earlier:
+                # A point has one case, so that each case may set a field.
+                one, two = where.removesuffix(".product"), group.removesuffix(".product")
+                of_two_cases = where in cases and group in cases and one != two
+                if not of_two_cases and _overwrites(field, other, _is_axis(group)):
                     raise ConfigError(f"{where}.{field}: two axes on one field; {group}.{other} sets it, too")
             earlier.append((where, field))
     lengths = {field: len(values) for field, values in sweep.zip.items()}
@@ -156,11 +144,6 @@ def _is_axis(where: str) -> bool:
     return where in ("zip", "product") or (where.startswith("cases.") and where.endswith(".product"))
 
 
-def _of_one(where: str, other: str) -> bool:
-    """Test whether two groups belong to one case."""
-    return where.removesuffix(".product") == other.removesuffix(".product")
-
-
-def _collide(field: str, other: str, is_axis: bool) -> bool:
-    """Test whether a field overwrites an earlier one; an axis may be a field of a table that is set."""
+def _overwrites(field: str, other: str, is_axis: bool) -> bool:
+    """True if a field overwrites an earlier one; an axis may be a field of a table that is set."""
     return f"{other}.".startswith(f"{field}.") or (is_axis and field.startswith(f"{other}."))
