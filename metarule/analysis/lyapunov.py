@@ -29,7 +29,7 @@ def lyapunov_exponent(
     λ = ln(‖v_T‖ / ‖v_0‖) / T,  v_{t+1} = ∂state_{t+1}/∂state_t · v_t
 
     A lifetime with λ > 0 is chaotic: its gradients grow as exp(λ·T), and those of long lifetimes are useless. With
-    λ < 0 perturbations decay. λ = −∞ says that the perturbation vanished, for example because all weights are clipped.
+    λ < 0 perturbations decay. λ = −∞ means that the perturbation vanished, for example because all weights are clipped.
 
     Args:
         learner: the learner.

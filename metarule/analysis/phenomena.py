@@ -128,8 +128,8 @@ def conditioned_responses(
         def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
             return step_at(lifetime, theta, context, state, t)[0], probe(state)
 
-        state, along = loop(body, state, jnp.arange(lifetime.steps))
-        return Example(task, jnp.concatenate([along, probe(state)[None]]))
+        state, probes = loop(body, state, jnp.arange(lifetime.steps))
+        return Example(task, jnp.concatenate([probes, probe(state)[None]]))
 
     def one_schedule(schedule: Array) -> Responses:
         examples = batch_lifetimes(partial(one_run, schedule), runs)(jnp.arange(runs))
