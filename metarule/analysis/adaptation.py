@@ -1,4 +1,4 @@
-"""Adaptation to a new task: steps of the rule alternate with updates of θ, and the weights are kept."""
+"""Adaptation to a new task: steps of the rule alternate with updates of θ, with the same weights."""
 
 import math
 from functools import partial
@@ -27,7 +27,6 @@ __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curv
 Scalar = Float[Array, ""]
 # θ, state of the network, and state of the optimiser of θ.
 _State = tuple[Theta, LearnerState, Any]
-
 # Learning rates of θ that tuning compares.
 _RATES = 10.0 ** np.linspace(-4, -1, 7)
 
@@ -131,7 +130,7 @@ def adapt(
         (loss, learner_state), gradient = jax.value_and_grad(window_loss, has_aux=True)(theta, learner_state, start)
         gradient = jax.tree.map(jnp.multiply, theta_scale, gradient)
         updates, new_opt_state = transform.update(gradient, opt_state, jax.tree.map(jnp.divide, theta, theta_scale))
-        new_theta = jax.tree.map(lambda leaf, unit, update: leaf + unit * update, theta, theta_scale, updates)
+        new_theta = jax.tree.map(lambda leaf, scale, update: leaf + scale * update, theta, theta_scale, updates)
         finite = jnp.isfinite(optax.tree.norm(gradient))
         theta, opt_state = jax.tree.map(partial(jnp.where, finite), (new_theta, new_opt_state), (theta, opt_state))
         return (theta, learner_state, opt_state), (loss, lifetime.evaluate(theta, context, learner_state)[1])

@@ -107,20 +107,25 @@ def check_sweep(sweep: Sweep) -> None:
     Raises:
         ConfigError: an empty axis, two axes on one field, or axes of unequal length that change together.
     """
-    cases = {f"cases.{case.name}": case.set for case in sweep.cases}
-    cases |= {f"cases.{case.name}.product": case.product for case in sweep.cases}
-    groups: dict[str, Mapping[str, Any]] = {"set": sweep.set, **cases, "zip": sweep.zip, "product": sweep.product}
-    earlier: list[tuple[str, str]] = []
-    for where, fields in groups.items():
+    # Name of a group of fields, name of its case, whether its fields are axes, and the fields.
+    groups: list[tuple[str, str | None, bool, Mapping[str, Any]]] = [
+        ("set", None, False, sweep.set),
+        *((f"cases.{case.name}", case.name, False, case.set) for case in sweep.cases),
+        *((f"cases.{case.name}.product", case.name, True, case.product) for case in sweep.cases),
+        ("zip", None, True, sweep.zip),
+        ("product", None, True, sweep.product),
+    ]
+    earlier: list[tuple[str, str | None, bool, str]] = []
+    for group, case, is_axis, fields in groups:
         for field, value in fields.items():
-            _check_field(where, field, value)
-            for group, other in earlier:
-                # A point has one case, so that each case may set a field.
-                one, two = where.removesuffix(".product"), group.removesuffix(".product")
-                of_two_cases = where in cases and group in cases and one != two
-                if not of_two_cases and _overwrites(field, other, _is_axis(group)):
-                    raise ConfigError(f"{where}.{field}: two axes on one field; {group}.{other} sets it, too")
-            earlier.append((where, field))
+            _check_field(group, is_axis, field, value)
+            for other_group, other_case, other_is_axis, other in earlier:
+                # A point has one case, so that each case may set a field. An axis may be a field of a table that is set.
+                is_shared = case is None or other_case is None or case == other_case
+                overwrites = f"{other}.".startswith(f"{field}.") or (other_is_axis and field.startswith(f"{other}."))
+                if is_shared and overwrites:
+                    raise ConfigError(f"{group}.{field}: two axes on one field; {other_group}.{other} sets it, too")
+            earlier.append((group, case, is_axis, field))
     lengths = {field: len(values) for field, values in sweep.zip.items()}
     if len(set(lengths.values())) > 1:
         raise ConfigError(f"zip: axes that change together need equally many values; here {lengths}")
@@ -129,21 +134,12 @@ def check_sweep(sweep: Sweep) -> None:
             raise ConfigError(f"cases: {count} have the name '{name}'")
 
 
-def _check_field(where: str, field: str, value: Any) -> None:
+def _check_field(group: str, is_axis: bool, field: str, value: Any) -> None:
     if field in _OWN:
-        raise ConfigError(f"{where}.{field}: a sweep sets this by {_OWN[field]}")
-    if field in _UNUSED or (field in _PACE and where != "set"):
-        raise ConfigError(f"{where}.{field}: nothing that a sweep measures depends on it")
+        raise ConfigError(f"{group}.{field}: a sweep sets this by {_OWN[field]}")
+    if field in _UNUSED or (field in _PACE and group != "set"):
+        raise ConfigError(f"{group}.{field}: nothing that a sweep measures depends on it")
     if isinstance(value, Mapping) and "." not in field:
-        raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
-    if _is_axis(where) and not value:
-        raise ConfigError(f"{where}.{field} = []: an axis needs at least one value")
-
-
-def _is_axis(where: str) -> bool:
-    return where in ("zip", "product") or (where.startswith("cases.") and where.endswith(".product"))
-
-
-def _overwrites(field: str, other: str, is_axis: bool) -> bool:
-    """True if a field overwrites an earlier one; an axis may be a field of a table that is set."""
-    return f"{other}.".startswith(f"{field}.") or (is_axis and field.startswith(f"{other}."))
+        raise ConfigError(f'{group}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
+    if is_axis and not value:
+        raise ConfigError(f"{group}.{field} = []: an axis needs at least one value")
