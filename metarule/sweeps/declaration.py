@@ -120,7 +120,7 @@ def check_sweep(sweep: Sweep) -> None:
         for field, value in fields.items():
             _check_field(group, is_axis, field, value)
             for other_group, other_case, other_is_axis, other in earlier:
-                # A point has one case, so that each case may set a field. An axis may be a field of a table that is set.
+                # A point has one case, so that each may set a field; an axis may be a field of a table that is set.
                 is_shared = case is None or other_case is None or case == other_case
                 overwrites = f"{other}.".startswith(f"{field}.") or (other_is_axis and field.startswith(f"{other}."))
                 if is_shared and overwrites:
