@@ -33,7 +33,7 @@ class Case(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: name in tables and figures.
         set: value by dotted field, in quotes.
-        product: values by dotted field, for this case alone; every combination is run.
+        product: values by dotted field, for this case only; every combination is run.
     """
 
     name: Annotated[str, Meta(min_length=1)]

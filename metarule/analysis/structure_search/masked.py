@@ -109,7 +109,7 @@ def fit(
         key: decides the lifetimes.
         masks: terms of each structure.
         lifetimes: training lifetimes of the measurement, which differ from those of gradient descent.
-        chunk_size: structures computed at once, which bounds the memory.
+        chunk_size: structures in a chunk, which bounds the memory.
     """
     train_key, test_key = jax.random.split(key)
 
