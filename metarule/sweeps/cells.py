@@ -5,7 +5,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,13 +25,12 @@ from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.directory import CHECKPOINTS
-from metarule.runs.driver import Moves, drive, state_at
+from metarule.runs.driver import drive, restore
 from metarule.runs.environment import environment, record_environment
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
 from metarule.runs.stopping import StopRequest
-from metarule.runs.theta_files import save_theta
-from metarule.runs.training import flat_parameters, theta_meaning
+from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values
 from metarule.tasks.base import primary_metric
@@ -130,7 +128,7 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
         ConfigError: a checkpoint that is damaged.
         Stopped: on request.
     """
-    experiment, run, data = cell.experiment, cell.experiment.run, _data(cell)
+    experiment, data = cell.experiment, _data(cell)
     plan, steps = phases(experiment.optimizer, experiment.lifetime), total_steps(experiment.optimizer)
     started = compiled = time.perf_counter()
 
@@ -140,16 +138,13 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
     def move(phase: Phase, state: State, step: int, count: int) -> tuple[State, None]:
         return _moved(cell, plan.index(phase), phase, state, step, count), None
 
-    def observe(phase: Phase, step: int, state: State, infos: None, count: int) -> None:
-        nonlocal compiled
-        compiled = compiled if count else time.perf_counter()
-        progress(step / steps)
-
     with Checkpoints(states) as checkpoints:
         start = _program(_begin, (len(cell.marks),), experiment, cell.fields, data, ())
-        step, state = checkpoints.restore(partial(state_at, plan, start, enter_phase))
-        resumed, moves = step, Moves(enter_phase, move, observe)
-        state = drive(plan, step, state, moves, checkpoints, stop, run.steps_per_call, run.checkpoint_every)
+        resumed, state = restore(checkpoints, plan, start, enter_phase)
+        calls = drive(plan, resumed, state, enter_phase, move, checkpoints, stop, experiment.run)
+        for _, step, state, _, count in calls:  # noqa: B007 (the last state is the result)
+            compiled = compiled if count else time.perf_counter()
+            progress(step / steps)
     trained = time.perf_counter()
     evaluated = _program(_evaluate, (), experiment, cell.fields, data, (), state)
     theta, metrics, curve = jax.block_until_ready(evaluated)
