@@ -148,7 +148,7 @@ def _gradients(subject: _Subject, seed: int) -> None:
 
 
 CIRCUIT_CHECKS = named(
-    *(_protocol, _shapes, _offered_variables, _own_weights, _dtypes, _one_trace, _batch, _finite_at_rest, _gradients)
+    (_protocol, _shapes, _offered_variables, _own_weights, _dtypes, _one_trace, _batch, _finite_at_rest, _gradients)
 )
 
 

@@ -1,7 +1,7 @@
 """Parts that the batteries share."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias
 
@@ -13,7 +13,7 @@ __all__ = ["Checks", "assert_equal_by_value", "assert_one_trace", "assert_precis
 Checks: TypeAlias = Mapping[str, Callable[[Any, int], None]]
 
 
-def named(*checks: Callable[[Any, int], None]) -> Checks:
+def named(checks: Iterable[Callable[[Any, int], None]]) -> Checks:
     """List checks by the names of their functions, with spaces."""
     return {check.__name__.strip("_").replace("_", " "): check for check in checks}
 

@@ -122,9 +122,9 @@ def _finite_at_rest(rule: Any, seed: int) -> None:
         after = rule.update(*given)
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(after)), after
 
+    gradient = jax.jit(jax.grad(total, has_aux=True))
     for weight in (case.projection.weight, silent.weight):
-        given = _Case(case.theta, rule.memory(weight), silent._replace(weight=weight))
-        chex.assert_tree_all_finite(jax.jit(jax.grad(total, has_aux=True))(given))
+        chex.assert_tree_all_finite(gradient(_Case(case.theta, rule.memory(weight), silent._replace(weight=weight))))
 
 
 def _gradients(rule: Any, seed: int) -> None:
@@ -162,11 +162,19 @@ def _completed(check: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
     return wraps(check)(lambda rule, seed: check(complete(rule), seed))
 
 
-RULE_CHECKS = named(
-    _protocol,
-    *map(_completed, (_shapes, _dtypes, _matrix_form, _parts, _locality, _variables, _finite_at_rest)),
-    *map(_completed, (_gradients, _one_trace, _names)),
+_OF_COMPLETE = (
+    _shapes,
+    _dtypes,
+    _matrix_form,
+    _parts,
+    _locality,
+    _variables,
+    _finite_at_rest,
+    _gradients,
+    _one_trace,
+    _names,
 )
+RULE_CHECKS = named([_protocol, *map(_completed, _OF_COMPLETE)])
 
 
 class _Case(NamedTuple):
@@ -182,24 +190,19 @@ def _update(rule: Any, case: _Case) -> Any:
     return rule.update(*case)
 
 
-@partial(jax.jit, static_argnums=0)
-def _stated(rule: Any, key: PRNGKey) -> tuple[Theta, Theta]:
-    return rule.init(key), rule.scale()
-
-
 def _case(rule: Any, seed: int) -> _Case:
     """A θ in general position, a projection, and a memory after two steps."""
     draw = np.random.default_rng(seed)
     theta = jax.tree.map(
         lambda leaf, scale: jnp.asarray(leaf + 0.3 * scale * draw.normal(size=leaf.shape), leaf.dtype),
-        *jax.device_get(_stated(rule, run_key(seed))),
+        *jax.device_get((jax.jit(rule.init)(run_key(seed)), jax.jit(rule.scale)())),
     )
-    case = _Case(theta, (), _projection(draw))
-    case = case._replace(memory=rule.memory(case.projection.weight))
+    projection = _projection(draw)
+    memory = rule.memory(projection.weight)
     for _ in range(2):
-        _, memory = _update(rule, case)
-        case = _Case(theta, memory, _projection(draw))
-    return case
+        _, memory = _update(rule, _Case(theta, memory, projection))
+        projection = _projection(draw)
+    return _Case(theta, memory, projection)
 
 
 def _projection(draw: np.random.Generator) -> Synapse:

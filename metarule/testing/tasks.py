@@ -123,7 +123,7 @@ def _steps(tasks: Any, seed: int) -> None:
         assert np.all(np.isfinite(leaf)), "a stimulus is not finite"
 
 
-TASK_CHECKS = named(*(_protocol, _shapes, _metrics, _dtypes, _pools, _held_out, _incidentals, _one_trace, _steps))
+TASK_CHECKS = named((_protocol, _shapes, _metrics, _dtypes, _pools, _held_out, _incidentals, _one_trace, _steps))
 
 
 def _results(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
