@@ -14,7 +14,7 @@ from metarule.prng import run_key
 from metarule.protocols import Factored
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, complete, lift, local_variables
 from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
-from metarule.types import PRNGKey, Synapse, Theta
+from metarule.types import Synapse, Theta
 
 __all__ = ["RULE_CHECKS", "check_rule"]
 
@@ -162,19 +162,9 @@ def _completed(check: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
     return wraps(check)(lambda rule, seed: check(complete(rule), seed))
 
 
-_OF_COMPLETE = (
-    _shapes,
-    _dtypes,
-    _matrix_form,
-    _parts,
-    _locality,
-    _variables,
-    _finite_at_rest,
-    _gradients,
-    _one_trace,
-    _names,
-)
-RULE_CHECKS = named([_protocol, *map(_completed, _OF_COMPLETE)])
+_OF_FORM = (_shapes, _dtypes, _matrix_form, _parts, _names)
+_OF_VALUES = (_locality, _variables, _finite_at_rest, _gradients, _one_trace)
+RULE_CHECKS = named([_protocol, *map(_completed, _OF_FORM + _OF_VALUES)])
 
 
 class _Case(NamedTuple):

@@ -42,7 +42,7 @@ def own(run, tmp_path):
 def refused(command, words, capsys):
     assert COMMANDS[command]([str(word) for word in words]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"metarule.{command}: ")
+    assert errors.startswith(f"metarule {command}: ")
     assert errors.count("\n") == 1
     return errors
 
@@ -199,7 +199,7 @@ def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     (own / "summary.json").write_text('{"torn')
     assert "damaged" in refused(command, [own], capsys)
     (own / "summary.json").unlink()
-    assert "this run is not finished; go on with: python -m metarule.train --resume" in refused(command, [own], capsys)
+    assert "this run is not finished; go on with: metarule train --resume" in refused(command, [own], capsys)
     (own / "resolved.toml").write_text("format = 2\n[rule]\nkind = 'of tomorrow'")
     assert "resolved.toml: rule.kind = 'of tomorrow'" in refused(command, [own], capsys)
 

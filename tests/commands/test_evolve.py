@@ -63,7 +63,7 @@ def test_a_stopped_search_resumes_to_the_same_front(whole, tmp_path, monkeypatch
     StopRequest_answer = StopRequest.answer
     monkeypatch.setattr(StopRequest, "answer", answer)
     assert main(words(tmp_path / "run")) == 128 + 15
-    assert f"go on with: python -m metarule.evolve --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    assert f"go on with: metarule evolve --resume {tmp_path / 'run'}" in capsys.readouterr().err
     monkeypatch.undo()
     assert not (tmp_path / "run" / "front.json").exists()
     assert main(["--resume", str(tmp_path / "run")]) == 0
@@ -99,7 +99,7 @@ def test_bad_input_is_refused_in_one_line(others, says, tmp_path, capsys):
         given = [str(CONFIG), "--optimizer.kind", "genetic", "--run.directory", str(tmp_path / "run")]
     assert main(given) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith("metarule.evolve: ")
+    assert errors.startswith("metarule evolve: ")
     assert says in errors
     assert errors.count("\n") == 1
     assert not (tmp_path / "run").exists()
@@ -111,18 +111,18 @@ def test_a_damaged_search_is_refused_in_one_line(kept, whole, tmp_path, capsys):
     (copy / "evolve.json").write_text(kept)
     assert main(["--resume", str(copy)]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"metarule.evolve: {copy / 'evolve.json'}: ")
+    assert errors.startswith(f"metarule evolve: {copy / 'evolve.json'}: ")
     assert errors.count("\n") == 1
 
 
 def test_train_does_not_resume_a_search(whole, capsys):
     assert train(["--resume", str(whole)]) == 2
-    assert "it holds a structure search; go on with: python -m metarule.evolve" in capsys.readouterr().err
+    assert "it holds a structure search; go on with: metarule evolve" in capsys.readouterr().err
 
 
 def test_a_directory_without_a_search_is_not_resumed(tmp_path, capsys):
     assert main(["--resume", str(tmp_path)]) == 2
-    assert "metarule.evolve: " in capsys.readouterr().err
+    assert "metarule evolve: " in capsys.readouterr().err
     assert main(["--resume"]) == 2
     assert "--resume takes one run directory" in capsys.readouterr().err
 

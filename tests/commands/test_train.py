@@ -133,7 +133,7 @@ def test_a_stopped_run_resumes_to_the_same_theta(number, devices, whole, tmp_pat
     metrics = path / "metrics.jsonl"
     assert 0 < len(metrics.read_text().splitlines()) < 160
     assert run.returncode == 128 + number
-    assert f"go on with: python -m metarule.train --resume {path}" in errors
+    assert f"go on with: metarule train --resume {path}" in errors
     assert "Traceback" not in errors
     assert here("--resume", path) == 0  # on one device
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, 161))
@@ -180,7 +180,7 @@ def test_bad_input_gives_one_line_and_exit_status_2(words, says, capsys, monkeyp
     assert main(words) == 2
     errors = capsys.readouterr().err
     assert says in errors
-    assert errors.startswith("metarule.train: ")
+    assert errors.startswith("metarule train: ")
     assert errors.count("\n") == 1
 
 
