@@ -35,7 +35,7 @@ BASE = to_tree(Experiment())
 EXAMPLES = settings.default.max_examples
 # Fields, files and parts of a command line, one of which every refusal names.
 FILES = ("environment.json", "theta.npz", "theta.json", "summary.json", "resolved.toml", "config.toml")
-PARTS = {*(name.rpartition(".")[2] for name, _, _ in FIELDS), *FILES, "fields", "TOML", "text", "--section.field"}
+PARTS = {*(name.rpartition(".")[2] for name, _, _ in FIELDS), *FILES, "fields", "TOML", "text", "--TABLE.FIELD"}
 NAMED = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, PARTS)) + r")(?!\w)")
 # Numbers of a meta-step up to which it is cheap enough to be run.
 CHEAP = 3e7

@@ -80,7 +80,7 @@ def _run(run: FinishedRun, options: Options) -> int:
 
         pruning_key = stream(key, Purpose.PRUNING)
         pruned = prune(lifetime, run.theta, split, pruning_key, options.lifetimes, options.tolerance, progress)
-    report = {
+    report: dict[str, Any] = {
         "equation": lifetime.equation(pruned.theta),
         "theta": flat_parameters(lifetime, pruned.theta),
         "removed": pruned.removed,

@@ -106,7 +106,7 @@ def parse_transfer(
     own: str = "",
     unused: Sequence[str] = ("monitor_every", "monitor_lifetimes"),
 ) -> Transfer:
-    """Parse `[--option VALUE …] [--section.field VALUE …]`.
+    """Parse `[--option VALUE …] [--table.field VALUE …]`.
 
     Args:
         run: the run.

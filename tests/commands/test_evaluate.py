@@ -215,7 +215,7 @@ def test_windows_divide_a_lifetime(run, capsys):
     assert "adaptation.window = 7: allowed: divisors of the 20 steps of a lifetime" in refused(
         "adapt", [run, "--adaptation.window", "7"], capsys
     )
-    assert "adaptation.name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
+    assert "adaptation: name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
 
 
 def test_a_folder_that_is_not_empty_is_refused(run, tmp_path, capsys):

@@ -143,7 +143,7 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
         ({"product": {"rule.hiden": [1]}}, [], "small.toml: hiden = 1: rule.hiden = 1: there is no such field"),
         ({"product": {RATE: []}}, [], f"small.toml: product.{RATE} = []: an axis needs at least one value"),
         ({}, ["--compare", "-1"], "compare = -1: expected `int` >= 0"),
-        ({}, ["--hurry", "1"], "--hurry: there is no such option here; allowed: --directory, --json"),
+        ({}, ["--hurry", "1"], "hurry = 1: there is no such field; allowed: directory, json, compare"),
         ({}, ["--directory", "README.md/x"], "--directory 'README.md/x': Not a directory"),
         ({}, ["--json"], "--json: a value is missing"),
         ({}, ["--json", "nowhere/rows.json"], "--json 'nowhere/rows.json': no file can be written there"),
