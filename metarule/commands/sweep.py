@@ -57,6 +57,8 @@ for baselines use metarule train.
   --help [TABLE]  this text, or the fields of a table
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
+# Options that are names of files and directories, and text also where they read as numbers.
+_TEXTS = ("directory", "json", "report")
 _FAILED, _ENVIRONMENT = "failed", "environment.json"
 # Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.
 _PROGRAMS = 4
@@ -167,8 +169,7 @@ def _parse(words: list[str]) -> _Request:
 
 
 def _decode(words: list[str], as_type: type[_AnyOptions]) -> _AnyOptions:
-    # Names of files and directories are text, also where they read as numbers.
-    pairs = {name: value if name == "compare" else str(value) for name, value in parse_overrides(words)}
+    pairs = {name: str(value) if name in _TEXTS else value for name, value in parse_overrides(words)}
     options = decode(pairs, as_type)
     check_place(options.json)
     return options
