@@ -276,7 +276,7 @@ def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, target
     before = set(own.rglob("*"))
     for words in ([], ["--directory", str(own / "new" / "one")]):
         assert COMMANDS[command]([str(own), *LIFETIMES, *words, "--inner_loop.steps", "20"]) == 128 + number
-        assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule.{command}: stopped at once; ")
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule {command}: stopped at once; ")
     assert {file for file in set(own.rglob("*")) - before if file.is_dir()} == set()
 
 
