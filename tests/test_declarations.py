@@ -118,7 +118,7 @@ def tables_of(node):
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: Boolean(functions="seperable"), "functions = 'seperable': allowed: all, not_separable, separable"),
         (lambda: Tabular(scaling="standardized"), "scaling = 'standardized': allowed: range, standardised"),
@@ -136,8 +136,8 @@ def tables_of(node):
         (lambda: Experiment(tasks=object()), "tasks = <object .*: expected Boolean or"),
     ],
 )
-def test_a_slip_in_python_is_refused_in_the_words_of_the_command_line(make, says):
-    with pytest.raises(ValueError, match=f"^{says}"):
+def test_a_slip_in_python_is_refused_in_the_words_of_the_command_line(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         make()
 
 

@@ -23,7 +23,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
-from metarule.runs.files import write_csv, write_json
+from metarule.runs.files import csv_text, write_json, write_text
 from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
 from metarule.runs.transfer import EvaluationOptions, Transfer, contenders, new_folder, open_run, parse_transfer
@@ -77,7 +77,7 @@ def _run(transfer: Transfer, path: Path) -> int:
         summary["phenomena"] = phenomena.report
         draw_report(path / FIGURES, lifetime, phenomena)
     score, rows = primary_metric(lifetime.tasks), list(_rows(curves, lifetime, threshold))
-    write_csv(path / "tasks.csv", rows)
+    write_text(path / "tasks.csv", csv_text(rows))
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
     write_curves(path, curves, lifetime, transfer.novelty)
     figures.draw_tasks(path / FIGURES / "tasks.png", finals, score)

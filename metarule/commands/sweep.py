@@ -43,10 +43,10 @@ usage: metarule sweep SWEEP.toml [--OPTION VALUE ...]
 
 Run a config over a grid of its fields and over seeds, and make tables and a figure of the results. One compiled program
 runs seeds and numbers such as the learning rate together; other fields have programs of their own. Several processes,
-or hosts that share the directory and its locks, share the work; a second start goes on where the first was stopped. A
-run beside others is rounded differently than alone: in short runs theta is the same to 1e-5, but meta-training through
-long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are measured;
-for baselines use metarule train.
+or hosts that share the directory and its locks, share the work; a second start continues where the first was stopped.
+A vmapped run is rounded differently than a single one: in short runs theta is the same to 1e-5, but meta-training
+through long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are
+measured; for baselines use metarule train.
 
   SWEEP.toml      sweep file, such as benchmarks/sweeps/learning-rates.toml
   --dry-run       print the plan, and about how long it would take
@@ -72,7 +72,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         directory: directory of the sweep; empty for `runs/sweeps/<name of the file>`.
         json: file for the rows of the printed table, as a list of flat objects; empty for none.
-        compare: points that are also run alone, one after another, to measure the time that the sweep saves.
+        compare: points that also run as sweeps of one point, to measure the time that the sweep saves.
     """
 
     directory: str = ""

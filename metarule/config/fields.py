@@ -19,7 +19,7 @@ _ENTRY = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 def descriptions(declaration: type) -> Mapping[str, str]:
     """Descriptions of fields by name, from the `Attributes:` sections of a class and its bases.
 
-    Under `python -OO`, which removes docstrings, there are none.
+    Empty under `python -OO`, which removes docstrings.
     """
     result: dict[str, str] = {}
     for base in reversed(declaration.__mro__):

@@ -143,7 +143,7 @@ def _adapt_mapping(table: Mapping[str, Any], members: list[inspect.Type], defaul
 
 
 def _takes(members: Iterable[inspect.Type], value: Any) -> bool:
-    """Tell if one of some types has single values of this type."""
+    """True if one of some types has single values of this type."""
     return any(
         value in member.values
         if isinstance(member, inspect.LiteralType)

@@ -156,8 +156,8 @@ def decode(tree: Tree, as_type: type[T]) -> T:
 
 def decode_table(tree: Tree, table: str, as_type: type[T]) -> T:
     """Decode one of nested tables, or its defaults if it is missing; errors name the table, as in `decode`."""
-    whole = msgspec.defstruct("Tables", [(table, as_type, as_type())])
-    return getattr(decode({table: tree[table]} if table in tree else {}, whole), table)
+    tables = msgspec.defstruct("Tables", [(table, as_type, as_type())])
+    return getattr(decode({table: tree[table]} if table in tree else {}, tables), table)
 
 
 def check_format(what: str, found: object, known: int, remedy: str) -> None:
@@ -165,7 +165,7 @@ def check_format(what: str, found: object, known: int, remedy: str) -> None:
 
     Args:
         what: subject of the error, such as `"this run directory"`.
-        found: number of its format; None where it names none.
+        found: number of its format; None for a missing one.
         known: number of the format that this version reads.
         remedy: advice for an older format, such as `"train again"`.
 
