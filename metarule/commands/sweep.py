@@ -12,7 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import msgspec
@@ -87,7 +87,6 @@ class _ReportOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     json: str = ""
 
 
-_AnyOptions = TypeVar("_AnyOptions", Options, _ReportOptions)
 FIELDS = (Source(Options), Source(Sweep, file="a sweep file"))
 
 
@@ -135,8 +134,8 @@ def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], ag
 
 def _serve(words: list[str]) -> int:
     if words[0] == "--report":
-        again = _decode(words, _ReportOptions)
-        return _report(Path(again.report), again.json)
+        options = _decode(words, _ReportOptions)
+        return _report(Path(options.report), options.json)
     request = _parse(words)
     if "--dry-run" in request.flags:
         return _show(request)
@@ -157,9 +156,7 @@ def _parse(words: list[str]) -> _Request:
     file, flags = Path(words[0]), frozenset(word for word in words if word in _FLAGS)
     options = _decode([word for word in words[1:] if word not in _FLAGS], Options)
     sweep, base = read_sweep(file)
-    last: list[tuple[str, Any]] = []
-    if "--quick" in flags:
-        sweep, last = hasten(sweep)
+    sweep, last = hasten(sweep) if "--quick" in flags else (sweep, [])
     try:
         plan = make_plan(sweep, base, last)
     except ConfigError as error:
@@ -168,9 +165,9 @@ def _parse(words: list[str]) -> _Request:
     return _Request(file, plan, Path(options.directory or Path("runs", "sweeps", name)), flags, options)
 
 
-def _decode(words: list[str], as_type: type[_AnyOptions]) -> _AnyOptions:
+def _decode(words: list[str], as_type: type[Struct]) -> Any:
     pairs = {name: str(value) if name in _TEXTS else value for name, value in parse_overrides(words)}
-    options = decode(pairs, as_type)
+    options: Any = decode(pairs, as_type)
     check_place(options.json)
     return options
 
