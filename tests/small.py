@@ -10,7 +10,7 @@ from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
 from metarule.runs.directory import start_run
 from metarule.runs.experiment import Evaluation, Experiment, Run
 from metarule.runs.files import write_json
-from metarule.runs.training import write_theta
+from metarule.runs.theta_files import write_theta
 
 EXPERIMENT = Experiment(
     seed=3,

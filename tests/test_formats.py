@@ -15,8 +15,7 @@ from metarule.prng import run_key
 from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import FORMAT, read_experiment_file
 from metarule.runs.metrics import read_metrics
-from metarule.runs.theta_files import THETA_FORMAT
-from metarule.runs.training import flat_parameters, write_theta
+from metarule.runs.theta_files import THETA_FORMAT, flat_parameters, write_theta
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PRESENT = FIXTURES / f"run-format-{FORMAT}"

@@ -29,7 +29,7 @@ from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, read_experiment_file, to_tree
 from metarule.runs.files import write_json
 from metarule.runs.finished import load
-from metarule.runs.training import write_theta
+from metarule.runs.theta_files import write_theta
 
 BASE = to_tree(Experiment())
 EXAMPLES = settings.default.max_examples

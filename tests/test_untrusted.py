@@ -129,7 +129,7 @@ def test_a_pipe_is_refused(run):
     "name",
     [
         "theta.npz",
-        "theta.partial.npz",
+        "theta.npz.partial",
         "metrics.jsonl",
         "summary.json.partial",
         "figures",

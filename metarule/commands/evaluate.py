@@ -24,7 +24,7 @@ from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.files import csv_text, write_json, write_text
-from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
+from metarule.runs.phenomena import measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
 from metarule.runs.transfer import EvaluationOptions, Transfer, contenders, new_folder, open_run, parse_transfer
 from metarule.tasks.base import primary_metric, round_steps
@@ -73,9 +73,7 @@ def _run(transfer: Transfer, path: Path) -> int:
     summary = transfer.tree() | {"equation": run.equation, "held_out": held_out, "left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
         key = stream(run_key(experiment.seed), Purpose.PHENOMENA)
-        phenomena = measure_phenomena(compared, key, settings.lifetimes)
-        summary["phenomena"] = phenomena.report
-        draw_report(path / FIGURES, lifetime, phenomena)
+        summary["phenomena"] = measure_phenomena(compared, key, settings.lifetimes, path / FIGURES)
     score, rows = primary_metric(lifetime.tasks), list(_rows(curves, lifetime, threshold))
     write_text(path / "tasks.csv", csv_text(rows))
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}

@@ -45,7 +45,7 @@ from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.runs.training import flat_parameters
+from metarule.runs.theta_files import flat_parameters
 from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey

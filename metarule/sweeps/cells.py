@@ -27,13 +27,12 @@ from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.directory import CHECKPOINTS
-from metarule.runs.driver import Moves, drive, state_at
+from metarule.runs.driver import drive, restore
 from metarule.runs.environment import environment, record_environment
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
 from metarule.runs.stopping import StopRequest
-from metarule.runs.theta_files import save_theta
-from metarule.runs.training import flat_parameters, theta_meaning
+from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values
 from metarule.tasks.base import primary_metric
@@ -147,16 +146,13 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
         moved = _advance(common, cell.fields, plan.index(phase), cell.marks, *data, state, step, count)
         return jax.block_until_ready(moved), None
 
-    def observe(phase: Phase, step: int, state: State, infos: None, count: int) -> None:
-        nonlocal compiled
-        compiled = compiled if count else time.perf_counter()
-        progress(step / steps)
-
     with Checkpoints(states) as checkpoints:
         start = _begin(experiment, cell.fields, len(cell.marks), *data)
-        step, state = checkpoints.restore(partial(state_at, plan, start, enter))
-        resumed, moves, run = step, Moves(enter, move, observe), experiment.run
-        state = drive(plan, step, state, moves, checkpoints, stop, run.steps_per_call, run.checkpoint_every)
+        resumed, state = restore(checkpoints, plan, start, enter)
+        calls = drive(plan, resumed, state, enter, move, checkpoints, stop, experiment.run)
+        for _, step, state, _, count in calls:  # noqa: B007 (the last state is the result)
+            compiled = compiled if count else time.perf_counter()
+            progress(step / steps)
     trained = time.perf_counter()
     theta, metrics, curve = jax.block_until_ready(_evaluate(experiment, cell.fields, *data, state))
     seconds = {"compile": compiled - started, "meta_training": trained - compiled}

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from filelock import FileLock
+from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule.commands import adapt, evaluate, evolve, prune, train
@@ -73,7 +74,7 @@ def test_without_a_known_process_the_directory_alone_is_named(held):
 def test_the_run_of_one_seed_is_locked_too(tmp_path, held, monkeypatch):
     monkeypatch.setattr(train, "seed_directory", lambda path, seed: held[0])
     with pytest.raises(ConfigError, match="another process works in it"):
-        train._run_seed(EXPERIMENT, tmp_path, 3, StopRequest())
+        train._run_seeds(replace(EXPERIMENT, seeds=2), tmp_path, StopRequest())
 
 
 def test_a_killed_process_releases_its_lock(held):
@@ -86,13 +87,13 @@ def test_a_killed_process_releases_its_lock(held):
         pass
 
 
-def test_a_run_ends_if_its_directory_is_taken_away(tmp_path, monkeypatch):
+def test_a_run_ends_if_its_directory_is_removed(tmp_path, monkeypatch):
     path = tmp_path / "run"
     start_run(path, EXPERIMENT, given=None)
     with locked(path):
         before = holder(path)
         check_ownership(path, before)
-        (path / LOCK).unlink()  # by somebody who takes it for one that was left behind
+        (path / LOCK).unlink()  # as if it had been left behind
         monkeypatch.setattr("os.getpid", lambda: 1)
         with locked(path), pytest.raises(OSError, match="another process works in it: 1 on ") as caught:
             check_ownership(path, before)
