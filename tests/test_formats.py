@@ -20,7 +20,7 @@ from metarule.runs.theta_files import THETA_FORMAT, flat_parameters, write_theta
 FIXTURES = Path(__file__).parent / "fixtures"
 PRESENT = FIXTURES / f"run-format-{FORMAT}"
 OLDER = sorted(path for path in FIXTURES.glob("run-format-*") if path != PRESENT)
-# The terms of the run, of which the first two have changed places.
+# The terms of the run, with the first two swapped.
 TERMS = 'terms = ["pre", "1", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"]'
 
 

@@ -37,7 +37,7 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.scans import loop
 from metarule.protocols import Circuit, Factored
-from metarule.rules.products import outer_sum
+from metarule.rules.factorising import outer_sum
 from metarule.types import LearnerState, LifetimeContext, Stimulus, Synapse, Theta
 
 __all__ = ["run_chunk"]
