@@ -8,7 +8,7 @@ their own, with defaults. See `metarule.types` for arguments and results, and `m
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from metarule.types import (
     CircuitStep,
@@ -48,7 +48,7 @@ class Rule(Protocol):
 class HasMemory(Protocol):
     """A rule whose synapses have a memory, such as a trace; without this ability it is `()`."""
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
         """Initial memory of one synapse, or of all synapses of a projection if the weight is a matrix."""
 
 

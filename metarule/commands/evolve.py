@@ -19,18 +19,15 @@ from tqdm import tqdm
 from metarule.analysis.comparison import by_task, describe_split
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import interval, interval_text
-from metarule.analysis.structure_search import (
+from metarule.analysis.structure_search.masked import Fitted, fit
+from metarule.analysis.structure_search.search import (
     Candidate,
-    Fitted,
     Generation,
-    Structure,
-    TermLibrary,
     first_generation,
-    fit,
     next_generation,
     pareto_front,
-    term_library,
 )
+from metarule.analysis.structure_search.variation import Structure, TermLibrary, term_library
 from metarule.commands import cli
 from metarule.commands.opening import new_run, resumed_run, split_words
 from metarule.config.help import Source

@@ -6,7 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, PyTree
+from jaxtyping import Array, Float, PyTree, Shaped
 from msgspec import Struct
 
 from metarule.prng import run_key
@@ -77,7 +77,7 @@ class Lifted(Struct, frozen=True):
         shapes = jax.eval_shape(self.rule.init, run_key(0))
         return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
         """Initial memory of each synapse."""
         return self.rule.memory(weight) if isinstance(self.rule, HasMemory) else ()
 
