@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.meta.population import Ask, Candidates, Losses, Population
+from metarule.meta.population import Candidates, Losses, Population, Vector
 from metarule.types import Integer, PRNGKey
 
 __all__ = ["CMAES", "Annealing", "AnySearch", "Genetic", "OpenES", "RandomSearch"]
@@ -35,23 +35,22 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
     crossover: Annotated[float, Meta(ge=0, le=1)] = 0.5
     shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
         from evosax.algorithms import SimpleGA  # imported where it is used: it starts the backend of JAX
 
         algorithm = SimpleGA(self.population, start, std_schedule=_shrinking(self))
         algorithm.elite_ratio = self.elites
-        return Ask(algorithm, algorithm.default_params.replace(crossover_rate=self.crossover))
+        return algorithm, algorithm.default_params.replace(crossover_rate=self.crossover)
 
-    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " parameters"]) -> Any:
+    def _initial(self, key: PRNGKey, start: Vector) -> tuple[Any, ...]:
         """First generation around the initial θ, not evaluated yet."""
         noise = jax.random.normal(key, (self.population, start.size), start.dtype)
-        first = (start[None] + self.spread * noise).at[0].set(start)
-        return ask.begin(key, first, jnp.zeros(self.population))
+        return (start[None] + self.spread * noise).at[0].set(start), jnp.zeros(self.population)
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Vector) -> Candidates:
         return candidates.at[0].set(best)
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Vector:
         return _fittest(candidates, losses)
 
 
@@ -76,7 +75,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cooling: Annotated[float, Meta(gt=0, le=1)] = 0.01
     shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
         from evosax.algorithms import SimulatedAnnealing
 
         algorithm = SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
@@ -86,15 +85,14 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             temperature_decay=self.cooling ** (1 / self.steps),
             boltzmann_constant=1.0,
         )
-        return Ask(algorithm, params)
+        return algorithm, params
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Vector) -> Candidates:
         return candidates.at[0].set(search.mean)
 
-    def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
+    def _compared(self, losses: Losses, search: Any) -> tuple[Losses, Any]:
         # The present θ is candidate 0; its losses on earlier lifetimes must not decide.
-        others = losses.at[0].set(jnp.inf)
-        return ask.tell(key, candidates, others, search.replace(fitness=losses[0]))
+        return losses.at[0].set(jnp.inf), search.replace(fitness=losses[0])
 
 
 class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cma_es"):
@@ -108,11 +106,11 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     spread: Annotated[float, Meta(gt=0)] = 0.05
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
         from evosax.algorithms import CMA_ES
 
         algorithm = CMA_ES(self.population, start)
-        return Ask(algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype)))
+        return algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype))
 
 
 class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="open_es"):
@@ -138,16 +136,12 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         if self.population % 2:
             raise ValueError(f"population = {self.population}: candidates come in pairs here; allowed: an even number")
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
         from evosax.algorithms import Open_ES
 
-        algorithm = Open_ES(
-            self.population,
-            start,
-            optimizer=optax.adam(self.learning_rate),
-            std_schedule=optax.constant_schedule(self.spread),
-        )
-        return Ask(algorithm, algorithm.default_params)
+        optimizer, spread = optax.adam(self.learning_rate), optax.constant_schedule(self.spread)
+        algorithm = Open_ES(self.population, start, optimizer=optimizer, std_schedule=spread)
+        return algorithm, algorithm.default_params
 
 
 class RandomSearch(
@@ -163,16 +157,16 @@ class RandomSearch(
 
     spread: Annotated[float, Meta(gt=0)] = 0.05
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
         from evosax.algorithms import RandomSearch as Drawn
 
-        def draw(key: PRNGKey) -> Float[Array, " parameters"]:
+        def draw(key: PRNGKey) -> Vector:
             return start + self.spread * jax.random.normal(key, start.shape, start.dtype)
 
         algorithm = Drawn(self.population, start, sampling_fn=draw)
-        return Ask(algorithm, algorithm.default_params)
+        return algorithm, algorithm.default_params
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Vector:
         return _fittest(candidates, losses)
 
     def _spread(self, search: Any) -> Float[Array, ""]:
@@ -183,7 +177,7 @@ class RandomSearch(
 AnySearch: TypeAlias = Genetic | Annealing | CMAES | OpenES | RandomSearch
 
 
-def _fittest(candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+def _fittest(candidates: Candidates, losses: Losses) -> Vector:
     return candidates[jnp.argmin(losses)]
 
 
