@@ -55,7 +55,7 @@ def segment_length(learner: Learner, state: LearnerState) -> int:
 def inverted_gradient(
     learner: InvertibleLearner, segment: int, theta: Theta, context: LifetimeContext, state: LearnerState
 ) -> Estimate:
-    """Compute meta-loss and θ-gradient of a lifetime from its initial state.
+    """Compute meta-loss and θ-gradient of a lifetime.
 
     Args:
         learner: a learner that is `invertible`.
@@ -67,15 +67,23 @@ def inverted_gradient(
     Returns:
         The estimate.
     """
-
-    def step(carry: tuple[LearnerState, Array], t: Int[Array, ""]) -> tuple[tuple[LearnerState, Array], Any]:
-        state, total = carry
-        state, output, record = learner.step_with_record(theta, context, state, learner.stimulus(context, t))
-        return (state, total + output.loss), record
+    # An update that was not clipped has the same derivative without the bound; segments with others are recomputed.
+    unbounded = learner.without_bound()
 
     def forward(state: LearnerState, ts: Int[Array, " n"]) -> tuple[LearnerState, Float[Array, ""], Any]:
+        def step(carry: tuple[LearnerState, Array], t: Int[Array, ""]) -> tuple[tuple[LearnerState, Array], Any]:
+            (after, loss), record = _step(learner, context, t, theta, carry[0])
+            return (after, carry[1] + loss), record
+
         (after, loss), records = loop(step, (state, jnp.zeros(())), ts)
         return after, loss, records
+
+    def step_back(carry: tuple[LearnerState, Any, Array], inputs: Any) -> tuple[tuple[LearnerState, Any, Array], None]:
+        (after, cotangents, differs), (t, record) = carry, inputs
+        state = learner.invert_step(theta, after, record)
+        cotangents, again = pull_back(partial(_step, unbounded, context, t), theta, state, cotangents)
+        potentials = (learner.recorded_potentials(one) for one in (again, record))
+        return (state, cotangents, differs | _differ(*potentials)), None
 
     def backward(
         cotangents: Cotangents, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, records: Any
@@ -83,7 +91,9 @@ def inverted_gradient(
         recompute = partial(recomputed, learner, theta, context, before, ts, cotangents, Remat())
 
         def invert() -> Cotangents:
-            result, differs = _inverted(learner, theta, context, before, after, ts, records, cotangents)
+            last = after, cotangents, jnp.zeros((), bool)
+            (first, result, differs), _ = loop(step_back, last, (ts, records), reverse=True)
+            differs |= _differ(first.weights, before.weights)
             return jax.lax.cond(any_in_batch(differs), recompute, lambda: result)
 
         return jax.lax.cond(any_in_batch(learner.at_bound(after)), recompute, invert)
@@ -92,39 +102,11 @@ def inverted_gradient(
     return gradient_by_segments(learner, theta, context, state, ts, forward, backward)
 
 
-def _inverted(
-    learner: InvertibleLearner,
-    theta: Theta,
-    context: LifetimeContext,
-    before: LearnerState,
-    after: LearnerState,
-    ts: Int[Array, " n"],
-    records: Any,
-    cotangents: Cotangents,
-) -> tuple[Cotangents, Bool[Array, ""]]:
-    """Cotangents before a segment whose steps are inverted, and whether the reconstruction differs from the record.
-
-    Steps are differentiated without the bound: an update that was not clipped has the same derivative, and segments
-    with others are recomputed.
-    """
-    unbounded = learner.without_bound()
-
-    def back(carry: tuple[LearnerState, Any, Array], inputs: Any) -> tuple[tuple[LearnerState, Any, Array], None]:
-        (after, cotangents, differs), (t, record) = carry, inputs
-        stimulus = learner.stimulus(context, t)
-
-        def step(theta: Theta, state: LearnerState) -> tuple[tuple[LearnerState, Float[Array, ""]], Any]:
-            state, output, record = unbounded.step_with_record(theta, context, state, stimulus)
-            return (state, output.loss), record
-
-        state = learner.invert_step(theta, after, record)
-        cotangents, again = pull_back(step, theta, state, cotangents)
-        potentials = (learner.recorded_potentials(one) for one in (again, record))
-        return (state, cotangents, differs | _differ(*potentials)), None
-
-    start = after, cotangents, jnp.zeros((), bool)
-    (first, result, differs), _ = loop(back, start, (ts, records), reverse=True)
-    return result, differs | _differ(first.weights, before.weights)
+def _step(
+    learner: InvertibleLearner, context: LifetimeContext, t: Int[Array, ""], theta: Theta, state: LearnerState
+) -> tuple[tuple[LearnerState, Float[Array, ""]], Any]:
+    state, output, record = learner.step_with_record(theta, context, state, learner.stimulus(context, t))
+    return (state, output.loss), record
 
 
 def _differ(ones: Sequence[Array], others: Sequence[Array]) -> Bool[Array, ""]:
