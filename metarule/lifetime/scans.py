@@ -49,10 +49,10 @@ class Invertible(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Store the local variables of each step, and reconstruct its weights backwards, or avoid them.
 
     Memory O(T · neurons + √T · weights); with many weights faster than storing them, because it saves memory traffic.
-    It needs steps that can be inverted: reverse mode does so if Δw is affine in the weight and synapses have no memory,
-    as in the rules of seven and of sixteen terms, and if the weights of all steps of a lifetime take 4 MiB or more. If
-    weights occur in Δw with presynaptic variables only, as in the rule of seven terms, and there are many inputs,
-    chunks of steps are computed as matrix products. Any other loop is run as by `Remat`.
+    Steps are inverted in reverse mode if Δw is affine in the weight and synapses have no memory, as in the rules of
+    seven and of sixteen terms, and if the weights of all steps of a lifetime take 4 MiB or more. If weights occur in Δw
+    with presynaptic variables only, as in the rule of seven terms, and there are many inputs, chunks of steps are
+    computed as matrix products. Any other loop is run as by `Remat`.
 
     The gradient is exact but for one case: a weight that is clipped at its bound by less than rounding, in a segment
     that it ends away from the bound, is taken for one that was not clipped. In a contrived case that put the gradient

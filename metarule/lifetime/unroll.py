@@ -57,8 +57,7 @@ def segment_loss(
 
     Σ_t loss_t over the segment, plus the loss of the final evaluation if the lifetime ends with it
 
-    Consecutive segments sum to the meta-loss of the lifetime. Losses are summed in the loop, so that nothing is stored
-    over time.
+    Losses are summed in the loop, so that nothing is stored over time.
 
     Args:
         learner: the learner.
@@ -99,18 +98,9 @@ def lifetime_loss(
 
 
 def meta_loss(learner: Learner, theta: Theta, pool: Any, key: PRNGKey) -> Float[Array, ""]:
-    """Meta-loss of one lifetime on a task drawn from a pool.
+    """Meta-loss of one lifetime, whose task and network the key draws from a pool, as of `learner.tasks.split`.
 
-    A pure function: differentiate it by θ, and `vmap` it over keys for a batch of lifetimes.
-
-    Args:
-        learner: the learner.
-        theta: θ.
-        pool: tasks, as from `learner.tasks.split`.
-        key: draws the task and the network.
-
-    Returns:
-        The meta-loss.
+    Differentiate it by θ, and `vmap` it over keys for a batch of lifetimes.
     """
     index_key, task_key, lifetime_key = jax.random.split(key, 3)
     index = jax.random.randint(index_key, (), 0, jnp.iinfo(jnp.int32).max)
