@@ -29,14 +29,7 @@ __all__ = ["Gradient", "GradientState", "scaled_steps"]
 
 
 class GradientState(NamedTuple):
-    """State of gradient descent.
-
-    Attributes:
-        step: meta-steps taken.
-        iterate: θ, and the state of the Optax transformation.
-        estimator: state of the estimator [lifetimes of a meta-step, …].
-        rollback: state of the rollback.
-    """
+    """State of gradient descent; that of the estimator has a leading axis [lifetimes of a meta-step]."""
 
     step: Int[Array, ""]
     iterate: Iterate
@@ -98,9 +91,9 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lengths != (1.0,) and isinstance(self.estimator, Windowed):
+            reason = "lifetimes continue from one meta-step to the next"
             raise ValueError(
-                f"lengths = {list(self.lengths)}: lifetimes continue from one meta-step to the next; allowed: [1.0], "
-                "or an estimator of whole lifetimes"
+                f"lengths = {list(self.lengths)}: {reason}; allowed: [1.0], or an estimator of whole lifetimes"
             )
         # Refuses what Optax does not take. Tracing computes nothing; each operation of a schedule would be compiled.
         jax.eval_shape(lambda step: self._transform(step).init(jnp.zeros(1)), jax.ShapeDtypeStruct((), "int32"))
@@ -117,11 +110,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return [(number + 1) * self.steps // parts for number in range(parts)]
 
     def resolved(self, learner: Learner, runs: int = 1) -> tuple["Gradient", str]:
-        """Choose the estimator, if it is `auto`.
-
-        Args:
-            learner: the learner.
-            runs: number of runs that share the memory.
+        """Choose the estimator if it is `auto`, for runs that share the memory.
 
         Returns:
             (optimiser, reason in one line, empty where the estimator was named).

@@ -32,17 +32,7 @@ def start_phase(phase: Phase, pool: Any, theta: Theta, key: PRNGKey) -> Any:
 
 @sharded_jit("learner", "optimizer")
 def begin(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> Any:
-    """State of a run before its first meta-step: that of the optimiser of the first phase, with an initial θ.
-
-    Args:
-        learner: the learner.
-        optimizer: the optimiser.
-        pool: training tasks.
-        key: key of the run.
-
-    Returns:
-        The state.
-    """
+    """State of a run before its first meta-step: that of the optimiser of the first phase, with an initial θ."""
     return start_phase(phases(optimizer, learner)[0], pool, learner.init_theta(stream(key, Purpose.THETA)), key)
 
 
@@ -59,7 +49,7 @@ def advance(phase: Phase, pool: Any, state: Any, key: PRNGKey, count: Integer, c
     Args:
         phase: the phase.
         pool: training tasks.
-        state: state before them; its memory is taken over.
+        state: state before them, whose memory is taken over.
         key: key of the run.
         count: number of meta-steps, at most `capacity`.
         capacity: length of the observables.

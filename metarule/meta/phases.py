@@ -113,12 +113,7 @@ def is_comparable(optimizer: Any) -> bool:
 
 
 def resolved(optimizer: Any, learner: Learner, runs: int = 1) -> tuple[Any, str]:
-    """Choose what an optimiser leaves open.
-
-    Args:
-        optimizer: an optimiser that a config can name.
-        learner: the learner.
-        runs: number of runs that share the memory.
+    """Choose what an optimiser leaves open, for runs that share the memory.
 
     Returns:
         (optimiser, reason in one line, empty where nothing was open).

@@ -36,9 +36,7 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
     shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
     def _algorithm(self, start: Vector) -> tuple[Any, Any]:
-        from evosax.algorithms import SimpleGA  # imported where it is used: it starts the backend of JAX
-
-        algorithm = SimpleGA(self.population, start, std_schedule=_shrinking(self))
+        algorithm = _evosax().SimpleGA(self.population, start, std_schedule=_shrinking(self))
         algorithm.elite_ratio = self.elites
         return algorithm, algorithm.default_params.replace(crossover_rate=self.crossover)
 
@@ -76,9 +74,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
     def _algorithm(self, start: Vector) -> tuple[Any, Any]:
-        from evosax.algorithms import SimulatedAnnealing
-
-        algorithm = SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
+        algorithm = _evosax().SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
         params = algorithm.default_params.replace(
             temperature_init=self.temperature,
             temperature_limit=0.0,
@@ -107,9 +103,7 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     spread: Annotated[float, Meta(gt=0)] = 0.05
 
     def _algorithm(self, start: Vector) -> tuple[Any, Any]:
-        from evosax.algorithms import CMA_ES
-
-        algorithm = CMA_ES(self.population, start)
+        algorithm = _evosax().CMA_ES(self.population, start)
         return algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype))
 
 
@@ -137,10 +131,8 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             raise ValueError(f"population = {self.population}: candidates come in pairs here; allowed: an even number")
 
     def _algorithm(self, start: Vector) -> tuple[Any, Any]:
-        from evosax.algorithms import Open_ES
-
         optimizer, spread = optax.adam(self.learning_rate), optax.constant_schedule(self.spread)
-        algorithm = Open_ES(self.population, start, optimizer=optimizer, std_schedule=spread)
+        algorithm = _evosax().Open_ES(self.population, start, optimizer=optimizer, std_schedule=spread)
         return algorithm, algorithm.default_params
 
 
@@ -158,12 +150,10 @@ class RandomSearch(
     spread: Annotated[float, Meta(gt=0)] = 0.05
 
     def _algorithm(self, start: Vector) -> tuple[Any, Any]:
-        from evosax.algorithms import RandomSearch as Drawn
-
         def draw(key: PRNGKey) -> Vector:
             return start + self.spread * jax.random.normal(key, start.shape, start.dtype)
 
-        algorithm = Drawn(self.population, start, sampling_fn=draw)
+        algorithm = _evosax().RandomSearch(self.population, start, sampling_fn=draw)
         return algorithm, algorithm.default_params
 
     def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Vector:
@@ -175,6 +165,13 @@ class RandomSearch(
 
 # Those that a config can name.
 AnySearch: TypeAlias = Genetic | Annealing | CMAES | OpenES | RandomSearch
+
+
+def _evosax() -> Any:
+    """Algorithms of evosax, imported when they are used: the import starts the backend of JAX."""
+    import evosax.algorithms
+
+    return evosax.algorithms
 
 
 def _fittest(candidates: Candidates, losses: Losses) -> Vector:
