@@ -107,7 +107,8 @@ def leave(status: int) -> NoReturn:
 
 def _connect(devices: Devices) -> None:
     auto, local = devices.coordinator == "auto", None if devices.use == "all" else range(devices.use)
-    address = (None, None, None) if auto else (devices.coordinator, devices.processes, devices.process)
+    known = devices.coordinator, devices.processes, devices.process
+    address, count, number = (None, None, None) if auto else known
     others = "the other processes" if auto else f"all of {devices.processes} processes"
     failed = f"devices.coordinator = '{devices.coordinator}': cannot connect to {others}"
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is answered by `StopRequest`
@@ -116,7 +117,9 @@ def _connect(devices: Devices) -> None:
     timer.start()
     try:
         jax.distributed.initialize(
-            *address,
+            address,
+            count,
+            number,
             local,
             initialization_timeout=2 * TIMEOUT,  # JAX would end the process with a stack trace
             heartbeat_timeout_seconds=TIMEOUT,
