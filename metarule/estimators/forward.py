@@ -1,4 +1,4 @@
-"""Forward-mode differentiation: the tangent of each parameter is carried along with the lifetime."""
+"""Forward-mode differentiation: one tangent of the state for each parameter."""
 
 from typing import Any
 

@@ -57,7 +57,7 @@ def run_chunk(
         ts: its steps.
 
     Returns:
-        (state after the chunk, loss along it, whether the result is certainly exact).
+        (state after the chunk, loss over it, whether the result is certainly exact).
     """
     first, *rest = state.weights
     stimuli = jax.vmap(partial(learner.stimulus, context))(ts)

@@ -231,7 +231,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def run_chunk(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
     ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
-        """State after a chunk, the loss along it, and whether the result is certainly exact."""
+        """State after a chunk, the loss over it, and whether the result is certainly exact."""
         return chunks.run_chunk(self, theta, context, state, ts)
 
     # --- Inversion of steps

@@ -92,17 +92,17 @@ class Segmented(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         length = jax.tree.leaves(xs)[0].shape[0]
         size = min(self.segment(length), length)
         inner = Remat() if self.levels == 1 else Segmented(levels=self.levels - 1)
-        whole = length // size * size
+        filled = length // size * size
 
         def segment(carry: Any, xs: Any) -> tuple[Any, Any]:
             return inner(body, carry, xs)
 
-        cut = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // size, size, *leaf.shape[1:]), xs)
+        cut = jax.tree.map(lambda leaf: leaf[:filled].reshape(filled // size, size, *leaf.shape[1:]), xs)
         carry, ys = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), carry, cut)
-        ys = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), ys)
-        if whole == length:
+        ys = jax.tree.map(lambda leaf: leaf.reshape(filled, *leaf.shape[2:]), ys)
+        if filled == length:
             return carry, ys
-        carry, rest = segment(carry, jax.tree.map(lambda leaf: leaf[whole:], xs))
+        carry, rest = segment(carry, jax.tree.map(lambda leaf: leaf[filled:], xs))
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), ys, rest)
 
     def segment(self, length: int) -> int:

@@ -43,7 +43,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     gᵢ = s ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + scale · s ∘ Optax(clip(g))
 
     s is the parameter scale. Lifetimes whose loss or gradient is not finite are counted and left out of the mean. The
-    rollback rejects steps that go badly, and shortens the next ones by `scale`.
+    rollback rejects bad steps, and shortens the next ones by `scale`.
 
     Attributes:
         steps: meta-steps of a run.
@@ -190,7 +190,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return batch_lifetimes(one_lifetime, chunk_size)(jnp.arange(self.batch_size), states)
 
     def _next(self, scale: Theta, state: GradientState, mean: Estimate) -> Iterate:
-        """Iterate after a step of the optimiser, as long as the rollback says."""
+        """Iterate after a step of the optimiser, shortened by the rollback."""
         theta, optimizer = state.iterate
         scaled = jax.tree.map(jnp.divide, theta, scale)
         updates, optimizer = self._transform(state.step).update(mean.gradient, optimizer, scaled)

@@ -116,7 +116,7 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
             that is as high under the last good θ becomes the typical one.
 
     References:
-        Levenberg 1944, Marquardt 1963 (a failed step is undone and the next one is shorter).
+        Levenberg 1944, Marquardt 1963 (a failed step is rejected and the next one is shorter).
     """
 
     diverged: Annotated[float, Meta(gt=0, le=1)] = 0.05
@@ -138,7 +138,7 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Args:
             state: state of the rollback.
             present: the present iterate.
-            proposed: the next iterate of the optimiser, with a step as long as `scale` says.
+            proposed: the next iterate of the optimiser, after a step shortened by `scale`.
             batch: lifetimes under the present θ.
 
         Returns:

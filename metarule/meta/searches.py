@@ -57,7 +57,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     P(accepted) = min(1, exp(−(loss − present loss) / Tₜ)),  Tₜ = temperature · cooling^(t / steps)
 
-    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ is evaluated again beside the steps from it,
+    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ is evaluated again with the steps from it,
     so that losses of the same lifetimes are compared.
 
     Attributes:

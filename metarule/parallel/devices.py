@@ -104,7 +104,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
     On a CPU each core is a device, unless the user has set their number.
 
     Raises:
-        ConfigError: more devices than the machine has, or no device of the platform that JAX is told to use.
+        ConfigError: more devices than the machine has, or no device of the platform that JAX is set to use.
     """
     reserve(devices.use)
     used = _available(devices.use)
