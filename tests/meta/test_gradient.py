@@ -194,8 +194,8 @@ LENGTHS = (1.0, 2.0)
 class Timed(Quadratic):
     """Lifetimes whose meta-loss grows with their length, whatever θ."""
 
-    def evaluate(self, theta, learner, learner_state):
-        loss, metrics = super().evaluate(theta, learner, learner_state)
+    def evaluate(self, theta, context, state):
+        loss, metrics = super().evaluate(theta, context, state)
         return loss + 100.0 * self.steps, metrics
 
 
