@@ -95,16 +95,9 @@ def test_no_other_key_is_made():
 
 
 def test_commands_draw_the_same_numbers_under_any_settings_of_jax(capsys):
-    program = (
-        "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"
-    )
-    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env=os.environ | SETTINGS | {"PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-    )
+    code = "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"
+    env = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     drawn([])
     assert done.stdout == capsys.readouterr().out
