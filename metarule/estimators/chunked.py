@@ -10,14 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.estimators.segments import (
-    Cotangents,
-    any_in_batch,
-    gradient_by_segments,
-    pull_back,
-    recomputed,
-    run_segment,
-)
+from metarule.estimators.segments import Cotangents, any_in_batch, gradient_by_segments, pull_back, run_segment
 from metarule.lifetime.scans import Segmented, divisor, loop
 from metarule.protocols import ChunkableLearner, Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
@@ -70,16 +63,15 @@ def chunked_gradient(
 
     def forward(state: LearnerState, ts: Int[Array, " n"]) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
         result, is_exact = chunk(ts, theta, state)
-        recompute = any_in_batch(~is_exact)
-        step_by_step = partial(run_segment, learner, context, ts, theta, state, loop)
-        return *jax.lax.cond(recompute, step_by_step, lambda: result), recompute
+        is_recomputed = any_in_batch(~is_exact)
+        step_by_step = partial(run_segment, learner, theta, context, state, ts, loop)
+        return *jax.lax.cond(is_recomputed, step_by_step, lambda: result), is_recomputed
 
     def backward(
-        cotangents: Cotangents, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, recompute: Any
+        cotangents: Cotangents, ts: Any, before: LearnerState, after: LearnerState, is_recomputed: Any, recompute: Any
     ) -> Cotangents:
-        step_by_step = partial(recomputed, learner, theta, context, before, ts, cotangents, Segmented())
         in_one = partial(pull_back, partial(chunk, ts), theta, before, cotangents)
-        return jax.lax.cond(recompute, step_by_step, lambda: in_one()[0])
+        return jax.lax.cond(is_recomputed, recompute, lambda: in_one()[0])
 
     ts = jnp.arange(learner.steps).reshape(-1, length)
-    return gradient_by_segments(learner, theta, context, state, ts, forward, backward)
+    return gradient_by_segments(learner, theta, context, state, ts, forward, backward, Segmented())

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.estimators.segments import Cotangents, any_in_batch, gradient_by_segments, pull_back, recomputed
+from metarule.estimators.segments import Cotangents, any_in_batch, gradient_by_segments, pull_back
 from metarule.lifetime.scans import Remat, divisor, loop
 from metarule.protocols import InvertibleLearner, Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
@@ -86,10 +86,8 @@ def inverted_gradient(
         return (state, cotangents, differs | _differ(*potentials)), None
 
     def backward(
-        cotangents: Cotangents, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, records: Any
+        cotangents: Cotangents, ts: Any, before: LearnerState, after: LearnerState, records: Any, recompute: Any
     ) -> Cotangents:
-        recompute = partial(recomputed, learner, theta, context, before, ts, cotangents, Remat())
-
         def invert() -> Cotangents:
             last = after, cotangents, jnp.zeros((), bool)
             (first, result, differs), _ = loop(step_back, last, (ts, records), reverse=True)
@@ -99,7 +97,7 @@ def inverted_gradient(
         return jax.lax.cond(any_in_batch(learner.at_bound(after)), recompute, invert)
 
     ts = jnp.arange(learner.steps).reshape(-1, segment)
-    return gradient_by_segments(learner, theta, context, state, ts, forward, backward)
+    return gradient_by_segments(learner, theta, context, state, ts, forward, backward, Remat())
 
 
 def _step(

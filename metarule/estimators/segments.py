@@ -16,7 +16,7 @@ from metarule.lifetime.unroll import unroll
 from metarule.protocols import Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, Metrics, ScanFn, Theta
 
-__all__ = ["Cotangents", "any_in_batch", "gradient_by_segments", "pull_back", "recomputed", "run_segment"]
+__all__ = ["Cotangents", "any_in_batch", "gradient_by_segments", "pull_back", "run_segment"]
 
 Cotangents = tuple[Theta, LearnerState]
 
@@ -28,7 +28,8 @@ def gradient_by_segments(
     state: LearnerState,
     ts: Int[Array, "segments n"],
     forward: Callable[[LearnerState, Int[Array, " n"]], tuple[LearnerState, Float[Array, ""], Any]],
-    backward: Callable[[Cotangents, Int[Array, " n"], LearnerState, LearnerState, Any], Cotangents],
+    backward: Callable[..., Cotangents],
+    scan: ScanFn,
 ) -> Estimate:
     """Compute meta-loss and θ-gradient of a lifetime.
 
@@ -39,8 +40,9 @@ def gradient_by_segments(
         state: state before its first step.
         ts: steps, a row a segment.
         forward: from (state before a segment, its steps) to (state after it, loss over it, record of it).
-        backward: from (cotangents after a segment, its steps, states before and after it, its record) to cotangents
-            before it.
+        backward: from (cotangents after a segment, its steps, states before and after it, its record, recompute) to
+            cotangents before it; `recompute()` returns these, too, from a forward pass that begins at the state before.
+        scan: loop over the steps of a recomputed segment.
 
     Returns:
         The estimate.
@@ -53,7 +55,14 @@ def gradient_by_segments(
 
     def back(carry: tuple[Cotangents, LearnerState], segment: Any) -> tuple[tuple[Cotangents, LearnerState], None]:
         (cotangents, after), (ts, (before, record)) = carry, segment
-        return (backward(cotangents, ts, before, after, record), before), None
+
+        def step_by_step(theta: Theta, state: LearnerState) -> tuple[tuple[LearnerState, Float[Array, ""]], None]:
+            return run_segment(learner, theta, context, state, ts, scan), None
+
+        def recompute() -> Cotangents:
+            return pull_back(step_by_step, theta, before, cotangents)[0]
+
+        return (backward(cotangents, ts, before, after, record, recompute), before), None
 
     def evaluate(theta: Theta, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         return learner.evaluate(theta, context, state)
@@ -88,28 +97,11 @@ def pull_back(
 
 
 def run_segment(
-    learner: Learner, context: LifetimeContext, ts: Int[Array, " n"], theta: Theta, state: LearnerState, scan: ScanFn
+    learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"], scan: ScanFn
 ) -> tuple[LearnerState, Float[Array, ""]]:
     """State after the steps of a segment, and the loss over it."""
     state, outputs = unroll(learner, theta, context, state, ts, scan)
     return state, jnp.sum(outputs.loss)
-
-
-def recomputed(
-    learner: Learner,
-    theta: Theta,
-    context: LifetimeContext,
-    before: LearnerState,
-    ts: Int[Array, " n"],
-    cotangents: Cotangents,
-    scan: ScanFn,
-) -> Cotangents:
-    """Cotangents before a segment that is recomputed from its start, step by step."""
-
-    def segment(theta: Theta, state: LearnerState) -> tuple[tuple[LearnerState, Float[Array, ""]], None]:
-        return run_segment(learner, context, ts, theta, state, scan), None
-
-    return pull_back(segment, theta, before, cotangents)[0]
 
 
 @custom_vmap
