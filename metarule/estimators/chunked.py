@@ -44,18 +44,7 @@ def chunk_working_set(state: LearnerState, length: int) -> Any:
 def chunked_gradient(
     learner: ChunkableLearner, length: int, theta: Theta, context: LifetimeContext, state: LearnerState
 ) -> Estimate:
-    """Compute meta-loss and θ-gradient of a lifetime.
-
-    Args:
-        learner: a learner that is `chunkable`.
-        length: steps of a chunk, which divides the lifetime.
-        theta: θ.
-        context: constants of the lifetime.
-        state: state before its first step.
-
-    Returns:
-        The estimate.
-    """
+    """Compute meta-loss and θ-gradient of a lifetime from its initial state, in chunks whose length divides it."""
 
     def chunk(ts: Int[Array, " n"], theta: Theta, state: LearnerState) -> Any:
         after, loss, is_exact = learner.run_chunk(theta, context, state, ts)

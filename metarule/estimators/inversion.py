@@ -53,20 +53,9 @@ def segment_length(learner: Learner, state: LearnerState) -> int:
 
 
 def inverted_gradient(
-    learner: InvertibleLearner, segment: int, theta: Theta, context: LifetimeContext, state: LearnerState
+    learner: InvertibleLearner, length: int, theta: Theta, context: LifetimeContext, state: LearnerState
 ) -> Estimate:
-    """Compute meta-loss and θ-gradient of a lifetime.
-
-    Args:
-        learner: a learner that is `invertible`.
-        segment: steps of a segment, which divides the lifetime.
-        theta: θ.
-        context: constants of the lifetime.
-        state: state before its first step.
-
-    Returns:
-        The estimate.
-    """
+    """Compute meta-loss and θ-gradient of a lifetime from its initial state, in segments whose length divides it."""
     # An update that was not clipped has the same derivative without the bound; segments with others are recomputed.
     unbounded = learner.without_bound()
 
@@ -96,7 +85,7 @@ def inverted_gradient(
 
         return jax.lax.cond(any_in_batch(learner.at_bound(after)), recompute, invert)
 
-    ts = jnp.arange(learner.steps).reshape(-1, segment)
+    ts = jnp.arange(learner.steps).reshape(-1, length)
     return gradient_by_segments(learner, theta, context, state, ts, forward, backward, Remat())
 
 

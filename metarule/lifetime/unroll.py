@@ -53,23 +53,12 @@ def segment_loss(
     length: int,
     scan: ScanFn = loop,
 ) -> tuple[Float[Array, ""], tuple[LearnerState, Metrics]]:
-    """Share of a segment of a lifetime in the meta-loss.
+    """Share of a segment of a lifetime in the meta-loss, and (state after it, metrics of the network after it).
 
     Σ_t loss_t over the segment, plus the loss of the final evaluation if the lifetime ends with it
 
-    Losses are summed in the loop, so that nothing is stored over time.
-
-    Args:
-        learner: the learner.
-        theta: θ.
-        context: constants of the lifetime.
-        state: state before the segment.
-        start: first step of the segment, a multiple of `length`.
-        length: steps of the segment; the last segment of a lifetime may be shorter.
-        scan: runs the loop.
-
-    Returns:
-        (loss, (state after the segment, metrics of the network there)).
+    The segment begins at step `start`, a multiple of `length`; the last segment of a lifetime may be shorter. The loop
+    sums the losses, so that nothing is stored over time.
     """
     last = learner.steps - 1
 

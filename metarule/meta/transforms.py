@@ -127,17 +127,13 @@ def _try_out(name: str, made: Callable[[Any], Any], example: jax.ShapeDtypeStruc
 def _optimizers() -> dict[str, Callable[..., Any]]:
     return {
         name: function
-        for name, function in vars(optax).items()
-        if inspect.isfunction(function)
-        and not name.startswith(("_", "scale_by"))
+        for name, function in inspect.getmembers(optax, inspect.isfunction)
+        if not name.startswith(("_", "scale_by"))
         and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
     }
 
 
 @cache
 def _schedules() -> dict[str, Callable[..., Any]]:
-    return {
-        name: function
-        for name, function in vars(optax.schedules).items()
-        if inspect.isfunction(function) and name.endswith(("_schedule", "_decay"))
-    }
+    functions = inspect.getmembers(optax.schedules, inspect.isfunction)
+    return {name: function for name, function in functions if name.endswith(("_schedule", "_decay"))}
