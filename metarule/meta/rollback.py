@@ -124,7 +124,10 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     jump: Annotated[float, Meta(gt=0, extra={"infinite": True})] = 5.0
 
     def init(self, iterate: Iterate, idle: BatchSummary | None = None) -> RollbackState:
-        """State before the first meta-step; no lifetimes under θ = 0 are given where meta-losses are not comparable."""
+        """State before the first meta-step.
+
+        `idle` summarises lifetimes under θ = 0, and is None where meta-losses are not comparable.
+        """
         typical = _unknown() if idle is None else _first(idle)
         none, no = jnp.zeros((), int), jnp.zeros((), bool)
         shrinkage = Shrinkage(none, none, jnp.full((), jnp.inf, float), none)
