@@ -20,7 +20,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
 UNTRIED = [
     path
     for path in CONFIGS
-    if all(f"metarule.train configs/{path.name}" not in (ROOT / readme).read_text() for readme in READMES)
+    if all(f"train configs/{path.name}" not in (ROOT / readme).read_text() for readme in READMES)
     and path.stem != "boolean-2"
     and "study" not in path.name
 ]
@@ -42,8 +42,8 @@ def test_it_runs_a_few_steps(path, tmp_path):
 def test_it_opens_with_what_it_shows_how_long_it_takes_and_what_to_expect(path):
     opening = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
-    programs = ("metarule.train", "metarule.evolve", "benchmarks.study")
-    assert any(f"python -m {program} configs/{path.name}" in opening for program in programs)
+    programs = ("metarule train", "metarule evolve", "python -m benchmarks.study")
+    assert any(f"{program} configs/{path.name}" in opening for program in programs)
     for word in ("Time:", "Expect:"):
         assert word in opening
 

@@ -11,12 +11,13 @@ from small import OVERRIDES, overrides, words
 from metarule.commands.train import main
 from metarule.config.toml import decode, read
 from metarule.runs.experiment import Experiment
+from metarule.sweeps.declaration import Sweep
 
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *(ROOT / folder / "README.md" for folder in ("configs", "benchmarks", "metarule"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
 COMMANDS = sorted(
-    {command for text in TEXTS.values() for command in re.findall(r"python -m (metarule\.train configs/[^`\n]*)", text)}
+    {command for text in TEXTS.values() for command in re.findall(r"metarule[. ]train (configs/[^`\n]*)", text)}
 )
 TABLES = [table for text in TEXTS.values() for table in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
 BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in TEXTS.items()}
@@ -47,7 +48,7 @@ def test_the_readme_is_short():
 @pytest.mark.parametrize("text", COMMANDS)
 def test_commands_run(text, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
-    _, *command = shlex.split(text.split(" #")[0])
+    command = shlex.split(text.split(" #")[0])
     short = overrides(Path(command[0]))
     command += words({field: value for field, value in short.items() if f"--{field}" not in command})
     command += ["--run.directory", str(tmp_path / "run")] + (["--seeds", "2"] if "--seeds" in text else [])
@@ -74,6 +75,9 @@ def test_code_blocks_run_one_after_another(name, tmp_path, capsys):
 @pytest.mark.parametrize("text", TABLES)
 def test_tables_are_parts_of_configs(text):
     tree = tomllib.loads(text)
+    if "config" in tree:
+        assert decode(tree, Sweep)
+        return
     if "tasks" in tree:
         conditioning = read(ROOT / "configs" / "conditioning.toml")[1]
         tree = conditioning | {"tasks": conditioning["tasks"] | tree["tasks"]}

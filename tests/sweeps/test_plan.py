@@ -212,5 +212,5 @@ def test_sweeps_that_ship_decode_and_say_what_they_show(path):
     assert sum(len(cell.points) for cell in make_plan(hasten(sweep)[0], base, hasten(sweep)[1]).cells) <= 8
     opening = path.read_text().split("\n\nconfig")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
-    for words in (f"python -m benchmarks.sweep benchmarks/sweeps/{path.name}", "Time:", "Expect:"):
+    for words in (f"metarule sweep benchmarks/sweeps/{path.name}", "Time:", "Expect:"):
         assert words in opening
