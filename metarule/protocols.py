@@ -1,16 +1,14 @@
 """Protocols of components: rules, circuits, task families, learners, estimators and meta-optimisers.
 
-A component is anything that satisfies its protocol; there is no base class and no registry. Components are hashable and
-hold hyper-parameters only. θ, weights, tasks and states are pytrees of arrays and are passed as arguments.
-
-Each protocol has few required members. Optional abilities are protocols of their own; the library asks for them with
-`isinstance`.
+A component is any frozen dataclass or Struct that satisfies its protocol. θ, weights, tasks and states are pytrees of
+arrays and are passed as arguments. Methods are pure functions that JAX can trace. Optional abilities are protocols of
+their own, with defaults. See `metarule.types` for arguments and results, and `metarule.testing` for checks.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from jaxtyping import Array, Bool, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree, Shaped
 
 from metarule.types import (
     CircuitStep,
@@ -18,7 +16,6 @@ from metarule.types import (
     Info,
     Integer,
     LearnerState,
-    LifetimeContext,
     Metrics,
     Parts,
     PRNGKey,
@@ -30,37 +27,10 @@ from metarule.types import (
     Weights,
 )
 
-__all__ = [
-    "Activated",
-    "AffineInWeight",
-    "Chunkable",
-    "ChunkableLearner",
-    "Circuit",
-    "Described",
-    "Estimator",
-    "Factored",
-    "HasEquation",
-    "HasMemory",
-    "HasTaskIds",
-    "InRounds",
-    "InitialWeights",
-    "InvertibleLearner",
-    "Learner",
-    "Loss",
-    "MatrixForm",
-    "MetaOptimizer",
-    "MinimumLength",
-    "PartlyPlastic",
-    "Paths",
-    "PrimaryMetric",
-    "Rule",
-    "Scaled",
-    "Sized",
-    "TaskFamily",
-    "WorkingSet",
-]
-
-# --- Rules
+__all__ = ["AffineInWeight", "Described", "Factored", "HasEquation", "HasMemory", "MatrixForm", "Rule", "Scaled"]
+__all__ += ["Activated", "Chunkable", "Circuit", "PartlyPlastic", "Paths", "Sized"]
+__all__ += ["HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "PrimaryMetric", "TaskFamily"]
+__all__ += ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "WorkingSet"]
 
 
 @runtime_checkable
@@ -68,23 +38,23 @@ class Rule(Protocol):
     """Δw = f(local variables; θ), the same function at every synapse."""
 
     def init(self, key: PRNGKey) -> Theta:
-        """Draw an initial θ."""
+        """Draw an initial θ, a pytree of any structure."""
 
     def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
-        """Compute Δw of one synapse and its memory after the step."""
+        """Compute Δw of one synapse, whose local variables are scalars, and its memory after the step."""
 
 
 @runtime_checkable
 class HasMemory(Protocol):
-    """A rule whose synapses have a memory; other rules are given `()`."""
+    """A rule whose synapses have a memory, such as a trace; without this ability it is `()`."""
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
-        """Initial memory of each synapse."""
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
+        """Initial memory of one synapse, or of all synapses of a projection if the weight is a matrix."""
 
 
 @runtime_checkable
 class MatrixForm(Protocol):
-    """A rule with a fast form for a whole projection, equal to `delta` at each of its synapses."""
+    """A rule with a fast form for a projection, equal to `delta` at each of its synapses; by default `lift(delta)`."""
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
         """Compute ΔW of a projection and its memory after the step."""
@@ -92,7 +62,7 @@ class MatrixForm(Protocol):
 
 @runtime_checkable
 class Scaled(Protocol):
-    """A rule with a parameter scale; that of other rules is 1."""
+    """A rule with a parameter scale; by default it is 1."""
 
     def scale(self) -> Theta:
         """Natural size of each parameter, shaped as θ; meta-optimisers use it as preconditioner."""
@@ -100,7 +70,7 @@ class Scaled(Protocol):
 
 @runtime_checkable
 class Described(Protocol):
-    """A rule whose parameters have names; those of other rules are named by their place in θ."""
+    """A rule that names its parameters; by default their names are their paths in θ, such as `rate` or `gains[0]`."""
 
     def describe(self, theta: Theta) -> Mapping[str, Float[Array, ""]]:
         """Parameters by name."""
@@ -108,10 +78,10 @@ class Described(Protocol):
 
 @runtime_checkable
 class HasEquation(Protocol):
-    """A rule that can be written as an equation."""
+    """A rule that can be written as an equation; by default it is `Δw = NameOfTheClass(θ)`."""
 
     def equation(self, theta: Theta) -> str:
-        """The rule as one line that begins with `Δw = `."""
+        """One line that begins with `Δw = `."""
 
 
 @runtime_checkable
@@ -120,10 +90,10 @@ class Factored(Protocol):
 
     @property
     def factored(self) -> bool:
-        """Whether ΔW consists of parts."""
+        """True if ΔW consists of parts."""
 
     def parts(self, theta: Theta, projection: Synapse) -> Parts:
-        """Parts of ΔW of a projection."""
+        """Compute the parts of ΔW of a projection."""
 
 
 @runtime_checkable
@@ -132,10 +102,7 @@ class AffineInWeight(Protocol):
 
     @property
     def affine(self) -> bool:
-        """Whether Δw is affine in the weight."""
-
-
-# --- Circuits
+        """True if Δw is affine in the weight."""
 
 
 @runtime_checkable
@@ -143,79 +110,69 @@ class Circuit(Protocol):
     """Neurons and projections: who is wired to whom, and which local variables each synapse sees."""
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Any, Any]:
-        """Draw (weights of the projections, constant wiring, initial state)."""
+        """Draw (a weight matrix [pre, post] for each projection, constant wiring or `()`, initial state or `()`)."""
 
     def step(self, weights: Weights, wiring: Any, state: Any, stimulus: Stimulus) -> CircuitStep:
-        """Compute the response to one stimulus."""
+        """Compute the response to one stimulus, and what each synapse sees. Weights are changed by the rule only."""
 
 
 @runtime_checkable
 class Activated(Protocol):
-    """A circuit whose output neurons have a named activation, so that it is checked against the loss."""
+    """A circuit that names the activation of its output neurons, so that it is checked against the loss."""
 
     @property
     def output(self) -> str:
-        """Activation of the output neurons, by name."""
+        """Activation of the output neurons, such as `sigmoid`."""
 
 
 @runtime_checkable
 class Sized(Protocol):
-    """A circuit that may be made for a fixed number of inputs and outputs."""
+    """A circuit that may have fixed numbers of inputs and outputs."""
 
     @property
     def sizes(self) -> tuple[int, int] | None:
-        """Numbers of inputs and outputs; None where any are possible."""
+        """Numbers of inputs and outputs; None if any are possible."""
 
 
 @runtime_checkable
 class Paths(Protocol):
-    """A circuit whose projections belong to named paths; other circuits have one path."""
+    """A circuit whose projections are on named paths, each of which may have its own θ; by default all are on one."""
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Path of each projection, such as forward or feedback."""
+        """Path of each projection, such as `forward` or `feedback`."""
 
 
 @runtime_checkable
 class PartlyPlastic(Protocol):
-    """A circuit with projections that the rule does not change."""
+    """A circuit with projections that the rule does not change; by default it changes all."""
 
     @property
     def plastic(self) -> tuple[bool, ...]:
-        """True if each projection is plastic."""
+        """One truth value for each projection."""
 
 
 @runtime_checkable
 class Chunkable(Protocol):
-    """A circuit whose `step` may be computed in chunks.
-
-    Its first projection then reads the stimulus only, and the weights of that projection make potentials only, so that
-    `step` also accepts a first weight matrix with one row a step of a chunk, and a one-hot input.
-    """
+    """A circuit whose `step` may take a first weight matrix with one row a step of a chunk, and a one-hot input."""
 
     @property
     def chunkable(self) -> bool:
-        """True if steps can be computed in chunks."""
-
-
-# --- Tasks
+        """True if it does; its first projection reads the stimulus only, and its weights make potentials only."""
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """Loss of one output, and the output activation that it is made for."""
+    """A loss that names the output activation that it is made for, so that the circuit is checked against it."""
 
     @property
     def activation(self) -> str:
-        """Activation of the output neurons, by name."""
-
-    def __call__(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
-        """Loss of one output."""
+        """Activation of the output neurons, such as `sigmoid`."""
 
 
 @runtime_checkable
 class TaskFamily(Protocol):
-    """A distribution over learning problems. Tasks of a pool are numbered from 0."""
+    """A distribution over learning problems."""
 
     @property
     def inputs(self) -> int:
@@ -227,40 +184,40 @@ class TaskFamily(Protocol):
 
     @property
     def loss(self) -> Callable[[Float[Array, " outputs"], Float[Array, " targets"]], Float[Array, ""]]:
-        """Loss of one output; a `Loss` is also checked against the circuit."""
+        """Function of one output and its target, in the form that `stimulus` gives; it may be a `Loss`."""
 
     def split(self, seed: Integer) -> Split:
-        """Split the tasks into two disjoint pools; the seed may be traced."""
+        """Split the tasks into two disjoint pools, which are pytrees of arrays; the seed may be traced."""
 
     def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
-        """Task number `index` of a pool; the key draws incidentals such as the order of stimuli."""
+        """Sample task number `index` ≥ 0 of a pool; the key draws incidentals such as the order of stimuli."""
 
     def stimulus(self, task: Any, t: Integer, key: PRNGKey) -> Stimulus:
-        """Stimulus at step t."""
+        """Stimulus of step t ≥ 0; the key draws noise."""
 
     def examples(self, task: Any) -> Stimulus:
-        """Batch on which the final network is evaluated."""
+        """Batch of stimuli on which the network is evaluated, with plasticity off."""
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
-        """Metrics of a network from its outputs to the evaluation batch, all finite for finite outputs."""
+        """Scalars by name from the outputs to `examples`, finite for finite outputs."""
 
 
 @runtime_checkable
 class PrimaryMetric(Protocol):
-    """A task family that names the metric to quote; other families quote the first of `metrics`."""
+    """A task family that names the metric to quote; by default it is the first of `metrics`."""
 
     @property
     def primary_metric(self) -> str:
-        """Name of the metric, which lies between 0 and 1; larger is better."""
+        """Name of a metric between 0 and 1; larger is better."""
 
 
 @runtime_checkable
 class MinimumLength(Protocol):
-    """A task family whose tasks need a minimum number of steps; other families need 1."""
+    """A task family whose tasks need a minimum number of steps; by default it is 1."""
 
     @property
     def min_steps(self) -> int:
-        """Steps that a lifetime has at least."""
+        """Fewest steps of a lifetime."""
 
 
 @runtime_checkable
@@ -274,10 +231,10 @@ class InRounds(Protocol):
 
 @runtime_checkable
 class HasTaskIds(Protocol):
-    """A task family in which two numbers may stand for the same task; in other families they do not."""
+    """A task family in which several numbers may stand for one task; by default each stands for another."""
 
     def task_id(self, pool: Any, index: Integer) -> Integer:
-        """Number that two tasks of a pool share if they differ only in labels, order or examples."""
+        """Number that tasks of a pool share if they differ only in labels, order or examples."""
 
 
 @runtime_checkable
@@ -285,15 +242,12 @@ class InitialWeights(Protocol):
     """A task family whose tasks give the initial weights, such as those of a recorded network."""
 
     def initial_weights(self, task: Any, weights: Weights) -> Weights:
-        """Initial weights for a task, from those that the circuit has drawn."""
-
-
-# --- Learners
+        """Initial weights for a task, in place of those that the circuit has drawn."""
 
 
 @runtime_checkable
 class Learner(Protocol):
-    """A learner that learns one task in one lifetime; estimators differentiate it."""
+    """One network that learns one task in one lifetime; `Lifetime` makes it of a rule, a circuit and a task family."""
 
     @property
     def steps(self) -> int:
@@ -304,7 +258,7 @@ class Learner(Protocol):
         """Task family."""
 
     def with_steps(self, steps: int) -> "Learner":
-        """Copy of the learner with a lifetime of another length."""
+        """Copy with a lifetime of another length."""
 
     def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ."""
@@ -312,18 +266,16 @@ class Learner(Protocol):
     def theta_scale(self) -> Theta:
         """Natural size of each parameter, shaped as θ."""
 
-    def init(self, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
-        """Draw a fresh network for a task."""
+    def init(self, key: PRNGKey, task: Any) -> tuple[Any, Any]:
+        """Draw a fresh network for a task: (constants of its lifetime, initial state)."""
 
-    def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
+    def stimulus(self, context: Any, t: Integer) -> Stimulus:
         """Stimulus at step t."""
 
-    def step(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
-    ) -> tuple[LearnerState, StepOutput]:
-        """Present a stimulus, then change the weights."""
+    def step(self, theta: Theta, context: Any, state: Any, stimulus: Stimulus) -> tuple[Any, StepOutput]:
+        """Compute the response to a stimulus, then change the weights."""
 
-    def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
+    def evaluate(self, theta: Theta, context: Any, state: Any) -> tuple[Float[Array, ""], Metrics]:
         """Final share of the meta-loss and the metrics, with plasticity off."""
 
 
@@ -335,10 +287,8 @@ class InvertibleLearner(Learner, Protocol):
     def invertible(self) -> bool:
         """True if steps can be inverted."""
 
-    def step_with_record(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
-    ) -> tuple[LearnerState, StepOutput, Any]:
-        """Do as `step`, and record what `invert_step` needs."""
+    def step_with_record(self, theta: Theta, context: Any, state: Any, stimulus: Stimulus) -> tuple[Any, Any, Any]:
+        """Do as `step`, and also return the record that `invert_step` needs."""
 
     def invert_step(self, theta: Theta, state: LearnerState, record: Any) -> LearnerState:
         """State before a step from that after it, if no weight was clipped at its bound."""
@@ -350,24 +300,21 @@ class InvertibleLearner(Learner, Protocol):
         """True if any weight is at its bound."""
 
     def without_bound(self) -> "InvertibleLearner":
-        """Copy of the learner whose weights are not bounded."""
+        """Copy whose weights are not bounded."""
 
 
 @runtime_checkable
 class ChunkableLearner(Learner, Protocol):
-    """A learner whose steps may be computed in chunks: the first projection changes once a chunk."""
+    """A learner whose steps may be computed in chunks; the first projection changes once a chunk."""
 
     @property
     def chunkable(self) -> bool:
         """True if steps can be computed in chunks."""
 
     def run_chunk(
-        self, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
+        self, theta: Theta, context: Any, state: LearnerState, ts: Int[Array, " n"]
     ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
-        """State after a chunk, the loss along it, and whether the result is certainly exact."""
-
-
-# --- Meta-optimisation
+        """State after the steps `ts`, the sum of their losses, and true if both are certainly exact."""
 
 
 @runtime_checkable
@@ -378,14 +325,14 @@ class Estimator(Protocol):
         """State that persists between meta-steps; `()` for none."""
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Estimate meta-loss and θ-gradient on one task."""
+        """Estimate meta-loss and θ-gradient on one task; a meta-step vmaps this over its lifetimes."""
 
 
 @runtime_checkable
 class WorkingSet(Protocol):
     """An estimator that touches less memory per step than the learner's state."""
 
-    def working_set(self, learner: Learner, state: LearnerState) -> Any:
+    def working_set(self, learner: Learner, state: Any) -> Any:
         """Arrays (or their shapes) that one step of one lifetime touches."""
 
 

@@ -7,28 +7,11 @@ from jax import Array
 from jax.tree_util import DictKey
 from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
-__all__ = [
-    "LOGITS",
-    "STIMULI",
-    "CircuitStep",
-    "Estimate",
-    "Info",
-    "Integer",
-    "LearnerState",
-    "LifetimeContext",
-    "Metrics",
-    "PRNGKey",
-    "Parts",
-    "ScanFn",
-    "Split",
-    "StepOutput",
-    "Stimulus",
-    "Synapse",
-    "Theta",
-    "Weights",
-]
+__all__ = ["LOGITS", "STIMULI", "Integer", "Metrics", "PRNGKey", "ScanFn", "Theta", "Weights"]
+__all__ += ["CircuitStep", "Estimate", "Info", "LearnerState", "LifetimeContext", "Parts", "Split", "StepOutput"]
+__all__ += ["Stimulus", "Synapse"]
 
-# Stimuli of conditioning in the order of the sensory neurons: two conditioned ones and the unconditioned one.
+# Stimuli of conditioning in the order of the sensory neurons: two conditioned stimuli and the unconditioned one.
 STIMULI = ("CS1", "CS2", "US")
 
 # Key under which θ holds the logits of its decays: a logit of 0 is a decay of ½, not a shorter or weaker rule.
@@ -36,7 +19,6 @@ LOGITS = DictKey("logit_decay")
 
 PRNGKey = Key[Array, ""]
 Integer = int | Int[Array, ""]
-Scalar = Float[Array, ""]
 Theta: TypeAlias = PyTree[Float[Array, "..."]]
 Metrics = dict[str, Float[Array, ""]]
 Weights = tuple[Float[Array, "_ _"], ...]
@@ -105,9 +87,7 @@ class CircuitStep(NamedTuple):
 
 
 class Split(NamedTuple):
-    """Two pools of tasks, disjoint unless their family is asked to hold none out.
-
-    Pools are data: the seed that decides them may be traced or vmapped.
+    """Two pools of tasks, disjoint unless their family holds none out.
 
     Attributes:
         train: tasks for meta-training.
@@ -119,11 +99,11 @@ class Split(NamedTuple):
 
 
 class LifetimeContext(NamedTuple):
-    """Constants of a lifetime. The scan closes over them, because it copies everything that it carries.
+    """Constants of a lifetime. The scan closes over them, because it copies its state at every step.
 
     Attributes:
         task: the task, in the form of its family.
-        wiring: what the circuit draws once and does not change, such as random feedback weights.
+        wiring: constants of the circuit, such as random feedback weights.
         key: source of randomness of the stimuli.
     """
 
@@ -133,7 +113,7 @@ class LifetimeContext(NamedTuple):
 
 
 class LearnerState(NamedTuple):
-    """State that a learner carries from one step to the next.
+    """State of a learner between steps.
 
     Attributes:
         weights: one matrix [pre, post] a projection.
@@ -197,9 +177,9 @@ class Info(NamedTuple):
         observed: further observables of this optimiser, by name.
         lifetimes: number of lifetimes.
         nonfinite_lifetimes: lifetimes left out because their loss or gradient was not finite.
-        zero_gradient_lifetimes: lifetimes whose gradient was exactly zero though they had a loss, as when every weight
-            is at its bound.
-        rejected: whether the previous step was undone because these lifetimes went badly.
+        zero_gradient_lifetimes: lifetimes with a loss whose gradient was exactly zero, as when every weight is at its
+            bound.
+        rejected: true if the previous step was rejected because of these lifetimes.
         theta: θ after the step.
     """
 

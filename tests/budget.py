@@ -6,5 +6,5 @@ __all__ = ["trials"]
 
 
 def trials(few, many):
-    """Parameters of a test: numbers of trials, of which those from `few` on are made only with `-m long`."""
+    """Numbers of the trials of a test; those from `few` on run only with `-m long`."""
     return [pytest.param(number, marks=pytest.mark.long if number >= few else ()) for number in range(many)]

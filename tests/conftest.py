@@ -19,34 +19,34 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     atexit.register(shutil.rmtree, cache, ignore_errors=True)
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
-# Tracing makes many objects that live on: looking for garbage as often as Python does would take a tenth of the time.
+# Tracing makes many lasting objects. Collecting garbage as often as Python does would take a tenth of the time.
 gc.set_threshold(100_000, 20, 100)
 
-# What the tests spend their time on is compiling small programs, not running them.
+# Tests spend their time on compiling small programs, not on running them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
-# XLA compiles four times as fast without its newer emitters, and in one piece. A flag that XLA does not know ends the
-# process, so that another one tries.
+# XLA compiles four times as fast without its newer emitters and without parallel code generation. An unknown flag ends
+# the process, so a subprocess tries the flags.
 if "XLA_FLAGS" not in os.environ:
     flags = {"XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"}
     attempt = [sys.executable, "-c", "from jaxlib.xla_client import CompileOptions; CompileOptions()"]
     if subprocess.run(attempt, env=os.environ | flags, capture_output=True).returncode == 0:
         os.environ |= flags
 
-# The tests share the cores among themselves.
+# Workers share the cores.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 
 jaxtyping.install_import_hook("metarule", "beartype.beartype")
 
 import jax
 
-# Of what a worker compiles little is of use to another process, and keeping a program takes a twentieth of a second.
+# Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 
 
-# Files whose tests take longest are begun first, so that both workers are done at about the same time.
+# The slowest files start first, so that both workers end at about the same time.
 LONGEST = (
     "test_readme.py",
     "test_faults.py",
@@ -56,11 +56,11 @@ LONGEST = (
     "test_devices.py",
     "test_training.py",
     "test_probes.py",
-    "test_surroundings.py",
+    "test_startup.py",
 )
 
 
-# Between them they need every dependency: `-m smoke` tells whether some versions of these will do.
+# Together they use every dependency: `-m smoke` checks versions of the dependencies.
 SMOKE = {
     "test_directory.py",
     "test_checkpoints.py",
@@ -141,7 +141,7 @@ def room_for_programs():
         jax.clear_caches()
 
 
-# Optax relies on implicit promotion; what metarule computes itself does not.
+# Optax relies on implicit promotion; the numerics of metarule do not.
 STRICT = {"rules", "circuits", "tasks", "estimators", "lifetime"}
 
 

@@ -11,7 +11,7 @@ from metarule.runs.experiment import Experiment, to_tree
 from metarule.sweeps.declaration import Sweep
 from metarule.sweeps.plan import make_plan
 
-WHERE = [0, 10, 20, 30, 40]
+STEPS = [0, 10, 20, 30, 40]
 
 
 def results(kind, sweep, curve, tests=("own",), baselines=(), retuned=(), trained=None, seeds=3):
@@ -32,10 +32,10 @@ def results(kind, sweep, curve, tests=("own",), baselines=(), retuned=(), traine
                 for contender in (LEARNED, *baselines, *(name + RETUNED for name in retuned)):
                     line = curve(setting, test, contender, seed)
                     item = Item(number, test, contender, seed, setting.experiment, setting.experiment, None)
-                    scores.append(Scores(item, {score: line[-1]}, WHERE, line))
+                    scores.append(Scores(item, {score: line[-1]}, STEPS, line))
             if trained:
                 value = trained(setting, seed)
                 rows.append({"setting": setting.label, "metric": f"training_{score}", "seed": seed, "value": value})
-    made = Results(study, plan, scores, Path("nowhere"))
-    made.__dict__["_report"] = SimpleNamespace(rows=rows)
-    return made
+    study_results = Results(study, plan, scores, Path("nowhere"))
+    study_results.__dict__["_report"] = SimpleNamespace(rows=rows)
+    return study_results

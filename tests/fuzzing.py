@@ -1,4 +1,4 @@
-"""Hypothesis strategies for inputs that are nearly right: configs, command lines and run directories."""
+"""Hypothesis strategies for nearly valid inputs: configs, command lines and run directories."""
 
 import datetime
 from contextlib import suppress
@@ -49,7 +49,7 @@ ODD_NUMBERS = (
     *map(float, ("nan", "inf")),
 )
 
-# Text in the term language, made by its grammar.
+# Text in the term language, from its grammar.
 _NUMBERS = st.sampled_from(["0.5", "2", "10", "0.125", "7"])
 _ODD_FACTORS = st.sampled_from(["0", "9" * 400, "0." + "0" * 50 + "1", "pre^9", "post^0", "__import__('os')"])
 _FACTORS = st.builds(str.__add__, st.sampled_from(VARIABLES), st.sampled_from(["", "^2", "^3"]))
@@ -58,7 +58,7 @@ TERMS = st.lists(st.lists(_FACTORS | _NUMBERS, min_size=1, max_size=3).map("*".j
 )
 _TAYLOR = st.builds("taylor({}; {})".format, st.sampled_from(VARIABLES), st.sampled_from([1, 2, 3, 8, 9, 50]))
 _ODD_TERMS = st.lists(_FACTORS | _ODD_FACTORS, min_size=1, max_size=3).map("*".join)
-PIECES = st.sampled_from([*VARIABLES, "*", "+", "-", "^", "1", "9" * 50, " ", "²", "taylor(", ";", "e", "\x00", "٣"])
+TOKENS = st.sampled_from([*VARIABLES, "*", "+", "-", "^", "1", "9" * 50, " ", "²", "taylor(", ";", "e", "\x00", "٣"])
 
 TEXTS = TERMS | _TAYLOR | _ODD_TERMS | st.sampled_from(NAMES) | st.sampled_from(ODD_TEXTS) | st.text(max_size=20)
 _SINGLE = st.integers() | st.floats() | st.sampled_from(ODD_NUMBERS) | st.booleans() | TEXTS
@@ -69,13 +69,13 @@ ODD = st.recursive(
 )
 
 
-def fitting(node):
-    """Values of the type that a field asks for, though others may not go with them."""
+def valid(node):
+    """Values of the type of a field, which may not fit other fields."""
     match node:
         case inspect.Metadata():
-            return fitting(node.type)
+            return valid(node.type)
         case inspect.UnionType():
-            return st.one_of([fitting(one) for one in node.types])
+            return st.one_of([valid(one) for one in node.types])
         case inspect.IntType():
             return st.sampled_from([0, 1, 2, 3, 5, 20]).map(lambda number: number + (node.ge or 0))
         case inspect.FloatType():
@@ -87,11 +87,11 @@ def fitting(node):
         case inspect.LiteralType():
             return st.sampled_from(node.values)
         case inspect.VarTupleType():
-            return st.lists(fitting(node.item_type), max_size=3)
+            return st.lists(valid(node.item_type), max_size=3)
         case inspect.TupleType():
-            return st.tuples(*map(fitting, node.item_types)).map(list)
+            return st.tuples(*map(valid, node.item_types)).map(list)
         case inspect.DictType():
-            return st.dictionaries(TERMS | st.sampled_from(NAMES), fitting(node.value_type), max_size=2)
+            return st.dictionaries(TERMS | st.sampled_from(NAMES), valid(node.value_type), max_size=2)
         case inspect.StructType():
             return _table(node)
     raise TypeError(node)
@@ -100,13 +100,13 @@ def fitting(node):
 def _table(node):
     tag = {"kind": st.just(node.tag)} if node.tag else {}
     parts = {field.encode_name: field for field in node.fields}
-    required = {name: fitting(field.type) for name, field in parts.items() if field.required}
-    optional = {name: fitting(field.type) for name, field in parts.items() if not field.required}
+    required = {name: valid(field.type) for name, field in parts.items() if field.required}
+    optional = {name: valid(field.type) for name, field in parts.items() if not field.required}
     return st.fixed_dictionaries(tag | required, optional=optional)
 
 
 def at_bounds(node):
-    """Values at a bound of a field, or just beyond it; odd ones where it has none."""
+    """Values at a bound of a field or just beyond it; odd values for a field without bounds."""
     if isinstance(node, inspect.Metadata):
         return at_bounds(node.type)
     if isinstance(node, inspect.UnionType):
@@ -117,7 +117,7 @@ def at_bounds(node):
 
 
 def _fields(node, path="", kinds=()):
-    """Every field of a schema: dotted name, type, and the kinds of the tables that it is in."""
+    """Every field of a schema: dotted name, type, and the kinds of its tables."""
     structs = [one for one in _members(node) if isinstance(one, inspect.StructType)]
     for struct in structs:
         inner = (*kinds, (f"{path}kind", struct.tag)) if struct.tag else kinds
@@ -139,19 +139,19 @@ FIELDS = list(_fields(SCHEMA))
 
 @st.composite
 def settings_of_fields(draw, most=3):
-    """Dotted fields with values, most of them of the right type, after the kinds of the tables that they are in."""
+    """Dotted fields with values, most of them of the right type, after the kinds of their tables."""
     pairs = []
     for name, node, kinds in draw(st.lists(st.sampled_from(FIELDS), max_size=most)):
         pairs += kinds if draw(st.integers(0, 3)) else ()
-        value = draw(st.one_of(fitting(node), fitting(node), at_bounds(node), ODD))
+        value = draw(st.one_of(valid(node), valid(node), at_bounds(node), ODD))
         pairs.append((draw(st.sampled_from([name] * 8 + [f"{name}.x", f"{name}s", "é" + name])), value))
     return pairs
 
 
 def _bases():
-    """Trees of the experiments that ship."""
+    """Trees of the experiments in `configs/`."""
     for file in sorted(CONFIGS.glob("*.toml")):
-        with suppress(ConfigError):  # the file of a study
+        with suppress(ConfigError):  # a study file
             read_experiment_file(file, [])
             yield read(file)[1]
 
@@ -161,8 +161,8 @@ BASES = list(_bases())
 
 @st.composite
 def configs(draw):
-    """Content of a config file: one that ships, or one of the schema, with some fields set, and perhaps torn."""
-    tree = draw(st.sampled_from(BASES) if draw(st.integers(0, 4)) else fitting(SCHEMA))
+    """Content of a config file from `configs/` or from the schema, with some fields set, and perhaps damaged."""
+    tree = draw(st.sampled_from(BASES) if draw(st.integers(0, 4)) else valid(SCHEMA))
     for name, value in draw(settings_of_fields()):
         tree = _set(tree, name.split("."), value)
     missing = draw(st.sampled_from([None, None, *tree]))
@@ -171,7 +171,7 @@ def configs(draw):
         content = tomli_w.dumps(tree).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError):  # a key that TOML cannot hold
         content = b""
-    return content if draw(st.integers(0, 4)) else draw(torn(content))
+    return content if draw(st.integers(0, 4)) else draw(damaged(content))
 
 
 def _set(tree, keys, value):
@@ -199,9 +199,9 @@ def _word(value):
         return repr(value)
 
 
-def torn(content):
-    """Bytes of which a piece is missing, replaced or nested deep."""
+def damaged(content):
+    """Bytes of which a part is missing, replaced or nested deep."""
     places = st.integers(0, len(content))
-    pieces = st.binary(max_size=3) | st.sampled_from([b"\x00", b"\xff", b"[", b'"', b"=", b"\r", b"#", b"[" * 100_000])
+    parts = st.binary(max_size=3) | st.sampled_from([b"\x00", b"\xff", b"[", b'"', b"=", b"\r", b"#", b"[" * 100_000])
     ends = st.tuples(places, places).map(sorted)
-    return st.builds(lambda ends, piece: content[: ends[0]] + piece + content[ends[1] :], ends, pieces)
+    return st.builds(lambda ends, part: content[: ends[0]] + part + content[ends[1] :], ends, parts)

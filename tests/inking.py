@@ -1,4 +1,4 @@
-"""Whether a picture was drawn."""
+"""Check of figure files."""
 
 from pathlib import Path
 
@@ -6,5 +6,5 @@ from matplotlib.image import imread
 
 
 def inked(file: Path) -> bool:
-    """Whether some of a picture is not white."""
+    """True if a picture has dark pixels."""
     return file.exists() and bool((imread(file)[..., :3] < 0.5).any())

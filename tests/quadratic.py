@@ -1,4 +1,4 @@
-"""A learner whose meta-loss is known: the squared distance of θ from an optimum that differs from task to task."""
+"""A learner with a known meta-loss: the squared distance of θ from an optimum that differs between tasks."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ SCALE = jnp.array([1.0, 1.0, 0.1])
 
 
 class Tasks(NamedTuple):
-    """Tasks are the distance of their optimum from the common one."""
+    """Tasks are displacements of their optimum from the common one."""
 
     primary_metric: str = "closeness"
     min_steps: int = 0
@@ -30,7 +30,7 @@ class Tasks(NamedTuple):
 
 
 class Quadratic(NamedTuple):
-    """Lifetimes without learning, which diverge if the first parameter is beyond a bound."""
+    """Lifetimes without learning, which diverge if the first parameter exceeds a bound."""
 
     bound: float = 1e9
     steps: int = 1

@@ -1,4 +1,4 @@
-"""A run of a few seconds in its own process: started, resumed, and compared with one that nothing interrupted."""
+"""A run of a few seconds in its own process: started, resumed, and compared with an uninterrupted one."""
 
 import os
 import subprocess
@@ -37,14 +37,13 @@ FIELDS = {
     "run.checkpoint_every": EVERY,
 }
 NEW = [str(ROOT / "configs" / "boolean-2.toml"), *(f"--{field}={value}" for field, value in FIELDS.items())]
-# Two devices of one CPU: two processes of one device each then compute the same bits. Every program is cached, so that
-# no trial has to write one.
+# Two devices of one CPU: two processes of one device each then compute the same bits. Every program is cached.
 DEVICES = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
 # Seconds after which a process counts as hung.
 PATIENCE = 600.0
 
 
-class Whole(NamedTuple):
+class Uninterrupted(NamedTuple):
     """An uninterrupted run: its directory, and seconds to its first meta-step on disk, to θ and to its end."""
 
     path: Path
@@ -72,26 +71,26 @@ class Runs:
     def resume(self, path):
         return self._process(["--resume", str(path)])
 
-    def whole(self, path):
-        """An uninterrupted run, and when it reached its parts."""
+    def uninterrupted(self, path):
+        """Complete a run, and measure the seconds to its parts."""
         clock, marks = time.perf_counter(), {}
         process = self.start(path)
         while process.poll() is None:
-            for name, reached in (("first", taken(path) > 0), ("trained", (path / THETA).exists())):
-                if reached:
+            for name, is_there in (("first", steps_on_disk(path) > 0), ("trained", (path / THETA).exists())):
+                if is_there:
                     marks.setdefault(name, time.perf_counter() - clock)
             time.sleep(0.01)
         total = time.perf_counter() - clock
         outcome = ended(process)
         assert outcome.status == 0, outcome.message
-        return Whole(path, marks["first"], marks["trained"], total)
+        return Uninterrupted(path, marks["first"], marks["trained"], total)
 
-    def losses(self, path, whole):
-        """Resume a run to its end, or start it again where it was not begun; what was lost, nothing if all is well."""
+    def differences_after_resuming(self, path, reference):
+        """Resume a run to its end, or start it if it has not begun, and compare it with a reference run."""
         outcome = ended(self.resume(path))
         if outcome.status == 2 and outcome.message.count("\n") == 1 and not is_run(path):
             outcome = ended(self.start(path))
-        return differences(path, whole.path) if outcome.status == 0 else [f"{outcome}"]
+        return differences(path, reference.path) if outcome.status == 0 else [f"{outcome}"]
 
     def _process(self, words):
         command = [sys.executable, "-m", "metarule.train", *words]
@@ -112,8 +111,8 @@ def ended(process):
     return Outcome(process.returncode, message)
 
 
-def taken(path):
-    """Meta-steps whose numbers are on disk, without a torn one."""
+def steps_on_disk(path):
+    """Number of meta-steps with a complete row on disk."""
     file = path / "metrics.jsonl"
     return file.read_bytes().count(b"\n") if file.exists() else 0
 
@@ -124,8 +123,8 @@ def checkpoints(path, partial=False):
     return sorted(int(name[0]) for name in names if name[0].isdigit() and (partial or len(name) == 1))
 
 
-def differences(path, whole):
-    """Names of what differs between two runs, fields of time aside."""
+def differences(path, reference):
+    """Names of parts that differ between two runs, without fields of time."""
     parts = {
         THETA: lambda one: _arrays(one / THETA),
         "theta.json": lambda one: read_json(one / "theta.json"),
@@ -135,12 +134,12 @@ def differences(path, whole):
         "performance.json": lambda one: read_json(one / "performance.json"),
         "config.toml": lambda one: (one / "config.toml").read_bytes(),
     }
-    return [name for name, part in parts.items() if not _same(part, path, whole)]
+    return [name for name, part in parts.items() if not _same(part, path, reference)]
 
 
-def _same(part, path, whole):
+def _same(part, path, reference):
     try:
-        return part(path) == part(whole)
+        return part(path) == part(reference)
     except (OSError, TypeError, ConfigError):  # a damaged or missing file
         return False
 
@@ -155,8 +154,8 @@ def _bits(array):
 
 
 def _last_state(path):
-    with Checkpoints(path / CHECKPOINTS) as kept:
-        step, state = kept.restore(lambda step: _first_state(path))
+    with Checkpoints(path / CHECKPOINTS) as checkpoints_of_run:
+        step, state = checkpoints_of_run.restore(lambda step: _first_state(path))
     return step, [_bits(np.asarray(leaf)) for leaf in jax.tree.leaves(state)]
 
 

@@ -1,4 +1,4 @@
-"""A small experiment that every test of whole runs shares."""
+"""A small experiment that tests of runs share."""
 
 import time
 from functools import partial
@@ -10,7 +10,7 @@ from metarule import Boolean, Feedforward, Gradient, InnerLoop, Polynomial
 from metarule.runs.directory import start_run
 from metarule.runs.experiment import Evaluation, Experiment, Run
 from metarule.runs.files import write_json
-from metarule.runs.training import write_theta
+from metarule.runs.theta_files import write_theta
 
 EXPERIMENT = Experiment(
     seed=3,
@@ -19,11 +19,11 @@ EXPERIMENT = Experiment(
     tasks=Boolean(inputs=2),
     inner_loop=InnerLoop(steps=20),
     optimizer=Gradient(steps=12, batch_size=4),
-    # As many watched as at the end, so that contributions of terms take the program that watched.
+    # As many monitored as evaluated lifetimes, so that both use one compiled program.
     evaluation=Evaluation(lifetimes=16, points=2, monitor_every=5, monitor_lifetimes=16, baselines=("delta",)),
     run=Run(steps_per_call=4, checkpoint_every=6),
 )
-# Where none is named there are two baselines; one will do, for each takes as long to compile as the learned rule.
+# One baseline in place of the default two, because each takes as long to compile as the learned rule.
 OVERRIDES = {
     "optimizer.steps": "6",
     "optimizer.batch_size": "4",
@@ -35,12 +35,12 @@ OVERRIDES = {
 }
 
 
-# Where it does not matter what is learned: no hidden neurons, and two terms.
+# For tests that do not depend on the rule: no hidden neurons, and two terms.
 SIMPLEST = OVERRIDES | {"circuit.hidden": "[]", "rule.terms": '["pre*modulator", "weight"]'}
 
 
 def overrides(config: Path) -> dict[str, str]:
-    """Overrides that make the run of a config small; schedules of conditioning cannot be cut short."""
+    """Overrides that make the run of a config small; schedules of conditioning cannot be shortened."""
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.steps"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}
@@ -48,13 +48,13 @@ def overrides(config: Path) -> dict[str, str]:
 
 
 def words(fields: dict[str, str]) -> list[str]:
-    """The same as a command line."""
+    """The fields as words of a command line."""
     return [word for field, value in fields.items() for word in (f"--{field}", value)]
 
 
 @partial(jax.jit, static_argnums=0)
 def split(tasks, seed):
-    """Both pools, as one program: operation by operation each would be compiled by itself."""
+    """Both pools, computed by one program, because compiling each operation takes longer."""
     return tasks.split(seed)
 
 
@@ -65,7 +65,7 @@ def met(tasks, number: int):
 
 
 def finished_run(path: Path, experiment: Experiment = EXPERIMENT, theta=None) -> Path:
-    """Write the directory of a finished run, without meta-training: a given θ or a random one, and a tuned rate."""
+    """Write the directory of a finished run without meta-training: a given or random θ, and a tuned rate."""
     start_run(path, experiment, given=None)
     learner = experiment.lifetime
     write_theta(path, learner, learner.init_theta(jax.random.key(5)) if theta is None else theta)
@@ -74,7 +74,7 @@ def finished_run(path: Path, experiment: Experiment = EXPERIMENT, theta=None) ->
 
 
 def wait_for(rows: int, path: Path) -> None:
-    """Wait until so many meta-steps of a run are on disk."""
+    """Wait until a number of meta-steps of a run is on disk."""
     metrics, deadline = path / "metrics.jsonl", time.monotonic() + 120
     while not (metrics.exists() and metrics.read_text().count("\n") >= rows) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -62,6 +62,6 @@ def test_imports_go_down_only():
     assert upward(FILES) == []
 
 
-def test_an_import_that_goes_up_is_found(monkeypatch):
+def test_an_import_that_goes_up_is_detected(monkeypatch):
     monkeypatch.setitem(LAYER, "types", len(LAYERS))
     assert "rules imports types" in upward(FILES)

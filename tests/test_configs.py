@@ -1,4 +1,4 @@
-"""Every config that ships runs, and opens with what it shows."""
+"""Every config runs, and opens with its command, its time and the expected result."""
 
 from pathlib import Path
 
@@ -16,8 +16,8 @@ from metarule.runs.training import train
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "configs/README.md", "benchmarks/README.md", "metarule/README.md")
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
-# Others are run by test_readme, command by command, boolean-2 by test_train, and studies by tests of benchmarks.
-UNTRIED = [
+# Other configs are run by test_readme, boolean-2 by test_train, and studies by tests of benchmarks.
+UNTESTED = [
     path
     for path in CONFIGS
     if all(f"train configs/{path.name}" not in (ROOT / readme).read_text() for readme in READMES)
@@ -26,8 +26,8 @@ UNTRIED = [
 ]
 
 
-@pytest.mark.parametrize("path", UNTRIED, ids=lambda path: path.stem)
-def test_it_runs_a_few_steps(path, tmp_path):
+@pytest.mark.parametrize("path", UNTESTED, ids=lambda path: path.stem)
+def test_a_config_runs_a_few_steps(path, tmp_path):
     pairs = parse_overrides([f"--{field}={value}" for field, value in overrides(path).items()])
     experiment = decode(override(read(path)[1], pairs), Experiment)
     start_run(tmp_path, experiment, path.read_text())
@@ -39,7 +39,7 @@ def test_it_runs_a_few_steps(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_it_opens_with_what_it_shows_how_long_it_takes_and_what_to_expect(path):
+def test_a_config_opens_with_command_time_and_expectation(path):
     opening = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
     programs = ("metarule train", "metarule evolve", "python -m benchmarks.study")

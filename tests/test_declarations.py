@@ -1,4 +1,4 @@
-"""What a config file may not say Python may not say, either: of every declaration, by its schema."""
+"""Python refuses the values that a config file may not have: for every declaration, by its schema."""
 
 import importlib
 import math
@@ -23,7 +23,7 @@ from metarule.tasks.phenomena import STANDARD
 for module in pkgutil.walk_packages(metarule.__path__, "metarule."):
     importlib.import_module(module.name)
 PHENOMENON = STANDARD[0]
-# Of those that have fields without a default.
+# Examples of declarations that have fields without a default.
 EXAMPLES = {
     type(one): one
     for one in (
@@ -46,22 +46,22 @@ def declarations(base=Checked):
 
 
 def outside(node):
-    """Values that a type does not allow, by what is wrong with them."""
+    """Values that a type does not allow."""
     if isinstance(node, inspect.Metadata):
         yield from outside(node.type)
     elif isinstance(node, inspect.UnionType):
         allowed = {type(one) for one in node.types}
         if inspect.StrType not in allowed:
-            yield "no such word"
+            yield "unknown"
         bounded = [one for one in node.types if isinstance(one, inspect.IntType | inspect.FloatType)]
         yield from (value for one in bounded for value in beyond(one))
     elif isinstance(node, inspect.LiteralType):
-        yield "no such word"
+        yield "unknown"
     elif isinstance(node, inspect.VarTupleType):
-        yield True  # a single text stands for an array of one
+        yield True  # a single text is an array of one
         yield from ([value] for value in outside(node.item_type))
     elif isinstance(node, inspect.IntType | inspect.FloatType):
-        yield "no number"
+        yield "text"
         yield from beyond(node)
     elif not isinstance(node, inspect.AnyType):
         yield 3 if not isinstance(node, inspect.BoolType) else "no"
@@ -91,11 +91,11 @@ CASES = [
 @pytest.mark.parametrize(("declaration", "field", "value"), CASES)
 def test_a_value_that_the_schema_does_not_allow_is_refused_as_in_a_config_file(declaration, field, value):
     example = EXAMPLES.get(declaration) or declaration()
-    with pytest.raises(ConfigError) as there:
+    with pytest.raises(ConfigError) as from_file:
         decode(msgspec.to_builtins(example, enc_hook=dict) | {field: value}, declaration)
-    with pytest.raises(ValueError, match=f"^{field}.* = ") as here:
+    with pytest.raises(ValueError, match=f"^{field}.* = ") as from_python:
         replace(example, **{field: value})
-    assert str(here.value) == str(there.value)
+    assert str(from_python.value) == str(from_file.value)
 
 
 def test_every_declaration_is_checked():
@@ -105,7 +105,7 @@ def test_every_declaration_is_checked():
 
 
 def tables_of(node):
-    """Every table that may stand in a config file."""
+    """Every table that a config file may have."""
     if isinstance(node, inspect.StructType):
         yield node
         for field in node.fields:
@@ -118,7 +118,7 @@ def tables_of(node):
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: Boolean(functions="seperable"), "functions = 'seperable': allowed: all, not_separable, separable"),
         (lambda: Tabular(scaling="standardized"), "scaling = 'standardized': allowed: range, standardised"),
@@ -136,12 +136,12 @@ def tables_of(node):
         (lambda: Experiment(tasks=object()), "tasks = <object .*: expected Boolean or"),
     ],
 )
-def test_a_slip_in_python_is_refused_in_the_words_of_the_command_line(make, says):
-    with pytest.raises(ValueError, match=f"^{says}"):
+def test_python_refuses_with_the_message_of_the_command_line(make, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
         make()
 
 
-def test_what_is_given_in_another_form_is_what_a_config_file_makes_of_it():
+def test_other_forms_of_a_value_are_converted_as_in_a_config_file():
     assert hash(Feedforward(hidden=[3])) == hash(Feedforward(hidden=(3,)))
     assert Connection(pre="US", post="motor", weight=[0, 1]).weight_range == (0.0, 1.0)
     assert hash(Polynomial(initial={"pre": np.float32(0.5)})) == hash(Polynomial(initial={"pre": 0.5}))
@@ -149,19 +149,19 @@ def test_what_is_given_in_another_form_is_what_a_config_file_makes_of_it():
 
 
 @pytest.mark.parametrize("make", [lambda: InnerLoop(weight_bound=math.inf), lambda: Rollback(jump=math.inf)])
-def test_what_may_be_without_end_in_python_may_be(make):
+def test_some_fields_may_be_infinite_in_python(make):
     assert math.inf in msgspec.structs.astuple(make())
 
 
-def test_a_number_that_is_traced_may_be_any():
+def test_a_traced_number_is_not_checked():
     def traced(number):
-        made = (
+        declared = (
             InnerLoop(weight_bound=number),
             Gradient(learning_rate=number, arguments={"b1": 0.8, "weight_decay": number}, name="adamw"),
             Polynomial(initial={"pre": number, "weight": 1}),
         )
-        assert made[0].weight_bound is made[1].learning_rate is made[1].arguments["weight_decay"] is number
-        assert list(made[2].initial.items()) == [("pre", number), ("weight", 1)]
+        assert declared[0].weight_bound is declared[1].learning_rate is declared[1].arguments["weight_decay"] is number
+        assert list(declared[2].initial.items()) == [("pre", number), ("weight", 1)]
         return number
 
     jax.eval_shape(traced, jax.ShapeDtypeStruct((), "float32"))

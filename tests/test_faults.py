@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 import pytest
 from budget import trials
-from runs_under_fault import EVERY, STEPS, Runs, checkpoints, differences, ended, taken
+from runs_under_fault import EVERY, STEPS, Runs, checkpoints, differences, ended, steps_on_disk
 
 from metarule.runs.directory import CHECKPOINTS, is_run
 from metarule.runs.theta_files import THETA
@@ -30,34 +30,34 @@ def runs(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, runs):
-    return runs.whole(tmp_path_factory.mktemp("runs") / "whole")
+def reference(tmp_path_factory, runs):
+    return runs.uninterrupted(tmp_path_factory.mktemp("runs") / "reference")
 
 
-def wait(process, reached, delay):
-    """Wait until a running process has reached something, and a moment longer."""
-    while process.poll() is None and not reached():
+def wait(process, condition, delay):
+    """Wait until a condition holds or the process has ended, and a delay longer."""
+    while process.poll() is None and not condition():
         time.sleep(0.001)
     time.sleep(delay)
 
 
-def while_starting(process, path, whole, chance):
-    time.sleep(chance.uniform(0, whole.first))
+def while_starting(process, path, reference, chance):
+    time.sleep(chance.uniform(0, reference.first))
 
 
-def while_training(process, path, whole, chance):
+def while_training(process, path, reference, chance):
     step = chance.randrange(1, STEPS - EVERY)
-    wait(process, lambda: taken(path) >= step, chance.uniform(0, 0.05))
+    wait(process, lambda: steps_on_disk(path) >= step, chance.uniform(0, 0.05))
 
 
-def while_saving(process, path, whole, chance):
+def while_saving(process, path, reference, chance):
     step = chance.randrange(EVERY, STEPS, EVERY)
     wait(process, lambda: max(checkpoints(path, partial=True), default=0) >= step, chance.uniform(0, 0.05))
 
 
-def while_evaluating(process, path, whole, chance):
-    # A run is faster than the one that was timed, whose programs were not compiled yet.
-    delay = chance.uniform(0, (whole.total - whole.trained) / 2)
+def while_evaluating(process, path, reference, chance):
+    # The reference run was slower, because it compiled the programs.
+    delay = chance.uniform(0, (reference.total - reference.trained) / 2)
     wait(process, (path / THETA).exists, delay)
 
 
@@ -76,27 +76,27 @@ KILLS = [
 
 
 @pytest.mark.parametrize("trial", trials(2, 100))
-def test_a_run_that_is_killed_or_stopped_resumes_to_the_same_bits(trial, runs, whole, tmp_path):
+def test_a_run_that_is_killed_or_stopped_resumes_to_the_same_bits(trial, runs, reference, tmp_path):
     chance, path = random.Random(trial), tmp_path / "a run"
     moments, signals = KILLS[trial % len(KILLS)]
     process = runs.start(path)
     for number, moment in enumerate(moments if isinstance(moments, tuple) else (moments,)):
         if number:  # the run is killed again while it resumes
             process = runs.resume(path)
-        moment(process, path, whole, chance)
+        moment(process, path, reference, chance)
         for one in signals:
             process.send_signal(one)
             time.sleep(chance.uniform(0, 0.1))
         outcome = ended(process)
     if signals != KILL:
         assert "Traceback" not in outcome.message
-    assert taken(path) - max(checkpoints(path), default=0) <= 2 * EVERY
-    assert runs.losses(path, whole) == []
+    assert steps_on_disk(path) - max(checkpoints(path), default=0) <= 2 * EVERY
+    assert runs.differences_after_resuming(path, reference) == []
 
 
 @pytest.mark.parametrize("trial", trials(1, 10))
-def test_one_process_goes_on_where_one_of_two_was_killed(trial, runs, whole, tmp_path):
-    """The other process stops within a minute with a reason, or is ended by JAX where process 0 was killed."""
+def test_one_process_resumes_after_one_of_two_was_killed(trial, runs, reference, tmp_path):
+    """The other process stops within a minute with a reason, or is ended by JAX if process 0 was killed."""
     chance, path = random.Random(trial + 3), tmp_path / "run"
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -104,8 +104,8 @@ def test_one_process_goes_on_where_one_of_two_was_killed(trial, runs, whole, tmp
     shared = ["--devices.coordinator", address, "--devices.processes", "2", "--devices.use", "1"]
     processes = [runs.start(path, *shared, "--devices.process", str(number)) for number in range(2)]
     step, victim = chance.randrange(STEPS - EVERY), chance.randrange(2)
-    reached = lambda: processes[0].poll() is not None or (is_run(path) and taken(path) >= step)
-    wait(processes[1], reached, chance.uniform(0, 0.05))
+    condition = lambda: processes[0].poll() is not None or (is_run(path) and steps_on_disk(path) >= step)
+    wait(processes[1], condition, chance.uniform(0, 0.05))
     processes[victim].kill()
     clock = time.perf_counter()
     other, killed = ended(processes[1 - victim]), ended(processes[victim])
@@ -113,12 +113,12 @@ def test_one_process_goes_on_where_one_of_two_was_killed(trial, runs, whole, tmp
     if killed.status == -signal.SIGKILL:
         assert other.status in ({1} if victim else {1, -signal.SIGABRT})
         assert other.status != 1 or ("is gone" in other.message and "Traceback" not in other.message)
-    assert taken(path) - max(checkpoints(path), default=0) <= 2 * EVERY
-    assert runs.losses(path, whole) == []
+    assert steps_on_disk(path) - max(checkpoints(path), default=0) <= 2 * EVERY
+    assert runs.differences_after_resuming(path, reference) == []
 
 
 def check_message(outcome):
-    """A failing disk costs one line, and one more for each figure that could not be drawn."""
+    """A failing disk causes one line, and one more for each figure that could not be drawn."""
     assert outcome.status in (0, 1, 2), outcome
     assert len([line for line in outcome.message.splitlines() if "could not be drawn" not in line]) <= 1
     assert "Traceback" not in outcome.message
@@ -126,7 +126,7 @@ def check_message(outcome):
 
 @contextmanager
 def disk(path, size):
-    """A small disk in memory; yields what changes its options, such as `ro`."""
+    """A small disk in memory; yields a function that changes its options, such as `ro`."""
     path.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=True)
     try:
@@ -136,16 +136,16 @@ def disk(path, size):
 
 
 def interrupted(runs, path):
-    """A run with at least two checkpoints, and meta-steps after them, that is killed."""
+    """Kill a run that has at least two checkpoints and meta-steps after them."""
     process = runs.start(path)
-    wait(process, lambda: taken(path) > 3 * EVERY, 0)
+    wait(process, lambda: steps_on_disk(path) > 3 * EVERY, 0)
     process.kill()
     ended(process)
 
 
 @pytest.mark.parametrize("trial", trials(1, 5))
-def test_a_file_that_was_torn_when_no_file_may_grow_is_mended(trial, runs, whole, tmp_path):
-    most = random.Random(trial + 1).randrange((whole.path / "metrics.jsonl").stat().st_size)
+def test_a_file_truncated_by_a_size_limit_is_repaired(trial, runs, reference, tmp_path):
+    most = random.Random(trial + 1).randrange((reference.path / "metrics.jsonl").stat().st_size)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
     try:
@@ -153,29 +153,29 @@ def test_a_file_that_was_torn_when_no_file_may_grow_is_mended(trial, runs, whole
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     check_message(ended(process))
-    assert runs.losses(tmp_path / "run", whole) == []
+    assert runs.differences_after_resuming(tmp_path / "run", reference) == []
 
 
 @MOUNTS
 @pytest.mark.parametrize("trial", trials(0, 5))
-def test_a_run_on_a_full_disk_goes_on_when_there_is_room(trial, runs, whole, tmp_path):
-    size = sum(file.stat().st_size for file in whole.path.rglob("*") if file.is_file())
+def test_a_run_on_a_full_disk_resumes_when_there_is_space(trial, runs, reference, tmp_path):
+    size = sum(file.stat().st_size for file in reference.path.rglob("*") if file.is_file())
     with disk(tmp_path / "disk", random.Random(trial).randrange(2**13, size)) as change:
         check_message(ended(runs.start(tmp_path / "disk" / "run")))
         change(f"size={2**25}")
-        assert runs.losses(tmp_path / "disk" / "run", whole) == []
+        assert runs.differences_after_resuming(tmp_path / "disk" / "run", reference) == []
 
 
 @MOUNTS
 @pytest.mark.parametrize("trial", trials(0, 5))
-def test_a_run_in_a_read_only_directory_goes_on_when_it_can_write(trial, runs, whole, tmp_path):
+def test_a_run_in_a_read_only_directory_resumes_when_it_can_write(trial, runs, reference, tmp_path):
     with disk(tmp_path / "disk", 2**25) as change:
         path = tmp_path / "disk" / "run"
         interrupted(runs, path)
         change("ro")
         check_message(ended(runs.resume(path)))
         change("rw")
-        assert runs.losses(path, whole) == []
+        assert runs.differences_after_resuming(path, reference) == []
 
 
 def truncate(file, chance):
@@ -195,7 +195,7 @@ def remove(file, chance):
 
 @pytest.mark.parametrize("damage", [truncate, flip_bit, remove])
 @pytest.mark.parametrize("trial", trials(0, 5))
-def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(trial, damage, runs, whole, tmp_path):
+def test_a_damaged_checkpoint_is_skipped_for_the_previous_one(trial, damage, runs, reference, tmp_path):
     chance, path = random.Random(trial), tmp_path / "run"
     interrupted(runs, path)
     last = path / CHECKPOINTS / str(checkpoints(path)[-1])
@@ -203,7 +203,7 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(trial, damage, r
     outcome = ended(runs.resume(path))
     check_message(outcome)
     assert outcome.status == 0
-    assert differences(path, whole.path) == []
+    assert differences(path, reference.path) == []
 
 
 def remove_contents(folder):
@@ -212,8 +212,8 @@ def remove_contents(folder):
 
 
 @pytest.mark.parametrize("damage", [shutil.rmtree, remove_contents])
-def test_a_run_without_checkpoints_is_refused_and_left_as_it_is(damage, whole, runs, tmp_path):
-    path = shutil.copytree(whole.path, tmp_path / "run")
+def test_a_run_without_checkpoints_is_refused_and_not_changed(damage, reference, runs, tmp_path):
+    path = shutil.copytree(reference.path, tmp_path / "run")
     (path / "summary.json").unlink()
     metrics = (path / "metrics.jsonl").read_bytes()
     damage(path / CHECKPOINTS)
@@ -224,11 +224,11 @@ def test_a_run_without_checkpoints_is_refused_and_left_as_it_is(damage, whole, r
     assert (path / "metrics.jsonl").read_bytes() == metrics
 
 
-def test_what_differs_is_named(whole, tmp_path):
-    other = shutil.copytree(whole.path, tmp_path / "other")
-    assert differences(other, whole.path) == []
+def test_differences_are_named(reference, tmp_path):
+    other = shutil.copytree(reference.path, tmp_path / "other")
+    assert differences(other, reference.path) == []
     lines = (other / "metrics.jsonl").read_text().splitlines(keepends=True)
     (other / "metrics.jsonl").write_text("".join([*lines, lines[-1]]))
     shutil.rmtree(other / "checkpoints" / str(STEPS))
     (other / "config.toml").write_text("")
-    assert differences(other, whole.path) == ["last checkpoint", "metrics.jsonl", "config.toml"]
+    assert differences(other, reference.path) == ["last checkpoint", "metrics.jsonl", "config.toml"]

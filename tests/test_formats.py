@@ -15,13 +15,12 @@ from metarule.prng import run_key
 from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import FORMAT, read_experiment_file
 from metarule.runs.metrics import read_metrics
-from metarule.runs.theta_files import THETA_FORMAT
-from metarule.runs.training import flat_parameters, write_theta
+from metarule.runs.theta_files import THETA_FORMAT, flat_parameters, write_theta
 
 FIXTURES = Path(__file__).parent / "fixtures"
 PRESENT = FIXTURES / f"run-format-{FORMAT}"
 OLDER = sorted(path for path in FIXTURES.glob("run-format-*") if path != PRESENT)
-# The terms of the run, of which the first two have changed places.
+# The terms of the run, with the first two swapped.
 TERMS = 'terms = ["pre", "1", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"]'
 
 

@@ -9,26 +9,26 @@ import pytest
 from metarule.__main__ import COMMANDS, main
 
 
-def ran(monkeypatch, capsys, *words):
+def run_main(monkeypatch, capsys, *words):
     monkeypatch.setattr(sys, "argv", ["metarule", *words])
     return main(), *capsys.readouterr()
 
 
 def test_help_lists_the_commands(monkeypatch, capsys):
-    status, out, _ = ran(monkeypatch, capsys, "--help")
+    status, out, _ = run_main(monkeypatch, capsys, "--help")
     assert status == 0
     assert [line.split()[0] for line in out.splitlines() if line.startswith("  ")] == list(COMMANDS)
-    assert ran(monkeypatch, capsys)[0] == 2
-    assert ran(monkeypatch, capsys, "--version")[1].startswith("metarule ")
+    assert run_main(monkeypatch, capsys)[0] == 2
+    assert run_main(monkeypatch, capsys, "--version")[1].startswith("metarule ")
 
 
 def test_a_misspelt_command_gets_a_suggestion(monkeypatch, capsys):
     message = f"metarule: 'trian' is no command; allowed: {', '.join(COMMANDS)}; did you mean 'train'?\n"
-    assert ran(monkeypatch, capsys, "trian", "x.toml") == (2, "", message)
+    assert run_main(monkeypatch, capsys, "trian", "x.toml") == (2, "", message)
 
 
-def test_a_command_is_given_the_other_words(monkeypatch, capsys):
-    status, out, _ = ran(monkeypatch, capsys, "prune", "--help")
+def test_a_command_gets_the_remaining_words(monkeypatch, capsys):
+    status, out, _ = run_main(monkeypatch, capsys, "prune", "--help")
     assert status == 0
     assert out.startswith("usage: metarule prune ")
 
@@ -45,7 +45,7 @@ def test_a_command_is_given_the_other_words(monkeypatch, capsys):
     ],
 )
 def test_bash_completes_commands_and_options(line, completed, monkeypatch, capsys):
-    _, script, _ = ran(monkeypatch, capsys, "--completion", "bash")
+    _, script, _ = run_main(monkeypatch, capsys, "--completion", "bash")
     words = line.split()
     check = f'COMP_WORDS=({" ".join(words)}); COMP_CWORD={len(words) - 1}; _metarule; echo "${{COMPREPLY[@]}}"'
     done = subprocess.run(["bash", "-c", script + check], capture_output=True, text=True, check=True)
@@ -53,7 +53,7 @@ def test_bash_completes_commands_and_options(line, completed, monkeypatch, capsy
 
 
 def test_scripts_of_other_shells(monkeypatch, capsys):
-    assert ran(monkeypatch, capsys, "--completion", "zsh")[1].startswith("autoload -U +X bashcompinit")
-    assert "from adapt' -l adaptation.window\n" in ran(monkeypatch, capsys, "--completion", "fish")[1]
+    assert run_main(monkeypatch, capsys, "--completion", "zsh")[1].startswith("autoload -U +X bashcompinit")
+    assert "from adapt' -l adaptation.window\n" in run_main(monkeypatch, capsys, "--completion", "fish")[1]
     message = "metarule: --completion sh: allowed: bash, zsh, fish\n"
-    assert ran(monkeypatch, capsys, "--completion", "sh") == (2, "", message)
+    assert run_main(monkeypatch, capsys, "--completion", "sh") == (2, "", message)

@@ -14,7 +14,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment
 
 ROOT = Path(__file__).parent.parent
-# Settings of JAX that change the numbers that it draws, or the keys that it makes.
+# Settings of JAX that change which numbers it draws, or which keys it makes.
 SETTINGS = {
     "JAX_DEFAULT_PRNG_IMPL": "rbg",
     "JAX_ENABLE_CUSTOM_PRNG": "1",
@@ -26,25 +26,25 @@ SETTINGS = {
 
 
 def drawn(words):
-    """A command that prints its random numbers: pools, a held-out task, and the weights of a network."""
-    numbers = [jax.random.key_data(jax.random.split(stream(run_key(3), Purpose.EVALUATION), 3))]
+    """A command that prints the numbers that it draws: pools, a held-out task, and the weights of a network."""
+    results = [jax.random.key_data(jax.random.split(stream(run_key(3), Purpose.EVALUATION), 3))]
     families = ((Boolean(inputs=3), "sigmoid"), (Tabular(train_examples=10, test_examples=5), "softmax"))
     for tasks, output in families:
         one = Experiment(seed=3, tasks=tasks, circuit=Feedforward(output=output))
         key = stream(run_key(one.seed), Purpose.HELD_OUT)
         task = one.tasks.sample(key, one.split.test, 5)
-        numbers.append((one.split, task, one.lifetime.init(key, task)[1].weights))
-    print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(numbers)]))
+        results.append((one.split, task, one.lifetime.init(key, task)[1].weights))
+    print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(results)]))
     return 0
 
 
 def test_purposes_and_seeds_have_different_keys():
-    keys = {
+    drawn = {
         tuple(np.asarray(jax.random.key_data(stream(run_key(seed), purpose))))
         for seed in range(5)
         for purpose in Purpose
     }
-    assert len(keys) == 5 * len(Purpose)
+    assert len(drawn) == 5 * len(Purpose)
 
 
 def test_a_traced_seed_gives_the_same_key():
@@ -53,7 +53,7 @@ def test_a_traced_seed_gives_the_same_key():
 
 
 @pytest.mark.parametrize("seed", [0, 1, 12345, 2**31 - 1])
-def test_a_key_is_that_of_the_defaults_of_jax(seed):
+def test_a_key_is_that_of_jax_with_default_settings(seed):
     key = run_key(seed)
     assert key.dtype == jax.random.key(0, impl="threefry2x32").dtype
     np.testing.assert_array_equal(jax.random.key_data(key), [0, seed])
@@ -66,10 +66,10 @@ def test_settings_of_jax_do_not_change_a_key(name):
     expected = [jax.random.key_data(run_key(3)), *jax.tree.leaves(Boolean(inputs=2).split(3))]
     jax.config.update(name, int(value) if value.isdecimal() else value)
     try:
-        result = [jax.random.key_data(run_key(3)), *jax.tree.leaves(Boolean(inputs=2).split(3))]
+        results = [jax.random.key_data(run_key(3)), *jax.tree.leaves(Boolean(inputs=2).split(3))]
     finally:
         jax.config.update(name, before)
-    jax.tree.map(np.testing.assert_array_equal, result, expected)
+    jax.tree.map(np.testing.assert_array_equal, results, expected)
 
 
 @pytest.mark.parametrize(
@@ -83,21 +83,25 @@ def test_a_setting_under_which_the_same_key_draws_other_numbers_is_refused(draw)
         draw()
 
 
-def test_no_other_key_is_made():
-    keys = [
+def test_all_keys_come_from_run_key():
+    lines = [
         f"{file.relative_to(ROOT)}: {line.strip()}"
         for folder in ("metarule", "benchmarks")
         for file in sorted((ROOT / folder).rglob("*.py"))
         for line in file.read_text(encoding="utf-8").splitlines()
         if re.search(r"\b(random\.key|PRNGKey|wrap_key_data)\(", line.partition("`")[0]) and "impl=" not in line
     ]
-    assert keys == []
+    assert lines == []
 
 
-def test_commands_draw_the_same_numbers_under_any_settings_of_jax(capsys):
-    code = "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"
-    env = os.environ | SETTINGS | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
-    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+def test_commands_draw_the_same_under_any_settings_of_jax(capsys):
+    script = (
+        "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"
+    )
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=os.environ | SETTINGS | {"PYTHONPATH": path}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr
     drawn([])
     assert done.stdout == capsys.readouterr().out

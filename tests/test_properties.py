@@ -1,4 +1,4 @@
-"""Properties of any input: it works as it was written, or is refused in one line that names a field.
+"""Properties of any input: it is used as written, or is refused in one line that names a field.
 
 `pytest -m long tests/test_properties.py` tries a hundred times as many inputs.
 """
@@ -16,7 +16,7 @@ import jax
 import msgspec
 import numpy as np
 import pytest
-from fuzzing import CONFIGS, FIELDS, PIECES, TERMS, configs, settings_of_fields, torn, words
+from fuzzing import CONFIGS, FIELDS, TERMS, TOKENS, configs, damaged, settings_of_fields, words
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
@@ -29,15 +29,15 @@ from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, read_experiment_file, to_tree
 from metarule.runs.files import write_json
 from metarule.runs.finished import load
-from metarule.runs.training import write_theta
+from metarule.runs.theta_files import write_theta
 
 BASE = to_tree(Experiment())
 EXAMPLES = settings.default.max_examples
-# Fields, files and parts of a command line, one of which every refusal names.
+# Fields, files and parts of a command line; every refusal names one of them.
 FILES = ("environment.json", "theta.npz", "theta.json", "summary.json", "resolved.toml", "config.toml")
 PARTS = {*(name.rpartition(".")[2] for name, _, _ in FIELDS), *FILES, "fields", "TOML", "text", "--section.field"}
 NAMED = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, PARTS)) + r")(?!\w)")
-# Numbers of a meta-step up to which it is cheap enough to be run.
+# Most numbers of a meta-step that is cheap enough to run.
 CHEAP = 3e7
 
 
@@ -49,7 +49,7 @@ def check_refusal(message):
 
 
 def accepted(make, *arguments):
-    """What is made of an input, or None where it is refused as it should be."""
+    """Result for an input, or None if it is refused in one line."""
     try:
         return make(*arguments)
     except ConfigError as error:
@@ -58,13 +58,13 @@ def accepted(make, *arguments):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("input")
 
 
-def read_config(place, content, line):
-    (place / "config.toml").write_bytes(content)
-    return read_experiment_file(place / "config.toml", parse_overrides(line))[0]
+def read_config(directory, content, line):
+    (directory / "config.toml").write_bytes(content)
+    return read_experiment_file(directory / "config.toml", parse_overrides(line))[0]
 
 
 def check_round_trip(experiment):
@@ -73,7 +73,7 @@ def check_round_trip(experiment):
 
 @lru_cache(maxsize=1024)
 def numbers_of_a_meta_step(lifetime, optimizer):
-    """Trace one meta-step; about how many numbers it computes with."""
+    """Trace one meta-step and estimate how many numbers it computes with."""
 
     def step():
         pool, key = lifetime.tasks.split(0).train, run_key(0)
@@ -88,8 +88,8 @@ def numbers_of_a_meta_step(lifetime, optimizer):
 
 @settings(max_examples=EXAMPLES // 2)
 @given(configs(), words())
-def test_a_config_has_a_meta_step_or_is_refused(place, content, line):
-    experiment = accepted(read_config, place, content, line)
+def test_a_config_has_a_meta_step_or_is_refused(directory, content, line):
+    experiment = accepted(read_config, directory, content, line)
     if experiment is not None:
         check_round_trip(experiment)
         numbers_of_a_meta_step(experiment.lifetime, experiment.optimizer)
@@ -141,7 +141,7 @@ def test_the_command_runs_or_refuses_in_one_line_and_writes_nothing(pairs):
 
 @pytest.fixture(scope="module")
 def run_files(tmp_path_factory):
-    """Files of a finished run in which nothing was learned, by name."""
+    """Files of a finished run without meta-training, by name."""
     path = tmp_path_factory.mktemp("runs") / "run"
     experiment, _ = read_experiment_file(CONFIGS / "paper.toml", [])
     start_run(path, experiment, None)
@@ -151,17 +151,17 @@ def run_files(tmp_path_factory):
 
 
 @given(st.data())
-def test_a_run_directory_is_read_or_refused(place, run_files, data):
+def test_a_run_directory_is_read_or_refused(directory, run_files, data):
     changed = data.draw(st.sampled_from(sorted(run_files)))
     for name, content in run_files.items():
-        (place / name).write_bytes(data.draw(torn(content)) if name == changed else content)
-    accepted(load, place)
+        (directory / name).write_bytes(data.draw(damaged(content)) if name == changed else content)
+    accepted(load, directory)
 
 
-def test_the_run_directory_that_is_damaged_is_a_good_one(place, run_files):
+def test_the_undamaged_run_directory_is_read(directory, run_files):
     for name, content in run_files.items():
-        (place / name).write_bytes(content)
-    assert load(place).rates == {"delta": 0.2}
+        (directory / name).write_bytes(content)
+    assert load(directory).rates == {"delta": 0.2}
 
 
 def read_pairs(pairs):
@@ -196,7 +196,7 @@ def test_any_command_line_is_read_or_refused(words):
         read_pairs(pairs)
 
 
-@given(st.text(max_size=60) | st.lists(PIECES, max_size=12).map("".join))
+@given(st.text(max_size=60) | st.lists(TOKENS, max_size=12).map("".join))
 def test_any_text_is_a_term_or_a_value_error(text):
     try:
         term = parse(text)
@@ -206,10 +206,10 @@ def test_any_text_is_a_term_or_a_value_error(text):
         assert term
 
 
-def spelt(shown):
-    """A term as it is shown, in the language in which it is read."""
+def to_term_language(shown):
+    """Convert a formatted term to the term language."""
     plain = shown.translate(str.maketrans("·−", "*-"))
-    return re.sub(r"[²³⁴⁵⁶⁷⁸⁹]", lambda found: f"^{'⁰¹²³⁴⁵⁶⁷⁸⁹'.index(found[0])}", plain)
+    return re.sub(r"[²³⁴⁵⁶⁷⁸⁹]", lambda match: f"^{'⁰¹²³⁴⁵⁶⁷⁸⁹'.index(match[0])}", plain)
 
 
 @given(TERMS)
@@ -219,6 +219,6 @@ def test_a_term_that_is_shown_is_the_same_term(text):
     except ValueError as error:
         assert re.search("zero for all values|power", str(error))
         return
-    again = parse(spelt(show(term)))
+    again = parse(to_term_language(show(term)))
     assert [one.powers for one in again] == [one.powers for one in term]
     assert [one.scale for one in again] == pytest.approx([one.scale for one in term], rel=1e-5)

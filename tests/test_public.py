@@ -1,4 +1,4 @@
-"""What is public is named, documented and frozen."""
+"""Public names are listed, documented and, for components, frozen."""
 
 import importlib
 import inspect

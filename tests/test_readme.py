@@ -21,7 +21,7 @@ COMMANDS = sorted(
 )
 TABLES = [table for text in TEXTS.values() for table in re.findall(r"```toml\n(.*?)```", text, re.DOTALL)]
 BLOCKS = {name: re.findall(r"```python\n(.*?)```", text, re.DOTALL) for name, text in TEXTS.items()}
-# Long parts of code blocks, and short ones in their place.
+# Long parts of code blocks, and short replacements.
 SHORTER = {
     "README.md": {"range(200)": "range(3)", "steps=200": "steps=3"},
     "metarule/README.md": {
@@ -33,7 +33,7 @@ SHORTER = {
 }
 
 
-def test_the_two_commands_stand_at_the_top():
+def test_the_two_commands_are_at_the_top():
     text = TEXTS["README.md"]
     install, test = re.search(r"```bash\n(.*?)```", text, re.DOTALL)[1].strip().splitlines()
     assert install == "pip install -e . && python -m metarule.train configs/boolean.toml"

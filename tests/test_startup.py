@@ -34,14 +34,14 @@ NO_NETWORK = "import socket\n\ndef refuse(*_):\n    raise OSError('no network')\
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    place = tmp_path_factory.mktemp("ein Ort mit Lücken, 漢字 und 'Zeichen'")
-    (place / "Ünser Versuch.toml").write_bytes(CONFIG.read_bytes())
-    (place / "sitecustomize.py").write_text(NO_NETWORK)
-    bare = BARE | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(place)])}
+    directory = tmp_path_factory.mktemp("ein Ort mit Lücken, 漢字 und 'Zeichen'")
+    (directory / "Ünser Versuch.toml").write_bytes(CONFIG.read_bytes())
+    (directory / "sitecustomize.py").write_text(NO_NETWORK)
+    bare = BARE | {"PYTHONPATH": os.pathsep.join([str(ROOT), str(directory)])}
     command = [sys.executable, "-m", "metarule.train", "Ünser Versuch.toml", *TINY]
-    done = subprocess.run(command, cwd=place, capture_output=True, env=os.environ | bare)
+    done = subprocess.run(command, cwd=directory, capture_output=True, env=os.environ | bare)
     assert done.returncode == 0, done.stderr
-    (path,) = (place / "runs" / "Ünser Versuch").iterdir()
+    (path,) = (directory / "runs" / "Ünser Versuch").iterdir()
     return path, done
 
 
@@ -61,7 +61,7 @@ def test_progress_falls_back_to_plain_lines_in_the_available_characters(finished
     assert "Δw₁ = " in json.loads((path / "theta.json").read_text(encoding="utf-8"))["equation"]
 
 
-def test_the_whole_run_is_in_double_precision(finished):
+def test_every_number_of_a_run_is_in_double_precision(finished):
     path, _ = finished
     with np.load(path / "theta.npz") as arrays:
         assert {name: array.dtype for name, array in arrays.items()} == {"theta_0": np.float64}
@@ -90,7 +90,7 @@ def test_a_run_does_not_depend_on_the_clock(tmp_path, monkeypatch, capsys):
     rows = [read_metrics(path) for path in (first, second)]
     assert [row["loss"] for row in rows[0]] == [row["loss"] for row in rows[1]] != []
     assert min(read_json(second / "summary.json")["seconds"].values()) >= 0
-    assert train.main(["--resume", str(first)]) == 0  # its last checkpoint is known by its step, not by its time
+    assert train.main(["--resume", str(first)]) == 0  # the last checkpoint is identified by its step, not by its time
 
 
 def test_an_error_is_printed_in_the_available_characters():

@@ -31,15 +31,15 @@ def run(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def directory(tmp_path_factory):
     return copytree(FIXTURE, tmp_path_factory.mktemp("runs") / "run")
 
 
-def loaded(place, content):
+def loaded(directory, content):
     """Read a θ file: None if it is refused, else a finite θ of the right shape."""
-    (place / "theta.npz").write_bytes(content)
+    (directory / "theta.npz").write_bytes(content)
     try:
-        theta = load_theta(place, LIKE, {})
+        theta = load_theta(directory, LIKE, {})
     except ConfigError as error:
         assert "theta.npz" in str(error)
         assert "\n" not in str(error)
@@ -51,18 +51,18 @@ def loaded(place, content):
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=400))
-def test_random_bytes_are_refused(place, content):
-    assert loaded(place, content) is None
+def test_random_bytes_are_refused(directory, content):
+    assert loaded(directory, content) is None
 
 
 @settings(deadline=None, max_examples=300)
 @given(st.integers(0, len(THETA)), st.integers(0, 40), st.binary(max_size=40))
-def test_a_modified_theta_is_read_or_refused(place, start, length, piece):
-    loaded(place, THETA[:start] + piece + THETA[start + length :])
+def test_a_modified_theta_is_read_or_refused(directory, start, length, part):
+    loaded(directory, THETA[:start] + part + THETA[start + length :])
 
 
-def test_the_unmodified_theta_is_read(place):
-    assert loaded(place, THETA) is not None
+def test_the_unmodified_theta_is_read(directory):
+    assert loaded(directory, THETA) is not None
 
 
 def archive(content, method=zipfile.ZIP_STORED):
@@ -89,7 +89,7 @@ def array(shape, kind=np.float32):
         (archive(b""), "no θ can be read from it"),
         (archive(array(7))[:-30], "no θ can be read from it"),
     ],
-    ids=["bomb", "large", "claim", "complex", "pickle", "empty", "torn"],
+    ids=["bomb", "large", "claim", "complex", "pickle", "empty", "truncated"],
 )
 def test_an_archive_is_checked_before_it_is_read(content, message, run):
     (run / "theta.npz").write_bytes(content)
@@ -129,7 +129,7 @@ def test_a_pipe_is_refused(run):
     "name",
     [
         "theta.npz",
-        "theta.partial.npz",
+        "theta.npz.partial",
         "metrics.jsonl",
         "summary.json.partial",
         "figures",
@@ -150,19 +150,19 @@ def test_links_out_of_a_run_are_refused(name, run, tmp_path):
 
 @pytest.mark.parametrize("name", ["environment.json.partial", "metarule.process.json"])
 def test_nothing_is_written_through_an_existing_link(name, tmp_path):
-    (tmp_path / "kept").write_text("mine")
+    (tmp_path / "other").write_text("mine")
     (tmp_path / "run").mkdir()
-    (tmp_path / "run" / name).symlink_to(tmp_path / "kept")
+    (tmp_path / "run" / name).symlink_to(tmp_path / "other")
     with pytest.raises(ConfigError, match=f"{name}: this link leads"), locked_run(tmp_path / "run"):
         pass
     with pytest.raises(ConfigError, match=f"{name}: this link leads"):
         start_run(tmp_path / "run", Experiment(), given=None)
-    assert (tmp_path / "kept").read_text() == "mine"
+    assert (tmp_path / "other").read_text() == "mine"
 
 
 def test_links_within_a_run_and_other_links_are_not_refused(run, tmp_path):
-    (run / "theta.npz").rename(run / "kept.npz")
-    (run / "theta.npz").symlink_to("kept.npz")
+    (run / "theta.npz").rename(run / "other.npz")
+    (run / "theta.npz").symlink_to("other.npz")
     (run / "notes").symlink_to(tmp_path)
     (tmp_path / "link").symlink_to(run)
     assert load(tmp_path / "link").rates

@@ -22,8 +22,7 @@ from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import StopRequest
-from metarule.runs.theta_files import load_theta
-from metarule.runs.training import theta_meaning
+from metarule.runs.theta_files import load_theta, theta_meaning
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan, Setting
 from metarule.sweeps.report import CELLS

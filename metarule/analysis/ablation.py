@@ -64,8 +64,8 @@ def contributions(
 
     contribution of term k = score(θ) − score(θ with cₖ = 0)
 
-    Terms are ordered by it. The rule is then rebuilt in this order: row k has the score of the k most important terms.
-    All evaluations use the same tasks, orders and initial weights, and one compiled program, because θ is data.
+    Terms are ordered by it, and then added in this order: row k has the score of the k most important terms. All
+    evaluations use the same tasks, orders and initial weights, and one compiled program, because θ is data.
     Contributions do not add up: one term may replace another that is removed.
 
     Args:
@@ -92,57 +92,37 @@ def contributions(
 
     full_scores = scores(full)
     scores_without = {number: scores(without_term(full, number)) for number in map(int, np.flatnonzero(full))}
-    partial, rows = np.zeros_like(full), []
+    subset, rows = np.zeros_like(full), []
     for number in sorted(scores_without, key=lambda number: float(scores_without[number].mean())):
-        partial.flat[number] = full.ravel()[number]
-        row = Contribution(
-            term=names[number],
-            coefficient=float(full.ravel()[number]),
-            without=interval(scores_without[number], share=True),
-            difference=interval(full_scores - scores_without[number]),
-            cumulative=interval(scores(jnp.asarray(partial)), share=True),
-        )
-        rows.append(row)
+        coefficient = subset.flat[number] = full.ravel()[number]
+        without = interval(scores_without[number], share=True)
+        difference = interval(full_scores - scores_without[number])
+        cumulative = interval(scores(jnp.asarray(subset)), share=True)
+        rows.append(Contribution(names[number], float(coefficient), without, difference, cumulative))
     return tuple(rows)
 
 
 def contribution_report(lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifetimes: int) -> dict[str, Any]:
-    """Make the part of a summary with the contribution of each term on the test tasks of a split.
-
-    Args:
-        lifetime: the learner; its rule is a polynomial.
-        theta: θ.
-        split: of the tasks.
-        key: decides the lifetimes.
-        lifetimes: lifetimes of each evaluation.
+    """Make the part of a summary with the contribution of each term; arguments as of `contributions`.
 
     Returns:
-        `metric`, `of` (a description of the tasks), `lifetimes`, and `terms`: one `Contribution` each, the most
-        important first.
+        `metric`, `of` (a description of the tasks), `lifetimes`, and `terms`: one `Contribution` each.
     """
     rows = contributions(lifetime, theta, split.test, key, lifetimes)
-    return {
-        "metric": primary_metric(lifetime.tasks),
-        "of": describe_split(split),
-        "lifetimes": lifetimes,
-        "terms": [_as_tree(row) for row in rows],
-    }
+    intervals = ("without", "difference", "cumulative")
+    terms = [row._asdict() | {name: getattr(row, name)._asdict() for name in intervals} for row in rows]
+    metric, of = primary_metric(lifetime.tasks), describe_split(split)
+    return {"metric": metric, "of": of, "lifetimes": lifetimes, "terms": terms}
 
 
 def limited_contribution_report(
     lifetime: Lifetime, theta: Theta, split: Split, key: PRNGKey, lifetimes: int
 ) -> dict[str, Any] | None:
-    """Make a `contribution_report` if it costs little compared with a run.
-
-    Args:
-        lifetime: the learner.
-        theta: θ.
-        split: of the tasks.
-        key: decides the lifetimes.
-        lifetimes: lifetimes of each evaluation; at most 512 are used.
+    """Make a `contribution_report`, from its arguments, if it costs little compared with a run.
 
     Returns:
-        The report; the reason as `skipped` for more than 32 coefficients; None for a rule without terms.
+        The report, of at most 512 lifetimes; the reason as `skipped` for more than 32 coefficients; None for a rule
+        without terms.
     """
     if not isinstance(lifetime.rule, Polynomial):
         return None
@@ -153,14 +133,7 @@ def limited_contribution_report(
 
 
 def contributions_table(report: Mapping[str, Any]) -> str:
-    """Format the largest contributions for the screen.
-
-    Args:
-        report: from `limited_contribution_report`, or read from a summary.
-
-    Returns:
-        Lines.
-    """
+    """Format the largest contributions of a `limited_contribution_report` for the screen."""
     if "skipped" in report:
         return f"contributions of terms skipped: {report['skipped']}"
     rows, first = report["terms"], report["terms"][:_TABLE_ROWS]
@@ -176,14 +149,7 @@ def contributions_table(report: Mapping[str, Any]) -> str:
 
 
 def removable_terms(lifetime: Lifetime, theta: Theta) -> dict[str, float]:
-    """List the terms of a θ that could be removed, with their coefficients.
-
-    Args:
-        lifetime: the learner.
-        theta: θ.
-
-    Returns:
-        Coefficients that are not 0 by term, after its path or projection if each has its own θ.
+    """Coefficients that are not 0 by term, after its path or projection if each has its own θ.
 
     Raises:
         ConfigError: the rule has no terms.
@@ -200,7 +166,7 @@ def term_names(lifetime: Lifetime, theta: Theta) -> list[str]:
     free = [name for name in rule.names if name not in rule.frozen]
     if lifetime.inner_loop.theta == "shared":
         return free
-    return [f"{group}: {name}" for group in lifetime.describe(theta) for name in free]
+    return [f"{group}: {name}" for group in lifetime.theta_groups for name in free]
 
 
 def coefficients_of(theta: Theta) -> Coefficients:
@@ -224,8 +190,3 @@ def scores_by_task(
     """Mean score of each task at the end of its lifetimes; arguments as of `learning_curves`."""
     curves = jax.device_get(learning_curves(lifetime, theta, pool, key, lifetimes, 1))
     return by_task(curves, primary_metric(lifetime.tasks))[:, -1]
-
-
-def _as_tree(row: Contribution) -> dict[str, Any]:
-    """A contribution as a tree that can be written as JSON."""
-    return {name: value._asdict() if isinstance(value, Interval) else value for name, value in row._asdict().items()}

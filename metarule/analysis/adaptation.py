@@ -1,4 +1,4 @@
-"""Adaptation to a new task: steps of the rule alternate with updates of θ, and the weights are kept."""
+"""Adaptation to a new task: steps of the rule alternate with updates of θ, with the same weights."""
 
 import math
 from functools import partial
@@ -25,7 +25,8 @@ from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curves", "tune_adaptation"]
 
 Scalar = Float[Array, ""]
-
+# θ, state of the network, and state of the optimiser of θ.
+_State = tuple[Theta, LearnerState, Any]
 # Learning rates of θ that tuning compares.
 _RATES = 10.0 ** np.linspace(-4, -1, 7)
 
@@ -79,7 +80,7 @@ class TunedAdaptation(NamedTuple):
     Attributes:
         rate: best rate.
         rates: all rates.
-        scores: mean score of each rate at the end of a lifetime, on training tasks.
+        scores: mean score of each rate on training tasks, at the end of a lifetime.
         lifetimes: lifetimes used.
     """
 
@@ -99,11 +100,9 @@ def adapt(
         wₖ₊₁ = the weights after the window under θₖ
         θₖ₊₁ = θₖ + u ∘ Optax(u ∘ ∂/∂θ mean loss of its steps; rate)
 
-    The gradient is that through the window, from its first weights; u is the parameter scale. The loss is that of the
-    steps, each before the weights change, so that the test examples decide nothing. An update with a gradient that is
-    not finite is skipped. With rate 0, θ is frozen.
-
-    The function is pure; it can be jitted, vmapped and differentiated.
+    The gradient is that through the window, from its first weights; u is the parameter scale. The loss of a step
+    precedes its change of the weights, and the test examples do not affect θ. An update with a gradient that is not
+    finite is skipped. With rate 0, θ is frozen. The function is pure; it can be jitted, vmapped and differentiated.
 
     Args:
         lifetime: the learner; its lifetime is divided into windows.
@@ -113,13 +112,10 @@ def adapt(
         adaptation: updates of θ.
         rate: learning rate of θ.
 
-    Returns:
-        The result.
-
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
     """
-    window, theta_scale = adaptation.window, lifetime.theta_scale()
+    window, theta_scale, starts = adaptation.window, lifetime.theta_scale(), _window_starts(lifetime, adaptation)
     # Only the losses of steps count, not the final loss on the examples.
     inner_loop = replace(lifetime.inner_loop, online_loss_weight=1.0, l1=0.0)
     learner, transform = replace(lifetime, inner_loop=inner_loop), adaptation.transform(rate)
@@ -129,21 +125,19 @@ def adapt(
         learner_state, outputs = unroll(learner, theta, context, learner_state, start + jnp.arange(window))
         return jnp.sum(outputs.loss) * (lifetime.steps / window), learner_state
 
-    def one_window(
-        state: tuple[Theta, LearnerState, Any], start: Integer
-    ) -> tuple[tuple[Theta, LearnerState, Any], tuple[Scalar, Metrics]]:
+    def one_window(state: _State, start: Integer) -> tuple[_State, tuple[Scalar, Metrics]]:
         theta, learner_state, opt_state = state
         (loss, learner_state), gradient = jax.value_and_grad(window_loss, has_aux=True)(theta, learner_state, start)
         gradient = jax.tree.map(jnp.multiply, theta_scale, gradient)
         updates, new_opt_state = transform.update(gradient, opt_state, jax.tree.map(jnp.divide, theta, theta_scale))
-        new_theta = jax.tree.map(lambda leaf, unit, update: leaf + unit * update, theta, theta_scale, updates)
+        new_theta = jax.tree.map(lambda leaf, scale, update: leaf + scale * update, theta, theta_scale, updates)
         finite = jnp.isfinite(optax.tree.norm(gradient))
         theta, opt_state = jax.tree.map(partial(jnp.where, finite), (new_theta, new_opt_state), (theta, opt_state))
         return (theta, learner_state, opt_state), (loss, lifetime.evaluate(theta, context, learner_state)[1])
 
     initial = lifetime.evaluate(theta, context, learner_state)[1]
     state = (theta, learner_state, transform.init(theta))
-    (theta, learner_state, _), (losses, scores) = jax.lax.scan(one_window, state, _window_starts(lifetime, adaptation))
+    (theta, learner_state, _), (losses, scores) = jax.lax.scan(one_window, state, starts)
     metrics = jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), initial, scores)
     return Adapted(theta, learner_state, losses, metrics)
 
@@ -161,17 +155,8 @@ def adaptation_curves(
 ) -> Curves:
     """Scores of many networks that adapt, each its own θ to its own task.
 
-    With the same key, tasks, orders and initial weights are those of `metarule.analysis.evaluation.learning_curves`.
-
-    Args:
-        lifetime: the learner.
-        theta: initial θ.
-        pool: tasks.
-        key: decides weights, orders and all other draws.
-        lifetimes: number of networks.
-        adaptation: updates of θ.
-        rate: learning rate of θ.
-        tasks: number of tasks of the pool to use; None for as many as there are.
+    Arguments are as of `adapt` and `metarule.analysis.evaluation.learning_curves`. With the same key, tasks, orders and
+    initial weights are those of the latter.
 
     Returns:
         The curves, at step 0 and after each window.
@@ -199,9 +184,6 @@ def tune_adaptation(
         key: decides the lifetimes, which are the same for every rate.
         budget: lifetimes in all.
         adaptation: updates of θ.
-
-    Returns:
-        The best rate, and all rates with their scores.
     """
     lifetimes = max(budget // _RATES.size, 1)
 
@@ -209,10 +191,9 @@ def tune_adaptation(
         curves = adaptation_curves(lifetime, theta, pool, key, lifetimes, adaptation, rate)
         return float(jnp.mean(curves.metrics[primary_metric(lifetime.tasks)][:, -1]))
 
-    rates = tuple(_RATES.tolist())
-    scores = tuple(map(score, rates))
-    best = max(range(len(rates)), key=lambda number: scores[number] if math.isfinite(scores[number]) else -math.inf)
-    return TunedAdaptation(rates[best], rates, scores, lifetimes * len(rates))
+    scores = {rate: score(rate) for rate in _RATES.tolist()}
+    best = max(scores, key=lambda rate: scores[rate] if math.isfinite(scores[rate]) else -math.inf)
+    return TunedAdaptation(best, tuple(scores), tuple(scores.values()), lifetimes * len(scores))
 
 
 def _window_starts(lifetime: Lifetime, adaptation: Adaptation) -> Int[Array, " windows"]:

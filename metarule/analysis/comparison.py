@@ -48,33 +48,24 @@ THRESHOLD = 0.9
 HELD_OUT, NOTHING_HELD_OUT = "held-out tasks", "training tasks (nothing held out)"
 # Multiples of the length of a lifetime at which a rule is evaluated: rules learned on short lifetimes may fail later.
 HORIZONS = (2, 5, 20)
-
 # Examples of each class after which classifications are evaluated, as in few-shot learning.
 SHOTS = (1, 3, 5)
 
 
 class Contender(NamedTuple):
-    """One side of a comparison.
-
-    Attributes:
-        learner: the learner.
-        theta: its θ.
-    """
+    """A learner that is compared, and its θ."""
 
     learner: Learner
     theta: Theta
 
 
 def evaluation_steps(learner: Learner, points: int, horizons: Sequence[int] = ()) -> tuple[int, ...]:
-    """Steps after which networks are evaluated.
+    """Steps after which networks are evaluated, in ascending order without step 0.
 
     Args:
         learner: the learner.
         points: number of evenly spaced steps, besides those after 1, 3 and 5 examples of each class.
         horizons: multiples of the length of a lifetime at which a network that continues to learn is evaluated.
-
-    Returns:
-        The steps in ascending order, without step 0.
     """
     length = learner.steps
     after_shots = {round_steps(learner.tasks) * shots for shots in SHOTS}
@@ -107,14 +98,11 @@ def by_task(curves: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
 
 
 def shot_points(steps: Sequence[int], per_round: int) -> dict[int, int]:
-    """Indices of the points after 1, 3 and 5 examples of each class.
+    """Index of the point after 1, 3 and 5 examples of each class, by number of examples, for points that exist.
 
     Args:
         steps: steps before each point.
         per_round: steps of one example of each class; 0 if steps are not in rounds.
-
-    Returns:
-        Index by number of examples, for the points that exist.
     """
     return {shots: steps.index(per_round * shots) for shots in SHOTS if per_round and per_round * shots in steps}
 
@@ -144,18 +132,15 @@ def summarise(
     rows = {}
     for name, curve in curves.items():
         values, finals = scores[name], {metric: each[:, end] for metric, each in curve.metrics.items()}
-        row: dict[str, Any] = _share(values[:, end])
-        row |= {other: float(each.mean()) for other, each in finals.items() if other != metric}
+        row = _share(values[:, end]) | {other: float(each.mean()) for other, each in finals.items() if other != metric}
         row[DIVERGED] = int(finals[DIVERGED].sum())
         row["steps_to_threshold"] = steps_to_threshold(values[:, : end + 1], steps[: end + 1], threshold)._asdict()
         after_shots = shot_points(steps, round_steps(learner.tasks))
         row["shots"] = {str(shots): _share(values[:, point]) for shots, point in after_shots.items()}
-        beyond = range(end, len(steps)) if len(steps) > end + 1 else ()
-        row["horizon"] = {
-            str(steps[point] // length): _share(values[:, point])
-            | {DIVERGED: int(curve.metrics[DIVERGED][:, point].sum())}
-            for point in beyond
-        }
+        row["horizon"] = {}
+        for point in range(end, len(steps)) if len(steps) > end + 1 else ():
+            diverged = int(curve.metrics[DIVERGED][:, point].sum())
+            row["horizon"][str(steps[point] // length)] = _share(values[:, point]) | {DIVERGED: diverged}
         if name != reference:
             row["difference"] = interval(scores[reference][:, end] - values[:, end])._asdict()
         rows[name] = row
@@ -169,7 +154,7 @@ def held_out_report(
     of: str,
     threshold: float = THRESHOLD,
 ) -> dict[str, Any]:
-    """Make the held-out part of a summary.
+    """Make the held-out part of a summary: the row of each contender from `summarise`, baselines in their own table.
 
     Args:
         lifetime: the learner of the learned rule.
@@ -177,9 +162,6 @@ def held_out_report(
         tuning: results of the tuning of each baseline.
         of: description of the tasks, from `describe_split`.
         threshold: score of `steps_to_threshold`.
-
-    Returns:
-        The row of each contender from `summarise`; baselines are in a table of their own.
     """
     rows = summarise(curves, lifetime, threshold, LEARNED)
     return {
@@ -207,11 +189,9 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         One such part, with the scores of each contender as `by_seed`. `tasks` counts those of one seed.
         `steps_to_threshold`, `shots` and metrics besides the primary one are left out.
     """
-    by_name: dict[str, list[Any]] = {
-        name: [rows_by_contender(report)[name] for report in reports] for name in rows_by_contender(reports[0])
-    }
-    rows = {name: _joined(rows, by_name[LEARNED]) for name, rows in by_name.items()}
-    first = reports[0]
+    by_seed, first = [rows_by_contender(report) for report in reports], reports[0]
+    learned = [rows[LEARNED] for rows in by_seed]
+    rows = {name: _joined([rows[name] for rows in by_seed], learned) for name in by_seed[0]}
     del rows[LEARNED]["difference"]
     return {
         "metric": first["metric"],
@@ -237,14 +217,7 @@ def rows_by_contender(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def held_out_table(report: Mapping[str, Any]) -> str:
-    """Format the held-out part of a summary for the screen, with a warning if learning made the rule worse.
-
-    Args:
-        report: from `held_out_report` or `join_reports`, or read from a summary.
-
-    Returns:
-        Lines.
-    """
+    """Format a `held_out_report`, or several joined, for the screen; it warns if learning made the rule worse."""
     units = "seeds" if "seeds" in report else "tasks"
     rows = {
         name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
@@ -264,16 +237,13 @@ def count_text(count: int, units: str) -> str:
 
 
 def rows_table(title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], threshold: float | None) -> str:
-    """Format rows of `summarise` for the screen; the first row is the reference of the differences.
+    """Format rows of `summarise` for the screen.
 
     Args:
         title: of the column of names.
         metric: name of the primary metric.
-        rows: by name.
+        rows: by name, the reference of the differences first.
         threshold: score of `steps_to_threshold`; None if the rows lack it.
-
-    Returns:
-        Lines: scores with intervals, differences and diverged networks; scores beyond the length of a lifetime.
     """
     leader = next(iter(rows.values()))
     reference = next(iter(rows)).partition(" (")[0]
@@ -286,7 +256,9 @@ def rows_table(title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], t
         difference = difference_text(row["difference"]) if "difference" in row else ""
         line = f"  {name:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high']):<18}  "
         line += f"{difference:<28}{row[DIVERGED]:>8}"
-        line += "" if threshold is None else f"{_step_text(row['steps_to_threshold']['at']):>8}"
+        if threshold is not None:
+            step = row["steps_to_threshold"]["at"]
+            line += f"{'never' if step is None else step:>8}"
         lines.append(line + "".join(f"{row['shots'][shot]['mean']:>8.3f}" for shot in shots))
     if threshold is not None:
         each = "; each: examples of each class" if shots else ""
@@ -301,11 +273,10 @@ def rows_table(title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], t
 def _joined(rows: Sequence[Mapping[str, Any]], learned: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Row of a contender over seeds, with its difference from the learned rule, paired by seed."""
     finals, learned_finals = ([row["mean"] for row in some] for some in (rows, learned))
-    horizon = {
-        at: _share([row["horizon"][at]["mean"] for row in rows])
-        | {DIVERGED: sum(row["horizon"][at][DIVERGED] for row in rows)}
-        for at in rows[0]["horizon"]
-    }
+    horizon = {}
+    for at in rows[0]["horizon"]:
+        diverged = sum(row["horizon"][at][DIVERGED] for row in rows)
+        horizon[at] = _share([row["horizon"][at]["mean"] for row in rows]) | {DIVERGED: diverged}
     difference = interval(np.subtract(learned_finals, finals))._asdict()
     diverged = sum(row[DIVERGED] for row in rows)
     return _share(finals) | {"by_seed": finals, DIVERGED: diverged, "horizon": horizon, "difference": difference}
@@ -320,7 +291,3 @@ def difference_text(difference: Mapping[str, float]) -> str:
     """Format a difference and its interval, as in `+0.0310 [+0.0120, +0.0500]`."""
     text = interval_text(difference["low"], difference["high"], "+.4f", ", ")
     return f"{difference['mean']:+.4f} {text if text == NO_INTERVAL else f'[{text}]'}"
-
-
-def _step_text(step: int | None) -> str:
-    return "never" if step is None else str(step)

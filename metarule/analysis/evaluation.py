@@ -13,7 +13,7 @@ from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, task_id
-from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Theta
+from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = [
     "Curves",
@@ -37,8 +37,7 @@ class Curves(NamedTuple):
     Attributes:
         steps: steps before each point [points].
         metrics: by name [lifetimes, points]; see `metarule.tasks.scores` for networks that diverged.
-        task: id of the task of each lifetime, from `TaskFamily.task_id` [lifetimes]. Lifetimes on the same task are
-            not independent.
+        task: id of the task of each lifetime [lifetimes]. Lifetimes on the same task are not independent.
     """
 
     steps: Int[Array, " points"]
@@ -59,7 +58,7 @@ def learning_curves(
     """Evaluate fresh networks at several points of their lifetimes, with θ frozen.
 
     Lifetime i uses task i of the pool, or task i mod `tasks`, so that the tasks of a finite family are used equally
-    often. Learners with the same key get the same tasks, presentation orders and initial weights.
+    often. Learners with the same key get the same tasks, orders and initial weights.
 
     Args:
         learner: the learner.
@@ -80,8 +79,11 @@ def learning_curves(
         task, lifetime_key, index = sample_lifetime(learner, pool, key, number, tasks)
         context, state = learner.init(lifetime_key, task)
 
+        def step(t: Integer, state: LearnerState) -> LearnerState:
+            return step_at(learner, theta, context, state, t)[0]
+
         def advance(state: LearnerState, segment: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
-            state = _run_steps(learner, theta, context, state, *segment)
+            state = jax.lax.fori_loop(*segment, step, state)
             return state, learner.evaluate(theta, context, state)[1]
 
         _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
@@ -121,14 +123,14 @@ def evaluate(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, lifetimes:
 def sample_lifetime(
     learner: Learner, pool: Any, key: PRNGKey, number: Integer, tasks: Integer | None = None
 ) -> tuple[Any, PRNGKey, Integer]:
-    """Sample the task of a lifetime, and the key that decides its weights and stimuli.
+    """Sample the task of a lifetime by its number, and the key that decides its weights and stimuli.
 
     Args:
         learner: the learner.
         pool: tasks.
-        key: shared by all lifetimes.
-        number: number of the lifetime; it is folded into the key.
-        tasks: number of tasks of the pool to use; None for as many as there are.
+        key: shared by all lifetimes; the number is folded into it.
+        number: number of the lifetime.
+        tasks: as of `learning_curves`.
 
     Returns:
         (task, key of the lifetime, index of the task in the pool).
@@ -144,19 +146,5 @@ def evenly_spaced(steps: int, points: int) -> tuple[int, ...]:
 
 
 def map_lifetimes(one_lifetime: Callable[[Integer], T], lifetimes: int) -> T:
-    """Map a function over the numbers 0, 1, … of lifetimes, in chunks.
-
-    Args:
-        one_lifetime: function of the number of a lifetime.
-        lifetimes: number of lifetimes.
-
-    Returns:
-        Its results, with a leading axis over the lifetimes.
-    """
+    """Map a function over the numbers 0, 1, … of lifetimes, in chunks; results get a leading axis."""
     return batch_lifetimes(one_lifetime, _CHUNK_SIZE)(jnp.arange(lifetimes))
-
-
-def _run_steps(
-    learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState, start: Integer, end: Integer
-) -> LearnerState:
-    return jax.lax.fori_loop(start, end, lambda t, state: step_at(learner, theta, context, state, t)[0], state)

@@ -1,4 +1,4 @@
-"""Lyapunov exponents of lifetimes: the growth of a small perturbation of a network."""
+"""Lyapunov exponents of lifetimes: how fast a small perturbation of a network grows."""
 
 from functools import partial
 from typing import Any
@@ -16,6 +16,9 @@ from metarule.types import Integer, LearnerState, PRNGKey, Theta
 
 __all__ = ["lyapunov_exponent"]
 
+# State of a network, and the direction of its perturbation.
+_Pair = tuple[LearnerState, LearnerState]
+
 
 @sharded_jit("learner", "lifetimes")
 def lyapunov_exponent(
@@ -26,7 +29,7 @@ def lyapunov_exponent(
     λ = ln(‖v_T‖ / ‖v_0‖) / T,  v_{t+1} = ∂state_{t+1}/∂state_t · v_t
 
     A lifetime with λ > 0 is chaotic: its gradients grow as exp(λ·T), and those of long lifetimes are useless. With
-    λ < 0 perturbations decay. λ = −∞ says that the perturbation vanished, for example because all weights are clipped.
+    λ < 0 perturbations decay. λ = −∞ means that the perturbation vanished, for example because all weights are clipped.
 
     Args:
         learner: the learner.
@@ -49,9 +52,7 @@ def _exponent(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: I
     task, lifetime_key, _ = sample_lifetime(learner, pool, key, number)
     context, state = learner.init(lifetime_key, task)
 
-    def step(
-        pair: tuple[LearnerState, LearnerState], t: Integer
-    ) -> tuple[tuple[LearnerState, LearnerState], Float[Array, ""]]:
+    def step(pair: _Pair, t: Integer) -> tuple[_Pair, Float[Array, ""]]:
         state, direction = jax.jvp(lambda state: step_at(learner, theta, context, state, t)[0], (pair[0],), (pair[1],))
         direction, length = _normalised(direction)
         return (state, direction), jnp.log(length)
@@ -61,8 +62,8 @@ def _exponent(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: I
     keys = jax.random.split(perturbation_key, len(leaves))
     noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
     direction, _ = _normalised(jax.tree.unflatten(structure, noise))
-    _, log_growth = loop(step, (state, direction), jnp.arange(learner.steps))
-    return jnp.mean(log_growth)
+    _, log_lengths = loop(step, (state, direction), jnp.arange(learner.steps))
+    return jnp.mean(log_lengths)
 
 
 def _normalised(direction: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:

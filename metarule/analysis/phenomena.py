@@ -20,18 +20,7 @@ from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, 
 from metarule.tasks.criteria import Reading, parse_criterion, satisfies
 from metarule.types import STIMULI, Integer, LearnerState, PRNGKey, Theta
 
-__all__ = [
-    "Example",
-    "Responses",
-    "Timing",
-    "conditioned_responses",
-    "interpolated_pool",
-    "phenomena_shown",
-    "timings",
-]
-
-# Positions of a value relative to the trained values, in the order of values.
-_SIDES = ("below", "trained", "between", "above")
+__all__ = ["Example", "Responses", "Timing", "conditioned_responses", "interpolated_pool", "phenomena_shown", "timings"]
 
 
 class Example(NamedTuple):
@@ -39,7 +28,7 @@ class Example(NamedTuple):
 
     Attributes:
         task: the task.
-        responses: to CS1 and CS2 before each step and at the end, in units of the response to the US.
+        responses: to CS1 and CS2 before each step and at the end, as multiples of the response to the US.
     """
 
     task: ConditioningTask
@@ -47,7 +36,7 @@ class Example(NamedTuple):
 
 
 class Responses(NamedTuple):
-    """Responses to CS1 and CS2 with plasticity off, in units of the response to the US.
+    """Responses to CS1 and CS2 with plasticity off, as multiples of the response to the US.
 
     The animal of phenomenon i is schedule 2i, its control is schedule 2i + 1.
 
@@ -85,16 +74,10 @@ def timings(tasks: Conditioning) -> list[Timing]:
     """List every delay, gap and intensity of a family, in order of field and value.
 
     All pools have one shape, so that `conditioned_responses` is compiled once.
-
-    Args:
-        tasks: the family.
-
-    Returns:
-        One entry for each value.
     """
     entries = []
     for field in FIELDS:
-        for side in _SIDES:
+        for side in ("below", "trained", "between", "above"):
             others = {name: tasks.values(name, "trained" if side == "trained" else "between") for name in FIELDS}
             for value in tasks.values(field, side):
                 pool = _pool(tasks, others | {field: (value,)}, trained=side == "trained")
@@ -128,9 +111,6 @@ def conditioned_responses(
         pool: timings and intensities.
         key: decides weights, timings and intensities.
         runs: animals for each schedule.
-
-    Returns:
-        Their responses.
     """
     tasks = lifetime.tasks
     assert isinstance(tasks, Conditioning)
@@ -148,8 +128,8 @@ def conditioned_responses(
         def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
             return step_at(lifetime, theta, context, state, t)[0], probe(state)
 
-        state, along = loop(body, state, jnp.arange(lifetime.steps))
-        return Example(task, jnp.concatenate([along, probe(state)[None]]))
+        state, probes = loop(body, state, jnp.arange(lifetime.steps))
+        return Example(task, jnp.concatenate([probes, probe(state)[None]]))
 
     def one_schedule(schedule: Array) -> Responses:
         examples = batch_lifetimes(partial(one_run, schedule), runs)(jnp.arange(runs))
@@ -172,13 +152,8 @@ def phenomena_shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool
     """
     verdicts = {}
     for number, phenomenon in enumerate(tasks.phenomena):
-        animal, control = 2 * number, 2 * number + 1
-        moments = {
-            "before": responses.before[animal],
-            "peak": responses.peak[animal],
-            "after": responses.after[animal],
-            "control": responses.after[control],
-        }
+        moments = {name: getattr(responses, name)[2 * number] for name in ("before", "peak", "after")}
+        moments["control"] = responses.after[2 * number + 1]
         readings = {
             Reading(moment, name): np.asarray(values)[:, STIMULI.index(name)]
             for moment, values in moments.items()

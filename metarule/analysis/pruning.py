@@ -9,13 +9,12 @@ smaller coefficient, in its parameter scale, first). A removal is kept if
 so that losses do not add up over removals. Passes repeat until one removes nothing, because a term may become
 unnecessary once another is removed. n terms take 2n evaluations, and two more for each term left after a pass.
 
-Only training tasks decide: one draw of lifetimes ranks, another decides, so that luck in the first does not carry
+Only training tasks decide. One draw of lifetimes ranks and another decides, so that luck in the first does not carry
 over. Held-out tasks only measure the result. With few training tasks, such as eight Boolean functions, the shorter
 rule may be good only on these.
 """
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -39,8 +38,7 @@ class Trial(NamedTuple):
         term: the term, after its path or projection if each has its own θ.
         outcome: `ranked` if only this term was left out, to find the order of removals; otherwise the decision on the
             term, `removed` or `kept`.
-        score: mean score on training tasks without the term, and unless `ranked` without those removed before. The
-            ranking and the decisions use two draws of lifetimes.
+        score: mean score on training tasks without the term, and unless `ranked` without those removed before.
     """
 
     term: str
@@ -55,7 +53,7 @@ class Pruned(NamedTuple):
         theta: θ in which the coefficient of each removed term is 0.
         removed: removed terms, in the order of removal.
         before: score of the full rule on each held-out task [tasks].
-        after: score of the shorter rule on the same tasks, which decided nothing [tasks].
+        after: score of the shorter rule on the same tasks [tasks].
         training_tasks: number of training tasks that decided.
         trials: every evaluation, in order.
     """
@@ -79,8 +77,6 @@ def prune(
 ) -> Pruned:
     """Remove terms as long as the score on training tasks stays within a tolerance of that of the full rule.
 
-    The docstring of the module describes the passes.
-
     Args:
         lifetime: the learner; its rule is a polynomial.
         theta: θ.
@@ -102,85 +98,50 @@ def prune(
     """
     rank_key, decision_key, report_key = jax.random.split(key, 3)
     names, full = term_names(lifetime, theta), coefficients_of(theta)
-    scores = partial(_scores, lifetime, theta, lifetimes)
+    trials: list[Trial] = []
+
+    def scores(coefficients: Coefficients, pool: Any, key: PRNGKey) -> Float[np.ndarray, " tasks"]:
+        return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
+
+    def record(number: int, outcome: Outcome, score: float) -> None:
+        trials.append(Trial(names[number], outcome, score))
+        progress(trials[-1])
+
     full_scores = scores(full, split.train, decision_key)
-    search = _Search(
-        names=names,
-        sizes=np.abs(full / coefficients_of(lifetime.theta_scale())).ravel(),
-        lowest=full_scores.mean() - tolerance,
+    coefficients = _shortened(
+        full,
+        np.abs(full / coefficients_of(lifetime.theta_scale())).ravel(),
+        full_scores.mean() - tolerance,
         rank=lambda coefficients: float(scores(coefficients, split.train, rank_key).mean()),
         decide=lambda coefficients: float(scores(coefficients, split.train, decision_key).mean()),
-        trials=[],
-        progress=progress,
+        record=record,
     )
-    coefficients = _shortened(search, full)
-    return Pruned(
-        theta=with_coefficients(theta, coefficients),
-        removed=tuple(trial.term for trial in search.trials if trial.outcome == "removed"),
-        before=scores(full, split.test, report_key),
-        after=scores(coefficients, split.test, report_key),
-        training_tasks=full_scores.size,
-        trials=tuple(search.trials),
-    )
+    removed = tuple(trial.term for trial in trials if trial.outcome == "removed")
+    before, after = (scores(one, split.test, report_key) for one in (full, coefficients))
+    return Pruned(with_coefficients(theta, coefficients), removed, before, after, full_scores.size, tuple(trials))
 
 
-def _scores(
-    lifetime: Lifetime, theta: Theta, lifetimes: int, coefficients: Coefficients, pool: Any, key: PRNGKey
-) -> Float[np.ndarray, " tasks"]:
-    return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
-
-
-class _Search(NamedTuple):
-    """Constants of a search, and its trials.
-
-    Attributes:
-        names: names of the terms.
-        sizes: size of each coefficient, in its parameter scale.
-        lowest: lowest mean score at which a removal is kept.
-        rank: mean score of coefficients, on the lifetimes that rank.
-        decide: mean score of coefficients, on the lifetimes that decide.
-        trials: every trial so far.
-        progress: called with each trial.
-    """
-
-    names: list[str]
-    sizes: Float[np.ndarray, " coefficients"]
-    lowest: float
-    rank: Callable[[Coefficients], float]
-    decide: Callable[[Coefficients], float]
-    trials: list[Trial]
-    progress: Callable[[Trial], None]
-
-    def record(self, number: int, outcome: Outcome, score: float) -> None:
-        """Store and report a trial."""
-        self.trials.append(Trial(self.names[number], outcome, score))
-        self.progress(self.trials[-1])
-
-
-def _shortened(search: _Search, coefficients: Coefficients) -> Coefficients:
-    """Repeat passes until one removes nothing."""
-    shorter = _one_pass(search, coefficients)
-    while np.count_nonzero(shorter) < np.count_nonzero(coefficients):
-        coefficients, shorter = shorter, _one_pass(search, shorter)
+def _shortened(
+    coefficients: Coefficients,
+    sizes: Float[np.ndarray, " coefficients"],
+    lowest: float,
+    rank: Callable[[Coefficients], float],
+    decide: Callable[[Coefficients], float],
+    record: Callable[[int, Outcome, float], None],
+) -> Coefficients:
+    """Repeat passes until one removes nothing; `lowest` is the lowest score at which a removal is kept."""
+    shortened = True
+    while shortened:
+        order, shortened = {}, False
+        for number in map(int, np.flatnonzero(coefficients)):
+            score = rank(without_term(coefficients, number))
+            record(number, "ranked", score)
+            order[number] = (-score if np.isfinite(score) else np.inf, sizes[number])
+        for number in sorted(order, key=order.__getitem__):
+            shorter = without_term(coefficients, number)
+            score = decide(shorter)
+            is_removed = score >= lowest  # NaN removes nothing
+            record(number, "removed" if is_removed else "kept", score)
+            if is_removed:
+                coefficients, shortened = shorter, True
     return coefficients
-
-
-def _one_pass(search: _Search, coefficients: Coefficients) -> Coefficients:
-    """Try to remove each term that is left."""
-    for number in _ranked(search, coefficients):
-        shorter = without_term(coefficients, number)
-        score = search.decide(shorter)
-        keep = not score >= search.lowest  # NaN removes nothing
-        search.record(number, "kept" if keep else "removed", score)
-        coefficients = coefficients if keep else shorter
-    return coefficients
-
-
-def _ranked(search: _Search, coefficients: Coefficients) -> list[int]:
-    """Numbers of the terms that are left, the least important first."""
-    order = {}
-    for number in map(int, np.flatnonzero(coefficients)):
-        score = search.rank(without_term(coefficients, number))
-        search.record(number, "ranked", score)
-        order[number] = (-score if np.isfinite(score) else np.inf, search.sizes[number])
-    return sorted(order, key=order.__getitem__)

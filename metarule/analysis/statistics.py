@@ -48,18 +48,13 @@ def interval(values: Float[np.ndarray, " units"], trim: float = 0.0, share: bool
     the interval of a share is computed for its logit, whose error is e/(mean·(1 − mean)) by the delta method.
 
     A few values that are nearly all 0 or 1, such as solved tasks, often have no interval, and an existing one may
-    contain the mean less often than stated.
-
-    Values have to be independent. Lifetimes on one task are not; tasks under one learned θ are not if the question is
-    what another seed would learn. Average them within the unit first.
+    contain the mean less often than stated. Values have to be independent: average lifetimes on one task first, and
+    tasks under one learned θ if the question is what another seed would learn.
 
     Args:
         values: one for each unit, at least one.
         trim: share of the values that is cut from either end.
         share: whether values lie between 0 and 1, as scores do.
-
-    Returns:
-        Mean and 95 % interval; its ends are NaN for one value or values without spread.
 
     References:
         Student 1908; Tukey & McLaughlin 1963 and Yuen 1974 (trimmed means).
@@ -82,13 +77,7 @@ def interval_text(low: float | None, high: float | None, form: str = ".4f", betw
 
 
 class StepsToThreshold(NamedTuple):
-    """First step from which the mean of curves stays at a threshold, and its 95 % interval; None for never.
-
-    Attributes:
-        at: the first point from which the mean is at least the threshold.
-        low: lower end.
-        high: upper end.
-    """
+    """First step from which the mean of curves stays at a threshold, and its 95 % interval; None for never."""
 
     at: int | None
     low: int | None
@@ -98,18 +87,15 @@ class StepsToThreshold(NamedTuple):
 def steps_to_threshold(
     values: Float[np.ndarray, "units points"], points: Sequence[int], threshold: float
 ) -> StepsToThreshold:
-    """Find the first point from which the mean of independent curves stays at a threshold.
+    """Find the first step from which the mean of independent curves stays at a threshold.
 
-    The interval inverts the band of the mean: it reaches from the point where the upper end stays at the threshold to
-    that where the lower end does.
+    The interval inverts the band of the mean: it extends from the step where the upper end stays at the threshold to
+    that where the lower end does. With one curve, or equal ones, it is the step itself.
 
     Args:
         values: at least one curve.
         points: step of each point [points].
         threshold: of the mean.
-
-    Returns:
-        The step, with its interval over units; the interval is the point itself if there is one curve or all are equal.
     """
     mean, low, high = _mean_low_high(np.asarray(values, float), 0.0, share=True)
     low, high = (np.where(np.isnan(end), mean, end) for end in (low, high))
@@ -117,16 +103,7 @@ def steps_to_threshold(
 
 
 def threshold_point(curve: Float[np.ndarray, " points"], points: Sequence[int], threshold: float) -> int | None:
-    """Find the first point from which a curve stays at a threshold, to its end; None for never.
-
-    Args:
-        curve: one value for each point; NaN counts as below the threshold.
-        points: step of each point [points].
-        threshold: of the curve.
-
-    Returns:
-        The step.
-    """
+    """First of the steps `points` from which a curve stays at a threshold, NaN being below it; None for never."""
     below = np.flatnonzero(~(curve >= threshold))
     first = below[-1] + 1 if below.size else 0
     return points[first] if first < len(points) else None

@@ -1,7 +1,7 @@
 """Circuit of classical conditioning, as in Aplysia: named neurons and single synapses."""
 
 from functools import lru_cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import chex
 import jax
@@ -95,6 +95,8 @@ class ConditioningCircuit(
     trace_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.4
     neuromodulator_source: str = "US"
     neuromodulator_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.9
+    output: ClassVar[str] = MOTOR
+    sizes: ClassVar[tuple[int, int]] = (len(STIMULI), 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -109,19 +111,15 @@ class ConditioningCircuit(
                 raise ValueError(f"interneurons: '{name}'; allowed: letters, digits and _, no digit first")
         pairs = set()
         for synapse in self.synapses:
-            label = f"synapse {synapse.pre} → {synapse.post}"
-            ends = {"pre": synapse.pre, "post": synapse.post} | (
-                {"modulator": synapse.modulator} if synapse.modulator else {}
-            )
-            for role, name in ends.items():
-                if name not in names:
+            label, weight_range = f"synapse {synapse.pre} → {synapse.post}", synapse.weight_range
+            for role in ("pre", "post", "modulator"):
+                name = getattr(synapse, role)
+                if name not in names and not (role == "modulator" and name == ""):
                     raise ValueError(f"{label}: {role} = '{name}' is not a neuron; allowed: {', '.join(names)}")
             if synapse.post in STIMULI:
                 raise ValueError(f"{label}: post = '{synapse.post}'; allowed: all but sensory neurons")
-            if synapse.weight_range[0] > synapse.weight_range[1]:
-                raise ValueError(
-                    f"{label}: weight = {list(synapse.weight_range)}; allowed: two numbers, the smaller first"
-                )
+            if weight_range[0] > weight_range[1]:
+                raise ValueError(f"{label}: weight = {list(weight_range)}; allowed: two numbers, the smaller first")
             if (synapse.pre, synapse.post) in pairs:
                 raise ValueError(f"{label} is given twice")
             pairs.add((synapse.pre, synapse.post))
@@ -138,16 +136,6 @@ class ConditioningCircuit(
         return (*STIMULI, *self.interneurons, MOTOR)
 
     @property
-    def output(self) -> str:
-        """The response of the motor neuron."""
-        return MOTOR
-
-    @property
-    def sizes(self) -> tuple[int, int] | None:
-        """Numbers of stimuli and motor neurons."""
-        return (len(STIMULI), 1)
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """Target neuron of each projection: the plastic synapses onto one neuron with one modulator."""
         return tuple(self.neurons[projection.post] for projection in _projections(self))
@@ -155,17 +143,8 @@ class ConditioningCircuit(
     def init(
         self, key: PRNGKey, inputs: int, outputs: int
     ) -> tuple[Weights, Float[Array, " fixed"], ConditioningActivity]:
-        """Draw fresh weights.
-
-        Args:
-            key: decides the weights.
-            inputs: number of stimuli, 3.
-            outputs: number of motor neurons, 1.
-
-        Returns:
-            (plastic weights [pre, 1] by projection, fixed weights in the order of the synapses, activity at rest).
-        """
-        chex.assert_equal((inputs, outputs), (len(STIMULI), 1))
+        """Draw (plastic weights [pre, 1] by projection, fixed weights in the order of `synapses`, activity at rest)."""
+        chex.assert_equal((inputs, outputs), self.sizes)
         low, high = jnp.array([synapse.weight_range for synapse in self.synapses]).T
         initial = low + (high - low) * jax.random.uniform(key, low.shape)
         plastic = tuple(initial[jnp.array(projection.synapses)][:, None] for projection in _projections(self))
@@ -176,17 +155,7 @@ class ConditioningCircuit(
     def step(
         self, weights: Weights, wiring: Float[Array, " fixed"], state: ConditioningActivity, stimulus: Stimulus
     ) -> CircuitStep:
-        """Compute the response to the stimuli of one step.
-
-        Args:
-            weights: from `init`.
-            wiring: from `init`.
-            state: after the previous step.
-            stimulus: intensities of CS1, CS2 and US; the target is ignored.
-
-        Returns:
-            State, response [1], local variables of each projection, and activity.
-        """
+        """Compute the response [1] to the intensities of CS1, CS2 and US; the target is ignored."""
         chex.assert_shape(stimulus.input, (len(STIMULI),))
         matrix = self._matrix(weights, wiring)
         rates, potentials = state.rates.at[: len(STIMULI)].set(stimulus.input), jnp.zeros_like(state.rates)

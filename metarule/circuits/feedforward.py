@@ -1,7 +1,7 @@
 """Layered networks with modulatory feedback."""
 
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import chex
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, Activation, derivative
-from metarule.circuits.parts import Output, Rate, biased, feedback_signal, normals, reward
+from metarule.circuits import parts
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -30,9 +30,9 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
 
     Plastic feedback weights are projections after the forward ones. A feedback synapse connects the modulatory neurons
-    of two layers; the forward neuron beside its target modulates it: pre = modulator_{l+1}, post = modulator_l,
-    potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and W_{l+1}ᵀ by the same
-    amount, and with weight decay they converge to each other.
+    of two layers and is modulated by the forward neuron paired with its postsynaptic neuron: pre = modulator_{l+1},
+    post = modulator_l, potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and W_{l+1}ᵀ
+    by the same amount, and with weight decay they converge to each other.
 
     Attributes:
         hidden: size of each hidden layer; `()` for none.
@@ -49,18 +49,14 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     hidden: Annotated[tuple[Size, ...], Meta(max_length=64)] = (8,)
-    activation: Rate = "tanh"
-    output: Output = "sigmoid"
+    activation: parts.HiddenActivation = "tanh"
+    output: parts.OutputActivation = "sigmoid"
     bias: bool = True
     feedback: Literal["transpose", "random", "learned", "zero"] = "random"
     derivative: bool = False
     weight_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
-
-    @property
-    def chunkable(self) -> bool:
-        """Steps can always be computed in chunks."""
-        return True
+    chunkable: ClassVar[bool] = True
 
     @property
     def paths(self) -> tuple[str, ...]:
@@ -71,37 +67,23 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
 
-        Args:
-            key: decides the weights.
-            inputs: number of input neurons.
-            outputs: number of output neurons.
-
         Returns:
             (weights [pre (+1 with bias), post] by projection, fixed feedback weights [post of the next, post] by hidden
-            layer, activity `()`). Learned feedback weights are among the weights, after the forward ones.
+            layer, state `()`). Learned feedback weights are among the weights, after the forward ones.
         """
         sizes = (inputs, *self.hidden, outputs)
         forward_key, feedback_key = jax.random.split(key)
         shapes = [(pre + self.bias, post) for pre, post in pairwise(sizes)]
-        forward = normals(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
+        forward = parts.normal_matrices(forward_key, shapes, [self.weight_scale / pre**0.5 for pre, _ in shapes])
         if self.feedback not in ("random", "learned"):
             return forward, (), ()
         shapes = [(later, post) for post, later in pairwise(sizes[1:])]
-        feedback = normals(feedback_key, shapes, [self.feedback_scale / later**0.5 for later, _ in shapes])
+        scales = [self.feedback_scale / later**0.5 for later, _ in shapes]
+        feedback = parts.normal_matrices(feedback_key, shapes, scales)
         return (forward, feedback, ()) if self.feedback == "random" else (forward + feedback, (), ())
 
     def step(self, weights: Weights, wiring: Weights, state: tuple[()], stimulus: Stimulus) -> CircuitStep:
-        """Compute the response to one stimulus.
-
-        Args:
-            weights: from `init`.
-            wiring: from `init`.
-            state: `()`.
-            stimulus: input [inputs] and target [outputs].
-
-        Returns:
-            Output, local variables of each projection, and the activity of each layer.
-        """
+        """Compute the response to one stimulus with a target [outputs]; the activity is that of each layer."""
         layers = len(self.hidden) + 1
         forward, plastic = weights[:layers], weights[layers:]
         chex.assert_shape(stimulus.input, (forward[0].shape[0] - self.bias,))
@@ -112,14 +94,14 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         local = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
         if plastic:
             local += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
-        diffuse = reward(error)
+        diffuse = parts.reward(error)
         synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in local)
         return CircuitStep((), posts[-1], synapses, tuple(posts))
 
     def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:
         pres, potentials, posts = [], [], []
         for matrix, f in zip(weights, self._activations, strict=True):
-            pres.append(biased(signal, self.bias))
+            pres.append(parts.append_bias(signal, self.bias))
             potentials.append(pres[-1] @ matrix)
             signal = f(potentials[-1])
             posts.append(signal)
@@ -133,10 +115,9 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         modulators = [error]
         for layer in reversed(range(len(self.hidden))):
             outgoing = forward[layer + 1][: self.hidden[layer]]
-            feedbacks.insert(
-                0, feedback_signal(self.feedback, outgoing, feedback[layer] if feedback else None, modulators[0])
-            )
-            modulator = feedbacks[0]
+            separate = feedback[layer] if feedback else None
+            modulator = parts.feedback_potentials(self.feedback, outgoing, separate, modulators[0])
+            feedbacks.insert(0, modulator)
             if self.derivative:
                 modulator *= derivative(self._activations[layer], potentials[layer])
             modulators.insert(0, modulator)

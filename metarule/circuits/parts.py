@@ -9,23 +9,14 @@ from jaxtyping import Array, Float
 
 from metarule.types import PRNGKey, Weights
 
-__all__ = ["Output", "Rate", "biased", "feedback_signal", "normals", "reward"]
+__all__ = ["HiddenActivation", "OutputActivation", "append_bias", "feedback_potentials", "normal_matrices", "reward"]
 
-Rate = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
-Output = Literal["sigmoid", "softmax", "tanh", "identity"]
+HiddenActivation = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
+OutputActivation = Literal["sigmoid", "softmax", "tanh", "identity"]
 
 
-def normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:
-    """Draw normal matrices at once, because each further draw adds half a second to compilation.
-
-    Args:
-        key: decides the numbers.
-        shapes: shape of each matrix.
-        scales: standard deviation of each.
-
-    Returns:
-        The matrices.
-    """
+def normal_matrices(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:
+    """Draw normal matrices of given standard deviations in one draw, because each adds half a second to compilation."""
     if not shapes:
         return ()
     sizes = [pre * post for pre, post in shapes]
@@ -33,18 +24,18 @@ def normals(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) ->
     return tuple(scale * part.reshape(shape) for scale, part, shape in zip(scales, flat, shapes, strict=True))
 
 
-def biased(signal: Float[Array, " n"], bias: bool) -> Float[Array, " n_and_bias"]:
-    """Presynaptic activities, with the bias neuron (always 1) as the last if there is one."""
+def append_bias(signal: Float[Array, " n"], bias: bool) -> Float[Array, " n_and_bias"]:
+    """Append the activity of the bias neuron, 1, to presynaptic activities, if there is one."""
     return jnp.append(signal, jnp.ones((), signal.dtype)) if bias else signal
 
 
-def feedback_signal(
+def feedback_potentials(
     path: str,
     forward: Float[Array, "hidden later"],
     feedback: Float[Array, "later hidden"] | None,
     modulator: Float[Array, " later"],
 ) -> Float[Array, " hidden"]:
-    """Propagate modulators back over one projection.
+    """Potentials of modulatory neurons, from the modulators of the later neurons.
 
     W·modulator (`transpose`), 0 (`zero`), or modulator·B (separate feedback weights)
 
@@ -53,18 +44,10 @@ def feedback_signal(
         forward: W, weights to the later neurons, without those of the bias neuron, which has no modulator.
         feedback: B, if the path has separate weights.
         modulator: modulators of the later neurons.
-
-    Returns:
-        Potentials of the earlier modulatory neurons.
     """
-    match path:
-        case "transpose":
-            return forward @ modulator
-        case "zero":
-            return jnp.zeros(forward.shape[0], forward.dtype)
-        case _:
-            assert feedback is not None
-            return modulator @ feedback
+    if feedback is not None:
+        return modulator @ feedback
+    return forward @ modulator if path == "transpose" else jnp.zeros(forward.shape[0], forward.dtype)
 
 
 def reward(error: Float[Array, " outputs"]) -> Float[Array, ""]:

@@ -1,6 +1,6 @@
 """Leaky recurrent networks with sparse recurrent synapses."""
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import chex
 import jax
@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits.parts import Output, Rate, biased, feedback_signal, normals, reward
+from metarule.circuits import parts
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -63,7 +63,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     Attributes:
         neurons: recurrent neurons.
-        leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 nothing is kept.
+        leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 no potential remains.
         density: probability that a recurrent synapse exists.
         activation: f, activation of the recurrent neurons.
         output: g, activation of the output neurons.
@@ -84,8 +84,8 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     neurons: Annotated[int, Meta(ge=1, le=65_536)] = 16
     leak: Annotated[float, Meta(gt=0, le=1)] = 0.5
     density: Annotated[float, Meta(gt=0, le=1)] = 0.5
-    activation: Rate = "tanh"
-    output: Output = "sigmoid"
+    activation: parts.HiddenActivation = "tanh"
+    output: parts.OutputActivation = "sigmoid"
     bias: bool = True
     feedback: Literal["transpose", "random", "zero"] = "random"
     derivative: bool = False
@@ -93,27 +93,15 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     recurrent_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
     trace_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.5
-
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """One projection to a path."""
-        return ("input", "recurrent", "output")
+    paths: ClassVar[tuple[str, ...]] = ("input", "recurrent", "output")
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Wiring, Activity]:
-        """Draw fresh weights and their wiring.
+        """Draw (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
 
         All arrays are always drawn, so that density and feedback path do not change the other numbers.
-
-        Args:
-            key: decides weights and wiring.
-            inputs: number of input neurons.
-            outputs: number of output neurons.
-
-        Returns:
-            (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
         """
         n, bias = self.neurons, int(self.bias)
-        into, recurrent, out, feedback, noise = normals(
+        into, recurrent, out, feedback, noise = parts.normal_matrices(
             key,
             [(inputs + bias, n), (n, n), (n + bias, outputs), (outputs, n), (n, n)],
             [
@@ -126,59 +114,40 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         )
         exists = (jax.scipy.special.ndtr(noise) <= self.density) & ~jnp.eye(n, dtype=bool)
         weights = (into, jnp.where(exists, recurrent, 0.0), out)
+        wiring = Wiring(exists.astype(recurrent.dtype), feedback if self.feedback == "random" else None)
         pre_traces = tuple(jnp.zeros_like(matrix[:, 0]) for matrix in weights)
         post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
-        return (
-            weights,
-            Wiring(exists.astype(recurrent.dtype), feedback if self.feedback == "random" else None),
-            Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces),
-        )
+        return weights, wiring, Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces)
 
     def step(self, weights: Weights, wiring: Wiring, state: Activity, stimulus: Stimulus) -> CircuitStep:
-        """Compute the response to one stimulus.
-
-        Args:
-            weights: from `init`.
-            wiring: from `init`.
-            state: after the previous step, or from `init`.
-            stimulus: input [inputs] and target [outputs].
-
-        Returns:
-            State, output [outputs], local variables of each projection (absent synapses have weight 0), and activity.
-        """
+        """Compute the response to one stimulus with a target [outputs]; the activity is that of both populations."""
         chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
         chex.assert_shape(stimulus.target, (weights[2].shape[1],))
         weights = (weights[0], jnp.where(wiring.mask > 0, weights[1], 0.0), weights[2])
         pres, potentials, posts = self._forward(weights, state.potential, stimulus.input)
-        output = posts[2]
-        error = stimulus.target - output
-        modulator = feedback_signal(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
+        error = stimulus.target - posts[2]
+        modulator = parts.feedback_potentials(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
         if self.derivative:
             modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
         modulators = (modulator, modulator, error)
 
         traces = state.pre_traces, state.post_traces
-        diffuse = (reward(error),) * len(weights)
+        diffuse = (parts.reward(error),) * len(weights)
         values = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
         synapses = tuple(Synapse(*local) for local in values)
-        after = Activity(potentials[1], *self._updated_traces(traces, (pres, posts)))
-        return CircuitStep(after, output, synapses, posts[1:])
+        d = self.trace_decay
+        traces = jax.tree.map(lambda trace, activity: d * trace + (1 - d) * activity, traces, (pres, posts))
+        return CircuitStep(Activity(potentials[1], *traces), posts[2], synapses, posts[1:])
 
     def _forward(
         self, weights: Weights, before: Float[Array, " neurons"], signal: Float[Array, " inputs"]
     ) -> tuple[Vectors, Vectors, Vectors]:
         """Presynaptic activities, potentials and postsynaptic activities of each projection."""
         f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
-        inputs, rate_before = biased(signal, self.bias), f(before)
+        inputs, rate_before = parts.append_bias(signal, self.bias), f(before)
         drive = inputs @ weights[0] + rate_before @ weights[1]
         potential = (1 - self.leak) * before + self.leak * drive
         rate = f(potential)
-        rate_and_bias = biased(rate, self.bias)
+        rate_and_bias = parts.append_bias(rate, self.bias)
         output = rate_and_bias @ weights[2]
         return (inputs, rate_before, rate_and_bias), (potential, potential, output), (rate, rate, g(output))
-
-    def _updated_traces(
-        self, traces: tuple[Vectors, Vectors], activities: tuple[Vectors, Vectors]
-    ) -> tuple[Vectors, Vectors]:
-        decay = self.trace_decay
-        return jax.tree.map(lambda trace, activity: decay * trace + (1 - decay) * activity, traces, activities)

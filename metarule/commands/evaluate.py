@@ -24,8 +24,8 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
-from metarule.runs.files import write_csv, write_json
-from metarule.runs.phenomena import draw_report, measure_phenomena, phenomena_table
+from metarule.runs.files import csv_text, write_json, write_text
+from metarule.runs.phenomena import measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
 from metarule.runs.transfer import EvaluationOptions, Transfer, contenders, new_folder, open_run, parse_transfer
 from metarule.tasks.base import primary_metric, round_steps
@@ -81,9 +81,7 @@ def _run(transfer: Transfer, path: Path) -> int:
     summary = _summary(transfer, curves) | {"left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
         key = stream(run_key(experiment.seed), Purpose.PHENOMENA)
-        phenomena = measure_phenomena(compared, key, settings.lifetimes)
-        summary["phenomena"] = phenomena.report
-        draw_report(path / FIGURES, lifetime, phenomena)
+        summary["phenomena"] = measure_phenomena(compared, key, settings.lifetimes, path / FIGURES)
     _write(path, transfer, summary, curves)
     print(f"\n{held_out_table(summary['held_out'])}\n")
     if "phenomena" in summary:
@@ -103,7 +101,7 @@ def _write(path: Path, transfer: Transfer, summary: Mapping[str, Any], curves: M
     lifetime = transfer.experiment.lifetime
     score = primary_metric(lifetime.tasks)
     rows = list(_rows(curves, lifetime, transfer.options.threshold))
-    write_csv(path / _BY_TASK, rows)
+    write_text(path / _BY_TASK, csv_text(rows))
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
     write_curves(path, curves, lifetime, transfer.novelty)
     figures.draw_tasks(path / FIGURES / "tasks.png", finals, score)

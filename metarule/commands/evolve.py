@@ -20,18 +20,15 @@ from tqdm import tqdm
 from metarule.analysis.comparison import by_task, describe_split
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import interval, interval_text
-from metarule.analysis.structure_search import (
+from metarule.analysis.structure_search.masked import Fitted, fit
+from metarule.analysis.structure_search.search import (
     Candidate,
-    Fitted,
     Generation,
-    Structure,
-    TermLibrary,
     first_generation,
-    fit,
     next_generation,
     pareto_front,
-    term_library,
 )
+from metarule.analysis.structure_search.variation import Structure, TermLibrary, term_library
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.schema import Checked
@@ -45,7 +42,7 @@ from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.runs.training import flat_parameters
+from metarule.runs.theta_files import flat_parameters
 from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey

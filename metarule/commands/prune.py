@@ -19,8 +19,7 @@ from metarule.config.toml import decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment
 from metarule.runs.finished import FinishedRun
-from metarule.runs.theta_files import save_theta
-from metarule.runs.training import flat_parameters, theta_meaning
+from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.runs.transfer import open_run
 from metarule.tasks.base import primary_metric
 from metarule.types import Theta

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime.scans import loop
-from metarule.rules.products import outer_sum
+from metarule.rules.factorising import outer_sum
 from metarule.types import LearnerState, LifetimeContext, Stimulus, Synapse, Theta
 
 __all__ = ["run_chunk"]

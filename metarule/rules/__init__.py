@@ -4,6 +4,6 @@ from metarule.rules.lifting import Lifted, lift
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import FAMILIES, RULES
-from metarule.rules.traces import Trace
+from metarule.rules.terms import Trace
 
 __all__ = ["FAMILIES", "MLP", "RULES", "Lifted", "Polynomial", "Trace", "lift"]

@@ -1,20 +1,19 @@
 """Expansion of the declaration of a polynomial rule into terms: families, rules by name and their traces."""
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
 from metarule.rules.presets import FAMILIES, RULES, TRACES
-from metarule.rules.terms import MAX_POWER, VARIABLES, Term, parse
-from metarule.rules.traces import Trace
+from metarule.rules.terms import MAX_POWER, VARIABLES, Term, Trace, parse
 
-__all__ = ["MAX_TERMS", "Expansion", "expand", "taylor"]
+__all__ = ["Expansion", "expand", "taylor"]
 
 # Every monomial adds operations to the compiled lifetime.
-MAX_TERMS = 1024
-MAX_TRACES = 32
+_MAX_TERMS = 1024
+_MAX_TRACES = 32
 
 _TAYLOR = re.compile(r"taylor\((?P<variables>[^;()]*);(?P<degree>\d{1,3})\)")
 
@@ -65,7 +64,7 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
         ValueError: a text that is not a term, a term given twice other than by families, a trace with a name in use or
             that no term uses, a term to leave out that is in no family, or too many of them.
     """
-    for field, given, most in (("terms", texts, MAX_TERMS), ("traces", traces, MAX_TRACES)):
+    for field, given, most in (("terms", texts, _MAX_TERMS), ("traces", traces, _MAX_TRACES)):
         if len(given) > most:
             raise ValueError(f"{field}: {len(given)} given; allowed: up to {most}")
     for name in traces:
@@ -77,24 +76,23 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
     excluded = {_parse(text, symbols): text for text in without}
     terms: dict[Term, str] = {}
     unused = set(excluded)
-    for name, from_family in _members(texts, symbols):
-        term = _parse(name, symbols)
-        if from_family and term in excluded:
-            unused.discard(term)
-        elif term in terms and from_family:
-            continue
-        elif term in terms:
-            raise ValueError(f"terms '{terms[term]}' and '{name}' are equal; allowed: distinct terms")
-        else:
-            terms[term] = name
-    if (count := sum(map(len, terms))) > MAX_TERMS:
-        raise ValueError(f"terms: {count} monomials; allowed: up to {MAX_TERMS} in all")
+    for text in texts:
+        family = taylor(text, symbols) if text.strip().startswith("taylor(") else FAMILIES.get(text)
+        for name in family or (text,):
+            term = _parse(name, symbols)
+            if family and term in excluded:
+                unused.discard(term)
+            elif term not in terms:
+                terms[term] = name
+            elif not family:
+                raise ValueError(f"terms '{terms[term]}' and '{name}' are equal; allowed: distinct terms")
+    if (count := sum(map(len, terms))) > _MAX_TERMS:
+        raise ValueError(f"terms: {count} monomials; allowed: up to {_MAX_TERMS} in all")
     for term in unused:
         raise ValueError(f"without: '{excluded[term]}' is in no family of the rule; allowed: terms of its families")
     symbols_of_terms = [_names_in(term, symbols) for term in terms]
-    used = set[str]().union(*symbols_of_terms)
     for name in all_traces:
-        if name not in used:
+        if not any(name in names for names in symbols_of_terms):
             raise ValueError(f"trace '{name}' occurs in no term; allowed: traces that a term uses")
     variables = tuple(_variables(names, all_traces) for names in symbols_of_terms)
     return Expansion(tuple(terms.values()), tuple(terms), all_traces, variables)
@@ -117,8 +115,8 @@ def taylor(text: str, variables: tuple[str, ...] = VARIABLES) -> tuple[str, ...]
         ValueError: a text that is not such a family, or too many terms.
 
     References:
-        Confavreux, Zenke, Agnes, Lillicrap, Vogels 2020; Mehta, Tyulmankov, Rajagopalan, Turner,
-        Fitzgerald, Funke 2024: 27 terms in pre, post and weight, and 81 with a reward.
+        Confavreux, Zenke, Agnes, Lillicrap, Vogels 2020; Mehta, Tyulmankov, Rajagopalan, Turner, Fitzgerald, Funke
+        2024: 27 terms in pre, post and weight, and 81 with a reward.
     """
     match = _TAYLOR.fullmatch(text.replace(" ", ""))
     if match is None:
@@ -133,21 +131,10 @@ def taylor(text: str, variables: tuple[str, ...] = VARIABLES) -> tuple[str, ...]
             raise ValueError(f"family '{text}': '{name}' is given twice")
     if not 1 <= degree <= MAX_POWER:
         raise ValueError(f"family '{text}': power {degree}; allowed: 1 to {MAX_POWER}")
-    if (count := (degree + 1) ** len(names)) > MAX_TERMS:
-        raise ValueError(f"family '{text}': {count} terms; allowed: up to {MAX_TERMS}")
-    return tuple(_product(names, powers) for powers in product(range(degree + 1), repeat=len(names)))
-
-
-def _product(names: list[str], powers: tuple[int, ...]) -> str:
-    factors = [name if power == 1 else f"{name}^{power}" for name, power in zip(names, powers, strict=True) if power]
-    return "*".join(factors) or "1"
-
-
-def _members(texts: tuple[str, ...], symbols: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
-    """Terms in their order, with true for terms of families."""
-    for text in texts:
-        family = taylor(text, symbols) if text.strip().startswith("taylor(") else FAMILIES.get(text)
-        yield from ((name, True) for name in family) if family else ((text, False),)
+    if (count := (degree + 1) ** len(names)) > _MAX_TERMS:
+        raise ValueError(f"family '{text}': {count} terms; allowed: up to {_MAX_TERMS}")
+    factors = [["", name, *(f"{name}^{power}" for power in range(2, degree + 1))] for name in names]
+    return tuple("*".join(filter(None, term)) or "1" for term in product(*factors))
 
 
 def _parse(text: str, symbols: tuple[str, ...]) -> Term:
@@ -167,6 +154,6 @@ def _variables(names: list[str], traces: Mapping[str, Trace]) -> frozenset[str]:
 def _check_name(name: str) -> None:
     if not (name.isascii() and name.isidentifier()):
         raise ValueError(f"trace '{name}': allowed: letters, digits and _, no digit first")
-    if name in VARIABLES or name in RULES or name in FAMILIES:
-        kind = "variable" if name in VARIABLES else "rule" if name in RULES else "family"
-        raise ValueError(f"trace '{name}': the name is that of a {kind}; allowed: other names")
+    for kind, names in (("variable", VARIABLES), ("rule", RULES), ("family", FAMILIES)):
+        if name in names:
+            raise ValueError(f"trace '{name}': the name is that of a {kind}; allowed: other names")

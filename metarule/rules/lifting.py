@@ -5,19 +5,16 @@ from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+import numpy as np
+from jaxtyping import Array, Float, PyTree, Shaped
 from msgspec import Struct
 
 from metarule.prng import run_key
 from metarule.protocols import Described, HasEquation, HasMemory, MatrixForm, Rule, Scaled
-from metarule.rules.naming import by_name
 from metarule.tracing import memoised, reads
-from metarule.types import PRNGKey, PyTree, Synapse, Theta
+from metarule.types import PRNGKey, Synapse, Theta
 
-__all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "complete", "lift", "local_variables"]
-
-Delta = Callable[[Theta, Any, Synapse], tuple[Float[Array, ""], Any]]
-Update = Callable[[Theta, Any, Synapse], tuple[Float[Array, "pre post"], Any]]
+__all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "by_name", "complete", "lift", "local_variables"]
 
 PRE_SIDE = ("pre", "pre_trace")
 POST_SIDE = ("post", "potential", "modulator", "post_trace")
@@ -31,7 +28,9 @@ class CompleteRule(Rule, HasMemory, MatrixForm, Scaled, Described, HasEquation, 
     """A rule with everything that a lifetime and a run ask for; `complete` makes one of any rule."""
 
 
-def lift(delta: Delta) -> Update:
+def lift(
+    delta: Callable[[Theta, Any, Synapse], tuple[Float[Array, ""], Any]],
+) -> Callable[[Theta, Any, Synapse], tuple[Float[Array, "pre post"], Any]]:
     """Apply the rule of one synapse to every synapse of a projection.
 
     Args:
@@ -46,9 +45,6 @@ def lift(delta: Delta) -> Update:
 class Lifted(Struct, frozen=True):
     """A rule completed with defaults for the abilities that it lacks.
 
-    By default the parameter scale is 1, synapses have no memory, `update` is `lift(delta)`, and parameters are named by
-    their place in θ.
-
     Attributes:
         rule: an instance with `init` and `delta`; a frozen dataclass or Struct, so that it is hashable.
 
@@ -59,9 +55,9 @@ class Lifted(Struct, frozen=True):
     rule: Rule
 
     def __post_init__(self) -> None:
-        name = type(self.rule).__name__
         if isinstance(self.rule, type):
             raise ValueError(f"{self.rule.__name__} is a class; give an instance, as in {self.rule.__name__}()")
+        name = type(self.rule).__name__
         for method in ("init", "delta"):
             if not callable(getattr(self.rule, method, None)):
                 raise ValueError(f"{name} has no method '{method}'")
@@ -81,7 +77,7 @@ class Lifted(Struct, frozen=True):
         shapes = jax.eval_shape(self.rule.init, run_key(0))
         return jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes)
 
-    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Float[Array, "..."]]:
+    def memory(self, weight: Float[Array, "*synapse"]) -> PyTree[Shaped[Array, "..."]]:
         """Initial memory of each synapse."""
         return self.rule.memory(weight) if isinstance(self.rule, HasMemory) else ()
 
@@ -100,42 +96,33 @@ class Lifted(Struct, frozen=True):
 
     def equation(self, theta: Theta) -> str:
         """The rule as one line."""
-        return (
-            self.rule.equation(theta) if isinstance(self.rule, HasEquation) else f"Δw = {type(self.rule).__name__}(θ)"
-        )
+        name = type(self.rule).__name__
+        return self.rule.equation(theta) if isinstance(self.rule, HasEquation) else f"Δw = {name}(θ)"
 
 
 @memoised
 def complete(rule: Any) -> CompleteRule:
-    """Complete a rule that has `init` and `delta` with defaults for the rest.
-
-    Args:
-        rule: an instance with `init` and `delta`.
-
-    Returns:
-        The rule itself where it lacks nothing, else `Lifted(rule)`.
-
-    Raises:
-        ValueError: an object that is no such instance.
-    """
-    abilities = (Rule, HasMemory, MatrixForm, Scaled, Described, HasEquation)
-    is_complete = not isinstance(rule, type) and all(isinstance(rule, ability) for ability in abilities)
+    """Complete a rule: the rule itself if it lacks nothing, else `Lifted(rule)`, which raises what that raises."""
+    is_complete = isinstance(rule, CompleteRule) and not isinstance(rule, type)
     return rule if is_complete else Lifted(rule)
 
 
 @memoised
 def local_variables(rule: Any) -> tuple[str, ...]:
-    """Find the local variables that a rule reads, by tracing its `delta`.
-
-    Args:
-        rule: a rule.
-
-    Returns:
-        Names of fields of `Synapse`.
-    """
+    """Find the local variables that a rule reads, fields of `Synapse`, by tracing its `delta`."""
     rule = complete(rule)
     scalar = jax.ShapeDtypeStruct((), jnp.result_type(float))
     theta, memory = jax.eval_shape(rule.init, run_key(0)), jax.eval_shape(rule.memory, scalar)
     synapse = Synapse(*(scalar for _ in Synapse._fields))  # type: ignore[arg-type]
     is_read = reads(rule.delta, theta, memory, synapse)[-len(Synapse._fields) :]
     return tuple(name for name, read in zip(Synapse._fields, is_read, strict=True) if read)
+
+
+def by_name(theta: Theta) -> dict[str, Float[Array, ""]]:
+    """Name every parameter of a θ by its path, such as `rate`, `layers.0.bias[3]` or, for an array, `θ[0]`."""
+    named = {}
+    for path, leaf in jax.tree.leaves_with_path(theta):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "θ"
+        for index in np.ndindex(leaf.shape):
+            named[name + (f"[{','.join(map(str, index))}]" if index else "")] = leaf[index]
+    return named

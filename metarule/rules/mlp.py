@@ -11,8 +11,7 @@ from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS
 from metarule.config.schema import Checked
-from metarule.rules.lifting import lift
-from metarule.rules.naming import by_name
+from metarule.rules.lifting import by_name, lift
 from metarule.rules.terms import VARIABLES
 from metarule.types import PRNGKey, Synapse, Theta
 
@@ -45,12 +44,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         2024.
     """
 
-    inputs: Annotated[tuple[str, ...], Meta(min_length=1)] = (
-        "pre",
-        "post",
-        "weight",
-        "modulator",
-    )
+    inputs: Annotated[tuple[str, ...], Meta(min_length=1)] = ("pre", "post", "weight", "modulator")
     hidden: Annotated[tuple[Size, ...], Meta(min_length=1, max_length=8)] = (8,)
     activation: Literal["tanh", "sigmoid", "relu", "softplus"] = "tanh"
     output_scale: Annotated[float, Meta(gt=0)] = 0.1
@@ -63,29 +57,15 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
                 raise ValueError(f"inputs: '{name}' is not a variable; allowed: {', '.join(VARIABLES)}")
             if name in self.inputs[:number]:
                 raise ValueError(f"inputs: '{name}' is given twice")
-        if not self.inputs or not self.hidden:
-            raise ValueError("inputs, hidden: allowed: at least one each")
 
     @property
     def meaning(self) -> dict[str, Any]:
         """Settings that θ depends on, besides the names of its parameters."""
-        return {
-            "kind": "mlp",
-            "inputs": self.inputs,
-            "hidden": self.hidden,
-            "activation": self.activation,
-            "output_scale": self.output_scale,
-        }
+        fields = ("inputs", "hidden", "activation", "output_scale")
+        return {"kind": "mlp"} | {name: getattr(self, name) for name in fields}
 
     def init(self, key: PRNGKey) -> Theta:
-        """Draw an initial θ.
-
-        Args:
-            key: decides the weights.
-
-        Returns:
-            θ.
-        """
+        """Draw an initial θ."""
         spreads = self._spreads(self.initial_spread)
         flat, restore = ravel_pytree(spreads)
         return jax.tree.map(jnp.multiply, spreads, restore(jax.random.normal(key, flat.shape)))
@@ -99,16 +79,7 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
         return ()
 
     def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
-        """Δw of one synapse.
-
-        Args:
-            theta: θ.
-            memory: `()`.
-            synapse: scalars.
-
-        Returns:
-            (Δw, memory).
-        """
+        """Δw of one synapse."""
         values = synapse._asdict()
         potential = sum(values[name] * theta["inputs"][name] for name in self.inputs)
         for layer in theta["layers"]:
@@ -120,14 +91,6 @@ class MLP(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_fi
 
         `delta` sums over variables one by one, so that no tensor of inputs is made; XLA broadcasts pre-side and
         post-side values. A hand-written matrix form is not faster.
-
-        Args:
-            theta: θ.
-            memory: `()`.
-            projection: arrays.
-
-        Returns:
-            (ΔW, memory).
         """
         return lift(self.delta)(theta, memory, projection)
 

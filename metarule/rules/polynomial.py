@@ -14,10 +14,9 @@ from msgspec.structs import force_setattr
 
 from metarule.config.schema import Checked
 from metarule.rules.expansion import Expansion, expand
-from metarule.rules.factorising import Parts, factored, matrix_form, parts
-from metarule.rules.terms import VARIABLES, Term, evaluate, show
-from metarule.rules.traces import Trace
-from metarule.types import PRNGKey, Synapse, Theta
+from metarule.rules.factorising import factored, matrix_form, parts
+from metarule.rules.terms import VARIABLES, Term, Trace, evaluate, join_signed, show
+from metarule.types import Parts, PRNGKey, Synapse, Theta
 
 __all__ = ["Polynomial"]
 
@@ -94,11 +93,8 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             name: {"of": show(trace.term, VARIABLES)} | ({} if trace.learned else {"decay": trace.decay})
             for name, trace in self._expansion.traces.items()
         }
-        return {
-            "kind": "polynomial",
-            "frozen": {name: self.initial.get(name, 0.0) for name in self.frozen},
-            "traces": traces,
-        }
+        frozen = {name: self.initial.get(name, 0.0) for name in self.frozen}
+        return {"kind": "polynomial", "frozen": frozen, "traces": traces}
 
     @property
     def affine(self) -> bool:
@@ -113,14 +109,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return not rule.traces and factored(rule.terms, VARIABLES)
 
     def init(self, key: PRNGKey) -> Theta:
-        """Draw an initial θ: the initial coefficients of the free terms plus noise, and the initial decays.
-
-        Args:
-            key: decides the noise.
-
-        Returns:
-            θ: one coefficient for each free term, and one logit for each learned decay.
-        """
+        """Draw an initial θ: initial coefficients of the free terms plus noise, and logits of the initial decays."""
         initial = jnp.array([self.initial.get(name, 0.0) for name in self._free])
         coefficients = initial + self.initial_spread * self._scales() * jax.random.normal(key, initial.shape)
         decays = [self._expansion.traces[name].decay for name in self._learned]
@@ -139,15 +128,9 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         free = theta["coefficients"] if self._learned else theta
         if not self.frozen:
             return free
-        free_numbers = iter(range(len(self._free)))
-        return jnp.stack(
-            [
-                jnp.asarray(self.initial.get(name, 0.0), free.dtype)
-                if name in self.frozen
-                else free[next(free_numbers)]
-                for name in self.names
-            ]
-        )
+        frozen = {name: jnp.asarray(self.initial.get(name, 0.0), free.dtype) for name in self.frozen}
+        by_term = frozen | {name: free[number] for number, name in enumerate(self._free)}
+        return jnp.stack([by_term[name] for name in self.names])
 
     def decays(self, theta: Theta) -> dict[str, Float[Array, ""]]:
         """The decay λ of each trace by name, those that are not learned included."""
@@ -163,14 +146,6 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """Δw of one synapse, term by term.
 
         e ← λ·e + (1 − λ)·of for each trace,  Δw = Σₖ cₖ Σₘ sₘ Π_v vᵖ
-
-        Args:
-            theta: θ.
-            memory: traces by name, or `()`.
-            synapse: scalars.
-
-        Returns:
-            (Δw, memory).
         """
         memory = self._updated_traces(theta, memory, lambda term: evaluate(term, synapse))
         values = (*synapse, *(memory[name] for name in self._expansion.traces))
@@ -178,31 +153,14 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         return self.coefficients(theta) @ jnp.stack(terms), memory
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:
-        """ΔW of a projection as thin matrix products, without a tensor of features.
-
-        Args:
-            theta: θ.
-            memory: traces by name [pre, post], or `()`.
-            projection: arrays.
-
-        Returns:
-            (ΔW, memory).
-        """
+        """ΔW of a projection as thin matrix products, without a tensor of features."""
         variables, one = projection._asdict(), jnp.ones(1, projection.weight.dtype)
         memory = self._updated_traces(theta, memory, lambda term: matrix_form((term,), one, variables))
         values = variables | {name: memory[name] for name in self._expansion.traces}
         return matrix_form(self._expansion.terms, self.coefficients(theta), values), memory
 
     def parts(self, theta: Theta, projection: Synapse) -> Parts:
-        """Parts of ΔW of a projection, for a rule that is `factored`.
-
-        Args:
-            theta: θ.
-            projection: arrays.
-
-        Returns:
-            Its parts.
-        """
+        """Parts of ΔW of a projection, for a rule that is `factored`."""
         return parts(self._expansion.terms, self.coefficients(theta), projection._asdict())
 
     def describe(self, theta: Theta) -> dict[str, Float[Array, ""]]:
@@ -215,17 +173,16 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def equation(self, theta: Theta) -> str:
         """The rule as an equation, with its traces, such as `Δw = 0.5·pre·modulator − 0.01·weight`."""
         rule = self._expansion
-        coefficients = np.asarray(self.coefficients(theta))
-        change = _sum(coefficients, rule.terms, rule.symbols)
-        used = {
-            name for term, value in zip(rule.terms, coefficients, strict=True) if value for name in rule.traces_of(term)
-        }
+        pairs = zip(rule.terms, np.asarray(self.coefficients(theta)), strict=True)
+        terms = [(term, value) for term, value in pairs if value]
+        change = join_signed((value, _scaled(abs(value), _bracketed(term, rule.symbols))) for term, value in terms)
+        used = {name for term, _ in terms for name in rule.traces_of(term)}
         traces = [
             f", {name} ← {_scaled(decay, name)} + {_scaled(1 - decay, _bracketed(rule.traces[name].term, VARIABLES))}"
             for name, decay in self.decays(theta).items()
             if name in used
         ]
-        return f"Δw = {change}" + "".join(traces)
+        return f"Δw = {change or '0'}" + "".join(traces)
 
     @property
     def _expansion(self) -> Expansion:
@@ -244,28 +201,15 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def _scales(self) -> Float[Array, " free"]:
         rule = self._expansion
-        supervised = {
-            name for name, variables in zip(rule.names, rule.variables, strict=True) if "modulator" in variables
-        }
-        return jnp.array([1.0 if name in supervised else self.hebbian_scale for name in self._free])
+        variables = dict(zip(rule.names, rule.variables, strict=True))
+        return jnp.array([1.0 if "modulator" in variables[name] else self.hebbian_scale for name in self._free])
 
     def _updated_traces(self, theta: Theta, memory: Any, value: Callable[[Term], Float[Array, "*synapse"]]) -> Any:
         traces = self._expansion.traces
         if not traces:
             return memory
-        return {
-            name: decay * memory[name] + (1 - decay) * value(traces[name].term)
-            for name, decay in self.decays(theta).items()
-        }
-
-
-def _sum(coefficients: Any, terms: tuple[Term, ...], symbols: tuple[str, ...]) -> str:
-    text = ""
-    for term, value in zip(terms, coefficients, strict=True):
-        if value:
-            sign = " − " if value < 0 else " + "
-            text += (sign if text else sign.strip(" +")) + _scaled(abs(value), _bracketed(term, symbols))
-    return text or "0"
+        decays = self.decays(theta).items()
+        return {name: decay * memory[name] + (1 - decay) * value(traces[name].term) for name, decay in decays}
 
 
 def _scaled(value: Any, body: str) -> str:

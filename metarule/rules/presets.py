@@ -6,7 +6,7 @@ its own coefficient. Both names may be used in place of a term.
 
 from itertools import product
 
-from metarule.rules.traces import Trace
+from metarule.rules.terms import Trace
 
 __all__ = ["FAMILIES", "RULES", "TRACES"]
 
@@ -28,15 +28,7 @@ TRACES: dict[str, dict[str, Trace]] = {
 
 FAMILIES: dict[str, tuple[str, ...]] = {
     # The seven terms ascribed to Bengio et al. 1992.
-    "seven": (
-        "1",
-        "pre",
-        "potential",
-        "modulator",
-        "pre*modulator",
-        "pre*potential",
-        "pre*weight",
-    ),
+    "seven": ("1", "pre", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight"),
     # Every product of a subset of the four local variables of Bengio et al. 1992.
     "sixteen": tuple(
         "*".join(name for name, present in zip(("pre", "potential", "modulator", "weight"), subset) if present) or "1"

@@ -1,14 +1,10 @@
-"""Checkpoints of a run, stored by Orbax.
-
-The metadata of a checkpoint holds a checksum of its numbers, so that damage is detected. The numbers are one array of
-bytes: where one of many arrays fails, Orbax prints the stack traces of the others.
-"""
+"""Checkpoints of a run, stored by Orbax, with a checksum in their metadata, so that damage is detected."""
 
 import hashlib
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
 from types import TracebackType
@@ -25,9 +21,7 @@ from metarule.parallel.multihost import is_single_process
 
 __all__ = ["Checkpoints"]
 
-_MAX_TO_KEEP = 2
 _NUMBERS, _CHECKSUM, _ORIGIN = "numbers", "sha256", "origin"
-_LONGEST = 200
 
 
 class Checkpoints:
@@ -43,12 +37,13 @@ class Checkpoints:
 
         logging.set_verbosity(logging.FATAL)  # errors are raised as well
         self._arguments, self._origin = ocp.args, origin
-        me = jax.process_index()  # each process of a run has a directory of its own
+        process = jax.process_index()  # each process of a run has a directory of its own
+        single = ocp.options.MultiprocessingOptions(process, {process}, barrier_sync_key_prefix=str(process))
         options = ocp.CheckpointManagerOptions(
-            max_to_keep=_MAX_TO_KEEP,
+            max_to_keep=2,  # the last one may be damaged
             create=False,
             enable_async_checkpointing=is_single_process(),  # otherwise Orbax waits for the other processes
-            multiprocessing_options=ocp.options.MultiprocessingOptions(me, {me}, barrier_sync_key_prefix=str(me)),
+            multiprocessing_options=single,
         )
         path.mkdir(parents=True, exist_ok=True)
         handler = ocp.StandardCheckpointHandler()  # otherwise Orbax infers it from the last one, which may be damaged
@@ -57,9 +52,7 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
             self._manager.close()
         except Exception as failure:
@@ -67,11 +60,7 @@ class Checkpoints:
                 raise self._write_error(failure) from failure
 
     def save(self, step: int, state: Any) -> None:
-        """Save a state, unless one of this step or later exists.
-
-        Args:
-            step: meta-steps taken.
-            state: the state after them.
+        """Save the state after a number of meta-steps, unless one of this step or later exists.
 
         Raises:
             OSError: this checkpoint, or the previous one, could not be written.
@@ -80,9 +69,10 @@ class Checkpoints:
             return
         host = jax.tree.map(_to_host, state)
         try:
-            arguments = self._arguments.StandardSave({_NUMBERS: _pack(host)})
+            # One array of bytes: where one of many arrays fails, Orbax prints the stack traces of the others.
+            numbers = np.frombuffer(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(host)), np.uint8)
             metadata = {_CHECKSUM: _checksum(host)} | ({_ORIGIN: self._origin} if self._origin else {})
-            self._manager.save(step, args=arguments, custom_metadata=metadata)
+            self._manager.save(step, args=self._arguments.StandardSave({_NUMBERS: numbers}), custom_metadata=metadata)
         except Exception as failure:  # Orbax raises many kinds
             raise self._write_error(failure) from failure
 
@@ -93,7 +83,7 @@ class Checkpoints:
             like: from a number of meta-steps to a state of the same structure; `like(0)` is the initial state.
 
         Returns:
-            (step, state).
+            (meta-steps taken, state after them).
 
         Raises:
             ConfigError: all checkpoints are damaged, or one is of another experiment.
@@ -110,7 +100,10 @@ class Checkpoints:
                     raise
                 damaged[step] = f"{self._path(step)}: {_shorten(error)}"
                 continue
-            self._set_aside(damaged, step)
+            for number, reason in damaged.items():
+                self._set_aside(number, f"{reason}; going on from meta-step {step}")
+            if damaged:
+                self._manager.reload()
             return step, jax.tree.map(_to_device, template, restored)
         if damaged:
             reasons = "; ".join(damaged.values())
@@ -133,16 +126,13 @@ class Checkpoints:
             raise ValueError("its numbers do not have the checksum in its metadata")
         return restored
 
-    def _set_aside(self, damaged: Mapping[int, str], good: int) -> None:
-        """Rename damaged checkpoints, because their steps are computed again."""
-        for step, reason in damaged.items():
-            path = self._path(step)
-            aside = path.with_name(f"damaged-{step}")
-            print(f"damaged, and renamed to {aside.name}: {reason}; going on from meta-step {good}", file=sys.stderr)
-            shutil.rmtree(aside, ignore_errors=True)
-            path.rename(aside)
-        if damaged:
-            self._manager.reload()
+    def _set_aside(self, step: int, reason: str) -> None:
+        """Rename a damaged checkpoint, because its step is computed again."""
+        path = self._path(step)
+        aside = path.with_name(f"damaged-{step}")
+        print(f"damaged, and renamed to {aside.name}: {reason}", file=sys.stderr)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
 
     def _path(self, step: int) -> Path:
         return Path(self._manager.directory / str(step))
@@ -157,11 +147,7 @@ def _raise(error: OSError) -> NoReturn:
 
 def _shorten(error: Exception) -> str:
     """Beginning of an error message, which may be pages long."""
-    return shorten(str(error), _LONGEST, placeholder=" …") or type(error).__name__
-
-
-def _pack(arrays: Any) -> np.ndarray:
-    return np.frombuffer(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(arrays)), np.uint8)
+    return shorten(str(error), 200, placeholder=" …") or type(error).__name__
 
 
 def _unpack(numbers: np.ndarray, like: Any) -> Any:

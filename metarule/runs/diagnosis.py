@@ -5,7 +5,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-__all__ = ["FIRST", "HOPELESS", "RECENT", "is_hopeless", "trouble"]
+__all__ = ["FIRST", "HOPELESS", "RECENT", "is_hopeless", "mean_loss", "trouble"]
 
 Rows: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -18,33 +18,32 @@ _DIVERGED, _FLAT, _REJECTED, _WORSE = 0.1, 0.5, 0.25, 0.5
 
 
 def trouble(first: Rows, rows: Rows, remedies: str) -> str:
-    """Diagnose the most recent meta-steps.
+    """Name the problem of the most recent meta-steps and a remedy in one line; empty for no problem.
 
     Args:
         first: the first rows of the metrics; empty where their meta-loss is not comparable.
         rows: rows up to the present one.
         remedies: settings that help against divergence.
-
-    Returns:
-        One line with problem and remedy; empty for no problem.
     """
     recent = rows[-RECENT:]
     when = f"in the last {len(recent)} meta-steps"
-    exponents = [row["lyapunov_exponent"]["largest"] for row in rows if row.get("lyapunov_exponent")]
-    known = exponents and exponents[-1] is not None and np.isfinite(exponents[-1])
-    growth = f" (perturbations of the weights grow up to {np.exp(exponents[-1]):.3g}-fold a step)" if known else ""
-    lifetimes = _mean(recent, "lifetimes")
+    lifetimes, rejected = _mean(recent, "lifetimes"), _mean(recent, "rejected")
     diverged, flat = (_mean(recent, name) / lifetimes for name in ("nonfinite_lifetimes", "zero_gradient_lifetimes"))
-    rejected, now, before = _mean(recent, "rejected"), _mean_loss(recent), _mean_loss(first)
+    loss, first_loss = mean_loss(recent), mean_loss(first)
+    exponents = [row["lyapunov_exponent"]["largest"] for row in rows if row.get("lyapunov_exponent")]
+    if exponents and exponents[-1] is not None and np.isfinite(exponents[-1]):
+        cause = f" (perturbations of the weights grow up to {np.exp(exponents[-1]):.3g}-fold a step)"
+    else:
+        cause = ""
     if diverged > _DIVERGED:
-        return f"{diverged:.0%} of lifetimes diverged {when}{growth}: try {remedies} or a smaller initial rule"
+        return f"{diverged:.0%} of lifetimes diverged {when}{cause}: try {remedies} or a smaller initial rule"
     if flat > _FLAT:
-        cause = "as where every weight sits at its bound"
-        return f"{flat:.0%} of gradients were exactly zero {when}, {cause}: try a smaller initial rule"
+        saturated = "as where every weight sits at its bound"
+        return f"{flat:.0%} of gradients were exactly zero {when}, {saturated}: try a smaller initial rule"
     if rejected > _REJECTED:
-        return f"{rejected:.0%} of meta-steps were rejected {when}{growth}: try {remedies}"
-    if len(recent) == RECENT and now > before + _WORSE * abs(before):
-        return f"the meta-loss was {now:.3g} {when}, and {before:.3g} at first{growth}: try {remedies}"
+        return f"{rejected:.0%} of meta-steps were rejected {when}{cause}: try {remedies}"
+    if len(recent) == RECENT and loss > first_loss + _WORSE * abs(first_loss):
+        return f"the meta-loss was {loss:.3g} {when}, and {first_loss:.3g} at first{cause}: try {remedies}"
     return ""
 
 
@@ -59,7 +58,7 @@ def _mean(rows: Rows, name: str) -> float:
     return float(np.mean([row[name] for row in rows]))
 
 
-def _mean_loss(rows: Rows) -> float:
+def mean_loss(rows: Rows) -> float:
     """Mean of the finite meta-losses; NaN, which exceeds nothing, without any."""
     losses = [row["loss"] for row in rows if row["loss"] is not None and np.isfinite(row["loss"])]
     return float(np.mean(losses)) if losses else float("nan")

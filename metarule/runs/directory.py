@@ -56,43 +56,20 @@ __all__ = [
     "timestamped",
 ]
 
-CHECKPOINTS = "checkpoints"
-FIGURES = "figures"
-EVALUATIONS, ADAPTATIONS = "evaluations", "adaptations"
+CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
 SEARCH = "evolve.json"
 
 _RESOLVED = "resolved.toml"
 # Name of resolved.toml while a new run is laid out, or an old one removed.
 _PARTIAL = "resolved.toml.partial"
-_CONTENTS = (
-    "config.toml",
-    _RESOLVED,
-    ENVIRONMENT,
-    METRICS,
-    CHECKPOINTS,
-    THETA,
-    "theta.json",
-    "summary.json",
-    "performance.json",
-    "pruned.npz",
-    "pruned.json",
-    SEARCH,
-    "front.json",
-    EVALUATIONS,
-    ADAPTATIONS,
-    FIGURES,
-)
+_INPUTS = ("config.toml", _RESOLVED, ENVIRONMENT)
+_RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
+_CONTENTS = (*_INPUTS, METRICS, *_RESULTS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 
 
 @contextmanager
 def locked_run(path: Path) -> Iterator[None]:
     """Lock the directory of a run, which is created if needed.
-
-    Args:
-        path: the directory.
-
-    Yields:
-        Within the block no other process works in the directory.
 
     Raises:
         ConfigError: another process works there, or it holds files of another origin.
@@ -108,7 +85,7 @@ def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: 
     Args:
         path: the directory.
         experiment: the experiment.
-        given: text of the config file.
+        given: text of the config file; None if there is none.
         overwrite: remove an earlier run, and nothing else.
 
     Raises:
@@ -134,15 +111,7 @@ def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: 
 
 
 def timestamped(parent: Path, suffix: str = "") -> Path:
-    """Make up a new path named by the time.
-
-    Args:
-        parent: its folder.
-        suffix: end of its name.
-
-    Returns:
-        A path that does not exist: with a number at its end where the clock was set back, or within one second.
-    """
+    """Make up a path in a folder, named by the time with a suffix; a number follows where it exists already."""
     name = time.strftime("%Y-%m-%dT%H-%M-%S") + suffix
     names = (name if number == 1 else f"{name}-{number}" for number in itertools.count(1))
     return next(path for path in map(parent.joinpath, names) if not path.exists())
@@ -156,32 +125,21 @@ def seed_directory(path: Path, seed: int) -> Path:
 def is_run(path: Path) -> bool:
     """Check whether a directory holds a run.
 
-    Args:
-        path: the directory.
-
-    Returns:
-        True for a run.
-
     Raises:
         ConfigError: a directory that cannot be read, or with links that lead out of it.
     """
     try:
-        holds = (path / _RESOLVED).exists()
-        if path.is_dir() and (link := next(_outward_links(path), None)):
-            raise ConfigError(f"{link}: this link leads out of the run directory")
-        return holds
+        has_experiment = (path / _RESOLVED).exists()
+        outward_link = next(_outward_links(path), None) if path.is_dir() else None
     except (OSError, RuntimeError, ValueError) as error:
-        raise error if isinstance(error, ConfigError) else _unusable(str(path), error) from error
+        raise _unusable(str(path), error) from error
+    if outward_link:
+        raise ConfigError(f"{outward_link}: this link leads out of the run directory")
+    return has_experiment
 
 
 def read_experiment(path: Path) -> Experiment:
     """Read the experiment of a run.
-
-    Args:
-        path: directory of the run.
-
-    Returns:
-        The experiment.
 
     Raises:
         ConfigError: no run, one of another format, or one of another precision.
@@ -203,19 +161,15 @@ def experiment_hash(path: Path) -> str:
 
 
 def check_ownership(path: Path, owner: str) -> None:
-    """Check that the run directory still exists and belongs to this process.
-
-    Args:
-        path: the run directory.
-        owner: result of `locks.holder` when this process began.
+    """Check that a run directory still exists and belongs to this process, the `holder` of its lock at first.
 
     Raises:
         OSError: it was removed or moved, or another process works there.
     """
     if not (path / _RESOLVED).exists():
         raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
-    if (now := holder(path)) != owner:
-        raise OSError(errno.EBUSY, f"another process works in it{now}", str(path))
+    if (current := holder(path)) != owner:
+        raise OSError(errno.EBUSY, f"another process works in it{current}", str(path))
 
 
 def _outward_links(path: Path) -> Iterator[Path]:
@@ -226,7 +180,8 @@ def _outward_links(path: Path) -> Iterator[Path]:
             # os.walk skips what Orbax renames and removes meanwhile.
             inner = os.walk(top) if top.name in _CONTENTS and not top.is_symlink() else ()
             below = (Path(folder, name) for folder, folders, files in inner for name in (*folders, *files))
-            yield from (one for one in (top, *below) if one.is_symlink() and not one.resolve().is_relative_to(home))
+            links = (link for link in (top, *below) if link.is_symlink())
+            yield from (link for link in links if not link.resolve().is_relative_to(home))
 
 
 def _decode_experiment(file: Path) -> Experiment:
@@ -249,11 +204,11 @@ def _refuse_foreign_files(path: Path) -> None:
 def _refuse_other_seeds(path: Path, experiment: Experiment) -> None:
     """Refuse a directory in which the place of a seed holds a run that is not part of this one."""
     seeds = _seeds(experiment)
-    whole = _experiment_at(path) if seeds else None
+    earlier = _experiment_at(path) if seeds else None
     for seed in seeds:
         directory = seed_directory(path, seed)
         part = _experiment_at(directory)
-        if part is not None and (whole is None or part != whole.of_seed(seed)):
+        if part is not None and (earlier is None or part != earlier.of_seed(seed)):
             raise ConfigError(f"{directory}: it holds a run of its own, where that of seed {seed} would be")
 
 

@@ -36,8 +36,7 @@ FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
-# Number of the format of run directories.
-FORMAT = 2
+FORMAT = 2  # of run directories
 
 __all__ = [
     "FORMAT",
@@ -146,22 +145,19 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""
         theta, network = _sizes(self.lifetime)
         lifetimes = max(lifetimes_of(part, 1) for part in parts_of(self.optimizer))
-        for what, size, largest in (
+        sizes = (
             ("rule: parameters", theta, _MAX_THETA),
             ("circuit: numbers of a network and of the memory of its synapses", network, _MAX_NETWORK),
             ("optimizer: lifetimes of a meta-step", lifetimes, _MAX_LIFETIMES),
             ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _MAX_BATCH),
-        ):
+        )
+        for what, size, largest in sizes:
             if size > largest:
                 raise ValueError(f"{what} = {size}; allowed: up to {largest}")
 
 
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
-    """Read a config file with some fields set.
-
-    Args:
-        file: the file.
-        pairs: (dotted field, value).
+    """Read a config file with some fields set, as (dotted field, value) pairs.
 
     Returns:
         (the experiment, text of the file).
@@ -178,13 +174,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
 
 
 def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
-    """Read a config file without decoding it.
-
-    Args:
-        file: the file.
-
-    Returns:
-        (text of the file, nested tables).
+    """Read the text and the nested tables of a config file, without decoding them.
 
     Raises:
         ConfigError: a file that cannot be read, is not TOML, or of another format.
@@ -205,21 +195,12 @@ def _split(tasks: TaskFamily, seed: Integer) -> Split:
     return tasks.split(seed)
 
 
-class _Tasks(Struct, frozen=True, kw_only=True):
-    """The table that determines the output activation."""
-
-    tasks: AnyTasks = Boolean()
-
-
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
     """Set other tasks for a learned rule; the output activation follows the tasks unless it is set.
 
     Args:
         experiment: in which the rule was learned.
         pairs: (dotted field, value), of tasks, circuit, inner_loop and evaluation.
-
-    Returns:
-        The experiment with these fields set.
 
     Raises:
         ConfigError: a field on which θ depends, a value that is not allowed, or a circuit that θ does not fit.
@@ -228,29 +209,31 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
     other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
-    learned, needed = (_shapes(one.lifetime) for one in (experiment, other))
+    learned, needed = _shapes(experiment.lifetime), _shapes(other.lifetime)
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
-        raise ConfigError(
-            f"circuit, inner_loop.theta: θ was learned in shape {learned} ({experiment.inner_loop.theta}); "
-            f"this circuit needs {needed} ({other.inner_loop.theta})"
-        )
+        shape = f"θ was learned in shape {learned} ({experiment.inner_loop.theta})"
+        needs = f"this circuit needs {needed} ({other.inner_loop.theta})"
+        raise ConfigError(f"circuit, inner_loop.theta: {shape}; {needs}")
     if experiment.lifetime.theta_groups != other.lifetime.theta_groups:
-        trained, here = (", ".join(one.lifetime.theta_groups) for one in (experiment, other))
-        raise ConfigError(f"circuit: it has the paths {here}; allowed: those for which θ was learned, {trained}")
+        paths, allowed = (", ".join(each.lifetime.theta_groups) for each in (other, experiment))
+        raise ConfigError(f"circuit: it has the paths {paths}; allowed: those for which θ was learned, {allowed}")
     return other
 
 
+class _Tasks(Struct):
+    tasks: AnyTasks
+
+
 def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
-    """Decode, with the output activation of the tasks."""
-    if is_set or "output" not in tree["circuit"]:
-        return decode(tree, Experiment)
-    link = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
-    try:
-        return decode(tree | {"circuit": tree["circuit"] | {"output": link}}, Experiment)
-    except ConfigError as error:
-        if not str(error).startswith("circuit.output"):
-            raise
-        return decode(tree, Experiment)  # refused as well, but with an error about the given output
+    """Decode, with the output activation of the tasks unless it is set."""
+    if not is_set and "output" in tree["circuit"]:
+        activation = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
+        try:
+            return decode(tree | {"circuit": tree["circuit"] | {"output": activation}}, Experiment)
+        except ConfigError as error:
+            if not str(error).startswith("circuit.output"):
+                raise
+    return decode(tree, Experiment)  # an error is about the given output
 
 
 @memoised

@@ -23,7 +23,7 @@ __all__ = [
     "plain",
     "read_json",
     "sync",
-    "write_csv",
+    "whole_file",
     "write_json",
     "write_text",
 ]
@@ -34,14 +34,7 @@ _LARGEST = 2**26
 
 @contextmanager
 def named_errors(file: Path) -> Iterator[None]:
-    """Add the name of a file to errors of the block; the system omits it once the file is open.
-
-    Args:
-        file: the file that the block writes.
-
-    Raises:
-        OSError: with the name of the file.
-    """
+    """Add the name of a file to every OSError of the block; the system omits it once the file is open."""
     try:
         yield
     except OSError as error:
@@ -54,13 +47,21 @@ def sync(file: IO[Any]) -> None:
     os.fsync(file.fileno())
 
 
+@contextmanager
+def whole_file(file: Path) -> Iterator[IO[bytes]]:
+    """Open a file for writing that replaces the former one at the end of the block, or not at all."""
+    temporary = file.with_name(file.name + ".partial")
+    with named_errors(file):
+        with temporary.open("wb") as opened:
+            yield opened
+            sync(opened)
+        temporary.replace(file)
+
+
 def write_text(file: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = file.with_name(file.name + ".partial")
-    with named_errors(file), temporary.open("w", encoding="utf-8") as opened:
-        opened.write(text)
-        sync(opened)
-    temporary.replace(file)
+    with whole_file(file) as opened:
+        opened.write(text.encode())
 
 
 def plain(value: Any) -> Any:
@@ -82,18 +83,7 @@ def json_text(value: Any, indent: int | None = None) -> str:
 
 
 def parse_json(file: Path, text: bytes) -> dict[str, Any]:
-    """Decode a JSON object.
-
-    Args:
-        file: where the text comes from, for the error.
-        text: the JSON.
-
-    Returns:
-        The object.
-
-    Raises:
-        ConfigError: text that is not a JSON object.
-    """
+    """Decode a JSON object, the content of a file; anything else is a ConfigError."""
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -120,8 +110,3 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def write_csv(file: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows, at least one, as a CSV file whole or not at all."""
-    write_text(file, csv_text(rows))

@@ -16,8 +16,7 @@ from metarule.protocols import Rule, TaskFamily
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json
-from metarule.runs.theta_files import load_theta
-from metarule.runs.training import theta_meaning
+from metarule.runs.theta_files import load_theta, theta_meaning
 from metarule.types import Theta
 
 __all__ = ["FinishedRun", "load"]
@@ -67,31 +66,19 @@ class FinishedRun:
 
 
 class _Baseline(Struct):
-    """Fields of a baseline in a summary that are read back."""
-
     learning_rate: Annotated[float, Meta(gt=0, le=1e18)]
 
 
 class _HeldOut(Struct):
-    """Fields of `held_out` in a summary that are read back."""
-
     baselines: dict[BaselineName, _Baseline] = {}
 
 
-class _Summary(Struct):
-    """Fields of a summary that are read back."""
-
+class _Summary(Struct):  # fields that are read back
     held_out: _HeldOut | None = None
 
 
 def load(run_dir: str | Path) -> FinishedRun:
-    """Load a finished run.
-
-    Args:
-        run_dir: directory of a run of one seed.
-
-    Returns:
-        The run.
+    """Load the finished run of one seed from its directory.
 
     Raises:
         ConfigError: no run, one of several seeds, one that is not finished, or one of another format.
@@ -99,8 +86,8 @@ def load(run_dir: str | Path) -> FinishedRun:
     path = Path(run_dir)
     experiment = read_experiment(path)
     if experiment.seeds > 1:
-        one = seed_directory(path, experiment.seed)
-        raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {one}")
+        example = seed_directory(path, experiment.seed)
+        raise ConfigError(f"{path}: it holds runs of {experiment.seeds} seeds; give one of them, such as {example}")
     if (path / SEARCH).exists():
         raise ConfigError(f"{path}: it holds a structure search, which has no single θ; see its front.json")
     file = path / "summary.json"

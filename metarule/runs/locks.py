@@ -21,13 +21,7 @@ LOCK, HOLDER = "metarule.lock", "metarule.process.json"
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Lock a directory.
-
-    Args:
-        path: the directory, which is created if needed. A read-only one needs no lock.
-
-    Yields:
-        Within the block no other process works in the directory.
+    """Lock a directory, which is created if needed; a read-only one needs no lock.
 
     Raises:
         ConfigError: another process works there.
@@ -54,14 +48,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def holder(path: Path) -> str:
-    """Name the process that holds the lock of a directory, or held it last.
-
-    Args:
-        path: the directory.
-
-    Returns:
-        ": number on host"; empty if unknown.
-    """
+    """Process that holds the lock of a directory, or held it last: ": number on host"; empty if unknown."""
     try:
         known = json.loads((path / HOLDER).read_text())
         return f": {int(known['process'])} on {known['host']}"

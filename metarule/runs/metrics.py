@@ -30,17 +30,14 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     return [parse_json(file, line) for line in read_bytes(file, _LARGEST).split(b"\n")[:-1]]
 
 
-def truncate_metrics(directory: Path, step: int) -> None:
-    """Drop the rows after a meta-step, which a resumed run computes again.
-
-    Args:
-        directory: of the run.
-        step: the meta-step from which the run resumes.
+def truncate_metrics(directory: Path, step: int) -> list[dict[str, Any]]:
+    """Drop the rows after a meta-step, from which a run resumes, and return those up to it.
 
     Raises:
-        ConfigError: a row up to this meta-step is missing.
+        ConfigError: one of these is missing.
     """
     rows = read_metrics(directory)[:step]
     if [row.get("step") for row in rows] != list(range(1, step + 1)):
         raise ConfigError(f"{directory / METRICS}: it lacks some of the meta-steps 1 to {step}, the last checkpoint")
     write_text(directory / METRICS, "".join(json_text(row) + "\n" for row in rows))
+    return rows

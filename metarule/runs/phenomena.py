@@ -1,9 +1,8 @@
 """Reports of conditioning: phenomena by contender, timing and learning rate."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -18,26 +17,19 @@ from metarule.runs import figures
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["Phenomena", "draw_report", "join_phenomena", "measure_phenomena", "phenomena_table"]
+__all__ = ["join_phenomena", "measure_phenomena", "phenomena_table"]
 
 # `shown` is the minimum over timings on these sides; those outside the training range are reported, but do not count.
 _COUNTED = ("trained", "between")
+# Fields of a row that are no shares.
+_POINT = ("field", "value", "side", "rate")
+_MARKS = {"below": "<", "trained": "", "between": "~", "above": ">"}
 
 
-class Phenomena(NamedTuple):
-    """Result of `measure_phenomena`.
-
-    Attributes:
-        report: by phenomenon; it can be written as JSON.
-        example: one animal of the learned rule for each schedule, with interpolated timings.
-    """
-
-    report: dict[str, dict[str, Any]]
-    example: Example
-
-
-def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: int) -> Phenomena:
-    """Measure the share of animals that show each phenomenon, by timing, and for baselines by learning rate.
+def measure_phenomena(
+    contenders: Mapping[str, Contender], key: PRNGKey, runs: int, folder: Path
+) -> dict[str, dict[str, Any]]:
+    """Measure and draw the share of animals that show each phenomenon, by timing, and for baselines by learning rate.
 
     shown = min over trained and interpolated timings of the share of animals with that timing
 
@@ -45,99 +37,82 @@ def measure_phenomena(contenders: Mapping[str, Contender], key: PRNGKey, runs: i
         contenders: learner and θ by name; `learned` and `initial` among them, the others have one learning rate.
         key: for weights, timings and intensities, which are the same for all contenders.
         runs: animals a schedule and timing.
+        folder: of the figures.
 
     Returns:
-        The report. For each phenomenon: `trained`, true if it was trained on; the share `shown` by the learned rule,
-        by the `initial` rule and by each of the `baselines`; the shares `by_timing`; and the baselines' shares
-        `by_rate`, with interpolated timings, at the rates of the coarse tuning grid.
+        The report, which can be written as JSON. For each phenomenon: `trained`, true if it was trained on; the share
+        `shown` by the learned rule, by the `initial` rule and by each of the `baselines`; the shares `by_timing`; and
+        the baselines' shares `by_rate`, with interpolated timings, at the rates of the coarse tuning grid.
     """
-    lifetime = contenders[LEARNED].learner
-    tasks = lifetime.tasks
-    assert isinstance(lifetime, Lifetime) and isinstance(tasks, Conditioning)
-    conditions = timings(tasks)
-    held_out, rates = interpolated_pool(tasks), RATES.tolist()
+    learned = contenders[LEARNED]
+    tasks = learned.learner.tasks
+    assert isinstance(tasks, Conditioning)
+    held_out, theta_of = interpolated_pool(tasks), jax.jit(theta_at_rate, static_argnums=0)
+    baselines = {name: one.learner for name, one in contenders.items() if name not in (LEARNED, INITIAL)}
 
-    def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> tuple[dict[str, float], Example]:
-        responses = jax.device_get(conditioned_responses(learner, theta, pool, key, runs))
-        return {
-            name: float(np.mean(held)) for name, held in phenomena_shown(tasks, responses).items()
-        }, responses.example
+    def respond(learner: Learner, theta: Theta, pool: ConditioningPool) -> Any:
+        return jax.device_get(conditioned_responses(learner, theta, pool, key, runs))
 
-    by_timing = {
-        name: [shares(one.learner, one.theta, timing.pool)[0] for timing in conditions]
-        for name, one in contenders.items()
-    }
-    by_rate = {
-        name: [shares(one.learner, jax.jit(partial(theta_at_rate, one.learner))(rate), held_out)[0] for rate in rates]
-        for name, one in contenders.items()
-        if name not in (LEARNED, INITIAL)
-    }
-    report = {
-        phenomenon.name: _row(
-            trained=number in tasks.trained,
-            by_timing=[
-                {"field": timing.field, "value": timing.value, "side": timing.side}
-                | {name: values[row][phenomenon.name] for name, values in by_timing.items()}
-                for row, timing in enumerate(conditions)
-            ],
-            by_rate=[
-                {"rate": rate} | {name: values[row][phenomenon.name] for name, values in by_rate.items()}
-                for row, rate in enumerate(rates)
-            ],
+    def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> dict[str, float]:
+        shown = phenomena_shown(tasks, respond(learner, theta, pool))
+        return {name: float(np.mean(animals)) for name, animals in shown.items()}
+
+    by_timing = [
+        (
+            {"field": timing.field, "value": timing.value, "side": timing.side},
+            {name: shares(one.learner, one.theta, timing.pool) for name, one in contenders.items()},
         )
-        for number, phenomenon in enumerate(tasks.phenomena)
-    }
-    return Phenomena(report, shares(lifetime, contenders[LEARNED].theta, held_out)[1])
+        for timing in timings(tasks)
+    ]
+    by_rate = [
+        ({"rate": rate}, {name: shares(one, theta_of(one, rate), held_out) for name, one in baselines.items()})
+        for rate in RATES.tolist()
+    ]
+    report = {}
+    for number, phenomenon in enumerate(tasks.phenomena):
+        tables = [
+            [point | {name: values[phenomenon.name] for name, values in row.items()} for point, row in table]
+            for table in (by_timing, by_rate)
+        ]
+        report[phenomenon.name] = _report_row(number in tasks.trained, *tables)
+    _draw(folder, learned.learner, report, respond(learned.learner, learned.theta, held_out).example)
+    return report
 
 
-def _row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[dict[str, Any]]) -> dict[str, Any]:
+def _report_row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[dict[str, Any]]) -> dict[str, Any]:
     """Row of the report: shares of each contender at its weakest trained or interpolated timing, and all shares."""
     inside = [row for row in by_timing if row["side"] in _COUNTED]
-    weakest = {name: min(row[name] for row in inside) for name in inside[0] if name not in ("field", "value", "side")}
-    return {
-        "trained": trained,
-        "shown": weakest.pop(LEARNED),
-        "initial": weakest.pop(INITIAL),
-        "baselines": weakest,
-        "by_timing": by_timing,
-        "by_rate": by_rate,
-    }
+    weakest = {name: min(row[name] for row in inside) for name in inside[0] if name not in _POINT}
+    shown = {"shown": weakest.pop(LEARNED), "initial": weakest.pop(INITIAL), "baselines": weakest}
+    return {"trained": trained} | shown | {"by_timing": by_timing, "by_rate": by_rate}
 
 
-def draw_report(folder: Path, lifetime: Lifetime, phenomena: Phenomena) -> None:
-    """Draw the circuit, an animal of each schedule, and the shares by timing and by rate.
-
-    Args:
-        folder: of the figures.
-        lifetime: the learner of the learned rule.
-        phenomena: from `measure_phenomena`.
-    """
-    assert isinstance(lifetime.tasks, Conditioning)
-    shares = {name: row["shown"] for name, row in phenomena.report.items()}
-    if isinstance(lifetime.circuit, ConditioningCircuit):
-        figures.draw_circuit(folder / "circuit.png", lifetime.circuit)
-    figures.draw_phenomena(folder / "phenomena.png", lifetime.tasks, phenomena.example, shares)
-    figures.draw_timings(folder / "timings.png", phenomena.report)
-    if next(iter(phenomena.report.values()))["baselines"]:
-        figures.draw_rates(folder / "rates.png", phenomena.report)
+def _draw(folder: Path, learner: Learner, report: Mapping[str, Any], example: Example) -> None:
+    """Draw the circuit, an animal of each schedule, and the shares by timing and by rate."""
+    assert isinstance(learner, Lifetime) and isinstance(learner.tasks, Conditioning)
+    if isinstance(learner.circuit, ConditioningCircuit):
+        figures.draw_circuit(folder / "circuit.png", learner.circuit)
+    shares = {name: row["shown"] for name, row in report.items()}
+    figures.draw_phenomena(folder / "phenomena.png", learner.tasks, example, shares)
+    figures.draw_timings(folder / "timings.png", report)
+    if next(iter(report.values()))["baselines"]:
+        figures.draw_rates(folder / "rates.png", report)
 
 
 def join_phenomena(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     """Average the shares over seeds by timing and by rate; `shown` is the lowest mean, `by_seed` that of each seed."""
-    return {
-        name: _row(
-            trained=first["trained"],
-            by_timing=_mean_rows([report[name]["by_timing"] for report in reports], keep=("field", "value", "side")),
-            by_rate=_mean_rows([report[name]["by_rate"] for report in reports], keep=("rate",)),
-        )
-        | {"by_seed": [report[name]["shown"] for report in reports]}
-        for name, first in reports[0].items()
-    }
+    joint = {}
+    for name, first in reports[0].items():
+        tables = [_mean_rows([report[name][table] for report in reports]) for table in ("by_timing", "by_rate")]
+        joint[name] = _report_row(first["trained"], *tables) | {
+            "by_seed": [report[name]["shown"] for report in reports]
+        }
+    return joint
 
 
-def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]], keep: tuple[str, ...]) -> list[dict[str, Any]]:
+def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]]) -> list[dict[str, Any]]:
     return [
-        {name: rows[0][name] if name in keep else float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        {name: rows[0][name] if name in _POINT else float(np.mean([row[name] for row in rows])) for name in rows[0]}
         for rows in zip(*tables, strict=True)
     ]
 
@@ -145,27 +120,19 @@ def _mean_rows(tables: Sequence[Sequence[Mapping[str, Any]]], keep: tuple[str, .
 def phenomena_table(report: Mapping[str, Any]) -> str:
     """Format the shares: of all contenders at their weakest timing, and of the learned rule by timing."""
     first = next(iter(report.values()))
-    others = list(first["baselines"])
-    head = (LEARNED, *others, INITIAL)
+    labels = {name: name if row["trained"] else f"{name} (not trained on)" for name, row in report.items()}
+    head = (LEARNED, *first["baselines"], INITIAL)
     lines = [f"{'share that shows it, weakest timing':<36}" + "".join(f"{name:>17}" for name in head)]
     for name, row in report.items():
         values = [row["shown"], *row["baselines"].values(), row["initial"]]
-        lines.append(f"  {_label(name, row):<34}" + "".join(f"{value:>17.3f}" for value in values))
+        lines.append(f"  {labels[name]:<34}" + "".join(f"{value:>17.3f}" for value in values))
     lines.append("(weakest of the trained timings and of those between them)")
     for field in FIELDS:
-        rows = [number for number, row in enumerate(first["by_timing"]) if row["field"] == field]
-        marks = "".join(f"{_mark(first['by_timing'][number]):>8}" for number in rows)
+        numbers = [number for number, row in enumerate(first["by_timing"]) if row["field"] == field]
+        timings = [first["by_timing"][number] for number in numbers]
+        marks = "".join(f"{timing['value']:g}{_MARKS[timing['side']]}".rjust(8) for timing in timings)
         lines += ["", f"{f'learned, by {field}':<36}{marks}"]
         for name, row in report.items():
-            shares = "".join(f"{row['by_timing'][number][LEARNED]:>8.3f}" for number in rows)
-            lines.append(f"  {_label(name, row):<34}{shares}")
+            shares = "".join(f"{row['by_timing'][number][LEARNED]:>8.3f}" for number in numbers)
+            lines.append(f"  {labels[name]:<34}{shares}")
     return "\n".join([*lines, "(~ between the trained values, < below them, > above them)"])
-
-
-def _label(name: str, row: Mapping[str, Any]) -> str:
-    return name if row["trained"] else f"{name} (not trained on)"
-
-
-def _mark(timing: Mapping[str, Any]) -> str:
-    sides = {"below": "<", "trained": "", "between": "~", "above": ">"}
-    return f"{timing['value']:g}{sides[timing['side']]}"

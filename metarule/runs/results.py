@@ -29,13 +29,15 @@ from metarule.meta.phases import lifetimes_of, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
 from metarule.runs import figures
+from metarule.runs.diagnosis import mean_loss
 from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import Experiment
-from metarule.runs.files import read_json, write_json
+from metarule.runs.files import write_json
 from metarule.runs.metrics import read_metrics
-from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena
+from metarule.runs.phenomena import join_phenomena, measure_phenomena
 from metarule.runs.stopping import StopRequest
-from metarule.runs.training import Trained, write_theta
+from metarule.runs.theta_files import flat_parameters, write_theta
+from metarule.runs.training import Trained
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
@@ -57,9 +59,6 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         trained: outcome of meta-training.
         stop: checked between measurements.
 
-    Returns:
-        The summary.
-
     Raises:
         Stopped: on request; θ is saved by then.
     """
@@ -79,9 +78,8 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
     stop.answer(total_steps(experiment.optimizer))
     with _timed(seconds, "contributions"):
         lifetimes = experiment.evaluation.lifetimes
-        contributions = limited_contribution_report(
-            lifetime, trained.theta, split, stream(key, Purpose.HELD_OUT), lifetimes
-        )
+        held_out_key = stream(key, Purpose.HELD_OUT)
+        contributions = limited_contribution_report(lifetime, trained.theta, split, held_out_key, lifetimes)
     with _timed(seconds, "statistics"):
         rows, tasks = read_metrics(path), describe_split(split)
         rates = {name: {"learning_rate": one.rate, "tuning_lifetimes": one.lifetimes} for name, one in tuned.items()}
@@ -90,27 +88,18 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         if contributions is not None:
             summary["contributions"] = contributions
         if isinstance(lifetime.tasks, Conditioning):
-            phenomena = measure_phenomena(contenders, stream(key, Purpose.PHENOMENA), lifetimes)
-            summary["phenomena"] = phenomena.report
-            draw_report(path / FIGURES, lifetime, phenomena)
+            phenomena_key = stream(key, Purpose.PHENOMENA)
+            summary["phenomena"] = measure_phenomena(contenders, phenomena_key, lifetimes, path / FIGURES)
         write_curves(path, curves, lifetime, tasks)
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
     write_json(path / "summary.json", summary)
-    _draw_training(path, rows)
+    _draw_training(path, rows, list(flat_parameters(lifetime, trained.theta)))
     return summary
 
 
 @figures.drawn_last()
 def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
-    """Join the summaries of several seeds, with intervals over seeds.
-
-    Args:
-        path: directory of the runs, in which `summary.json` and figures are written.
-        summaries: one a seed.
-
-    Returns:
-        The joint summary.
-    """
+    """Join the summaries of several seeds, with intervals over seeds, and write and draw the joint one."""
     joint = {
         "seeds": [summary["seed"] for summary in summaries],
         "nonfinite_lifetimes": sum(summary["nonfinite_lifetimes"] for summary in summaries),
@@ -127,7 +116,7 @@ def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tasks: str) -> None:
-    """Write scores along lifetimes, with intervals over tasks, and draw them.
+    """Write and draw scores along lifetimes, with intervals over tasks.
 
     Args:
         path: directory of `performance.json` and its figure.
@@ -140,12 +129,11 @@ def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tas
     bands = {name: confidence_band(by_task(curve, score)) for name, curve in curves.items()}
     performance = {"steps": steps, "score": score, "contenders": bands}
     write_json(path / "performance.json", performance)
-    end = steps.index(learner.steps)
-    counts = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in curves.items()}
-    number = count_text(len(np.unique(first.task)), "tasks")
+    number, end = count_text(len(np.unique(first.task)), "tasks"), steps.index(learner.steps)
     title = f"{tasks}: mean and 95 % interval over {number}, {len(first.task)} networks"
-    if any(counts.values()):
-        title += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in counts.items())
+    diverged = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in curves.items()}
+    if any(diverged.values()):
+        title += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in diverged.items())
     figures.draw_performance(path / FIGURES / "performance.png", performance, learner.steps, title)
 
 
@@ -163,23 +151,17 @@ def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[d
         "steps": total_steps(experiment.optimizer),
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
-        "meta_loss": {"first": _mean_loss(rows[:_ENDS]), "last": _mean_loss(rows[-_ENDS:])},
+        "meta_loss": {"first": mean_loss(rows[:_ENDS]), "last": mean_loss(rows[-_ENDS:])},
         "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
         "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),
     }
 
 
-def _mean_loss(rows: Sequence[dict[str, Any]]) -> float | None:
-    losses = [row["loss"] for row in rows if row["loss"] is not None]
-    return float(np.mean(losses)) if losses else None
-
-
-def _draw_training(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    """Draw the meta-loss and the parameters over meta-steps."""
+def _draw_training(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
+    """Draw the meta-loss and the named parameters over meta-steps."""
     steps = [row["step"] for row in rows]
     figures.draw_meta_loss(path / FIGURES / "meta-loss.png", steps, [row["loss"] for row in rows])
-    names = read_json(path / "theta.json")["theta"]
     by_panel: dict[str, dict[str, list[float]]] = {}
     for name, values in zip(names, zip(*(row["theta"] for row in rows)), strict=True):
         panel, _, term = name.rpartition(": ")

@@ -4,7 +4,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, NoReturn
 
 from metarule.parallel.multihost import agree_on_max
@@ -17,17 +17,11 @@ class Diverged(Exception):
 
 
 class Stopped(Exception):
-    """Stop on request, after everything is saved.
-
-    Args:
-        step: last completed meta-step.
-        signal_number: the signal.
-    """
+    """Stop on request by a signal, after everything up to a completed meta-step is saved."""
 
     def __init__(self, step: int, signal_number: int) -> None:
         super().__init__(f"stopped after meta-step {step}")
-        self.step = step
-        self.signal_number = signal_number
+        self.step, self.signal_number = step, signal_number
 
 
 class Terminated(KeyboardInterrupt):
@@ -36,11 +30,9 @@ class Terminated(KeyboardInterrupt):
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Raise `Terminated` at the first SIGTERM; a second one ends the process at once.
+    """Raise `Terminated` at the first SIGTERM, so that `finally` clauses run; a second one ends the process at once.
 
-    Yields:
-        Within the block `finally` clauses run, so that empty folders are removed and locks released. Handlers of other
-        programs are kept.
+    Handlers of other programs are kept.
     """
     if signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
@@ -77,10 +69,8 @@ class StopRequest:
         self._before = _set_handlers(dict.fromkeys((signal.SIGINT, signal.SIGTERM), self._record))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._restore()
+    def __exit__(self, *_: object) -> None:
+        _set_handlers(self._before)
 
     @property
     def requested(self) -> bool:
@@ -99,7 +89,4 @@ class StopRequest:
 
     def _record(self, number: int, frame: FrameType | None) -> None:
         self.ask(number)
-        self._restore()
-
-    def _restore(self) -> None:
         _set_handlers(self._before)

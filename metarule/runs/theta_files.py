@@ -8,20 +8,49 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, check_file, check_format
-from metarule.runs.files import named_errors, plain, read_json, sync, write_json
+from metarule.lifetime.learner import Lifetime
+from metarule.prng import run_key
+from metarule.rules.mlp import MLP
+from metarule.rules.polynomial import Polynomial
+from metarule.runs.files import plain, read_json, whole_file, write_json
 from metarule.runs.stopping import Diverged
 from metarule.types import Theta
 
-__all__ = ["THETA", "THETA_FORMAT", "load_theta", "save_theta"]
+__all__ = ["THETA", "THETA_FORMAT", "flat_parameters", "load_theta", "save_theta", "theta_meaning", "write_theta"]
 
 THETA = "theta.npz"
 THETA_FORMAT = 3
 # Bytes that a leaf takes in its archive besides its numbers.
 _LEAF_OVERHEAD = 2**10
+
+
+def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
+    """Write θ into its run directory, with the meaning and the equation of its numbers."""
+    described = {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)}
+    save_theta(path, theta, theta_meaning(lifetime) | described)
+
+
+def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
+    """Meaning of θ: the rule, and the names of its parameters in order; it is checked when a θ file is read."""
+    rule = lifetime.rule
+    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
+    shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
+    names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    return {"rule": meaning, "names": list(names)}
+
+
+def flat_parameters(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
+    """Named parameters in one level, as in `{"projection 1: pre*post": …}`."""
+    flat: dict[str, Any] = {}
+    for name, value in lifetime.describe(theta).items():
+        is_group = isinstance(value, Mapping)
+        flat |= {f"{name}: {term}": number for term, number in value.items()} if is_group else {name: value}
+    return flat
 
 
 def save_theta(directory: Path, theta: Theta, meaning: Mapping[str, Any], name: str = "theta") -> None:
@@ -38,35 +67,27 @@ def save_theta(directory: Path, theta: Theta, meaning: Mapping[str, Any], name: 
         Diverged: a θ that is not finite.
     """
     file = directory / f"{name}.npz"
-    if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(theta)):
-        raise Diverged(f"θ is not finite; it is not written to {file}")
-    temporary = directory / f"{name}.partial.npz"
     arrays: dict[str, Any] = {f"theta_{number}": np.asarray(leaf) for number, leaf in enumerate(jax.tree.leaves(theta))}
-    with named_errors(file):
-        with temporary.open("wb") as opened:
-            np.savez(opened, **arrays)
-            sync(opened)
-        temporary.replace(file)
+    if not all(np.isfinite(array).all() for array in arrays.values()):
+        raise Diverged(f"θ is not finite; it is not written to {file}")
+    with whole_file(file) as opened:
+        np.savez(opened, **arrays)
     write_json(directory / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
 
 
-def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any], name: str = "theta") -> Theta:
+def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any]) -> Theta:
     """Read θ.
 
     Args:
         directory: of the run.
         like: a θ of the same rule, or its shapes.
         meaning: values that the JSON file must hold.
-        name: of the two files.
-
-    Returns:
-        θ.
 
     Raises:
         ConfigError: a file that is missing, damaged, of another format or rule, or not finite.
     """
-    file = directory / f"{name}.npz"
-    _check_meaning(directory / f"{name}.json", meaning)
+    file = directory / THETA
+    _check_meaning(file.with_suffix(".json"), meaning)
     templates, treedef = jax.tree.flatten(like)
     try:
         arrays = _read_arrays(file, [leaf.shape for leaf in templates])
@@ -76,21 +97,20 @@ def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any], name: s
         raise ConfigError(f"{file}: no θ can be read from it: {error}") from error
     if not all(np.isfinite(array).all() for array in arrays):
         raise ConfigError(f"{file}: it holds numbers that are not finite")
-    return jax.tree.unflatten(treedef, [jax.numpy.asarray(array) for array in arrays])
+    return jax.tree.unflatten(treedef, [jnp.asarray(array) for array in arrays])
 
 
 def _check_meaning(file: Path, meaning: Mapping[str, Any]) -> None:
     """Refuse a θ file of another format, or of another rule."""
-    found = read_json(file)
-    if found is None:
+    content = read_json(file)
+    if content is None:
         raise ConfigError(f"{file}: No such file or directory")
-    check_format(f"{file}: this θ", found.get("format"), THETA_FORMAT, "train again")
-    expected = dict(leaves(plain(meaning)))
-    found = dict(leaves({part: found.get(part) for part in meaning}))
-    for field in expected | found:
-        if found.get(field) != expected.get(field):
-            there, here = (repr(values[field]) if field in values else "nothing" for values in (found, expected))
-            raise ConfigError(f"{file}: this θ is of another rule: {field} is {there} there; the rule needs {here}")
+    check_format(f"{file}: this θ", content.get("format"), THETA_FORMAT, "train again")
+    expected, written = dict(leaves(plain(meaning))), dict(leaves({part: content.get(part) for part in meaning}))
+    for field in expected | written:
+        if written.get(field) != expected.get(field):
+            value, needed = (repr(values[field]) if field in values else "nothing" for values in (written, expected))
+            raise ConfigError(f"{file}: this θ is of another rule: {field} is {value} there; the rule needs {needed}")
 
 
 def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
@@ -99,16 +119,16 @@ def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarr
     with zipfile.ZipFile(file) as archive:
         names = sorted(archive.namelist(), key=lambda name: int(re.sub(r"^theta_|\.npy$", "", name)))
         declared = [_declared_shape(archive, name) for name in names]
-        if declared != list(shapes):
-            raise ConfigError(f"{file}: arrays of shape {declared}; the rule needs {list(shapes)}")
-        with np.load(file, allow_pickle=False) as arrays:
-            return [arrays[name.removesuffix(".npy")] for name in names]
+    if declared != list(shapes):
+        raise ConfigError(f"{file}: arrays of shape {declared}; the rule needs {list(shapes)}")
+    with np.load(file, allow_pickle=False) as arrays:
+        return [arrays[name.removesuffix(".npy")] for name in names]
 
 
 def _declared_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
     """Shape in the header of an array of real numbers."""
+    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     with archive.open(name) as opened:
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
         shape, _, kind = read_header[np.lib.format.read_magic(opened)](opened)
     if kind not in (np.float32, np.float64):
         raise ValueError(f"{name} holds {kind}")

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, TypeAlias
@@ -22,22 +22,19 @@ from metarule.meta.loop import advance, begin, enter
 from metarule.meta.phases import Phase, advice, is_comparable, phase_at, phases
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import MetaOptimizer
-from metarule.rules.mlp import MLP
-from metarule.rules.polynomial import Polynomial
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.runs.directory import CHECKPOINTS, check_ownership, experiment_hash
-from metarule.runs.driver import Moves, drive, state_at
+from metarule.runs.driver import drive, restore
 from metarule.runs.experiment import Experiment
 from metarule.runs.locks import holder
 from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
-from metarule.runs.theta_files import THETA, save_theta
+from metarule.runs.theta_files import THETA, flat_parameters, theta_meaning, write_theta
 from metarule.types import Info, Theta
 
-__all__ = ["Progress", "Trained", "flat_parameters", "theta_meaning", "train", "write_theta"]
+__all__ = ["Progress", "Trained", "train"]
 
-# Called with the number of meta-steps and the last row of the metrics, after each jitted call.
 Progress = Callable[[int, dict[str, Any]], None]
 Rows: TypeAlias = list[dict[str, Any]]
 
@@ -63,43 +60,42 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         experiment: the experiment.
         path: its directory, laid out by `start_run`.
         stop: request to stop, which is checked between calls; everything is saved before it is answered.
-        progress: told the number of meta-steps.
-
-    Returns:
-        The learned θ.
+        progress: receives the number of meta-steps and the last row of the metrics after each call.
 
     Raises:
         Stopped: on request.
-        Diverged: no lifetime of many meta-steps was useful; the last good θ is saved.
+        Diverged: no lifetime of many meta-steps was usable; the last good θ is saved.
         ConfigError: checkpoints or metrics that are damaged or lost.
         OSError: a disk that cannot be written.
     """
-    lifetime, run = experiment.lifetime, experiment.run
-    key, pool = run_key(experiment.seed), experiment.split.train
+    lifetime, monitor_every = experiment.lifetime, experiment.evaluation.monitor_every
+    key, pool, owner = run_key(experiment.seed), experiment.split.train, holder(path)
     started = compiled = time.perf_counter()
     plan = phases(experiment.optimizer, lifetime)
     start = begin(lifetime, experiment.optimizer, pool, key)
     initial = _theta(plan[0].optimizer, start)
-    owner = holder(path)
-    first: Rows = []
-    recent: Rows = []
+
+    def enter_phase(before: Phase, phase: Phase, state: Any) -> Any:
+        return enter(before, phase, pool, state, key)
+
+    def move(phase: Phase, state: Any, step: int, count: int) -> tuple[Any, Info]:
+        return jax.block_until_ready(advance(phase, pool, state, key, count, experiment.run.steps_per_call))
+
     with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
-
-        def enter_phase(before: Phase, phase: Phase, state: Any) -> Any:
-            return enter(before, phase, pool, state, key)
-
-        def move(phase: Phase, state: Any, step: int, count: int) -> tuple[Any, Info]:
-            return jax.block_until_ready(advance(phase, pool, state, key, count, run.steps_per_call))
-
-        def observe(phase: Phase, step: int, state: Any, infos: Info, count: int) -> None:
-            nonlocal compiled, first, recent
+        step, state = restore(checkpoints, plan, start, enter_phase)
+        rows = _rows_up_to(path, experiment, step)
+        first, recent = rows[:FIRST], rows[-HOPELESS:]
+        if is_hopeless(recent):
+            _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
+        calls = drive(plan, step, state, enter_phase, move, checkpoints, stop, experiment.run, (monitor_every,))
+        for phase, step, state, infos, count in calls:
             if not count:
                 compiled = time.perf_counter()
                 progress(step, {})
-                return
+                continue
             rows = _rows(lifetime, step - count, infos, count)
             first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
-            is_monitored = step % experiment.evaluation.monitor_every == 0 or step == plan[-1].end
+            is_monitored = step % monitor_every == 0 or step == plan[-1].end
             if is_monitored:
                 rows[-1] |= _monitor(experiment, _theta(phase.optimizer, state))
                 rows[-1] |= _diagnose(experiment, first, recent)
@@ -109,48 +105,8 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             if is_monitored and is_hopeless(recent):
                 checkpoints.save(step, state)
                 _give_up(path, lifetime, _theta(phase.optimizer, state))
-
-        step, state = checkpoints.restore(partial(state_at, plan, start, enter_phase))
-        rows = _rows_up_to(path, experiment, step)
-        first, recent = rows[:FIRST], rows[-HOPELESS:]
-        if is_hopeless(recent):
-            _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
-        moves = Moves(enter_phase, move, observe)
-        marks = (experiment.evaluation.monitor_every,)
-        state = drive(plan, step, state, moves, checkpoints, stop, run.steps_per_call, run.checkpoint_every, marks)
     seconds = {"compile": compiled - started, "meta_training": time.perf_counter() - compiled}
     return Trained(_theta(plan[-1].optimizer, state), initial, seconds)
-
-
-def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
-    """Write θ into its run directory, with the meaning of its numbers."""
-    described = {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)}
-    save_theta(path, theta, theta_meaning(lifetime) | described)
-
-
-def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
-    """Meaning of the numbers of θ: the rule, and the names of its parameters in order.
-
-    Args:
-        lifetime: the learner.
-
-    Returns:
-        The part of a θ file that is checked when it is read.
-    """
-    rule = lifetime.rule
-    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
-    shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
-    names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-    return {"rule": meaning, "names": list(names)}
-
-
-def flat_parameters(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:
-    """Named parameters in one level, as in `{"projection 1: pre*post": …}`."""
-    flat: dict[str, Any] = {}
-    for name, value in lifetime.describe(theta).items():
-        is_group = isinstance(value, Mapping)
-        flat |= {f"{name}: {term}": number for term, number in value.items()} if is_group else {name: value}
-    return flat
 
 
 @partial(jax.jit, static_argnums=0)
@@ -161,18 +117,14 @@ def _theta(optimizer: MetaOptimizer, state: Any) -> Theta:
 
 def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
     """Rows of the metrics up to the meta-step at which a run continues; later ones are dropped."""
-    taken = len(read_metrics(path))
-    if not step and taken > 2 * experiment.run.checkpoint_every:  # the first checkpoint had been written by then
-        where = path / CHECKPOINTS
-        raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
-    if not step and taken:
+    if not step and (taken := len(read_metrics(path))):
+        if taken > 2 * experiment.run.checkpoint_every:  # the first checkpoint had been written by then
+            where = path / CHECKPOINTS
+            raise ConfigError(f"{where}: no checkpoint is left of {taken} meta-steps; start anew with --overwrite")
         message = "it was stopped before the first checkpoint; starting again at meta-step 1"
         print(f"{path}: {message}", file=sys.stderr)
-    truncate_metrics(path, step)
-    rows = read_metrics(path)
-    shapes = jax.eval_shape(experiment.lifetime.init_theta, run_key(0))
-    parameters = len(jax.eval_shape(partial(flat_parameters, experiment.lifetime), shapes))
-    file = path / METRICS
+    rows = truncate_metrics(path, step)
+    file, parameters = path / METRICS, len(theta_meaning(experiment.lifetime)["names"])
     try:
         checked = msgspec.convert(rows, list[_Row])
     except msgspec.ValidationError as error:
@@ -182,7 +134,7 @@ def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
     return rows
 
 
-def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: Sequence[dict[str, Any]]) -> Any:
+def _diagnose(experiment: Experiment, first: Rows, recent: Rows) -> dict[str, str]:
     """Message about a run in trouble, if it is."""
     optimizer = experiment.optimizer
     bound = f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}"
@@ -193,21 +145,15 @@ def _diagnose(experiment: Experiment, first: Sequence[dict[str, Any]], recent: S
 
 def _give_up(path: Path, lifetime: Lifetime, theta: Theta) -> None:
     write_theta(path, lifetime, theta)
-    raise Diverged(
-        f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient; the last good theta, or the initial "
-        f"one, is in {path / THETA}"
-    )
+    problem = f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient"
+    raise Diverged(f"{problem}; the last good theta, or the initial one, is in {path / THETA}")
 
 
 class _Exponent(Struct):
-    """Lyapunov exponents in a row of the metrics."""
-
     largest: float | None
 
 
-class _Row(Struct):
-    """A row of the metrics, whose file anybody may have changed."""
-
+class _Row(Struct):  # of the metrics, whose file anybody may have changed
     loss: float | None
     lifetimes: Annotated[int, Meta(ge=1)]
     nonfinite_lifetimes: int
@@ -224,21 +170,12 @@ def _parameter_values(lifetime: Lifetime, theta: Theta) -> Float[Array, "steps p
 
 
 def _rows(lifetime: Lifetime, step: int, infos: Info, count: int) -> Rows:
+    """One row a meta-step, of the `count` meta-steps after `step`."""
     values = infos._replace(theta=_parameter_values(lifetime, infos.theta))
-    plain = jax.tree.map(lambda leaf: np.asarray(leaf).tolist(), values)
-    return [
-        {
-            "step": step + number + 1,
-            "loss": plain.loss[number],
-            **{name: values[number] for name, values in (plain.metrics | plain.observed).items()},
-            "lifetimes": plain.lifetimes[number],
-            "nonfinite_lifetimes": plain.nonfinite_lifetimes[number],
-            "zero_gradient_lifetimes": plain.zero_gradient_lifetimes[number],
-            "rejected": plain.rejected[number],
-            "theta": plain.theta[number],
-        }
-        for number in range(count)
-    ]
+    columns = jax.tree.map(lambda leaf: np.asarray(leaf)[:count].tolist(), values)._asdict()
+    loss, metrics, observed = (columns.pop(name) for name in ("loss", "metrics", "observed"))
+    columns = {"step": range(step + 1, step + count + 1), "loss": loss} | metrics | observed | columns
+    return [dict(zip(columns, row)) for row in zip(*columns.values(), strict=True)]
 
 
 def _monitor(experiment: Experiment, theta: Theta) -> dict[str, dict[str, float]]:

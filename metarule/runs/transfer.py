@@ -21,6 +21,8 @@ from metarule.types import PRNGKey
 
 __all__ = ["EvaluationOptions", "Transfer", "contenders", "new_folder", "open_run", "parse_transfer"]
 
+_MONITORING = ("monitor_every", "monitor_lifetimes")
+
 
 class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Evaluation of a finished run.
@@ -68,27 +70,24 @@ class Transfer(NamedTuple):
     @property
     def novelty(self) -> str:
         """Relation of the test tasks to those of the run, in words."""
-        return _novelty(self.run.config, self.experiment)
+        tasks, trained = self.experiment.tasks, self.run.tasks
+        if tasks == trained:
+            return describe_split(self.experiment.split)
+        if type(tasks) is not type(trained):
+            return "another family of tasks"
+        if getattr(tasks, "dataset", None) != getattr(trained, "dataset", None):
+            return "tasks made of other data"
+        return "the same family with another split or other settings: some of these tasks may have been trained on"
 
     def tree(self) -> dict[str, Any]:
         """Settings for a summary."""
-        return {
-            "run": str(self.run.directory),
-            "novelty": self.novelty,
-            "options": asdict(self.options),
-            "experiment": to_tree(self.experiment),
-        }
+        settings = {"options": asdict(self.options), "experiment": to_tree(self.experiment)}
+        return {"run": str(self.run.directory), "novelty": self.novelty} | settings
 
 
 @contextmanager
 def open_run(word: str) -> Iterator[FinishedRun]:
     """Lock and load the run that the first word of a command line names.
-
-    Args:
-        word: directory of the run.
-
-    Yields:
-        The run; within the block no other process works in its directory.
 
     Raises:
         ConfigError: as `load`, or another process works there.
@@ -101,21 +100,15 @@ def open_run(word: str) -> Iterator[FinishedRun]:
 
 
 def parse_transfer(
-    run: FinishedRun,
-    words: Sequence[str],
-    own: str = "",
-    unused: Sequence[str] = ("monitor_every", "monitor_lifetimes"),
+    run: FinishedRun, words: Sequence[str], own: str = "", unused: Sequence[str] = _MONITORING
 ) -> Transfer:
-    """Parse `[--option VALUE …] [--section.field VALUE …]`.
+    """Parse `[--option VALUE …] [--section.field VALUE …]` into a finished run on new tasks.
 
     Args:
         run: the run.
         words: of the command line, after the directory of the run.
         own: table with the command's own fields.
         unused: fields of evaluation that the command does not use.
-
-    Returns:
-        The run with its new tasks.
 
     Raises:
         ConfigError: naming the field, the value and what is allowed.
@@ -127,8 +120,8 @@ def parse_transfer(
     for name, _ in pairs:
         if name in {f"evaluation.{field}" for field in unused}:
             raise ConfigError(f"--{name}: this command does not use it")
-    others = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
-    experiment = with_tasks(run.config, others)
+    fields = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
+    experiment = with_tasks(run.config, fields)
     for name in experiment.evaluation.baselines:
         if name not in run.rates:
             message = f"evaluation.baselines: the rate of '{name}' was not tuned by this run"
@@ -140,40 +133,31 @@ def parse_transfer(
 
 
 def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Contender], dict[str, str]]:
-    """List the learners that are compared.
-
-    Args:
-        run: the run.
-        experiment: its experiment with the new tasks.
+    """List the learners that are compared: the learned rule, the initial one, and baselines at the tuned rates.
 
     Returns:
-        (the learned rule, the initial one, and the baselines at the rates that the run tuned; reasons why baselines
-        are left out).
+        (learners and θ by name; reasons why baselines are left out, by name).
     """
     lifetime = experiment.lifetime
     compared = {LEARNED: Contender(lifetime, run.theta), INITIAL: Contender(lifetime, run.initial)}
     left_out: dict[str, str] = {}
     for name in experiment.evaluation.baselines or run.rates:
         try:
-            (learner,) = baselines(lifetime, (name,)).values()
+            learner = baselines(lifetime, (name,))[name]
+            compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
         except ValueError as error:
             left_out[name] = str(error)
-            continue
-        compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
     return compared, left_out
 
 
 @contextmanager
 def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
-    """Create a folder for results.
+    """Create a folder for results; if it is still empty at the end, it is removed with the parents made for it.
 
     Args:
         run: the run.
-        kind: folder in the run's directory that holds all results of this kind.
+        kind: folder of all results of this kind in the run's directory, such as `evaluations`.
         directory: the folder; empty for one in `kind` named by the time.
-
-    Yields:
-        The empty folder. If it is still empty at the end, it is removed with the parents made for it.
 
     Raises:
         ConfigError: a folder that is not empty, or cannot be made.
@@ -182,7 +166,7 @@ def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
     made: list[Path] = []
     try:
         try:
-            made += [one for one in (path, *path.parents) if not one.exists()]
+            made += [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
                 raise ConfigError(f"directory = '{path}': it is not empty; choose another")
@@ -191,16 +175,5 @@ def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
         yield path
     finally:
         with suppress(OSError):
-            for one in made:
-                one.rmdir()
-
-
-def _novelty(trained: Experiment, other: Experiment) -> str:
-    here, there = other.tasks, trained.tasks
-    if here == there:
-        return describe_split(other.split)
-    if type(here) is not type(there):
-        return "another family of tasks"
-    if getattr(here, "dataset", None) != getattr(there, "dataset", None):
-        return "tasks made of other data"
-    return "the same family with another split or other settings: some of these tasks may have been trained on"
+            for folder in made:
+                folder.rmdir()

@@ -5,7 +5,6 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
-from functools import partial
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,27 +12,25 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Float, Int
 from msgspec.structs import replace
 
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.config.toml import ConfigError
-from metarule.lifetime.learner import Lifetime
-from metarule.meta.loop import begin, phase_key, start_phase
+from metarule.meta.loop import begin, enter, phase_key
 from metarule.meta.phases import Phase, lifetimes_of, phases, resolved, total_steps, train_tasks_of
 from metarule.parallel.batching import batch_lifetimes, device_count
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.directory import CHECKPOINTS
-from metarule.runs.driver import Moves, drive, state_at
+from metarule.runs.driver import drive, restore
 from metarule.runs.environment import environment, record_environment
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
 from metarule.runs.stopping import StopRequest
-from metarule.runs.theta_files import save_theta
-from metarule.runs.training import flat_parameters, theta_meaning
+from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values
 from metarule.tasks.base import primary_metric
@@ -45,8 +42,7 @@ DONE = "done"
 # Last meta-steps over which the meta-loss is averaged, as in the summary of a run, because one value is noisy.
 _LAST = 10
 # Meta-steps that are timed for an estimate, and cost of a step that is not differentiated.
-_TIMED = 2
-_FORWARD = 0.3
+_TIMED, _FORWARD = 2, 0.3
 
 
 class State(NamedTuple):
@@ -94,8 +90,8 @@ def run_cell(cell: Cell, folder: Path, stop: StopRequest, progress: Progress) ->
     Args:
         cell: the cell.
         folder: folder of the cell, which this process has locked.
-        stop: request to stop, which is checked between calls; everything is saved before it is answered.
-        progress: told the share that is done.
+        stop: request to stop, checked between calls; the state is saved before it is answered.
+        progress: called with the share that is done.
 
     Returns:
         Whether the result was published; if not, one was there already.
@@ -107,16 +103,16 @@ def run_cell(cell: Cell, folder: Path, stop: StopRequest, progress: Progress) ->
     record_environment(folder)
     try:
         outcome = solve(cell, states, stop, progress)
-    except ConfigError:  # a dying process has left a damaged checkpoint
+    except ConfigError:  # a killed process has left a damaged checkpoint
         shutil.rmtree(states)
         outcome = solve(cell, states, stop, progress)
     work = folder / f"work-{uuid.uuid4().hex}"
     work.mkdir()
     _write(cell, outcome, work)
-    finished = publish(work, folder / DONE)
+    is_published = publish(work, folder / DONE)
     shutil.rmtree(work, ignore_errors=True)
     shutil.rmtree(states, ignore_errors=True)
-    return finished
+    return is_published
 
 
 def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Outcome:
@@ -125,11 +121,8 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
     Args:
         cell: the cell.
         states: directory of its checkpoints.
-        stop: request to stop.
-        progress: told the share that is done.
-
-    Returns:
-        The result.
+        stop: as of `run_cell`.
+        progress: as of `run_cell`.
 
     Raises:
         ConfigError: a checkpoint that is damaged.
@@ -139,68 +132,58 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
     plan, steps = phases(experiment.optimizer, experiment.lifetime), total_steps(experiment.optimizer)
     started = compiled = time.perf_counter()
 
-    def enter(before: Phase, phase: Phase, state: State) -> State:
-        return _enter(experiment, cell.fields, plan.index(before), plan.index(phase), *data, state)
+    def enter_phase(before: Phase, phase: Phase, state: State) -> State:
+        return _program(_enter, (plan.index(before), plan.index(phase)), experiment, cell.fields, data, (), state)
 
     def move(phase: Phase, state: State, step: int, count: int) -> tuple[State, None]:
-        common = _resolved(cell, phase)
-        moved = _advance(common, cell.fields, plan.index(phase), cell.marks, *data, state, step, count)
-        return jax.block_until_ready(moved), None
-
-    def observe(phase: Phase, step: int, state: State, infos: None, count: int) -> None:
-        nonlocal compiled
-        compiled = compiled if count else time.perf_counter()
-        progress(step / steps)
+        return _moved(cell, plan.index(phase), phase, state, step, count), None
 
     with Checkpoints(states) as checkpoints:
-        start = _begin(experiment, cell.fields, len(cell.marks), *data)
-        step, state = checkpoints.restore(partial(state_at, plan, start, enter))
-        resumed, moves, run = step, Moves(enter, move, observe), experiment.run
-        state = drive(plan, step, state, moves, checkpoints, stop, run.steps_per_call, run.checkpoint_every)
+        start = _program(_begin, (len(cell.marks),), experiment, cell.fields, data, ())
+        resumed, state = restore(checkpoints, plan, start, enter_phase)
+        calls = drive(plan, resumed, state, enter_phase, move, checkpoints, stop, experiment.run)
+        for _, step, state, _, count in calls:  # noqa: B007 (the last state is the result)
+            compiled = compiled if count else time.perf_counter()
+            progress(step / steps)
     trained = time.perf_counter()
-    theta, metrics, curve = jax.block_until_ready(_evaluate(experiment, cell.fields, *data, state))
+    evaluated = _program(_evaluate, (), experiment, cell.fields, data, (), state)
+    theta, metrics, curve = jax.block_until_ready(evaluated)
     seconds = {"compile": compiled - started, "meta_training": trained - compiled}
     seconds["held_out"] = time.perf_counter() - trained
     if steps > resumed:
         seconds["meta_step"] = seconds["meta_training"] / (steps - resumed) / len(cell.points)
-    return Outcome(theta, _with_totals(metrics, theta, state), np.asarray(curve), seconds)
+    finite = [np.isfinite(leaf).reshape(len(leaf), -1).all(axis=1) for leaf in map(np.asarray, jax.tree.leaves(theta))]
+    metrics |= {
+        "meta_loss": np.asarray(state.losses)[:, -_LAST:].mean(axis=1),
+        "nonfinite_lifetimes": state.nonfinite,
+        "rejected_steps": state.rejected,
+        "finite": np.all(finite, axis=0).astype(int),
+    }
+    return Outcome(theta, {name: np.asarray(one) for name, one in metrics.items()}, np.asarray(curve), seconds)
 
 
 def measure(cell: Cell) -> tuple[float, float]:
     """Time a few meta-steps of a cell.
 
-    Args:
-        cell: the cell.
-
     Returns:
         (seconds to compile, seconds for each step of a lifetime that is differentiated).
     """
-    experiment, data = cell.experiment, _data(cell)
+    experiment = cell.experiment
     phase = phases(experiment.optimizer, experiment.lifetime)[0]
     clock = [time.perf_counter()]
-    state = _begin(experiment, cell.fields, len(cell.marks), *data)
+    state = _program(_begin, (len(cell.marks),), experiment, cell.fields, _data(cell), ())
     for count in (0, _TIMED):
-        moved = _advance(_resolved(cell, phase), cell.fields, 0, cell.marks, *data, state, 0, count)
-        state = jax.block_until_ready(moved)
+        state = _moved(cell, 0, phase, state, 0, count)
         clock.append(time.perf_counter())
     compiling, moving = np.diff(clock)
     share = 1 + _FORWARD * experiment.evaluation.lifetimes / lifetimes_of(experiment.optimizer)
     return float(compiling), float(moving) * share / (_TIMED * len(cell.points) * cell.steps_of(phase.learner))
 
 
-def _with_totals(metrics: dict[str, Any], theta: Theta, state: State) -> dict[str, Any]:
-    """Metrics of evaluation and totals of meta-training."""
-    return {name: np.asarray(values) for name, values in metrics.items()} | {
-        "meta_loss": np.asarray(state.losses)[:, -_LAST:].mean(axis=1),
-        "nonfinite_lifetimes": np.asarray(state.nonfinite),
-        "rejected_steps": np.asarray(state.rejected),
-        "finite": np.all([_are_finite(leaf) for leaf in jax.tree.leaves(theta)], axis=0).astype(int),
-    }
-
-
-def _are_finite(leaf: Float[Array, "points ..."]) -> Bool[np.ndarray, " points"]:
-    """For each point whether all of its numbers are finite."""
-    return np.isfinite(np.asarray(leaf)).all(axis=tuple(range(1, leaf.ndim)))
+def _moved(cell: Cell, number: int, phase: Phase, state: State, step: int, count: int) -> State:
+    """State of a cell after some meta-steps of a phase, by its number."""
+    static, common = (number, cell.marks), _resolved(cell, phase)
+    return jax.block_until_ready(_program(_advance, static, common, cell.fields, _data(cell), (step, count), state))
 
 
 def _resolved(cell: Cell, phase: Phase) -> Experiment:
@@ -209,149 +192,130 @@ def _resolved(cell: Cell, phase: Phase) -> Experiment:
     return replace(common, optimizer=resolved(common.optimizer, phase.learner, runs=len(cell.points))[0])
 
 
-def _batch_points(one: Callable[..., Any], *points: Any) -> Any:
-    """Run a function for every point: devices share the points, or the lifetimes of each where there are few points.
-
-    A single point is not vmapped, so that it is rounded as `metarule.train` rounds it.
-    """
-    count = len(points[0])
-    if count > 1:
-        return (batch_lifetimes(one, count) if count >= device_count() else jax.vmap(one))(*points)
-    alone = one(*(jax.tree.map(lambda leaf: leaf[0], point) for point in points))
-    return jax.tree.map(lambda leaf: leaf[None], alone)
-
-
 def _data(cell: Cell) -> tuple[Int[Array, " points"], Float[Array, "points fields"]]:
+    """Seed, and values of the data fields, of each point."""
     values = np.array(cell.values, float).reshape(len(cell.points), len(cell.fields))
     return jnp.array([point.seed for point in cell.points]), jnp.asarray(values)
 
 
-def _learner(common: Experiment, fields: tuple[str, ...], values: Any) -> tuple[Lifetime, Any]:
-    """Learner and optimiser of a point, with traced numbers where a field is data."""
-    one = with_values(common, dict(zip(fields, values, strict=True)))
-    return one.lifetime, one.optimizer
-
-
-@sharded_jit("common", "fields", "marks")
-def _begin(common: Experiment, fields: tuple[str, ...], marks: int, seeds: Any, values: Any) -> State:
-    """Every point before its first meta-step."""
-
-    def one(seed: Integer, values: Any) -> State:
-        lifetime, optimizer = _learner(common, fields, values)
-        # A program of its own takes no traced numbers as static arguments; this function is one program anyway.
-        state = inspect.unwrap(begin)(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
-        theta = phases(optimizer, lifetime)[0].optimizer.theta(state)
-        # A checkpoint cannot hold an array without elements.
-        trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), theta) if marks else ()
-        none = jnp.zeros((), int)
-        return State(state, jnp.full(total_steps(common.optimizer), jnp.nan), none, none, trail)
-
-    return _batch_points(one, seeds, values)
-
-
-@sharded_jit("common", "fields", "before", "phase")
-def _enter(
-    common: Experiment, fields: tuple[str, ...], before: int, phase: int, seeds: Any, values: Any, state: State
-) -> State:
-    """Every point at the start of a phase with another optimiser."""
-
-    def one(seed: Integer, values: Any, state: State) -> State:
-        lifetime, optimizer = _learner(common, fields, values)
-        plan, pool = phases(optimizer, lifetime), lifetime.tasks.split(seed).train
-        theta = plan[before].optimizer.theta(state.optimizer)
-        return state._replace(optimizer=start_phase(plan[phase], pool, theta, run_key(seed)))
-
-    return _batch_points(one, seeds, values, state)
-
-
-@sharded_jit("common", "fields", "phase", "marks")
-def _advance(
+@sharded_jit("function", "static", "common", "fields")
+def _program(
+    function: Callable[..., Any],
+    static: tuple[Any, ...],
     common: Experiment,
     fields: tuple[str, ...],
+    data: tuple[Any, Any],
+    shared: tuple[Integer, ...],
+    *states: State,
+) -> Any:
+    """Call `function(experiment, seed, *static, *shared, *states)` for every point, whose data fields are traced.
+
+    Devices share the points, or the lifetimes of each where there are few points. A single point is not vmapped, so
+    that it is rounded as `metarule.train` rounds it.
+    """
+
+    def one(seed: Integer, values: Any, *states: State) -> Any:
+        return function(with_values(common, dict(zip(fields, values, strict=True))), seed, *static, *shared, *states)
+
+    points, count = (*data, *states), len(data[0])
+    if count > 1:
+        return (batch_lifetimes(one, count) if count >= device_count() else jax.vmap(one))(*points)
+    return jax.tree.map(lambda leaf: leaf[None], one(*jax.tree.map(lambda leaf: leaf[0], points)))
+
+
+# Functions of one point, which `_program` compiles. Those that they call are unwrapped, because a compiled function
+# takes no traced numbers as static arguments.
+
+
+def _begin(experiment: Experiment, seed: Integer, marks: int) -> State:
+    """State of a point before its first meta-step."""
+    lifetime, optimizer = experiment.lifetime, experiment.optimizer
+    state = inspect.unwrap(begin)(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
+    theta = phases(optimizer, lifetime)[0].optimizer.theta(state)
+    # A checkpoint cannot hold an array without elements.
+    trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), theta) if marks else ()
+    none = jnp.zeros((), int)
+    return State(state, jnp.full(total_steps(optimizer), jnp.nan), none, none, trail)
+
+
+def _enter(experiment: Experiment, seed: Integer, before: int, phase: int, state: State) -> State:
+    """State of a point at the start of a phase with another optimiser; phases are given by number."""
+    lifetime = experiment.lifetime
+    plan, pool = phases(experiment.optimizer, lifetime), lifetime.tasks.split(seed).train
+    entered = inspect.unwrap(enter)(plan[before], plan[phase], pool, state.optimizer, run_key(seed))
+    return state._replace(optimizer=entered)
+
+
+def _advance(
+    experiment: Experiment,
+    seed: Integer,
     phase: int,
     marks: tuple[int, ...],
-    seeds: Any,
-    values: Any,
-    state: State,
     step: Integer,
     count: Integer,
+    state: State,
 ) -> State:
-    """Take some meta-steps of every point. Their number is data, so that one program serves every call."""
+    """State of a point after some meta-steps. Their number is data, so that one program serves every call."""
+    lifetime = experiment.lifetime
+    now, pool = phases(experiment.optimizer, lifetime)[phase], lifetime.tasks.split(seed).train
+    key = phase_key(now, run_key(seed))
 
-    def one(seed: Integer, values: Any, state: State) -> State:
-        lifetime, optimizer = _learner(common, fields, values)
-        now, pool = phases(optimizer, lifetime)[phase], lifetime.tasks.split(seed).train
-        key = phase_key(now, run_key(seed))
+    def move(number: Integer, state: State) -> State:
+        after, info = now.optimizer.step(now.learner, pool, state.optimizer, key)
+        is_mark = jnp.array(marks, int) == number + 1
 
-        def move(number: Integer, state: State) -> State:
-            after, info = now.optimizer.step(now.learner, pool, state.optimizer, key)
-            losses = state.losses.at[number].set(info.loss)
-            here = jnp.array(marks, int) == number + 1
-            trail = jax.tree.map(partial(_mark, here), state.trail, now.optimizer.theta(after)) if marks else ()
-            nonfinite, rejected = state.nonfinite + info.nonfinite_lifetimes, state.rejected + info.rejected
-            return State(after, losses, nonfinite, rejected, trail)
+        def marked(trail: Float[Array, "marks ..."], theta: Float[Array, "..."]) -> Float[Array, "marks ..."]:
+            return jnp.where(is_mark.reshape(-1, *(1,) * theta.ndim), theta, trail)
 
-        return jax.lax.fori_loop(step, step + count, move, state)
+        trail = jax.tree.map(marked, state.trail, now.optimizer.theta(after)) if marks else ()
+        nonfinite, rejected = state.nonfinite + info.nonfinite_lifetimes, state.rejected + info.rejected
+        return State(after, state.losses.at[number].set(info.loss), nonfinite, rejected, trail)
 
-    return _batch_points(one, seeds, values, state)
-
-
-def _mark(here: Bool[Array, " marks"], trail: Float[Array, "marks ..."], now: Float[Array, "..."]) -> Array:
-    return jnp.where(here.reshape(-1, *(1,) * now.ndim), now, trail)
+    return jax.lax.fori_loop(step, step + count, move, state)
 
 
-@sharded_jit("common", "fields")
 def _evaluate(
-    common: Experiment, fields: tuple[str, ...], seeds: Any, values: Any, state: State
-) -> tuple[Theta, dict[str, Any], Float[Array, "points marks"]]:
-    """θ, mean metrics and the curve of every point, over the held-out lifetimes that evaluate a run of its seed.
+    experiment: Experiment, seed: Integer, state: State
+) -> tuple[Theta, dict[str, Float[Array, ""]], Float[Array, " marks"]]:
+    """θ, mean metrics and the curve of a point, over the held-out lifetimes that evaluate a run of its seed.
 
-    The metrics include those of as many lifetimes on training tasks, and the largest Lyapunov exponent of some of
+    The metrics include the score of as many lifetimes on training tasks, and the largest Lyapunov exponent of some of
     these.
     """
-    # A program of its own takes no traced numbers as static arguments; this function is one program anyway.
+    lifetime, settings = experiment.lifetime, experiment.evaluation
+    theta = phases(experiment.optimizer, lifetime)[-1].optimizer.theta(state.optimizer)
+    split, key, score = lifetime.tasks.split(seed), run_key(seed), primary_metric(lifetime.tasks)
     curves, exponents = inspect.unwrap(learning_curves), inspect.unwrap(lyapunov_exponent)
 
-    def one(seed: Integer, values: Any, state: State) -> tuple[Theta, dict[str, Any], Float[Array, " marks"]]:
-        lifetime, optimizer = _learner(common, fields, values)
-        theta = phases(optimizer, lifetime)[-1].optimizer.theta(state.optimizer)
-        split, key, settings = lifetime.tasks.split(seed), run_key(seed), common.evaluation
+    def finals(theta: Theta, pool: Any, purpose: Purpose, tasks: int | None = None) -> dict[str, Float[Array, ""]]:
+        results = curves(lifetime, theta, pool, stream(key, purpose), settings.lifetimes, 1, tasks)
+        return {name: jnp.mean(values[:, -1]) for name, values in results.metrics.items()}
 
-        def held_out(theta: Theta) -> dict[str, Float[Array, ""]]:
-            results = curves(lifetime, theta, split.test, stream(key, Purpose.HELD_OUT), settings.lifetimes, 1)
-            return {name: jnp.mean(values[:, -1]) for name, values in results.metrics.items()}
-
-        number = train_tasks_of(optimizer)
-        tasks = None if number == "all" else number
-        tuning_key, name = stream(key, Purpose.TUNING), primary_metric(lifetime.tasks)
-        trained = curves(lifetime, theta, split.train, tuning_key, settings.lifetimes, 1, tasks)
-        watch_key = stream(key, Purpose.MONITOR)
-        largest = jnp.max(exponents(lifetime, theta, split.train, watch_key, settings.monitor_lifetimes))
-        metrics = held_out(theta) | {f"training_{name}": jnp.mean(trained.metrics[name][:, -1])}
-        metrics |= {"lyapunov_exponent": largest}
-        if not jax.tree.leaves(state.trail):
-            return theta, metrics, jnp.zeros(0)
-        return theta, metrics, jax.lax.map(lambda theta: held_out(theta)[name], state.trail)
-
-    return _batch_points(one, seeds, values, state)
+    number = train_tasks_of(experiment.optimizer)
+    metrics = finals(theta, split.test, Purpose.HELD_OUT)
+    trained = finals(theta, split.train, Purpose.TUNING, None if number == "all" else number)
+    metrics[f"training_{score}"] = trained[score]
+    monitor_key = stream(key, Purpose.MONITOR)
+    largest = jnp.max(exponents(lifetime, theta, split.train, monitor_key, settings.monitor_lifetimes))
+    metrics["lyapunov_exponent"] = largest
+    if not jax.tree.leaves(state.trail):
+        return theta, metrics, jnp.zeros(0)
+    return theta, metrics, jax.lax.map(lambda one: finals(one, split.test, Purpose.HELD_OUT)[score], state.trail)
 
 
 def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
-    lifetime = cell.experiment.lifetime
-    points = []
+    """Write θ, the result and the environment of a cell."""
+    lifetime, points = cell.experiment.lifetime, []
     for number, (point, values) in enumerate(zip(cell.points, cell.values, strict=True)):
         theta = jax.tree.map(lambda leaf, number=number: leaf[number], outcome.theta)
-        scores = {name: scores[number] for name, scores in outcome.metrics.items()}
-        data = dict(zip(cell.fields, values, strict=True))
-        found = {
-            "data": data,
-            "metrics": scores,
+        result = {
+            "data": dict(zip(cell.fields, values, strict=True)),
+            "metrics": {name: scores[number] for name, scores in outcome.metrics.items()},
             "curve": outcome.curve[number],
             "theta": flat_parameters(lifetime, theta),
         }
-        points.append(point._asdict() | found)
-    meaning = theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]}
-    save_theta(work, outcome.theta, meaning)
+        points.append(point._asdict() | result)
+    save_theta(work, outcome.theta, theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]})
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
     write_json(work / "environment.json", environment() | {"packages": installed})
     spent = [lifetimes_of(cell.experiment.optimizer, step) for step in cell.marks]

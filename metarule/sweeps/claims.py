@@ -14,13 +14,10 @@ LOCK = "cell.lock"
 
 
 def take(folder: Path) -> AbstractContextManager[Any] | None:
-    """Lock a folder for this process.
+    """Lock an existing folder for this process.
 
     The operating system holds the lock and releases it when the process ends, however it ends. Hosts that share a file
-    system exclude each other where its locks reach across hosts, as those of NFS do.
-
-    Args:
-        folder: it exists.
+    system exclude each other if its locks extend over hosts, as those of NFS do.
 
     Returns:
         Context manager at whose end the folder is released; None if another process holds it.
@@ -37,15 +34,7 @@ def take(folder: Path) -> AbstractContextManager[Any] | None:
 
 
 def publish(work: Path, place: Path) -> bool:
-    """Move a finished folder to its place, whole or not at all, and never over another.
-
-    Args:
-        work: finished folder.
-        place: its destination, on the same file system.
-
-    Returns:
-        Whether the folder was moved; if not, the destination exists already.
-    """
+    """Move a folder to a place on the same file system, whole or not at all; False if the place exists already."""
     try:
         work.rename(place)
     except OSError:

@@ -1,4 +1,4 @@
-"""Time of a sweep beside that of its points one after another, each in a process of its own."""
+"""Time of a sweep, compared with that of its points one after another, each in a process of its own."""
 
 import os
 import subprocess
@@ -28,10 +28,9 @@ __all__ = ["compare", "comparison_table"]
 def compare(
     words: Sequence[str], plan: Plan, directory: Path, sample: int, report: Callable[[str], None]
 ) -> list[dict[str, Any]]:
-    """Time a sweep, and a sample of its points alone; start-up and compiling are included.
+    """Time a sweep, and a sample of its points in sweeps of one point; start-up and compiling are included.
 
-    A point alone is a sweep of one point, so that the work is the same. Half of the sample is run before the sweep and
-    half after it, since other work on the machine comes and goes.
+    Half of the sample is run before the sweep and half after it, because other work on the machine varies.
 
     Args:
         words: of the command line that runs the sweep, without its directory.
@@ -50,38 +49,33 @@ def compare(
         raise ConfigError(f"--directory '{directory}': finished cells are not run again; choose another directory")
     points = [point for cell in plan.cells for point in cell.points]
     chosen = [points[number] for number in np.linspace(0, len(points) - 1, min(sample, len(points))).astype(int)]
-    alone: dict[Point, float] = {}
+    names = {point: f"{plan.settings[point.setting].label}, seed {point.seed}" for point in chosen}
+    seconds: dict[Point, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        root, half = Path(folder), len(chosen) // 2
+        folders = {point: Path(folder, f"{point.setting}-{point.seed}") for point in chosen}
 
-        def run_alone(some: Sequence[Point]) -> None:
+        def run_single(some: Sequence[Point]) -> None:
             for point in some:
-                alone[point] = _run([str(_sweep_of(plan, point, root))], _folder(root, point))
-                report(f"{plan.settings[point.setting].label}, seed {point.seed}, alone: {alone[point]:.1f} s")
+                folders[point].mkdir()
+                seconds[point] = _run([str(_write_sweep(plan, point, folders[point]))], folders[point])
+                report(f"{names[point]}, alone: {seconds[point]:.1f} s")
 
-        run_alone(chosen[:half])
-        whole = _run(words, directory)
-        report(f"{len(points)} points in one sweep: {whole:.1f} s")
-        run_alone(chosen[half:])
-        together = _results(directory)
-        differences = {point: _difference(_results(_folder(root, point)), together[point]) for point in chosen}
-        for point, difference in differences.items():
-            report(
-                f"{plan.settings[point.setting].label}, seed {point.seed}: largest difference of θ: {difference:.1e}"
-            )
-    agreement = max(differences.values())
-    one_by_one = float(np.mean(list(alone.values()))) * len(points)
-    rows = [("one sweep", len(points), whole), ("one after another", len(chosen), one_by_one)]
+        run_single(chosen[: len(chosen) // 2])
+        together = _run(words, directory)
+        report(f"{len(points)} points in one sweep: {together:.1f} s")
+        run_single(chosen[len(chosen) // 2 :])
+        thetas, largest = _thetas(directory), 0.0
+        for point in chosen:
+            (single,) = _thetas(folders[point]).values()
+            difference = float(np.max(np.abs(np.subtract(single, thetas[point]))))
+            report(f"{names[point]}: largest difference of θ: {difference:.1e}")
+            largest = max(largest, difference)
+    one_by_one = float(np.mean(list(seconds.values()))) * len(points)
+    rows = (("one sweep", len(points), together), ("one after another", len(chosen), one_by_one))
     return [
-        {
-            "method": method,
-            "points": len(points),
-            "measured": measured,
-            "seconds": seconds,
-            "share": seconds / one_by_one,
-        }
-        | {"largest_difference_of_theta": agreement}
-        for method, measured, seconds in rows
+        {"method": method, "points": len(points), "measured": measured, "seconds": spent, "share": spent / one_by_one}
+        | {"largest_difference_of_theta": largest}
+        for method, measured, spent in rows
     ]
 
 
@@ -95,18 +89,12 @@ def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def _sweep_of(plan: Plan, point: Point, root: Path) -> Path:
+def _write_sweep(plan: Plan, point: Point, folder: Path) -> Path:
     """Write a sweep file of one point."""
     experiment = replace(plan.settings[point.setting].experiment, seed=point.seed, seeds=1)
-    file = root / f"sweep-{point.setting}-{point.seed}.toml"
-    config = file.with_name(f"config-{file.name}")
-    write_whole(config, msgspec.toml.encode(to_tree(experiment)).decode())
-    write_whole(file, msgspec.toml.encode({"config": config.name}).decode())
-    return file
-
-
-def _folder(root: Path, point: Point) -> Path:
-    return root / f"alone-{point.setting}-{point.seed}"
+    write_whole(folder / "config.toml", msgspec.toml.encode(to_tree(experiment)).decode())
+    write_whole(folder / "single.toml", msgspec.toml.encode({"config": "config.toml"}).decode())
+    return folder / "single.toml"
 
 
 def _run(words: Sequence[str], directory: Path) -> float:
@@ -119,13 +107,8 @@ def _run(words: Sequence[str], directory: Path) -> float:
     return time.perf_counter() - start
 
 
-def _results(directory: Path) -> dict[Point, dict[str, Any]]:
+def _thetas(directory: Path) -> dict[Point, list[float]]:
+    """Parameters of each point of a sweep."""
     files = directory.glob(f"{CELLS}/*/{DONE}/result.json")
-    results = [result for file in files for result in read_json(file)["points"]]
-    return {Point(result["setting"], result["seed"]): result for result in results}
-
-
-def _difference(alone: dict[Point, dict[str, Any]], other: dict[str, Any]) -> float:
-    """Largest difference of a parameter between a point alone and the same point in a sweep."""
-    (one,) = alone.values()
-    return float(np.max(np.abs(np.subtract(list(one["theta"].values()), list(other["theta"].values())))))
+    points = [point for file in files for point in read_json(file)["points"]]
+    return {Point(point["setting"], point["seed"]): list(point["theta"].values()) for point in points}

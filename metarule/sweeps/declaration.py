@@ -33,7 +33,7 @@ class Case(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         name: name in tables and figures.
         set: value by dotted field, in quotes.
-        product: values by dotted field, for this case alone; every combination is run.
+        product: values by dotted field, for this case only; every combination is run.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -70,13 +70,7 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def read_sweep(file: Path) -> tuple[Sweep, Tree]:
-    """Read a sweep file and the config that it starts from.
-
-    Args:
-        file: the sweep file.
-
-    Returns:
-        (the sweep, nested tables of its config).
+    """Read a sweep file, and its base config as nested tables.
 
     Raises:
         ConfigError: naming the file, the field, the value and what is allowed.
@@ -94,9 +88,6 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
 
     Axes of a case keep their first value. Fields that are set last are no axes.
 
-    Args:
-        sweep: the sweep.
-
     Returns:
         (shorter sweep, fields that are set last).
     """
@@ -105,34 +96,36 @@ def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
         return {field: values[:most] for field, values in axes.items() if field not in _SMALL}
 
     seeds = min(sweep.seeds, 2) if isinstance(sweep.seeds, int) else sweep.seeds[:2]
-    small = replace(sweep, seeds=seeds, product=short(sweep.product), zip=short(sweep.zip))
     cases = tuple(replace(case, product=short(case.product, 1)) for case in sweep.cases[:2])
-    small = replace(small, cases=cases, reference="")
-    return small, list(_SMALL.items())
+    axes = {"product": short(sweep.product), "zip": short(sweep.zip), "cases": cases}
+    return replace(sweep, seeds=seeds, reference="", **axes), list(_SMALL.items())
 
 
 def check_sweep(sweep: Sweep) -> None:
-    """Refuse a declaration whose axes are empty, of unequal length, or in conflict.
-
-    Args:
-        sweep: the declaration.
+    """Check the axes of a declaration.
 
     Raises:
-        ConfigError: naming the field and what is wrong.
+        ConfigError: an empty axis, two axes on one field, or axes of unequal length that change together.
     """
-    cases = {f"cases.{case.name}": case.set for case in sweep.cases}
-    cases |= {f"cases.{case.name}.product": case.product for case in sweep.cases}
-    groups: dict[str, Mapping[str, Any]] = {"set": sweep.set, **cases, "zip": sweep.zip, "product": sweep.product}
-    earlier: list[tuple[str, str]] = []
-    for where, fields in groups.items():
+    # Name of a group of fields, name of its case, whether its fields are axes, and the fields.
+    groups: list[tuple[str, str | None, bool, Mapping[str, Any]]] = [
+        ("set", None, False, sweep.set),
+        *((f"cases.{case.name}", case.name, False, case.set) for case in sweep.cases),
+        *((f"cases.{case.name}.product", case.name, True, case.product) for case in sweep.cases),
+        ("zip", None, True, sweep.zip),
+        ("product", None, True, sweep.product),
+    ]
+    earlier: list[tuple[str, str | None, bool, str]] = []
+    for group, case, is_axis, fields in groups:
         for field, value in fields.items():
-            _check_field(where, field, value)
-            # A point has one case, so that each case may set a field.
-            others = [one for one in earlier if not (where in cases and one[0] in cases and not _of_one(where, one[0]))]
-            for group, other in others:
-                if _collide(field, other, _is_axis(group)):
-                    raise ConfigError(f"{where}.{field}: two axes on one field; {group}.{other} sets it, too")
-            earlier.append((where, field))
+            _check_field(group, is_axis, field, value)
+            for other_group, other_case, other_is_axis, other in earlier:
+                # A point has one case, so that each may set a field; an axis may be a field of a table that is set.
+                is_shared = case is None or other_case is None or case == other_case
+                overwrites = f"{other}.".startswith(f"{field}.") or (other_is_axis and field.startswith(f"{other}."))
+                if is_shared and overwrites:
+                    raise ConfigError(f"{group}.{field}: two axes on one field; {other_group}.{other} sets it, too")
+            earlier.append((group, case, is_axis, field))
     lengths = {field: len(values) for field, values in sweep.zip.items()}
     if len(set(lengths.values())) > 1:
         raise ConfigError(f"zip: axes that change together need equally many values; here {lengths}")
@@ -141,26 +134,12 @@ def check_sweep(sweep: Sweep) -> None:
             raise ConfigError(f"cases: {count} have the name '{name}'")
 
 
-def _check_field(where: str, field: str, value: Any) -> None:
+def _check_field(group: str, is_axis: bool, field: str, value: Any) -> None:
     if field in _OWN:
-        raise ConfigError(f"{where}.{field}: a sweep sets this by {_OWN[field]}")
-    if field in _UNUSED or (field in _PACE and where != "set"):
-        raise ConfigError(f"{where}.{field}: nothing that a sweep measures depends on it")
+        raise ConfigError(f"{group}.{field}: a sweep sets this by {_OWN[field]}")
+    if field in _UNUSED or (field in _PACE and group != "set"):
+        raise ConfigError(f"{group}.{field}: nothing that a sweep measures depends on it")
     if isinstance(value, Mapping) and "." not in field:
-        raise ConfigError(f'{where}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
-    if _is_axis(where) and not value:
-        raise ConfigError(f"{where}.{field} = []: an axis needs at least one value")
-
-
-def _is_axis(where: str) -> bool:
-    return where in ("zip", "product") or (where.startswith("cases.") and where.endswith(".product"))
-
-
-def _of_one(where: str, other: str) -> bool:
-    """Test whether two groups belong to one case."""
-    return where.removesuffix(".product") == other.removesuffix(".product")
-
-
-def _collide(field: str, other: str, is_axis: bool) -> bool:
-    """Test whether a field overwrites an earlier one; an axis may be a field of a table that is set."""
-    return f"{other}.".startswith(f"{field}.") or (is_axis and field.startswith(f"{other}."))
+        raise ConfigError(f'{group}.{field}: a whole table; name its fields in quotes, as "{field}.FIELD"')
+    if is_axis and not value:
+        raise ConfigError(f"{group}.{field} = []: an axis needs at least one value")

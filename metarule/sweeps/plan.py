@@ -25,7 +25,7 @@ from metarule.runs.experiment import Experiment, to_tree
 from metarule.sweeps.declaration import Case, Sweep, check_sweep
 from metarule.tasks.base import primary_metric
 
-__all__ = ["Cell", "Plan", "Point", "Setting", "make_plan", "with_values"]
+__all__ = ["CASE", "Cell", "Plan", "Point", "Setting", "make_plan", "with_values"]
 
 # Numbers that may be data of a program, so that runs which differ in them share it. Others are compiled separately.
 _DATA = (
@@ -44,7 +44,7 @@ _DATA = (
     "rule.hebbian_scale",
     "rule.initial_spread",
 )
-_CASE = "case"
+CASE = "case"
 
 
 class Setting(NamedTuple):
@@ -62,12 +62,7 @@ class Setting(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A setting with a seed.
-
-    Attributes:
-        setting: its number.
-        seed: of all random numbers.
-    """
+    """The number of a setting, and a seed."""
 
     setting: int
     seed: int
@@ -102,10 +97,9 @@ class Cell(NamedTuple):
     @property
     def work(self) -> int:
         """Steps of lifetimes that are differentiated."""
-        start, steps = 0, 0
-        for phase in phases(self.experiment.optimizer, self.experiment.lifetime):
-            steps += (phase.end - start) * self.steps_of(phase.learner)
-            start = phase.end
+        plan = phases(self.experiment.optimizer, self.experiment.lifetime)
+        starts = (0, *(phase.end for phase in plan))
+        steps = sum((one.end - start) * self.steps_of(one.learner) for start, one in zip(starts, plan))
         return len(self.points) * steps
 
     def steps_of(self, learner: Learner) -> int:
@@ -135,14 +129,11 @@ class Plan(NamedTuple):
         """Plan as plain JSON, which is equal for equal plans and sufficient for a report."""
         return {
             "axes": list(self.axes),
-            "names": _short_names([axis for axis in self.axes if axis != _CASE]),
+            "names": _short_names([axis for axis in self.axes if axis != CASE]),
             "score": self.score,
             "reference": self.reference,
             "curve": self.cells[0].curve,
-            "settings": [
-                {"label": one.label, "values": one.values, "experiment": to_tree(one.experiment)}
-                for one in self.settings
-            ],
+            "settings": [one._asdict() | {"experiment": to_tree(one.experiment)} for one in self.settings],
             "cells": [{"name": cell.name, "points": [list(point) for point in cell.points]} for cell in self.cells],
         }
 
@@ -155,12 +146,8 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
         base: nested tables of the base config.
         last: fields that are set after all others.
 
-    Returns:
-        The plan.
-
     Raises:
-        ConfigError: an empty axis, two axes on one field, axes of unequal length that change together, or a setting
-            that does not decode.
+        ConfigError: as of `check_sweep`, or settings that do not decode, are repeated or have different scores.
     """
     check_sweep(sweep)
     settings = tuple(_settings(sweep, base, last))
@@ -172,9 +159,8 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
             raise ConfigError(f"{label}: this setting would be run {count} times")
     scores = {primary_metric(setting.experiment.tasks) for setting in settings}
     if len(scores) > 1 and not sweep.score:
-        raise ConfigError(
-            "tasks.kind: these settings have different scores; set score to a metric that all of them have"
-        )
+        message = "these settings have different scores; set score to a metric that all of them have"
+        raise ConfigError(f"tasks.kind: {message}")
     if sweep.reference and sweep.reference not in labels:
         raise ConfigError(f"reference = '{sweep.reference}': there is no such setting; allowed: {'; '.join(labels)}")
     reference = labels.index(sweep.reference) if sweep.reference else 0
@@ -191,22 +177,20 @@ def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment
 
 def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iterator[Setting]:
     cases: list[Case | None] = list(sweep.cases) or [None]
-    together = [dict(zip(sweep.zip, row, strict=True)) for row in zip(*sweep.zip.values(), strict=True)] or [{}]
+    zipped = [dict(zip(sweep.zip, row, strict=True)) for row in zip(*sweep.zip.values(), strict=True)] or [{}]
     of_cases = [field for case in sweep.cases for field in case.product]
     names = _short_names(list(dict.fromkeys([*sweep.zip, *sweep.product, *of_cases])))
     grids = [(case, _grid({**sweep.product, **(case.product if case else {})})) for case in cases]
-    for case, zipped, crossed in ((case, *both) for case, grid in grids for both in product(together, grid)):
-        fields = zipped | crossed
+    for case, fields in ((case, one | other) for case, grid in grids for one, other in product(zipped, grid)):
         label = ", ".join(f"{names[field]} = {_shown(value)}" for field, value in fields.items())
-        if case is not None:
-            label = f"{case.name}, {label}" if label else case.name
+        label = ", ".join(filter(None, (case.name if case else "", label)))
         # In one call: a new kind clears its table, and is set before the other fields.
         pairs = [*sweep.set.items(), *(case.set.items() if case else ()), *fields.items(), *last]
         try:
             experiment = decode(override(base, pairs), Experiment)
         except ConfigError as error:
             raise ConfigError(f"{label}: {error}" if label else str(error)) from error
-        yield Setting(label or "base config", ({_CASE: case.name} if case else {}) | fields, experiment)
+        yield Setting(label or "base config", ({CASE: case.name} if case else {}) | fields, experiment)
 
 
 def _grid(axes: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
@@ -239,12 +223,12 @@ def _seeds(sweep: Sweep, first: Experiment) -> tuple[int, ...]:
 
 def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> Iterator[Cell]:
     """Group points by their common experiment, in cells of about equal size."""
-    axes = [*sweep.product, *sweep.zip, *(field for case in sweep.cases for field in (*case.set, *case.product))]
+    of_cases = [field for case in sweep.cases for field in (*case.set, *case.product)]
+    axes = dict.fromkeys([*sweep.product, *sweep.zip, *of_cases]) if sweep.cell > 1 else ()
     groups: dict[tuple[Experiment, tuple[str, ...]], list[tuple[Point, tuple[float, ...]]]] = {}
     stand_ins: dict[str, float] = {}
     for number, setting in enumerate(settings):
-        data = dict.fromkeys(axes) if sweep.cell > 1 else ()
-        fields = tuple(field for field in data if _is_data(setting.experiment, field))
+        fields = tuple(field for field in axes if _is_data(setting.experiment, field))
         values = tuple(_get(setting.experiment, field) for field in fields)
         for field, value in zip(fields, values, strict=True):
             stand_ins.setdefault(field, value)
@@ -256,20 +240,14 @@ def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> I
         count = -(-len(members) // sweep.cell)
         for part in range(count):
             points, values = zip(*members[part * len(members) // count : (part + 1) * len(members) // count])
-            yield Cell(_name(number, common, points, values), common, fields, points, values, sweep.curve)
+            digest = hashlib.sha256(msgspec.json.encode([to_tree(common), points, values])).hexdigest()
+            yield Cell(f"{number:03d}-{digest[:8]}", common, fields, points, values, sweep.curve)
             number += 1
 
 
-def _name(number: int, common: Experiment, points: Any, values: Any) -> str:
-    text = msgspec.json.encode([to_tree(common), points, values])
-    return f"{number:03d}-{hashlib.sha256(text).hexdigest()[:8]}"
-
-
 def _is_data(experiment: Experiment, field: str) -> bool:
-    """Test whether one program can serve all values of a field: a number on which no traced code branches."""
-    if not any(fnmatchcase(field, pattern) for pattern in _DATA):
-        return False
-    if not isinstance(_get(experiment, field), float):
+    """True if one program can serve all values of a field: a number on which no traced code branches."""
+    if not any(fnmatchcase(field, pattern) for pattern in _DATA) or not isinstance(_get(experiment, field), float):
         return False
 
     def traced(value: jax.Array) -> jax.Array:

@@ -17,17 +17,17 @@ from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.runs.files import csv_text, read_json
 from metarule.sweeps.cells import DONE
+from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
 __all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "paired", "plain", "table"]
 
 PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
-# Share that is cut from either end for the interquartile mean.
-_TAIL = 0.25
 # Axes whose values span more than this factor are logarithmic.
 _DECADE = 8.0
-_CASE = "case"
+
+Rows = list[dict[str, Any]]
 
 
 class Report(NamedTuple):
@@ -42,8 +42,8 @@ class Report(NamedTuple):
         cells: cells of the whole sweep.
     """
 
-    rows: list[dict[str, Any]]
-    summary: list[dict[str, Any]]
+    rows: Rows
+    summary: Rows
     score: str
     reference: str
     done: int
@@ -52,12 +52,6 @@ class Report(NamedTuple):
 
 def make_report(directory: Path) -> Report:
     """Make the tables and the figure of the finished cells of a sweep, and write them into its directory.
-
-    Args:
-        directory: of the sweep.
-
-    Returns:
-        The tables.
 
     Raises:
         ConfigError: a directory without a sweep, or a sweep without a finished cell.
@@ -69,8 +63,8 @@ def make_report(directory: Path) -> Report:
     if not rows:
         raise ConfigError(f"{directory}: no cell of this sweep is finished")
     reference = plan["settings"][plan["reference"]]["label"]
-    done = len({row["cell"] for row in rows})
-    report = Report(rows, list(_summary(plan, rows)), plan["score"], reference, done, len(plan["cells"]))
+    summary, done = list(_summary(plan, rows, reference)), len({row["cell"] for row in rows})
+    report = Report(rows, summary, plan["score"], reference, done, len(plan["cells"]))
     write_whole(directory / "results.csv", csv_text(report.rows))
     write_whole(directory / "summary.csv", csv_text(report.summary))
     _draw(directory / FIGURE, plan, report)
@@ -79,22 +73,22 @@ def make_report(directory: Path) -> Report:
 
 def table(report: Report) -> str:
     """Format the score of each setting for the screen, with the number of finished cells if some are missing."""
-    rows = [row for row in report.summary if row["metric"] == report.score]
-    diverged = _shares(report, DIVERGED)
-    width = max((len(row["setting"]) for row in rows), default=0) + 2
+    summary = _of_metric(report.summary, report.score)
+    width = max((len(row["setting"]) for row in summary), default=0) + 2
     lines = [
         f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired; "
         "share of held-out networks that diverged",
         f"{'setting':<{width}}{'seeds':>6}{report.score:>10}   {'interval':<18}{'diverged':>10}{'difference':>12}   "
         "interval",
     ]
-    for row in rows:
+    for row in summary:
+        # The mean over all seeds: an interquartile mean would miss rare values.
+        diverged = [one["value"] for one in _of_metric(report.rows, DIVERGED) if one["setting"] == row["setting"]]
         line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   "
-        line += f"{interval_text(row['low'], row['high']):<18}{diverged.get(row['setting'], np.nan):>10.4f}"
+        line += f"{interval_text(row['low'], row['high']):<18}{np.mean(diverged) if diverged else np.nan:>10.4f}"
         if row["paired"]:
-            line += (
-                f"{row['difference']:>+12.4f}   {interval_text(row['difference_low'], row['difference_high'], '+.4f')}"
-            )
+            ends = interval_text(row["difference_low"], row["difference_high"], "+.4f")
+            line += f"{row['difference']:>+12.4f}   {ends}"
         lines.append(line)
     if report.done < report.cells:
         lines.append(f"{report.done} of {report.cells} cells are finished")
@@ -107,7 +101,7 @@ def interquartile(values: Real[np.ndarray, " n"], share: bool = False) -> Interv
     References:
         Agarwal et al. 2021 (the interquartile mean over runs).
     """
-    return interval(np.asarray(values, float), _TAIL, share)
+    return interval(np.asarray(values, float), 0.25, share)
 
 
 def paired(one: Mapping[int, int | float], other: Mapping[int, int | float]) -> Interval | None:
@@ -116,13 +110,18 @@ def paired(one: Mapping[int, int | float], other: Mapping[int, int | float]) -> 
     return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
 
 
-def _shares(report: Report, metric: str) -> dict[str, float]:
-    """Mean of a metric over all seeds of each setting: an interquartile mean would miss rare values."""
-    values: dict[str, list[float]] = {}
-    for row in report.rows:
-        if row["metric"] == metric and row["value"] is not None:
-            values.setdefault(row["setting"], []).append(row["value"])
-    return {setting: float(np.mean(values)) for setting, values in values.items()}
+def plain(value: Any) -> Any:
+    """Convert a value of an axis for a table."""
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _of_metric(rows: Rows, metric: str) -> Rows:
+    """Rows of a metric, without values that are not finite."""
+    return [row for row in rows if row["metric"] == metric and row.get("value", 0.0) is not None]
+
+
+def _axes(plan: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
+    return {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
 
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -130,60 +129,42 @@ def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         result = read_json(directory / CELLS / cell["name"] / DONE / "result.json")
         for point in result["points"] if result else ():
             setting = plan["settings"][point["setting"]]
-            axes = {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
-            for metric, value in point["metrics"].items():
-                where = {"cell": cell["name"], "setting": setting["label"], **axes, "seed": point["seed"]}
-                yield where | {"metric": metric, "value": value}
+            place = {"cell": cell["name"], "setting": setting["label"], **_axes(plan, setting), "seed": point["seed"]}
+            yield from (place | {"metric": metric, "value": value} for metric, value in point["metrics"].items())
 
 
-def _summary(plan: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+def _summary(plan: Mapping[str, Any], rows: Rows, reference: str) -> Iterator[dict[str, Any]]:
     """Make one row a setting and metric, over the `seeds` whose values are finite."""
     values: dict[tuple[str, str], dict[int, float]] = {}
     for row in rows:
         if row["value"] is not None:
             values.setdefault((row["setting"], row["metric"]), {})[row["seed"]] = row["value"]
-    reference = plan["settings"][plan["reference"]]["label"]
     metrics = dict.fromkeys(row["metric"] for row in rows)
-    for setting in plan["settings"]:
-        axes = {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
-        for metric in metrics:
-            by_seed = values.get((setting["label"], metric), {})
-            if not by_seed:
-                continue
-            other = values.get((reference, metric), {})
-            middle = interquartile(np.array(list(by_seed.values())), share=metric == plan["score"])
-            row = {"setting": setting["label"], **axes, "metric": metric, "seeds": len(by_seed)}
-            row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
-            row |= dict.fromkeys(("difference", "difference_low", "difference_high")) | {"paired": 0}
-            difference = paired(by_seed, other)
-            if difference is not None and setting["label"] != reference:
-                row |= {
-                    "difference": difference.mean,
-                    "difference_low": difference.low,
-                    "difference_high": difference.high,
-                }
-                row |= {"paired": len(by_seed.keys() & other.keys())}
-            yield row
-
-
-def plain(value: Any) -> Any:
-    """Convert a value of an axis for a table."""
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    for setting, metric in ((setting, metric) for setting in plan["settings"] for metric in metrics):
+        label, other = setting["label"], values.get((reference, metric), {})
+        by_seed = values.get((label, metric))
+        if by_seed is None:
+            continue
+        middle = interquartile(np.array(list(by_seed.values())), share=metric == plan["score"])
+        difference = None if label == reference else paired(by_seed, other)
+        row = {"setting": label, **_axes(plan, setting), "metric": metric, "seeds": len(by_seed)}
+        row |= {"iqm": middle.mean, "low": middle.low, "high": middle.high, "reference": reference}
+        row |= zip(("difference", "difference_low", "difference_high"), difference or (None, None, None))
+        yield row | {"paired": len(by_seed.keys() & other.keys()) if difference else 0}
 
 
 @picture
 def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
     """Draw the score against the first numeric axis, a line for each value of the others; else a row a setting."""
-    axis = next((axis for axis in plan["axes"] if _is_numeric(plan, axis)), None)
-    rest = [name for name in plan["axes"] if name != axis and _varies(plan, name)]
-    lines = (
-        len(plan["settings"]) if axis is None else len({tuple(row[name] for name in rest) for row in report.summary})
-    )
-    figure, (axes,) = figure_of(1, height=1.5 + 0.4 * lines if axis is None else 4.0 + 0.2 * lines * (lines > 1))
+    varied = [axis for axis in plan["axes"] if len({_axes(plan, one)[axis] for one in plan["settings"]}) > 1]
+    axis = next((axis for axis in varied if _is_numeric(plan, axis)), None)
+    others = [name for name in varied if name != axis]
+    lines = len({tuple(row[name] for name in others) for row in report.summary}) if axis else len(plan["settings"])
+    figure, (axes,) = figure_of(1, height=4.0 + 0.2 * lines * (lines > 1) if axis else 1.5 + 0.4 * lines)
     if axis is None:
         _draw_rows(axes, report)
     else:
-        _draw_lines(axes, plan, report, axis, rest)
+        _draw_lines(axes, plan, report, axis, others)
         if lines > 1:
             figure.legend(frameon=False, fontsize="small", loc="outside lower center")
     figure.suptitle("Held-out tasks: each seed, interquartile mean and 95 % interval")
@@ -192,32 +173,24 @@ def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
 
 def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
     values = [setting["values"].get(axis) for setting in plan["settings"]]
-    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return numeric and _varies(plan, axis)
-
-
-def _varies(plan: Mapping[str, Any], axis: str) -> bool:
-    return len({plain(setting["values"].get(axis)) for setting in plan["settings"]}) > 1
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:
-    names = plan["names"]
-    summary = [row for row in report.summary if row["metric"] == report.score]
+    names, summary = plan["names"], _of_metric(report.summary, report.score)
     lines = dict.fromkeys(tuple(row[name] for name in others) for row in summary)
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
-        settings = sorted(
-            (row for row in summary if tuple(row[name] for name in others) == line), key=lambda row: row[axis]
+        settings, seeds = (
+            [row for row in rows if tuple(row[name] for name in others) == line]
+            for rows in (sorted(summary, key=lambda row: row[axis]), _of_metric(report.rows, report.score))
         )
         positions = [row[axis] for row in settings]
-        parts = (str(value) if name == _CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
-        label = ", ".join(parts)
-        axes.plot(positions, [row["iqm"] for row in settings], color=colour, label=label or None)
+        parts = (str(value) if name == CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
+        axes.plot(positions, [row["iqm"] for row in settings], color=colour, label=", ".join(parts) or None)
         low, high = ([row[end] for row in settings] for end in ("low", "high"))
         axes.fill_between(positions, low, high, color=colour, alpha=0.2, linewidth=0)
-        dots = [row for row in report.rows if row["metric"] == report.score and row["value"] is not None]
-        dots = [row for row in dots if tuple(row[name] for name in others) == line]
-        axes.scatter([row[axis] for row in dots], [row["value"] for row in dots], color=colour, s=10, alpha=0.6)
+        axes.scatter([row[axis] for row in seeds], [row["value"] for row in seeds], color=colour, s=10, alpha=0.6)
     ticks = sorted({setting["values"][axis] for setting in plan["settings"]})
     if ticks[0] > 0 and ticks[-1] / ticks[0] >= _DECADE:
         axes.set_xscale("log")
@@ -227,12 +200,11 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
 
 
 def _draw_rows(axes: Any, report: Report) -> None:
-    summary = [row for row in report.summary if row["metric"] == report.score]
+    summary, rows = (_of_metric(rows, report.score) for rows in (report.summary, report.rows))
     for number, row in enumerate(summary):
         colour = COLOURS[number % len(COLOURS)]
-        found = (one for one in report.rows if (one["setting"], one["metric"]) == (row["setting"], report.score))
-        mine = [one["value"] for one in found if one["value"] is not None]
-        axes.scatter(mine, np.full(len(mine), number), color=colour, s=10, alpha=0.6)
+        values = [one["value"] for one in rows if one["setting"] == row["setting"]]
+        axes.scatter(values, np.full(len(values), number), color=colour, s=10, alpha=0.6)
         axes.vlines(row["iqm"], number - 0.2, number + 0.2, color=colour)
         axes.hlines(number, row["low"], row["high"], color=colour)
     axes.set_yticks(range(len(summary)), [row["setting"] for row in summary], fontsize="small")

@@ -15,10 +15,7 @@ __all__ = ["check_place", "lines_of", "write_rows", "write_whole"]
 
 
 def check_place(file: str) -> None:
-    """Refuse a file that cannot be written, before anything is run for it.
-
-    Args:
-        file: as given with `--json`; empty for none.
+    """Refuse the value of `--json`, before anything is run, if no file can be written there; empty for none.
 
     Raises:
         ConfigError: a directory, or a file in a directory that does not exist.
@@ -28,25 +25,14 @@ def check_place(file: str) -> None:
 
 
 def lines_of(rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Format rows of a table for the screen.
-
-    Args:
-        rows: at least one, all with the same columns.
-
-    Returns:
-        Lines; the first holds the names of the columns.
-    """
+    """Format rows of a table, at least one, as lines for the screen; the first line names the columns."""
     cells = [list(rows[0]), *([_shown(value) for value in row.values()] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join(map(str.ljust, line, widths)).rstrip() for line in cells]
 
 
 def write_rows(file: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as a list of flat objects.
-
-    Args:
-        file: as given with `--json`; empty for none.
-        rows: one object a row, its fields named as the columns of the table.
+    """Write rows as a list of flat objects into the file given with `--json`; empty for none.
 
     Raises:
         ConfigError: a file that cannot be written.

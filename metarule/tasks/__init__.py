@@ -11,19 +11,5 @@ from metarule.tasks.tabular import Tabular, TabularTask
 
 AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning
 
-__all__ = [
-    "STANDARD",
-    "AnyTasks",
-    "Boolean",
-    "BooleanTask",
-    "Conditioning",
-    "ConditioningPool",
-    "ConditioningTask",
-    "Phase",
-    "Phenomenon",
-    "Points",
-    "PointsTask",
-    "Schedule",
-    "Tabular",
-    "TabularTask",
-]
+__all__ = ["STANDARD", "AnyTasks", "Boolean", "BooleanTask", "Conditioning", "ConditioningPool", "ConditioningTask"]
+__all__ += ["Phase", "Phenomenon", "Points", "PointsTask", "Schedule", "Tabular", "TabularTask"]

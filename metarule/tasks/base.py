@@ -1,16 +1,17 @@
-"""Facts about task families, with defaults for the abilities that a family lacks."""
+"""Defaults for the abilities that a task family lacks, and functions that families share."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from metarule.prng import run_key
 from metarule.protocols import HasTaskIds, InRounds, MinimumLength, PrimaryMetric, TaskFamily
 from metarule.tracing import memoised
-from metarule.types import Integer, Stimulus
+from metarule.types import Integer, PRNGKey, Stimulus
 
-__all__ = ["min_steps", "primary_metric", "round_steps", "task_id"]
+__all__ = ["min_steps", "primary_metric", "round_steps", "rounds", "task_id"]
 
 
 def min_steps(tasks: TaskFamily) -> int:
@@ -42,3 +43,8 @@ def primary_metric(tasks: TaskFamily) -> str:
     names: list[str] = []
     jax.eval_shape(lambda key: names.extend(metrics(key)), run_key(0))
     return names[0]
+
+
+def rounds(key: PRNGKey, classes: int, count: int) -> Int[Array, "count classes"]:
+    """Draw rounds of classes, by round and turn: each round has every class once, in random order."""
+    return jnp.argsort(jax.random.uniform(key, (count, classes)), axis=1)

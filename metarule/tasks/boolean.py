@@ -1,22 +1,22 @@
 """Learning a Boolean function from its truth table."""
 
 from functools import lru_cache
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
+from metarule.tasks.base import rounds
 from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
 from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
-from metarule.tasks.pools import Pool, pool_member, split_pool
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
-__all__ = ["Boolean", "BooleanTask"]
+__all__ = ["Boolean", "BooleanPool", "BooleanTask"]
 
 # Passes through the patterns, each with its own order; longer lifetimes repeat them.
 _SHUFFLES = 32
@@ -25,8 +25,20 @@ _SHUFFLES = 32
 _SAMPLE_SEED = 1992
 
 
+class BooleanPool(NamedTuple):
+    """Subset of the functions of a family, as data, so that one compiled program serves every split.
+
+    Attributes:
+        members: numbers of all functions, those of the pool first [n].
+        size: number of functions of the pool, from 1 to n.
+    """
+
+    members: Int[Array, " n"]
+    size: Int[Array, ""]
+
+
 class BooleanTask(NamedTuple):
-    """One function, and the order in which its patterns are presented.
+    """One function, and the order of its patterns.
 
     Attributes:
         table: target for each pattern, 0 or 1.
@@ -38,10 +50,10 @@ class BooleanTask(NamedTuple):
 
 
 class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="boolean"):
-    """Boolean functions of n inputs, presented pattern by pattern in shuffled passes; each is one task.
+    """Boolean functions of n inputs, one a task, with their patterns in shuffled passes.
 
-    Up to four inputs the family has every function; beyond, a fixed random sample. Inputs are ±1,
-    targets 0 or 1. A function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the lifetime.
+    Up to four inputs the family has every function; beyond, a fixed random sample. Inputs are ±1, targets 0 or 1. A
+    function is *solved* when all 2ⁿ outputs are on the right side of ½ at the end of the lifetime.
 
     Attributes:
         inputs: n, inputs of each function.
@@ -64,67 +76,44 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     split_by: Literal["random", "npn", "leave_one_out", "none"] = "random"
     test_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     sampled: Annotated[int, Meta(ge=2, le=10_000)] = 1024
+    outputs: ClassVar[int] = 1
+    loss: ClassVar[ActivatedLoss] = BINARY_CROSS_ENTROPY
+    primary_metric: ClassVar[str] = "solved"
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.split_by == "npn" and _family(self.inputs, self.functions, self.sampled)[1].max() < 1:
+        if self.split_by == "npn" and self._family[1].max() < 1:
             raise ValueError("split_by = npn: all functions are of one class; allowed: random, leave_one_out, none")
 
-    @property
-    def outputs(self) -> int:
-        """One output neuron."""
-        return 1
-
-    @property
-    def primary_metric(self) -> str:
-        """Share of the functions that are solved."""
-        return "solved"
-
     def split(self, seed: Integer) -> Split:
-        """Split the functions into a training and a test pool.
-
-        Args:
-            seed: decides the split; it may be traced.
-
-        Returns:
-            Two pools, disjoint unless `split_by` is `"none"`.
-        """
-        tables, classes = _family(self.inputs, self.functions, self.sampled)
+        """Split the functions into a training and a test pool, disjoint unless `split_by` is `"none"`."""
+        tables, classes = self._family
         order_key, class_key = jax.random.split(stream(run_key(seed), Purpose.SPLIT))
         members = jax.random.permutation(order_key, len(tables))
         match self.split_by:
             case "random":
-                return split_pool(members, jnp.arange(len(tables)) < self._held_out(len(tables)))
+                is_test = jnp.arange(len(tables)) < self._held_out(len(tables))
             case "npn":
                 count = int(classes.max()) + 1
                 rank = jax.random.permutation(class_key, count)
-                return split_pool(members, rank[jnp.asarray(classes)[members]] < self._held_out(count))
+                is_test = rank[jnp.asarray(classes)[members]] < self._held_out(count)
             case "leave_one_out":
-                return split_pool(members, members == seed % len(tables))
+                is_test = members == seed % len(tables)
             case "none":
-                pool = Pool(members, jnp.asarray(len(tables)))
+                pool = BooleanPool(members, jnp.asarray(len(tables)))
                 return Split(train=pool, test=pool)
+        return Split(train=_pool(members, ~is_test), test=_pool(members, is_test))
 
-    def sample(self, key: PRNGKey, pool: Pool, index: Integer) -> BooleanTask:
-        """Sample function number `index` of a pool.
-
-        Args:
-            key: decides the order of patterns.
-            pool: from `split`.
-            index: a number ≥ 0.
-
-        Returns:
-            The task.
-        """
-        tables, _ = _family(self.inputs, self.functions, self.sampled)
+    def sample(self, key: PRNGKey, pool: BooleanPool, index: Integer) -> BooleanTask:
+        """Sample function number `index` of a pool, modulo its size; the key decides the order of patterns."""
         return BooleanTask(
-            table=jnp.asarray(tables)[pool_member(pool, index)].astype(float),
-            order=jnp.argsort(jax.random.uniform(key, (_SHUFFLES, 2**self.inputs)), axis=1).reshape(-1),
+            table=jnp.asarray(self._family[0])[self.task_id(pool, index)].astype(float),
+            order=rounds(key, 2**self.inputs, _SHUFFLES).reshape(-1),
         )
 
-    def task_id(self, pool: Pool, index: Integer) -> Integer:
+    def task_id(self, pool: BooleanPool, index: Integer) -> Integer:
         """Number of the function."""
-        return pool_member(pool, index)
+        return pool.members[index % pool.size]
 
     def stimulus(self, task: BooleanTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Pattern of step t, and its target."""
@@ -135,15 +124,14 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """All 2ⁿ patterns."""
         return Stimulus(input=self._signs, target=task.table[:, None])
 
-    @property
-    def loss(self) -> ActivatedLoss:
-        """Binary cross-entropy."""
-        return BINARY_CROSS_ENTROPY
-
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """Solved (all patterns right), and the share of right patterns."""
         right = (output > 0.5) == (target > 0.5)
         return {"solved": jnp.all(right).astype(float), "accuracy": jnp.mean(right.astype(float))}
+
+    @property
+    def _family(self) -> tuple[UInt8[np.ndarray, "functions patterns"], Int[np.ndarray, " functions"]]:
+        return _tables_and_classes(self.inputs, self.functions, self.sampled)
 
     @property
     def _signs(self) -> Float[Array, "patterns inputs"]:
@@ -154,8 +142,12 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return min(max(round(self.test_fraction * count), 1), count - 1)
 
 
+def _pool(members: Int[Array, " n"], chosen: Bool[Array, " n"]) -> BooleanPool:
+    return BooleanPool(members=members[jnp.argsort(~chosen, stable=True)], size=jnp.sum(chosen))
+
+
 @lru_cache(maxsize=16)
-def _family(
+def _tables_and_classes(
     inputs: int, functions: str, sampled: int
 ) -> tuple[UInt8[np.ndarray, "functions patterns"], Int[np.ndarray, " functions"]]:
     if inputs > ENUMERABLE:

@@ -1,7 +1,7 @@
 """Classical conditioning: schedules of stimuli, with target responses of the motor neuron."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,9 +66,6 @@ def response_loss(output: Float[Array, " outputs"], target: Float[Array, " targe
     return weight * (jnp.sqrt(1 + ((output[0] - response) / tolerance) ** 2) - 1)
 
 
-_LOSS = ActivatedLoss(response_loss, "motor")
-
-
 class Conditioning(
     Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="conditioning"
 ):
@@ -105,29 +102,17 @@ class Conditioning(
     phenomena: Annotated[tuple[Phenomenon, ...], Meta(min_length=1)] = STANDARD
     report_only: tuple[str, ...] = ()
     delays: Annotated[tuple[int, ...], Meta(min_length=2)] = (2, 4)
-    gaps: Annotated[tuple[int, ...], Meta(min_length=2)] = (
-        3,
-        5,
-        7,
-    )
-    intensities: Annotated[tuple[float, ...], Meta(min_length=2)] = (
-        0.85,
-        0.95,
-        1.05,
-        1.15,
-    )
+    gaps: Annotated[tuple[int, ...], Meta(min_length=2)] = (3, 5, 7)
+    intensities: Annotated[tuple[float, ...], Meta(min_length=2)] = (0.85, 0.95, 1.05, 1.15)
     test_delays: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 3, 5)
     test_gaps: Annotated[tuple[int, ...], Meta(min_length=1)] = (1, 4, 6, 8)
-    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1)] = (
-        0.5,
-        0.7,
-        0.9,
-        1.0,
-        1.1,
-        1.3,
-    )
+    test_intensities: Annotated[tuple[float, ...], Meta(min_length=1)] = (0.5, 0.7, 0.9, 1.0, 1.1, 1.3)
     emphasis: Mapping[str, Annotated[int, Meta(ge=1, le=100)]] = immutabledict()
     tolerance: Annotated[float, Meta(gt=0)] = 0.1
+    inputs: ClassVar[int] = len(STIMULI)
+    outputs: ClassVar[int] = 1
+    loss: ClassVar[ActivatedLoss] = ActivatedLoss(response_loss, "motor")
+    primary_metric: ClassVar[str] = "closeness"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -156,21 +141,6 @@ class Conditioning(
         )
 
     @property
-    def inputs(self) -> int:
-        """Number of stimuli, each with a sensory neuron."""
-        return len(STIMULI)
-
-    @property
-    def outputs(self) -> int:
-        """One motor neuron."""
-        return 1
-
-    @property
-    def primary_metric(self) -> str:
-        """Closeness of the responses to their targets at the end of the lifetime."""
-        return "closeness"
-
-    @property
     def min_steps(self) -> int:
         """Steps of the longest schedule."""
         arrays = schedule_arrays(self.phenomena)
@@ -182,11 +152,8 @@ class Conditioning(
         """Values of `delays`, `gaps` or `intensities`.
 
         Args:
-            field: which of these.
+            field: name of one of these.
             side: `trained`, or the position of held-out values relative to these: `below`, `between` or `above`.
-
-        Returns:
-            The values.
         """
         trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
         low, high = min(trained), max(trained)
@@ -198,13 +165,9 @@ class Conditioning(
         }[side]
 
     def split(self, seed: Integer) -> Split:
-        """Split timings and intensities; both pools have the trained phenomena and their controls.
+        """Make two pools that share no delay, gap, intensity or number of repetitions.
 
-        Args:
-            seed: unused, because the config declares what is held out.
-
-        Returns:
-            Two pools that share no delay, gap, intensity or number of repetitions.
+        Both have the trained phenomena and their controls. The seed is unused, because the config declares the split.
         """
         trained = (self.delays, self.gaps, self.intensities)
         held_out = (self.test_delays, self.test_gaps, self.test_intensities)
@@ -221,9 +184,6 @@ class Conditioning(
             gaps: steps from the end of a trial to the next.
             intensities: of a stimulus.
             trained: whether numbers of repetitions are trained or held-out ones.
-
-        Returns:
-            The pool.
         """
         return ConditioningPool(
             schedules=_integers([2 * number + side for number in self.trained for side in range(2)]),
@@ -234,16 +194,7 @@ class Conditioning(
         )
 
     def sample(self, key: PRNGKey, pool: ConditioningPool, index: Integer) -> ConditioningTask:
-        """Sample schedule number `index` of a pool.
-
-        Args:
-            key: decides timings, intensities and repetitions.
-            pool: as from `split`.
-            index: a number ≥ 0.
-
-        Returns:
-            The task.
-        """
+        """Sample schedule number `index` of a pool; the key decides timings, intensities and repetitions."""
         arrays = schedule_arrays(self.phenomena)
         number = pool.schedules[index % pool.schedules.size]
         draws = jax.random.uniform(key, (arrays.most.shape[1] + 5,))
@@ -254,13 +205,13 @@ class Conditioning(
         choices = ((most - first) // 2 + 1).astype(draws.dtype)
         repetitions = jnp.where(most > 0, first + 2 * jnp.floor(draws[5:] * choices).astype(first.dtype), 0)
 
-        now = schedule_positions(repetitions, block, 2 * delay + 1 + gap, self.min_steps)
-        stages = jnp.asarray(arrays.stages)[number, now.phase, now.trial]
-        on = active_stimuli(stages, now.offset, delay) & ~now.over[:, None]
-        begin, end, has_target = jnp.moveaxis(jnp.asarray(arrays.targets, float)[number, now.phase, now.trial], -1, 0)
-        last = jnp.maximum(repetitions[now.phase] - 1, 1)
-        decay = jnp.exp(-3.0 * now.repetition.astype(draws.dtype) / last.astype(draws.dtype))
-        counts = jnp.where(~now.over & (now.offset == 0), has_target, 0.0)
+        length = 2 * delay + 1 + gap
+        phase, trial, repetition, offset, over = schedule_positions(repetitions, block, length, self.min_steps)
+        on = active_stimuli(jnp.asarray(arrays.stages)[number, phase, trial], offset, delay) & ~over[:, None]
+        begin, end, has_target = jnp.moveaxis(jnp.asarray(arrays.targets, float)[number, phase, trial], -1, 0)
+        last = jnp.maximum(repetitions[phase] - 1, 1)
+        decay = jnp.exp(-3.0 * repetition.astype(draws.dtype) / last.astype(draws.dtype))
+        counts = jnp.where(~over & (offset == 0), has_target, 0.0)
         response, final_counts = jnp.asarray(arrays.final_targets, float)[number].T
         return ConditioningTask(
             stimuli=jnp.where(on, intensities[None], 0.0),
@@ -270,20 +221,12 @@ class Conditioning(
         )
 
     def stimulus(self, task: ConditioningTask, t: Integer, key: PRNGKey) -> Stimulus:
-        """Present the stimuli of one step; beyond the last step it is repeated, which is one of rest."""
-        return Stimulus(
-            input=jnp.take(task.stimuli, t, axis=0, mode="clip"),
-            target=jnp.take(task.targets, t, axis=0, mode="clip"),
-        )
+        """Stimuli of step t; beyond the last step it is repeated, which is one of rest."""
+        return Stimulus(*(jnp.take(values, t, axis=0, mode="clip") for values in (task.stimuli, task.targets)))
 
     def examples(self, task: ConditioningTask) -> Stimulus:
         """Each stimulus alone."""
         return Stimulus(input=task.probes, target=task.final_targets)
-
-    @property
-    def loss(self) -> ActivatedLoss:
-        """√(1 + ((response − target)/tolerance)²) − 1, times its weight."""
-        return _LOSS
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
         """Mean deviation from the target responses, in tolerances, and closeness = 1/(1 + deviation)."""
@@ -300,7 +243,6 @@ class Conditioning(
         )
 
     def _check_values(self, field: str) -> None:
-        """Refuse values outside their range, and held-out values that are trained."""
         least, most = _ALLOWED[field]
         trained, held_out = getattr(self, field), getattr(self, f"test_{field}")
         for name, values in ((field, trained), (f"test_{field}", held_out)):

@@ -21,6 +21,7 @@ __all__ = ["MOMENTS", "Criterion", "Reading", "parse_criterion", "satisfies"]
 
 MOMENTS = ("before", "peak", "after", "control")
 
+_CS = STIMULI[:-1]
 _COMPARISONS: dict[str, Callable] = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}
 _READING = r"(\w+)\s+(\w+)"
 _CRITERION = re.compile(rf"\s*{_READING}\s*(<=|>=|<|>)\s*(\d+(?:\.\d+)?|\.\d+)(?:\s+{_READING})?\s*")
@@ -44,13 +45,7 @@ class Criterion(NamedTuple):
 
 @lru_cache(maxsize=256)
 def parse_criterion(text: str) -> Criterion:
-    """Parse a criterion.
-
-    Args:
-        text: such as `"after CS1 >= 1.5 control CS1"`.
-
-    Returns:
-        The criterion.
+    """Parse a criterion, such as `"after CS1 >= 1.5 control CS1"`.
 
     Raises:
         ValueError: the text is not a criterion.
@@ -66,24 +61,14 @@ def parse_criterion(text: str) -> Criterion:
     for reading in readings:
         if reading.moment not in MOMENTS:
             raise ValueError(f"criterion '{text}': '{reading.moment}' is not a moment; allowed: {', '.join(MOMENTS)}")
-        if reading.stimulus not in STIMULI[:-1]:
-            raise ValueError(
-                f"criterion '{text}': '{reading.stimulus}' is not a CS; allowed: {', '.join(STIMULI[:-1])}"
-            )
+        if reading.stimulus not in _CS:
+            raise ValueError(f"criterion '{text}': '{reading.stimulus}' is not a CS; allowed: {', '.join(_CS)}")
     return Criterion(readings[0], comparison, float(factor), readings[1] if right[0] else None)
 
 
 def satisfies(
     criterion: Criterion, responses: Mapping[Reading, Float[np.ndarray, " runs"]]
 ) -> Bool[np.ndarray, " runs"]:
-    """Check a criterion on responses.
-
-    Args:
-        criterion: from `parse_criterion`.
-        responses: by reading [runs].
-
-    Returns:
-        One truth value for each run.
-    """
+    """Check a criterion on the responses of each run."""
     right = responses[criterion.right] if criterion.right else 1.0
     return _COMPARISONS[criterion.comparison](responses[criterion.left], criterion.factor * right)

@@ -5,16 +5,10 @@ from itertools import permutations, product
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-__all__ = [
-    "ENUMERABLE",
-    "are_separable",
-    "enumerate_tables",
-    "is_separable",
-    "npn_classes",
-    "patterns",
-    "sample_tables",
-]
+__all__ = ["ENUMERABLE", "are_separable", "enumerate_tables", "is_separable", "npn_classes", "patterns"]
+__all__ += ["sample_tables"]
 
+# Largest number of inputs at which all functions are enumerated.
 ENUMERABLE = 4
 
 
@@ -24,29 +18,15 @@ def patterns(inputs: int) -> Int[np.ndarray, "patterns inputs"]:
 
 
 def enumerate_tables(inputs: int) -> UInt8[np.ndarray, "functions patterns"]:
-    """Truth tables of every function of up to four inputs.
-
-    Args:
-        inputs: from 1 to `ENUMERABLE`.
-
-    Returns:
-        Truth tables.
-    """
+    """Truth tables of every function of 1 to `ENUMERABLE` inputs."""
     size = 2**inputs
     return ((np.arange(2**size)[:, None] >> np.arange(size)[::-1]) & 1).astype(np.uint8)
 
 
 def are_separable(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) -> Bool[np.ndarray, " functions"]:
-    """Find the linearly separable functions of up to four inputs.
+    """Find the linearly separable functions of 1 to `ENUMERABLE` inputs.
 
     Separability is a property of the NPN class, so that one linear program for each class is enough.
-
-    Args:
-        tables: functions.
-        inputs: from 1 to `ENUMERABLE`.
-
-    Returns:
-        A flag for each.
     """
     _, first, classes = np.unique(npn_classes(tables, inputs), return_index=True, return_inverse=True)
     return np.array([is_separable(tables[index], inputs) for index in first])[classes]
@@ -63,9 +43,6 @@ def sample_tables(inputs: int, count: int, functions: str, seed: int) -> UInt8[n
         count: number of functions.
         functions: `"all"`, `"separable"` or `"not_separable"`.
         seed: decides the draw.
-
-    Returns:
-        Truth tables.
     """
     rng = np.random.default_rng(seed)
     signs = 2 * patterns(inputs) - 1
@@ -81,16 +58,10 @@ def sample_tables(inputs: int, count: int, functions: str, seed: int) -> UInt8[n
 
 
 def is_separable(table: UInt8[np.ndarray, " patterns"], inputs: int) -> bool:
-    """Check whether a hyperplane separates the ones of a function from its zeros.
+    """Tell whether a hyperplane separates the ones of a function from its zeros.
 
-    It does if the linear program sₚ·(w·xₚ + b) ≥ 1 over all patterns p is feasible, with sₚ = ±1 the value at p.
-
-    Args:
-        table: the function.
-        inputs: number of inputs.
-
-    Returns:
-        The answer, which is exact: a feasible program has a solution with margin 1.
+    It does if the linear program sₚ·(w·xₚ + b) ≥ 1 over all patterns p is feasible, with sₚ = ±1 the value at p. The
+    answer is exact, because a feasible program has a solution with margin 1.
     """
     from scipy.optimize import linprog  # imported late: it takes most of a second
 
@@ -105,13 +76,6 @@ def npn_classes(tables: UInt8[np.ndarray, "functions patterns"], inputs: int) ->
 
     Up to `ENUMERABLE` inputs the classes are exact. Beyond, functions are classified by an invariant, the sorted
     magnitudes of their Walsh spectrum at each order. It may join two classes, but never splits one.
-
-    Args:
-        tables: functions.
-        inputs: number of inputs.
-
-    Returns:
-        Number of the class of each function, from 0.
     """
     label = _smallest_member(tables, inputs) if inputs <= ENUMERABLE else _spectrum(tables, inputs)
     return np.unique(label, axis=0, return_inverse=True)[1].reshape(-1)

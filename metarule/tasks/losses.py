@@ -27,14 +27,9 @@ class ActivatedLoss(Struct, frozen=True):
 
 
 def binary_cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
-    """−Σ target·ln(output) + (1 − target)·ln(1 − output).
+    """−Σ target·ln(output) + (1 − target)·ln(1 − output), in nats.
 
-    Args:
-        output: probabilities.
-        target: 0 or 1.
-
-    Returns:
-        Loss in nats, at most −ln ε for each output, the resolution of floats near 1.
+    It is at most −ln ε for each output, where ε is the resolution of floats near 1.
     """
     margin = jnp.finfo(output.dtype).eps
     output = jax.lax.clamp(margin, output, 1 - margin)
@@ -42,15 +37,7 @@ def binary_cross_entropy(output: Float[Array, " outputs"], target: Float[Array, 
 
 
 def cross_entropy(output: Float[Array, " outputs"], target: Float[Array, " outputs"]) -> Float[Array, ""]:
-    """−Σ target·ln(output).
-
-    Args:
-        output: probabilities that sum to 1.
-        target: target probabilities, such as 1 at the true class.
-
-    Returns:
-        Loss in nats.
-    """
+    """−Σ target·ln(output), in nats, of probabilities that sum to 1."""
     return -jnp.sum(target * jnp.log(jnp.maximum(output, jnp.finfo(output.dtype).tiny)))
 
 

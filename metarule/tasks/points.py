@@ -1,7 +1,7 @@
 """Classification of points in the plane."""
 
 import math
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -10,8 +10,8 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
+from metarule.tasks.base import rounds
 from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss, binary_cross_entropy
-from metarule.tasks.rounds import rounds
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["SHAPES", "Points", "PointsTask"]
@@ -36,7 +36,7 @@ class PointsTask(NamedTuple):
     """Training and test examples of two classes.
 
     Attributes:
-        train_examples: points in the order of presentation.
+        train_examples: points in the order of steps.
         train_labels: their classes, 0 or 1.
         test_examples: other points.
         test_labels: their classes.
@@ -53,12 +53,12 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     Linearly separable shapes are `blobs` (two clouds) and `linear` (a square divided by a line). The others are
     `circles` (a disc within a ring), `moons` (two interleaved crescents), `xor` (opposite quadrants) and `spirals` (two
-    interleaved arms). Classes never overlap. Points are presented in rounds of one of each class; a lifetime longer
-    than one pass repeats them in the same order.
+    interleaved arms). Classes never overlap. Points are in rounds of one of each class; a lifetime longer than one pass
+    repeats them in the same order.
 
     Attributes:
         shapes: `all`, `separable`, `not_separable`, or some by name; each task draws one of them.
-        train_examples: points of each class that are presented, once in a pass.
+        train_examples: points of each class in a pass.
         test_examples: other points of each class, on which the network is evaluated.
 
     Raises:
@@ -68,55 +68,24 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     shapes: Literal["all", "separable", "not_separable"] | tuple[Shape, ...] = "all"
     train_examples: Annotated[int, Meta(ge=1, le=100_000)] = 50
     test_examples: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    inputs: ClassVar[int] = 2
+    outputs: ClassVar[int] = 1
+    round_steps: ClassVar[int] = 2
+    loss: ClassVar[ActivatedLoss] = BINARY_CROSS_ENTROPY
+    primary_metric: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self._names:
             raise ValueError(f"shapes = []; allowed: {', '.join(SHAPES)}, or some of {', '.join(SHAPES['all'])}")
 
-    @property
-    def inputs(self) -> int:
-        """Number of coordinates."""
-        return 2
-
-    @property
-    def outputs(self) -> int:
-        """One output neuron."""
-        return 1
-
-    @property
-    def round_steps(self) -> int:
-        """Steps in a round."""
-        return 2
-
-    @property
-    def primary_metric(self) -> str:
-        """Share of test points that are classified right."""
-        return "accuracy"
-
     def split(self, seed: Integer) -> Split:
-        """Two infinite pools of tasks.
-
-        Args:
-            seed: decides both; it may be traced.
-
-        Returns:
-            A key for each pool. Two tasks are equal with a probability of one in billions.
-        """
+        """Make two infinite pools, each a key; two tasks are equal with a probability of one in billions."""
         train, test = jax.random.split(stream(run_key(seed), Purpose.SPLIT))
         return Split(train=train, test=test)
 
     def sample(self, key: PRNGKey, pool: PRNGKey, index: Integer) -> PointsTask:
-        """Sample task number `index` of a pool.
-
-        Args:
-            key: decides the points and their order.
-            pool: from `split`.
-            index: decides the shape, its position and the labels.
-
-        Returns:
-            The task.
-        """
+        """Sample a task; the index decides the shape, its position and the labels, the key the points in order."""
         shape_key, line_key, place_key, label_key = jax.random.split(jax.random.fold_in(pool, index), 4)
         point_key, order_key = jax.random.split(key)
         order = rounds(order_key, 2, self.train_examples).reshape(-1)
@@ -137,11 +106,6 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     def examples(self, task: PointsTask) -> Stimulus:
         """Test points."""
         return _stimulus(task.test_examples, task.test_labels)
-
-    @property
-    def loss(self) -> ActivatedLoss:
-        """Binary cross-entropy."""
-        return BINARY_CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """Accuracy and mean cross-entropy."""
@@ -209,11 +173,4 @@ def _polar(radius: Array, turns: Array) -> Array:
     return radius[:, None] * jnp.stack([jnp.cos(2 * jnp.pi * turns), jnp.sin(2 * jnp.pi * turns)], axis=1)
 
 
-_DRAW = {
-    "blobs": _blobs,
-    "linear": _linear,
-    "circles": _circles,
-    "moons": _moons,
-    "xor": _xor,
-    "spirals": _spirals,
-}
+_DRAW = {"blobs": _blobs, "linear": _linear, "circles": _circles, "moons": _moons, "xor": _xor, "spirals": _spirals}

@@ -18,32 +18,25 @@ from msgspec.structs import force_setattr
 from metarule.config.schema import Checked
 from metarule.types import STIMULI
 
-__all__ = ["REST", "Phase", "Schedule", "parse_trial"]
+__all__ = ["Phase", "Schedule", "parse_trial"]
 
-REST = "rest"
+_REST = "rest"
+_CS = STIMULI[:-1]
 
 
 def parse_trial(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Parse a trial.
-
-    Args:
-        text: such as `"CS1+CS2 > US"`.
-
-    Returns:
-        (stimuli at the start, stimuli after the delay).
+    """Parse a trial to (stimuli at the start, stimuli after the delay).
 
     Raises:
         ValueError: the text is not a trial.
     """
-    if text.strip() == REST:
+    if text.strip() == _REST:
         return (), ()
     stages = [tuple(name.strip() for name in stage.split("+")) for stage in text.split(">")]
     for name in (name for stage in stages for name in stage):
         if name not in STIMULI:
-            raise ValueError(
-                f"trial '{text}': '{name}' is not a stimulus; allowed: {', '.join(STIMULI)}, joined by + and >, "
-                f"or {REST}"
-            )
+            allowed = f"{', '.join(STIMULI)}, joined by + and >, or {_REST}"
+            raise ValueError(f"trial '{text}': '{name}' is not a stimulus; allowed: {allowed}")
     if repeated := next((name for name in STIMULI if sum(stage.count(name) for stage in stages) > 1), None):
         raise ValueError(f"trial '{text}': {repeated} is given twice")
     if len(stages) > 2:
@@ -53,7 +46,7 @@ def parse_trial(text: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 def _normalised(text: str) -> str:
     """A trial with standard spacing."""
-    return " > ".join("+".join(stage) for stage in parse_trial(text) if stage) or REST
+    return " > ".join("+".join(stage) for stage in parse_trial(text) if stage) or _REST
 
 
 class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -73,9 +66,8 @@ class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         force_setattr(self, "trials", tuple(map(_normalised, self.trials)))
-        force_setattr(
-            self, "targets", immutabledict({_normalised(trial): pair for trial, pair in self.targets.items()})
-        )
+        targets = {_normalised(trial): pair for trial, pair in self.targets.items()}
+        force_setattr(self, "targets", immutabledict(targets))
         low, high = self.repetitions
         if not 1 <= low < high <= 1000:
             raise ValueError(
@@ -100,7 +92,6 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in self.final_targets:
-            if name not in STIMULI[:-1]:
-                raise ValueError(
-                    f"final_targets: '{name}' is not a conditioned stimulus; allowed: {', '.join(STIMULI[:-1])}"
-                )
+            if name not in _CS:
+                allowed = ", ".join(_CS)
+                raise ValueError(f"final_targets: '{name}' is not a conditioned stimulus; allowed: {allowed}")

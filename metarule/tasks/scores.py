@@ -19,23 +19,13 @@ DIVERGED = "diverged"
 def scores_of(
     tasks: TaskFamily, weights: Any, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]
 ) -> Metrics:
-    """Score a network by its outputs to the test examples.
+    """Metrics of a network from its outputs to the examples, and `diverged`.
 
     A network with an output or a weight that is not finite has diverged. Its primary metric is 0, below chance, and its
     other metrics are NaN. Its outputs are ignored, because comparisons with NaN are false, which may be the right
     answer.
-
-    Args:
-        tasks: the family, which defines the metrics.
-        weights: of the network.
-        output: its outputs.
-        target: their targets.
-
-    Returns:
-        The metrics of the family, and `diverged`.
     """
-    leaves = (output, *jax.tree.leaves(weights))
-    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in (output, *jax.tree.leaves(weights))]))
     metrics = tasks.metrics(output, target)
     if DIVERGED in metrics:
         raise ValueError(f"tasks: metric '{DIVERGED}' is reserved; allowed: other names")

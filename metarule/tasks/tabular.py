@@ -2,7 +2,7 @@
 
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,8 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
+from metarule.tasks.base import rounds
 from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss, cross_entropy
-from metarule.tasks.rounds import rounds
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["Tabular", "TabularTask"]
@@ -33,9 +33,9 @@ class TabularTask(NamedTuple):
     """Classes with shuffled labels, and their training and test examples.
 
     Attributes:
-        train_examples: rows of the data in the order of presentation.
+        train_examples: rows of the data in the order of steps.
         train_labels: their labels.
-        test_examples: rows of the data that are never presented.
+        test_examples: other rows of the data.
         test_labels: their labels.
         columns: columns of the features.
         shift: subtracted from each feature.
@@ -55,7 +55,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """k-way classification of random classes of a real data set, with shuffled labels.
 
     Test tasks have classes that no training task has. Training and test examples of a task are disjoint. Examples are
-    presented in rounds of one of each class; a lifetime longer than one pass repeats them in the same order.
+    in rounds of one of each class; a lifetime longer than one pass repeats them in the same order.
 
     All tasks and seeds draw from the same data, so that an interval over seeds does not extend to other data. Tasks
     with the same classes and other labels or examples have one `task_id`. Few held-out classes make few tasks, which
@@ -76,7 +76,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         ways: classes in a task.
         test_classes: number of classes of the test tasks; `all` holds no class out, for example to test a rule that was
             learned on other data.
-        train_examples: examples of each class that are presented, once in a pass.
+        train_examples: examples of each class in a pass.
         test_examples: examples of each class on which the network is evaluated.
         scaling: scaling of features to inputs.
         features: number of random features of each task, or `all`. Tasks with few features are harder and differ more.
@@ -98,6 +98,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     test_examples: Annotated[int, Meta(ge=1)] = 40
     scaling: Literal["range", "standardised"] = "range"
     features: Annotated[int, Meta(ge=1)] | Literal["all"] = "all"
+    loss: ClassVar[ActivatedLoss] = CROSS_ENTROPY
+    primary_metric: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,20 +139,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         """Steps in a round: one example of each class."""
         return self.ways
 
-    @property
-    def primary_metric(self) -> str:
-        """Share of test examples that are classified right."""
-        return "accuracy"
-
     def split(self, seed: Integer) -> Split:
-        """Split the classes into training and test classes.
-
-        Args:
-            seed: decides the split; it may be traced.
-
-        Returns:
-            Numbers of the classes of either pool; all classes if none is held out.
-        """
+        """Split the classes: numbers of the classes of either pool, all classes if none is held out."""
         classes, _ = _SHAPES[self.dataset]
         order = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), classes)
         if self.test_classes == "all":
@@ -158,18 +148,11 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return Split(train=order[self.test_classes :], test=order[: self.test_classes])
 
     def sample(self, key: PRNGKey, pool: Int[Array, " classes"], index: Integer) -> TabularTask:
-        """Sample task number `index` of a pool of classes.
-
-        Args:
-            key: decides the training examples, their order, and the test examples.
-            pool: classes to draw from.
-            index: decides the classes and their labels.
-
-        Returns:
-            The task.
-        """
+        """Sample a task; the index decides classes, labels and features, the key the examples and their order."""
         classes, draw = self._classes(pool, index)
-        columns = self._columns(jax.random.fold_in(draw, 1))
+        columns = jnp.arange(_FEATURES[self.dataset])
+        if self.features != "all":
+            columns = jax.random.permutation(jax.random.fold_in(draw, 1), columns.size)[: self.features]
         example_key, order_key = jax.random.split(key)
         data = _load(self.dataset)
         chosen = jax.vmap(self._examples_of)(
@@ -189,7 +172,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         )
 
     def task_id(self, pool: Int[Array, " classes"], index: Integer) -> Integer:
-        """Number of the set of classes; where features are drawn for each task no two tasks are the same."""
+        """Number of the set of classes; tasks with features of their own are all different."""
         if self.features != "all":
             return index
         classes, _ = self._classes(pool, index)
@@ -203,11 +186,6 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def examples(self, task: TabularTask) -> Stimulus:
         """Test examples."""
         return self._stimulus(task, task.test_examples, task.test_labels)
-
-    @property
-    def loss(self) -> ActivatedLoss:
-        """Cross-entropy."""
-        return CROSS_ENTROPY
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n outputs"]) -> Metrics:
         """Accuracy and mean cross-entropy."""
@@ -227,10 +205,6 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         noise = jax.random.uniform(key, rows.shape)
         order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
         return rows[order[: self.train_examples + self.test_examples]]
-
-    def _columns(self, key: PRNGKey) -> Int[Array, " features"]:
-        count = _FEATURES[self.dataset]
-        return jnp.arange(count) if self.features == "all" else jax.random.permutation(key, count)[: self.features]
 
     def _scaling(
         self, train_examples: Int[Array, " steps"], columns: Int[Array, " n"]

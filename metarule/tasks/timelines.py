@@ -11,7 +11,7 @@ from metarule.tasks.phenomena import Phenomenon
 from metarule.tasks.schedules import parse_trial
 from metarule.types import STIMULI
 
-__all__ = ["US", "Position", "ScheduleArrays", "active_stimuli", "schedule_arrays", "schedule_positions"]
+__all__ = ["US", "ScheduleArrays", "active_stimuli", "schedule_arrays", "schedule_positions"]
 
 US = STIMULI.index("US")
 
@@ -67,35 +67,28 @@ def schedule_arrays(phenomena: tuple[Phenomenon, ...]) -> ScheduleArrays:
     return arrays
 
 
-class Position(NamedTuple):
-    """Position in a schedule at each step.
-
-    Attributes:
-        phase: number of the phase.
-        trial: number of the trial in its block.
-        repetition: number of the repetition of the block.
-        offset: steps since the start of the trial.
-        over: whether the last phase has ended.
-    """
-
-    phase: Int[Array, " steps"]
-    trial: Int[Array, " steps"]
-    repetition: Int[Array, " steps"]
-    offset: Int[Array, " steps"]
-    over: Bool[Array, " steps"]
-
-
 def schedule_positions(
     repetitions: Int[Array, " phases"], block: Int[Array, " phases"], length: Int[Array, ""], steps: int
-) -> Position:
-    """Position at each step, from the repetitions and block sizes of the phases and the length of a trial."""
+) -> tuple[Array, ...]:
+    """Find the position in a schedule at each step.
+
+    Args:
+        repetitions: number of repetitions of the block of each phase.
+        block: number of trials in a block of each phase.
+        length: steps of a trial.
+        steps: number of steps.
+
+    Returns:
+        Numbers of the phase, of the trial in its block and of the repetition of the block; steps since the start of the
+        trial; and true from the end of the last phase on.
+    """
     step = jnp.arange(steps, dtype=jnp.int32)
     ends = jnp.cumsum(repetitions * block, dtype=jnp.int32) * length
     passed = jnp.sum(step[:, None] >= ends[None], axis=1, dtype=jnp.int32)
     phase = jnp.minimum(passed, ends.size - 1)
     since = step - (ends - repetitions * block * length)[phase]
     trial, offset = since // length, since % length
-    return Position(phase, trial % block[phase], trial // block[phase], offset, passed >= ends.size)
+    return phase, trial % block[phase], trial // block[phase], offset, passed >= ends.size
 
 
 def active_stimuli(

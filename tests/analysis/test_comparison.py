@@ -24,10 +24,7 @@ from metarule.analysis.evaluation import Curves
 KEY = jax.random.key(0)
 LEARNER = delta_rule(
     Lifetime(
-        rule=Polynomial(),
-        circuit=Feedforward(hidden=(4,)),
-        tasks=Boolean(inputs=2),
-        inner_loop=InnerLoop(steps=20),
+        rule=Polynomial(), circuit=Feedforward(hidden=(4,)), tasks=Boolean(inputs=2), inner_loop=InnerLoop(steps=20)
     )
 )
 

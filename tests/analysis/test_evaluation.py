@@ -27,10 +27,7 @@ from metarule.tasks.base import primary_metric, task_id
 KEY = jax.random.key(0)
 LEARNER = delta_rule(
     Lifetime(
-        rule=Polynomial(),
-        circuit=Feedforward(hidden=(4,)),
-        tasks=Boolean(inputs=2),
-        inner_loop=InnerLoop(steps=50),
+        rule=Polynomial(), circuit=Feedforward(hidden=(4,)), tasks=Boolean(inputs=2), inner_loop=InnerLoop(steps=50)
     )
 )
 POOL = LEARNER.tasks.split(0).test

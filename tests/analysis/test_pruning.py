@@ -137,7 +137,7 @@ def test_with_tolerance_zero_the_score_does_not_fall(set_scores):
 
 
 def test_passes_repeat_until_one_removes_nothing(set_scores):
-    """The first term matters only beside the second, and the second only beside the third."""
+    """The first term matters only with the second, and the second only with the third."""
     scores = {"abc": 1.0, "bc": 1.0, "ab": 1.0, "ac": 0.9, "b": 0.5, "a": 1.0, "": 1.0}
     theta = jnp.array([0.2, 0.3, 0.0, 0.1])
     set_scores(lambda theta: scores["".join(name for name, value in zip("ab-c", theta) if value)])

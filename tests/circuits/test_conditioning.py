@@ -10,7 +10,7 @@ KEY = jax.random.key(0)
 TARGET = jnp.zeros(3)
 
 
-def present(circuit, inputs, weights=None):
+def respond(circuit, inputs, weights=None):
     initial, wiring, activity = circuit.init(KEY, 3, 1)
     outputs, steps = [], []
     for stimuli in inputs:
@@ -22,13 +22,13 @@ def present(circuit, inputs, weights=None):
 
 
 def test_responses_to_the_us_and_to_a_naive_cs():
-    weights, outputs, _ = present(ConditioningCircuit(), [(0, 0, 1), (1, 0, 0), (0, 1, 0), (0, 0, 0)])
+    weights, outputs, _ = respond(ConditioningCircuit(), [(0, 0, 1), (1, 0, 0), (0, 1, 0), (0, 0, 0)])
     np.testing.assert_allclose(outputs, [1, weights[0][0, 0], weights[0][1, 0], 0], rtol=1e-6)
     assert ((np.asarray(weights[0]) >= 0.04) & (np.asarray(weights[0]) <= 0.07)).all()
 
 
 def test_local_variables_include_the_facilitatory_neuron_and_traces():
-    _, outputs, steps = present(ConditioningCircuit(trace_decay=0.5, neuromodulator_decay=0.75), [(1, 0, 1), (1, 0, 0)])
+    _, outputs, steps = respond(ConditioningCircuit(trace_decay=0.5, neuromodulator_decay=0.75), [(1, 0, 1), (1, 0, 0)])
     (first,), (second,) = steps
     np.testing.assert_allclose(first.pre, [1, 0])
     np.testing.assert_allclose((first.modulator[0], second.modulator[0]), (1, 0))
@@ -49,7 +49,7 @@ def test_synapses_from_later_neurons_have_a_delay_and_interneurons_are_rectified
             Connection(pre="inhibited", post="motor", weight=2.0),
         ),
     )
-    _, outputs, steps = present(circuit, [(0, 0, 1), (0, 0, 1), (1, 0, 0)])
+    _, outputs, steps = respond(circuit, [(0, 0, 1), (0, 0, 1), (1, 0, 0)])
     np.testing.assert_allclose(outputs, [2.0, 0.0, 0.5])
     np.testing.assert_allclose([one[0].modulator[0] for one in steps], [1, 0, 0])
     assert circuit.paths == ("motor",)
@@ -64,7 +64,7 @@ def test_a_projection_has_one_target_and_one_modulator():
             for number, (pre, post, modulator) in enumerate(plastic)
         ),
     )
-    weights, _, steps = present(circuit, [(1, 2, 3)])
+    weights, _, steps = respond(circuit, [(1, 2, 3)])
     assert circuit.paths == ("motor", "motor", "relay")
     np.testing.assert_allclose(np.concatenate(weights)[:, 0], [0.1, 0.2, 0.3, 0.4], rtol=1e-6)
     np.testing.assert_allclose([float(one.modulator[0]) for one in steps[0]], [3, 0, 3])
@@ -79,7 +79,7 @@ def test_pre_of_a_recurrent_synapse_is_the_transmitted_activity():
             Connection(pre="motor", post="motor", weight=0.5, plastic=True),
         ),
     )
-    _, outputs, steps = present(circuit, [(0, 0, 1), (0, 0, 0), (0, 0, 0)])
+    _, outputs, steps = respond(circuit, [(0, 0, 1), (0, 0, 0), (0, 0, 0)])
     np.testing.assert_allclose(outputs, [1, 0.5, 0.25])
     np.testing.assert_allclose([float(one[0].pre[0]) for one in steps], [0, 1, 0.5])
 

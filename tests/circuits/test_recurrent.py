@@ -18,8 +18,7 @@ INPUTS, OUTPUTS, STEPS = 4, 3, 6
 
 def stimuli(steps=STEPS):
     return Stimulus(
-        jax.random.normal(jax.random.key(7), (steps, INPUTS)),
-        jax.random.uniform(jax.random.key(8), (steps, OUTPUTS)),
+        jax.random.normal(jax.random.key(7), (steps, INPUTS)), jax.random.uniform(jax.random.key(8), (steps, OUTPUTS))
     )
 
 
@@ -32,11 +31,11 @@ def draw(circuit, inputs=INPUTS, outputs=OUTPUTS):
 def run(circuit, weights, wiring, activity):
     """Activity, output and local variables [steps, …]."""
 
-    def present(activity, stimulus):
+    def step(activity, stimulus):
         after, output, projections, _ = circuit.step(weights, wiring, activity, stimulus)
         return after, (after, output, projections)
 
-    return jax.lax.scan(present, activity, stimuli())[1]
+    return jax.lax.scan(step, activity, stimuli())[1]
 
 
 def steps_of(circuit, weights, wiring, activity):
@@ -123,14 +122,14 @@ def test_without_memory_it_equals_a_layered_network(feedback, bias):
     circuit = Recurrent(neurons=6, leak=1.0, recurrent_scale=0.0, **options)
     layered = Feedforward(hidden=(6,), **options)
     (into, recurrent, out), wiring, activity = draw(circuit)
-    present = jax.jit(layered.step)
+    respond = jax.jit(layered.step)
     feedback_weights = (wiring.feedback,) if feedback == "random" else ()
     for stimulus, (_, output, (first, _, last)) in zip(
         zip(stimuli().input, stimuli().target, strict=True),
         steps_of(circuit, (into, recurrent, out), wiring, activity),
         strict=True,
     ):
-        _, same, projections, _ = present((into, out), feedback_weights, (), Stimulus(*stimulus))
+        _, same, projections, _ = respond((into, out), feedback_weights, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
         for one, two in zip((first, last), projections, strict=True):
             jax.tree.map(
@@ -214,7 +213,7 @@ def test_draws_do_not_depend_on_density_or_feedback_path():
         jax.tree.map(np.testing.assert_array_equal, weights, full)
 
 
-def test_a_leak_keeps_part_of_the_potential():
+def test_a_leak_leaves_part_of_the_potential():
     """With no input, bias or recurrence, a potential decays as (1 − leak)ᵗ."""
     circuit = Recurrent(neurons=5, leak=0.25, recurrent_scale=0.0, bias=False)
     weights, wiring, activity = draw(circuit)
@@ -257,7 +256,7 @@ def test_the_previous_input_can_be_learned():
         signs = jnp.sign(jax.random.normal(jax.random.key(3), (1001, 1)))
         rule = Polynomial(terms=("delta",))
 
-        def present(state, pair):
+        def step(state, pair):
             weights, activity = state
             activity, output, projections, _ = circuit.step(weights, wiring, activity, Stimulus(*pair))
             changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in projections]
@@ -265,7 +264,7 @@ def test_the_previous_input_can_be_learned():
             weights = tuple(weight + change for weight, change in zip(weights, changes, strict=True))
             return (weights, activity), output
 
-        _, outputs = jax.lax.scan(present, (weights, activity), (signs[1:], (signs[:-1] + 1) / 2))
+        _, outputs = jax.lax.scan(step, (weights, activity), (signs[1:], (signs[:-1] + 1) / 2))
         return jnp.mean(((outputs[500:] > 0.5) == (signs[500:-1] > 0)).astype(float))
 
     assert jax.jit(lambda: accuracy(1.0, 1.0))() > 0.95

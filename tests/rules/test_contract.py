@@ -14,7 +14,7 @@ from metarule.testing import RULE_CHECKS, check_rule
 
 @dataclasses.dataclass(frozen=True)
 class Gated:
-    """Hebbian growth gated by a synaptic tag, as an example of a user's own rule."""
+    """Hebbian plasticity gated by a synaptic tag, as an example of a user's own rule."""
 
     decay: float = 0.8
 

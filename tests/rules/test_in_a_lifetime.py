@@ -28,20 +28,12 @@ TRACES = Polynomial(
 
 @pytest.mark.parametrize(
     ("rule", "theta"),
-    [
-        (MLP(hidden=(3,)), "shared"),
-        (Lifted(Proportional()), "shared"),
-        (TRACES, "shared"),
-        (TRACES, "per_projection"),
-    ],
+    [(MLP(hidden=(3,)), "shared"), (Lifted(Proportional()), "shared"), (TRACES, "shared"), (TRACES, "per_projection")],
     ids=["mlp", "lifted", "traces", "traces of each projection"],
 )
 def test_every_parameter_affects_the_loss_of_a_lifetime(rule, theta):
     lifetime = Lifetime(
-        rule=rule,
-        circuit=Feedforward(hidden=(3,)),
-        tasks=Boolean(inputs=2),
-        inner_loop=InnerLoop(steps=6, theta=theta),
+        rule=rule, circuit=Feedforward(hidden=(3,)), tasks=Boolean(inputs=2), inner_loop=InnerLoop(steps=6, theta=theta)
     )
     task = lifetime.tasks.sample(jax.random.key(0), lifetime.tasks.split(0).train, 0)
 

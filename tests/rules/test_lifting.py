@@ -20,7 +20,7 @@ class Decay:
 
 
 @dataclasses.dataclass(frozen=True)
-class Whole(Decay):
+class Complete(Decay):
     def scale(self):
         return {"rate": jnp.array(0.1), "gains": jnp.array([3.0, 3.0])}
 
@@ -37,7 +37,7 @@ class Whole(Decay):
         return "Δw = something"
 
 
-def test_a_class_with_init_and_delta_is_a_whole_rule():
+def test_a_class_with_init_and_delta_is_completed():
     rule = Lifted(Decay())
     theta = rule.init(jax.random.key(0))
     assert local_variables(Decay()) == local_variables(rule) == ("pre", "weight")
@@ -53,23 +53,23 @@ def test_a_class_with_init_and_delta_is_a_whole_rule():
     assert hash(rule) == hash(Lifted(Decay()))
 
 
-def test_its_matrix_form_is_its_delta_at_each_synapse():
+def test_the_default_matrix_form_is_delta_at_each_synapse():
     rule, pre, weight = Lifted(Decay()), jnp.array([1.0, 2.0]), jnp.ones((2, 3))
-    seen = Synapse(pre, jnp.zeros(3), jnp.zeros(3), weight, jnp.zeros(3))
-    change, memory = rule.update(rule.init(jax.random.key(0)), (), seen)
+    projection = Synapse(pre, jnp.zeros(3), jnp.zeros(3), weight, jnp.zeros(3))
+    change, memory = rule.update(rule.init(jax.random.key(0)), (), projection)
     assert memory == ()
     np.testing.assert_allclose(change, [[-0.5] * 3, [0.0] * 3])
 
 
-def test_what_the_class_has_beyond_that_is_used():
-    rule = Lifted(Whole())
+def test_abilities_of_the_class_are_used():
+    rule = Lifted(Complete())
     theta = rule.init(jax.random.key(0))
     assert rule.memory(jnp.zeros(2)).tolist() == [1, 1]
     assert rule.scale()["gains"].tolist() == [3, 3]
     assert list(rule.describe(theta)) == ["rate"]
     assert rule.equation(theta) == "Δw = something"
-    seen = Synapse(jnp.ones(2), jnp.ones(3), jnp.ones(3), jnp.ones((2, 3)), jnp.ones(3))
-    assert not np.any(rule.update(theta, rule.memory(seen.weight), seen)[0])
+    projection = Synapse(jnp.ones(2), jnp.ones(3), jnp.ones(3), jnp.ones((2, 3)), jnp.ones(3))
+    assert not np.any(rule.update(theta, rule.memory(projection.weight), projection)[0])
 
 
 @dataclasses.dataclass
@@ -87,18 +87,18 @@ class NoDelta:
 
 
 @pytest.mark.parametrize(
-    ("given", "says"),
+    ("given", "message"),
     [
         (Decay, "Decay is a class; give an instance, as in Decay\\(\\)"),
         (NoDelta(), "NoDelta has no method 'delta'"),
         (Mutable(), "Mutable is not hashable; make it a frozen dataclass or Struct"),
     ],
 )
-def test_what_is_no_rule_is_refused_by_name(given, says):
-    with pytest.raises(ValueError, match=says):
+def test_an_object_that_is_not_a_rule_is_refused_by_name(given, message):
+    with pytest.raises(ValueError, match=message):
         Lifted(given)
 
 
-def test_a_rule_that_lacks_nothing_is_its_own_completion():
-    assert complete(Whole()) == Whole()
+def test_a_complete_rule_is_its_own_completion():
+    assert complete(Complete()) == Complete()
     assert complete(Decay()) == Lifted(Decay())

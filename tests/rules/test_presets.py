@@ -16,7 +16,7 @@ def learn(rule, rate, weight, stimuli, targets=None):
     theta = polynomial.init(jax.random.key(0))
     targets = jnp.zeros(len(stimuli)) if targets is None else targets
 
-    def present(state, stimulus):
+    def step(state, stimulus):
         weight, memory = state
         pre, target = stimulus
         post = pre @ weight
@@ -24,7 +24,7 @@ def learn(rule, rate, weight, stimuli, targets=None):
         return (weight + change, memory), weight[:, 0] + change[:, 0]
 
     weight = jnp.asarray(weight)[:, None]
-    return np.asarray(jax.lax.scan(present, (weight, polynomial.memory(weight)), (stimuli, targets))[1])
+    return np.asarray(jax.lax.scan(step, (weight, polynomial.memory(weight)), (stimuli, targets))[1])
 
 
 def correlated(count=5000):
@@ -37,7 +37,7 @@ def test_every_rule_by_name_is_valid():
         assert Polynomial(terms=(name,)).names == (name,)
 
 
-def test_oja_finds_the_first_principal_component_and_a_norm_of_one():
+def test_oja_learns_the_first_principal_component_with_norm_one():
     weight = learn("oja", 0.01, 0.1 * jnp.ones(3), correlated())[-1000:].mean(axis=0)
     principal = np.linalg.eigh(np.cov(correlated().T))[1][:, -1]
     assert np.linalg.norm(weight) == pytest.approx(1, abs=0.03)
@@ -45,10 +45,10 @@ def test_oja_finds_the_first_principal_component_and_a_norm_of_one():
 
 
 def test_hebb_grows_without_bound():
-    """For one stimulus x, the weight along x grows by the factor 1 + η·|x|² in a step."""
+    """For one stimulus x, the projection of the weight on x grows by the factor 1 + η·|x|² in a step."""
     stimuli = jnp.tile(jnp.array([1.0, -2.0]), (50, 1))
-    along = learn("hebb", 0.05, jnp.array([0.1, 0.1]), stimuli) @ [1.0, -2.0]
-    np.testing.assert_allclose(along, -0.1 * (1 + 0.05 * 5) ** np.arange(1, 51), rtol=1e-4)
+    projection = learn("hebb", 0.05, jnp.array([0.1, 0.1]), stimuli) @ [1.0, -2.0]
+    np.testing.assert_allclose(projection, -0.1 * (1 + 0.05 * 5) ** np.arange(1, 51), rtol=1e-4)
 
 
 def test_hebb_stays_within_the_weight_bound():
@@ -100,14 +100,14 @@ def test_anti_hebb_silences_a_neuron():
     assert np.abs(responses[-100:]).mean() < 0.05 * np.abs(responses[:100]).mean()
 
 
-def test_delta_with_the_error_as_modulator_finds_least_squares():
+def test_delta_with_the_error_as_modulator_learns_least_squares():
     stimuli, solution = correlated(4000), jnp.array([0.5, -1.0, 2.0])
     polynomial, weight = Polynomial(terms=("delta",)), jnp.zeros((3, 1))
 
-    def present(weight, pre):
+    def step(weight, pre):
         post = pre @ weight
         error = (pre @ solution)[None] - post
         return weight + polynomial.update(jnp.array([0.02]), (), Synapse(pre, post, post, weight, error))[0], None
 
-    weight, _ = jax.lax.scan(present, weight, stimuli)
+    weight, _ = jax.lax.scan(step, weight, stimuli)
     np.testing.assert_allclose(weight[:, 0], solution, atol=0.01)

@@ -15,29 +15,29 @@ from metarule.prng import run_key
 from metarule.runs.checkpoints import Checkpoints
 
 STATE = begin(EXPERIMENT.lifetime, EXPERIMENT.optimizer, EXPERIMENT.lifetime.tasks.split(0).train, run_key(0))
+LATER = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), STATE)
+
+
+def restored(path, origin="", like=STATE):
+    with Checkpoints(path, origin) as checkpoints:
+        return checkpoints.restore(lambda step: like)
 
 
 def test_without_a_checkpoint_the_initial_state_is_returned(tmp_path):
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        step, state = checkpoints.restore(lambda step: STATE)
+    step, state = restored(tmp_path / "checkpoints")
     assert step == 0
     assert state is STATE
 
 
 def test_the_last_state_is_restored_bit_for_bit(tmp_path):
-    later = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), STATE)
     with Checkpoints(tmp_path / "checkpoints") as checkpoints:
         for step in (3, 6, 9):
-            checkpoints.save(step, later if step == 9 else STATE)
-    with Checkpoints(tmp_path / "checkpoints") as checkpoints:
-        step, state = checkpoints.restore(lambda step: STATE)
+            checkpoints.save(step, LATER if step == 9 else STATE)
+    step, state = restored(tmp_path / "checkpoints")
     assert step == 9
     assert jax.tree.structure(state) == jax.tree.structure(STATE)
-    jax.tree.map(np.testing.assert_array_equal, state, later)
+    jax.tree.map(np.testing.assert_array_equal, state, LATER)
     assert len([path for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit()]) == 2
-
-
-LATER = jax.tree.map(lambda leaf: leaf + jnp.ones((), leaf.dtype), STATE)
 
 
 @pytest.fixture(scope="module")
@@ -47,11 +47,6 @@ def two(tmp_path_factory):
         checkpoints.save(3, STATE)
         checkpoints.save(6, LATER)
     return path
-
-
-def restored(path):
-    with Checkpoints(path) as checkpoints:
-        return checkpoints.restore(lambda step: STATE)
 
 
 def damage(checkpoint, how, chance):
@@ -116,14 +111,10 @@ def test_a_checkpoint_of_another_origin_is_refused(tmp_path):
     path = tmp_path / "checkpoints"
     with Checkpoints(path, "this") as checkpoints:
         checkpoints.save(3, STATE)
-    with (
-        Checkpoints(path, "that") as checkpoints,
-        pytest.raises(ConfigError, match="3: this checkpoint is of another"),
-    ):
-        checkpoints.restore(lambda step: STATE)
+    with pytest.raises(ConfigError, match="3: this checkpoint is of another"):
+        restored(path, "that")
     for origin in ("this", ""):
-        with Checkpoints(path, origin) as checkpoints:
-            assert checkpoints.restore(lambda step: STATE)[0] == 3
+        assert restored(path, origin)[0] == 3
 
 
 def test_a_wrong_checksum_counts_as_damage(two, tmp_path, capsys):
@@ -155,17 +146,13 @@ def test_a_transient_error_leaves_the_checkpoint(error, two, tmp_path, monkeypat
         monkeypatch.setattr(checkpoints._manager, "restore", fail)
         with pytest.raises(OSError, match=error.strerror):
             checkpoints.restore(lambda step: STATE)
-    step, _ = restored(path)
-    assert step == 6
+    assert restored(path)[0] == 6
 
 
 def test_a_state_of_another_size_is_refused(two, tmp_path):
     path = Path(shutil.copytree(two, tmp_path / "checkpoints"))
-    with (
-        Checkpoints(path) as checkpoints,
-        pytest.raises(ConfigError, match="bytes of numbers, and this experiment has 4;"),
-    ):
-        checkpoints.restore(lambda step: jnp.zeros(()))
+    with pytest.raises(ConfigError, match="bytes of numbers, and this experiment has 4;"):
+        restored(path, like=jnp.zeros(()))
 
 
 def test_a_failing_disk_is_named(tmp_path, monkeypatch):

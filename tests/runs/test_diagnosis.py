@@ -5,14 +5,8 @@ from metarule.runs.diagnosis import HOPELESS, RECENT, is_hopeless, trouble
 
 
 def rows(count=RECENT, nonfinite=0, zero=0, rejected=False, loss=0.5, **others):
-    row = {
-        "lifetimes": 10,
-        "nonfinite_lifetimes": nonfinite,
-        "zero_gradient_lifetimes": zero,
-        "rejected": rejected,
-        "loss": loss,
-    }
-    return [row | others for _ in range(count)]
+    lifetimes = {"lifetimes": 10, "nonfinite_lifetimes": nonfinite, "zero_gradient_lifetimes": zero}
+    return [lifetimes | {"rejected": rejected, "loss": loss} | others for _ in range(count)]
 
 
 def test_a_healthy_run_has_no_message():

@@ -14,6 +14,10 @@ from metarule.runs.directory import CHECKPOINTS, is_run, read_experiment, seed_d
 from metarule.runs.metrics import append_metrics, read_metrics
 
 
+class Killed(BaseException):
+    pass
+
+
 def test_a_directory_holds_the_given_and_the_resolved_config(tmp_path):
     start_run(tmp_path / "a run", EXPERIMENT, given="# mine\nseed = 3\n")
     assert (tmp_path / "a run" / "config.toml").read_text() == "# mine\nseed = 3\n"
@@ -37,9 +41,7 @@ def test_a_directory_that_holds_a_run_is_refused_unless_overwritten(tmp_path):
 def test_files_of_another_origin_are_not_removed(tmp_path):
     (tmp_path / "figures").mkdir()
     for overwrite in (False, True):
-        with pytest.raises(
-            ConfigError, match="^run.directory = '[^']*': it holds no run, but files of the same name: figures"
-        ):
+        with pytest.raises(ConfigError, match="^run.directory = '.*': it holds no run, but files .* name: figures"):
             start_run(tmp_path, EXPERIMENT, given=None, overwrite=overwrite)
     assert (tmp_path / "figures").exists()
 
@@ -53,10 +55,6 @@ def test_overwriting_removes_the_runs_of_its_seeds_only(tmp_path):
     assert is_run(tmp_path / "s0")
     assert not (tmp_path / "s1").exists()
     assert [file.name for file in (tmp_path / "s2").iterdir()] == ["notes.txt"]
-
-
-class Killed(BaseException):
-    pass
 
 
 def test_an_unrelated_run_in_the_place_of_a_seed_is_refused(tmp_path):

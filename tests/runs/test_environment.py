@@ -5,7 +5,7 @@ import pytest
 
 from metarule.config.toml import ConfigError
 from metarule.runs import environment as environments
-from metarule.runs.environment import check_precision, environment, merge_environment, record_environment
+from metarule.runs.environment import check_precision, environment, record_environment
 from metarule.runs.files import read_json, write_json
 
 
@@ -24,9 +24,12 @@ def test_every_environment_is_recorded_once(tmp_path, monkeypatch):
     assert (later["packages"]["jax"], later["command"]) == ("9.9", ["another command"])
 
 
-def test_without_a_known_environment_this_one_is_recorded():
-    assert merge_environment(None) == environment()
-    assert merge_environment({"resumed": 3})["resumed"] == [environment()]
+def test_without_a_known_environment_this_one_is_recorded(tmp_path):
+    record_environment(tmp_path)
+    assert read_json(tmp_path / "environment.json") == environment()
+    write_json(tmp_path / "environment.json", {"resumed": 3})
+    record_environment(tmp_path)
+    assert read_json(tmp_path / "environment.json")["resumed"] == [environment()]
 
 
 @pytest.mark.parametrize("wide", [False, True])

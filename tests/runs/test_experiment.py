@@ -34,10 +34,7 @@ def test_the_output_activation_follows_the_tasks_unless_it_is_set():
     ("pairs", "message"),
     [
         ([("optimizer.steps", 3)], "optimizer.steps: θ depends on it"),
-        (
-            [("inner_loop.theta", "per_projection")],
-            "θ was learned in shape .* .shared.; .* .per_projection.",
-        ),
+        ([("inner_loop.theta", "per_projection")], "θ was learned in shape .* .shared.; .* .per_projection."),
         ([("tasks.kind", "conditioning")], "circuit.output = 'sigmoid': the loss of these tasks needs 'motor'"),
         (
             [("circuit.kind", "conditioning"), ("tasks.inputs", 2)],
@@ -65,6 +62,6 @@ def test_a_theta_of_other_paths_is_refused():
     tree["inner_loop"]["steps"] = 2000
     learned = decode(override(tree, conditioned("one")), Experiment)
     assert with_tasks(learned, conditioned("one")) == learned
-    says = "circuit: it has the paths motor, other; allowed: those for which θ was learned, motor, one"
-    with pytest.raises(ConfigError, match=says):
+    message = "circuit: it has the paths motor, other; allowed: those for which θ was learned, motor, one"
+    with pytest.raises(ConfigError, match=message):
         with_tasks(learned, conditioned("other"))

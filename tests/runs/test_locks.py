@@ -86,13 +86,13 @@ def test_a_killed_process_releases_its_lock(held):
         pass
 
 
-def test_a_run_ends_if_its_directory_is_taken_away(tmp_path, monkeypatch):
+def test_a_run_ends_if_its_directory_is_removed(tmp_path, monkeypatch):
     path = tmp_path / "run"
     start_run(path, EXPERIMENT, given=None)
     with locked(path):
         before = holder(path)
         check_ownership(path, before)
-        (path / LOCK).unlink()  # by somebody who takes it for one that was left behind
+        (path / LOCK).unlink()  # as if it had been left behind
         monkeypatch.setattr("os.getpid", lambda: 1)
         with locked(path), pytest.raises(OSError, match="another process works in it: 1 on ") as caught:
             check_ownership(path, before)

@@ -31,9 +31,6 @@ def test_metrics_are_whole_lines_and_null_where_not_finite(tmp_path):
     append_metrics(tmp_path, rows)
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 3, "lo')
-    assert read_metrics(tmp_path) == [
-        {"step": 1, "loss": None, "theta": [1.0, None]},
-        {"step": 2, "loss": 0.5},
-    ]
+    assert read_metrics(tmp_path) == [{"step": 1, "loss": None, "theta": [1.0, None]}, {"step": 2, "loss": 0.5}]
     truncate_metrics(tmp_path, 1)
     assert [row["step"] for row in read_metrics(tmp_path)] == [1]

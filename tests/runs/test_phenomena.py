@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from metarule import Conditioning, ConditioningCircuit, InnerLoop, Lifetime, Polynomial
 from metarule.analysis.baselines import RATES, rescorla_wagner
 from metarule.analysis.comparison import Contender
-from metarule.runs.phenomena import draw_report, join_phenomena, measure_phenomena, phenomena_table
+from metarule.runs.phenomena import join_phenomena, measure_phenomena, phenomena_table
 from metarule.tasks import STANDARD
 from metarule.tasks.base import min_steps
 
@@ -30,20 +30,25 @@ LIFETIME = Lifetime(
 
 
 @pytest.fixture(scope="module")
-def phenomena():
+def figures(tmp_path_factory):
+    return tmp_path_factory.mktemp("figures")
+
+
+@pytest.fixture(scope="module")
+def report(figures):
     classic = rescorla_wagner(LIFETIME)
     contenders = {
         "learned": Contender(LIFETIME, jnp.array([0.2])),
         "initial": Contender(LIFETIME, jnp.array([0.0])),
         "classic": Contender(classic, jnp.array([0.5])),
     }
-    return measure_phenomena(contenders, jax.random.key(0), 16)
+    return measure_phenomena(contenders, jax.random.key(0), 16, figures)
 
 
-def test_shown_is_the_share_at_the_weakest_trained_or_interpolated_timing(phenomena):
+def test_shown_is_the_share_at_the_weakest_trained_or_interpolated_timing(report):
     """With Δw = 0.2·CS·US five pairings add 0.2·5·CS², which is acquisition for CS = 1 and not for CS = 0.5."""
-    assert json.loads(json.dumps(phenomena.report)) == phenomena.report
-    row = phenomena.report["acquisition"]
+    assert json.loads(json.dumps(report)) == report
+    row = report["acquisition"]
     inside = [one for one in row["by_timing"] if one["side"] in ("trained", "between")]
     assert row["trained"] is True
     assert row["shown"] == min(one["learned"] for one in inside) == 1.0
@@ -52,30 +57,29 @@ def test_shown_is_the_share_at_the_weakest_trained_or_interpolated_timing(phenom
     (faint,) = (one for one in row["by_timing"] if one["field"] == "intensities" and one["value"] == 0.5)
     assert faint["side"] == "below"
     assert faint["learned"] < 1.0
-    compound = phenomena.report["compound"]
+    compound = report["compound"]
     assert compound["trained"] is False
     assert compound["shown"] == 0.0  # a product of activities alone knows no competition between stimuli
 
 
-def test_shares_are_reported_by_learning_rate(phenomena):
-    points = phenomena.report["acquisition"]["by_rate"]
+def test_shares_are_reported_by_learning_rate(report):
+    points = report["acquisition"]["by_rate"]
     assert [point["rate"] for point in points] == RATES.tolist()
     shares = {round(point["rate"], 3): point["classic"] for point in points}
     assert shares[0.001] == 0.0  # too slow for any response to come up
     assert max(shares.values()) == 1.0
 
 
-def test_figures_are_drawn(phenomena, tmp_path):
-    draw_report(tmp_path, LIFETIME, phenomena)
+def test_figures_are_drawn(report, figures):
     for name in ("circuit", "phenomena", "timings", "rates"):
-        assert inked(tmp_path / f"{name}.png")
+        assert inked(figures / f"{name}.png")
 
 
-def test_seeds_are_joined_timing_by_timing(phenomena):
-    other = json.loads(json.dumps(phenomena.report))
+def test_seeds_are_joined_timing_by_timing(report):
+    other = json.loads(json.dumps(report))
     other["acquisition"]["by_timing"][0]["learned"] = 0.5
     other["acquisition"]["shown"] = 0.5
-    joint = join_phenomena([phenomena.report, other])
+    joint = join_phenomena([report, other])
     assert joint["acquisition"]["by_seed"] == [1.0, 0.5]
     assert joint["acquisition"]["shown"] == joint["acquisition"]["by_timing"][0]["learned"] == 0.75
     text = phenomena_table(joint)

@@ -18,7 +18,7 @@ from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train
 
-# With all baselines of its circuit, as where none is named; without hidden neurons two of them are the same.
+# All baselines of the circuit; without hidden neurons two of them are the same.
 EXPERIMENT = replace(ONE, circuit=Feedforward(hidden=(4,)), evaluation=replace(ONE.evaluation, baselines=()))
 
 
@@ -36,15 +36,8 @@ def test_the_summary_holds_the_results(finished):
     assert (summary["seed"], summary["steps"]) == (3, 12)
     assert summary["equation"].startswith("Δw = ")
     assert list(summary["theta"]) == list(EXPERIMENT.rule.names)
-    assert set(summary["seconds"]) == {
-        "compile",
-        "meta_training",
-        "evaluation",
-        "baselines",
-        "contributions",
-        "statistics",
-        "total",
-    }
+    parts = {"compile", "meta_training", "evaluation", "baselines", "contributions", "statistics"}
+    assert set(summary["seconds"]) == {*parts, "total"}
     assert summary["nonfinite_lifetimes"] == 0
     held_out = summary["held_out"]
     assert (held_out["metric"], held_out["tasks"], held_out["lifetimes"]) == ("solved", 8, 16)
@@ -62,28 +55,27 @@ def test_the_summary_holds_the_results(finished):
 
 def test_held_out_scores_are_those_of_the_test_pool(finished):
     _, trained, summary = finished
-    context, key = EXPERIMENT.lifetime, stream(run_key(3), Purpose.HELD_OUT)
-    pool = context.tasks.split(3).test
-    learned = final_metrics(context, trained.theta, pool, key, 16)["solved"]
+    learner, key = EXPERIMENT.lifetime, stream(run_key(3), Purpose.HELD_OUT)
+    pool = learner.tasks.split(3).test
+    learned = final_metrics(learner, trained.theta, pool, key, 16)["solved"]
     assert summary["held_out"]["learned"]["mean"] == pytest.approx(float(learned.mean()))
     row = summary["held_out"]["baselines"]["delta"]
-    rated = final_metrics(
-        delta_rule(context), np.float32([row["learning_rate"]]) + 0 * trained.theta[:1], pool, key, 16
-    )
+    rate = np.float32([row["learning_rate"]]) + 0 * trained.theta[:1]
+    rated = final_metrics(delta_rule(learner), rate, pool, key, 16)
     assert row["mean"] == pytest.approx(float(rated["solved"].mean()))
     budget, tuning = lifetimes_of(EXPERIMENT.optimizer), stream(run_key(3), Purpose.TUNING)
-    tuned = tune(delta_rule(context), context.tasks.split(3).train, tuning, budget)
+    tuned = tune(delta_rule(learner), learner.tasks.split(3).train, tuning, budget)
     assert row["learning_rate"] == tuned.rate
     assert row["tuning_lifetimes"] <= lifetimes_of(EXPERIMENT.optimizer)
 
 
 def test_the_summary_holds_the_contribution_of_each_term(finished):
     _, trained, summary = finished
-    found = summary["contributions"]
-    assert (found["metric"], found["of"], found["lifetimes"]) == ("solved", "held-out tasks", 16)
-    assert sorted(row["term"] for row in found["terms"]) == sorted(EXPERIMENT.rule.names)
-    assert found["terms"][-1]["cumulative"]["mean"] == summary["held_out"]["learned"]["mean"]
-    assert {row["term"]: row["coefficient"] for row in found["terms"]} == {
+    report = summary["contributions"]
+    assert (report["metric"], report["of"], report["lifetimes"]) == ("solved", "held-out tasks", 16)
+    assert sorted(row["term"] for row in report["terms"]) == sorted(EXPERIMENT.rule.names)
+    assert report["terms"][-1]["cumulative"]["mean"] == summary["held_out"]["learned"]["mean"]
+    assert {row["term"]: row["coefficient"] for row in report["terms"]} == {
         name: float(value) for name, value in EXPERIMENT.rule.describe(trained.theta).items()
     }
 
@@ -138,7 +130,7 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
     learned = joint["held_out"]["learned"]
     assert learned["by_seed"] == scores
     assert learned["mean"] == pytest.approx(np.mean(scores))
-    assert 0 < learned["low"] < 0.05 < 0.95 < learned["high"] < 1  # three values so far apart tell nothing
+    assert 0 < learned["low"] < 0.05 < 0.95 < learned["high"] < 1  # three values so far apart give a wide interval
     assert "3 seeds" in held_out_table(joint["held_out"])
     assert (tmp_path / "figures" / "seeds.png").exists()
 

@@ -10,8 +10,7 @@ from small import EXPERIMENT
 
 from metarule import MLP, Feedforward, InnerLoop, Lifetime, Polynomial, Trace
 from metarule.config.toml import ConfigError
-from metarule.runs.theta_files import THETA_FORMAT, load_theta, save_theta
-from metarule.runs.training import theta_meaning, write_theta
+from metarule.runs.theta_files import THETA_FORMAT, load_theta, save_theta, theta_meaning, write_theta
 
 
 def test_theta_is_saved_with_its_meaning(tmp_path):
@@ -52,8 +51,8 @@ def test_arrays_of_other_shapes_or_with_code_are_refused(tmp_path):
 )
 def test_every_structure_of_theta_is_read_back(rule, tmp_path):
     theta = rule.init(jax.random.key(0))
-    save_theta(tmp_path, theta, {}, name="pruned")
-    chex.assert_trees_all_equal(load_theta(tmp_path, rule.init(jax.random.key(1)), {}, name="pruned"), theta)
+    save_theta(tmp_path, theta, {})
+    chex.assert_trees_all_equal(load_theta(tmp_path, rule.init(jax.random.key(1)), {}), theta)
 
 
 def lifetime_of(rule, theta="shared", circuit=EXPERIMENT.circuit):
@@ -69,7 +68,7 @@ DEEP = Feedforward(feedback="learned")
 
 
 @pytest.mark.parametrize(
-    ("written", "read", "says"),
+    ("written", "read", "message"),
     [
         (PAIR, replace(PAIR, terms=PAIR.terms[::-1]), "names.0. is 'pre.modulator' there; the rule needs 'weight'"),
         (PAIR, Polynomial(terms=("pre*modulator", "post")), "names.1. is 'weight' there; the rule needs 'post'"),
@@ -91,12 +90,12 @@ DEEP = Feedforward(feedback="learned")
         (MLP(inputs=("pre", "post")), PAIR, "rule.kind is 'mlp' there; the rule needs 'polynomial'"),
     ],
 )
-def test_a_theta_of_another_rule_is_refused(written, read, says, tmp_path):
+def test_a_theta_of_another_rule_is_refused(written, read, message, tmp_path):
     one, other = lifetime_of(written), lifetime_of(read)
     theta = one.init_theta(jax.random.key(0))
     write_theta(tmp_path, one, theta)
     chex.assert_trees_all_equal(load_theta(tmp_path, theta, theta_meaning(one)), theta)
-    with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {says}"):
+    with pytest.raises(ConfigError, match=f"theta.json: this θ is of another rule: {message}"):
         load_theta(tmp_path, theta, theta_meaning(other))
 
 

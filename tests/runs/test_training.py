@@ -16,33 +16,33 @@ from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import Run
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
-from metarule.runs.theta_files import load_theta
-from metarule.runs.training import flat_parameters, train
+from metarule.runs.theta_files import flat_parameters, load_theta
+from metarule.runs.training import train
 
 SILENT = lambda step, row: None
 
 
-def begun(path):
-    start_run(path, EXPERIMENT, given=None)
-    return path
+def interrupt(path, last, experiment=EXPERIMENT):
+    """Start a run and stop it after a meta-step; return the last one that was taken."""
+    stop = StopRequest()
+    start_run(path, experiment, given=None)
+    with pytest.raises(Stopped) as caught:
+        train(experiment, path, stop, lambda step, row: stop.ask(15) if step >= last else None)
+    return caught.value.step
 
 
-def stopping_at(stop, last):
-    def progress(step, row):
-        if step >= last:
-            stop.ask(15)
-
-    return progress
+def uninterrupted(path, experiment=EXPERIMENT):
+    start_run(path, experiment, given=None)
+    return path, train(experiment, path, StopRequest(), SILENT)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    path = begun(tmp_path_factory.mktemp("whole"))
-    return path, train(EXPERIMENT, path, StopRequest(), SILENT)
+def complete(tmp_path_factory):
+    return uninterrupted(tmp_path_factory.mktemp("complete"))
 
 
-def test_every_meta_step_leaves_one_row(whole):
-    path, trained = whole
+def test_every_meta_step_leaves_one_row(complete):
+    path, trained = complete
     rows = read_metrics(path)
     assert [row["step"] for row in rows] == list(range(1, 13))
     assert {"loss", "solved", "gradient_norm", "median_lifetime_norm", "largest_lifetime_norm"} <= set(rows[0])
@@ -56,16 +56,14 @@ def test_every_meta_step_leaves_one_row(whole):
     assert not np.array_equal(trained.theta, trained.initial)
 
 
-def test_nothing_depends_on_the_steps_of_a_call(whole, tmp_path):
-    other = replace(EXPERIMENT, run=replace(EXPERIMENT.run, steps_per_call=3))
-    start_run(tmp_path, other, given=None)
-    trained = train(other, tmp_path, StopRequest(), SILENT)
-    np.testing.assert_array_equal(trained.theta, whole[1].theta)
-    assert (tmp_path / "metrics.jsonl").read_bytes() == (whole[0] / "metrics.jsonl").read_bytes()
+def test_nothing_depends_on_the_steps_of_a_call(complete, tmp_path):
+    _, trained = uninterrupted(tmp_path, replace(EXPERIMENT, run=replace(EXPERIMENT.run, steps_per_call=3)))
+    np.testing.assert_array_equal(trained.theta, complete[1].theta)
+    assert (tmp_path / "metrics.jsonl").read_bytes() == (complete[0] / "metrics.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize(
-    ("row", "says"),
+    ("row", "message"),
     [
         ({"step": 1}, "missing required field `loss`"),
         ({"theta": "x"}, "Expected `array`, got `str`"),
@@ -73,33 +71,32 @@ def test_nothing_depends_on_the_steps_of_a_call(whole, tmp_path):
         ({"lifetimes": 0}, "Expected `int` >= 1"),
     ],
 )
-def test_metrics_that_somebody_changed_are_refused(row, says, whole, tmp_path):
-    path = shutil.copytree(whole[0], tmp_path / "run")
+def test_metrics_that_were_changed_are_refused(row, message, complete, tmp_path):
+    path = shutil.copytree(complete[0], tmp_path / "run")
     lines = (path / "metrics.jsonl").read_text().splitlines()
     first = row if len(row) == 1 and "step" in row else json.loads(lines[0]) | row
     (path / "metrics.jsonl").write_text("\n".join([json.dumps(first), *lines[1:]]) + "\n")
-    with pytest.raises(ConfigError, match=f"metrics.jsonl: damaged: .*{says}"):
+    with pytest.raises(ConfigError, match=f"metrics.jsonl: damaged: .*{message}"):
         train(EXPERIMENT, path, StopRequest(), SILENT)
 
 
-def test_theta_learns_from_the_training_pool_alone(whole):
+def test_theta_learns_from_the_training_pool_alone(complete):
     context, optimizer = EXPERIMENT.lifetime, EXPERIMENT.optimizer
     split, key = context.tasks.split(EXPERIMENT.seed), run_key(EXPERIMENT.seed)
     expected, elsewhere = map(jax.jit(lambda pool: pure(context, optimizer, pool, key)[0]), split)
-    np.testing.assert_allclose(whole[1].theta, expected, rtol=1e-5, atol=1e-7)
-    assert not np.allclose(whole[1].theta, elsewhere, rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(complete[1].theta, expected, rtol=1e-5, atol=1e-7)
+    assert not np.allclose(complete[1].theta, elsewhere, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("last", [0, 1, 6, 10])
-def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_path):
-    path, stop = begun(tmp_path / "run"), StopRequest()
-    with pytest.raises(Stopped) as caught:
-        train(EXPERIMENT, path, stop, stopping_at(stop, last))
-    assert last <= caught.value.step < 12
-    assert max([0, *(int(kept.name) for kept in (path / "checkpoints").iterdir())]) == caught.value.step
+def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, complete, tmp_path):
+    path = tmp_path / "run"
+    step = interrupt(path, last)
+    assert last <= step < 12
+    assert max([0, *(int(saved.name) for saved in (path / "checkpoints").iterdir())]) == step
     resumed = train(EXPERIMENT, path, StopRequest(), SILENT)
-    jax.tree.map(np.testing.assert_array_equal, (resumed.theta, resumed.initial), whole[1][:2])
-    assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+    jax.tree.map(np.testing.assert_array_equal, (resumed.theta, resumed.initial), complete[1][:2])
+    assert (path / "metrics.jsonl").read_text() == (complete[0] / "metrics.jsonl").read_text()
 
 
 @pytest.mark.parametrize(
@@ -114,40 +111,34 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, whole, tmp_
     ],
     ids=["truncated", "persistent", "sequence"],
 )
-def test_what_goes_on_from_step_to_step_is_resumed_where_it_was(optimizer, tmp_path):
+def test_the_state_of_any_optimizer_is_resumed_bit_for_bit(optimizer, tmp_path):
     experiment = replace(EXPERIMENT, optimizer=optimizer)
-    thetas = []
-    for name, last in (("whole", None), ("resumed", 6)):
-        start_run(tmp_path / name, experiment, given=None)
-        if last is not None:
-            stop = StopRequest()
-            with pytest.raises(Stopped):
-                train(experiment, tmp_path / name, stop, stopping_at(stop, last))
-        thetas.append(train(experiment, tmp_path / name, StopRequest(), SILENT).theta)
-    np.testing.assert_array_equal(*thetas)
+    _, expected = uninterrupted(tmp_path / "complete", experiment)
+    interrupt(tmp_path / "resumed", 6, experiment)
+    resumed = train(experiment, tmp_path / "resumed", StopRequest(), SILENT)
+    np.testing.assert_array_equal(resumed.theta, expected.theta)
 
 
-def test_rows_after_the_last_checkpoint_are_made_again(whole, tmp_path):
-    path, stop = begun(tmp_path / "run"), StopRequest()
-    with pytest.raises(Stopped):
-        train(EXPERIMENT, path, stop, stopping_at(stop, 6))
+def test_rows_after_the_last_checkpoint_are_computed_again(complete, tmp_path):
+    path = tmp_path / "run"
+    interrupt(path, 6)
     with (path / "metrics.jsonl").open("a") as file:
         file.write(json.dumps({"step": 7, "loss": -1.0}) + '\n{"step": 8, "lo')
     train(EXPERIMENT, path, StopRequest(), SILENT)
-    assert (path / "metrics.jsonl").read_text() == (whole[0] / "metrics.jsonl").read_text()
+    assert (path / "metrics.jsonl").read_text() == (complete[0] / "metrics.jsonl").read_text()
 
 
-def test_a_finished_run_is_not_run_again(whole):
-    again = train(EXPERIMENT, whole[0], StopRequest(), SILENT)
-    np.testing.assert_array_equal(again.theta, whole[1].theta)
+def test_a_finished_run_is_not_run_again(complete):
+    again = train(EXPERIMENT, complete[0], StopRequest(), SILENT)
+    np.testing.assert_array_equal(again.theta, complete[1].theta)
 
 
 @pytest.mark.parametrize(
     "damage", ["lose a row", "lose the file", "garble a row", "change the rule", "change the seed"]
 )
-def test_a_damaged_run_is_refused_in_one_line(damage, whole, tmp_path):
+def test_a_damaged_run_is_refused_in_one_line(damage, complete, tmp_path):
     path, experiment = tmp_path / "run", EXPERIMENT
-    shutil.copytree(whole[0], path)
+    shutil.copytree(complete[0], path)
     metrics = path / "metrics.jsonl"
     rows = metrics.read_text().splitlines(keepends=True)
     match damage:
@@ -174,27 +165,22 @@ OVERFLOWING = Feedforward(hidden=(8, 8, 8, 8), activation="identity", weight_sca
 
 def test_a_run_in_trouble_is_resumed_to_the_same_metrics(tmp_path):
     experiment = replace(EXPERIMENT, circuit=OVERFLOWING)
-    for name, last in (("whole", None), ("resumed", 6)):
-        start_run(tmp_path / name, experiment, given=None)
-        if last is not None:
-            stop = StopRequest()
-            with pytest.raises(Stopped):
-                train(experiment, tmp_path / name, stop, stopping_at(stop, last))
-        train(experiment, tmp_path / name, StopRequest(), SILENT)
-    whole, resumed = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "resumed"))
-    assert resumed == whole
-    assert whole.count('"trouble": "100% of lifetimes diverged') == 3
+    uninterrupted(tmp_path / "complete", experiment)
+    interrupt(tmp_path / "resumed", 6, experiment)
+    train(experiment, tmp_path / "resumed", StopRequest(), SILENT)
+    expected, resumed = ((tmp_path / name / "metrics.jsonl").read_text() for name in ("complete", "resumed"))
+    assert resumed == expected
+    assert expected.count('"trouble": "100% of lifetimes diverged') == 3
 
 
-def test_where_there_is_nothing_to_learn_from_it_stops_and_keeps_theta(tmp_path):
+def test_a_run_without_usable_lifetimes_stops_and_keeps_theta(tmp_path):
     optimizer = replace(EXPERIMENT.optimizer, steps=300)
     experiment = replace(EXPERIMENT, circuit=OVERFLOWING, optimizer=optimizer, run=Run(steps_per_call=30))
     assert experiment.evaluation.monitor_every == 5
     start_run(tmp_path, experiment, given=None)
+    message = f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient"
     for _ in range(2):  # a resumed run is stopped again, at once
-        with pytest.raises(
-            Diverged, match=f"no lifetime of the last {HOPELESS} meta-steps had a useful gradient"
-        ) as caught:
+        with pytest.raises(Diverged, match=message) as caught:
             train(experiment, tmp_path, StopRequest(), SILENT)
         assert "\n" not in str(caught.value)
     initial = experiment.lifetime.init_theta(stream(run_key(EXPERIMENT.seed), Purpose.THETA))

@@ -13,7 +13,7 @@ from metarule.sweeps import claims
 from metarule.sweeps.claims import LOCK, publish, take
 
 ROOT = Path(__file__).parents[2]
-# Cells whose work is to wait. The package is stubbed, so that no array library is imported and many trials are cheap.
+# Cells whose work is to wait. The package is a stub, so that no array library is imported and many trials are cheap.
 WORKER = """
 import os, sys, time, types
 from pathlib import Path
@@ -25,7 +25,10 @@ toml.ConfigError = ValueError
 from metarule.sweeps.claims import publish, take
 
 root = Path(sys.argv[2])
-(Path(sys.argv[3]) / str(os.getpid())).touch()
+ready = Path(sys.argv[3])
+(ready / str(os.getpid())).touch()
+while len(list(ready.iterdir())) < 2:
+    time.sleep(0.001)
 while missing := [cell for cell in sorted(root.iterdir()) if not (cell / "done").exists()]:
     for cell in missing:
         lock = take(cell)

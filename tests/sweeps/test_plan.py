@@ -1,4 +1,4 @@
-"""A sweep file becomes a plan, or is refused before anything runs."""
+"""Plans of sweep files, and errors before anything runs."""
 
 from pathlib import Path
 
@@ -43,24 +43,24 @@ def test_seeds_and_rates_share_one_program(tmp_path):
         ({"inner_loop.steps": [100, 200]}, False),
         ({"tasks.inputs": [2, 3]}, False),
         ({"inner_loop.theta": ["shared", "per_projection"]}, False),
-        # A program asks whether there is a price at all, and so cannot be the same for all prices.
+        # A program branches on whether there is a penalty.
         ({"inner_loop.l1": [0.0, 1e-3]}, False),
     ],
 )
-def test_what_changes_shapes_or_code_is_a_cell_of_its_own(fields, data, tmp_path):
+def test_fields_that_change_shapes_or_code_have_separate_cells(fields, data, tmp_path):
     made = plan(tmp_path, seeds=2, product=fields)
     assert [len(cell.points) for cell in made.cells] == ([4] if data else [2, 2])
 
 
-def test_a_schedule_that_asks_for_a_number_is_compiled_for_each(tmp_path):
-    # Exponential schedules ask whether their rate is 0.
+def test_a_schedule_that_branches_on_a_number_has_separate_cells(tmp_path):
+    # Exponential schedules branch on whether their rate is 0.
     arguments = {"init_value": 1e-2, "decay_rate": 0.5}
     rate = {"optimizer.learning_rate": {"name": "exponential_decay", "arguments": arguments}}
     made = plan(tmp_path, set=rate, product={"optimizer.learning_rate.arguments.decay_rate": [0.5, 0.6]})
     assert len(made.cells) == 2
 
 
-def test_points_that_are_run_alone_have_no_data_but_their_seed(tmp_path):
+def test_in_cells_of_one_point_only_the_seed_is_data(tmp_path):
     made = plan(tmp_path, seeds=2, cell=1, product={RATE: [1e-3, 1e-2]})
     assert [(len(cell.points), cell.fields) for cell in made.cells] == [(1, ())] * 4
     assert [cell.experiment.optimizer.learning_rate.arguments["init_value"] for cell in made.cells] == [1e-3] * 2 + [
@@ -68,7 +68,7 @@ def test_points_that_are_run_alone_have_no_data_but_their_seed(tmp_path):
     ] * 2
 
 
-def test_a_small_form_has_no_axes_of_what_it_shortens_itself(tmp_path):
+def test_a_short_sweep_has_no_axes_of_fields_that_it_sets(tmp_path):
     axes = {"optimizer.steps": [100, 200, 300], RATE: [1e-3, 1e-2, 1e-1]}
     file = tmp_path / "sweep.toml"
     reference = "steps = 300, learning_rate.init_value = 0.1"
@@ -99,7 +99,7 @@ def test_zip_product_and_cases_multiply(tmp_path):
     assert made.axes == ("case", "tasks.inputs", "inner_loop.steps", RATE)
 
 
-def test_a_case_has_axes_of_its_own(tmp_path):
+def test_a_case_has_its_own_axes(tmp_path):
     spread, crossover = "optimizer.spread", "optimizer.crossover"
     cases = [
         {
@@ -131,14 +131,14 @@ def test_marks_are_spread_on_a_logarithmic_scale_and_end_with_the_run(tmp_path):
     assert marks[50][-1] == 100
 
 
-def test_a_case_names_another_kind_and_keeps_what_is_set_beside_it(tmp_path):
+def test_a_case_with_another_kind_keeps_fields_of_the_sweep(tmp_path):
     cases = [{"name": "polynomial"}, {"name": "network", "set": {"rule.kind": "mlp"}}]
     first, second = plan(tmp_path, set={"optimizer.steps": 7}, cases=cases).settings
     assert (type(first.experiment.rule).__name__, type(second.experiment.rule).__name__) == ("Polynomial", "MLP")
     assert first.experiment.optimizer.steps == second.experiment.optimizer.steps == 7
 
 
-def test_cells_hold_at_most_so_many_points_and_have_names_of_their_own(tmp_path):
+def test_cells_have_a_largest_size_and_distinct_names(tmp_path):
     made = plan(tmp_path, seeds=7, cell=3, product={RATE: [1e-3, 1e-2]})
     assert [len(cell.points) for cell in made.cells] == [2, 3, 3, 3, 3]
     assert len({cell.name for cell in made.cells}) == 5
@@ -155,7 +155,7 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("fields", "says"),
+    ("fields", "message"),
     [
         ({"product": {"rule.hiden": [1, 2]}}, "rule.hiden = 1: there is no such field; allowed: terms"),
         ({"product": {RATE: []}}, f"product.{RATE} = []: an axis needs at least one value"),
@@ -198,15 +198,15 @@ def test_every_setting_decodes_again_from_the_plan(tmp_path):
         ({"config": "nothing.toml"}, "nothing.toml: No such file or directory"),
     ],
 )
-def test_bad_input_is_refused_in_one_line(fields, says, tmp_path):
+def test_bad_input_is_refused_in_one_line(fields, message, tmp_path):
     with pytest.raises(ConfigError) as caught:
         plan(tmp_path, **fields)
-    assert says in str(caught.value)
+    assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_sweeps_that_ship_decode_and_say_what_they_show(path):
+def test_shipped_sweeps_decode_and_describe_their_result(path):
     sweep, base = read_sweep(path)
     assert make_plan(sweep, base).cells
     assert sum(len(cell.points) for cell in make_plan(hasten(sweep)[0], base, hasten(sweep)[1]).cells) <= 8

@@ -1,4 +1,4 @@
-"""Tables and figures, made from what cells leave on disk."""
+"""Tables and figures of the results of cells."""
 
 import csv
 
@@ -60,12 +60,12 @@ def test_differences_are_paired_by_seed(tmp_path):
     assert "+0.5000" in table(made).splitlines()[-1]
 
 
-def test_what_is_not_finite_is_left_out_and_counted(tmp_path):
+def test_values_that_are_not_finite_are_left_out_and_counted(tmp_path):
     made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES]))
     assert [row["seeds"] for row in made.summary if row["metric"] == "meta_loss"] == [3, 3]
 
 
-def test_a_report_of_half_a_sweep_is_made_of_what_is_there(tmp_path):
+def test_a_report_of_half_a_sweep_uses_its_finished_cells(tmp_path):
     made = make_report(sweep(tmp_path, [{"rate": rate} for rate in RATES], missing=(0,)))
     assert [row["setting"] for row in made.summary] == ["setting 1"] * 2
     assert made.summary[0]["paired"] == 0
@@ -97,7 +97,7 @@ def test_a_figure_is_drawn(settings, tmp_path):
     assert inked(tmp_path / "sweep.png")
 
 
-def test_what_is_no_sweep_or_has_nothing_done_is_refused(tmp_path):
+def test_a_directory_without_a_sweep_or_a_finished_cell_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="this is no sweep"):
         make_report(tmp_path)
     with pytest.raises(ConfigError, match="no cell of this sweep is finished"):

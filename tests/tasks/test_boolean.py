@@ -7,6 +7,7 @@ import pytest
 from small import split
 
 from metarule.tasks import Boolean
+from metarule.tasks.boolean import BooleanPool
 from metarule.tasks.functions import is_separable, npn_classes
 
 KEY = jax.random.key(0)
@@ -45,7 +46,7 @@ def test_npn_split_separates_equivalent_functions():
     assert len(train_classes) == len(test_classes) == 7
 
 
-def test_leave_one_out_holds_out_each_function_once():
+def test_leave_one_out_holds_out_each_function_for_one_seed():
     family = Boolean(inputs=2, split_by="leave_one_out")
     held_out = [tables_of(family, split(family, seed).test) for seed in range(16)]
     assert all(len(tables) == 1 for tables in held_out)
@@ -76,7 +77,7 @@ def test_the_seed_of_a_split_may_be_traced():
     assert not np.array_equal(splits.train.members[0], splits.train.members[1])
 
 
-def test_each_pass_presents_every_pattern_once_with_its_target():
+def test_each_pass_has_every_pattern_with_its_target():
     family = Boolean()
     task = family.sample(KEY, split(family, 0).train, 5)
     stimuli = [jax.tree.map(np.asarray, family.stimulus(task, t, KEY)) for t in range(16)]
@@ -108,3 +109,15 @@ def test_a_pool_has_its_share_of_the_functions():
     numbers = jnp.arange(300)
     ids = [jax.vmap(partial(family.task_id, pool))(numbers) for pool in split(family, 0)]
     assert [np.unique(one).size for one in ids] == [192, 64]
+
+
+def test_task_numbers_are_modulo_the_size_of_the_pool():
+    pool = BooleanPool(members=jnp.array([4, 7, 1, 2]), size=jnp.array(3))
+    assert [int(Boolean().task_id(pool, index)) for index in (*range(7), 12345)] == [4, 7, 1, 4, 7, 1, 4, 4]
+
+
+def test_a_split_keeps_the_order_of_the_functions():
+    members, (train, test) = split(Boolean(split_by="none"), 0).train.members, split(Boolean(), 0)
+    held_out = int(test.size)
+    np.testing.assert_array_equal(test.members, members)
+    np.testing.assert_array_equal(train.members[: int(train.size)], members[held_out:])

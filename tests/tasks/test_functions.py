@@ -1,14 +1,7 @@
 import numpy as np
 import pytest
 
-from metarule.tasks.functions import (
-    are_separable,
-    enumerate_tables,
-    is_separable,
-    npn_classes,
-    patterns,
-    sample_tables,
-)
+from metarule.tasks.functions import are_separable, enumerate_tables, is_separable, npn_classes, patterns, sample_tables
 
 
 @pytest.mark.parametrize(("inputs", "count"), [(2, 14), (3, 104), (4, 1882)])

@@ -33,7 +33,7 @@ class MaskedLearner(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Length of the lifetime."""
+        """Length of a lifetime."""
         return self.lifetime.steps
 
     @property
@@ -43,7 +43,7 @@ class MaskedLearner(NamedTuple):
 
     def masked(self, theta: Theta) -> Theta:
         """θ with 0 for the other terms."""
-        return jnp.where(jnp.broadcast_to(self.mask, theta.shape), theta, 0)
+        return jnp.where(self.mask, theta, 0)
 
     def with_steps(self, steps: int) -> "MaskedLearner":
         """The same learner with another number of steps."""
@@ -109,10 +109,7 @@ def fit(
         key: decides the lifetimes.
         masks: terms of each structure.
         lifetimes: training lifetimes of the measurement, which differ from those of gradient descent.
-        chunk_size: structures computed at once, which bounds the memory.
-
-    Returns:
-        θ and meta-loss of each.
+        chunk_size: structures in a chunk, which bounds the memory.
     """
     train_key, test_key = jax.random.split(key)
 

@@ -11,7 +11,7 @@ Point = tuple[float, ...]
 
 
 def nondominated_layers(points: Sequence[Point]) -> list[list[int]]:
-    """Divide points into layers: no point is dominated by one of its own or of a later layer.
+    """Divide points into layers, the Pareto front first: no point is dominated by one of its own or of a later layer.
 
     A point dominates another if no value is larger and at least one is smaller.
 
@@ -19,7 +19,7 @@ def nondominated_layers(points: Sequence[Point]) -> list[list[int]]:
         points: finite values to be minimised.
 
     Returns:
-        Indices of the points of each layer, the Pareto front first.
+        Indices of the points of each layer.
     """
     equal: dict[Point, list[int]] = {}
     for index, point in enumerate(points):

@@ -1,4 +1,9 @@
-"""NSGA-II over sets of terms, with two objectives: meta-loss and number of terms."""
+"""NSGA-II over sets of terms, with two objectives: meta-loss and number of terms.
+
+References:
+    Deb, Pratap, Agarwal, Meyarivan 2002 (NSGA-II); S. Bengio, Y. Bengio, J. Cloutier 1994, "Use of Genetic Programming
+    for the Search of a New Learning Rule for Neural Networks".
+"""
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,12 +24,7 @@ _LARGEST_LOSS = 1e30
 
 
 class Candidate(NamedTuple):
-    """A structure and its meta-loss.
-
-    Attributes:
-        structure: its terms.
-        loss: its meta-loss on training tasks, with learned coefficients.
-    """
+    """A structure, and its meta-loss on training tasks with learned coefficients."""
 
     structure: Structure
     loss: float
@@ -49,23 +49,10 @@ Fit = Callable[[Sequence[Structure]], Sequence[float]]
 
 
 def first_generation(library: TermLibrary, size: int, seed: int, fit: Fit) -> Generation:
-    """Draw structures of a few terms.
-
-    Args:
-        library: the terms.
-        size: number of structures.
-        seed: decides the draw.
-        fit: computes meta-losses.
-
-    Returns:
-        Generation 0.
-    """
+    """Draw structures of a few terms; arguments as of `next_generation`."""
     random = _random(seed, 0)
-    structures: dict[Structure, None] = {}
-    for _ in range(_DRAWS * size):
-        if len(structures) < size:
-            structures[random_structure(library, random, _MAX_INITIAL_TERMS)] = None
-    population = tuple(map(Candidate, structures, fit(list(structures))))
+    structures = _new_structures(size, lambda: random_structure(library, random, _MAX_INITIAL_TERMS), known={})
+    population = tuple(map(Candidate, structures, fit(structures)))
     return Generation(0, population, dict(population))
 
 
@@ -81,13 +68,6 @@ def next_generation(generation: Generation, library: TermLibrary, size: int, see
         size: structures that survive.
         seed: decides parents and children.
         fit: computes meta-losses of new structures.
-
-    Returns:
-        The next generation.
-
-    References:
-        Deb, Pratap, Agarwal, Meyarivan 2002 (NSGA-II); S. Bengio, Y. Bengio, J. Cloutier 1994, "Use of Genetic
-        Programming for the Search of a New Learning Rule for Neural Networks".
     """
     random = _random(seed, generation.number + 1)
     parents = list(generation.population)
@@ -97,12 +77,11 @@ def next_generation(generation: Generation, library: TermLibrary, size: int, see
     def parent() -> Structure:
         return min(random.sample(parents, min(2, len(parents))), key=ranks.__getitem__).structure
 
-    children: dict[Structure, None] = {}
-    for _ in range(_DRAWS * size):
-        child = mutate(crossover(parent(), parent(), random), library, random)
-        if len(children) < size and child not in generation.evaluated:
-            children[child] = None
-    offspring = tuple(map(Candidate, children, fit(list(children)))) if children else ()
+    def child() -> Structure:
+        return mutate(crossover(parent(), parent(), random), library, random)
+
+    children = _new_structures(size, child, generation.evaluated)
+    offspring = tuple(map(Candidate, children, fit(children))) if children else ()
     candidates = [*parents, *offspring]
     survivors = tuple(candidates[index] for index in select(_objectives(candidates), size))
     return Generation(generation.number + 1, survivors, {**generation.evaluated, **dict(offspring)})
@@ -115,6 +94,16 @@ def pareto_front(candidates: Iterable[Candidate]) -> list[Candidate]:
         if candidate.loss < (front[-1].loss if front else math.inf):
             front.append(candidate)
     return front
+
+
+def _new_structures(size: int, draw: Callable[[], Structure], known: Mapping[Structure, float]) -> list[Structure]:
+    """Draw up to `size` distinct structures that are not known."""
+    structures: dict[Structure, None] = {}
+    for _ in range(_DRAWS * size):
+        structure = draw()
+        if len(structures) < size and structure not in known:
+            structures[structure] = None
+    return list(structures)
 
 
 def _random(seed: int, generation: int) -> Random:

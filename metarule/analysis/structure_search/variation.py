@@ -29,13 +29,7 @@ class TermLibrary(NamedTuple):
 
 
 def term_library(lifetime: Lifetime) -> TermLibrary:
-    """Make a library of the terms of the rule of a learner.
-
-    Args:
-        lifetime: the learner.
-
-    Returns:
-        The library, in the order of θ.
+    """Make a library of the terms of the rule of a learner, in the order of θ.
 
     Raises:
         ConfigError: the rule is not a polynomial, or has traces with learned decay or frozen terms.
@@ -46,10 +40,8 @@ def term_library(lifetime: Lifetime) -> TermLibrary:
     if rule.frozen or any(trace.learned for trace in rule.traces.values()):
         raise ConfigError("rule: frozen terms and learned decays are not allowed here; allowed: free terms")
     terms = expand(rule.terms, rule.traces, rule.without).terms
-    neighbours = tuple(
-        tuple(number for number, other in enumerate(terms) if _differ_by_one_factor(term, other)) for term in terms
-    )
-    return TermLibrary(rule.names, neighbours)
+    neighbours = [[number for number, other in enumerate(terms) if _is_neighbour(term, other)] for term in terms]
+    return TermLibrary(rule.names, tuple(map(tuple, neighbours)))
 
 
 def random_structure(library: TermLibrary, random: Random, most: int) -> Structure:
@@ -77,7 +69,8 @@ def mutate(structure: Structure, library: TermLibrary, random: Random) -> Struct
     return random.choice(changes) if changes else structure
 
 
-def _differ_by_one_factor(one: Term, other: Term) -> bool:
+def _is_neighbour(one: Term, other: Term) -> bool:
+    """True for two monomials that differ by one factor."""
     if len(one) != 1 or len(other) != 1:
         return False
     return sum(abs(power - another) for power, another in zip(one[0].powers, other[0].powers, strict=True)) == 1

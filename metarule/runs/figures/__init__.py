@@ -2,8 +2,14 @@
 
 from metarule.runs.figures.canvas import drawn_last
 from metarule.runs.figures.conditioning import draw_circuit, draw_phenomena, draw_rates, draw_timings
-from metarule.runs.figures.runs import draw_coefficients, draw_meta_loss, draw_performance, draw_seeds, draw_tasks
-from metarule.runs.figures.structure_search import draw_front
+from metarule.runs.figures.runs import (
+    draw_coefficients,
+    draw_front,
+    draw_meta_loss,
+    draw_performance,
+    draw_seeds,
+    draw_tasks,
+)
 
 __all__ = [
     "draw_circuit",

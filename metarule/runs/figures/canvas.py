@@ -1,13 +1,13 @@
 """Size, style, file and errors of figures."""
 
 import importlib
-import importlib.util
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial, wraps
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec
 
@@ -20,22 +20,15 @@ P = ParamSpec("P")
 # Okabe & Ito's palette for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
-# Environment variables that configure Matplotlib during its import.
-_RC, _BACKEND = "MATPLOTLIBRC", "MPLBACKEND"
-
 # Figures that are drawn after all numbers are written.
 _DEFERRED: ContextVar[list[Callable[[], None]] | None] = ContextVar("figures", default=None)
 
 
 def picture(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[Path, P], None]:
-    """Decorate a function that draws a figure: default style, and a warning instead of an error.
+    """Decorate a function that draws a figure into the file that is its first argument.
 
-    Args:
-        draw: draws into the file that is its first argument.
-
-    Returns:
-        The same in Matplotlib's default style, whatever the user's files and environment set. An error becomes a
-        warning with the name of the file, so that no numbers are lost.
+    The style is Matplotlib's default, whatever the user's files and environment set. An error becomes a warning with
+    the name of the file, so that no numbers are lost.
     """
 
     @wraps(draw)
@@ -54,8 +47,7 @@ def picture(draw: Callable[Concatenate[Path, P], None]) -> Callable[Concatenate[
 def drawn_last() -> Iterator[None]:
     """Defer all figures to the end of a block or decorated function, after its numbers are written.
 
-    Yields:
-        Figures of the block are drawn at its end, unless it raises.
+    If the block raises, none is drawn.
     """
     deferred: list[Callable[[], None]] = []
     token = _DEFERRED.set(deferred)
@@ -75,16 +67,7 @@ def blank(width: float, height: float) -> Any:
 
 
 def figure_of(panels: int, width: float = 7.0, height: float = 4.0) -> tuple[Any, Sequence[Any]]:
-    """Create a figure with a row of axes.
-
-    Args:
-        panels: number of axes.
-        width: of one, in inches.
-        height: in inches.
-
-    Returns:
-        (figure, axes).
-    """
+    """Create a figure with a row of axes, each `width` inches wide and `height` high: (figure, axes)."""
     figure = blank(width * panels, height)
     axes = figure.subplots(1, panels, squeeze=False)[0].tolist()
     for one in axes:
@@ -105,17 +88,11 @@ def save(figure: Any, file: Path) -> None:
 
 def _attempt(file: Path, draw: Callable[[], None]) -> None:
     try:
-        with _default_style():
+        matplotlib = _imported()
+        with matplotlib.rc_context(matplotlib.rcParamsDefault):
             draw()
     except Exception as error:  # Matplotlib and its dependencies raise many kinds
         warn(f"{file}: this figure could not be drawn: {first_line(error)}")
-
-
-@contextmanager
-def _default_style() -> Iterator[None]:
-    matplotlib = _imported()
-    with matplotlib.rc_context(matplotlib.rcParamsDefault):
-        yield
 
 
 def _imported() -> Any:
@@ -125,12 +102,11 @@ def _imported() -> Any:
     except ValueError:  # such as an unknown backend, or a settings file that is not text
         for name in [name for name in sys.modules if name.startswith("matplotlib.")]:
             del sys.modules[name]  # partly imported modules
-        spec = importlib.util.find_spec("matplotlib")
-        folders = (spec.submodule_search_locations if spec else None) or [""]
-        before = {name: os.environ.pop(name, None) for name in (_RC, _BACKEND)}
+        before = {name: os.environ.pop(name) for name in ("MATPLOTLIBRC", "MPLBACKEND") if name in os.environ}
+        settings = distribution("matplotlib").locate_file("matplotlib/mpl-data/matplotlibrc")
+        os.environ["MATPLOTLIBRC"] = str(settings)
         try:
-            os.environ[_RC] = str(Path(folders[0], "mpl-data", "matplotlibrc"))
             return importlib.import_module("matplotlib")
         finally:
-            del os.environ[_RC]
-            os.environ |= {name: value for name, value in before.items() if value is not None}
+            del os.environ["MATPLOTLIBRC"]
+            os.environ |= before

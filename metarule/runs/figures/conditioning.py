@@ -23,17 +23,11 @@ _PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 
 @picture
 def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
-    """Draw neurons and synapses, plastic or fixed, with their modulating neurons.
-
-    Args:
-        file: of the figure.
-        circuit: the circuit.
-    """
+    """Draw neurons and synapses, plastic or fixed, with their modulating neurons."""
     figure, (axes,) = figure_of(1, height=4.5)
     box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"}
-    names = {
-        name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in _positions(circuit).items()
-    }
+    positions = _positions(circuit).items()
+    names = {name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in positions}
     for synapse in circuit.synapses:
         _draw_synapse(axes, synapse, names, circuit.neurons)
     for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", _FIXED, "-"), ("modulates", _MODULATION, "--")):
@@ -72,20 +66,14 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
 
 @picture
 def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
-    """Draw a map of the learned rule's shares: a row a phenomenon, a column a delay, gap or intensity.
-
-    Args:
-        file: of the figure.
-        report: from `measure_phenomena`; its `by_timing` is drawn.
-    """
+    """Draw a map of the learned rule's shares `by_timing` in a report from `measure_phenomena`, a row a phenomenon."""
     timings = next(iter(report.values()))["by_timing"]
-    fields = list(dict.fromkeys(timing["field"] for timing in timings))
-    columns = [[n for n, timing in enumerate(timings) if timing["field"] == field] for field in fields]
-    figure = blank(4.2 + 0.6 * len(timings), 1.8 + 0.4 * len(report))
-    panels = figure.subplots(1, len(fields), sharey=True, squeeze=False, width_ratios=[len(some) for some in columns])[
-        0
-    ]
-    for field, numbers, axes in zip(fields, columns, panels, strict=True):
+    columns: dict[str, list[int]] = {}
+    for number, timing in enumerate(timings):
+        columns.setdefault(timing["field"], []).append(number)
+    figure, ratios = blank(4.2 + 0.6 * len(timings), 1.8 + 0.4 * len(report)), list(map(len, columns.values()))
+    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False, width_ratios=ratios)[0]
+    for axes, (field, numbers) in zip(panels, columns.items(), strict=True):
         shares = np.array([[row["by_timing"][number]["learned"] for number in numbers] for row in report.values()])
         axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
         for (row, column), share in np.ndenumerate(shares):
@@ -102,12 +90,7 @@ def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
 
 @picture
 def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
-    """Draw one panel a baseline: the share of animals that show each phenomenon, against the learning rate.
-
-    Args:
-        file: of the figure.
-        report: from `measure_phenomena`; its `by_rate` is drawn.
-    """
+    """Draw the shares `by_rate` in a report from `measure_phenomena` against the rate, one panel a baseline."""
     names = list(next(iter(report.values()))["baselines"])
     figure, panels = figure_of(len(names), width=5.5)
     for name, axes in zip(names, panels, strict=True):
@@ -145,12 +128,8 @@ def _draw_synapse(axes: Any, synapse: Connection, names: Mapping[str, Any], orde
     axes.annotate(strength, 0.3 * start + 0.7 * end, color=colour, fontsize="small", **where)
     if synapse.modulator:
         by = names[synapse.modulator]
-        axes.annotate(
-            "",
-            0.5 * start + 0.5 * end,
-            by.get_position(),
-            arrowprops=_arrow(by, None, _MODULATION, "arc3") | {"linestyle": "--", "linewidth": 1.0},
-        )
+        dashed = _arrow(by, None, _MODULATION, "arc3") | {"linestyle": "--", "linewidth": 1.0}
+        axes.annotate("", 0.5 * start + 0.5 * end, by.get_position(), arrowprops=dashed)
 
 
 def _arrow(start: Any, end: Any, colour: str, path: str) -> dict[str, Any]:
@@ -176,11 +155,11 @@ def _draw_responses(axes: Any, animal: Example, control: Example, targets: bool)
     task, end = animal.task, len(animal.responses) - 1
     us, has_target, sensory = task.probes[_US, _US], targets & (task.targets[:, 2] > 0), task.stimuli[:, :_US] > 0
     for row, name in enumerate(STIMULI[:-1]):
-        alone = np.flatnonzero(has_target & sensory[:, row] & (sensory.sum(axis=1) == 1))
-        times = np.append(alone, [end] if task.final_targets[row, 2] > 0 else [])
-        values = np.append(
-            task.targets[alone, 0], task.final_targets[row, :1] if task.final_targets[row, 2] > 0 else []
-        )
+        steps = np.flatnonzero(has_target & sensory[:, row] & (sensory.sum(axis=1) == 1))  # with this stimulus only
+        final = task.final_targets[row : row + 1]
+        final = final[final[:, 2] > 0]
+        times = np.append(steps, np.full(len(final), end))
+        values = np.append(task.targets[steps, 0], final[:, 0])
         circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
         axes.scatter(times, values / us, label=f"target, {name}", **circles)
     axes.spines[["top", "right"]].set_visible(False)

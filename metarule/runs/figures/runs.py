@@ -1,4 +1,4 @@
-"""Figures of a run: meta-loss, coefficients, performance, seeds and tasks."""
+"""Figures of a run: meta-loss, coefficients, performance, seeds, tasks and structures."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,10 +8,11 @@ import numpy as np
 
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 
-__all__ = ["draw_coefficients", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
+__all__ = ["draw_coefficients", "draw_front", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
 _LABELLED = 6
 _STYLES = ("-", "--", "-.", ":")
+_POWERS = str.maketrans({"^": "", **dict(zip("23456789", "²³⁴⁵⁶⁷⁸⁹"))})
 
 
 @picture
@@ -23,9 +24,8 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
     width = max(len(values) // 20, 1)
     if width > 1:
         windows = np.lib.stride_tricks.sliding_window_view(values, width)
-        axes.plot(
-            steps[width - 1 :], np.nanmedian(windows, axis=1), color=COLOURS[0], label=f"median of the last {width}"
-        )
+        medians = np.nanmedian(windows, axis=1)
+        axes.plot(steps[width - 1 :], medians, color=COLOURS[0], label=f"median of the last {width}")
         axes.legend(frameon=False)
     axes.set(xlabel="meta-step", ylabel="meta-loss", title="Meta-loss on training tasks")
     axes.set_ylim(bottom=0)
@@ -34,13 +34,7 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
 
 @picture
 def draw_coefficients(file: Path, steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
-    """Draw the coefficients over meta-steps, one panel a projection; the largest final ones are labelled.
-
-    Args:
-        file: of the figure.
-        steps: meta-steps.
-        panels: by title, values over meta-steps by term.
-    """
+    """Draw the coefficients over meta-steps, by title and term; the largest final ones are labelled."""
     figure, all_axes = figure_of(len(panels), width=5.6)
     for axes, (title, terms) in zip(all_axes, panels.items(), strict=True):
         largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_LABELLED]
@@ -110,4 +104,24 @@ def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str
     count = len(next(iter(contenders.values())))
     axes.set(xlabel=score, ylabel="share of tasks up to this score", title=f"{count} new tasks")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    save(figure, file)
+
+
+@picture
+def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, title: str) -> None:
+    """Draw the held-out score of each structure against its number of terms; the shortest rules are labelled.
+
+    Rows hold `terms`, `mean`, `low`, `high` and `names` of a structure.
+    """
+    figure, (axes,) = figure_of(1, width=8.0)
+    sizes, means = ([row[name] for row in rows] for name in ("terms", "mean"))
+    axes.plot(sizes, means, color="0.8", zorder=0)
+    low, high = (np.array([row[end] for row in rows], float) for end in ("low", "high"))
+    axes.vlines(sizes, low, high, color=COLOURS[0])
+    axes.scatter(sizes, means, color=COLOURS[0], s=24)
+    for row in (row for row in rows if row["terms"] <= 2):
+        text = ", ".join(name.replace("*", "·").translate(_POWERS) for name in row["names"])
+        axes.annotate(text, (row["terms"], row["mean"]), xytext=(8, -12), textcoords="offset points", fontsize="small")
+    axes.set_xticks(sorted({row["terms"] for row in rows}))
+    axes.set(xlabel="terms of the rule", ylabel=score, title=title)
     save(figure, file)

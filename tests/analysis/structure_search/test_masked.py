@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import Gradient, Polynomial
-from metarule.analysis.structure_search import MaskedLearner, fit
+from metarule.analysis.structure_search.masked import MaskedLearner, fit
 from metarule.meta import train
 from metarule.protocols import Learner
 

@@ -1,12 +1,7 @@
 """NSGA-II on a problem with a known Pareto front."""
 
-from metarule.analysis.structure_search import (
-    Candidate,
-    TermLibrary,
-    first_generation,
-    next_generation,
-    pareto_front,
-)
+from metarule.analysis.structure_search.search import Candidate, first_generation, next_generation, pareto_front
+from metarule.analysis.structure_search.variation import TermLibrary
 
 TERMS = TermLibrary(tuple(map(str, range(20))), tuple(tuple({max(n - 1, 0), min(n + 1, 19)} - {n}) for n in range(20)))
 # Decrease of the loss by each useful term; all other terms have no effect.

@@ -7,8 +7,7 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule import MLP, Polynomial, Trace
-from metarule.analysis.structure_search import term_library
-from metarule.analysis.structure_search.variation import crossover, mutate, random_structure
+from metarule.analysis.structure_search.variation import crossover, mutate, random_structure, term_library
 from metarule.config.toml import ConfigError
 
 TEXTS = ("1", "pre", "pre*post", "pre*post^2", "pre^2", "pre*post - weight")
@@ -59,10 +58,7 @@ def test_a_structure_has_at_least_one_term():
     [
         (MLP(), "rule = MLP: it has no terms to choose from"),
         (Polynomial(terms=("pre", "post"), frozen=("pre",)), "frozen terms and learned decays are not allowed"),
-        (
-            Polynomial(terms=("trail*pre",), traces={"trail": Trace(of="post")}),
-            "frozen terms and learned",
-        ),
+        (Polynomial(terms=("trail*pre",), traces={"trail": Trace(of="post")}), "frozen terms and learned"),
     ],
     ids=["mlp", "frozen", "learned decay"],
 )

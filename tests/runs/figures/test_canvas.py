@@ -1,4 +1,4 @@
-"""What becomes of figures that cannot be drawn, and of the settings of whoever runs a command."""
+"""Figures that cannot be drawn, and settings of the user."""
 
 import ast
 import os
@@ -24,13 +24,13 @@ def drawn(file):
 
 def test_settings_of_the_user_do_not_reach_a_figure(tmp_path):
     plain = drawn(tmp_path / "plain.png")
-    theirs = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "axes.facecolor": "red"}
-    with matplotlib.rc_context(theirs):
-        assert drawn(tmp_path / "theirs.png") == plain
+    settings = {"text.usetex": True, "font.size": 30, "savefig.dpi": 20, "axes.facecolor": "red"}
+    with matplotlib.rc_context(settings):
+        assert drawn(tmp_path / "other.png") == plain
         assert matplotlib.rcParams["font.size"] == 30
 
 
-def test_neither_do_files_and_variables_with_which_matplotlib_cannot_be_imported(tmp_path):
+def test_files_and_variables_that_prevent_the_import_of_matplotlib_are_ignored(tmp_path):
     settings = tmp_path / "settings"
     settings.write_bytes(b"\xff\xfe no text")
     script = "from pathlib import Path; from metarule.runs.figures.canvas import *; f = Path('x.png')\n"
@@ -50,13 +50,13 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
         draw_tasks(tmp_path / "one.png", VALUES, "solved")
         monkeypatch.undo()
         draw_tasks(tmp_path / "two.png", VALUES, "solved")
-    says = f"{tmp_path / 'one.png'}: this figure could not be drawn: No space left on device"
-    assert warnings == [says]
-    assert capsys.readouterr().err == f"{says}\n"
+    message = f"{tmp_path / 'one.png'}: this figure could not be drawn: No space left on device"
+    assert warnings == [message]
+    assert capsys.readouterr().err == f"{message}\n"
     assert [file.name for file in tmp_path.iterdir()] == ["two.png"]
 
 
-def test_figures_come_after_numbers_and_not_at_all_where_these_fail(tmp_path):
+def test_figures_are_drawn_after_the_numbers_unless_these_fail(tmp_path):
     with drawn_last():
         draw_tasks(tmp_path / "one.png", VALUES, "solved")
         assert not any(tmp_path.iterdir())

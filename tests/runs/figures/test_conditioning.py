@@ -9,7 +9,7 @@ from metarule.tasks import STANDARD
 from metarule.tasks.base import min_steps
 
 
-def test_circuits_are_drawn_with_what_modulates_what(tmp_path):
+def test_circuits_are_drawn_with_their_modulation(tmp_path):
     loop = Connection(pre="motor", post="late", weight=-0.5)
     own = Connection(pre="late", post="late", weight=0.5)
     circuit = ConditioningCircuit(

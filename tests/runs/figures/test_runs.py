@@ -5,11 +5,8 @@ from metarule.runs.figures import draw_coefficients, draw_meta_loss, draw_perfor
 
 
 def test_meta_loss_with_values_that_are_not_finite(tmp_path):
-    draw_meta_loss(
-        tmp_path / "figures" / "loss.png",
-        range(1, 61),
-        [None if step % 7 == 0 else 1 / (step + 1) for step in range(60)],
-    )
+    losses = [None if step % 7 == 0 else 1 / (step + 1) for step in range(60)]
+    draw_meta_loss(tmp_path / "figures" / "loss.png", range(1, 61), losses)
     assert inked(tmp_path / "figures" / "loss.png")
 
 

@@ -3,6 +3,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from msgspec.structs import replace
 from small import met
@@ -19,8 +20,20 @@ from metarule import (
     backprop,
     delta_rule,
     final_metrics,
+    learning_curves,
+    tune,
 )
-from metarule.analysis.baselines import baselines, feedback_alignment, rescorla_wagner, sutton_barto, theta_at_rate
+from metarule.analysis.baselines import (
+    Descent,
+    _best,
+    baselines,
+    descent,
+    feedback_alignment,
+    rescorla_wagner,
+    sutton_barto,
+    theta_at_rate,
+    with_rule,
+)
 from metarule.config.toml import ConfigError, decode
 from metarule.lifetime.unroll import step_at
 from metarule.runs.experiment import Experiment
@@ -35,8 +48,17 @@ LEARNER = Lifetime(
 )
 
 
+POOL = LEARNER.tasks.split(0).train
+
+
 def start(learner):
     return jax.jit(learner.init)(KEY, met(LEARNER.tasks, 1))
+
+
+def first_step(learner):
+    """Context and state at step 0, and the state after a step at rate 0.1."""
+    context, state = start(learner)
+    return context, state, jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)[0]
 
 
 def test_baselines_share_tasks_and_initial_weights_with_the_learner():
@@ -47,10 +69,9 @@ def test_baselines_share_tasks_and_initial_weights_with_the_learner():
 
 def test_a_step_of_backprop_follows_the_gradient_of_the_loss():
     learner = backprop(LEARNER)
-    context, state = start(learner)
+    context, state, after = first_step(learner)
     stimulus = LEARNER.tasks.stimulus(context.task, 0, KEY)
     loss = lambda weights: LEARNER.tasks.loss(learner.circuit.step(weights, (), (), stimulus).output, stimulus.target)
-    after, _ = jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)
     gradients = jax.jit(jax.grad(loss))(state.weights)
     for before, gradient, weight in zip(state.weights, gradients, after.weights, strict=True):
         np.testing.assert_allclose(weight, before - 0.1 * gradient, rtol=1e-5, atol=1e-7)
@@ -64,8 +85,7 @@ def test_a_step_of_backprop_follows_the_gradient_of_the_loss():
 @pytest.mark.parametrize("feedback", ["zero", "learned"])
 def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path, feedback):
     learner = baseline(replace(LEARNER, circuit=replace(LEARNER.circuit, feedback=feedback)))
-    context, state = start(learner)
-    after, _ = jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)
+    context, state, after = first_step(learner)
 
     forward = [np.asarray(weight) for weight in state.weights]
     stimulus = LEARNER.tasks.stimulus(context.task, 0, KEY)
@@ -82,17 +102,11 @@ def test_one_step_of_the_delta_rule_over_the_path_with_derivative(baseline, path
 
 
 def test_the_delta_rule_shares_one_theta_with_learned_feedback():
-    learner = delta_rule(
-        replace(
-            LEARNER,
-            circuit=replace(LEARNER.circuit, feedback="learned"),
-            inner_loop=replace(LEARNER.inner_loop, theta="per_path"),
-        )
-    )
+    circuit, inner_loop = replace(LEARNER.circuit, feedback="learned"), replace(LEARNER.inner_loop, theta="per_path")
+    learner = delta_rule(replace(LEARNER, circuit=circuit, inner_loop=inner_loop))
     assert learner.circuit.feedback == "learned"
     assert learner.init_theta(KEY).shape == (1,)
-    context, state = start(learner)
-    after, _ = jax.jit(partial(step_at, learner))(jnp.array([0.1]), context, state, 0)
+    _, state, after = first_step(learner)
     _, forward, feedback = (new - old for new, old in zip(after.weights, state.weights, strict=True))
     np.testing.assert_allclose(feedback, forward[:-1].T, atol=1e-6)
     assert np.abs(feedback).max() > 1e-3
@@ -148,13 +162,12 @@ def test_every_baseline_of_a_feedforward_circuit_stays_finite():
     assert tuple(learners) == names
     for learner in learners.values():
         theta = theta_at_rate(learner, 0.1)
-        scores = final_metrics(learner, theta, LEARNER.tasks.split(0).train, KEY, 8)
+        scores = final_metrics(learner, theta, POOL, KEY, 8)
         assert np.isfinite(scores["accuracy"]).all()
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
-    [("rescorla_wagner", "needs a conditioning circuit"), ("sgd", "baseline 'sgd' does not exist")],
+    ("name", "message"), [("rescorla_wagner", "needs a conditioning circuit"), ("sgd", "baseline 'sgd' does not exist")]
 )
 def test_a_baseline_that_does_not_fit_is_refused(name, message):
     with pytest.raises(ValueError, match=message):
@@ -171,3 +184,51 @@ def test_an_experiment_names_the_baseline_that_does_not_fit():
         decode({"evaluation": {"baselines": ["sutton_barto"]}}, Experiment)
     with pytest.raises(ConfigError, match=r"evaluation.baselines.0 = 'sgd': allowed: adam, anti_hebb, "):
         decode({"evaluation": {"baselines": ["sgd"]}}, Experiment)
+
+
+def test_sgd_of_optax_equals_backprop():
+    plain = replace(backprop(LEARNER), rule=Descent(name="sgd"))
+    theta = jnp.array([0.4])
+    first, second = (learning_curves(one, theta, POOL, KEY, 8, 5).metrics for one in (backprop(LEARNER), plain))
+    np.testing.assert_array_equal(first["accuracy"], second["accuracy"])
+
+
+@pytest.mark.parametrize(("name", "transform"), [("momentum", optax.sgd(0.1, momentum=0.9)), ("adam", optax.adam(0.1))])
+def test_updates_are_those_of_optax_on_autodiff_gradients(name, transform):
+    learner = descent(replace(LEARNER, inner_loop=InnerLoop(steps=30, weight_bound=1.5)), name)
+    context, learner_state = start(learner)
+    weights, state = learner_state.weights, transform.init(learner_state.weights)
+    for t in range(5):
+        stimulus = LEARNER.tasks.stimulus(context.task, t, KEY)
+
+        def loss(weights, stimulus=stimulus):
+            return LEARNER.tasks.loss(learner.circuit.step(weights, (), (), stimulus).output, stimulus.target)
+
+        updates, state = transform.update(jax.grad(loss)(weights), state, weights)
+        weights = jax.tree.map(lambda w, u: jnp.clip(w + u, -1.5, 1.5), weights, updates)
+        learner_state, _ = step_at(learner, jnp.array([0.1]), context, learner_state, t)
+    for weight, expected in zip(learner_state.weights, weights, strict=True):
+        np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_tuning_finds_the_best_rate_within_its_budget():
+    learner = backprop(LEARNER)
+    tuned = tune(learner, POOL, KEY, budget=1000)
+    assert tuned.lifetimes <= 1000
+    assert len(tuned.rates) == len(tuned.scores) == 26
+    assert len(np.unique(np.round(np.log10(tuned.rates), 6))) == 25
+    best = max(range(13, 26), key=lambda number: tuple(tuned.scores[number]))
+    assert tuned.theta[0] == np.float32(tuned.rates[best])
+    score = lambda rate: final_metrics(learner, jnp.array([rate]), POOL, jax.random.key(9), 64)["solved"].mean()
+    assert score(float(tuned.theta[0])) > max(score(1e-3), score(10.0)) + 0.2
+
+
+def test_of_rates_with_equal_final_scores_the_faster_one_is_chosen():
+    assert _best([(0.5, 0.9), (1.0, 0.2), (1.0, 0.6), (1.0, 0.4)]) == 2
+
+
+def test_a_rate_does_not_change_decays():
+    learner = with_rule(LEARNER, "bcm")
+    before, after = learner.init_theta(KEY), theta_at_rate(learner, 0.2)
+    np.testing.assert_array_equal(after["coefficients"], np.float32([0.2]))
+    np.testing.assert_array_equal(after["logit_decay"], before["logit_decay"])
