@@ -28,30 +28,14 @@ def memoised(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def reads(function: Callable[..., Any], *shapes: Any) -> list[bool]:
-    """Find which arrays among its arguments a function computes with.
-
-    Args:
-        function: a function that JAX can trace.
-        shapes: its arguments, or their shapes.
-
-    Returns:
-        One truth value a leaf of the arguments.
-    """
+    """Find which arrays among its arguments, or their shapes, a function computes with: one truth value a leaf."""
     jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
     used = {id(var) for var in [*jaxpr.outvars, *(var for equation in jaxpr.eqns for var in equation.invars)]}
     return [id(var) in used for var in jaxpr.invars]
 
 
 def returns_as_is(function: Callable[..., Any], *shapes: Any) -> bool:
-    """Find whether a function returns its first argument, leaf by leaf, unchanged.
-
-    Args:
-        function: a function that JAX can trace.
-        shapes: its arguments, or their shapes.
-
-    Returns:
-        The answer.
-    """
+    """True if a function of arguments of some shapes returns the first of them, leaf by leaf, unchanged."""
     jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
     first = jaxpr.invars[: len(jax.tree.leaves(shapes[0]))]
     return [*map(id, first)] == [*map(id, jaxpr.outvars)]

@@ -63,7 +63,7 @@ def test_an_older_run_is_refused_by_name(path, capsys):
     with pytest.raises(ConfigError, match=message):
         metarule.load(path)
     assert train.main(["--resume", str(path)]) == 2
-    assert capsys.readouterr().err == f"metarule.train: {message}\n"
+    assert capsys.readouterr().err == f"metarule train: {message}\n"
     assert not list(path.glob("metarule.*"))
 
 

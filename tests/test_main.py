@@ -53,7 +53,7 @@ def test_bash_completes_commands_and_options(line, completed, monkeypatch, capsy
 
 
 def test_scripts_of_other_shells(monkeypatch, capsys):
-    assert run_main(monkeypatch, capsys, "--completion", "zsh")[1].startswith("autoload -U +X bashcompinit")
+    assert run_main(monkeypatch, capsys, "--completion", "zsh")[1].startswith("(( $+functions[compdef] )) ||")
     assert "from adapt' -l adaptation.window\n" in run_main(monkeypatch, capsys, "--completion", "fish")[1]
     message = "metarule: --completion sh: allowed: bash, zsh, fish\n"
     assert run_main(monkeypatch, capsys, "--completion", "sh") == (2, "", message)

@@ -97,7 +97,7 @@ def test_an_error_is_printed_in_the_available_characters():
     script = "import sys; from metarule.commands.train import main; sys.exit(main(['nowhere/θ.toml']))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=ROOT, env=os.environ | BARE)
     assert done.returncode == 2
-    assert done.stderr == b"metarule.train: nowhere/\\u03b8.toml: No such file or directory\n"
+    assert done.stderr == b"metarule train: nowhere/\\u03b8.toml: No such file or directory\n"
 
 
 def test_control_characters_in_an_error_are_escaped(capsys):

@@ -1,9 +1,8 @@
-"""Adapt a learned rule to new tasks: `python -m metarule.adapt RUN_DIR [--section.field VALUE …]`."""
+"""Adapt a learned rule to new tasks: `metarule adapt RUN_DIR [--TABLE.FIELD VALUE …]`."""
 
-import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
@@ -16,7 +15,7 @@ from metarule.analysis.comparison import count_text, rows_table, summarise
 from metarule.analysis.evaluation import Curves
 from metarule.commands import cli
 from metarule.config.help import Source
-from metarule.config.toml import ConfigError, decode
+from metarule.config.toml import ConfigError, decode_table, override
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.rules.polynomial import Polynomial
@@ -54,24 +53,9 @@ _SPREAD = 0.1
 _LEARNED, _CLASSIC = "learned, adapting", "delta"
 
 
-class _Start(NamedTuple):
-    """Initial θ of a contender, and whether it adapts."""
-
-    theta: Theta
-    adapts: bool
-
-
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
-        signal if stopped.
-    """
-    return cli.run("metarule.adapt", words, USAGE, _serve, "what was written before is kept", FIELDS)
+    """Run the command with the words of its command line; the exit status is that of `cli.run`."""
+    return cli.run("metarule adapt", words, USAGE, _serve, "what was written before is kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:
@@ -83,8 +67,11 @@ def _serve(words: list[str]) -> int:
 
 @figures.drawn_last()
 def _run(transfer: Transfer, path: Path) -> int:
-    lifetime, options = transfer.experiment.lifetime, transfer.options
-    adaptation = _adaptation(transfer)
+    lifetime, options, steps = transfer.experiment.lifetime, transfer.options, transfer.experiment.inner_loop.steps
+    adaptation = decode_table(override({}, transfer.rest), _OWN, Adaptation)
+    if steps % adaptation.window:
+        allowed = f"divisors of the {steps} steps of a lifetime (inner_loop.steps)"
+        raise ConfigError(f"{_OWN}.window = {adaptation.window}: allowed: {allowed}")
     print(f"{transfer.novelty}: {transfer.lifetimes} networks", flush=True)
     starts = _starts(transfer)
     if f"{_CLASSIC}, adapting" not in starts:
@@ -102,63 +89,44 @@ def _run(transfer: Transfer, path: Path) -> int:
     }
     write_json(path / "summary.json", summary)
     write_curves(path, curves, lifetime, transfer.novelty)
-    labelled = {
-        name + (f" (rate {tuned[name]['rate']:.2g})" if name in tuned else ""): row for name, row in rows.items()
-    }
+    rates = {name: f" (rate {best['rate']:.2g})" for name, best in tuned.items()}
+    labelled = {name + rates.get(name, ""): row for name, row in rows.items()}
     title = f"{transfer.novelty}, {count_text(tasks, 'tasks')}"
     print(f"\n{rows_table(title, score, labelled, options.threshold)}\n")
     print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}")
     return 0
 
 
-def _adaptation(transfer: Transfer) -> Adaptation:
-    try:
-        adaptation = decode(transfer.rest, Adaptation)
-    except ConfigError as error:
-        raise ConfigError(f"{_OWN}.{error}") from error
-    steps = transfer.experiment.inner_loop.steps
-    if steps % adaptation.window:
-        raise ConfigError(
-            f"{_OWN}.window = {adaptation.window}: allowed: divisors of the {steps} steps of a lifetime "
-            "(inner_loop.steps)"
-        )
-    return adaptation
-
-
 def _adapt(
-    transfer: Transfer, starts: Mapping[str, _Start], adaptation: Adaptation
+    transfer: Transfer, starts: Mapping[str, tuple[Theta, bool]], adaptation: Adaptation
 ) -> tuple[dict[str, Curves], dict[str, dict[str, Any]]]:
     """Curves of each start on test tasks, and the tuning of the learning rates on training tasks."""
     experiment, lifetimes = transfer.experiment, transfer.experiment.evaluation.lifetimes
     lifetime, split = experiment.lifetime, experiment.split
     key = stream(run_key(experiment.seed), Purpose.TUNING)
     curves, tuned = dict[str, Curves](), dict[str, dict[str, Any]]()
-    for name, start in tqdm(starts.items(), desc="adapting", unit="start", disable=None):
+    draw = (split.test, transfer.key, transfer.lifetimes)
+    for name, (theta, adapts) in tqdm(starts.items(), desc="adapting", unit="start", disable=None):
         rate = 0.0
-        if start.adapts:
-            best = tune_adaptation(lifetime, start.theta, split.train, key, lifetimes, adaptation)
+        if adapts:
+            best = tune_adaptation(lifetime, theta, split.train, key, lifetimes, adaptation)
             rate, tuned[name] = best.rate, best._asdict()
-        curves[name] = jax.device_get(
-            adaptation_curves(
-                lifetime, start.theta, split.test, transfer.key, transfer.lifetimes, adaptation, rate, transfer.tasks
-            )
-        )
+        curves[name] = jax.device_get(adaptation_curves(lifetime, theta, *draw, adaptation, rate, transfer.tasks))
     return curves, tuned
 
 
-def _starts(transfer: Transfer) -> dict[str, _Start]:
-    """Contenders by name; the classic rule only if the rule can express it."""
+def _starts(transfer: Transfer) -> dict[str, tuple[Theta, bool]]:
+    """Initial θ of each contender, and whether it adapts; the classic rule only if the rule can express it."""
     run, lifetime = transfer.run, transfer.experiment.lifetime
     key = jax.random.fold_in(stream(run_key(transfer.experiment.seed), Purpose.ADAPTATION), transfer.options.draw)
     starts = {
-        _LEARNED: _Start(run.theta, adapts=True),
-        "learned, frozen": _Start(run.theta, adapts=False),
-        "random, adapting": _Start(_random_theta(lifetime, key), adapts=True),
+        _LEARNED: (run.theta, True),
+        "learned, frozen": (run.theta, False),
+        "random, adapting": (_random_theta(lifetime, key), True),
     }
     classic = _classic_theta(lifetime, run.rates.get(_CLASSIC))
     if classic is not None:
-        starts[f"{_CLASSIC}, adapting"] = _Start(classic, adapts=True)
-        starts[f"{_CLASSIC}, frozen"] = _Start(classic, adapts=False)
+        starts |= {f"{_CLASSIC}, adapting": (classic, True), f"{_CLASSIC}, frozen": (classic, False)}
     return starts
 
 
@@ -177,7 +145,3 @@ def _classic_theta(lifetime: Lifetime, rate: float | None) -> Theta | None:
         return None
     classic = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
     return replace(lifetime, rule=classic).init_theta(run_key(0))
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -13,30 +13,22 @@ from typing import Any
 
 import jax
 from jax.errors import JaxRuntimeError
-from msgspec import Struct
 
 from metarule.config.help import Source, overview, table
 from metarule.config.messages import collect_warnings, first_line
-from metarule.config.toml import ConfigError, decode, override, parse_overrides, read
+from metarule.config.toml import ConfigError, decode_table, override, parse_overrides, read
 from metarule.parallel import multihost as processes
 from metarule.parallel.compilation_cache import enable_compilation_cache
 from metarule.parallel.devices import Devices, spread
 from metarule.runs.stopping import Terminated, terminable
 
-__all__ = ["run"]
+__all__ = ["DEVICES", "run"]
 
-_TABLE = "devices"
+DEVICES = Source(Devices, table="devices")
 _HELP = {"--help", "-h"}
-_GONE = "another process of this run is gone, or a device failed"
 _STATUSES = """\
 Exit status: 0 done; 1 a device or disk failed, some of the work failed, or a figure could not be drawn, and the rest is
 written; 2 bad input; 128 + the signal's number after Ctrl-C or SIGTERM."""
-
-
-class _Given(Struct):
-    """Fields that every command takes."""
-
-    devices: Devices = Devices()
 
 
 def run(
@@ -73,7 +65,7 @@ def run(
     try:
         with terminable(), collect_warnings() as warnings:
             if (not words and not bare) or not _HELP.isdisjoint(words):
-                print(_help(words, usage, (*fields, Source(Devices, table=_TABLE))))
+                print(_help(words, usage, (*fields, DEVICES)))
                 status = 0 if words else 2
             else:
                 status = _served(name, words, serve, bare, cached, joint)
@@ -83,21 +75,25 @@ def run(
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except Exception as error:
+        reason = first_line(error)
         if not processes.is_single_process():  # JAX raises many kinds of errors if another process is gone
-            return _failed(name, f"{_GONE}: {first_line(error)}", note)
-        if isinstance(error, JaxRuntimeError):
-            return _failed(name, f"the device failed: {first_line(error)}", note)
-        if isinstance(error, OSError):
+            reason = f"another process of this run is gone, or a device failed: {reason}"
+        elif isinstance(error, JaxRuntimeError):
+            reason = f"the device failed: {reason}"
+        elif isinstance(error, OSError):
             _mute()
-            where = f"{error.filename}: " if error.filename else ""
-            return _failed(name, f"{where}{first_line(error)}", note)
-        raise
+            reason = f"{error.filename}: {reason}" if error.filename else reason
+        else:
+            raise
+        return _ended(f"{name}: {reason}; {note}", 1)
     except KeyboardInterrupt as stop:
-        status = 128 + (signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT)
-        print(f"{name}: stopped at once; {note}", file=sys.stderr)
-        if not processes.is_single_process():
-            processes.leave(status)
-        return status
+        number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
+        return _ended(f"{name}: stopped at once; {note}", 128 + number)
+
+
+def _ended(message: str, status: int) -> int:
+    print(message, file=sys.stderr)
+    return status if processes.is_single_process() else processes.leave(status)
 
 
 def _help(words: list[str], usage: str, fields: Sequence[Source]) -> str:
@@ -134,8 +130,24 @@ def _served(
         processes.joined(devices),
         spread(devices),
     ):
-        processes.check_same(f"{_TABLE}.matmul", devices.matmul)
+        processes.check_same("devices.matmul", devices.matmul)
         return serve(rest)
+
+
+def _devices(words: list[str]) -> tuple[Devices, list[str]]:
+    """Read `devices` from the config file and the command line; return it with the other words."""
+    own, rest, remaining = list[str](), list[str](), list(words)
+    while remaining:
+        word = remaining.pop(0)
+        is_own = word.startswith("--devices.")
+        (own if is_own else rest).append(word)
+        if is_own and "=" not in word and remaining:
+            own.append(remaining.pop(0))
+    tree: dict[str, Any] = {}
+    if rest and not rest[0].startswith("-"):
+        with suppress(ConfigError):  # the command itself reports it
+            tree = read(Path(rest[0]))[1]
+    return decode_table(override(tree, parse_overrides(own)), "devices", Devices), rest
 
 
 def _prepare_streams() -> None:
@@ -164,27 +176,3 @@ def _mute() -> None:
         print(end="", flush=True)
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _failed(name: str, message: str, note: str) -> int:
-    print(f"{name}: {message}; {note}", file=sys.stderr)
-    if not processes.is_single_process():
-        processes.leave(1)
-    return 1
-
-
-def _devices(words: list[str]) -> tuple[Devices, list[str]]:
-    """Read `devices` from the config file and the command line; return it with the other words."""
-    own, rest, remaining = list[str](), list[str](), list(words)
-    while remaining:
-        word = remaining.pop(0)
-        is_own = word.startswith(f"--{_TABLE}.")
-        (own if is_own else rest).append(word)
-        if is_own and "=" not in word and remaining:
-            own.append(remaining.pop(0))
-    tree: dict[str, Any] = {}
-    if rest and not rest[0].startswith("-"):
-        with suppress(ConfigError):  # the command itself reports it
-            tree = read(Path(rest[0]))[1]
-    given = {_TABLE: tree[_TABLE]} if _TABLE in tree else {}
-    return decode(override(given, parse_overrides(own)), _Given).devices, rest

@@ -4,8 +4,8 @@ import re
 from collections.abc import Iterable
 from importlib import import_module
 
-from metarule.config.help import Source, flags
-from metarule.parallel.devices import Devices
+from metarule.commands import cli
+from metarule.config.help import flags
 
 __all__ = ["SHELLS", "completion"]
 
@@ -20,6 +20,10 @@ _metarule() {{
     if [[ $COMP_CWORD == 1 || $word == -* ]]; then COMPREPLY=($(compgen -W "$words" -- "$word")); fi
 }}
 complete -o default -F _metarule metarule
+"""
+_ZSH = """\
+(( $+functions[compdef] )) || { autoload -U compinit && compinit; }
+autoload -U +X bashcompinit && bashcompinit
 """
 
 
@@ -37,16 +41,16 @@ def completion(shell: str, commands: Iterable[str]) -> str:
     if shell == "fish":
         lines = [f"complete -c metarule -n __fish_use_subcommand -f -a {name}" for name in words]
         for name, options in words.items():
-            seen = f"complete -c metarule -n '__fish_seen_subcommand_from {name}'"
-            lines += [f"{seen} -l {option.removeprefix('--')}" for option in options]
+            condition = f"complete -c metarule -n '__fish_seen_subcommand_from {name}'"
+            lines += [f"{condition} -l {option.removeprefix('--')}" for option in options]
         return "\n".join(lines)
     cases = "\n".join(f'        *:{name}) words="{" ".join(options)}" ;;' for name, options in words.items())
     script = _BASH.format(commands=" ".join(words), cases=cases)
-    return f"autoload -U +X bashcompinit && bashcompinit\n{script}" if shell == "zsh" else script
+    return _ZSH + script if shell == "zsh" else script
 
 
 def _words(name: str) -> list[str]:
     """Options of a command: those of its usage, and those that set fields."""
     command = import_module(f"metarule.commands.{name}")
     own = re.findall(r"^  (--[a-z][a-z-]*)", command.USAGE, re.MULTILINE)
-    return own + flags((*command.FIELDS, Source(Devices, table="devices")))
+    return own + flags((*command.FIELDS, cli.DEVICES))

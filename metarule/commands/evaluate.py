@@ -1,6 +1,5 @@
-"""Evaluate a learned rule on new tasks: `python -m metarule.evaluate RUN_DIR [--section.field VALUE …]`."""
+"""Evaluate a learned rule on new tasks: `metarule evaluate RUN_DIR [--TABLE.FIELD VALUE …]`."""
 
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,20 +44,11 @@ weights. Results: score against steps, steps to threshold, and score on held-out
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
   --help [TABLE]         this text, or the fields of a table
 """
-_BY_TASK = "tasks.csv"
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
-        signal if stopped.
-    """
-    return cli.run("metarule.evaluate", words, USAGE, _serve, "what was written before is kept", FIELDS)
+    """Run the command with the words of its command line; the exit status is that of `cli.run`."""
+    return cli.run("metarule evaluate", words, USAGE, _serve, "what was written before is kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:
@@ -70,42 +60,31 @@ def _serve(words: list[str]) -> int:
 
 @figures.drawn_last()
 def _run(transfer: Transfer, path: Path) -> int:
-    experiment, lifetime = transfer.experiment, transfer.experiment.lifetime
+    run, experiment, lifetime = transfer.run, transfer.experiment, transfer.experiment.lifetime
     print(f"{transfer.novelty}: {transfer.lifetimes} networks", flush=True)
-    compared, left_out = contenders(transfer.run, experiment)
+    compared, left_out = contenders(run, experiment)
     for name, reason in left_out.items():
         print(f"left out: {name}: {reason}", flush=True)
-    settings = experiment.evaluation
+    settings, threshold = experiment.evaluation, transfer.options.threshold
     points = evaluation_steps(lifetime, settings.points, settings.horizons)
     curves = compare(compared, experiment.split.test, transfer.key, transfer.lifetimes, points, transfer.tasks)
-    summary = _summary(transfer, curves) | {"left_out": left_out}
+    rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in curves}
+    held_out = held_out_report(lifetime, curves, rates, transfer.novelty, threshold)
+    summary = transfer.tree() | {"equation": run.equation, "held_out": held_out, "left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):
         key = stream(run_key(experiment.seed), Purpose.PHENOMENA)
         summary["phenomena"] = measure_phenomena(compared, key, settings.lifetimes, path / FIGURES)
-    _write(path, transfer, summary, curves)
-    print(f"\n{held_out_table(summary['held_out'])}\n")
-    if "phenomena" in summary:
-        print(f"{phenomena_table(summary['phenomena'])}\n")
-    print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}, {_BY_TASK}")
-    return 0
-
-
-def _summary(transfer: Transfer, curves: Mapping[str, Curves]) -> dict[str, Any]:
-    run, threshold = transfer.run, transfer.options.threshold
-    rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in curves}
-    report = held_out_report(transfer.experiment.lifetime, curves, rates, transfer.novelty, threshold)
-    return transfer.tree() | {"equation": run.equation, "held_out": report}
-
-
-def _write(path: Path, transfer: Transfer, summary: Mapping[str, Any], curves: Mapping[str, Curves]) -> None:
-    lifetime = transfer.experiment.lifetime
-    score = primary_metric(lifetime.tasks)
-    rows = list(_rows(curves, lifetime, transfer.options.threshold))
-    write_text(path / _BY_TASK, csv_text(rows))
+    score, rows = primary_metric(lifetime.tasks), list(_rows(curves, lifetime, threshold))
+    write_text(path / "tasks.csv", csv_text(rows))
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
     write_curves(path, curves, lifetime, transfer.novelty)
     figures.draw_tasks(path / FIGURES / "tasks.png", finals, score)
     write_json(path / "summary.json", summary)
+    print(f"\n{held_out_table(held_out)}\n")
+    if "phenomena" in summary:
+        print(f"{phenomena_table(summary['phenomena'])}\n")
+    print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}, tasks.csv")
+    return 0
 
 
 def _rows(curves: Mapping[str, Curves], lifetime: Lifetime, threshold: float) -> Iterator[dict[str, Any]]:
@@ -120,7 +99,3 @@ def _rows(curves: Mapping[str, Curves], lifetime: Lifetime, threshold: float) ->
             row = {"contender": name, "task": task}
             row |= {"steps_to_threshold": threshold_point(line[: len(steps)], steps, threshold)}
             yield row | {metric: float(f"{value:.6g}") for metric, value in means.items()}
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,4 +1,4 @@
-"""Search for the structure of a rule: `python -m metarule.evolve CONFIG [--section.field VALUE …]`."""
+"""Search for the structure of a rule: `metarule evolve CONFIG [--TABLE.FIELD VALUE …]`."""
 
 import sys
 import time
@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import msgspec
 import numpy as np
-from jaxtyping import Array, Bool
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 from tqdm import tqdm
@@ -30,14 +29,15 @@ from metarule.analysis.structure_search.search import (
 )
 from metarule.analysis.structure_search.variation import Structure, TermLibrary, term_library
 from metarule.commands import cli
+from metarule.commands.opening import new_run, resumed_run, split_words
 from metarule.config.help import Source
 from metarule.config.schema import Checked
-from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.config.toml import ConfigError, decode_table, override
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs import figures
-from metarule.runs.directory import FIGURES, SEARCH, locked_run, read_experiment, start_run, timestamped
+from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.files import read_json, write_json
@@ -63,8 +63,7 @@ and number of terms. Result: the Pareto front of held-out score against number o
   --resume RUN_DIR       continue from the last generation of a run
   --help [TABLE]         this text, or the fields of a table
 """
-_FRONT, _FIGURE = "front.json", "front.png"
-_PREFIX = "evolve."
+_TABLE = "evolve"
 _LARGEST_FLOAT = float(np.finfo(np.float64).max)
 
 
@@ -86,98 +85,47 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     chunk_size: Annotated[int, Meta(ge=1, le=100_000)] = 8
 
 
-FIELDS = (Source(Options, table=_PREFIX.removesuffix(".")), Source(Experiment))
+FIELDS = (Source(Options, table=_TABLE), Source(Experiment))
 
 
-class _Request(NamedTuple):
-    """Arguments of the command line."""
+class _Search(NamedTuple):
+    """A search, and the file that holds its state."""
 
     experiment: Experiment
     options: Options
-    directory: Path
+    terms: TermLibrary
+    file: Path
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if a device or disk failed or a figure could not be drawn, 2 bad input, 128 +
-        signal if stopped.
-    """
-    kept = "generations before this one are kept"
-    return cli.run("metarule.evolve", words, USAGE, _serve, kept, FIELDS)
+    """Run the command with the words of its command line; the exit status is that of `cli.run`."""
+    return cli.run("metarule evolve", words, USAGE, _serve, "generations before this one are kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:
     with ExitStack() as stack:
-        return _run(_resume(words, stack) if words[0] == "--resume" else _start(words, stack))
+        directory = _open(words, stack)
+        experiment, file = read_experiment(directory), directory / SEARCH
+        return _run(_Search(experiment, _saved(file).options, term_library(experiment.lifetime), file), directory)
 
 
-@figures.drawn_last()
-def _run(request: _Request) -> int:
-    experiment, directory = request.experiment, request.directory
-    print(f"run: {directory}", flush=True)
-    terms = term_library(experiment.lifetime)
-    clock = time.perf_counter()
-    try:
-        with StopRequest() as stop:
-            generation = _search(request, terms, stop)
-    except Stopped:
-        print(f"\nstopped; go on with: python -m metarule.evolve --resume {quote(str(directory))}", file=sys.stderr)
-        return 128 + stop.signal_number
-    tasks, metric = describe_split(experiment.split), primary_metric(experiment.tasks)
-    print(f"fitting the front, and evaluating it on {tasks} …", flush=True)
-    rows = _evaluate_front(request, terms, generation)
-    report = {
-        "metric": metric,
-        "of": tasks,
-        "lifetimes": experiment.evaluation.lifetimes,
-        "structures": rows,
-        "evaluated": len(generation.evaluated),
-        "library": terms.names,
-        "seconds": time.perf_counter() - clock,
-    }
-    write_json(directory / _FRONT, report)
-    figure = directory / FIGURES / _FIGURE
-    figures.draw_front(figure, rows, metric, f"{tasks}: mean and 95 % interval over tasks")
-    print(f"\n{_table(report)}\n")
-    print(f"figure: {figure}   numbers: {directory / _FRONT}")
-    return 0
-
-
-def _start(words: list[str], stack: ExitStack) -> _Request:
-    if words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
-    config, overwrite = Path(words[0]), "--overwrite" in words
-    pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
-    own = [pair for pair in pairs if pair[0].startswith(_PREFIX)]
+def _open(words: list[str], stack: ExitStack) -> Path:
+    """Lock the directory of a new or resumed search."""
+    if words[0] == "--resume":
+        directory = resumed_run(stack, words)
+        record_environment(directory)
+        return directory
+    config, pairs, overwrite = split_words(words)
+    own = [pair for pair in pairs if pair[0].startswith(f"{_TABLE}.")]
     experiment, given = read_experiment_file(config, [pair for pair in pairs if pair not in own])
     try:
         _check(experiment)
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from error
-    try:
-        options = decode({name.removeprefix(_PREFIX): value for name, value in own}, Options)
-    except ConfigError as error:
-        raise ConfigError(f"{_PREFIX}{error}") from error
-    default = timestamped(Path("runs", config.stem), f"-structures-s{experiment.seed}")
-    directory = Path(experiment.run.directory) if experiment.run.directory else default
-    stack.enter_context(locked_run(directory))
-    start_run(directory, experiment, given, overwrite)
-    return _Request(experiment, options, directory)
-
-
-def _resume(words: list[str], stack: ExitStack) -> _Request:
-    if len(words) != 2:
-        raise ConfigError("--resume takes one run directory and nothing else: the settings are those of the run")
-    directory = Path(words[1])
-    read_experiment(directory)  # before the lock, which would leave its file in a directory without a run
-    stack.enter_context(locked_run(directory))
-    record_environment(directory)
-    return _Request(read_experiment(directory), _read_search(directory / SEARCH).options, directory)
+    options = decode_table(override({}, own), _TABLE, Options)
+    directory = new_run(stack, config, experiment, given, overwrite, f"-structures-s{experiment.seed}")
+    write_json(directory / SEARCH, {"options": asdict(options)})
+    return directory
 
 
 def _check(experiment: Experiment) -> None:
@@ -189,17 +137,43 @@ def _check(experiment: Experiment) -> None:
     term_library(experiment.lifetime)
 
 
-def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generation:
+@figures.drawn_last()
+def _run(search: _Search, directory: Path) -> int:
+    print(f"run: {directory}", flush=True)
+    experiment, clock = search.experiment, time.perf_counter()
+    try:
+        with StopRequest() as stop:
+            generation = _last_generation(search, stop)
+    except Stopped as stopped:
+        print(f"\nstopped; go on with: metarule evolve --resume {quote(str(directory))}", file=sys.stderr)
+        return 128 + stopped.signal_number
+    tasks, metric = describe_split(experiment.split), primary_metric(experiment.tasks)
+    print(f"fitting the front, and evaluating it on {tasks} …", flush=True)
+    report = {
+        "metric": metric,
+        "of": tasks,
+        "lifetimes": experiment.evaluation.lifetimes,
+        "structures": _evaluate_front(search, generation),
+        "evaluated": len(generation.evaluated),
+        "library": search.terms.names,
+        "seconds": time.perf_counter() - clock,
+    }
+    write_json(directory / "front.json", report)
+    figure = directory / FIGURES / "front.png"
+    figures.draw_front(figure, report["structures"], metric, f"{tasks}: mean and 95 % interval over tasks")
+    print(f"\n{_table(report)}\n\nfigure: {figure}   numbers: {directory / 'front.json'}")
+    return 0
+
+
+def _last_generation(search: _Search, stop: StopRequest) -> Generation:
     """Search from the last saved generation to the final one."""
-    options, seed, file = request.options, request.experiment.seed, request.directory / SEARCH
+    options, terms, seed = search.options, search.terms, search.experiment.seed
 
     def fit_losses(structures: Sequence[Structure]) -> list[float]:
         key = jax.random.fold_in(stream(run_key(seed), Purpose.STRUCTURES), 0)
-        return np.asarray(_fit(request, terms, structures, options.steps, key).loss, float).tolist()
+        return np.asarray(_fit(search, structures, options.steps, key).loss, float).tolist()
 
-    if not file.exists():
-        write_json(file, {"options": asdict(options)})
-    generation = _restore(file, terms)
+    generation = _restore(search)
     with tqdm(total=options.generations + 1, desc="generations", disable=None) as bar:
         while generation is None or generation.number < options.generations:
             stop.answer(0)
@@ -207,7 +181,7 @@ def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generat
                 generation = first_generation(terms, options.population, seed, fit_losses)
             else:
                 generation = next_generation(generation, terms, options.population, seed, fit_losses)
-            _save(file, options, generation, terms)
+            _save(search, generation)
             best = min(generation.population, key=lambda one: one.loss)
             status = f"{len(generation.evaluated)} structures, best meta-loss {best.loss:.4f}"
             status += f" with {len(best.structure)} terms"
@@ -218,45 +192,46 @@ def _search(request: _Request, terms: TermLibrary, stop: StopRequest) -> Generat
     return generation
 
 
-def _fit(request: _Request, terms: TermLibrary, structures: Sequence[Structure], steps: int, key: PRNGKey) -> Fitted:
+def _fit(search: _Search, structures: Sequence[Structure], steps: int, key: PRNGKey) -> Fitted:
     """Fit structures in chunks of one size, so that one compiled program serves all."""
-    experiment, options = request.experiment, request.options
-    optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=options.chunk_size)
+    experiment, options, size = search.experiment, search.options, search.options.chunk_size
+    optimizer, _ = resolved(experiment.optimizer, experiment.lifetime, runs=size)
     assert isinstance(optimizer, Gradient)
     optimizer, pool = replace(optimizer, steps=steps), experiment.split.train
     results = []
-    for start in range(0, len(structures), options.chunk_size):
-        chunk = list(structures[start : start + options.chunk_size])
-        masks = _masks(chunk + chunk[:1] * (options.chunk_size - len(chunk)), terms)
-        results.append(fit(experiment.lifetime, optimizer, pool, key, masks, options.lifetimes, options.chunk_size))
+    for start in range(0, len(structures), size):
+        chunk = list(structures[start : start + size])
+        chunk += chunk[:1] * (size - len(chunk))
+        masks = jnp.array([[term in structure for term in range(len(search.terms.names))] for structure in chunk])
+        results.append(fit(experiment.lifetime, optimizer, pool, key, masks, options.lifetimes, size))
     return jax.tree.map(lambda *leaves: jnp.concatenate(leaves)[: len(structures)], *results)
 
 
-def _masks(structures: Sequence[Structure], terms: TermLibrary) -> Bool[Array, "structures terms"]:
-    return jnp.array([[term in structure for term in range(len(terms.names))] for structure in structures])
-
-
-def _evaluate_front(request: _Request, terms: TermLibrary, generation: Generation) -> list[dict[str, Any]]:
+def _evaluate_front(search: _Search, generation: Generation) -> list[dict[str, Any]]:
     """Evaluate the Pareto front of the last population on held-out tasks.
 
     The population is fitted again with the meta-steps of the config and on other training lifetimes, and the front is
     that of the new meta-losses: the best of hundreds of structures on the lifetimes of the search are partly lucky.
     """
-    experiment, structures = request.experiment, [one.structure for one in generation.population]
+    experiment, structures = search.experiment, [one.structure for one in generation.population]
     lifetime, split, run = experiment.lifetime, experiment.split, run_key(experiment.seed)
     key = jax.random.fold_in(stream(run, Purpose.STRUCTURES), 1)
-    fitted = _fit(request, terms, structures, total_steps(experiment.optimizer), key)
+    fitted = _fit(search, structures, total_steps(experiment.optimizer), key)
     candidates = [Candidate(one, float(loss)) for one, loss in zip(structures, fitted.loss, strict=True)]
     rows = []
     for one in pareto_front(candidates):
         theta = fitted.theta[structures.index(one.structure)]
         key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
         curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
-        row = {"terms": len(one.structure), "names": [terms.names[term] for term in sorted(one.structure)]}
+        row = {"terms": len(one.structure), "names": _names(search.terms, one.structure)}
         row |= interval(by_task(curves, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(curves.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
         rows.append(row | {"equation": lifetime.equation(theta), "theta": flat_parameters(lifetime, theta)})
     return rows
+
+
+def _names(terms: TermLibrary, structure: Structure) -> list[str]:
+    return [terms.names[term] for term in sorted(structure)]
 
 
 class _Evaluated(Struct, frozen=True):
@@ -266,7 +241,7 @@ class _Evaluated(Struct, frozen=True):
     meta_loss: Annotated[float, Meta(ge=-_LARGEST_FLOAT, le=_LARGEST_FLOAT)] | None
 
 
-class _SavedSearch(Struct, frozen=True):
+class _Saved(Struct, frozen=True):
     """State of a search; `population` holds indices into `evaluated`."""
 
     options: Options
@@ -275,55 +250,47 @@ class _SavedSearch(Struct, frozen=True):
     evaluated: tuple[_Evaluated, ...] = ()
 
 
-def _save(file: Path, options: Options, generation: Generation, terms: TermLibrary) -> None:
-    index = {structure: number for number, structure in enumerate(generation.evaluated)}
-    evaluated = [
-        {"terms": [terms.names[term] for term in sorted(structure)], "meta_loss": loss}
-        for structure, loss in generation.evaluated.items()
-    ]
-    population = [index[one.structure] for one in generation.population]
-    state = {"options": asdict(options), "generation": generation.number, "population": population}
-    write_json(file, state | {"evaluated": evaluated})
+def _save(search: _Search, generation: Generation) -> None:
+    losses, structures = generation.evaluated, list(generation.evaluated)
+    state = {
+        "options": asdict(search.options),
+        "generation": generation.number,
+        "population": [structures.index(one.structure) for one in generation.population],
+        "evaluated": [{"terms": _names(search.terms, one), "meta_loss": losses[one]} for one in structures],
+    }
+    write_json(search.file, state)
 
 
-def _read_search(file: Path) -> _SavedSearch:
+def _saved(file: Path) -> _Saved:
     tree = read_json(file)
     if tree is None:
         raise ConfigError(f"{file.parent}: it holds no structure search: it has no {file.name}")
     try:
-        return msgspec.convert(tree, _SavedSearch)
+        return msgspec.convert(tree, _Saved)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: damaged: {error}") from error
 
 
-def _restore(file: Path, terms: TermLibrary) -> Generation | None:
+def _restore(search: _Search) -> Generation | None:
     """Restore the last saved generation; None if there is none."""
-    saved = _read_search(file)
+    saved, number = _saved(search.file), search.terms.names.index
     if saved.generation is None:
         return None
     try:
         evaluated = [
-            Candidate(frozenset(map(terms.names.index, one.terms)), np.inf if one.meta_loss is None else one.meta_loss)
+            Candidate(frozenset(map(number, one.terms)), np.inf if one.meta_loss is None else one.meta_loss)
             for one in saved.evaluated
         ]
-        population = tuple(evaluated[number] for number in saved.population)
+        population = tuple(evaluated[index] for index in saved.population)
     except (IndexError, ValueError) as error:
-        raise ConfigError(f"{file}: damaged: {error}") from error
+        raise ConfigError(f"{search.file}: damaged: {error}") from error
     return Generation(saved.generation, population, dict(evaluated))
 
 
 def _table(report: dict[str, Any]) -> str:
-    lines = [
-        f"{report['evaluated']} structures evaluated; the front on {report['of']}:",
-        f"{'terms':>5}{report['metric']:>10}   {'95 % interval':<18}{'diverged':>10}",
-    ]
+    lines = [f"{report['evaluated']} structures evaluated; the front on {report['of']}:"]
+    lines += [f"{'terms':>5}{report['metric']:>10}   {'95 % interval':<18}{'diverged':>10}"]
     for row in report["structures"]:
-        numbers = (
-            f"{row['terms']:>5}{row['mean']:>10.4f}   {interval_text(row['low'], row['high']):<18}{row[DIVERGED]:>10}"
-        )
-        lines.append(f"{numbers}   {row['equation']}")
+        bounds = interval_text(row["low"], row["high"])
+        lines.append(f"{row['terms']:>5}{row['mean']:>10.4f}   {bounds:<18}{row[DIVERGED]:>10}   {row['equation']}")
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

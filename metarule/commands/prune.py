@@ -1,6 +1,5 @@
-"""Prune a learned rule: `python -m metarule.prune RUN_DIR [--tolerance T] [--lifetimes N]`."""
+"""Prune a learned rule: `metarule prune RUN_DIR [--OPTION VALUE …]`."""
 
-import sys
 import time
 from typing import Annotated, Any
 
@@ -10,19 +9,17 @@ from tqdm import tqdm
 
 from metarule.analysis.ablation import contribution_report, contributions_table, removable_terms
 from metarule.analysis.comparison import count_text, describe_split
-from metarule.analysis.pruning import Pruned, Trial, prune
+from metarule.analysis.pruning import Trial, prune
 from metarule.analysis.statistics import interval, interval_text
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.schema import Checked
 from metarule.config.toml import decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
-from metarule.runs.experiment import Experiment
 from metarule.runs.finished import FinishedRun
 from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.runs.transfer import open_run
 from metarule.tasks.base import primary_metric
-from metarule.types import Theta
 
 __all__ = ["FIELDS", "USAGE", "Options", "main"]
 
@@ -36,8 +33,6 @@ shorter rule is written to pruned.npz and pruned.json in the run's directory.
   RUN_DIR                directory of a run of one seed, whose rule is a polynomial
   --help [TABLE]         this text, or the fields of a table
 """
-
-
 # Training tasks below which removals may not generalise.
 _FEW = 16
 
@@ -58,15 +53,8 @@ FIELDS = (Source(Options),)
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if a device or disk failed, 2 bad input, 128 + signal if stopped.
-    """
-    return cli.run("metarule.prune", words, USAGE, _serve, "what was written before is kept", FIELDS)
+    """Run the command with the words of its command line; the exit status is that of `cli.run`."""
+    return cli.run("metarule prune", words, USAGE, _serve, "what was written before is kept", FIELDS)
 
 
 def _serve(words: list[str]) -> int:
@@ -75,57 +63,30 @@ def _serve(words: list[str]) -> int:
 
 
 def _run(run: FinishedRun, options: Options) -> int:
-    path, experiment, lifetime = run.directory, run.config, run.learner
-    key = stream(run_key(experiment.seed), Purpose.CONTRIBUTIONS)
-    count = len(removable_terms(lifetime, run.theta))
+    path, lifetime, split, key = run.directory, run.learner, run.config.split, run_key(run.config.seed)
+    count, metric = len(removable_terms(lifetime, run.theta)), primary_metric(lifetime.tasks)
     print(f"{run.equation}\n", flush=True)
     clock = time.perf_counter()
-    contributions = contribution_report(lifetime, run.theta, experiment.split, key, options.lifetimes)
+    contributions_key = stream(key, Purpose.CONTRIBUTIONS)
+    contributions = contribution_report(lifetime, run.theta, split, contributions_key, options.lifetimes)
     print(f"{contributions_table(contributions)}\n", flush=True)
-    pruned = _prune(experiment, run.theta, options, 2 * count)
-    report = _report(experiment, pruned, options)
-    report |= {
-        "contributions": contributions,
-        "options": asdict(options),
-        "seconds": time.perf_counter() - clock,
-    }
-    print(f"\n{_table(report['held_out'])}\n{_training_tasks_text(pruned.training_tasks)}\n")
-    print(f"{len(report['removed'])} of {count} terms removed:\n\n{report['equation']}\n")
-    save_theta(path, pruned.theta, theta_meaning(lifetime) | report, name="pruned")
-    print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
-    return 0
-
-
-def _prune(experiment: Experiment, theta: Theta, options: Options, evaluations: int) -> Pruned:
-    lifetime = experiment.lifetime
-    with tqdm(total=evaluations, desc="evaluating shorter rules", unit="rule", disable=None) as bar:
+    with tqdm(total=2 * count, desc="evaluating shorter rules", unit="rule", disable=None) as bar:
 
         def progress(trial: Trial) -> None:
             if trial.outcome == "removed":
-                tqdm.write(f"without {trial.term:<40} {primary_metric(lifetime.tasks)} {trial.score:.4f}")
+                tqdm.write(f"without {trial.term:<40} {metric} {trial.score:.4f}")
             bar.update()
 
-        return prune(
-            lifetime,
-            theta,
-            experiment.split,
-            stream(run_key(experiment.seed), Purpose.PRUNING),
-            options.lifetimes,
-            options.tolerance,
-            progress,
-        )
-
-
-def _report(experiment: Experiment, pruned: Pruned, options: Options) -> dict[str, Any]:
-    lifetime = experiment.lifetime
-    return {
+        pruning_key = stream(key, Purpose.PRUNING)
+        pruned = prune(lifetime, run.theta, split, pruning_key, options.lifetimes, options.tolerance, progress)
+    report: dict[str, Any] = {
         "equation": lifetime.equation(pruned.theta),
         "theta": flat_parameters(lifetime, pruned.theta),
         "removed": pruned.removed,
         "training_tasks": pruned.training_tasks,
         "held_out": {
-            "metric": primary_metric(lifetime.tasks),
-            "of": describe_split(experiment.split),
+            "metric": metric,
+            "of": describe_split(split),
             "tasks": pruned.before.size,
             "lifetimes": options.lifetimes,
             "before": interval(pruned.before, share=True)._asdict(),
@@ -133,7 +94,17 @@ def _report(experiment: Experiment, pruned: Pruned, options: Options) -> dict[st
             "difference": interval(pruned.after - pruned.before)._asdict(),
         },
         "trials": pruned.trials,
+        "contributions": contributions,
+        "options": asdict(options),
+        "seconds": time.perf_counter() - clock,
     }
+    few = "; these are few, and the shorter rule may be good on them alone" if pruned.training_tasks < _FEW else ""
+    decided = f"(removals were decided on {count_text(pruned.training_tasks, 'training tasks')}{few})"
+    print(f"\n{_table(report['held_out'])}\n{decided}\n")
+    print(f"{len(pruned.removed)} of {count} terms removed:\n\n{report['equation']}\n")
+    save_theta(path, pruned.theta, theta_meaning(lifetime) | report, name="pruned")
+    print(f"θ: {path / 'pruned.npz'}   numbers: {path / 'pruned.json'}")
+    return 0
 
 
 def _table(held_out: dict[str, Any]) -> str:
@@ -145,12 +116,3 @@ def _table(held_out: dict[str, Any]) -> str:
         row, label = held_out[name], "after − before" if name == "difference" else name
         lines.append(f"  {label:<{width}}{row['mean']:>9.4f}   {interval_text(row['low'], row['high'])}")
     return "\n".join(lines)
-
-
-def _training_tasks_text(tasks: int) -> str:
-    few = "; these are few, and the shorter rule may be good on them alone" if tasks < _FEW else ""
-    return f"(removals were decided on {count_text(tasks, 'training tasks')}{few})"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

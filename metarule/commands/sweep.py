@@ -1,4 +1,4 @@
-"""Run a sweep over settings and seeds: `metarule sweep SWEEP.toml [--option VALUE …]`."""
+"""Run a sweep over settings and seeds: `metarule sweep SWEEP.toml [--OPTION VALUE …]`."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import sys
 import time
 import traceback
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -43,10 +43,10 @@ usage: metarule sweep SWEEP.toml [--OPTION VALUE ...]
 
 Run a config over a grid of its fields and over seeds, and make tables and a figure of the results. One compiled program
 runs seeds and numbers such as the learning rate together; other fields have programs of their own. Several processes,
-or hosts that share the directory and its locks, share the work; a second start goes on where the first was stopped. A
-run beside others is rounded differently than alone: in short runs theta is the same to 1e-5, but meta-training through
-long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are measured;
-for baselines use metarule train.
+or hosts that share the directory and its locks, share the work; a second start continues where the first was stopped.
+A vmapped run is rounded differently than a single one: in short runs theta is the same to 1e-5, but meta-training
+through long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are
+measured; for baselines use metarule train.
 
   SWEEP.toml      sweep file, such as benchmarks/sweeps/learning-rates.toml
   --dry-run       print the plan, and about how long it would take
@@ -57,6 +57,8 @@ for baselines use metarule train.
   --help [TABLE]  this text, or the fields of a table
 """
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
+# Options that are names of files and directories, and text also where they read as numbers.
+_TEXTS = ("directory", "json", "report")
 _FAILED, _ENVIRONMENT = "failed", "environment.json"
 # Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.
 _PROGRAMS = 4
@@ -70,12 +72,19 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     Attributes:
         directory: directory of the sweep; empty for `runs/sweeps/<name of the file>`.
         json: file for the rows of the printed table, as a list of flat objects; empty for none.
-        compare: points that are also run alone, one after another, to measure the time that the sweep saves.
+        compare: points that also run as sweeps of one point, to measure the time that the sweep saves.
     """
 
     directory: str = ""
     json: str = ""
     compare: Annotated[int, Meta(ge=0)] = 0
+
+
+class _ReportOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Options of `--report`."""
+
+    report: str
+    json: str = ""
 
 
 FIELDS = (Source(Options), Source(Sweep, file="a sweep file"))
@@ -92,16 +101,9 @@ class _Request(NamedTuple):
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 some cells failed or a figure could not be drawn, 2 bad input, 128 + signal if stopped.
-    """
-    kept, cached = "finished cells are kept", "--dry-run" not in words  # which measures compiling
-    return cli.run("metarule sweep", words, USAGE, _serve, kept, FIELDS, cached=cached)
+    """Run the command with the words of its command line; the exit status is that of `cli.run`, 1 if cells failed."""
+    cached = "--dry-run" not in words  # which measures compiling
+    return cli.run("metarule sweep", words, USAGE, _serve, "finished cells are kept", FIELDS, cached=cached)
 
 
 def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:
@@ -110,8 +112,8 @@ def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], ag
     Args:
         declared: the sweep.
         config: its base config, which replaces that of the sweep.
-        directory: of the sweep.
-        flags: of the command line.
+        directory: directory of the sweep.
+        flags: flags of the command line.
         again: command that resumes a stopped sweep.
 
     Returns:
@@ -132,10 +134,8 @@ def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], ag
 
 def _serve(words: list[str]) -> int:
     if words[0] == "--report":
-        if len(words) < 2:
-            raise ConfigError("--report: a value is missing")
-        options = _decode(words[2:], ("json",))
-        return _report(Path(words[1]), options.json)
+        options = _decode(words, _ReportOptions)
+        return _report(Path(options.report), options.json)
     request = _parse(words)
     if "--dry-run" in request.flags:
         return _show(request)
@@ -154,11 +154,9 @@ def _parse(words: list[str]) -> _Request:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a sweep file comes first, or --report; see --help")
     file, flags = Path(words[0]), frozenset(word for word in words if word in _FLAGS)
-    options = _decode([word for word in words[1:] if word not in _FLAGS], Options.__struct_fields__)
+    options = _decode([word for word in words[1:] if word not in _FLAGS], Options)
     sweep, base = read_sweep(file)
-    last: list[tuple[str, Any]] = []
-    if "--quick" in flags:
-        sweep, last = hasten(sweep)
+    sweep, last = hasten(sweep) if "--quick" in flags else (sweep, [])
     try:
         plan = make_plan(sweep, base, last)
     except ConfigError as error:
@@ -167,16 +165,9 @@ def _parse(words: list[str]) -> _Request:
     return _Request(file, plan, Path(options.directory or Path("runs", "sweeps", name)), flags, options)
 
 
-def _decode(words: list[str], allowed: Iterable[str]) -> Options:
-    pairs = dict(parse_overrides(words))
-    for name in set(pairs) - set(allowed):
-        raise ConfigError(
-            f"--{name}: there is no such option here; allowed: {', '.join(f'--{one}' for one in allowed)}"
-        )
-    # Names of files and directories are text, also where they read as numbers.
-    options = decode(
-        {name: str(value) if name in ("directory", "json") else value for name, value in pairs.items()}, Options
-    )
+def _decode(words: list[str], as_type: type[Struct]) -> Any:
+    pairs = {name: str(value) if name in _TEXTS else value for name, value in parse_overrides(words)}
+    options: Any = decode(pairs, as_type)
     check_place(options.json)
     return options
 
@@ -188,22 +179,18 @@ def _show(request: _Request) -> int:
     for cell in plan.cells:
         labels = list(dict.fromkeys(plan.settings[point.setting].label for point in cell.points))
         seeds = sorted({point.seed for point in cell.points})
-        shown = labels[0] if len(labels) == 1 else f"{labels[0]} … {labels[-1]}"
-        side = f"; data: {', '.join(('seed', *cell.fields))}"
-        print(f"{cell.name}  {len(cell.points):>4} points  seeds {seeds[0]} to {seeds[-1]}  {shown}{side}")
+        label = labels[0] if len(labels) == 1 else f"{labels[0]} … {labels[-1]}"
+        data = ", ".join(("seed", *cell.fields))
+        print(f"{cell.name}  {len(cell.points):>4} points  seeds {seeds[0]} to {seeds[-1]}  {label}; data: {data}")
     kinds: dict[type, list[Cell]] = {}
     for cell in plan.cells:
         kinds.setdefault(type(cell.experiment.optimizer), []).append(cell)
-    seconds = sum(_estimate(cells) for cells in kinds.values())
+    seconds = 0.0
+    for cells in kinds.values():
+        compiling, per_work = measure(cells[0])
+        seconds += compiling * len(set(map(_program, cells))) + per_work * sum(cell.work for cell in cells)
     print(f"\nabout {_time(seconds)} in one process, by a few meta-steps of the first cell of each optimizer.kind")
     return 0
-
-
-def _estimate(cells: Sequence[Cell]) -> float:
-    """Seconds for cells of one kind of optimiser, estimated from the first."""
-    compiling, each = measure(cells[0])
-    programs = len({(cell.experiment, cell.fields, len(cell.points)) for cell in cells})
-    return compiling * programs + each * sum(cell.work for cell in cells)
 
 
 def _run(request: _Request, again: str) -> int:
@@ -216,14 +203,13 @@ def _run(request: _Request, again: str) -> int:
     except Stopped as stopped:
         print(f"\nstopped; finished cells and checkpoints are kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
-    failed = [cell for cell in plan.cells if _is_there(directory, cell, _FAILED)]
-    for cell in failed:
-        reason = read_json(directory / CELLS / cell.name / _FAILED / "failure.json")["error"]
-        print(f"failed: {cell.name}: {reason}", file=sys.stderr)
+    folders = [directory / CELLS / cell.name / _FAILED for cell in plan.cells]
+    failed = [folder for folder in folders if folder.exists()]
+    for folder in failed:
+        print(f"failed: {folder.parent.name}: {read_json(folder / 'failure.json')['error']}", file=sys.stderr)
     if failed:
-        count = f"{len(failed)} of {len(plan.cells)} cells failed"
-        print(f"{count}; --retry runs them again", file=sys.stderr)
-    if "--no-report" not in flags and len(failed) < len(plan.cells):
+        print(f"{len(failed)} of {len(folders)} cells failed; --retry runs them again", file=sys.stderr)
+    if "--no-report" not in flags and len(failed) < len(folders):
         _report(directory, request.options.json)
     return 1 if failed else 0
 
@@ -240,9 +226,11 @@ def _lay_out(request: _Request) -> None:
             write_whole(plan, text)
         same = plan.read_text(encoding="utf-8") == text
         for cell in request.plan.cells if same else ():
-            (directory / CELLS / cell.name).mkdir(parents=True, exist_ok=True)
+            folder = directory / CELLS / cell.name
+            folder.mkdir(parents=True, exist_ok=True)
             if "--retry" in request.flags:
-                _forget_failure(directory / CELLS / cell.name)
+                with suppress(FileNotFoundError):  # none, or another process was faster
+                    (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {getattr(error, 'strerror', None) or error}") from error
     check_precision(directory, (read_json(directory / _ENVIRONMENT) or {}).get("precision"))
@@ -250,46 +238,45 @@ def _lay_out(request: _Request) -> None:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
 
 
-def _forget_failure(folder: Path) -> None:
-    """Put a failure aside, so that the cell is run again."""
-    with suppress(FileNotFoundError):  # none, or another process was faster
-        (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
-
-
 def _work(plan: Plan, directory: Path, stop: StopRequest) -> None:
     """Run cells until all are settled, those of processes that died included."""
     programs: set[Any] = set()
+    folders = {directory / CELLS / cell.name: cell for cell in plan.cells}
     shape = "{l_bar}{bar}| {n:.2f}/{total_fmt} cells [{elapsed}<{remaining}]"
-    with tqdm(total=len(plan.cells), bar_format=shape, desc="sweep", disable=None) as bar:
+    with tqdm(total=len(folders), bar_format=shape, desc="sweep", disable=None) as bar:
 
         def settled(share: float = 0.0) -> int:
-            count = sum(_is_settled(directory, cell) for cell in plan.cells)
+            count = sum(map(_is_settled, folders))
             bar.update(count + share - bar.n)
             return count
 
-        while settled() < len(plan.cells):
+        while settled() < len(folders):
             idle = True
-            for cell in plan.cells:
-                folder = directory / CELLS / cell.name
-                if _is_settled(directory, cell) or (lock := take(folder)) is None:
+            for folder, cell in folders.items():
+                if _is_settled(folder) or (lock := take(folder)) is None:
                     continue
                 with lock:
                     stop.answer(0)
-                    if _is_settled(directory, cell):  # by another process, before the lock was taken
+                    if _is_settled(folder):  # by another process, before the lock was taken
                         continue
                     idle = False
                     _make_room(programs, cell)
                     outcome = _settle(cell, folder, stop, settled)
                 if bar.disable:
-                    print(f"{cell.name}: {outcome}; {settled()} of {len(plan.cells)} cells", flush=True)
+                    print(f"{cell.name}: {outcome}; {settled()} of {len(folders)} cells", flush=True)
             if idle:
                 stop.answer(0)
                 time.sleep(_POLL)
 
 
+def _program(cell: Cell) -> Any:
+    """Identity of the compiled program of a cell."""
+    return cell.experiment, cell.fields, len(cell.points)
+
+
 def _make_room(programs: set[Any], cell: Cell) -> None:
-    """Drop compiled programs, of which a process may hold only so many, where another is needed."""
-    programs.add((cell.experiment, cell.fields, len(cell.points)))
+    """Drop compiled programs before there are too many."""
+    programs.add(_program(cell))
     if len(programs) > _PROGRAMS:
         jax.clear_caches()
         programs.clear()
@@ -305,29 +292,20 @@ def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
         raise
     except Exception as error:  # of any kind: it is the result of this cell
         reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+        work = folder / f"work-{uuid.uuid4().hex}"
         try:
-            _record(folder, reason, traceback.format_exc())
+            work.mkdir()
+            write_json(work / "failure.json", {"error": reason, "traceback": traceback.format_exc()})
+            write_json(work / _ENVIRONMENT, environment())
+            publish(work, folder / _FAILED)
         except OSError as unwritten:
             raise ConfigError(f"{folder}: {reason}; this cannot be recorded: {unwritten.strerror}") from unwritten
+        shutil.rmtree(work, ignore_errors=True)
         return f"failed: {reason}"
 
 
-def _record(folder: Path, reason: str, trace: str) -> None:
-    """Write a failure to the folder of its cell, whole or not at all."""
-    work = folder / f"work-{uuid.uuid4().hex}"
-    work.mkdir()
-    write_json(work / "failure.json", {"error": reason, "traceback": trace})
-    write_json(work / "environment.json", environment())
-    publish(work, folder / _FAILED)
-    shutil.rmtree(work, ignore_errors=True)
-
-
-def _is_there(directory: Path, cell: Cell, what: str) -> bool:
-    return (directory / CELLS / cell.name / what).exists()
-
-
-def _is_settled(directory: Path, cell: Cell) -> bool:
-    return _is_there(directory, cell, DONE) or _is_there(directory, cell, _FAILED)
+def _is_settled(folder: Path) -> bool:
+    return (folder / DONE).exists() or (folder / _FAILED).exists()
 
 
 @figures.drawn_last()
@@ -342,7 +320,3 @@ def _time(seconds: float) -> str:
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,10 +1,10 @@
-"""Learn a learning rule: `python -m metarule.train CONFIG [--section.field VALUE …]`."""
+"""Learn a learning rule: `metarule train CONFIG [--TABLE.FIELD VALUE …]`."""
 
-import shlex
 import sys
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
+from shlex import join, quote
 from typing import Any
 
 from tqdm import tqdm
@@ -12,20 +12,12 @@ from tqdm import tqdm
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
 from metarule.commands import cli
+from metarule.commands.opening import new_run, resumed_run, split_words
 from metarule.config.help import Source
-from metarule.config.toml import ConfigError, parse_overrides
+from metarule.config.toml import ConfigError
 from metarule.meta.phases import resolved, total_steps
 from metarule.parallel import multihost as processes
-from metarule.runs.directory import (
-    FIGURES,
-    SEARCH,
-    is_run,
-    locked_run,
-    read_experiment,
-    seed_directory,
-    start_run,
-    timestamped,
-)
+from metarule.runs.directory import FIGURES, SEARCH, is_run, locked_run, read_experiment, seed_directory, start_run
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.files import read_json
@@ -56,54 +48,29 @@ N processes share a run: start each with the same arguments and with --devices.c
 
 
 def main(words: list[str]) -> int:
-    """Run the command.
-
-    Args:
-        words: of the command line, without the program's name.
-
-    Returns:
-        Exit status: 0 done, 1 if nothing could be learned from, a device or disk failed, or a figure could not be
-        drawn, 2 bad input, 128 + signal if stopped.
-    """
-    kept = "what was saved before is kept"
-    return cli.run("metarule.train", words, USAGE, _serve, kept, FIELDS, joint=True)
+    """Run the command with the words of its command line; the exit status is that of `cli.run`, 1 if θ diverged."""
+    return cli.run("metarule train", words, USAGE, _serve, "what was saved before is kept", FIELDS, joint=True)
 
 
 def _serve(words: list[str]) -> int:
-    processes.check_same("command line", shlex.join(words))
-    with ExitStack() as stack, processes.place(partial(_open_run, words, stack)) as directory:
+    processes.check_same("command line", join(words))
+    with ExitStack() as stack, processes.place(partial(_open, words, stack)) as directory:
         return _run(read_experiment(directory), directory)
 
 
-def _open_run(words: list[str], stack: ExitStack) -> Path:
+def _open(words: list[str], stack: ExitStack) -> Path:
     """Lock the directory of a new or resumed run."""
     if words[0] == "--resume":
-        if len(words) != 2:
-            raise ConfigError("--resume takes one run directory, and --devices: other settings are those of the run")
-        directory = Path(words[1])
-        read_experiment(directory)
+        directory = resumed_run(stack, words)
         if (directory / SEARCH).exists():
-            again = f"python -m metarule.evolve --resume {shlex.quote(str(directory))}"
+            again = f"metarule evolve --resume {quote(str(directory))}"
             raise ConfigError(f"{directory}: it holds a structure search; go on with: {again}")
-        stack.enter_context(locked_run(directory))
-    elif words[0].startswith("-"):
-        raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
-    else:
-        config, overwrite = Path(words[0]), "--overwrite" in words
-        pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
-        experiment, given = read_experiment_file(config, pairs)
-        directory = _directory(experiment, config)
-        stack.enter_context(locked_run(directory))
-        start_run(directory, experiment, given, overwrite)
-    return directory
-
-
-def _directory(experiment: Experiment, config: Path) -> Path:
-    if experiment.run.directory:
-        return Path(experiment.run.directory)
+        return directory
+    config, pairs, overwrite = split_words(words)
+    experiment, given = read_experiment_file(config, pairs)
     last = experiment.seed + experiment.seeds - 1
-    seeds = f"s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
-    return timestamped(Path("runs", config.stem), f"-{seeds}")
+    suffix = f"-s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
+    return new_run(stack, config, experiment, given, overwrite, suffix)
 
 
 def _run(experiment: Experiment, directory: Path) -> int:
@@ -116,24 +83,20 @@ def _run(experiment: Experiment, directory: Path) -> int:
             run = _run_one if experiment.seeds == 1 else _run_seeds
             summary = run(experiment, directory, stop)
     except Stopped as stopped:
-        resume = f"python -m metarule.train --resume {shlex.quote(str(directory))}"
-        print(f"\n{stopped}; go on with: {resume}", file=sys.stderr)
+        print(f"\n{stopped}; go on with: metarule train --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stopped.signal_number
     except Diverged as diverged:
-        print(f"metarule.train: {diverged}", file=sys.stderr)
+        print(f"metarule train: {diverged}", file=sys.stderr)
         return 1
-    print(f"\n{_summary_text(summary)}\n")
-    print(f"figures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
+    print(f"\n{_summary_text(summary)}\n\nfigures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
     return 0
 
 
 def _summary_text(summary: dict[str, Any]) -> str:
     """Summary for the screen; that of several seeds has no equation."""
-    parts = [held_out_table(summary["held_out"])]
-    parts += [phenomena_table(summary["phenomena"])] if "phenomena" in summary else []
-    parts += [contributions_table(summary["contributions"])] if "contributions" in summary else []
-    parts += [summary["equation"]] if "equation" in summary else []
-    return "\n\n".join(parts)
+    tables = {"held_out": held_out_table, "phenomena": phenomena_table, "contributions": contributions_table}
+    parts = [text(summary[name]) for name, text in tables.items() if name in summary]
+    return "\n\n".join([*parts, *([summary["equation"]] if "equation" in summary else [])])
 
 
 def _run_seeds(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
@@ -141,24 +104,19 @@ def _run_seeds(experiment: Experiment, directory: Path, stop: StopRequest) -> di
     record_environment(directory)
     summaries, diverged = [], []
     for seed in range(experiment.seed, experiment.seed + experiment.seeds):
-        try:
-            summaries.append(_run_seed(experiment, directory, seed, stop))
-        except Diverged as error:
-            diverged.append(f"seed {seed}: {error}")
+        path, one = seed_directory(directory, seed), experiment.of_seed(seed)
+        with locked_run(path):
+            if not is_run(path):
+                start_run(path, one, None)
+            elif read_experiment(path) != one:
+                raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
+            try:
+                summaries.append(_run_one(one, path, stop))
+            except Diverged as error:
+                diverged.append(f"seed {seed}: {error}")
     if diverged:
         raise Diverged(f"{'; '.join(diverged)}; {len(summaries)} other seeds are done, each in its own directory")
     return join_seeds(directory, summaries)
-
-
-def _run_seed(experiment: Experiment, directory: Path, seed: int, stop: StopRequest) -> dict[str, Any]:
-    path = seed_directory(directory, seed)
-    one = experiment.of_seed(seed)
-    with locked_run(path):
-        if not is_run(path):
-            start_run(path, one, None)
-        elif read_experiment(path) != one:
-            raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
-        return _run_one(one, path, stop)
 
 
 def _run_one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:
@@ -183,11 +141,11 @@ def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | No
         _summary_text(summary)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
-    found, expected = (summary.get("seed"), summary.get("steps")), (experiment.seed, total_steps(experiment.optimizer))
-    if found != expected:
+    steps, seed, expected = summary.get("steps"), summary.get("seed"), total_steps(experiment.optimizer)
+    if (steps, seed) != (expected, experiment.seed):
         raise ConfigError(
-            f"{path}: optimizer.steps = {expected[1]}, seed = {expected[0]}: the finished run there took {found[1]} "
-            f"meta-steps with seed {found[0]}"
+            f"{path}: optimizer.steps = {expected}, seed = {experiment.seed}: the finished run there took {steps} "
+            f"meta-steps with seed {seed}"
         )
     return summary
 
@@ -196,25 +154,21 @@ class _Progress:
     """Progress bar of a run, or lines where there is no terminal; warnings go to standard error."""
 
     def __init__(self, bar: "tqdm[Any]", experiment: Experiment, label: str) -> None:
-        self._bar, self._experiment, self._label = bar, experiment, label
-        self._text, self._score, self._trouble = "", "", False
+        self._bar, self._seed, self._metric = bar, f"seed {experiment.seed}", primary_metric(experiment.tasks)
+        self._label, self._text, self._score, self._trouble = label, "", "", False
 
     def __call__(self, step: int, row: dict[str, Any]) -> None:
-        bar, seed = self._bar, f"seed {self._experiment.seed}"
+        bar = self._bar
         if "held_out" in row:
-            self._score = f", {self._label} {row['held_out'][primary_metric(self._experiment.tasks)]:.3f}"
+            self._score = f", {self._label} {row['held_out'][self._metric]:.3f}"
         if "loss" in row:
             self._text = f"loss {row['loss']:.3f}{self._score}"
-        bar.set_description(f"{seed}: meta-training", refresh=False)
+        bar.set_description(f"{self._seed}: meta-training", refresh=False)
         bar.set_postfix_str(self._text, refresh=False)
         bar.update(step - bar.n)
         trouble = row.get("trouble")
         if trouble and not self._trouble:
-            bar.write(f"{seed}, meta-step {step}: {trouble}", file=sys.stderr)
+            bar.write(f"{self._seed}, meta-step {step}: {trouble}", file=sys.stderr)
         self._trouble = bool(trouble)
         if bar.disable and "held_out" in row:
-            print(f"{seed}: meta-step {step} of {bar.total}, {self._text}", flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+            print(f"{self._seed}: meta-step {step} of {bar.total}, {self._text}", flush=True)

@@ -19,12 +19,9 @@ def explain(message: str, tree: Mapping[str, Any], as_type: type) -> str:
     """Turn the message of a failed decode into one line that names the field, the value and what is allowed.
 
     Args:
-        message: of a `msgspec.ValidationError`.
-        tree: what was decoded.
-        as_type: type to which it was decoded.
-
-    Returns:
-        The line.
+        message: message of a `msgspec.ValidationError`.
+        tree: nested tables that were decoded.
+        as_type: struct to which they were decoded.
     """
     match = re.fullmatch(r"(?P<what>.*?)(?: - at `\$?(?P<path>.*)`)?", message, re.DOTALL)
     assert match is not None
@@ -34,10 +31,12 @@ def explain(message: str, tree: Mapping[str, Any], as_type: type) -> str:
     expected, value = _walk(root, tree, keys)
     field = ".".join(keys)
     if unknown := re.search(r"unknown field `(.*)`", what):
-        return _unknown_field([*keys, unknown[1]], value.get(unknown[1]), structs(expected, value))
+        allowed = [field.encode_name for struct in structs(expected, value) for field in struct.fields]
+        line = f"{'.'.join([*keys, unknown[1]])} = {_short(value.get(unknown[1]))}: there is no such field"
+        return f"{line}; allowed: {', '.join(allowed)}{did_you_mean(unknown[1], allowed)}"
     if missing := re.search(r"missing required field `(.*)`", what):
-        allowed = f"; allowed: {', '.join(kinds(expected))}" if missing[1] == "kind" else ""
-        return f"{'.'.join([*keys, missing[1]])}: this field is missing{allowed}"
+        which = f"; allowed: {', '.join(kinds(expected))}" if missing[1] == "kind" else ""
+        return f"{'.'.join([*keys, missing[1]])}: this field is missing{which}"
     if not what.startswith(("Expected", "Invalid")):
         return f"{field}: {what}" if field else what
     if what.startswith("Invalid"):
@@ -49,12 +48,6 @@ def explain(message: str, tree: Mapping[str, Any], as_type: type) -> str:
     if possible and not isinstance(value, Mapping | list | str | int | float):  # an object that only Python has
         what = f"expected {' or '.join(struct.cls.__name__ for struct in possible)}"
     return f"{field} = {_short(value)}: {what[0].lower()}{what[1:]}"
-
-
-def _unknown_field(keys: Sequence[str], value: Any, possible: Sequence[inspect.StructType]) -> str:
-    allowed = [field.encode_name for struct in possible for field in struct.fields]
-    line = f"{'.'.join(keys)} = {_short(value)}: there is no such field; allowed: {', '.join(allowed)}"
-    return line + did_you_mean(keys[-1], allowed)
 
 
 def _short(value: Any) -> str:

@@ -17,13 +17,9 @@ _ENTRY = re.compile(r"^    (\w+): (.*(?:\n {5,}.*)*)", re.MULTILINE)
 
 @cache
 def descriptions(declaration: type) -> Mapping[str, str]:
-    """Read the descriptions of fields from the `Attributes:` sections of a class and its bases.
+    """Descriptions of fields by name, from the `Attributes:` sections of a class and its bases.
 
-    Args:
-        declaration: the class.
-
-    Returns:
-        Description by name; empty under `python -OO`, which removes docstrings.
+    Empty under `python -OO`, which removes docstrings.
     """
     result: dict[str, str] = {}
     for base in reversed(declaration.__mro__):

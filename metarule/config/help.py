@@ -12,13 +12,10 @@ from metarule.config.messages import did_you_mean
 
 __all__ = ["Field", "Source", "flags", "overview", "table", "walk"]
 
-# Columns of a line, and the most that names take of them.
-_WIDTH, _NAMES = 110, 34
-# Longest default that is shown.
-_SHOWN = 80
+# Columns of a line, the most that names take of them, and the longest default.
+_WIDTH, _NAMES, _LONGEST = 110, 34, 80
 # Marks of containers in the name of a field.
 _MARKS: dict[type, str] = {inspect.VarTupleType: "[]", inspect.DictType: ".NAME"}
-_NUMBERS = (inspect.IntType, inspect.FloatType)
 
 
 class Source(NamedTuple):
@@ -80,23 +77,16 @@ def flags(sources: Sequence[Source]) -> list[str]:
 
 
 def overview(sources: Sequence[Source]) -> str:
-    """List the fields at the top level with their defaults, and the tables with one line each.
-
-    Args:
-        sources: fields of the command.
-
-    Returns:
-        The text.
-    """
-    top = [field for source in sources for field in _top(source)]
-    tables = [field for field in top if structs(field.node)]
-    plain = [field for field in top if field not in tables]
-    sections = {"Options [default]:": [_entry(field.flag, field) for field in plain if not field.file]}
-    for file in dict.fromkeys(field.file for field in plain if field.file):
-        sections[f"Fields of {file} [default]:"] = [_entry(field.flag, field) for field in plain if field.file == file]
-    sections["Tables (--help TABLE lists the fields of one):"] = [
-        _entry(field.path, field._replace(description=field.description.partition(". ")[0])) for field in tables
-    ]
+    """List the fields of a command at the top level with their defaults, and its tables with one line each."""
+    sections: dict[str, list[tuple[str, str]]] = {"Options [default]:": []}
+    tables = []
+    for field in (field for source in sources for field in _top(source)):
+        if structs(field.node):
+            tables.append(_entry(field.path, field._replace(description=field.description.partition(". ")[0])))
+        else:
+            heading = f"Fields of {field.file} [default]:" if field.file else "Options [default]:"
+            sections.setdefault(heading, []).append(_entry(field.flag, field))
+    sections["Tables (--help TABLE lists the fields of one):"] = tables
     return "\n\n".join(f"{heading}\n{_columns(entries)}" for heading, entries in sections.items() if entries)
 
 
@@ -135,13 +125,14 @@ def _table(field: Field, kind: str) -> str:
     if not possible:
         return _columns([_entry(field.flag, field)])
     chosen = next((one for one in possible if one.tag == (kind or _kind(field))), possible[0])
-    lines = [f"[{field.name}]  {field.description}".rstrip(), ""]
+    sections = [f"[{field.name}]  {field.description}".rstrip()]
     if len(possible) > 1:
-        lines += [f"{field.flag}.kind is one of these; --help {field.path}.KIND lists the fields of one:"]
-        lines += [_columns([(str(struct.tag), title(struct.cls)) for struct in possible]), ""]
-    lines += [f'kind = "{chosen.tag}"  {title(chosen.cls)}'.rstrip(), ""] if chosen.tag else []
+        heading = f"{field.flag}.kind is one of these; --help {field.path}.KIND lists the fields of one:\n"
+        sections.append(heading + _columns([(str(struct.tag), title(struct.cls)) for struct in possible]))
+    if chosen.tag:
+        sections.append(f'kind = "{chosen.tag}"  {title(chosen.cls)}'.rstrip())
     entries = [_entry(inner.flag, inner) for inner in _inner(field, chosen)]
-    return "\n".join([*lines, *(["Fields [default]:", _columns(entries)] if entries else ["No fields."])])
+    return "\n\n".join([*sections, f"Fields [default]:\n{_columns(entries)}" if entries else "No fields."])
 
 
 def _top(source: Source) -> list[Field]:
@@ -178,7 +169,8 @@ def _kind(field: Field) -> Any:
 def _entry(name: str, field: Field) -> tuple[str, str]:
     """Name and text of a field: its description, the values that it allows, and its default."""
     literals = options(field.node)
-    numbers = ["number"] if literals and any(isinstance(one, _NUMBERS) for one in contents(field.node)) else []
+    is_number = any(isinstance(one, inspect.IntType | inspect.FloatType) for one in contents(field.node))
+    numbers = ["number"] if literals and is_number else []
     choices = "|".join(map(str, numbers + literals or kinds(field.node)))
     parts = [field.description, f"({choices})" if choices else "", _default(field)]
     if "." in field.name and structs(field.node):
@@ -191,20 +183,16 @@ def _default(field: Field) -> str:
         return f"[{_kind(field)}]" if _kind(field) else ""
     if field.default is msgspec.NODEFAULT:
         return "[required]"
-    shown = msgspec.json.encode(field.default, enc_hook=dict).decode()
-    return f"[{shown if len(shown) <= _SHOWN else 'written out in resolved.toml'}]"
+    text = msgspec.json.encode(field.default, enc_hook=dict).decode()
+    return f"[{text if len(text) <= _LONGEST else 'written out in resolved.toml'}]"
 
 
 def _columns(entries: Sequence[tuple[str, str]]) -> str:
     column = min(max(len(name) for name, _ in entries), _NAMES)
-    return "\n".join(
-        textwrap.fill(
-            text or name,
-            _WIDTH,
-            initial_indent=f"  {name:<{column}}  " if text else "  ",
-            subsequent_indent=" " * (column + 4),
-            break_long_words=False,
-            break_on_hyphens=False,
-        )
-        for name, text in entries
-    )
+    wrap = textwrap.TextWrapper(_WIDTH, break_long_words=False, break_on_hyphens=False)
+    wrap.subsequent_indent = " " * (column + 4)
+    lines = []
+    for name, text in entries:
+        wrap.initial_indent = f"  {name:<{column}}  " if text else "  "
+        lines.append(wrap.fill(text or name))
+    return "\n".join(lines)

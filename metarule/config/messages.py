@@ -12,11 +12,7 @@ _WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
 
 def warn(message: str) -> None:
-    """Print a warning to standard error; the exit status of the command becomes 1.
-
-    Args:
-        message: one line that names the work that was not done.
-    """
+    """Print a warning, one line that names the work that was not done; the exit status of the command becomes 1."""
     print(message, file=sys.stderr, flush=True)
     warnings = _WARNINGS.get()
     if warnings is not None:
@@ -49,10 +45,6 @@ def first_line(error: BaseException) -> str:
 
 def did_you_mean(word: object, allowed: Iterable[object]) -> str:
     """Suggest the allowed word that is closest to a wrong one.
-
-    Args:
-        word: the wrong word.
-        allowed: allowed words.
 
     Returns:
         End of a message, such as `"; did you mean 'hidden'?"`; empty if no word is close.

@@ -43,13 +43,10 @@ class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def __post_init__(self) -> None:
         schema = _schema(type(self))
         given = {name: getattr(self, name) for name in self.__struct_fields__}
-        plain = {
-            name: _plain(value)
-            for name, value in given.items()
-            if not (isinstance(value, jax.Array) and name in schema.numbers)
-        }
+        unchecked = {name for name in schema.numbers if isinstance(given[name], jax.Array)}
+        plain = {name: _plain(value) for name, value in given.items() if name not in unchecked}
         check_leaves(plain, schema.infinite)
-        plain = _adapt_fields(plain, schema.info)
+        plain = adapt_table(plain, type(self))
         try:
             checked = msgspec.convert(plain, schema.form)
         except msgspec.ValidationError as error:
@@ -62,33 +59,21 @@ class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
 
 class _Schema(NamedTuple):
-    """Schema by which a declaration is checked.
+    """Class of the same fields that checks nothing else; fields of numbers; fields that may be infinite in Python."""
 
-    Attributes:
-        info: types and defaults of its fields.
-        form: class of the same fields that checks nothing else.
-        numbers: fields that hold numbers.
-        infinite: fields that may be infinite in Python.
-    """
-
-    info: inspect.StructType
     form: type[Struct]
-    numbers: frozenset[str]
-    infinite: frozenset[str]
+    numbers: list[str]
+    infinite: list[str]
 
 
 @cache
 def _schema(declaration: type[Struct]) -> _Schema:
     # An instance has all fields: the default serves for JAX numbers, which are not checked.
-    fields = [(field.name, field.type, None) for field in msgspec.structs.fields(declaration)]
-    info = _info(declaration)
-    number = (inspect.IntType, inspect.FloatType)
-    return _Schema(
-        info,
-        msgspec.defstruct(declaration.__name__, fields),
-        frozenset(field.name for field in info.fields if any(isinstance(one, number) for one in contents(field.type))),
-        frozenset(field.name for field in info.fields if (getattr(field.type, "extra", None) or {}).get("infinite")),
-    )
+    form = [(field.name, field.type, None) for field in msgspec.structs.fields(declaration)]
+    fields, number = _info(declaration).fields, (inspect.IntType, inspect.FloatType)
+    numbers = [field.name for field in fields if any(isinstance(one, number) for one in contents(field.type))]
+    infinite = [field.name for field in fields if (getattr(field.type, "extra", None) or {}).get("infinite")]
+    return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite)
 
 
 @cache
@@ -120,14 +105,10 @@ def adapt_table(tree: Mapping[str, Any], as_type: type[Struct]) -> dict[str, Any
     Returns:
         A new tree.
     """
-    return _adapt_fields(tree, _info(as_type))
-
-
-def _adapt_fields(table: Mapping[str, Any], struct: inspect.StructType) -> dict[str, Any]:
-    fields = {field.encode_name: field for field in struct.fields}
+    fields = {field.encode_name: field for field in _info(as_type).fields}
     return {
         key: _adapt(value, fields[key].type, fields[key].default) if key in fields else value
-        for key, value in table.items()
+        for key, value in tree.items()
     }
 
 
@@ -154,7 +135,7 @@ def _adapt_mapping(table: Mapping[str, Any], members: list[inspect.Type], defaul
         table = {"kind": kind, **table}
     for struct in possible:
         if struct.tag is None or struct.tag == table.get("kind"):
-            return _adapt_fields(table, struct)
+            return adapt_table(table, struct.cls)
     for member in members:
         if isinstance(member, inspect.DictType):
             return {key: _adapt(item, member.value_type) for key, item in table.items()}
@@ -162,7 +143,7 @@ def _adapt_mapping(table: Mapping[str, Any], members: list[inspect.Type], defaul
 
 
 def _takes(members: Iterable[inspect.Type], value: Any) -> bool:
-    """Tell if one of some types has single values of this type."""
+    """True if one of some types has single values of this type."""
     return any(
         value in member.values
         if isinstance(member, inspect.LiteralType)
@@ -172,20 +153,18 @@ def _takes(members: Iterable[inspect.Type], value: Any) -> bool:
 
 
 def check_leaves(tree: Any, infinite: Collection[str] = ()) -> None:
-    """Refuse numbers and text that no field can hold, anywhere in nested tables and arrays.
+    """Refuse, by a ValueError, numbers and text that no field can hold, anywhere in nested tables and arrays.
 
     Args:
         tree: nested tables and arrays.
         infinite: fields that may be infinite.
-
-    Raises:
-        ValueError: naming the field, the value and what is allowed; or tables and arrays that are nested too deep.
     """
     for path, value in leaves(tree):
-        if isinstance(value, float) and not math.isfinite(value) and not (value == math.inf and path in infinite):
-            raise ValueError(f"{path} = {value}: expected a finite number")
-        if isinstance(value, float) and math.isfinite(value) and abs(value) > _MOST:
-            raise ValueError(f"{path} = {value:g}: expected a number of at most {_MOST:g} in size")
+        if isinstance(value, float) and not (value == math.inf and path in infinite):
+            if not math.isfinite(value):
+                raise ValueError(f"{path} = {value}: expected a finite number")
+            if abs(value) > _MOST:
+                raise ValueError(f"{path} = {value:g}: expected a number of at most {_MOST:g} in size")
         if isinstance(value, int) and not -(2**63) <= value < 2**63:
             raise ValueError(f"{path} = {value:#x}: expected a number of 64 bits")
         if isinstance(value, str) and any("\ud800" <= one <= "\udfff" for one in value):
@@ -193,7 +172,7 @@ def check_leaves(tree: Any, infinite: Collection[str] = ()) -> None:
 
 
 def leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any]]:
-    """Iterate over the values of nested tables and arrays.
+    """Iterate over the values of nested tables and arrays; a ValueError refuses those that are nested too deep.
 
     Args:
         tree: nested tables and arrays.
@@ -202,9 +181,6 @@ def leaves(tree: Any, path: str = "", depth: int = 0) -> Iterator[tuple[str, Any
 
     Yields:
         (dotted field, value).
-
-    Raises:
-        ValueError: tables and arrays that are nested too deep.
     """
     if depth > DEEPEST:
         raise ValueError(f"{path}: nested too deep; allowed: up to {DEEPEST} tables and arrays in each other")

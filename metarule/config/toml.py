@@ -13,7 +13,17 @@ import msgspec
 from metarule.config.errors import explain
 from metarule.config.schema import DEEPEST, adapt_table, check_leaves
 
-__all__ = ["ConfigError", "check_file", "check_format", "decode", "override", "parse_overrides", "read", "read_bytes"]
+__all__ = [
+    "ConfigError",
+    "check_file",
+    "check_format",
+    "decode",
+    "decode_table",
+    "override",
+    "parse_overrides",
+    "read",
+    "read_bytes",
+]
 
 T = TypeVar("T", bound=msgspec.Struct)
 Tree = dict[str, Any]
@@ -25,11 +35,7 @@ _LONGEST = 2000
 
 
 class ConfigError(ValueError):
-    """Input that cannot be used, in one line for the person who gave it.
-
-    Args:
-        message: the error; characters that break a line or control a terminal are escaped.
-    """
+    """Input that cannot be used, in one line; characters that break a line or control a terminal are escaped."""
 
     def __init__(self, message: str) -> None:
         line = " ".join(message.split())
@@ -39,15 +45,7 @@ class ConfigError(ValueError):
 
 
 def check_file(path: Path, largest: int) -> None:
-    """Refuse a path that is no regular file, or a file that is too large, before it is read.
-
-    Args:
-        path: the file.
-        largest: bytes that it may have.
-
-    Raises:
-        ConfigError: no regular file, or one that is too large.
-    """
+    """Refuse, by a ConfigError, a path that is no regular file, or a file of more than `largest` bytes."""
     try:
         stats = path.stat()
     except (OSError, ValueError) as error:
@@ -59,18 +57,7 @@ def check_file(path: Path, largest: int) -> None:
 
 
 def read_bytes(path: Path, largest: int) -> bytes:
-    """Read an untrusted file.
-
-    Args:
-        path: the file.
-        largest: bytes that it may have.
-
-    Returns:
-        Its contents.
-
-    Raises:
-        ConfigError: no file, one that cannot be read, or one that is too large.
-    """
+    """Read an untrusted file; a ConfigError names one that cannot be read, or has more than `largest` bytes."""
     check_file(path, largest)
     try:
         return path.read_bytes()
@@ -80,9 +67,6 @@ def read_bytes(path: Path, largest: int) -> bytes:
 
 def read(path: Path) -> tuple[str, Tree]:
     """Read a TOML file.
-
-    Args:
-        path: the file.
 
     Returns:
         (its text, nested tables).
@@ -102,10 +86,7 @@ def read(path: Path) -> tuple[str, Tree]:
 
 
 def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
-    """Read `--section.field VALUE …` or `--section.field=VALUE …`.
-
-    Args:
-        words: of the command line.
+    """Read words of the command line, `--TABLE.FIELD VALUE …` or `--TABLE.FIELD=VALUE …`.
 
     Returns:
         (dotted field, value) pairs. A value that is not TOML is text.
@@ -117,7 +98,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
     while words:
         name, equals, text = words.pop(0).partition("=")
         if not name.startswith("--") or not all(name[2:].split(".")):
-            raise ConfigError(f"'{name}' is not expected here; fields are set as --section.field VALUE")
+            raise ConfigError(f"'{name}' is not expected here; fields are set as --TABLE.FIELD VALUE")
         if not equals:
             if not words or re.match(r"--\w", words[0]):
                 raise ConfigError(f"{name}: a value is missing")
@@ -173,12 +154,18 @@ def decode(tree: Tree, as_type: type[T]) -> T:
         raise ConfigError(explain(str(error), tree, as_type)) from error
 
 
+def decode_table(tree: Tree, table: str, as_type: type[T]) -> T:
+    """Decode one of nested tables, or its defaults if it is missing; errors name the table, as in `decode`."""
+    tables = msgspec.defstruct("Tables", [(table, as_type, as_type())])
+    return getattr(decode({table: tree[table]} if table in tree else {}, tables), table)
+
+
 def check_format(what: str, found: object, known: int, remedy: str) -> None:
     """Refuse what another version of metarule has written.
 
     Args:
         what: subject of the error, such as `"this run directory"`.
-        found: number of its format; None where it names none.
+        found: number of its format; None for a missing one.
         known: number of the format that this version reads.
         remedy: advice for an older format, such as `"train again"`.
 
@@ -201,9 +188,7 @@ def _value(text: str) -> Any:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         return text
-    return (
-        text if isinstance(value, date | time) else value
-    )  # no field is a date, but a directory may be named after one
+    return text if isinstance(value, date | time) else value  # a directory may be named after a date
 
 
 def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:

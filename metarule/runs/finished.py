@@ -96,7 +96,7 @@ def load(run_dir: str | Path) -> FinishedRun:
     except msgspec.ValidationError as error:
         raise ConfigError(f"{file}: damaged: {error}") from error
     if held_out is None:
-        resume = f"python -m metarule.train --resume {quote(str(path))}"
+        resume = f"metarule train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     learner = experiment.lifetime
     initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA))

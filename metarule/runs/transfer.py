@@ -48,14 +48,14 @@ class Transfer(NamedTuple):
         experiment: its experiment with the new tasks.
         options: of the evaluation.
         tasks: number of tasks that are drawn; where some are the same, these get more networks.
-        rest: fields of the command's own table.
+        rest: (dotted field, value) pairs of the command's own table.
     """
 
     run: FinishedRun
     experiment: Experiment
     options: EvaluationOptions
     tasks: int
-    rest: dict[str, Any]
+    rest: list[tuple[str, Any]]
 
     @property
     def lifetimes(self) -> int:
@@ -102,7 +102,7 @@ def open_run(word: str) -> Iterator[FinishedRun]:
 def parse_transfer(
     run: FinishedRun, words: Sequence[str], own: str = "", unused: Sequence[str] = _MONITORING
 ) -> Transfer:
-    """Parse `[--option VALUE …] [--section.field VALUE …]` into a finished run on new tasks.
+    """Parse `[--OPTION VALUE …] [--TABLE.FIELD VALUE …]` into a finished run on new tasks.
 
     Args:
         run: the run.
@@ -116,7 +116,7 @@ def parse_transfer(
     pairs = parse_overrides(words)
     given = {name: str(value) if name == "directory" else value for name, value in pairs if "." not in name}
     options = decode(given, EvaluationOptions)
-    rest = {name.removeprefix(f"{own}."): value for name, value in pairs if own and name.startswith(f"{own}.")}
+    rest = [pair for pair in pairs if own and pair[0].startswith(f"{own}.")]
     for name, _ in pairs:
         if name in {f"evaluation.{field}" for field in unused}:
             raise ConfigError(f"--{name}: this command does not use it")

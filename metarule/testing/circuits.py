@@ -1,6 +1,5 @@
 """Contract of circuits: `check_circuit(MyCircuit(), inputs=3, outputs=1)`."""
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,7 +13,7 @@ from jax.test_util import check_grads
 from metarule.circuits.base import offered_variables, paths_of, plastic_of
 from metarule.prng import run_key
 from metarule.protocols import Circuit, Sized
-from metarule.testing.common import Checks, assert_equal_by_value, run_checks
+from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
 from metarule.types import CircuitStep, PRNGKey, Stimulus
 
 __all__ = ["CIRCUIT_CHECKS", "check_circuit"]
@@ -82,43 +81,32 @@ def _shapes(subject: _Subject, seed: int) -> None:
             assert value is None or value.shape == shape, f"{name} has shape {value.shape}; it needs {shape}"
 
 
-def _offers(subject: _Subject, seed: int) -> None:
+def _offered_variables(subject: _Subject, seed: int) -> None:
     """All projections offer the same local variables."""
     offered = set(offered_variables(subject.circuit, subject.inputs, subject.outputs))
     for synapse in jax.eval_shape(partial(_two_steps, subject), run_key(seed))[1].synapses:
-        seen = {name for name, value in synapse._asdict().items() if value is not None}
-        assert seen == offered, f"one projection offers {sorted(seen)}, all offer {sorted(offered)}"
+        own = {name for name, value in synapse._asdict().items() if value is not None}
+        assert own == offered, f"one projection offers {sorted(own)}, all offer {sorted(offered)}"
 
 
 def _own_weights(subject: _Subject, seed: int) -> None:
     """Synapses see their own weights; an absent synapse sees 0."""
     (weights, *_), result = _compiled(subject, run_key(seed))
     for weight, synapse in zip(weights, result.synapses, strict=True):
-        seen = np.asarray(synapse.weight)
-        assert np.all((seen == np.asarray(weight)) | (seen == 0)), "a synapse sees a weight that is not its own"
+        own = (synapse.weight == weight) | (synapse.weight == 0)
+        assert np.all(own), "a synapse sees a weight that is not its own"
 
 
 def _dtypes(subject: _Subject, seed: int) -> None:
     """Everything is computed in the precision that JAX is set to."""
-    for double in (False, True):
-        with jax.enable_x64(double):
-            wanted = jnp.float64 if double else jnp.float32
-            for leaf in jax.tree.leaves(jax.eval_shape(partial(_two_steps, subject), run_key(seed))):
-                assert leaf.dtype == wanted, f"{leaf.dtype} where JAX is set to {wanted.__name__}"
+    assert_precision(lambda: jax.eval_shape(partial(_two_steps, subject), run_key(seed)))
 
 
 def _one_trace(subject: _Subject, seed: int) -> None:
     """Equal circuits share one compiled program, and give the same result for the same key."""
-    traces = []
-
-    def run(circuit: Any, key: PRNGKey) -> Any:
-        traces.append(circuit)
-        return _two_steps(subject._replace(circuit=circuit), key)
-
-    compiled = jax.jit(run, static_argnums=0)
-    one, again = (compiled(copy.copy(subject.circuit), run_key(seed)) for _ in range(2))
-    chex.assert_trees_all_equal(one, again)
-    assert len(traces) == 1, f"it was traced {len(traces)} times"
+    with assert_one_trace(lambda circuit, key: _two_steps(subject._replace(circuit=circuit), key)) as run:
+        results = [run(subject.circuit, run_key(seed)) for _ in range(2)]
+    chex.assert_trees_all_equal(*results)
 
 
 def _batch(subject: _Subject, seed: int) -> None:
@@ -130,7 +118,7 @@ def _batch(subject: _Subject, seed: int) -> None:
         chex.assert_trees_all_close(one, _compiled(subject, key), rtol=1e-5, atol=1e-6)
 
 
-def _rest(subject: _Subject, seed: int) -> None:
+def _finite_at_rest(subject: _Subject, seed: int) -> None:
     """Without any input, output, local variables and derivatives by the weights are finite."""
     silence = Stimulus(jnp.zeros(subject.inputs), jnp.zeros(subject.targets))
 
@@ -159,17 +147,9 @@ def _gradients(subject: _Subject, seed: int) -> None:
         check_grads(respond, (weights,), order=1, modes=("fwd", "rev"), rtol=1e-5, atol=1e-6)
 
 
-CIRCUIT_CHECKS: Checks = {
-    "protocol": _protocol,
-    "shapes": _shapes,
-    "offered variables": _offers,
-    "own weights": _own_weights,
-    "dtypes": _dtypes,
-    "one trace": _one_trace,
-    "batch": _batch,
-    "finite at rest": _rest,
-    "gradients": _gradients,
-}
+CIRCUIT_CHECKS = named(
+    (_protocol, _shapes, _offered_variables, _own_weights, _dtypes, _one_trace, _batch, _finite_at_rest, _gradients)
+)
 
 
 def _stimulus(subject: _Subject, key: PRNGKey) -> Stimulus:

@@ -1,8 +1,7 @@
 """Contract of rules: `check_rule(MyRule())`."""
 
-import copy
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
 from typing import Any, NamedTuple
 
 import chex
@@ -10,13 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
-from jaxtyping import Array
 
 from metarule.prng import run_key
 from metarule.protocols import Factored
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, complete, lift, local_variables
-from metarule.testing.common import Checks, assert_equal_by_value, run_checks
-from metarule.types import PRNGKey, Synapse, Theta
+from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
+from metarule.types import Synapse, Theta
 
 __all__ = ["RULE_CHECKS", "check_rule"]
 
@@ -36,7 +34,7 @@ def check_rule(rule: Any, *, checks: Sequence[str] | None = None, seed: int = 0)
         AssertionError: naming the rule, the check that it fails, and how.
         RuntimeError: Python runs without assertions, so that nothing would be checked.
     """
-    run_checks(rule, RULE_CHECKS, checks, seed)
+    run_checks(rule, RULE_CHECKS, checks, seed, type(rule).__name__)
 
 
 def _protocol(rule: Any, seed: int) -> None:
@@ -47,7 +45,6 @@ def _protocol(rule: Any, seed: int) -> None:
 
 def _shapes(rule: Any, seed: int) -> None:
     """Shapes of Δw, memory and parameter scale fit the weight and θ, and `init` can be vmapped."""
-    rule = complete(rule)
     case = _case(rule, seed)
     for leaf in jax.tree.leaves(case.memory):
         assert leaf.shape[:2] == (_PRE, _POST), f"its memory has shape {leaf.shape}, which is not one entry a synapse"
@@ -62,20 +59,17 @@ def _shapes(rule: Any, seed: int) -> None:
 
 def _dtypes(rule: Any, seed: int) -> None:
     """Everything is computed in the precision of θ and the weights."""
-    rule = complete(rule)
-    for double in (False, True):
-        with jax.enable_x64(double):
-            case = _case(rule, seed)
-            wanted = case.projection.weight.dtype
-            for form, given in ((rule.update, case), (rule.delta, _one(case))):
-                after = jax.eval_shape(form, *given)
-                for leaf in jax.tree.leaves((given.theta, jax.eval_shape(rule.scale), given.memory, after)):
-                    assert leaf.dtype == wanted, f"{leaf.dtype} where weights are {wanted}"
+
+    def results() -> Any:
+        case = _case(rule, seed)
+        after = [jax.eval_shape(rule.update, *case), jax.eval_shape(rule.delta, *_one(case))]
+        return case.theta, case.memory, jax.eval_shape(rule.scale), after
+
+    assert_precision(results)
 
 
 def _matrix_form(rule: Any, seed: int) -> None:
     """`update` of a projection equals `delta` at each of its synapses."""
-    rule = complete(rule)
     with jax.enable_x64(True):
         case = _case(rule, seed)
         chex.assert_trees_all_close(_update(rule, case), jax.jit(lift(rule.delta))(*case), **_TOLERANCE)
@@ -98,7 +92,6 @@ def _parts(rule: Any, seed: int) -> None:
 
 def _locality(rule: Any, seed: int) -> None:
     """The change of a synapse does not depend on other synapses."""
-    rule = complete(rule)
     with jax.enable_x64(True):
         case, other = _case(rule, seed), _case(rule, seed + 1)
         here = _update(rule, case)
@@ -109,7 +102,6 @@ def _locality(rule: Any, seed: int) -> None:
 
 def _variables(rule: Any, seed: int) -> None:
     """Local variables that `delta` does not read have no effect on `update`, and may be missing."""
-    rule = complete(rule)
     with jax.enable_x64(True):
         case = _case(rule, seed)
         hidden: dict[str, Any] = {
@@ -121,9 +113,8 @@ def _variables(rule: Any, seed: int) -> None:
         chex.assert_trees_all_close(_update(rule, alone), _update(rule, case), **_TOLERANCE)
 
 
-def _rest(rule: Any, seed: int) -> None:
+def _finite_at_rest(rule: Any, seed: int) -> None:
     """Without any activity the change, the memory and all gradients are finite."""
-    rule = complete(rule)
     case = _case(rule, seed)
     silent = jax.tree.map(jnp.zeros_like, case.projection)
 
@@ -131,47 +122,28 @@ def _rest(rule: Any, seed: int) -> None:
         after = rule.update(*given)
         return sum(jnp.sum(leaf) for leaf in jax.tree.leaves(after)), after
 
-    look = jax.jit(jax.grad(total, has_aux=True))
+    gradient = jax.jit(jax.grad(total, has_aux=True))
     for weight in (case.projection.weight, silent.weight):
-        gradient, after = look(_Case(case.theta, rule.memory(weight), silent._replace(weight=weight)))
-        chex.assert_tree_all_finite(after)
-        chex.assert_tree_all_finite(gradient)
+        chex.assert_tree_all_finite(gradient(_Case(case.theta, rule.memory(weight), silent._replace(weight=weight))))
 
 
 def _gradients(rule: Any, seed: int) -> None:
     """Derivatives by θ, memory and local variables equal finite differences, in forward and reverse mode."""
-    rule = complete(rule)
     with jax.enable_x64(True):
-        check_grads(
-            lambda *given: _update(rule, _Case(*jax.tree.map(jnp.asarray, given))),
-            tuple(_case(rule, seed)),
-            order=1,
-            modes=("fwd", "rev"),
-            rtol=1e-5,
-            atol=1e-6,
-        )
+        case = tuple(_case(rule, seed))
+        check_grads(lambda *given: _update(rule, _Case(*given)), case, 1, ("fwd", "rev"), rtol=1e-5, atol=1e-6)
 
 
 def _one_trace(rule: Any, seed: int) -> None:
     """Equal rules share one compiled program."""
-    rule = complete(rule)
-    traced = []
-
-    def update(rule: Any, given: _Case) -> Any:
-        traced.append(rule)
-        return rule.update(*given)
-
-    compiled = jax.jit(update, static_argnums=0)
     memory = rule.memory(_case(rule, seed).projection.weight)
-    for number in range(3):
-        case = _case(rule, seed + number)
-        _, memory = compiled(copy.copy(rule), case._replace(memory=memory))
-    assert len(traced) == 1, f"it was traced {len(traced)} times"
+    with assert_one_trace(lambda rule, given: rule.update(*given)) as update:
+        for number in range(3):
+            _, memory = update(rule, _case(rule, seed + number)._replace(memory=memory))
 
 
 def _names(rule: Any, seed: int) -> None:
     """Parameters are scalars with plain names, also for many θ at once, and the equation is one line."""
-    rule = complete(rule)
     theta = _case(rule, seed).theta
     described = jax.eval_shape(rule.describe, theta)
     for name, value in described.items():
@@ -186,19 +158,13 @@ def _names(rule: Any, seed: int) -> None:
     assert "\n" not in line, "its equation is more than one line"
 
 
-RULE_CHECKS: Checks = {
-    "protocol": _protocol,
-    "shapes": _shapes,
-    "dtypes": _dtypes,
-    "matrix form": _matrix_form,
-    "parts": _parts,
-    "locality": _locality,
-    "variables": _variables,
-    "finite at rest": _rest,
-    "gradients": _gradients,
-    "one trace": _one_trace,
-    "names": _names,
-}
+def _completed(check: Callable[[Any, int], None]) -> Callable[[Any, int], None]:
+    return wraps(check)(lambda rule, seed: check(complete(rule), seed))
+
+
+_OF_FORM = (_shapes, _dtypes, _matrix_form, _parts, _names)
+_OF_VALUES = (_locality, _variables, _finite_at_rest, _gradients, _one_trace)
+RULE_CHECKS = named([_protocol, *map(_completed, _OF_FORM + _OF_VALUES)])
 
 
 class _Case(NamedTuple):
@@ -214,29 +180,24 @@ def _update(rule: Any, case: _Case) -> Any:
     return rule.update(*case)
 
 
-@partial(jax.jit, static_argnums=0)
-def _stated(rule: Any, key: PRNGKey) -> tuple[Theta, Theta]:
-    return rule.init(key), rule.scale()
-
-
 def _case(rule: Any, seed: int) -> _Case:
     """A θ in general position, a projection, and a memory after two steps."""
     draw = np.random.default_rng(seed)
     theta = jax.tree.map(
         lambda leaf, scale: jnp.asarray(leaf + 0.3 * scale * draw.normal(size=leaf.shape), leaf.dtype),
-        *jax.device_get(_stated(rule, run_key(seed))),
+        *jax.device_get((jax.jit(rule.init)(run_key(seed)), jax.jit(rule.scale)())),
     )
-    case = _Case(theta, (), _projection(draw))
-    case = case._replace(memory=rule.memory(case.projection.weight))
+    projection = _projection(draw)
+    memory = rule.memory(projection.weight)
     for _ in range(2):
-        _, memory = _update(rule, case)
-        case = _Case(theta, memory, _projection(draw))
-    return case
+        _, memory = _update(rule, _Case(theta, memory, projection))
+        projection = _projection(draw)
+    return _Case(theta, memory, projection)
 
 
 def _projection(draw: np.random.Generator) -> Synapse:
-    shapes = dict.fromkeys(PRE_SIDE, (_PRE,)) | dict.fromkeys(POST_SIDE, (_POST,)) | {"weight": (_PRE, _POST)}
-    return Synapse(*(jnp.asarray(draw.normal(size=shapes.get(name, ())), float) for name in Synapse._fields))
+    shapes = _places(_PRE, _POST)
+    return Synapse(*(jnp.asarray(draw.normal(size=shapes[name]), float) for name in Synapse._fields))
 
 
 def _places(pre: int, post: int) -> dict[str, tuple[int, ...]]:
@@ -251,25 +212,19 @@ def _at(tree: Any, pre: int, post: int) -> Any:
 
 def _one(case: _Case, pre: int = 0, post: int = 0) -> _Case:
     """Arguments of one synapse."""
-    seen = {name: np.asarray(getattr(case.projection, name))[place] for name, place in _places(pre, post).items()}
-    return _Case(case.theta, _at(case.memory, pre, post), Synapse(**seen))
+    own = {name: np.asarray(getattr(case.projection, name))[place] for name, place in _places(pre, post).items()}
+    return _Case(case.theta, _at(case.memory, pre, post), Synapse(**own))
 
 
 def _transplant(case: _Case, other: _Case, pre: int, post: int) -> _Case:
     """Arguments of the other network, with those of one synapse taken from this one."""
-    own = _one(case, pre, post)
-    seen = {
-        name: _put(getattr(other.projection, name), place, getattr(own.projection, name))
+    theta, memory, synapse = _one(case, pre, post)
+    mixed = {
+        name: getattr(other.projection, name).at[place].set(getattr(synapse, name))
         for name, place in _places(pre, post).items()
     }
-    memory = jax.tree.map(lambda leaf, one: _put(leaf, (pre, post), one), other.memory, own.memory)
-    return _Case(case.theta, memory, Synapse(**seen))
-
-
-def _put(array: Array, place: tuple[int, ...], value: Any) -> Array:
-    changed = np.array(array)
-    changed[place] = value
-    return jnp.asarray(changed)
+    memory = jax.tree.map(lambda leaf, own: leaf.at[pre, post].set(own), other.memory, memory)
+    return _Case(theta, memory, Synapse(**mixed))
 
 
 def _twice(tree: Any) -> Any:

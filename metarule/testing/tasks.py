@@ -1,6 +1,5 @@
 """Contract of task families: `check_tasks(MyTasks())`."""
 
-import copy
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -14,12 +13,10 @@ from metarule.prng import run_key
 from metarule.protocols import TaskFamily
 from metarule.tasks.base import min_steps, primary_metric, task_id
 from metarule.tasks.scores import DIVERGED
-from metarule.testing.common import Checks, assert_equal_by_value, run_checks
+from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
 from metarule.types import PRNGKey, Stimulus
 
 __all__ = ["TASK_CHECKS", "check_tasks"]
-
-_TASKS = 4
 
 
 def check_tasks(tasks: Any, *, checks: Sequence[str] | None = None, seed: int = 0) -> None:
@@ -34,7 +31,7 @@ def check_tasks(tasks: Any, *, checks: Sequence[str] | None = None, seed: int = 
         AssertionError: naming the family, the check that it fails, and how.
         RuntimeError: Python runs without assertions, so that nothing would be checked.
     """
-    run_checks(tasks, TASK_CHECKS, checks, seed)
+    run_checks(tasks, TASK_CHECKS, checks, seed, type(tasks).__name__)
 
 
 def _protocol(tasks: Any, seed: int) -> None:
@@ -60,7 +57,7 @@ def _shapes(tasks: Any, seed: int) -> None:
 
 def _metrics(tasks: Any, seed: int) -> None:
     """Loss and metrics are finite, the primary metric is one of them, and lies between 0 and 1."""
-    _, _, loss, metrics = _compiled(tasks, seed, run_key(seed))
+    _, _, loss, metrics = jax.jit(partial(_results, tasks, seed))(run_key(seed))
     assert np.isfinite(loss), f"the loss is {loss}"
     for name, value in metrics.items():
         assert np.isfinite(value), f"the metric '{name}' is {value}"
@@ -72,21 +69,15 @@ def _metrics(tasks: Any, seed: int) -> None:
 
 def _dtypes(tasks: Any, seed: int) -> None:
     """Stimuli, losses and metrics have the precision that JAX is set to."""
-    for double in (False, True):
-        with jax.enable_x64(double):
-            wanted = jnp.float64 if double else jnp.float32
-            for leaf in jax.tree.leaves(jax.eval_shape(partial(_results, tasks, seed), run_key(seed))):
-                assert leaf.dtype == wanted, f"{leaf.dtype} where JAX is set to {wanted.__name__}"
+    assert_precision(lambda: jax.eval_shape(partial(_results, tasks, seed), run_key(seed)))
 
 
 def _pools(tasks: Any, seed: int) -> None:
     """The seed of a split may be traced and vmapped; pools of equal shape come of every seed."""
     seeds = jnp.array([seed, seed + 1])
     together = jax.eval_shape(jax.vmap(tasks.split), seeds)
-    one = jax.eval_shape(tasks.split, seeds[0])
-    chex.assert_trees_all_equal_shapes(
-        one, jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), together)
-    )
+    each = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), together)
+    chex.assert_trees_all_equal_shapes(jax.eval_shape(tasks.split, seeds[0]), each)
 
 
 def _held_out(tasks: Any, seed: int) -> None:
@@ -115,16 +106,9 @@ def _incidentals(tasks: Any, seed: int) -> None:
 
 def _one_trace(tasks: Any, seed: int) -> None:
     """Equal families share one compiled program."""
-    traces = []
-
-    def run(tasks: Any, key: PRNGKey) -> Any:
-        traces.append(tasks)
-        return _results(tasks, seed, key)
-
-    compiled = jax.jit(run, static_argnums=0)
-    for number in range(2):
-        compiled(copy.copy(tasks), run_key(seed + number))
-    assert len(traces) == 1, f"it was traced {len(traces)} times"
+    with assert_one_trace(lambda tasks, key: _results(tasks, seed, key)) as run:
+        for number in range(2):
+            run(tasks, run_key(seed + number))
 
 
 def _steps(tasks: Any, seed: int) -> None:
@@ -139,17 +123,7 @@ def _steps(tasks: Any, seed: int) -> None:
         assert np.all(np.isfinite(leaf)), "a stimulus is not finite"
 
 
-TASK_CHECKS: Checks = {
-    "protocol": _protocol,
-    "shapes": _shapes,
-    "metrics": _metrics,
-    "dtypes": _dtypes,
-    "pools": _pools,
-    "held out": _held_out,
-    "incidentals": _incidentals,
-    "one trace": _one_trace,
-    "steps": _steps,
-}
+TASK_CHECKS = named((_protocol, _shapes, _metrics, _dtypes, _pools, _held_out, _incidentals, _one_trace, _steps))
 
 
 def _results(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
@@ -160,8 +134,3 @@ def _results(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, A
     outputs = outputs if tasks.outputs > 1 else jax.random.uniform(key, outputs.shape)
     loss = tasks.loss(outputs[0], examples.target[0])
     return tasks.stimulus(task, 0, key), examples, loss, tasks.metrics(outputs, examples.target)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _compiled(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
-    return _results(tasks, seed, key)

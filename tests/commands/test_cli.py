@@ -161,13 +161,15 @@ def test_commands_ignore_strict_promotion():
 
 def test_messages_of_libraries_do_not_reach_files_if_streams_are_closed(tmp_path):
     script = "import os, sys\nfrom pathlib import Path\nfrom metarule.commands import cli\n"
-    script += "def serve(rest):\n    with Path('result').open('w') as file:\n        file.write('whole')\n"
-    script += "        os.write(1, b'noise'), os.write(2, b'noise'), print('said'), print('said', file=sys.stderr)\n"
+    script += "def serve(rest):\n    with Path('result').open('w') as file:\n        file.write('complete')\n"
+    script += (
+        "        os.write(1, b'noise'), os.write(2, b'noise'), print('message'), print('message', file=sys.stderr)\n"
+    )
     script += "    return 0\nsys.exit(cli.run('a command', ['RUN'], '', serve, ''))"
     closing = 'exec "$0" -c "$1" <&- >&- 2>&-'
     env = os.environ | {"PYTHONPATH": str(Path.cwd())}
     done = subprocess.run(["sh", "-c", closing, sys.executable, script], cwd=tmp_path, env=env)
-    assert (done.returncode, (tmp_path / "result").read_text()) == (0, "whole")
+    assert (done.returncode, (tmp_path / "result").read_text()) == (0, "complete")
 
 
 @pytest.mark.parametrize("variable", ["JAX_ENABLE_X64", "JAX_NUM_CPU_DEVICES"])

@@ -42,7 +42,7 @@ def own(run, tmp_path):
 def refused(command, words, capsys):
     assert COMMANDS[command]([str(word) for word in words]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith(f"metarule.{command}: ")
+    assert errors.startswith(f"metarule {command}: ")
     assert errors.count("\n") == 1
     return errors
 
@@ -199,7 +199,7 @@ def test_runs_that_cannot_be_read_are_refused(own, tmp_path, command, capsys):
     (own / "summary.json").write_text('{"torn')
     assert "damaged" in refused(command, [own], capsys)
     (own / "summary.json").unlink()
-    assert "this run is not finished; go on with: python -m metarule.train --resume" in refused(command, [own], capsys)
+    assert "this run is not finished; go on with: metarule train --resume" in refused(command, [own], capsys)
     (own / "resolved.toml").write_text("format = 2\n[rule]\nkind = 'of tomorrow'")
     assert "resolved.toml: rule.kind = 'of tomorrow'" in refused(command, [own], capsys)
 
@@ -215,7 +215,7 @@ def test_windows_divide_a_lifetime(run, capsys):
     assert "adaptation.window = 7: allowed: divisors of the 20 steps of a lifetime" in refused(
         "adapt", [run, "--adaptation.window", "7"], capsys
     )
-    assert "adaptation.name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
+    assert "adaptation: name 'sgdd' is no optimiser" in refused("adapt", [run, "--adaptation.name", "sgdd"], capsys)
 
 
 def test_a_folder_that_is_not_empty_is_refused(run, tmp_path, capsys):
@@ -276,7 +276,7 @@ def test_a_command_that_is_stopped_leaves_one_line_and_no_folder(command, target
     before = set(own.rglob("*"))
     for words in ([], ["--directory", str(own / "new" / "one")]):
         assert COMMANDS[command]([str(own), *LIFETIMES, *words, "--inner_loop.steps", "20"]) == 128 + number
-        assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule.{command}: stopped at once; ")
+        assert capsys.readouterr().err.splitlines()[-1].startswith(f"metarule {command}: stopped at once; ")
     assert {file for file in set(own.rglob("*")) - before if file.is_dir()} == set()
 
 

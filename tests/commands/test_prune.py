@@ -35,7 +35,7 @@ def own(tmp_path):
 def refused(words, capsys):
     assert main([str(word) for word in words]) == 2
     errors = capsys.readouterr().err
-    assert errors.startswith("metarule.prune: ")
+    assert errors.startswith("metarule prune: ")
     assert errors.count("\n") == 1
     return errors
 
@@ -95,7 +95,7 @@ def test_a_directory_without_a_run_is_refused(tmp_path, capsys):
 
 def test_a_run_that_is_not_finished_is_refused(own, capsys):
     (own / "summary.json").unlink()
-    message = f"this run is not finished; go on with: python -m metarule.train --resume {own}"
+    message = f"this run is not finished; go on with: metarule train --resume {own}"
     assert message in refused([own], capsys)
 
 
@@ -122,7 +122,7 @@ def test_a_directory_that_cannot_be_written_gives_one_line(own, capsys):
     (own / "pruned.npz").mkdir()
     assert main([str(own), "--lifetimes", "16"]) == 1
     message = f"{own / 'pruned.npz'}: Is a directory; what was written before is kept"
-    assert capsys.readouterr().err == f"metarule.prune: {message}\n"
+    assert capsys.readouterr().err == f"metarule prune: {message}\n"
     assert sorted(file.name for file in own.iterdir() if file.name.startswith("tmp")) == []
 
 

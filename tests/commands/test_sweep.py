@@ -47,7 +47,7 @@ def start(file, directory):
 def finished(tmp_path_factory):
     """A sweep that one process ran from start to end."""
     folder = tmp_path_factory.mktemp("sweeps")
-    file, directory = small(folder), folder / "whole"
+    file, directory = small(folder), folder / "finished"
     assert main([file, "--directory", str(directory), "--json", str(folder / "rows.json")]) == 0
     return file, directory
 
@@ -143,7 +143,7 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
         ({"product": {"rule.hiden": [1]}}, [], "small.toml: hiden = 1: rule.hiden = 1: there is no such field"),
         ({"product": {RATE: []}}, [], f"small.toml: product.{RATE} = []: an axis needs at least one value"),
         ({}, ["--compare", "-1"], "compare = -1: expected `int` >= 0"),
-        ({}, ["--hurry", "1"], "--hurry: there is no such option here; allowed: --directory, --json"),
+        ({}, ["--hurry", "1"], "hurry = 1: there is no such field; allowed: directory, json, compare"),
         ({}, ["--directory", "README.md/x"], "--directory 'README.md/x': Not a directory"),
         ({}, ["--json"], "--json: a value is missing"),
         ({}, ["--json", "nowhere/rows.json"], "--json 'nowhere/rows.json': no file can be written there"),
@@ -166,19 +166,19 @@ def test_a_directory_of_another_sweep_is_refused(finished, tmp_path, capsys):
     assert main(["--directory", "x"]) == 2
 
 
-def test_what_a_sweep_saves_is_measured_beside_points_alone(tmp_path, capsys, monkeypatch):
+def test_the_time_that_a_sweep_saves_is_measured(tmp_path, capsys, monkeypatch):
     def here(words, directory):
-        """Run in this process; a point alone takes ten times its share of the sweep."""
+        """Run in this process; a single point takes ten times its share of the sweep."""
         assert main([*words, "--directory", str(directory), "--no-report"]) == 0
         return 8.0 if directory == tmp_path / "out" else 10.0
 
     monkeypatch.setattr(compare, "_run", here)
     words = [small(tmp_path), "--directory", str(tmp_path / "out"), "--compare", "1"]
     assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
-    one, alone = json.loads((tmp_path / "rows.json").read_text())
-    assert (one["points"], one["seconds"], one["share"]) == (8, 8.0, 0.1)
-    assert (alone["points"], alone["measured"], alone["seconds"], alone["share"]) == (8, 1, 80.0, 1.0)
-    assert 0 <= one["largest_difference_of_theta"] < 1e-5
+    together, single = json.loads((tmp_path / "rows.json").read_text())
+    assert (together["points"], together["seconds"], together["share"]) == (8, 8.0, 0.1)
+    assert (single["points"], single["measured"], single["seconds"], single["share"]) == (8, 1, 80.0, 1.0)
+    assert 0 <= together["largest_difference_of_theta"] < 1e-5
     assert "one after another" in capsys.readouterr().out
     assert main(words) == 2
     assert "finished cells are not run again" in capsys.readouterr().err
@@ -204,8 +204,8 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
     printed = [worker.communicate(timeout=300) for worker in workers]
     survivor = workers[1 - trial % 2]
     assert survivor.returncode == 0, printed[1 - trial % 2]
-    said = [line for out, _ in printed for line in out.splitlines() if ": done in " in line]
-    assert len({line.split(":")[0] for line in said}) == len(said)
+    done = [line for out, _ in printed for line in out.splitlines() if ": done in " in line]
+    assert len({line.split(":")[0] for line in done}) == len(done)
     assert len(cells(tmp_path)) == 4
     for cell in cells(tmp_path):
         names = {file.name for file in cell.iterdir() if not file.name.startswith("work-")}

@@ -64,8 +64,8 @@ def test_a_run_writes_all_its_files(finished):
         "figures",
     }
     assert (path / "config.toml").read_text() == (ROOT / CONFIG).read_text()
-    for said in ("learned", "backprop", "Δw = ", "meta-step 6 of 6", "summary.json"):
-        assert said in done.stdout
+    for text in ("learned", "backprop", "Δw = ", "meta-step 6 of 6", "summary.json"):
+        assert text in done.stdout
 
 
 def test_the_same_command_gives_the_same_theta(finished, tmp_path):
@@ -115,14 +115,14 @@ LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--eval
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    path = tmp_path_factory.mktemp("runs") / "whole"
+def uninterrupted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("runs") / "uninterrupted"
     assert here(CONFIG, *LONG, "--run.directory", path) == 0
     return path
 
 
 @pytest.mark.parametrize(("number", "devices"), [(signal.SIGINT, "1"), (signal.SIGTERM, "2")])
-def test_a_stopped_run_resumes_to_the_same_theta(number, devices, whole, tmp_path):
+def test_a_stopped_run_resumes_to_the_same_theta(number, devices, uninterrupted, tmp_path):
     path = tmp_path / "run"
     start = [sys.executable, "-m", "metarule.train", CONFIG, *LONG, "--run.directory", str(path)]
     env = os.environ | {"JAX_NUM_CPU_DEVICES": devices}
@@ -133,13 +133,13 @@ def test_a_stopped_run_resumes_to_the_same_theta(number, devices, whole, tmp_pat
     metrics = path / "metrics.jsonl"
     assert 0 < len(metrics.read_text().splitlines()) < 160
     assert run.returncode == 128 + number
-    assert f"go on with: python -m metarule.train --resume {path}" in errors
+    assert f"go on with: metarule train --resume {path}" in errors
     assert "Traceback" not in errors
     assert here("--resume", path) == 0  # on one device
     assert [json.loads(line)["step"] for line in metrics.read_text().splitlines()] == list(range(1, 161))
     if devices == "1":
-        assert np.array_equal(theta(path), theta(whole))
-        assert metrics.read_text() == (whole / "metrics.jsonl").read_text()
+        assert np.array_equal(theta(path), theta(uninterrupted))
+        assert metrics.read_text() == (uninterrupted / "metrics.jsonl").read_text()
 
 
 def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
@@ -159,7 +159,7 @@ def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("words", "says"),
+    ("words", "message"),
     [
         (["nothing.toml"], "nothing.toml: No such file or directory"),
         (
@@ -175,12 +175,12 @@ def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
         ([CONFIG, "--run.directory", "README.md/x"], "run.directory = 'README.md/x': Not a directory"),
     ],
 )
-def test_bad_input_gives_one_line_and_exit_status_2(words, says, capsys, monkeypatch):
+def test_bad_input_gives_one_line_and_exit_status_2(words, message, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert main(words) == 2
     errors = capsys.readouterr().err
-    assert says in errors
-    assert errors.startswith("metarule.train: ")
+    assert message in errors
+    assert errors.startswith("metarule train: ")
     assert errors.count("\n") == 1
 
 
@@ -190,7 +190,7 @@ def test_the_exit_status_reaches_the_shell():
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "says"),
+    ("error", "status", "message"),
     [
         (
             JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory\nand much more"),
@@ -202,13 +202,13 @@ def test_the_exit_status_reaches_the_shell():
         (KeyboardInterrupt(), 130, "stopped at once; all is kept"),
     ],
 )
-def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, says, capsys):
+def test_a_device_that_fails_or_a_second_ctrl_c_gives_one_line(error, status, message, capsys):
     def serve(words):
         raise error
 
     assert cli.run("metarule.x", ["word"], "", serve, "all is kept") == status
     errors = capsys.readouterr().err
-    assert errors.startswith(f"metarule.x: {says}")
+    assert errors.startswith(f"metarule.x: {message}")
     assert errors.count("\n") == 1
 
 

@@ -157,7 +157,7 @@ def test_a_misspelt_name_gets_a_suggestion(text, suggestion):
 
 
 @pytest.mark.parametrize(
-    ("short", "whole"),
+    ("short", "full"),
     [
         ("circuit.hidden = 8", "circuit = {kind = 'feedforward', hidden = [8]}"),
         ("rule.terms = 'hebb'", "rule = {kind = 'polynomial', terms = ['hebb']}"),
@@ -169,8 +169,8 @@ def test_a_misspelt_name_gets_a_suggestion(text, suggestion):
         ("optimizer.steps = 1e2", "optimizer.steps = 100"),
     ],
 )
-def test_short_forms_are_completed(short, whole):
-    given, expected = (decode(msgspec.toml.decode(text), Experiment) for text in (short, whole))
+def test_short_forms_are_completed(short, full):
+    given, expected = (decode(msgspec.toml.decode(text), Experiment) for text in (short, full))
     assert given == expected
 
 

@@ -39,7 +39,7 @@ def test_runs_that_cannot_be_loaded_are_refused_in_one_line(path, tmp_path):
         (tmp_path, "this is no run directory"),
         (several, "it holds runs of 2 seeds; give one of them, such as .*s3"),
         (search, "it holds a structure search, which has no single θ"),
-        (unfinished, "this run is not finished; go on with: python -m metarule.train --resume"),
+        (unfinished, "this run is not finished; go on with: metarule train --resume"),
     ):
         with pytest.raises(ConfigError, match=message) as caught:
             metarule.load(place)

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from filelock import FileLock
+from msgspec.structs import replace
 from small import EXPERIMENT
 
 from metarule.commands import adapt, evaluate, evolve, prune, train
@@ -73,7 +74,7 @@ def test_without_a_known_process_the_directory_alone_is_named(held):
 def test_the_run_of_one_seed_is_locked_too(tmp_path, held, monkeypatch):
     monkeypatch.setattr(train, "seed_directory", lambda path, seed: held[0])
     with pytest.raises(ConfigError, match="another process works in it"):
-        train._run_seed(EXPERIMENT, tmp_path, 3, StopRequest())
+        train._run_seeds(replace(EXPERIMENT, seeds=2), tmp_path, StopRequest())
 
 
 def test_a_killed_process_releases_its_lock(held):

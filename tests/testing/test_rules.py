@@ -1,4 +1,4 @@
-"""The battery catches a broken rule, and says which of its checks failed."""
+"""The battery catches a broken rule, and names the check that failed."""
 
 import dataclasses
 
@@ -13,7 +13,7 @@ from metarule.types import Parts
 
 @dataclasses.dataclass(frozen=True)
 class Decay:
-    """Ten lines of one's own."""
+    """A user's own rule in ten lines."""
 
     def init(self, key):
         return {"rate": jnp.array(0.1)}
@@ -23,7 +23,7 @@ class Decay:
 
 
 class Sound(Lifted, frozen=True):
-    """A whole rule for the broken ones to differ from."""
+    """A sound rule, from which the broken ones differ."""
 
     rule: Decay = Decay()
 
@@ -119,7 +119,7 @@ class WrongGradient(Sound, frozen=True):
 
 
 class MemoryOfAnotherKind(Sound, frozen=True):
-    """The second step meets a memory with another type than the first, and is compiled anew."""
+    """The second step has a memory of another type than the first, and is compiled again."""
 
     def memory(self, weight):
         return jnp.broadcast_to(jnp.asarray(0.0), weight.shape)
@@ -137,7 +137,7 @@ class PartsWithoutTheFactor(Sound, frozen=True):
 
 
 class PartsThatMeet(Sound, frozen=True):
-    """What is of pre alone depends on post."""
+    """Factors of pre depend on post."""
 
     factored = True
 
