@@ -90,13 +90,13 @@ NUMERICS = {
 
 # Tests of bytes, overflow, float32 literals or drawn numbers of float32, skipped under JAX_ENABLE_X64=1.
 FLOAT32 = {
-    "test_a_weight_that_is_stopped_after_growing_and_left_again_is_noticed",
+    "test_a_weight_that_is_clipped_after_growing_and_leaves_its_bound_is_noticed",
     "test_an_accelerator_is_offered_a_plain_scan_first",
-    "test_each_scan_keeps_less_than_the_one_before",
-    "test_segments_divide_the_life_near_its_root",
-    "test_the_best_is_decided_on_lives_that_stay_the_same",
-    "test_the_first_way_that_fits_is_taken_and_named",
-    "test_theta_is_led_back_where_no_life_is_finite",
+    "test_each_scan_stores_less_than_the_one_before",
+    "test_segments_divide_the_lifetime_near_its_root",
+    "test_the_best_is_chosen_on_the_same_lifetimes",
+    "test_the_first_method_that_fits_is_chosen_and_named",
+    "test_theta_shrinks_where_no_lifetime_is_finite",
     "test_weights_without_a_rule_do_not_change",
 }
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metarule.types import LearnerState, LifetimeContext, StepOutput, Stimulus
 
 OPTIMUM = jnp.array([0.3, -0.2, 0.1])
-UNITS = jnp.array([1.0, 1.0, 0.1])
+SCALE = jnp.array([1.0, 1.0, 0.1])
 
 
 class Tasks(NamedTuple):
@@ -43,7 +43,7 @@ class Quadratic(NamedTuple):
         return jnp.zeros(3)
 
     def theta_scale(self):
-        return UNITS
+        return SCALE
 
     def init(self, key, task):
         return LifetimeContext(task, (), key), LearnerState((jnp.zeros((1, 1)),), ((),), ())
@@ -55,5 +55,5 @@ class Quadratic(NamedTuple):
         return state, StepOutput(jnp.zeros(()), jnp.zeros(1))
 
     def evaluate(self, theta, context, state):
-        loss = jnp.sum(((theta - OPTIMUM - context.task * UNITS) / UNITS) ** 2)
+        loss = jnp.sum(((theta - OPTIMUM - context.task * SCALE) / SCALE) ** 2)
         return jnp.where(theta[0] > self.bound, jnp.nan, loss), {"closeness": -loss}

@@ -14,7 +14,7 @@ from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import step_at
 from metarule.prng import run_key
 from metarule.protocols import InvertibleLearner, Learner
-from metarule.types import Estimate, LearnerState, LifetimeContext, PRNGKey, Theta
+from metarule.types import Estimate, PRNGKey, Theta
 
 __all__ = ["Auto"]
 
@@ -28,11 +28,11 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
     bytes = lifetimes · states that are stored at once · bytes of a state
 
-    The order is: reverse mode with a plain scan (which stores all intermediates; not on CPUs, where recomputing a step
-    is faster than reading it back), with inverted steps where possible, with remat, with segments, with segments of
-    segments; then forward mode. If none fits, the smallest is used. All are exact, so that results differ by rounding
-    only, but for weights that are reconstructed and were clipped by less than rounding (see `Invertible`). Memory is
-    estimated from shapes; compilers need somewhat more or less.
+    The order is: reverse mode with a plain scan (not on CPUs, where recomputing a step is faster than reading it back),
+    with inverted steps where possible, with remat, with segments, with segments of segments; then forward mode. If none
+    fits, the smallest is used. All are exact, so that results differ by rounding only, but for weights that are
+    reconstructed and were clipped by less than rounding (see `Invertible`). Memory is estimated from shapes; compilers
+    need somewhat more or less.
 
     Attributes:
         memory_gib: memory for the lifetimes of a meta-step: a number, or `device` for half of what the device reports,
@@ -57,27 +57,15 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         method, size = fitting[0] if fitting else min(methods, key=lambda method: method[1])
         name = f"reverse mode, {_label(method.scan)} scan" if isinstance(method, Reverse) else "forward mode"
         verdict = "of" if fitting else "and no method fits into"
-        return method, f"{name}: about {_shown(size)} {verdict} {_shown(memory)} for {lifetimes} lifetimes of " + (
-            f"{learner.steps} steps and {_parameters(learner)} parameters"
-        )
+        sizes = f"{lifetimes} lifetimes of {learner.steps} steps and {_parameters(learner)} parameters"
+        return method, f"{name}: about {_shown(size)} {verdict} {_shown(memory)} for {sizes}"
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
         """No state."""
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Estimate meta-loss and θ-gradient of one lifetime, as if no other were computed beside it.
-
-        Args:
-            learner: the learner.
-            theta: θ.
-            task: the task.
-            state: `()`.
-            key: decides the fresh weights.
-
-        Returns:
-            (estimate, state).
-        """
+        """Estimate meta-loss and θ-gradient of one lifetime, with memory for this lifetime alone."""
         return self.choose(learner)[0].estimate(learner, theta, task, state, key)
 
     def _memory(self) -> float:
@@ -89,7 +77,8 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 
 def _methods(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
     """Methods and the bytes that each stores for one lifetime, the fastest first."""
-    length, (state, step, record), segment = learner.steps, _sizes(learner), _segment(learner)
+    shapes = _shapes(learner)
+    length, (state, step, record), segment = learner.steps, map(_bytes, shapes), segment_length(learner, shapes[0])
     if jax.default_backend() != "cpu":
         yield Reverse(scan=Plain()), length * step
     if segment:
@@ -100,11 +89,11 @@ def _methods(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
     yield Forward(), 2 * (1 + _parameters(learner)) * state
 
 
-def _sizes(learner: Learner) -> tuple[int, int, int]:
-    """Bytes of the state, of the intermediates of a step, and of the record of a step."""
+def _shapes(learner: Learner) -> tuple[Any, Any, Any]:
+    """Shapes of the state, of the intermediates of a step, and of the record of a step."""
 
     def step(key: PRNGKey) -> tuple[Any, Any, Any]:
-        context, state = _initial(learner, key)
+        context, state = learner.init(key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
         theta = learner.init_theta(key)
         _, backward = jax.vjp(lambda theta, state: step_at(learner, theta, context, state, 0), theta, state)
         record = ()
@@ -112,21 +101,7 @@ def _sizes(learner: Learner) -> tuple[int, int, int]:
             record = learner.step_with_record(theta, context, state, learner.stimulus(context, 0))[-1]
         return state, backward, record
 
-    state, backward, record = jax.eval_shape(step, _key())
-    return _bytes(state), _bytes(backward), _bytes(record)
-
-
-def _segment(learner: Learner) -> int:
-    """Steps of a segment where steps are inverted, 0 where they are not."""
-    return segment_length(learner, jax.eval_shape(lambda key: _initial(learner, key)[1], _key()))
-
-
-def _initial(learner: Learner, key: PRNGKey) -> tuple[LifetimeContext, LearnerState]:
-    return learner.init(key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
-
-
-def _key() -> Any:
-    return jax.eval_shape(run_key, 0)
+    return jax.eval_shape(step, jax.eval_shape(run_key, 0))
 
 
 def _bytes(tree: Any) -> int:

@@ -33,15 +33,6 @@ def lifetimes_per_estimate(estimator: Estimator) -> int:
 
 
 def gradient_chunk_size(estimator: Estimator, learner: Learner, state: LearnerState) -> Any:
-    """Choose how many lifetimes are computed at once on a device.
-
-    Args:
-        estimator: computes their θ-gradients.
-        learner: the learner.
-        state: its initial state, or the shapes of it.
-
-    Returns:
-        Their number, at most.
-    """
+    """Choose the most lifetimes of a chunk, from an initial state or its shapes."""
     touched = estimator.working_set(learner, state) if isinstance(estimator, WorkingSet) else state
     return default_chunk_size(touched)

@@ -10,9 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.estimators.segments import Slopes, any_in_batch, gradient_by_segments, recomputed_slopes, slopes_before
-from metarule.lifetime.scans import Segmented, divisor
-from metarule.lifetime.unroll import unroll
+from metarule.estimators.segments import Cotangents, any_in_batch, gradient_by_segments, pull_back, run_segment
+from metarule.lifetime.scans import Segmented, divisor, loop
 from metarule.protocols import ChunkableLearner, Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
 
@@ -25,15 +24,10 @@ _MIN_NEURONS = 8
 
 
 def chunk_length(learner: Learner, state: LearnerState) -> int:
-    """Choose the steps of a chunk.
+    """Choose the steps of a chunk, a number that divides the lifetime.
 
-    Args:
-        learner: the learner.
-        state: its initial state.
-
-    Returns:
-        A number that divides the lifetime; 0 where steps cannot be computed in chunks, where the first projection is
-        too small, or where no number near the best divides the lifetime.
+    It is 0 where steps cannot be computed in chunks, where the first projection is too small, or where no number near
+    the best divides the lifetime.
     """
     if not isinstance(learner, ChunkableLearner) or not learner.chunkable:
         return 0
@@ -50,37 +44,23 @@ def chunk_working_set(state: LearnerState, length: int) -> Any:
 def chunked_gradient(
     learner: ChunkableLearner, length: int, theta: Theta, context: LifetimeContext, state: LearnerState
 ) -> Estimate:
-    """Compute meta-loss and θ-gradient of a lifetime.
-
-    Args:
-        learner: a learner that is `chunkable`.
-        length: steps of a chunk, which divides the lifetime.
-        theta: θ.
-        context: constants of the lifetime.
-        state: state before its first step.
-
-    Returns:
-        The estimate.
-    """
+    """Compute meta-loss and θ-gradient of a lifetime from its initial state, in chunks whose length divides it."""
 
     def chunk(ts: Int[Array, " n"], theta: Theta, state: LearnerState) -> Any:
-        return learner.run_chunk(theta, context, state, ts)
+        after, loss, is_exact = learner.run_chunk(theta, context, state, ts)
+        return (after, loss), is_exact
 
     def forward(state: LearnerState, ts: Int[Array, " n"]) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
-        def recompute() -> tuple[LearnerState, Float[Array, ""]]:
-            after, outputs = unroll(learner, theta, context, state, ts)
-            return after, jnp.sum(outputs.loss)
-
-        after, loss, is_exact = chunk(ts, theta, state)
-        recomputed = any_in_batch(~is_exact)
-        return *jax.lax.cond(recomputed, recompute, lambda: (after, loss)), recomputed
+        result, is_exact = chunk(ts, theta, state)
+        is_recomputed = any_in_batch(~is_exact)
+        step_by_step = partial(run_segment, learner, theta, context, state, ts, loop)
+        return *jax.lax.cond(is_recomputed, step_by_step, lambda: result), is_recomputed
 
     def backward(
-        slopes: Slopes, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, recomputed: Any
-    ) -> Slopes:
-        recompute = partial(recomputed_slopes, learner, theta, context, before, ts, slopes, Segmented())
-        differentiate = partial(slopes_before, lambda *given: chunk(ts, *given)[:2], theta, before, slopes)
-        return jax.lax.cond(recomputed, recompute, differentiate)
+        cotangents: Cotangents, ts: Any, before: LearnerState, after: LearnerState, is_recomputed: Any, recompute: Any
+    ) -> Cotangents:
+        in_one = partial(pull_back, partial(chunk, ts), theta, before, cotangents)
+        return jax.lax.cond(is_recomputed, recompute, lambda: in_one()[0])
 
     ts = jnp.arange(learner.steps).reshape(-1, length)
-    return gradient_by_segments(learner, theta, context, state, ts, forward, backward)
+    return gradient_by_segments(learner, theta, context, state, ts, forward, backward, Segmented())

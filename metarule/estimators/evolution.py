@@ -1,4 +1,4 @@
-"""Evolution strategies: the slope of a smoothed meta-loss, from lifetimes under perturbed rules."""
+"""Evolution strategies: the gradient of a smoothed meta-loss, from lifetimes under perturbed rules."""
 
 from typing import Annotated, Any
 
@@ -6,7 +6,7 @@ import jax
 from msgspec import Meta
 
 from metarule.config.schema import Checked
-from metarule.estimators.perturbation import antithetic, draw, mean, slope
+from metarule.estimators.perturbation import antithetic, draw, gradient, mean
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.protocols import Learner
 from metarule.types import Estimate, PRNGKey, Theta
@@ -41,20 +41,9 @@ class Evolution(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Estimate the smoothed meta-loss and its θ-gradient on one task.
-
-        Args:
-            learner: the learner.
-            theta: θ.
-            task: the task.
-            state: `()`.
-            key: decides the perturbations and the fresh weights.
-
-        Returns:
-            (estimate, state).
-        """
+        """Estimate the smoothed meta-loss and its θ-gradient; the key decides the perturbations and fresh weights."""
         lifetime_key, noise_key = jax.random.split(key)
         noise = draw(theta, noise_key, self.pairs, self.sigma)
         run = jax.vmap(jax.vmap(lambda theta: lifetime_loss(learner, theta, task, lifetime_key)))
         losses, metrics = run(antithetic(learner, theta, noise))
-        return Estimate(mean(losses), slope(learner, losses, noise, self.sigma), mean(metrics)), state
+        return Estimate(mean(losses), gradient(learner, losses, noise, self.sigma), mean(metrics)), state

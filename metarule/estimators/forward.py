@@ -1,4 +1,4 @@
-"""Forward-mode differentiation: the tangent of each parameter is carried along with the lifetime."""
+"""Forward-mode differentiation: one tangent of the state for each parameter."""
 
 from typing import Any
 
@@ -32,27 +32,16 @@ class Forward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Estimate meta-loss and θ-gradient of one lifetime.
-
-        Args:
-            learner: the learner.
-            theta: θ.
-            task: the task.
-            state: `()`.
-            key: decides the fresh weights.
-
-        Returns:
-            (estimate, state).
-        """
+        """Estimate meta-loss and θ-gradient of one lifetime; the key decides its fresh weights."""
         flat, unravel = ravel_pytree(theta)
 
         def meta_loss(flat: Float[Array, " parameters"]) -> tuple[Float[Array, ""], Metrics]:
             return lifetime_loss(learner, unravel(flat), task, key)
 
-        def push(direction: Float[Array, " parameters"]) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
+        def derivative(direction: Float[Array, " parameters"]) -> tuple[Float[Array, ""], Float[Array, ""], Metrics]:
             return jax.jvp(meta_loss, (flat,), (direction,), has_aux=True)
 
         # The lifetime does not depend on the direction: it is computed once for all tangents.
         directions = jnp.eye(flat.size, dtype=flat.dtype)
-        loss, slopes, metrics = jax.vmap(push, out_axes=(None, 0, None))(directions)
-        return Estimate(loss, unravel(slopes), metrics), state
+        loss, derivatives, metrics = jax.vmap(derivative, out_axes=(None, 0, None))(directions)
+        return Estimate(loss, unravel(derivatives), metrics), state

@@ -19,7 +19,7 @@ References:
     reconstructed in the backward pass).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.estimators.segments import Slopes, any_in_batch, gradient_by_segments, recomputed_slopes
+from metarule.estimators.segments import Cotangents, any_in_batch, gradient_by_segments, pull_back
 from metarule.lifetime.scans import Remat, divisor, loop
 from metarule.protocols import InvertibleLearner, Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
@@ -43,13 +43,8 @@ _MIN_BYTES = 2**22
 def segment_length(learner: Learner, state: LearnerState) -> int:
     """Choose the steps of a segment: near √T, so that weights stored at its ends take as much memory as its records.
 
-    Args:
-        learner: the learner.
-        state: its initial state.
-
-    Returns:
-        A number that divides the lifetime; 0 where steps cannot be inverted, where their weights take little memory, or
-        where no number near √T divides the lifetime.
+    The number divides the lifetime. It is 0 where steps cannot be inverted, where their weights take little memory, or
+    where no number near √T divides the lifetime.
     """
     size = learner.steps * sum(weight.size * weight.dtype.itemsize for weight in state.weights)
     if size < _MIN_BYTES or not isinstance(learner, InvertibleLearner) or not learner.invertible:
@@ -58,89 +53,47 @@ def segment_length(learner: Learner, state: LearnerState) -> int:
 
 
 def inverted_gradient(
-    learner: InvertibleLearner, segment: int, theta: Theta, context: LifetimeContext, state: LearnerState
+    learner: InvertibleLearner, length: int, theta: Theta, context: LifetimeContext, state: LearnerState
 ) -> Estimate:
-    """Compute meta-loss and θ-gradient of a lifetime.
-
-    Args:
-        learner: a learner that is `invertible`.
-        segment: steps of a segment, which divides the lifetime.
-        theta: θ.
-        context: constants of the lifetime.
-        state: state before its first step.
-
-    Returns:
-        The estimate.
-    """
-
-    def step(carry: tuple[LearnerState, Array], t: Int[Array, ""]) -> tuple[tuple[LearnerState, Array], Any]:
-        state, total = carry
-        state, output, record = learner.step_with_record(theta, context, state, learner.stimulus(context, t))
-        return (state, total + output.loss), record
+    """Compute meta-loss and θ-gradient of a lifetime from its initial state, in segments whose length divides it."""
+    # An update that was not clipped has the same derivative without the bound; segments with others are recomputed.
+    unbounded = learner.without_bound()
 
     def forward(state: LearnerState, ts: Int[Array, " n"]) -> tuple[LearnerState, Float[Array, ""], Any]:
+        def step(carry: tuple[LearnerState, Array], t: Int[Array, ""]) -> tuple[tuple[LearnerState, Array], Any]:
+            (after, loss), record = _step(learner, context, t, theta, carry[0])
+            return (after, carry[1] + loss), record
+
         (after, loss), records = loop(step, (state, jnp.zeros(())), ts)
         return after, loss, records
 
+    def step_back(carry: tuple[LearnerState, Any, Array], inputs: Any) -> tuple[tuple[LearnerState, Any, Array], None]:
+        (after, cotangents, differs), (t, record) = carry, inputs
+        state = learner.invert_step(theta, after, record)
+        cotangents, again = pull_back(partial(_step, unbounded, context, t), theta, state, cotangents)
+        potentials = (learner.recorded_potentials(one) for one in (again, record))
+        return (state, cotangents, differs | _differ(*potentials)), None
+
     def backward(
-        slopes: Slopes, ts: Int[Array, " n"], before: LearnerState, after: LearnerState, records: Any
-    ) -> Slopes:
-        recompute = partial(recomputed_slopes, learner, theta, context, before, ts, slopes, Remat())
-        invert = partial(_inverted, learner, theta, context, before, after, ts, records, slopes, recompute)
+        cotangents: Cotangents, ts: Any, before: LearnerState, after: LearnerState, records: Any, recompute: Any
+    ) -> Cotangents:
+        def invert() -> Cotangents:
+            last = after, cotangents, jnp.zeros((), bool)
+            (first, result, differs), _ = loop(step_back, last, (ts, records), reverse=True)
+            differs |= _differ(first.weights, before.weights)
+            return jax.lax.cond(any_in_batch(differs), recompute, lambda: result)
+
         return jax.lax.cond(any_in_batch(learner.at_bound(after)), recompute, invert)
 
-    ts = jnp.arange(learner.steps).reshape(-1, segment)
-    return gradient_by_segments(learner, theta, context, state, ts, forward, backward)
+    ts = jnp.arange(learner.steps).reshape(-1, length)
+    return gradient_by_segments(learner, theta, context, state, ts, forward, backward, Remat())
 
 
-def _inverted(
-    learner: InvertibleLearner,
-    theta: Theta,
-    context: LifetimeContext,
-    before: LearnerState,
-    after: LearnerState,
-    ts: Int[Array, " n"],
-    records: Any,
-    slopes: Slopes,
-    recompute: Callable[[], Slopes],
-) -> Slopes:
-    """Slopes before a segment whose steps are inverted.
-
-    Steps are differentiated without the bound: an update that was not clipped has the same derivative, and segments
-    with others are recomputed.
-    """
-    unbounded = learner.without_bound()
-
-    def back(carry: tuple[LearnerState, Any, Array], inputs: Any) -> tuple[tuple[LearnerState, Any, Array], None]:
-        (after, slopes, differs), (t, record) = carry, inputs
-        state = learner.invert_step(theta, after, record)
-        slopes, again = _through(unbounded, theta, context, state, t, slopes)
-        potentials = (learner.recorded_potentials(one) for one in (again, record))
-        return (state, slopes, differs | _differ(*potentials)), None
-
-    start = after, slopes, jnp.zeros((), bool)
-    (first, result, differs), _ = loop(back, start, (ts, records), reverse=True)
-    differs |= _differ(first.weights, before.weights)
-    return jax.lax.cond(any_in_batch(differs), recompute, lambda: result)
-
-
-def _through(
-    learner: InvertibleLearner,
-    theta: Theta,
-    context: LifetimeContext,
-    state: LearnerState,
-    t: Int[Array, ""],
-    slopes: Slopes,
-) -> tuple[Slopes, Any]:
-    """Slopes before a step from those after it, and the record of the step."""
-
-    def step(theta: Theta, state: LearnerState) -> tuple[tuple[LearnerState, Float[Array, ""]], Any]:
-        state, output, record = learner.step_with_record(theta, context, state, learner.stimulus(context, t))
-        return (state, output.loss), record
-
-    (_, loss), slope, record = jax.vjp(step, theta, state, has_aux=True)
-    own, before = slope((slopes[1], jnp.ones_like(loss)))
-    return (jax.tree.map(jnp.add, slopes[0], own), before), record
+def _step(
+    learner: InvertibleLearner, context: LifetimeContext, t: Int[Array, ""], theta: Theta, state: LearnerState
+) -> tuple[tuple[LearnerState, Float[Array, ""]], Any]:
+    state, output, record = learner.step_with_record(theta, context, state, learner.stimulus(context, t))
+    return (state, output.loss), record
 
 
 def _differ(ones: Sequence[Array], others: Sequence[Array]) -> Bool[Array, ""]:

@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.config.schema import Checked
-from metarule.estimators.perturbation import antithetic, draw, mean, slope
+from metarule.estimators.perturbation import antithetic, draw, gradient, mean
 from metarule.estimators.windows import RunningLifetime, continue_or_restart, ended_lifetime, is_over
 from metarule.lifetime.unroll import segment_loss
 from metarule.protocols import Learner
@@ -22,8 +22,8 @@ class Perturbed(NamedTuple):
 
     Attributes:
         lifetime: the lifetime so far; its state has leading axes [pairs, 2].
-        moved: sum of the perturbations of each pair in this lifetime, in multiples of the parameter scale; the second
-            network of a pair had their opposites.
+        moved: sum of the perturbations of each pair in this lifetime, in multiples of the parameter scale; those of the
+            second network are opposite.
     """
 
     lifetime: RunningLifetime
@@ -70,15 +70,7 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     ) -> tuple[Estimate, Perturbed]:
         """Estimate the smoothed meta-loss of the next window and its θ-gradient.
 
-        Args:
-            learner: the learner.
-            theta: θ.
-            task: task of the next lifetime, if one begins.
-            state: the lifetime so far.
-            key: decides the perturbations, and the fresh weights of a lifetime that begins.
-
-        Returns:
-            (estimate, the lifetime after the window).
+        The task is that of the next lifetime, if one begins. The key decides the perturbations and its fresh weights.
         """
         lifetime_key, noise_key = jax.random.split(key)
         now = continue_or_restart(learner, state.lifetime, task, lifetime_key, self._copies)
@@ -89,7 +81,7 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             return segment_loss(learner, theta, now.context, state, now.t, self.window)
 
         losses, (after, metrics) = jax.vmap(jax.vmap(window))(antithetic(learner, theta, noise), now.state)
-        estimate = Estimate(mean(losses), slope(learner, losses, moved, self.sigma), mean(metrics))
+        estimate = Estimate(mean(losses), gradient(learner, losses, moved, self.sigma), mean(metrics))
         return estimate, Perturbed(now._replace(state=after, t=now.t + self.window), moved)
 
     @property

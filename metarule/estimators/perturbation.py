@@ -1,4 +1,4 @@
-"""Perturbations of θ in multiples of the parameter scale, and the slope that antithetic pairs estimate."""
+"""Perturbations of θ in multiples of the parameter scale, and the gradient that antithetic pairs estimate."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from metarule.protocols import Learner
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["antithetic", "draw", "mean", "slope"]
+__all__ = ["antithetic", "draw", "gradient", "mean"]
 
 
 def draw(theta: Theta, key: PRNGKey, pairs: int, sigma: float) -> Float[Array, "pairs parameters"]:
@@ -27,7 +27,7 @@ def antithetic(learner: Learner, theta: Theta, noise: Float[Array, "pairs parame
     return jax.vmap(jax.vmap(unravel))(flat[None, None] + jnp.stack([shift, -shift], axis=1))
 
 
-def slope(
+def gradient(
     learner: Learner, losses: Float[Array, "pairs 2"], moved: Float[Array, "pairs parameters"], sigma: float
 ) -> Theta:
     """Estimate the θ-gradient from the losses of antithetic pairs.

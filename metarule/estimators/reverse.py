@@ -18,7 +18,7 @@ __all__ = ["Reverse"]
 class Reverse(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="reverse"):
     """Exact θ-gradient by back-propagation through every synaptic change of the lifetime.
 
-    ∂loss/∂θ = Σ_t ∂loss/∂w_t · ∂Δw_t/∂θ, with ∂loss/∂w_t carried back through the unrolled lifetime
+    ∂loss/∂θ = Σ_t ∂loss/∂w_t · ∂Δw_t/∂θ, with ∂loss/∂w_t propagated back through the unrolled lifetime
 
     Time of a few forward passes whatever the size of θ; memory as the scan says. Use it for exact gradients of rules
     with many coefficients over lifetimes that fit into memory. One case is not exact: the `invertible` scan takes
@@ -41,32 +41,11 @@ class Reverse(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return ()
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
-        """Estimate meta-loss and θ-gradient of one lifetime.
-
-        Args:
-            learner: the learner.
-            theta: θ.
-            task: the task.
-            state: `()`.
-            key: decides the fresh weights.
-
-        Returns:
-            (estimate, state).
-        """
+        """Estimate meta-loss and θ-gradient of one lifetime; the key decides its fresh weights."""
         return self.from_start(learner, theta, *learner.init(key, task)), state
 
     def from_start(self, learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState) -> Estimate:
-        """Estimate meta-loss and θ-gradient of a lifetime with given initial weights.
-
-        Args:
-            learner: the learner.
-            theta: θ.
-            context: constants of the lifetime.
-            state: its initial state.
-
-        Returns:
-            The estimate.
-        """
+        """Estimate meta-loss and θ-gradient of a lifetime from its initial state, by a fast form where there is one."""
         if isinstance(self.scan, Invertible):
             if length := chunk_length(learner, state):
                 return chunked_gradient(learner, length, theta, context, state)  # type: ignore[arg-type]

@@ -51,15 +51,7 @@ class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     ) -> tuple[Estimate, RunningLifetime]:
         """Estimate meta-loss and θ-gradient of the next window.
 
-        Args:
-            learner: the learner.
-            theta: θ.
-            task: task of the next lifetime, if one begins.
-            state: the lifetime so far.
-            key: decides the fresh weights of a lifetime that begins.
-
-        Returns:
-            (estimate, the lifetime after the window).
+        The task is that of the next lifetime, if one begins, and the key decides its fresh weights.
         """
         now = continue_or_restart(learner, state, task, key)
 

@@ -31,9 +31,7 @@ class RunningLifetime(NamedTuple):
 def ended_lifetime(
     learner: Learner, window: int, staggered: bool, key: PRNGKey, copies: tuple[int, ...] = ()
 ) -> RunningLifetime:
-    """Make a lifetime that is over, as the state before the first one.
-
-    It has the shape of a lifetime and is never run, because its task is not from the pool.
+    """Make a lifetime that is over, as the state before the first one; it is never run.
 
     Args:
         learner: the learner.
@@ -61,18 +59,7 @@ def is_over(learner: Learner, lifetime: RunningLifetime) -> Bool[Array, ""]:
 def continue_or_restart(
     learner: Learner, lifetime: RunningLifetime, task: PyTree, key: PRNGKey, copies: tuple[int, ...] = ()
 ) -> RunningLifetime:
-    """Continue a lifetime, or start a new one where it is over.
-
-    Args:
-        learner: the learner.
-        lifetime: the lifetime so far.
-        task: task of a new lifetime.
-        key: decides the fresh weights of a new lifetime.
-        copies: leading axes of the state.
-
-    Returns:
-        A lifetime that is not over.
-    """
+    """Continue a lifetime, or start a new one on the task where it is over, with fresh weights that the key decides."""
     context, state = learner.init(key, task)
     new = RunningLifetime(context, _copied(state, copies), lifetime.start, jnp.zeros_like(lifetime.start))
     return jax.tree.map(lambda new, old: jnp.where(is_over(learner, lifetime), new, old), new, lifetime)

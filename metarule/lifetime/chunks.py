@@ -28,15 +28,13 @@ References:
 """
 
 from functools import partial
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.scans import loop
-from metarule.protocols import Circuit, Factored
 from metarule.rules.factorising import outer_sum
 from metarule.types import LearnerState, LifetimeContext, Stimulus, Synapse, Theta
 
@@ -46,42 +44,24 @@ __all__ = ["run_chunk"]
 _LARGEST_PRODUCT = 16.0
 
 
-@runtime_checkable
-class _Host(Protocol):
-    """The members of a `Lifetime` that a chunk uses."""
-
-    @property
-    def rule(self) -> Any: ...
-    @property
-    def circuit(self) -> Circuit: ...
-    @property
-    def inner_loop(self) -> InnerLoop: ...
-    def stimulus(self, context: LifetimeContext, t: Any) -> Stimulus: ...
-    def theta_of(self, theta: Theta, projection: int) -> Theta: ...
-    def apply_rule(
-        self, theta: Theta, projection: int, weight: Any, memory: Any, synapse: Synapse, gate: Any = None
-    ) -> tuple[Any, Any]: ...
-    def step_loss(self, output: Any, target: Any) -> Any: ...
-
-
 def run_chunk(
-    host: _Host, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
+    learner: Any, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
 ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
     """Run a chunk of steps.
 
     Args:
-        host: a `Lifetime` that is `chunkable`.
+        learner: a `Lifetime` that is `chunkable`.
         theta: θ.
         context: constants of the lifetime.
         state: state before the chunk.
         ts: its steps.
 
     Returns:
-        (state after the chunk, loss along it, whether the result is certainly exact).
+        (state after the chunk, loss over it, whether the result is certainly exact).
     """
     first, *rest = state.weights
-    stimuli = jax.vmap(partial(host.stimulus, context))(ts)
-    pre, left, factor = jax.vmap(partial(_presynaptic, host, theta, context, state))(stimuli)
+    stimuli = jax.vmap(partial(learner.stimulus, context))(ts)
+    pre, left, factor = jax.vmap(partial(_presynaptic, learner, theta, context, state))(stimuli)
     _, (before, after) = loop(lambda p, g: (p * g, (p, p * g)), jnp.ones_like(factor[0]), factor)
     read, written = pre * before, left / after[:, None]
     flat = written.reshape(-1, pre.shape[1])
@@ -95,12 +75,12 @@ def run_chunk(
         rows, weights, circuit_state, total = carry
         number, target, pre, added = inputs
         stimulus = Stimulus(jax.nn.one_hot(number, len(ts), dtype=pre.dtype), target)
-        result = host.circuit.step((rows, *weights), context.wiring, circuit_state, stimulus)
+        result = learner.circuit.step((rows, *weights), context.wiring, circuit_state, stimulus)
         first_synapse, *synapses = result.synapses
-        right = _parts(host, theta, first_synapse._replace(pre=pre)).right
+        right = _parts(learner, theta, first_synapse._replace(pre=pre)).right
         others = enumerate(zip(weights, state.memory[1:], synapses, strict=True), start=1)
-        weights = tuple(host.apply_rule(theta, place, *other)[0] for place, other in others)
-        total += host.step_loss(result.output, target)
+        weights = tuple(learner.apply_rule(theta, place, *other)[0] for place, other in others)
+        total += learner.step_loss(result.output, target)
         return (rows + outer_sum(added, right), weights, result.state, total), right
 
     start = rows, tuple(rest), state.circuit, jnp.zeros(())
@@ -108,21 +88,20 @@ def run_chunk(
     (_, weights, circuit_state, loss), right = loop(step, start, inputs)
     last = after[-1][:, None] * first + (flat * after[-1][None]).T @ right.reshape(len(flat), -1)
     constants = jax.lax.stop_gradient((first, last, written, right, after))
-    is_exact = _is_exact(host.inner_loop.weight_bound, *constants)
+    is_exact = _is_exact(learner.inner_loop.weight_bound, *constants)
     return LearnerState((last, *weights), state.memory, circuit_state), loss, is_exact
 
 
-def _parts(host: _Host, theta: Theta, synapse: Synapse) -> Any:
-    rule: Factored = host.rule
-    return rule.parts(host.theta_of(theta, 0), synapse)
+def _parts(learner: Any, theta: Theta, synapse: Synapse) -> Any:
+    return learner.rule.parts(learner.theta_of(theta, 0), synapse)
 
 
 def _presynaptic(
-    host: _Host, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
+    learner: Any, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
 ) -> tuple[Float[Array, " pre"], Float[Array, "l pre"], Float[Array, " pre"]]:
     """Presynaptic activity of the first projection, left factors of its change, and factor of its weights."""
-    synapse = host.circuit.step(state.weights, context.wiring, state.circuit, stimulus).synapses[0]
-    parts = _parts(host, theta, synapse)
+    synapse = learner.circuit.step(state.weights, context.wiring, state.circuit, stimulus).synapses[0]
+    parts = _parts(learner, theta, synapse)
     return synapse.pre, parts.left, 1 + parts.factor
 
 

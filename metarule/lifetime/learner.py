@@ -117,19 +117,14 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """θ of a projection, by its number."""
-        match self.inner_loop.theta:
-            case "shared":
-                return self._narrow(theta)
-            case "per_path":
-                number = self.theta_groups.index(self._paths[projection])
-            case "per_projection":
-                number = projection
-        return self._narrow(sharing.member(theta, number))
+        if self.inner_loop.theta == "per_path":
+            projection = self.theta_groups.index(self._paths[projection])
+        return self._narrow(theta if self.inner_loop.theta == "shared" else sharing.member(theta, projection))
 
     @property
     def theta_groups(self) -> tuple[str, ...]:
         """Names of the groups of projections that have a θ of their own; `()` where θ is shared."""
-        return sharing.groups(self.inner_loop.theta, self._paths) if self.inner_loop.theta != "shared" else ()
+        return sharing.groups(self.inner_loop.theta, self._paths)
 
     def describe(self, theta: Theta) -> Mapping[str, Any]:
         """Named parameters, by path or projection where each has its own."""
@@ -142,14 +137,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     # --- The lifetime
 
     def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
-        """Draw a network with fresh weights for a task.
+        """Draw a network with fresh weights for a task, as from `tasks.sample`.
 
-        Args:
-            key: decides weights, wiring and the randomness of stimuli.
-            task: as from `tasks.sample`.
-
-        Returns:
-            Constants of the lifetime, and its initial state.
+        The key decides weights, wiring and the randomness of stimuli.
         """
         weight_key, stimulus_key = jax.random.split(key)
         weights, wiring, circuit_state = self.circuit.init(weight_key, *self._sizes)
@@ -166,43 +156,21 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
-        """Present a stimulus, then change the weights.
-
-        Args:
-            theta: θ.
-            context: constants of the lifetime.
-            state: state before the step.
-            stimulus: the stimulus.
-
-        Returns:
-            State after the step, and its observables.
-        """
-        state, output, _ = self.step_with_record(theta, context, state, stimulus)
-        return state, output
+        """Present a stimulus, then change the weights."""
+        return self.step_with_record(theta, context, state, stimulus)[:2]
 
     def step_with_record(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput, Any]:
         """Do as `step`, and record what `invert_step` needs.
 
-        Args:
-            theta: θ.
-            context: constants of the lifetime.
-            state: state before the step.
-            stimulus: the stimulus.
-
-        Returns:
-            State after the step, its observables, and the record: the state of the circuit before the step, the local
-            variables of each projection without its weights, and the gate.
+        The record holds the state of the circuit before the step, the local variables of each projection without its
+        weights, and the gate.
         """
         response = self.circuit.step(state.weights, context.wiring, state.circuit, self._narrow(stimulus))
         output = response.output.astype(stimulus.target.dtype)
-        changed = [
-            self.apply_rule(theta, number, weight, memory, synapse, stimulus.plasticity)
-            for number, (weight, memory, synapse) in enumerate(
-                zip(state.weights, state.memory, response.synapses, strict=True)
-            )
-        ]
+        projections = enumerate(zip(state.weights, state.memory, response.synapses, strict=True))
+        changed = [self.apply_rule(theta, number, *one, stimulus.plasticity) for number, one in projections]
         weights, memory = zip(*changed, strict=True)
         loss = self.step_loss(output, stimulus.target)
         variables = tuple({k: v for k, v in one._asdict().items() if k != "weight"} for one in response.synapses)
@@ -231,12 +199,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         return self.inner_loop.online_loss_weight / self.steps * self.tasks.loss(output, target)
 
     def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
-        """Evaluate the network with plasticity off.
-
-        Args:
-            theta: θ, which only the penalty `l1` depends on.
-            context: constants of the lifetime.
-            state: state of the network.
+        """Evaluate the network with plasticity off; only the penalty `l1` depends on θ.
 
         Returns:
             (1 − online_loss_weight) · mean loss over the examples + l1 · Σ|θ| / scale, and the metrics; a network that
@@ -268,18 +231,14 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def run_chunk(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, ts: Int[Array, " n"]
     ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
-        """State after a chunk, the loss along it, and whether the result is certainly exact."""
+        """State after a chunk, the loss over it, and whether the result is certainly exact."""
         return chunks.run_chunk(self, theta, context, state, ts)
 
     # --- Inversion of steps
 
     @property
     def invertible(self) -> bool:
-        """True if steps can be inverted.
-
-        Δw has to be affine in the weight up to rounding, synapses must have no memory, and they must see the very
-        weights that change.
-        """
+        """True if Δw is affine in the weight, and synapses have no memory and see the very weights that change."""
         rule, scalar = complete(self.rule), jax.ShapeDtypeStruct((), float)
         is_affine = isinstance(self.rule, AffineInWeight) and self.rule.affine
         return (
@@ -290,17 +249,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         )
 
     def invert_step(self, theta: Theta, state: LearnerState, record: Any) -> LearnerState:
-        """State before a step from that after it, if no weight was clipped at its bound.
+        """State before a step from that after it and its record, if no weight was clipped at its bound.
 
         w = (w' − Δw(0)) / (1 + Δw(1) − Δw(0)), because Δw is affine in w
-
-        Args:
-            theta: θ.
-            state: state after the step.
-            record: of the step.
-
-        Returns:
-            State before the step.
         """
         circuit_state, variables, gate = record
         learner, weights = self.without_bound(), []

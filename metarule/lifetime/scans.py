@@ -49,10 +49,10 @@ class Invertible(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     """Store the local variables of each step, and reconstruct its weights backwards, or avoid them.
 
     Memory O(T · neurons + √T · weights); with many weights faster than storing them, because it saves memory traffic.
-    It needs steps that can be inverted: reverse mode does so if Δw is affine in the weight and synapses have no memory,
-    as in the rules of seven and of sixteen terms, and if the weights of all steps of a lifetime take 4 MiB or more. If
-    weights occur in Δw with presynaptic variables only, as in the rule of seven terms, and there are many inputs,
-    chunks of steps are computed as matrix products. Any other loop is run as by `Remat`.
+    Steps are inverted in reverse mode if Δw is affine in the weight and synapses have no memory, as in the rules of
+    seven and of sixteen terms, and if the weights of all steps of a lifetime take 4 MiB or more. If weights occur in Δw
+    with presynaptic variables only, as in the rule of seven terms, and there are many inputs, chunks of steps are
+    computed as matrix products. Any other loop is run as by `Remat`.
 
     The gradient is exact but for one case: a weight that is clipped at its bound by less than rounding, in a segment
     that it ends away from the bound, is taken for one that was not clipped. In a contrived case that put the gradient
@@ -92,17 +92,17 @@ class Segmented(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         length = jax.tree.leaves(xs)[0].shape[0]
         size = min(self.segment(length), length)
         inner = Remat() if self.levels == 1 else Segmented(levels=self.levels - 1)
-        whole = length // size * size
+        filled = length // size * size
 
         def segment(carry: Any, xs: Any) -> tuple[Any, Any]:
             return inner(body, carry, xs)
 
-        cut = jax.tree.map(lambda leaf: leaf[:whole].reshape(whole // size, size, *leaf.shape[1:]), xs)
+        cut = jax.tree.map(lambda leaf: leaf[:filled].reshape(filled // size, size, *leaf.shape[1:]), xs)
         carry, ys = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), carry, cut)
-        ys = jax.tree.map(lambda leaf: leaf.reshape(whole, *leaf.shape[2:]), ys)
-        if whole == length:
+        ys = jax.tree.map(lambda leaf: leaf.reshape(filled, *leaf.shape[2:]), ys)
+        if filled == length:
             return carry, ys
-        carry, rest = segment(carry, jax.tree.map(lambda leaf: leaf[whole:], xs))
+        carry, rest = segment(carry, jax.tree.map(lambda leaf: leaf[filled:], xs))
         return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), ys, rest)
 
     def segment(self, length: int) -> int:

@@ -17,13 +17,10 @@ _SUBSCRIPTS = str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 
 def groups(sharing: Sharing, paths: tuple[str, ...]) -> tuple[str, ...]:
     """Names of the groups of projections that have a θ of their own; `()` where θ is shared."""
-    match sharing:
-        case "shared":
-            return ()
-        case "per_path":
-            return tuple(dict.fromkeys(paths))
-        case "per_projection":
-            return tuple(f"projection {number + 1}" for number in range(len(paths)))
+    if sharing == "shared":
+        return ()
+    numbered = [f"projection {number + 1}" for number in range(len(paths))]
+    return tuple(dict.fromkeys(paths if sharing == "per_path" else numbered))
 
 
 def member(theta: Theta, number: int) -> Theta:
@@ -45,5 +42,6 @@ def equation(rule: CompleteRule, sharing: Sharing, names: tuple[str, ...], theta
     labels = [f"Δw[{name}]" for name in names]
     if sharing == "per_projection":
         labels = [f"Δw{number + 1}".translate(_SUBSCRIPTS) for number in range(len(names))]
-    lines = (rule.equation(member(theta, number)).replace("Δw", label, 1) for number, label in enumerate(labels))
-    return "\n".join(lines)
+    return "\n".join(
+        rule.equation(member(theta, number)).replace("Δw", label, 1) for number, label in enumerate(labels)
+    )

@@ -53,24 +53,12 @@ def segment_loss(
     length: int,
     scan: ScanFn = loop,
 ) -> tuple[Float[Array, ""], tuple[LearnerState, Metrics]]:
-    """Share of a segment of a lifetime in the meta-loss.
+    """Share of a segment of a lifetime in the meta-loss, and (state after it, metrics of the network after it).
 
     Σ_t loss_t over the segment, plus the loss of the final evaluation if the lifetime ends with it
 
-    Consecutive segments sum to the meta-loss of the lifetime. Losses are summed in the loop, so that nothing is stored
-    over time.
-
-    Args:
-        learner: the learner.
-        theta: θ.
-        context: constants of the lifetime.
-        state: state before the segment.
-        start: first step of the segment, a multiple of `length`.
-        length: steps of the segment; the last segment of a lifetime may be shorter.
-        scan: runs the loop.
-
-    Returns:
-        (loss, (state after the segment, metrics of the network there)).
+    The segment begins at step `start`, a multiple of `length`; the last segment of a lifetime may be shorter. The loop
+    sums the losses, so that nothing is stored over time.
     """
     last = learner.steps - 1
 
@@ -99,18 +87,9 @@ def lifetime_loss(
 
 
 def meta_loss(learner: Learner, theta: Theta, pool: Any, key: PRNGKey) -> Float[Array, ""]:
-    """Meta-loss of one lifetime on a task drawn from a pool.
+    """Meta-loss of one lifetime, whose task and network the key draws from a pool, as of `learner.tasks.split`.
 
-    A pure function: differentiate it by θ, and `vmap` it over keys for a batch of lifetimes.
-
-    Args:
-        learner: the learner.
-        theta: θ.
-        pool: tasks, as from `learner.tasks.split`.
-        key: draws the task and the network.
-
-    Returns:
-        The meta-loss.
+    Differentiate it by θ, and `vmap` it over keys for a batch of lifetimes.
     """
     index_key, task_key, lifetime_key = jax.random.split(key, 3)
     index = jax.random.randint(index_key, (), 0, jnp.iinfo(jnp.int32).max)

@@ -17,7 +17,7 @@ from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.base import Windowed, gradient_chunk_size
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta.batch_mean import robust_mean, standard_error
-from metarule.meta.rollback import BatchSummary, Iterate, Rollback, RollbackState
+from metarule.meta.rollback import BatchSummary, Iterate, Rollback, RollbackState, either
 from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.parallel.batching import batch_lifetimes
@@ -29,14 +29,7 @@ __all__ = ["Gradient", "GradientState", "scaled_steps"]
 
 
 class GradientState(NamedTuple):
-    """State of gradient descent.
-
-    Attributes:
-        step: meta-steps taken.
-        iterate: θ, and the state of the Optax transformation.
-        estimator: state of the estimator, with a leading axis over the lifetimes of a meta-step.
-        rollback: state of the rollback.
-    """
+    """State of gradient descent; that of the estimator has a leading axis [lifetimes of a meta-step]."""
 
     step: Int[Array, ""]
     iterate: Iterate
@@ -50,13 +43,12 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     gᵢ = s ∘ ∂lossᵢ/∂θ,  g = 1/N Σᵢ clip(gᵢ),  θ ← θ + scale · s ∘ Optax(clip(g))
 
     s is the parameter scale. Lifetimes whose loss or gradient is not finite are counted and left out of the mean. The
-    rollback rejects steps that go badly, and shortens the next ones by `scale`.
+    rollback rejects bad steps, and shortens the next ones by `scale`.
 
     Attributes:
         steps: meta-steps of a run.
         batch_size: N, lifetimes of a meta-step, each with its own task.
-        train_tasks: number of training tasks: `all` tasks of the training pool, drawn at random, or a number of tasks
-            that are used in turn.
+        train_tasks: `all` tasks of the training pool, drawn at random, or a number of tasks that are used in turn.
         estimator: method that estimates the θ-gradient of a lifetime.
         name: optimiser of Optax.
         learning_rate: a number, or a schedule of Optax.
@@ -67,10 +59,10 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         curriculum: length of lifetimes in each part of the run, as a share of a whole lifetime; parts have as many
             meta-steps. A rule learned on short lifetimes seldom makes long ones chaotic.
         lengths: multiples of a lifetime, of which each meta-step draws one for all of its lifetimes, with equal
-            chances: log-uniform if they are a geometric series; one given twice is drawn twice as often. A rule learned
-            at one length often fails at longer ones. A longer lifetime counts by its length, so that baselines are
-            tuned with as many steps. With several lengths the rollback ignores jumps of the meta-loss, and vmapped runs
-            compute every length at every meta-step.
+            chances: log-uniform for a geometric series; one given twice is drawn twice as often. A rule learned at one
+            length often fails at longer ones. A longer lifetime counts by its length, so that baselines are tuned with
+            as many steps. With several lengths the rollback ignores jumps of the meta-loss, and vmapped runs compute
+            every length at every meta-step.
 
     Raises:
         ValueError: an optimiser that Optax does not have, or arguments that it does not take; several lengths for an
@@ -99,17 +91,12 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lengths != (1.0,) and isinstance(self.estimator, Windowed):
+            reason = "lifetimes continue from one meta-step to the next"
             raise ValueError(
-                f"lengths = {list(self.lengths)}: lifetimes continue from one meta-step to the next; allowed: [1.0], "
-                "or an estimator of whole lifetimes"
+                f"lengths = {list(self.lengths)}: {reason}; allowed: [1.0], or an estimator of whole lifetimes"
             )
-
-        def try_out(step: Integer) -> Integer:
-            self._transform(step)
-            return step
-
-        # Refuses what Optax does not take, and computes nothing: each operation of a schedule would be compiled.
-        jax.eval_shape(try_out, jax.ShapeDtypeStruct((), "int32"))
+        # Refuses what Optax does not take. Tracing computes nothing; each operation of a schedule would be compiled.
+        jax.eval_shape(lambda step: self._transform(step).init(jnp.zeros(1)), jax.ShapeDtypeStruct((), "int32"))
 
     @property
     def comparable(self) -> bool:
@@ -123,11 +110,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return [(number + 1) * self.steps // parts for number in range(parts)]
 
     def resolved(self, learner: Learner, runs: int = 1) -> tuple["Gradient", str]:
-        """Choose the estimator, if it is `auto`.
-
-        Args:
-            learner: the learner.
-            runs: number of runs that share the memory.
+        """Choose the estimator if it is `auto`, for runs that share the memory.
 
         Returns:
             (optimiser, reason in one line, empty where the estimator was named).
@@ -139,17 +122,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return replace(self, estimator=estimator), f"gradient by {reason}"
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> GradientState:
-        """State before the first meta-step.
-
-        Args:
-            learner: the learner.
-            pool: training tasks.
-            theta: initial θ.
-            key: for the estimator, and for the lifetimes under θ = 0.
-
-        Returns:
-            The state.
-        """
+        """State before the first meta-step; the key is for the estimator, and for the lifetimes under θ = 0."""
         estimator = self.resolved(learner)[0].estimator
         states = jax.vmap(lambda key: estimator.init(learner, theta, key))(jax.random.split(key, self.batch_size))
         iterate = Iterate(theta, self._transform().init(theta))
@@ -157,29 +130,18 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return GradientState(jnp.zeros((), int), iterate, states, self.rollback.init(iterate, idle))
 
     def step(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[GradientState, Info]:
-        """Take one meta-step.
-
-        Args:
-            learner: the learner.
-            pool: training tasks.
-            state: state before it.
-            key: the same at every meta-step; the number of the step is folded in here.
-
-        Returns:
-            State after it, and its observables.
-        """
-        here = state.iterate
+        """Take one meta-step; the key is the same at every meta-step, whose number is folded in here."""
         estimates, states = self._estimates(learner, pool, state, jax.random.fold_in(key, state.step))
         mean, finite, norms = robust_mean(estimates, self.lifetime_clip)
-        there = self._next(learner.theta_scale(), state, mean)
+        proposed = self._next(learner.theta_scale(), state, mean)
         # The gradient of a window without loss is rightly zero.
         zero = finite & (norms == 0) & (estimates.loss != 0)
         diverged, useless = (jnp.mean(lifetimes.astype(norms.dtype)) for lifetimes in (~finite, ~finite | zero))
         batch = BatchSummary(mean.loss, standard_error(estimates.loss, finite), diverged, useless)
         rollback = self.rollback if self.comparable else replace(self.rollback, jump=math.inf)
         is_longer = jnp.any(state.step == jnp.array(self.ends))
-        known = rollback.forget_typical(state.rollback, is_longer)
-        iterate, rollback_state, rejected = rollback.move(known, here, there, batch)
+        before = rollback.forget_typical(state.rollback, is_longer)
+        iterate, rollback_state, rejected = rollback.move(before, state.iterate, proposed, batch)
         median, largest = jnp.nanmedian(jnp.where(finite, norms, jnp.nan)), jnp.max(jnp.where(finite, norms, 0.0))
         observed = (optax.tree.norm(mean.gradient), median, largest)
         info = Info(
@@ -195,10 +157,9 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return GradientState(state.step + 1, iterate, states, rollback_state), info
 
     def theta(self, state: GradientState) -> Theta:
-        """θ of a state; the start while smaller θ are tried."""
+        """θ of a state; the initial θ while smaller ones are tried."""
         is_shrinking = state.rollback.shrinkage.factors > 0
-        start, now = state.rollback.good.theta, state.iterate.theta
-        return jax.tree.map(lambda start, now: jnp.where(is_shrinking, start, now), start, now)
+        return either(is_shrinking, state.rollback.good.theta, state.iterate.theta)
 
     def _estimates(self, learner: Learner, pool: Any, state: GradientState, key: PRNGKey) -> tuple[Estimate, Any]:
         """Estimates of a meta-step, in multiples of the parameter scale, and states of the estimator after it."""
@@ -216,7 +177,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     def _batch(
         self, learner: Learner, pool: Any, estimator: Estimator, theta: Theta, key: PRNGKey, step: Integer, states: Any
     ) -> tuple[Estimate, Any]:
-        """Estimates and states of the estimator for lifetimes of one length, with a leading axis each."""
+        """Estimates and states of the estimator for lifetimes of one length [lifetimes, …]."""
         scale = learner.theta_scale()
 
         def one_lifetime(number: Integer, state: Any) -> tuple[Estimate, Any]:
@@ -229,12 +190,12 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return batch_lifetimes(one_lifetime, chunk_size)(jnp.arange(self.batch_size), states)
 
     def _next(self, scale: Theta, state: GradientState, mean: Estimate) -> Iterate:
-        """Iterate after a step of the optimiser, as long as the rollback says."""
-        here = state.iterate
-        scaled = jax.tree.map(jnp.divide, here.theta, scale)
-        updates, optimizer = self._transform(state.step).update(mean.gradient, here.optimizer, scaled)
+        """Iterate after a step of the optimiser, shortened by the rollback."""
+        theta, optimizer = state.iterate
+        scaled = jax.tree.map(jnp.divide, theta, scale)
+        updates, optimizer = self._transform(state.step).update(mean.gradient, optimizer, scaled)
         step = jax.tree.map(lambda leaf: state.rollback.scale * leaf, _times(scale, updates))
-        return Iterate(optax.apply_updates(here.theta, step), optimizer)
+        return Iterate(optax.apply_updates(theta, step), optimizer)
 
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> BatchSummary:
         """Summary of lifetimes under θ = 0, where most rules change nothing."""

@@ -9,64 +9,36 @@ import jax.numpy as jnp
 from metarule.meta.phases import Phase, phases
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, stream
-from metarule.protocols import Learner, MetaOptimizer
+from metarule.protocols import Learner
 from metarule.types import Info, Integer, PRNGKey, Theta
 
 __all__ = ["advance", "begin", "enter", "phase_key", "start_phase", "train"]
 
 
+def phase_key(phase: Phase, key: PRNGKey, purpose: Purpose = Purpose.META_STEPS) -> PRNGKey:
+    """Key of a phase for one purpose, from the key of the run."""
+    key = stream(key, purpose)
+    return jax.random.fold_in(key, phase.begin) if phase.begin else key
+
+
 def start_phase(phase: Phase, pool: Any, theta: Theta, key: PRNGKey) -> Any:
-    """State of the optimiser of a phase before its first meta-step.
+    """State of the optimiser of a phase before its first meta-step, from the initial θ and the key of the run.
 
-    Args:
-        phase: the phase.
-        pool: training tasks.
-        theta: θ at its start.
-        key: key of the run.
-
-    Returns:
-        The state; each array has its own memory, because `advance` takes it over.
+    Each array has its own memory, because `advance` takes it over.
     """
-    state = phase.optimizer.init(phase.learner, pool, theta, _of_phase(phase, stream(key, Purpose.OPTIMIZER)))
+    state = phase.optimizer.init(phase.learner, pool, theta, phase_key(phase, key, Purpose.OPTIMIZER))
     return jax.tree.map(jnp.copy, state)
-
-
-def phase_key(phase: Phase, key: PRNGKey) -> PRNGKey:
-    """Key of the meta-steps of a phase, from the key of the run."""
-    return _of_phase(phase, stream(key, Purpose.META_STEPS))
 
 
 @sharded_jit("learner", "optimizer")
 def begin(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> Any:
-    """State of a run before its first meta-step.
-
-    Args:
-        learner: the learner.
-        optimizer: the optimiser.
-        pool: training tasks.
-        key: key of the run.
-
-    Returns:
-        State of the optimiser of the first phase, with an initial θ.
-    """
-    theta = learner.init_theta(stream(key, Purpose.THETA))
-    return start_phase(phases(optimizer, learner)[0], pool, theta, key)
+    """State of a run before its first meta-step: that of the optimiser of the first phase, with an initial θ."""
+    return start_phase(phases(optimizer, learner)[0], pool, learner.init_theta(stream(key, Purpose.THETA)), key)
 
 
 @sharded_jit("before", "phase")
 def enter(before: Phase, phase: Phase, pool: Any, state: Any, key: PRNGKey) -> Any:
-    """First state of a phase with another optimiser, from the last state of the phase before it.
-
-    Args:
-        before: the phase before.
-        phase: the phase.
-        pool: training tasks.
-        state: state at the end of the phase before.
-        key: key of the run.
-
-    Returns:
-        State of the optimiser of the phase.
-    """
+    """First state of a phase with another optimiser, from the last state of the phase before it."""
     return start_phase(phase, pool, before.optimizer.theta(state), key)
 
 
@@ -77,7 +49,7 @@ def advance(phase: Phase, pool: Any, state: Any, key: PRNGKey, count: Integer, c
     Args:
         phase: the phase.
         pool: training tasks.
-        state: state before them; its memory is taken over.
+        state: state before them, whose memory is taken over.
         key: key of the run.
         count: number of meta-steps, at most `capacity`.
         capacity: length of the observables.
@@ -110,31 +82,26 @@ def train(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> tuple[Th
     Returns:
         (learned θ, observables of each meta-step [steps, …]); an observable that a phase does not have is NaN there.
     """
+
+    def take_steps(phase: Phase, state: Any, count: int) -> tuple[Any, Info]:
+        step_key = phase_key(phase, key)
+
+        def step(state: Any, _: None) -> tuple[Any, Info]:
+            return phase.optimizer.step(phase.learner, pool, state, step_key)
+
+        return jax.lax.scan(step, state, length=count)
+
     theta, start, infos = learner.init_theta(stream(key, Purpose.THETA)), 0, []
-    before: Phase | None = None
+    optimizer_before = None
     for phase in phases(optimizer, learner):
-        if before is None or before.optimizer is not phase.optimizer:
+        if optimizer_before is not phase.optimizer:
             state = start_phase(phase, pool, theta, key)
-        step = partial(_step, phase.learner, phase.optimizer, pool, phase_key(phase, key))
-        state, info = jax.lax.scan(step, state, length=phase.end - start)
-        theta, start, before = phase.optimizer.theta(state), phase.end, phase
+        state, info = take_steps(phase, state, phase.end - start)
+        theta, start, optimizer_before = phase.optimizer.theta(state), phase.end, phase.optimizer
         infos.append(info)
-    return theta, _joined(infos)
-
-
-def _of_phase(phase: Phase, key: PRNGKey) -> PRNGKey:
-    return jax.random.fold_in(key, phase.begin) if phase.begin else key
-
-
-def _step(learner: Learner, optimizer: MetaOptimizer, pool: Any, key: PRNGKey, state: Any, _: None) -> Any:
-    return optimizer.step(learner, pool, state, key)
-
-
-def _joined(infos: list[Info]) -> Info:
-    """Observables of all phases, one after the other."""
     names = dict.fromkeys(name for info in infos for name in info.observed)
     filled = [
         info._replace(observed={name: info.observed.get(name, jnp.full_like(info.loss, jnp.nan)) for name in names})
         for info in infos
     ]
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *filled)
+    return theta, jax.tree.map(lambda *parts: jnp.concatenate(parts), *filled)

@@ -1,4 +1,4 @@
-"""A run as a list of phases, and what a run costs."""
+"""A run as a list of phases, and the number of its lifetimes."""
 
 import math
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -49,31 +49,26 @@ class Phase(NamedTuple):
 
 
 def phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
-    """List the phases of a run.
+    """List the phases of a run, of which the last ends with the run.
 
     Args:
         optimizer: an optimiser that a config can name, or a `MetaOptimizer` with a number of `steps`.
         learner: the learner, with lifetimes of full length.
 
     Returns:
-        The phases, in order; the last ends with the run.
+        The phases.
 
     Raises:
         ValueError: lifetimes that are too short for the tasks, or too long.
     """
     match optimizer:
         case Sequence(first=first, then=then):
-            later = [
-                phase._replace(begin=phase.begin + first.steps, end=phase.end + first.steps)
-                for phase in phases(then, learner)
-            ]
-            return (*phases(first, learner), *later)
+            later = phases(then, learner)
+            shifted = [phase._replace(begin=phase.begin + first.steps, end=phase.end + first.steps) for phase in later]
+            return (*phases(first, learner), *shifted)
         case Gradient():
-            lengths = _curriculum(optimizer, learner)
-            return tuple(
-                Phase(learner.with_steps(length), optimizer, 0, end)
-                for length, end in zip(lengths, optimizer.ends, strict=True)
-            )
+            parts = zip(_curriculum(optimizer, learner), optimizer.ends, strict=True)
+            return tuple(Phase(learner.with_steps(length), optimizer, 0, end) for length, end in parts)
         case _:
             return (Phase(learner, optimizer, 0, optimizer.steps),)
 
@@ -89,16 +84,9 @@ def total_steps(optimizer: Any) -> int:
 
 
 def lifetimes_of(optimizer: Any, steps: int | None = None) -> int:
-    """Lifetimes that the first meta-steps of a run cost, at most.
+    """Most lifetimes of the first meta-steps of a run, or of all; longer ones count by their length, in expectation.
 
-    Validation is included. A longer lifetime counts by its length, in expectation.
-
-    Args:
-        optimizer: an optimiser that a config can name.
-        steps: number of meta-steps; None for the whole run.
-
-    Returns:
-        Their number.
+    Validation is included.
     """
     left, total = total_steps(optimizer) if steps is None else steps, 0
     for part in parts_of(optimizer):
@@ -125,12 +113,7 @@ def is_comparable(optimizer: Any) -> bool:
 
 
 def resolved(optimizer: Any, learner: Learner, runs: int = 1) -> tuple[Any, str]:
-    """Decide what an optimiser leaves open, for runs that share the memory.
-
-    Args:
-        optimizer: an optimiser that a config can name.
-        learner: the learner.
-        runs: number of runs.
+    """Choose what an optimiser leaves open, for runs that share the memory.
 
     Returns:
         (optimiser, reason in one line, empty where nothing was open).
@@ -153,8 +136,7 @@ def advice(optimizer: Any, learner: Learner) -> tuple[str, ...]:
         case Sequence(first=first):
             return (f"--optimizer.first.spread below {first.spread:g}", "a smaller learning rate")
         case Gradient(curriculum=(1.0,)) if 0.1 * learner.steps >= min_steps(learner.tasks):
-            shorter = "shorter lifetimes at first, --optimizer.curriculum '[0.1, 1.0]'"
-            return ("a smaller learning rate", shorter)
+            return ("a smaller learning rate", "shorter lifetimes at first, --optimizer.curriculum '[0.1, 1.0]'")
         case Population():
             return (f"--optimizer.spread below {optimizer.spread:g}",)
         case _:
@@ -172,8 +154,7 @@ def _curriculum(optimizer: Gradient, learner: Learner) -> list[int]:
     shortest = scaled_steps(min(lengths), min(optimizer.lengths))
     longest = scaled_steps(max(lengths), max(optimizer.lengths))
     field = "curriculum" if optimizer.lengths == (1.0,) else "lengths"
-    given = f"optimizer.{field} = {list(getattr(optimizer, field))}"
-    least = min_steps(learner.tasks)
+    given, least = f"optimizer.{field} = {list(getattr(optimizer, field))}", min_steps(learner.tasks)
     if shortest < least:
         raise ValueError(f"{given}: its shortest lifetimes have {shortest} steps; these tasks need at least {least}")
     if longest > LONGEST:

@@ -1,4 +1,4 @@
-"""Searches without gradients: candidates are compared by their meta-loss."""
+"""Searches without gradients, which compare candidates by their meta-loss."""
 
 from functools import partial
 from typing import Annotated, Any, ClassVar, NamedTuple
@@ -17,7 +17,7 @@ from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
 from metarule.types import Info, Integer, Metrics, PRNGKey, Theta
 
-__all__ = ["Ask", "Candidates", "Losses", "Population", "PopulationState"]
+__all__ = ["Candidates", "Losses", "Population", "PopulationState", "Vector"]
 
 # The defaults of the spread, of the learning rate of OpenES and of the crossover of Genetic did well in the two sweeps
 # search-*.toml, over rules of 7, 16 and 81 terms; the other settings were not tuned.
@@ -25,33 +25,8 @@ __all__ = ["Ask", "Candidates", "Losses", "Population", "PopulationState"]
 # Candidates, one a row, in multiples of the parameter scale, and the meta-loss of each.
 Candidates = Float[Array, "population parameters"]
 Losses = Float[Array, " population"]
-
-
-class Ask(NamedTuple):
-    """An algorithm of evosax with its parameters.
-
-    Attributes:
-        algorithm: the algorithm.
-        params: its parameters, which may be traced.
-    """
-
-    algorithm: Any
-    params: Any
-
-    def begin(self, key: PRNGKey, *given: Any) -> Any:
-        """State before the first generation."""
-        with _lenient():
-            return self.algorithm.init(key, *given, self.params)
-
-    def ask(self, key: PRNGKey, search: Any) -> tuple[Candidates, Any]:
-        """Candidates of a generation, and the state with them."""
-        with _lenient():
-            return self.algorithm.ask(key, search, self.params)
-
-    def tell(self, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
-        """State that knows the meta-losses of the candidates."""
-        with _lenient():
-            return self.algorithm.tell(key, candidates, losses, search, self.params)[0]
+# θ as a vector in multiples of the parameter scale.
+Vector = Float[Array, " parameters"]
 
 
 class PopulationState(NamedTuple):
@@ -89,8 +64,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         steps: generations of a run.
         population: candidates of a generation.
         batch_size: N, lifetimes of each candidate, each with its own task.
-        train_tasks: number of training tasks: `all` tasks of the training pool, drawn at random, or a number of tasks
-            that are used in turn.
+        train_tasks: `all` tasks of the training pool, drawn at random, or a number of tasks that are used in turn.
         validation: V, fixed training lifetimes that decide on the best.
         spread: initial distance of candidates from the initial θ, in multiples of the parameter scale.
         chunk_size: lifetimes computed at once on a device, which bounds the memory; results do not depend on it.
@@ -107,55 +81,40 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     chunk_size: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1024
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> PopulationState:
-        """State before the first generation, with the initial θ as the best so far.
-
-        Args:
-            learner: the learner.
-            pool: training tasks.
-            theta: initial θ.
-            key: decides the first candidates and the validation lifetimes.
-
-        Returns:
-            The state.
-        """
+        """State before the first generation, with the initial θ as the best so far."""
         search_key, validation = jax.random.split(key)
         start = _vector(learner, theta)
-        search = _stable_types(self._begin(self._ask(start), search_key, start))
-        loss, _ = sharded_jit()(partial(self._judge, learner))(pool, validation, theta)
+        algorithm, params = self._algorithm(start)
+        with _lenient():
+            search = _stable_types(algorithm.init(search_key, *self._initial(search_key, start), params))
+        loss, _ = sharded_jit()(partial(self._validate, learner))(pool, validation, theta)
         return PopulationState(jnp.zeros((), int), theta, search, theta, loss, validation)
 
     def step(self, learner: Learner, pool: Any, state: PopulationState, key: PRNGKey) -> tuple[PopulationState, Info]:
-        """Run one generation.
+        """Run one generation; the key is the same at every generation, whose number is folded in here.
 
-        Args:
-            learner: the learner.
-            pool: training tasks.
-            state: state before it.
-            key: the same at every generation; its number is folded in here.
-
-        Returns:
-            State after it, and its observables. `loss` and `metrics` are those of the challenger on the validation
-            lifetimes; `observed` holds the best loss on these so far, the best and the median loss of the generation,
-            and the spread of the candidates.
+        `loss` and `metrics` are those of the challenger on the validation lifetimes. `observed` holds the best loss on
+        these so far, the best and the median loss of the generation, and the spread of the candidates.
         """
         ask_key, batch_key, tell_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
-        ask = self._ask(_vector(learner, state.start))
-        candidates, asked = ask.ask(ask_key, state.search)
-        candidates = self._with_known(candidates, asked, _vector(learner, state.best))
-        thetas = jax.vmap(lambda numbers: _theta(learner, numbers))(candidates)
+        algorithm, params = self._algorithm(_vector(learner, state.start))
+        with _lenient():
+            candidates, search = algorithm.ask(ask_key, state.search, params)
+        candidates = self._with_known(candidates, search, _vector(learner, state.best))
+        thetas = jax.vmap(lambda vector: _theta(learner, vector))(candidates)
         each, _ = self._run(learner, pool, batch_key, self.batch_size, state.step, thetas)
         losses = _infinite_if_not_finite(jnp.mean(each, axis=1))
-        search = _stable_types(self._tell(ask, tell_key, candidates, losses, asked))
+        with _lenient():
+            search = algorithm.tell(tell_key, candidates, *self._compared(losses, search), params)[0]
+        search = _stable_types(search)
         challenger = _theta(learner, self._challenger(search, candidates, losses))
-        loss, metrics = self._judge(learner, pool, state.validation, challenger)
+        loss, metrics = self._validate(learner, pool, state.validation, challenger)
         better = loss < state.best_loss
-        after = PopulationState(
+        after = state._replace(
             step=state.step + 1,
-            start=state.start,
             search=search,
             best=jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, state.best),
             best_loss=jnp.where(better, loss, state.best_loss),
-            validation=state.validation,
         )
         none = jnp.zeros((), int)
         finite = jnp.where(jnp.isfinite(losses), losses, jnp.nan)
@@ -176,23 +135,23 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """θ of a state: the best so far."""
         return state.best
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
-        """The algorithm for a θ of this size."""
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
+        """An algorithm of evosax for a θ of this size, and its parameters, which may be traced."""
         raise NotImplementedError
 
-    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " parameters"]) -> Any:
-        """State before the first generation."""
-        return ask.begin(key, start)
+    def _initial(self, key: PRNGKey, start: Vector) -> tuple[Any, ...]:
+        """Arguments from which the algorithm makes its first state."""
+        return (start,)
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Vector) -> Candidates:
         """Candidates, with a known one among them if the algorithm evaluates it again."""
         return candidates
 
-    def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
-        """State that knows the meta-losses of the candidates."""
-        return ask.tell(key, candidates, losses, search)
+    def _compared(self, losses: Losses, search: Any) -> tuple[Losses, Any]:
+        """Losses and state by which the algorithm compares the candidates."""
+        return losses, search
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Vector:
         """Challenger of a generation: the centre of the search."""
         return search.mean
 
@@ -204,22 +163,18 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         self, learner: Learner, pool: Any, key: PRNGKey, count: int, step: Integer, thetas: Theta
     ) -> tuple[Array, Any]:
         """Meta-losses and metrics of the same lifetimes under each θ [population, lifetimes]."""
-        size = jax.tree.leaves(thetas)[0].shape[0]
-        numbers = jnp.arange(count)
+        size, numbers = jax.tree.leaves(thetas)[0].shape[0], jnp.arange(count)
+        batch = partial(batch_lifetimes, chunk_size=self.chunk_size)
 
         def drawn(number: Integer) -> tuple[Any, PRNGKey]:
             return draw_lifetime(learner, pool, self.train_tasks, count, step, number, key)
 
         def of_theta(theta: Theta) -> Any:
-            return batch_lifetimes(lambda number: lifetime_loss(learner, theta, *drawn(number)), self.chunk_size)(
-                numbers
-            )
+            return batch(lambda number: lifetime_loss(learner, theta, *drawn(number)))(numbers)
 
         def of_lifetime(number: Integer) -> Any:
             task, lifetime_key = drawn(number)
-            return batch_lifetimes(lambda theta: lifetime_loss(learner, theta, task, lifetime_key), self.chunk_size)(
-                thetas
-            )
+            return batch(lambda theta: lifetime_loss(learner, theta, task, lifetime_key))(thetas)
 
         # Devices share the larger of the two axes.
         if size > count:
@@ -227,10 +182,10 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         results = batch_lifetimes(of_lifetime, max(self.chunk_size // size, 1))(numbers)
         return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), results)
 
-    def _judge(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
+    def _validate(self, learner: Learner, pool: Any, key: PRNGKey, theta: Theta) -> tuple[Float[Array, ""], Metrics]:
         """Mean meta-loss and metrics on the validation lifetimes; ∞ where one of them is not finite."""
-        alone = jax.tree.map(lambda leaf: leaf[None], theta)
-        losses, metrics = self._run(learner, pool, key, self.validation, jnp.zeros((), int), alone)
+        thetas = jax.tree.map(lambda leaf: leaf[None], theta)
+        losses, metrics = self._run(learner, pool, key, self.validation, jnp.zeros((), int), thetas)
         loss = jnp.mean(losses)
         return jnp.where(jnp.isfinite(loss), loss, jnp.inf), jax.tree.map(jnp.mean, metrics)
 
@@ -240,14 +195,13 @@ def _lenient() -> Any:
     return jax.numpy_rank_promotion("allow")
 
 
-def _vector(learner: Learner, theta: Theta) -> Float[Array, " parameters"]:
-    """θ as a vector in multiples of the parameter scale."""
+def _vector(learner: Learner, theta: Theta) -> Vector:
     return ravel_pytree(theta)[0] / ravel_pytree(learner.theta_scale())[0]
 
 
-def _theta(learner: Learner, numbers: Float[Array, " parameters"]) -> Theta:
+def _theta(learner: Learner, vector: Vector) -> Theta:
     theta_scale, unravel = ravel_pytree(learner.theta_scale())
-    return unravel(numbers * theta_scale)
+    return unravel(vector * theta_scale)
 
 
 def _infinite_if_not_finite(losses: Losses) -> Losses:

@@ -1,4 +1,4 @@
-"""Rollback of meta-steps after which lifetimes go badly."""
+"""Rollback of meta-steps that make lifetimes diverge."""
 
 from typing import Annotated, Any, NamedTuple
 
@@ -10,23 +10,18 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.types import LOGITS, Theta
 
-__all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState"]
+__all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState", "either"]
 
 # A rejected step halves the next ones, down to the shortest; each accepted step lengthens them again.
 _SHORTER, _LONGER, _SHORTEST = 0.5, 2 ** (1 / 8), 2.0**-10
-# Factor between two θ on the way from a useless start towards 0, and number of useful θ that are tried.
+# Factor by which a useless initial θ shrinks, and number of useful θ that are tried.
 _FACTOR, _TRIED = 0.25, 8
 # Averages run over about this many meta-steps; the spread of meta-losses is at least this share of the typical one.
 _MEMORY, _MIN_SPREAD = 10, 1e-3
 
 
 class Iterate(NamedTuple):
-    """θ and the state of the Optax transformation that belongs to it.
-
-    Attributes:
-        theta: θ.
-        optimizer: state of the Optax transformation.
-    """
+    """θ, and the state of the Optax transformation that belongs to it."""
 
     theta: Theta
     optimizer: Any
@@ -63,10 +58,10 @@ class Typical(NamedTuple):
 
 
 class Shrinkage(NamedTuple):
-    """Way from a useless start towards 0.
+    """Search for a useful θ between a useless initial θ and 0.
 
     Attributes:
-        factors: number of factors by which the present θ is smaller than the start.
+        factors: number of factors by which the present θ is smaller than the initial θ.
         tried: number of useful θ so far.
         best: lowest meta-loss among them.
         best_factors: number of factors of that θ.
@@ -82,12 +77,12 @@ class RollbackState(NamedTuple):
     """State of a rollback.
 
     Attributes:
-        good: the last good iterate; the start until there is one.
+        good: the last good iterate; the initial one until there is one.
         proven: whether there was a good iterate.
         returned: whether θ has just been rolled back.
         scale: length of steps, as a share of the optimiser's.
         typical: the typical meta-loss.
-        shrinkage: way from a useless start towards 0.
+        shrinkage: search for a useful θ.
     """
 
     good: Iterate
@@ -106,8 +101,8 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     good:  θ ← θ + scale · step;  scale ← min(1, 2^(1/8) · scale)
     bad:   θ ← last good θ;       scale ← scale / 2
 
-    The meta-step after a rollback is always accepted. If lifetimes are useless from the start, θ ← θ/4 until eight θ
-    with useful lifetimes were tried, and training begins at the best of these. Decays keep their value. At the start
+    The meta-step after a rollback is always accepted. If lifetimes are useless under the initial θ, θ ← θ/4 until eight
+    θ with useful lifetimes were tried, and training begins at the best of these. Decays keep their value. At the start
     the typical meta-loss is that of θ = 0, and lifetimes under a θ that is far worse count as useless.
 
     A lifetime diverged if its loss or gradient is not finite. It is useless if it diverged, or if its gradient is
@@ -121,7 +116,7 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
             that is as high under the last good θ becomes the typical one.
 
     References:
-        Levenberg 1944, Marquardt 1963 (a failed step is undone and the next one is shorter).
+        Levenberg 1944, Marquardt 1963 (a failed step is rejected and the next one is shorter).
     """
 
     diverged: Annotated[float, Meta(gt=0, le=1)] = 0.05
@@ -131,91 +126,86 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def init(self, iterate: Iterate, idle: BatchSummary | None = None) -> RollbackState:
         """State before the first meta-step.
 
-        Args:
-            iterate: the start.
-            idle: lifetimes under θ = 0; None where meta-losses are not comparable.
-
-        Returns:
-            The state.
+        `idle` summarises lifetimes under θ = 0, and is None where meta-losses are not comparable.
         """
-        typical = _unknown() if idle is None else _first(idle.loss, idle.error)
-        none = jnp.zeros((), int)
+        typical = _unknown() if idle is None else _first(idle)
+        none, no = jnp.zeros((), int), jnp.zeros((), bool)
         shrinkage = Shrinkage(none, none, jnp.full((), jnp.inf, float), none)
-        return RollbackState(iterate, jnp.zeros((), bool), jnp.zeros((), bool), jnp.ones(()), typical, shrinkage)
+        return RollbackState(iterate, no, no, jnp.ones(()), typical, shrinkage)
 
     def move(
-        self, state: RollbackState, here: Iterate, there: Iterate, batch: BatchSummary
+        self, state: RollbackState, present: Iterate, proposed: Iterate, batch: BatchSummary
     ) -> tuple[Iterate, RollbackState, Bool[Array, ""]]:
         """Accept the next step, or reject the last one.
 
         Args:
             state: state of the rollback.
-            here: the present iterate.
-            there: the next iterate of the optimiser, with a step as long as `scale` says.
+            present: the present iterate.
+            proposed: the next iterate of the optimiser, after a step shortened by `scale`.
             batch: lifetimes under the present θ.
 
         Returns:
-            (next iterate, state, whether the step that led here was rejected).
+            (next iterate, state, whether the step that led to the present θ was rejected).
         """
-        jumped = batch.loss > state.typical.loss + self.jump * jnp.maximum(_spread(state.typical), batch.error)
+        typical = state.typical
+        spread = jnp.maximum(typical.spread, _MIN_SPREAD * jnp.abs(typical.loss))
+        jumped = batch.loss > typical.loss + self.jump * jnp.maximum(spread, batch.error)
         useful = (batch.diverged < self.diverged) & (batch.useless < self.useless) & (state.proven | ~jumped)
         shrinkage = _record(state.shrinkage, batch, useful)
-        arrived = shrinkage.tried >= _TRIED
         bad = jnp.where(state.proven, ~state.returned & (~useful | jumped), (state.shrinkage.factors > 0) | ~useful)
-        accepted = (there, self._accept(state, here, batch, jumped, useful))
-        started = _either(arrived, self._start(state, shrinkage, batch), self._shrink(state, shrinkage))
-        rejected = _either(state.proven, self._reject(state), started)
-        return *_either(bad, rejected, accepted), bad
+        accepted = (proposed, _accept(state, present, batch, jumped, useful))
+        started = either(shrinkage.tried >= _TRIED, _start(state, shrinkage, batch), _shrink(state, shrinkage))
+        rejected = either(state.proven, _reject(state), started)
+        return *either(bad, rejected, accepted), bad
 
     def forget_typical(self, state: RollbackState, now: Bool[Array, ""]) -> RollbackState:
         """Forget the typical meta-loss, as where lifetimes get longer, if that is now."""
-        return state._replace(typical=_either(now, _unknown(), state.typical))
-
-    def _accept(
-        self,
-        state: RollbackState,
-        here: Iterate,
-        batch: BatchSummary,
-        jumped: Bool[Array, ""],
-        useful: Bool[Array, ""],
-    ) -> RollbackState:
-        """Remember the present iterate; a jumped meta-loss of the good θ itself becomes the typical one."""
-        new = jumped | ~state.proven | jnp.isnan(state.typical.loss)
-        known = _either(new, _first(batch.loss, batch.error), state.typical)
-        average = known.loss + (batch.loss - known.loss) / _MEMORY
-        spread = known.spread + (jnp.abs(batch.loss - known.last) - known.spread) / _MEMORY
-        good = state._replace(
-            good=here,
-            proven=jnp.ones((), bool),
-            scale=jnp.minimum(1.0, _LONGER * state.scale),
-            typical=Typical(jnp.minimum(known.loss, average), spread, batch.loss),
-        )
-        return _either(useful, good, state)._replace(returned=jnp.zeros((), bool))
-
-    def _reject(self, state: RollbackState) -> tuple[Iterate, RollbackState]:
-        """Return to the last good iterate, with shorter steps."""
-        scale = jnp.maximum(_SHORTER * state.scale, _SHORTEST)
-        return state.good, state._replace(returned=jnp.ones((), bool), scale=scale)
-
-    def _shrink(self, state: RollbackState, shrinkage: Shrinkage) -> tuple[Iterate, RollbackState]:
-        """Move a useless start one factor towards 0."""
-        further = shrinkage._replace(factors=shrinkage.factors + 1)
-        return _smaller(state.good, further.factors), state._replace(shrinkage=further)
-
-    def _start(self, state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary) -> tuple[Iterate, RollbackState]:
-        """Begin training at the best θ on the way towards 0."""
-        iterate = _smaller(state.good, shrinkage.best_factors)
-        typical = _first(shrinkage.best, batch.error)
-        none = state.shrinkage._replace(factors=jnp.zeros((), int))
-        return iterate, state._replace(good=iterate, proven=jnp.ones((), bool), typical=typical, shrinkage=none)
+        return state._replace(typical=either(now, _unknown(), state.typical))
 
 
-def _spread(typical: Typical) -> Float[Array, ""]:
-    return jnp.maximum(typical.spread, _MIN_SPREAD * jnp.abs(typical.loss))
+def either(condition: Bool[Array, ""], one: Any, other: Any) -> Any:
+    """The first of two pytrees if a condition holds, else the second."""
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)
 
 
-def _first(loss: Float[Array, ""], error: Float[Array, ""]) -> Typical:
-    return Typical(loss, error, loss)
+def _accept(
+    state: RollbackState, present: Iterate, batch: BatchSummary, jumped: Bool[Array, ""], useful: Bool[Array, ""]
+) -> RollbackState:
+    """Store the present iterate; a jumped meta-loss of the good θ itself becomes the typical one."""
+    new = jumped | ~state.proven | jnp.isnan(state.typical.loss)
+    known = either(new, _first(batch), state.typical)
+    average = known.loss + (batch.loss - known.loss) / _MEMORY
+    spread = known.spread + (jnp.abs(batch.loss - known.last) - known.spread) / _MEMORY
+    good = state._replace(
+        good=present,
+        proven=jnp.ones((), bool),
+        scale=jnp.minimum(1.0, _LONGER * state.scale),
+        typical=Typical(jnp.minimum(known.loss, average), spread, batch.loss),
+    )
+    return either(useful, good, state)._replace(returned=jnp.zeros((), bool))
+
+
+def _reject(state: RollbackState) -> tuple[Iterate, RollbackState]:
+    """Return to the last good iterate, with shorter steps."""
+    scale = jnp.maximum(_SHORTER * state.scale, _SHORTEST)
+    return state.good, state._replace(returned=jnp.ones((), bool), scale=scale)
+
+
+def _shrink(state: RollbackState, shrinkage: Shrinkage) -> tuple[Iterate, RollbackState]:
+    """Move a useless initial θ one factor towards 0."""
+    shrinkage = shrinkage._replace(factors=shrinkage.factors + 1)
+    return _smaller(state.good, shrinkage.factors), state._replace(shrinkage=shrinkage)
+
+
+def _start(state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary) -> tuple[Iterate, RollbackState]:
+    """Begin training at the best of the smaller θ."""
+    iterate, typical = _smaller(state.good, shrinkage.best_factors), _first(batch._replace(loss=shrinkage.best))
+    none = state.shrinkage._replace(factors=jnp.zeros((), int))
+    return iterate, state._replace(good=iterate, proven=jnp.ones((), bool), typical=typical, shrinkage=none)
+
+
+def _first(batch: BatchSummary) -> Typical:
+    return Typical(batch.loss, batch.error, batch.loss)
 
 
 def _unknown() -> Typical:
@@ -223,7 +213,7 @@ def _unknown() -> Typical:
 
 
 def _record(shrinkage: Shrinkage, batch: BatchSummary, useful: Bool[Array, ""]) -> Shrinkage:
-    """Count the present θ, if it is on the way towards 0 and its lifetimes are useful."""
+    """Count the present θ, if it is smaller than the initial one and its lifetimes are useful."""
     counts = useful & (shrinkage.factors > 0)
     better = counts & (batch.loss < shrinkage.best)
     return shrinkage._replace(
@@ -233,15 +223,11 @@ def _record(shrinkage: Shrinkage, batch: BatchSummary, useful: Bool[Array, ""]) 
     )
 
 
-def _smaller(start: Iterate, factors: Int[Array, ""]) -> Iterate:
-    """The start with a θ that is smaller by some factors."""
+def _smaller(initial: Iterate, factors: Int[Array, ""]) -> Iterate:
+    """The initial iterate with a θ that is smaller by some factors, and the same decays."""
     share = _FACTOR**factors
 
     def shrink(path: Any, leaf: Float[Array, "..."]) -> Float[Array, "..."]:
         return leaf if LOGITS in path else leaf * share.astype(leaf.dtype)
 
-    return start._replace(theta=jax.tree.map_with_path(shrink, start.theta))
-
-
-def _either(condition: Bool[Array, ""], one: Any, other: Any) -> Any:
-    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)
+    return initial._replace(theta=jax.tree.map_with_path(shrink, initial.theta))

@@ -8,7 +8,7 @@ import optax
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.meta.population import Ask, Candidates, Losses, Population
+from metarule.meta.population import Candidates, Losses, Population, Vector
 from metarule.types import Integer, PRNGKey
 
 __all__ = ["CMAES", "Annealing", "AnySearch", "Genetic", "OpenES", "RandomSearch"]
@@ -35,23 +35,20 @@ class Genetic(Population, frozen=True, kw_only=True, forbid_unknown_fields=True,
     crossover: Annotated[float, Meta(ge=0, le=1)] = 0.5
     shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
-        from evosax.algorithms import SimpleGA  # imported where it is used: it starts the backend of JAX
-
-        algorithm = SimpleGA(self.population, start, std_schedule=_shrinking(self))
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
+        algorithm = _evosax().SimpleGA(self.population, start, std_schedule=_shrinking(self))
         algorithm.elite_ratio = self.elites
-        return Ask(algorithm, algorithm.default_params.replace(crossover_rate=self.crossover))
+        return algorithm, algorithm.default_params.replace(crossover_rate=self.crossover)
 
-    def _begin(self, ask: Ask, key: PRNGKey, start: Float[Array, " parameters"]) -> Any:
+    def _initial(self, key: PRNGKey, start: Vector) -> tuple[Any, ...]:
         """First generation around the initial θ, not evaluated yet."""
         noise = jax.random.normal(key, (self.population, start.size), start.dtype)
-        first = (start[None] + self.spread * noise).at[0].set(start)
-        return ask.begin(key, first, jnp.zeros(self.population))
+        return (start[None] + self.spread * noise).at[0].set(start), jnp.zeros(self.population)
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Vector) -> Candidates:
         return candidates.at[0].set(best)
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Vector:
         return _fittest(candidates, losses)
 
 
@@ -60,7 +57,7 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 
     P(accepted) = min(1, exp(−(loss − present loss) / Tₜ)),  Tₜ = temperature · cooling^(t / steps)
 
-    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ is evaluated again beside the steps from it,
+    Steps are Gaussian with σₜ = spread · shrink^(t / steps). The present θ is evaluated again with the steps from it,
     so that losses of the same lifetimes are compared.
 
     Attributes:
@@ -76,25 +73,22 @@ class Annealing(Population, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     cooling: Annotated[float, Meta(gt=0, le=1)] = 0.01
     shrink: Annotated[float, Meta(gt=0, le=1)] = 0.1
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
-        from evosax.algorithms import SimulatedAnnealing
-
-        algorithm = SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
+        algorithm = _evosax().SimulatedAnnealing(self.population, start, std_schedule=_shrinking(self))
         params = algorithm.default_params.replace(
             temperature_init=self.temperature,
             temperature_limit=0.0,
             temperature_decay=self.cooling ** (1 / self.steps),
             boltzmann_constant=1.0,
         )
-        return Ask(algorithm, params)
+        return algorithm, params
 
-    def _with_known(self, candidates: Candidates, search: Any, best: Float[Array, " parameters"]) -> Candidates:
+    def _with_known(self, candidates: Candidates, search: Any, best: Vector) -> Candidates:
         return candidates.at[0].set(search.mean)
 
-    def _tell(self, ask: Ask, key: PRNGKey, candidates: Candidates, losses: Losses, search: Any) -> Any:
+    def _compared(self, losses: Losses, search: Any) -> tuple[Losses, Any]:
         # The present θ is candidate 0; its losses on earlier lifetimes must not decide.
-        others = losses.at[0].set(jnp.inf)
-        return ask.tell(key, candidates, others, search.replace(fitness=losses[0]))
+        return losses.at[0].set(jnp.inf), search.replace(fitness=losses[0])
 
 
 class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="cma_es"):
@@ -108,11 +102,9 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
     spread: Annotated[float, Meta(gt=0)] = 0.05
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
-        from evosax.algorithms import CMA_ES
-
-        algorithm = CMA_ES(self.population, start)
-        return Ask(algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype)))
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
+        algorithm = _evosax().CMA_ES(self.population, start)
+        return algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype))
 
 
 class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="open_es"):
@@ -138,16 +130,10 @@ class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         if self.population % 2:
             raise ValueError(f"population = {self.population}: candidates come in pairs here; allowed: an even number")
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
-        from evosax.algorithms import Open_ES
-
-        algorithm = Open_ES(
-            self.population,
-            start,
-            optimizer=optax.adam(self.learning_rate),
-            std_schedule=optax.constant_schedule(self.spread),
-        )
-        return Ask(algorithm, algorithm.default_params)
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
+        optimizer, spread = optax.adam(self.learning_rate), optax.constant_schedule(self.spread)
+        algorithm = _evosax().Open_ES(self.population, start, optimizer=optimizer, std_schedule=spread)
+        return algorithm, algorithm.default_params
 
 
 class RandomSearch(
@@ -163,16 +149,14 @@ class RandomSearch(
 
     spread: Annotated[float, Meta(gt=0)] = 0.05
 
-    def _ask(self, start: Float[Array, " parameters"]) -> Ask:
-        from evosax.algorithms import RandomSearch as Drawn
-
-        def draw(key: PRNGKey) -> Float[Array, " parameters"]:
+    def _algorithm(self, start: Vector) -> tuple[Any, Any]:
+        def draw(key: PRNGKey) -> Vector:
             return start + self.spread * jax.random.normal(key, start.shape, start.dtype)
 
-        algorithm = Drawn(self.population, start, sampling_fn=draw)
-        return Ask(algorithm, algorithm.default_params)
+        algorithm = _evosax().RandomSearch(self.population, start, sampling_fn=draw)
+        return algorithm, algorithm.default_params
 
-    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+    def _challenger(self, search: Any, candidates: Candidates, losses: Losses) -> Vector:
         return _fittest(candidates, losses)
 
     def _spread(self, search: Any) -> Float[Array, ""]:
@@ -183,7 +167,14 @@ class RandomSearch(
 AnySearch: TypeAlias = Genetic | Annealing | CMAES | OpenES | RandomSearch
 
 
-def _fittest(candidates: Candidates, losses: Losses) -> Float[Array, " parameters"]:
+def _evosax() -> Any:
+    """Algorithms of evosax, imported when they are used: the import starts the backend of JAX."""
+    import evosax.algorithms
+
+    return evosax.algorithms
+
+
+def _fittest(candidates: Candidates, losses: Losses) -> Vector:
     return candidates[jnp.argmin(losses)]
 
 

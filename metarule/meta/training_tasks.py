@@ -4,35 +4,14 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
 from msgspec import Meta
 
 from metarule.protocols import Learner
 from metarule.types import Integer, PRNGKey
 
-__all__ = ["TrainTasks", "draw_lifetime", "task_index"]
+__all__ = ["TrainTasks", "draw_lifetime"]
 
 TrainTasks: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)] | Literal["all"]
-
-
-def task_index(
-    train_tasks: int | Literal["all"], batch_size: int, step: Integer, number: Integer, key: PRNGKey
-) -> Int[Array, ""]:
-    """Choose the task of a lifetime of a meta-step.
-
-    Args:
-        train_tasks: `all` to draw tasks at random, or a number of tasks that are used in turn.
-        batch_size: lifetimes of a meta-step.
-        step: number of the meta-step.
-        number: number of the lifetime.
-        key: draws the task.
-
-    Returns:
-        Number of the task in the training pool.
-    """
-    if train_tasks == "all":
-        return jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max)
-    return jnp.asarray((step * batch_size + number) % train_tasks)
 
 
 def draw_lifetime(
@@ -49,7 +28,7 @@ def draw_lifetime(
     Args:
         learner: the learner.
         pool: training tasks.
-        train_tasks: as in `task_index`, like `batch_size`, `step` and `number`.
+        train_tasks: `all` to draw tasks at random, or a number of tasks that are used in turn.
         batch_size: lifetimes of a meta-step.
         step: number of the meta-step.
         number: number of the lifetime.
@@ -59,5 +38,8 @@ def draw_lifetime(
         (task, key of the lifetime).
     """
     index_key, task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number), 3)
-    index = task_index(train_tasks, batch_size, step, number, index_key)
+    if train_tasks == "all":
+        index = jax.random.randint(index_key, (), 0, jnp.iinfo(jnp.int32).max)
+    else:
+        index = jnp.asarray((step * batch_size + number) % train_tasks)
     return learner.tasks.sample(task_key, pool, index), lifetime_key

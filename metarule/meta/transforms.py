@@ -1,4 +1,4 @@
-"""Optimisers and schedules of Optax by name, tried out before anything runs."""
+"""Optimisers and schedules of Optax by name, checked before anything runs."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -18,10 +18,8 @@ __all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_trans
 
 Arguments = Mapping[str, bool | int | float | str]
 
-# What Optax's schedules call their length.
-_LENGTHS = ("decay_steps", "transition_steps")
-# Added below the roots of Adam and its kin, whose slope at 0 is infinite otherwise. The root of this is lost beside
-# their eps of 1e-8, so that steps are those of Optax but for rounding.
+# Added below the roots of Adam and the like, whose derivative at 0 is infinite otherwise. The root of this is small
+# beside their eps of 1e-8, so that steps are those of Optax but for rounding.
 _ROOT = 1e-30
 
 
@@ -38,21 +36,14 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
-    """Make the schedule of Optax that a `Schedule` names.
-
-    Args:
-        schedule: name and arguments.
-        steps: meta-steps of the run, its length unless the arguments give one.
-
-    Returns:
-        step → learning rate.
+    """Make a schedule, step → learning rate, as long as the meta-steps of a run unless its arguments give a length.
 
     Raises:
         ValueError: no such schedule, or arguments that it does not take.
     """
     factory = _look_up("learning_rate.name", schedule.name, "schedule", _schedules())
     taken = inspect.signature(factory).parameters
-    lengths = {name: steps for name in _LENGTHS if name in taken}
+    lengths = {name: steps for name in ("decay_steps", "transition_steps") if name in taken}
     made = _call(factory, schedule.name, lengths | dict(schedule.arguments))
     _try_out(schedule.name, made, jax.ShapeDtypeStruct((), "int32"))
     return made
@@ -63,13 +54,13 @@ def make_transform(
 ) -> optax.GradientTransformation:
     """Make an optimiser of Optax by its name.
 
-    Steps of those that take `eps_root`, such as Adam, have a finite derivative where a gradient is exactly 0, too;
-    those of adafactor, lamb, lars, novograd and radam have none there.
+    Steps of optimisers that take `eps_root`, such as Adam, have a finite derivative also where a gradient is exactly 0;
+    steps of adafactor, lamb, lars, novograd and radam have none there.
 
     Args:
         name: such as `adam`.
-        learning_rate: its learning rate; a number may be traced.
-        arguments: its other arguments.
+        learning_rate: a schedule, or a number, which may be traced.
+        arguments: other arguments of the optimiser.
 
     Returns:
         The gradient transformation.
@@ -90,21 +81,12 @@ def make_transform(
 def norm(tree: PyTree) -> Float[Array, ""]:
     """Norm √Σx² of a pytree, with derivative 0 where all x are 0."""
     squared = optax.tree.norm(tree, squared=True)
-    nothing = squared == 0
-    return jnp.where(nothing, 0, jnp.sqrt(jnp.where(nothing, 1, squared)))
+    is_zero = squared == 0
+    return jnp.where(is_zero, 0, jnp.sqrt(jnp.where(is_zero, 1, squared)))
 
 
 def clip_by_norm(largest: float) -> optax.GradientTransformation:
-    """Clip like `optax.clip_by_global_norm`, with a finite derivative where all numbers are 0.
-
-    x ← x · min(1, largest / ‖x‖)
-
-    Args:
-        largest: norm.
-
-    Returns:
-        The gradient transformation.
-    """
+    """Clip like `optax.clip_by_global_norm`, x ← x · min(1, largest / ‖x‖), with a finite derivative where x = 0."""
 
     def update(tree: PyTree, state: Any, params: Any = None) -> tuple[PyTree, Any]:
         length = norm(tree)
@@ -145,17 +127,13 @@ def _try_out(name: str, made: Callable[[Any], Any], example: jax.ShapeDtypeStruc
 def _optimizers() -> dict[str, Callable[..., Any]]:
     return {
         name: function
-        for name, function in vars(optax).items()
-        if inspect.isfunction(function)
-        and not name.startswith(("_", "scale_by"))
+        for name, function in inspect.getmembers(optax, inspect.isfunction)
+        if not name.startswith(("_", "scale_by"))
         and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
     }
 
 
 @cache
 def _schedules() -> dict[str, Callable[..., Any]]:
-    return {
-        name: function
-        for name, function in vars(optax.schedules).items()
-        if inspect.isfunction(function) and name.endswith(("_schedule", "_decay"))
-    }
+    functions = inspect.getmembers(optax.schedules, inspect.isfunction)
+    return {name: function for name, function in functions if name.endswith(("_schedule", "_decay"))}

@@ -27,7 +27,7 @@ _CHUNK_LIFETIMES = 256
 def batch_lifetimes(function: Callable[..., Any], chunk_size: int) -> Callable[..., Any]:
     """Batch lifetimes over devices and chunks: `vmap` over each chunk, and in `sharded_jit` a share for each device.
 
-    Lifetimes are independent; their results are gathered once, after the last chunk. All chunks have the same size; the
+    Lifetimes are independent; their results are gathered once, after the last chunk. All chunks have the same size: the
     first lifetimes are computed a second time to fill the last chunk.
 
     Args:
@@ -38,9 +38,8 @@ def batch_lifetimes(function: Callable[..., Any], chunk_size: int) -> Callable[.
         The function of many lifetimes.
     """
 
-    def many(*arguments: Any) -> Any:
-        devices = device_count()
-        lifetimes = jax.tree.leaves(arguments)[0].shape[0]
+    def batch(*arguments: Any) -> Any:
+        devices, lifetimes = device_count(), jax.tree.leaves(arguments)[0].shape[0]
         chunks = -(-lifetimes // (devices * chunk_size))
         size = -(-lifetimes // (devices * chunks))
         share = chunks * size
@@ -55,11 +54,9 @@ def batch_lifetimes(function: Callable[..., Any], chunk_size: int) -> Callable[.
                 _WITHIN.reset(within)
 
         results = jax.lax.map(one, numbers, batch_size=size) if chunks > 1 else jax.vmap(one)(numbers)
-        if devices > 1:
-            results = _gather(results)
-        return jax.tree.map(lambda leaf: leaf[:lifetimes], results)
+        return jax.tree.map(lambda leaf: leaf[:lifetimes], _gather(results) if devices > 1 else results)
 
-    return many
+    return batch
 
 
 def device_count() -> int:
@@ -82,14 +79,7 @@ def _gather(results: Any) -> Any:
 
 
 def default_chunk_size(state: Any) -> int:
-    """Chunk size: on a CPU as many lifetimes as have weights that fit into a core's cache; elsewhere all.
-
-    Args:
-        state: state of one lifetime, or its shapes.
-
-    Returns:
-        Most lifetimes in a chunk.
-    """
+    """Most lifetimes in a chunk, from the state of one or its shapes: on a CPU as many as fit into a core's cache."""
     if jax.default_backend() != "cpu":
         return sys.maxsize
     size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))

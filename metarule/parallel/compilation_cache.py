@@ -1,7 +1,7 @@
 """Cache of compiled programs in the user's cache directory, which commands share.
 
-JAX names a program after its operations, jaxlib, flags, and the model and features of the target, a CPU included. The
-name lacks the number of cores among which XLA:CPU splits the work. Each number of cores therefore has its own folder.
+JAX names a program after its operations, jaxlib, flags, and the model and features of the target, a CPU included, but
+not after the number of cores among which XLA:CPU splits the work. Each number of cores therefore has its own folder.
 """
 
 import errno
@@ -25,10 +25,8 @@ _SETTINGS = {
     "jax_persistent_cache_min_compile_time_secs": 0.1,
     "jax_persistent_cache_enable_xla_caches": "none",
 }
-# Names of JAX's files: the lock of a folder, and for each program its code and the time of its last use.
-_LOCK, _PROGRAM, _USED = ".lockfile", "-cache", "-atime"
-# Seconds to wait for other processes that use the folder.
-_TIMEOUT = 10.0
+# Names of the files that JAX has for each program: its code, and the time of its last use.
+_PROGRAM, _USED = "-cache", "-atime"
 
 
 def enable_compilation_cache() -> str:
@@ -53,7 +51,7 @@ def enable_compilation_cache() -> str:
         folder.mkdir(parents=True, exist_ok=True)
         if shutil.disk_usage(folder).free < _SIZE:  # the last space of a disk is for results
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        with FileLock(folder / _LOCK, timeout=_TIMEOUT):
+        with FileLock(folder / ".lockfile", timeout=10):  # JAX's own lock of the folder
             _mend(folder)
     except (OSError, RuntimeError, ValueError) as error:  # not writable, no home, no locks, an invalid name
         reason = getattr(error, "strerror", None) or error
@@ -80,10 +78,8 @@ def _mend(folder: Path) -> None:
     """
     if jax.config.values["jax_compilation_cache_max_size"] < 0:  # JAX stores no times then
         return
-    programs = {file.name.removesuffix(_PROGRAM): file for file in folder.glob(f"*{_PROGRAM}")}
-    used = {file.name.removesuffix(_USED): file for file in folder.glob(f"*{_USED}")}
-    empty = {name for name, file in programs.items() if not file.stat().st_size}
-    for name in (programs.keys() ^ used.keys()) | empty:
-        for files in (programs, used):
-            if name in files:
-                files[name].unlink()
+    programs, used = ({file.name.removesuffix(end) for file in folder.glob(f"*{end}")} for end in (_PROGRAM, _USED))
+    empty = {name for name in programs if not (folder / f"{name}{_PROGRAM}").stat().st_size}
+    for name in (programs ^ used) | empty:
+        for end in (_PROGRAM, _USED):
+            (folder / f"{name}{end}").unlink(missing_ok=True)

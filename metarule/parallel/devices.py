@@ -23,13 +23,13 @@ __all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
 
 LIFETIMES = "lifetimes"
 
-# XLA splits each step of a lifetime among cores and waits for all of them; one device a core waits once a meta-step.
-# Each device holds a copy of the tasks, which limits their number.
+# One CPU device splits each step of a lifetime among cores, and waits for them; one device a core waits once a
+# meta-step. Each device holds a copy of the tasks, which limits their number.
 _MOST_CORES = 8
 _GROUPS = Path("/sys/fs/cgroup")
-# XLA has at most this many threads for the devices of a CPU. A further device would wait for a thread for ever.
+# XLA has at most this many threads for the devices of a CPU. A further device would never get a thread.
 _MOST = 256
-# Without these flags XLA ends the process if a device is late by a minute, for example because the machine slept.
+# Without these flags XLA ends the process if a device is late by a minute, as on a machine that was suspended.
 _LONG_TIMEOUTS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600",
     "--xla_cpu_collective_call_terminate_timeout_seconds=1000000",
@@ -99,16 +99,12 @@ _ALL = Devices()
 
 @contextmanager
 def spread(devices: Devices = _ALL) -> Iterator[None]:
-    """Compute on the mesh of all devices; on a CPU each core is a device, unless the user has set their number.
+    """Compute on the mesh of all devices, which is ambient if there are several and no mesh was set before.
 
-    Args:
-        devices: devices to use, and precision of matrix products.
-
-    Yields:
-        Nothing; inside, the mesh is ambient if there are several devices and no mesh was set before.
+    On a CPU each core is a device, unless the user has set their number.
 
     Raises:
-        ConfigError: more devices than the machine has, or no device of the platform that JAX is told to use.
+        ConfigError: more devices than the machine has, or no device of the platform that JAX is set to use.
     """
     reserve(devices.use)
     used = _available(devices.use)
@@ -123,11 +119,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
 
 
 def reserve(use: int | Literal["all"]) -> None:
-    """Set the number of devices of a CPU; call it before a device is used.
-
-    Args:
-        use: their number, or all: one for each core, unless the user has set another number.
-    """
+    """Set the number of devices of a CPU before one is used; all means one a core, unless the user has set a number."""
     flags = os.environ.get("XLA_FLAGS", "")
     free = jax.config.values["jax_num_cpu_devices"] < 0 and "host_platform_device_count" not in flags
     if free or use != "all":
@@ -153,7 +145,7 @@ def _available(use: int | Literal["all"]) -> list[jax.Device]:
 
 
 def sharded_jit(*static: str, donated: str = "") -> Callable[[Callable[..., Any]], Wrapped]:
-    """Decorate like `jax.jit`: the program runs on all devices of the mesh, so that `batch_lifetimes` can use them.
+    """Decorate like `jax.jit`, and run the program on all devices of the mesh, so that `batch_lifetimes` can use them.
 
     Every device receives all arguments, and computes everything but the lifetimes, of which it computes its share.
     Without a mesh the decorator is `jax.jit`. Differentiate the whole program or one lifetime in it, never a sum over

@@ -1,14 +1,15 @@
-"""Several processes that share a run: connecting, agreeing, and leaving.
+"""Several processes that share a run: they connect, agree, and exit.
 
 All processes run the same command on the same data, and `sharded_jit` gives each its share of the lifetimes. The first
 process works in the run directory, each other process in a temporary copy. No other code depends on their number.
 """
 
 import os
-import shutil
 import sys
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Timer
@@ -25,18 +26,11 @@ __all__ = ["TIMEOUT", "agree_on_max", "check_same", "is_single_process", "joined
 # Seconds after which a silent process counts as gone, and that a process waits for the others at its end.
 TIMEOUT = 60
 _OK, _FAILED = b"+", b"-"
-_AXIS = "processes"
 
 
 @contextmanager
 def joined(devices: Devices) -> Iterator[None]:
-    """Connect to the other processes of the run, before anything is computed.
-
-    Args:
-        devices: declaration with the address of the coordinator.
-
-    Yields:
-        Nothing; inside, JAX has the devices of all processes, and only the first process prints.
+    """Connect to the other processes of the run, before anything is computed; only the first process prints.
 
     Raises:
         ConfigError: processes that cannot connect.
@@ -52,7 +46,7 @@ def joined(devices: Devices) -> Iterator[None]:
 
 
 def is_single_process() -> bool:
-    """Tell if this is the only process of the run."""
+    """True if this is the only process of the run."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1
 
 
@@ -62,11 +56,7 @@ def agree_on_max(number: int) -> int:
 
 
 def check_same(what: str, value: str) -> None:
-    """Refuse processes that were started with different values of a field.
-
-    Args:
-        what: name of the field.
-        value: value of this process.
+    """Refuse processes that were started with different values of a field, by its name.
 
     Raises:
         ConfigError: in all processes, if the value of one differs.
@@ -80,13 +70,10 @@ def check_same(what: str, value: str) -> None:
 
 @contextmanager
 def place(make: Callable[[], Path]) -> Iterator[Path]:
-    """Provide the directory in which a process works: for the first the run directory, for the others a copy.
+    """Provide the directory in which a process works: the run directory or, beside the first process, a temporary copy.
 
     Args:
         make: finds or makes the directory; only the first process calls it.
-
-    Yields:
-        The directory, or the copy, which is removed at the end.
 
     Raises:
         ConfigError: raised by `make`, in all processes.
@@ -119,7 +106,9 @@ def leave(status: int) -> NoReturn:
 
 
 def _connect(devices: Devices) -> None:
-    auto = devices.coordinator == "auto"
+    auto, local = devices.coordinator == "auto", None if devices.use == "all" else range(devices.use)
+    known = devices.coordinator, devices.processes, devices.process
+    address, count, number = (None, None, None) if auto else known
     others = "the other processes" if auto else f"all of {devices.processes} processes"
     failed = f"devices.coordinator = '{devices.coordinator}': cannot connect to {others}"
     jax.config.update("jax_enable_preemption_service", False)  # SIGTERM is answered by `StopRequest`
@@ -128,10 +117,10 @@ def _connect(devices: Devices) -> None:
     timer.start()
     try:
         jax.distributed.initialize(
-            None if auto else devices.coordinator,
-            None if auto else devices.processes,
-            None if auto else devices.process,
-            None if devices.use == "all" else range(devices.use),
+            address,
+            count,
+            number,
+            local,
             initialization_timeout=2 * TIMEOUT,  # JAX would end the process with a stack trace
             heartbeat_timeout_seconds=TIMEOUT,
             shutdown_timeout_seconds=TIMEOUT,
@@ -150,28 +139,27 @@ def _time_out(message: str) -> NoReturn:
 def _broadcast(message: bytes) -> bytes:
     """Message of the first process, in all processes."""
     length = int(_gather(np.array(len(message)))[0])
-    padded = np.frombuffer(message.ljust(length)[:length], np.uint8)
-    return _gather(padded)[0].tobytes()
+    return _gather(np.frombuffer(message.ljust(length)[:length], np.uint8))[0].tobytes()
 
 
 def _gather(own: np.ndarray) -> np.ndarray:
     """Arrays of all processes [processes, …], each from one device: processes may have any number of devices."""
     first = [jax.local_devices(number)[0] for number in range(jax.process_count())]
-    mesh = jax.make_mesh((len(first),), (_AXIS,), axis_types=(jax.sharding.AxisType.Auto,), devices=first)
+    mesh = jax.make_mesh((len(first),), ("processes",), axis_types=(jax.sharding.AxisType.Auto,), devices=first)
     with jax.set_mesh(mesh):
-        split = jax.NamedSharding(mesh, jax.P(_AXIS))
+        split = jax.NamedSharding(mesh, jax.P("processes"))
         local = jax.make_array_from_process_local_data(split, own[None], (len(first), *own.shape))
         gathered = jax.jit(lambda array: array, out_shardings=jax.NamedSharding(mesh, jax.P()))(local)
         return np.asarray(gathered)
 
 
 def _pack(path: Path) -> bytes:
-    with TemporaryDirectory() as folder:
-        return Path(shutil.make_archive(str(Path(folder, "run")), "tar", path)).read_bytes()
+    packed = BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        archive.add(path, ".")
+    return packed.getvalue()
 
 
 def _unpack(packed: bytes, path: Path) -> None:
-    with TemporaryDirectory() as folder:
-        archive = Path(folder, "run.tar")
-        archive.write_bytes(packed)
-        shutil.unpack_archive(archive, path, "tar", filter="data")
+    with tarfile.open(fileobj=BytesIO(packed)) as archive:
+        archive.extractall(path, filter="data")

@@ -1,4 +1,4 @@
-"""Reverse mode in deeper networks and of other losses than those that every way to the gradient is tried on."""
+"""Reverse mode in deeper networks and of other losses than those of the contract."""
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +18,20 @@ CASES = {
 
 @pytest.mark.parametrize(("circuit", "tasks"), CASES.values(), ids=CASES)
 def test_gradient_equals_finite_differences(circuit, tasks, float64):
-    context = Lifetime(rule=RULE, circuit=circuit, tasks=tasks, inner_loop=LOOP)
-    theta = 0.02 * np.random.default_rng(5).normal(size=context.init_theta(KEY).shape)
+    learner = Lifetime(rule=RULE, circuit=circuit, tasks=tasks, inner_loop=LOOP)
+    theta = 0.02 * np.random.default_rng(5).normal(size=learner.init_theta(KEY).shape)
     task = met(tasks, 3)
 
     def loss(theta):
-        constant, state = context.init(KEY, task)
-        state, seen = unroll(context, theta, constant, state, jnp.arange(context.steps))
-        return jnp.sum(seen.loss) + context.evaluate(theta, constant, state)[0]
+        context, state = learner.init(KEY, task)
+        state, outputs = unroll(learner, theta, context, state, jnp.arange(learner.steps))
+        return jnp.sum(outputs.loss) + learner.evaluate(theta, context, state)[0]
 
-    estimate = jax.jit(lambda theta: Reverse(scan=Remat()).estimate(context, theta, task, (), KEY)[0])(theta)
+    estimate = jax.jit(lambda theta: Reverse(scan=Remat()).estimate(learner, theta, task, (), KEY)[0])(theta)
     shifts = 1e-6 * np.eye(theta.size)
-    around = theta[None] + np.concatenate([0 * shifts[:1], shifts, -shifts])
-    here, *there = jax.jit(jax.vmap(loss))(around)
-    np.testing.assert_allclose(estimate.loss, here, rtol=1e-12)
-    numeric = np.subtract(there[: theta.size], there[theta.size :]) / 2e-6
+    shifted = theta[None] + np.concatenate([0 * shifts[:1], shifts, -shifts])
+    expected, *losses = jax.jit(jax.vmap(loss))(shifted)
+    np.testing.assert_allclose(estimate.loss, expected, rtol=1e-12)
+    numeric = np.subtract(losses[: theta.size], losses[theta.size :]) / 2e-6
     assert np.abs(numeric).max() > 1e-2
     np.testing.assert_allclose(estimate.gradient, numeric, rtol=1e-6, atol=1e-8)

@@ -27,49 +27,48 @@ SCANS = [
 @pytest.mark.parametrize("scan", SCANS)
 def test_scans_equal_lax_scan_with_their_gradient(scan, float64):
     def loss(run, start):
-        carry, seen = run(body, start, jnp.linspace(0.5, 1.5, 13))
-        return jnp.sum(seen) + jnp.sum(carry)
+        carry, ys = run(body, start, jnp.linspace(0.5, 1.5, 13))
+        return jnp.sum(ys) + jnp.sum(carry)
 
     start = jnp.array([0.3, -0.8])
     expected, gradient = jax.value_and_grad(lambda start: loss(jax.lax.scan, start))(start)
-    found, found_gradient = jax.value_and_grad(lambda start: loss(scan, start))(start)
-    np.testing.assert_allclose(found, expected, rtol=1e-14)
-    np.testing.assert_allclose(found_gradient, gradient, rtol=1e-12)
+    result, result_gradient = jax.value_and_grad(lambda start: loss(scan, start))(start)
+    np.testing.assert_allclose(result, expected, rtol=1e-14)
+    np.testing.assert_allclose(result_gradient, gradient, rtol=1e-12)
 
 
-def test_steps_in_a_row_come_to_the_same_whether_or_not_they_fill_the_loop(monkeypatch):
+def test_unrolled_steps_give_the_same_result_with_a_remainder(monkeypatch):
     monkeypatch.setattr(scans, "_UNROLL", {"cpu": 4})
     monkeypatch.setattr(jax, "default_backend", lambda: "cpu")
     xs = jnp.linspace(0.5, 1.5, 13)
     for reverse in (False, True):
         jaxpr = str(jax.make_jaxpr(lambda xs: scans.loop(body, jnp.ones(2), xs, reverse))(xs))  # noqa: B023
         assert "unroll=4" in jaxpr
-        found = scans.loop(body, jnp.ones(2), xs, reverse)
+        result = scans.loop(body, jnp.ones(2), xs, reverse)
         expected = jax.lax.scan(body, jnp.ones(2), xs, reverse=reverse)
-        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), found, expected)
+        jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-6), result, expected)
 
 
 @pytest.mark.parametrize(
     "length, levels, segment",
     [(100, 1, 10), (1000, 1, 25), (13, 1, 4), (1, 1, 1), (2, 1, 1), (1000, 2, 100), (100_000, 2, 2000), (64, 3, 16)],
 )
-def test_segments_divide_the_loop_where_a_good_length_does(length, levels, segment):
+def test_segments_divide_the_loop_where_a_length_near_the_best_does(length, levels, segment):
     assert Segmented(levels=levels).segment(length) == segment
 
 
-def test_segments_take_the_length_that_is_given():
+def test_segments_have_the_length_that_is_given():
     assert Segmented(every=7).segment(100) == 7
 
 
-def test_what_is_seen_comes_back_in_order_whatever_its_shape():
+def test_outputs_of_any_shape_are_in_order():
     xs = {"a": jnp.arange(14.0).reshape(7, 2), "b": jnp.arange(7)}
-    see = lambda carry, x: (carry + 1, (x["a"] * 2.0, {"b": x["b"] + carry}))
-    carry, seen = Segmented(every=3)(see, jnp.asarray(0), xs)
-    expected = jax.lax.scan(see, jnp.asarray(0), xs)
-    jax.tree.map(np.testing.assert_array_equal, (carry, seen), expected)
+    step = lambda carry, x: (carry + 1, (x["a"] * 2.0, {"b": x["b"] + carry}))
+    expected = jax.lax.scan(step, jnp.asarray(0), xs)
+    jax.tree.map(np.testing.assert_array_equal, Segmented(every=3)(step, jnp.asarray(0), xs), expected)
 
 
-def test_each_scan_keeps_less_than_the_one_before():
+def test_each_scan_stores_less_than_the_one_before():
     def temporary_bytes(scan):
         """Of the gradient of a loop over 1,000 steps, with a carry of 4 kB."""
         loss = lambda start: jnp.sum(scan(wide, start, jnp.linspace(0.5, 1.5, 1000))[0])
@@ -79,7 +78,7 @@ def test_each_scan_keeps_less_than_the_one_before():
     def wide(carry, x):
         return jnp.tanh(jnp.sin(carry * x) @ jnp.cos(carry)), None
 
-    plain, remat, segmented, twice = map(temporary_bytes, (Plain(), Remat(), Segmented(), Segmented(levels=2)))
+    plain, remat, segmented, nested = map(temporary_bytes, (Plain(), Remat(), Segmented(), Segmented(levels=2)))
     assert plain > 2 * remat > 2 * 4096 * 1000
     assert segmented < 80 * 4096
-    assert twice < 45 * 4096
+    assert nested < 45 * 4096

@@ -1,9 +1,10 @@
-"""A search hands its best θ to gradient descent."""
+"""Gradient descent starts from the best θ of a search."""
 
 import jax
 import numpy as np
 import pytest
-from quadratic import OPTIMUM, UNITS, Quadratic
+from quadratic import OPTIMUM, SCALE, Quadratic
+from small import EXPERIMENT
 
 from metarule import CMAES, Auto, Genetic, Gradient, Remat, Reverse, Sequence
 from metarule.meta import advance, begin, phases, train
@@ -31,8 +32,8 @@ def test_its_first_part_is_the_search_alone(trained):
 
 def test_its_second_part_begins_at_the_best_of_the_first(trained):
     theta, infos = trained
-    assert np.linalg.norm(np.asarray(infos.theta[6] - infos.theta[5]) / UNITS) < 2 * 0.03
-    assert np.linalg.norm((theta - OPTIMUM) / UNITS) < 0.3 * np.linalg.norm((infos.theta[5] - OPTIMUM) / UNITS)
+    assert np.linalg.norm(np.asarray(infos.theta[6] - infos.theta[5]) / SCALE) < 2 * 0.03
+    assert np.linalg.norm((theta - OPTIMUM) / SCALE) < 0.3 * np.linalg.norm((infos.theta[5] - OPTIMUM) / SCALE)
 
 
 def test_observables_of_the_other_part_are_nan(trained):
@@ -56,25 +57,19 @@ def test_calls_of_any_length_give_the_same_result(trained):
         np.testing.assert_allclose(phase.optimizer.theta(state), trained[1].theta[step - 1], rtol=1e-4, atol=1e-6)
 
 
-def test_it_costs_what_its_parts_cost():
+def test_its_lifetimes_are_those_of_its_parts():
     assert total_steps(SEQUENCE) == 46
     assert lifetimes_of(SEQUENCE, 6) == lifetimes_of(SEQUENCE.first)
     assert lifetimes_of(SEQUENCE) == lifetimes_of(SEQUENCE.first) + 40 * 8
 
 
-def test_what_its_second_part_leaves_open_is_resolved():
-    sequence, reason = resolved(Sequence(first=CMAES(), then=Gradient(estimator=Auto())), lifetime())
+def test_the_estimator_of_its_second_part_is_chosen():
+    sequence, reason = resolved(Sequence(first=CMAES(), then=Gradient(estimator=Auto())), EXPERIMENT.lifetime)
     assert sequence.then.estimator == Reverse(scan=Remat())
     assert "reverse" in reason
 
 
-def lifetime():
-    from small import EXPERIMENT
-
-    return EXPERIMENT.lifetime
-
-
-def test_a_curriculum_is_of_its_second_part():
+def test_its_second_part_may_have_a_curriculum():
     sequence = Sequence(first=CMAES(steps=3), then=Gradient(steps=4, curriculum=(0.5, 1.0)))
-    plan = phases(sequence, lifetime())
+    plan = phases(sequence, EXPERIMENT.lifetime)
     assert [(phase.learner.steps, phase.begin, phase.end) for phase in plan] == [(20, 0, 3), (10, 3, 5), (20, 3, 7)]

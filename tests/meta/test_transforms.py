@@ -14,11 +14,9 @@ def test_a_schedule_lasts_as_long_as_the_run():
     assert [float(schedule(step)) for step in (0, 50, 200)] == [float(expected(step)) for step in (0, 50, 200)]
 
 
-def test_a_schedule_may_state_its_own_length():
-    schedule = make_schedule(
-        Schedule(name="linear_schedule", arguments={"init_value": 1.0, "end_value": 0.0, "transition_steps": 10}),
-        steps=99,
-    )
+def test_a_schedule_may_have_another_length():
+    arguments = {"init_value": 1.0, "end_value": 0.0, "transition_steps": 10}
+    schedule = make_schedule(Schedule(name="linear_schedule", arguments=arguments), steps=99)
     assert float(schedule(5)) == pytest.approx(0.5)
 
 
@@ -35,7 +33,7 @@ def test_optimisers_are_found_by_name(name):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"),
+    ("arguments", "message"),
     [
         ({"name": "adm"}, "'adm' is no optimiser of Optax; allowed: .*adam"),
         ({"name": "lbfgs"}, "lbfgs cannot be used"),
@@ -47,42 +45,42 @@ def test_optimisers_are_found_by_name(name):
         ({"learning_rate": Schedule(name="constant_schedule", arguments={"value": "x"})}, "constant_schedule"),
     ],
 )
-def test_what_optax_does_not_take_is_refused_by_name(arguments, says):
-    with pytest.raises(ValueError, match=says) as caught:
+def test_arguments_that_optax_does_not_take_are_refused_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message) as refused:
         Gradient(**arguments)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(refused.value)
 
 
 ROOTED = ["adam", "adamw", "amsgrad", "optimistic_adam"]
 
 
 def three_steps(transform, gradient):
-    """Where three steps along the same gradient lead from 0."""
-    state, place = transform.init(jnp.zeros(3)), jnp.zeros(3)
+    """Sum of three steps from 0 with the same gradient."""
+    state, theta = transform.init(jnp.zeros(3)), jnp.zeros(3)
     for _ in range(3):
-        updates, state = transform.update(gradient, state, place)
-        place += updates
-    return place
+        updates, state = transform.update(gradient, state, theta)
+        theta += updates
+    return theta
 
 
 @pytest.mark.parametrize("name", [*ROOTED, "adabelief", "adagrad", "lion", "rmsprop", "sgd"])
 @pytest.mark.parametrize("gradient", [(0.0, 0.0, 0.0), (0.5, 0.0, 1e-20)], ids=["zero", "some zero"])
 def test_steps_have_a_finite_derivative_where_a_gradient_is_zero(name, gradient):
     transform = optax.chain(clip_by_norm(1.0), make_transform(name, 0.1, {}))
-    slopes = jax.jit(jax.jacobian(lambda gradient: three_steps(transform, gradient)))(jnp.array(gradient))
-    assert np.isfinite(slopes).all()
+    jacobian = jax.jit(jax.jacobian(lambda gradient: three_steps(transform, gradient)))(jnp.array(gradient))
+    assert np.isfinite(jacobian).all()
 
 
 @pytest.mark.parametrize("name", ROOTED)
 def test_steps_are_those_of_optax_but_for_rounding(name):
-    gradient = jnp.array([0.5, -1e-4, 1e-9])
-    ours, theirs = (three_steps(made, gradient) for made in (make_transform(name, 0.1, {}), getattr(optax, name)(0.1)))
-    np.testing.assert_allclose(ours, theirs, rtol=3e-7)
+    transforms = make_transform(name, 0.1, {}), getattr(optax, name)(0.1)
+    result, expected = (three_steps(transform, jnp.array([0.5, -1e-4, 1e-9])) for transform in transforms)
+    np.testing.assert_allclose(result, expected, rtol=3e-7)
 
 
-def test_an_eps_root_that_is_given_stays():
-    ours = three_steps(make_transform("adam", 0.1, {"eps_root": 1e-2}), jnp.full(3, 1e-3))
-    np.testing.assert_array_equal(ours, three_steps(optax.adam(0.1, eps_root=1e-2), jnp.full(3, 1e-3)))
+def test_a_given_eps_root_is_used():
+    result = three_steps(make_transform("adam", 0.1, {"eps_root": 1e-2}), jnp.full(3, 1e-3))
+    np.testing.assert_array_equal(result, three_steps(optax.adam(0.1, eps_root=1e-2), jnp.full(3, 1e-3)))
 
 
 @pytest.mark.parametrize(
@@ -90,14 +88,13 @@ def test_an_eps_root_that_is_given_stays():
 )
 def test_clipping_is_that_of_optax(tree):
     tree = jax.tree.map(jnp.asarray, tree)
-    ours, theirs = (
-        clip.update(tree, clip.init(tree))[0] for clip in (clip_by_norm(2.0), optax.clip_by_global_norm(2.0))
-    )
-    jax.tree.map(np.testing.assert_array_equal, ours, theirs)
+    clips = clip_by_norm(2.0), optax.clip_by_global_norm(2.0)
+    result, expected = (clip.update(tree, clip.init(tree))[0] for clip in clips)
+    jax.tree.map(np.testing.assert_array_equal, result, expected)
     assert norm(tree) == optax.tree.norm(tree)
 
 
-def test_what_is_clipped_has_a_derivative_at_zero():
-    slopes = jax.jacobian(lambda x: clip_by_norm(1.0).update(x, optax.EmptyState())[0])(jnp.zeros(2))
-    np.testing.assert_array_equal(slopes, np.eye(2))
+def test_clipping_has_a_derivative_at_zero():
+    jacobian = jax.jacobian(lambda x: clip_by_norm(1.0).update(x, optax.EmptyState())[0])(jnp.zeros(2))
+    np.testing.assert_array_equal(jacobian, np.eye(2))
     np.testing.assert_array_equal(jax.grad(norm)(jnp.zeros(2)), np.zeros(2))

@@ -144,11 +144,11 @@ def steps(output):
     return [np.array(line.split(), float) for line in output.strip().splitlines()]
 
 
-def test_devices_communicate_once_a_meta_step_and_compute_what_one_would():
-    *together, (alone, program) = (output.split("-----") for output in run(STEPS, 8).split("=====")[:3])
+def test_devices_communicate_once_a_meta_step_and_agree_with_one_device():
+    *several, (single, program) = (output.split("-----") for output in run(STEPS, 8).split("=====")[:3])
     assert re.findall(COLLECTIVE, program) == []
-    assert [len(steps(output)) for output, _ in together] == [2, 1]  # the search on all devices or one
-    for output, program in together:
-        for one, other in zip(steps(alone), steps(output)):
+    assert [len(steps(output)) for output, _ in several] == [2, 1]  # the search on all devices or one
+    for output, program in several:
+        for one, other in zip(steps(single), steps(output)):
             np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-5 * np.abs(one).max())
         assert len(re.findall(COLLECTIVE, program)) == 1

@@ -17,14 +17,14 @@ TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2
 
 
-class Together:
+class Processes:
     """The same command in processes that share a run, one device each; the last process may get more words."""
 
     def __init__(self, *words, more=()):
         with socket.socket() as free:
             free.bind(("localhost", 0))
-            where = f"localhost:{free.getsockname()[1]}"
-        shared = ["--devices.coordinator", where, "--devices.processes", str(COUNT), "--devices.use", "1"]
+            address = f"localhost:{free.getsockname()[1]}"
+        shared = ["--devices.coordinator", address, "--devices.processes", str(COUNT), "--devices.use", "1"]
         self.processes = [
             subprocess.Popen(
                 [*TRAIN, *map(str, words), *(more if number else ()), *shared, "--devices.process", str(number)],
@@ -44,7 +44,7 @@ class Together:
 
 def test_processes_stop_when_one_is_stopped_and_all_continue(tmp_path):
     path = tmp_path / "shared"
-    run = Together(*NEW, path)
+    run = Processes(*NEW, path)
     wait_for(25, path)
     run.processes[1].send_signal(signal.SIGTERM)
     (errors, status), (_, other) = run.end()
@@ -52,20 +52,20 @@ def test_processes_stop_when_one_is_stopped_and_all_continue(tmp_path):
     assert f"--resume {path}" in errors
     assert "Traceback" not in errors
     assert json.loads((path / "environment.json").read_text())["device"]["count"] == COUNT  # each uses one of its two
-    assert [status for _, status in Together("--resume", path).end()] == [0, 0]
+    assert [status for _, status in Processes("--resume", path).end()] == [0, 0]
     steps = [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 101))
 
 
 def test_a_refusal_of_the_first_process_is_a_refusal_of_all(tmp_path):
     (tmp_path / "resolved.toml").write_text("seed = 1\n")
-    for errors, status in Together(*NEW, tmp_path).end():
+    for errors, status in Processes(*NEW, tmp_path).end():
         assert status == 2
         assert "it holds a run" in errors
 
 
 def test_processes_with_different_command_lines_are_refused(tmp_path):
-    for errors, status in Together(*NEW, tmp_path / "run", more=["--seed", "3"]).end():
+    for errors, status in Processes(*NEW, tmp_path / "run", more=["--seed", "3"]).end():
         assert status == 2
         assert "command line = 'configs/boolean-2.toml" in errors
         assert "allowed: the same in all processes; the first has 'configs/boolean-2.toml" in errors
