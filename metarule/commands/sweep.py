@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from metarule.commands import cli
 from metarule.config.help import Source
+from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.environment import check_precision, environment
@@ -232,7 +233,7 @@ def _lay_out(request: _Request) -> None:
                 with suppress(FileNotFoundError):  # none, or another process was faster
                     (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
     except (OSError, ValueError) as error:
-        raise ConfigError(f"--directory '{directory}': {getattr(error, 'strerror', None) or error}") from error
+        raise ConfigError(f"--directory '{directory}': {first_line(error)}") from error
     check_precision(directory, (read_json(directory / _ENVIRONMENT) or {}).get("precision"))
     if not same:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")

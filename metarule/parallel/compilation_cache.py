@@ -12,6 +12,8 @@ from pathlib import Path
 import jax
 from filelock import FileLock
 
+from metarule.config.messages import first_line
+
 __all__ = ["VARIABLE", "enable_compilation_cache"]
 
 VARIABLE = "METARULE_CACHE"
@@ -54,8 +56,7 @@ def enable_compilation_cache() -> str:
         with FileLock(folder / ".lockfile", timeout=10):  # JAX's own lock of the folder
             _mend(folder)
     except (OSError, RuntimeError, ValueError) as error:  # not writable, no home, no locks, an invalid name
-        reason = getattr(error, "strerror", None) or error
-        return f"{VARIABLE} = '{chosen}': {reason}; compiled programs are not kept" if chosen else ""
+        return f"{VARIABLE} = '{chosen}': {first_line(error)}; compiled programs are not kept" if chosen else ""
     jax.config.update("jax_compilation_cache_dir", str(folder))
     return ""
 

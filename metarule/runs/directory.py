@@ -32,6 +32,7 @@ from pathlib import Path
 
 import msgspec
 
+from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, check_format, decode, read
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.experiment import FORMAT, Experiment, to_tree
@@ -256,4 +257,4 @@ def _remove_run(path: Path) -> None:
 
 
 def _unusable(what: str, error: Exception) -> ConfigError:
-    return ConfigError(f"{what}: {getattr(error, 'strerror', None) or error}")
+    return ConfigError(f"{what}: {first_line(error)}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError
 
 __all__ = ["HOLDER", "LOCK", "holder", "locked"]
@@ -36,7 +37,7 @@ def locked(path: Path) -> Iterator[None]:
     except Timeout as error:
         raise ConfigError(f"{path}: another process works in it{holder(path)}") from error
     except (OSError, NotImplementedError) as error:
-        reason = getattr(error, "strerror", None) or error
+        reason = first_line(error)
         if isinstance(error, PermissionError) and (path / LOCK).exists() and os.access(path, os.W_OK):
             raise ConfigError(f"{path / LOCK}: {reason}: is it another user's run?") from error
         if path.is_dir() and os.access(path, os.W_OK):
