@@ -4,7 +4,7 @@ import sys
 from importlib import import_module
 from importlib.metadata import version
 
-from metarule.config.messages import did_you_mean
+from metarule.config.messages import did_you_mean, first_line, mute_output
 
 __all__ = ["COMMANDS", "main"]
 
@@ -27,11 +27,24 @@ def main() -> int:
     """Run the command that the command line names.
 
     Returns:
-        Exit status of the command; 0 for `--help`, `--version` and `--completion`, 2 if no command is named.
+        Exit status of the command; 0 for `--help`, `--version` and `--completion`, 1 if the output cannot be
+        written, 2 if no command is named.
     """
     words = sys.argv[1:]
     if words and words[0] in COMMANDS:
         return int(import_module(f"metarule.commands.{words[0]}").main(words[1:]))
+    try:
+        status = _own(words)
+        print(end="", flush=True)
+    except OSError as error:
+        mute_output()
+        print(f"metarule: {first_line(error)}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _own(words: list[str]) -> int:
+    """Do what the command line asks of `metarule` itself."""
     if words[:1] == ["--version"]:
         print(f"metarule {version('metarule')}")
         return 0

@@ -1,5 +1,6 @@
 """The command `metarule` itself: help, version, misspelt commands and shell completion."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,16 @@ def test_help_lists_the_commands(monkeypatch, capsys):
 def test_a_misspelt_command_gets_a_suggestion(monkeypatch, capsys):
     message = f"metarule: 'trian' is no command; allowed: {', '.join(COMMANDS)}; did you mean 'train'?\n"
     assert run_main(monkeypatch, capsys, "trian", "x.toml") == (2, "", message)
+
+
+def test_output_that_cannot_be_written_is_one_line():
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "metarule", "--help"], stdout=writer, stderr=subprocess.PIPE, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "metarule: Broken pipe\n")
 
 
 def test_a_command_gets_the_remaining_words(monkeypatch, capsys):

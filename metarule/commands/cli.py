@@ -15,7 +15,7 @@ import jax
 from jax.errors import JaxRuntimeError
 
 from metarule.config.help import Source, overview, table
-from metarule.config.messages import collect_warnings, first_line
+from metarule.config.messages import collect_warnings, first_line, mute_output
 from metarule.config.toml import ConfigError, decode_table, override, parse_overrides, read
 from metarule.parallel import multihost as processes
 from metarule.parallel.compilation_cache import enable_compilation_cache
@@ -81,7 +81,7 @@ def run(
         elif isinstance(error, JaxRuntimeError):
             reason = f"the device failed: {reason}"
         elif isinstance(error, OSError):
-            _mute()
+            mute_output()
             reason = f"{error.filename}: {reason}" if error.filename else reason
         else:
             raise
@@ -168,11 +168,3 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-
-
-def _mute() -> None:
-    """Discard standard output that cannot be written, on which Python would fail again at exit."""
-    try:
-        print(end="", flush=True)
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

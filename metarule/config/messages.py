@@ -1,12 +1,13 @@
 """Messages for the person at the command line: warnings, first lines of errors, suggestions."""
 
 import difflib
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["collect_warnings", "did_you_mean", "first_line", "warn"]
+__all__ = ["collect_warnings", "did_you_mean", "first_line", "mute_output", "warn"]
 
 _WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
@@ -41,6 +42,14 @@ def first_line(error: BaseException) -> str:
     """First line of an error; for an error of the operating system, without its number and file."""
     message = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "")
     return f"{message}" or type(error).__name__
+
+
+def mute_output() -> None:
+    """Discard standard output if it cannot be written, because Python would fail on it again at exit."""
+    try:
+        print(end="", flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def did_you_mean(word: object, allowed: Iterable[object]) -> str:
