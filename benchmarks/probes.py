@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from metarule.commands import cli
 from metarule.config.toml import parse_overrides
-from metarule.meta import advance, begin, phases
+from metarule.meta import advance, begin, list_phases
 from metarule.prng import run_key
 from metarule.runs.experiment import read_experiment_file
 
@@ -82,7 +82,7 @@ def _serve(words: list[str]) -> int:
     lifetime, optimizer, pool = experiment.lifetime, experiment.optimizer, experiment.split.train
     key = run_key(experiment.seed)
     state = begin(lifetime, optimizer, pool, key)
-    program = advance.lower(phases(optimizer, lifetime)[0], pool, state, key, jnp.asarray(1), _CAPACITY).compile()
+    program = advance.lower(list_phases(optimizer, lifetime)[0], pool, state, key, jnp.asarray(1), _CAPACITY).compile()
     state, info = program(pool, state, key, jnp.asarray(1))
     sizes = message_sizes(program.as_text() or "")
     known = {"devices": jax.device_count(), "collectives": len(sizes), "bytes": sum(sizes)}

@@ -16,7 +16,7 @@ from metarule.runs.environment import environment
 from metarule.runs.files import read_json, write_json
 from metarule.sweeps.rows import check_place, lines_of
 
-__all__ = ["QUICK", "command", "kept", "lay_out", "table"]
+__all__ = ["QUICK", "command", "lay_out", "read_or_measure", "table"]
 
 QUICK = "--quick"
 _Options = TypeVar("_Options", bound=Struct)
@@ -65,11 +65,11 @@ def command(
     return main
 
 
-def table(rows: Sequence[Mapping[str, Any]], **forms: str) -> str:
-    """Format rows, at least one, for the screen; `forms` are the formats of columns that have their own."""
+def table(rows: Sequence[Mapping[str, Any]], **formats: str) -> str:
+    """Format rows, at least one, for the screen; `formats` are the formats of columns that have their own."""
 
     def formatted(name: str, value: Any) -> Any:
-        return format(value, forms[name]) if name in forms and value is not None else value
+        return format(value, formats[name]) if name in formats and value is not None else value
 
     return "\n".join(lines_of([{name: formatted(name, value) for name, value in row.items()} for row in rows]))
 
@@ -99,12 +99,12 @@ def lay_out(directory: Path, options: Struct) -> None:
         raise ConfigError(f"--directory '{directory}': it holds measurements with other {' and '.join(other)}")
 
 
-def kept(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def read_or_measure(file: Path, measure: Callable[[], list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Read the rows of a table from a file, or measure them where it does not exist, and write it."""
     known = read_json(file)
     if known is None:
         print(f"measuring {file.stem}", file=sys.stderr, flush=True)
         known = {"rows": measure()}
         write_json(file, known)
-        jax.clear_caches()  # a process may hold only so many programs
+        jax.clear_caches()  # a process holds a limited number of compiled programs
     return list(known["rows"])

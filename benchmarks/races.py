@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from benchmarks.timing import clocked, compiled, take_turns
+from metarule.analysis.evaluation import sample_lifetime
 from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
@@ -134,8 +135,7 @@ def relative_cost(experiment: Experiment) -> float:
     pool, theta = experiment.split.train, lifetime.init_theta(run_key(0))
 
     def drawn(number: Integer) -> tuple[Any, Array]:
-        task_key, lifetime_key = jax.random.split(jax.random.fold_in(run_key(1), number))
-        return lifetime.tasks.sample(task_key, pool, number), lifetime_key
+        return sample_lifetime(lifetime, pool, run_key(1), number)[:2]
 
     def searched(theta: Theta) -> Float[Array, " lifetimes"]:
         return jax.vmap(lambda number: lifetime_loss(lifetime, theta, *drawn(number))[0])(jnp.arange(_SHARED))

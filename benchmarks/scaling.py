@@ -60,7 +60,7 @@ def _serve(options: Options, flags: list[str]) -> int:
     _check(options)
     directory = Path(options.directory)
     program.lay_out(directory, options)
-    rows = _compared(program.kept(directory / "measured.json", partial(_measured, options)))
+    rows = _compared(program.read_or_measure(directory / "measured.json", partial(_measured, options)))
     print(program.table(rows, difference=".1e", bytes=","))
     write_rows(options.json, rows)
     return 0

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from benchmarks import program
-from benchmarks.program import kept, lay_out
+from benchmarks.program import lay_out, read_or_measure
 from benchmarks.speeds.drawing import draw_speeds
 from benchmarks.speeds.implementations import IMPLEMENTATIONS, compared
 from benchmarks.speeds.problem import SIZES, Size
@@ -118,7 +118,7 @@ def _implementations(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows, memory = [], int(options.memory_gib * 2**30)
     for size in (Size(*numbers) for numbers in options.sizes):
         file = directory / f"implementations-{'-'.join(map(str, size))}.json"
-        rows += _shown(kept(file, partial(compared, size, options.implementations, options.seconds, memory)))
+        rows += _shown(read_or_measure(file, partial(compared, size, options.implementations, options.seconds, memory)))
     return rows
 
 
@@ -127,14 +127,14 @@ def _costs(directory: Path, options: Options) -> list[dict[str, Any]]:
     for name, axis in AXES.items():
         if points := getattr(options, axis.option):
             file = directory / f"costs-{name.replace(', ', '-').replace(' ', '-')}.json"
-            rows += _shown(kept(file, partial(cost_curve, name, points, options.seconds)), verdicts)
+            rows += _shown(read_or_measure(file, partial(cost_curve, name, points, options.seconds)), verdicts)
     return rows
 
 
 def _starts(directory: Path, options: Options) -> list[dict[str, Any]]:
     rows = []
     for config in map(Path, options.configs):
-        rows += kept(directory / f"starts-{config.stem}.json", partial(starts, config, options.trials))
+        rows += read_or_measure(directory / f"starts-{config.stem}.json", partial(starts, config, options.trials))
     return _shown(rows)
 
 

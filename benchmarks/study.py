@@ -21,7 +21,7 @@ from metarule.runs import figures
 from metarule.runs.experiment import read_tree
 from metarule.runs.files import csv_text
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.sweeps.declaration import hasten
+from metarule.sweeps.declaration import shorten
 from metarule.sweeps.plan import make_plan
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 
@@ -73,7 +73,7 @@ def _serve(words: list[str]) -> int:
     study = read_study(file)
     root = Path(options.directory or Path("runs", "studies", file.stem + ("-quick" if quick else "")))
     config, directory = file.parent / study.sweep.config, root / "sweep"
-    declared, last = hasten(study.sweep) if quick else (study.sweep, [])
+    declared, last = shorten(study.sweep) if quick else (study.sweep, [])
     study = replace(study, tests=study.tests[:2]) if quick else study
     plan = make_plan(declared, read_tree(config)[1], last)
     # Bad tests and tables are refused before meta-training.

@@ -338,7 +338,7 @@ class WorkingSet(Protocol):
 
 @runtime_checkable
 class MetaOptimizer(Protocol):
-    """A method that moves θ."""
+    """A method that moves θ; `metarule.meta.train` also needs `steps`, its number of meta-steps."""
 
     def init(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> Any:
         """State before the first meta-step."""

@@ -59,7 +59,7 @@ def split(tasks, seed):
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def met(tasks, number: int):
+def training_task(tasks, number: int):
     """A training task, as one program."""
     return tasks.sample(jax.random.key(0), tasks.split(0).train, number)
 

@@ -1,8 +1,14 @@
 """Imports go down the layers only, and packages of one layer do not import each other."""
 
 import ast
+import importlib
+import pkgutil
+import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
+
+import metarule
 
 PACKAGE = Path(__file__).parent.parent / "metarule"
 # From the bottom up; packages and modules of one layer do not import each other.
@@ -65,3 +71,12 @@ def test_imports_go_down_only():
 def test_an_import_that_goes_up_is_detected(monkeypatch):
     monkeypatch.setitem(LAYER, "types", len(LAYERS))
     assert "rules imports types" in upward(FILES)
+
+
+def test_no_name_rebinds_a_module():
+    names = {module.name for module in pkgutil.walk_packages(metarule.__path__, "metarule.")}
+    # The shell of `python -m metarule.evaluate` stands beside the public function of that name.
+    for name in names - {"metarule.evaluate", "metarule.__main__"}:
+        parent, _, child = name.rpartition(".")
+        importlib.import_module(name)
+        assert isinstance(getattr(sys.modules[parent], child), types.ModuleType), name

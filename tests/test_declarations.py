@@ -167,3 +167,8 @@ def test_a_traced_number_is_not_checked():
     jax.eval_shape(traced, jax.ShapeDtypeStruct((), "float32"))
     with pytest.raises(ValueError, match="functions = .*: expected `str`"):
         Boolean(functions=jax.numpy.float32(1))
+
+
+def test_a_repr_leaves_out_what_is_default():
+    assert repr(Gradient(lengths=(1.0,), arguments={}, rollback=Rollback())) == "Gradient()"
+    assert repr(InnerLoop(steps=7)) == "InnerLoop(steps=7)"

@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+import benchmarks
 import metarule
 from metarule.__main__ import COMMANDS
 
@@ -20,8 +21,12 @@ REPLACED = {
 OPENINGS = re.compile(r"(What|Who|Whose|Where|How|Whether|Which|When|Why)\b")
 MODULES = [
     name
-    for name in ("metarule", *(module.name for module in pkgutil.walk_packages(metarule.__path__, "metarule.")))
-    if name not in ("metarule.evaluate", "metarule.__main__")
+    for package in (metarule, benchmarks)
+    for name in (
+        package.__name__,
+        *(module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
+    )
+    if name not in ("metarule.evaluate", "metarule.__main__", "benchmarks.speeds.torches")  # Torch is an extra
 ]
 
 
@@ -41,7 +46,7 @@ def public_members(value):
 def test_public_names_use_the_dictionary(name):
     module = importlib.import_module(name)
     names = set(name.split("."))
-    for public in module.__all__:
+    for public in getattr(module, "__all__", ()):
         names |= {public, *public_members(getattr(module, public))}
     assert {one: words for one in sorted(names) if (words := replaced_words(one))} == {}
 
@@ -49,7 +54,7 @@ def test_public_names_use_the_dictionary(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings_open_with_a_noun_or_an_imperative(name):
     module = importlib.import_module(name)
-    documented = [module, *(getattr(module, public) for public in module.__all__)]
+    documented = [module, *(getattr(module, public) for public in getattr(module, "__all__", ()))]
     documented += [
         member
         for value in documented

@@ -21,7 +21,7 @@ from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from metarule.config.toml import ConfigError, decode, override, parse_overrides
-from metarule.meta import advance, begin, phases
+from metarule.meta import advance, begin, list_phases
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import run_key
 from metarule.rules.terms import parse, show
@@ -77,7 +77,7 @@ def numbers_of_a_meta_step(lifetime, optimizer):
 
     def step():
         pool, key = lifetime.tasks.split(0).train, run_key(0)
-        state, phase = begin(lifetime, optimizer, pool, key), phases(optimizer, lifetime)[0]
+        state, phase = begin(lifetime, optimizer, pool, key), list_phases(optimizer, lifetime)[0]
         network = phase.learner.init(key, lifetime.tasks.sample(key, pool, 0))
         return phase.optimizer.step(phase.learner, pool, state, key), (pool, network, phase.optimizer.theta(state))
 
@@ -104,7 +104,7 @@ def test_theta_is_finite_after_a_meta_step_of_a_config(name, pairs):
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     assume(numbers_of_a_meta_step(lifetime, optimizer) <= CHEAP)
     pool, key = experiment.split.train, run_key(experiment.seed)
-    state, phase = begin(lifetime, optimizer, pool, key), phases(optimizer, lifetime)[0]
+    state, phase = begin(lifetime, optimizer, pool, key), list_phases(optimizer, lifetime)[0]
     state, _ = advance(phase, pool, state, key, 1, 1)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(phase.optimizer.theta(state)))
 

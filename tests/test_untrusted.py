@@ -205,7 +205,7 @@ def test_invalid_summaries_are_refused(content, message, run):
         ),
         (
             "circuit = {kind = 'feedforward', hidden = [65536, 65536]}",
-            "circuit: numbers of a network .* allowed: up to",
+            "circuit: weights, wiring, state and memory of a network, as numbers .* allowed: up to",
         ),
         ("rule = {kind = 'mlp', hidden = [1024, 1024]}", "rule: parameters = 105.*; allowed: up to 65536"),
         (
@@ -214,7 +214,7 @@ def test_invalid_summaries_are_refused(content, message, run):
         ),
         (
             "circuit.hidden = [4000, 4000]\noptimizer.batch_size = 1000000",
-            "circuit and optimizer: numbers of all networks of a meta-step = .*; allowed: up to",
+            "circuit and optimizer: the same for all networks of a meta-step = .*; allowed: up to",
         ),
         ("inner_loop.steps = 100000000", "inner_loop.steps = 100000000: expected `int` <= 10000000"),
     ],

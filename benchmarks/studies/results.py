@@ -12,7 +12,7 @@ from benchmarks.studies.evaluation import Scores
 from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import Interval, threshold_point
 from metarule.sweeps.plan import Plan
-from metarule.sweeps.report import interquartile, make_report, plain
+from metarule.sweeps.report import axis_value, interquartile, make_report
 
 __all__ = ["Results", "middle"]
 
@@ -56,7 +56,7 @@ class Results:
         rows = []
         for one in self.scores:
             item, setting = one.item, self.plan.settings[one.item.setting]
-            axes = {axis: plain(setting.values.get(axis)) for axis in self.plan.axes}
+            axes = {axis: axis_value(setting.values.get(axis)) for axis in self.plan.axes}
             where = {"setting": setting.label, **axes, "test": item.test, "contender": item.contender}
             threshold = threshold_point(np.array(one.curve), one.steps, self.study.threshold)
             for metric, value in (one.metrics | {"steps_to_threshold": threshold}).items():

@@ -127,7 +127,7 @@ def limited_contribution_report(
     if not isinstance(lifetime.rule, Polynomial):
         return None
     if (count := len(removable_terms(lifetime, theta))) > _MAX_COEFFICIENTS:
-        limit = f"a run measures up to {_MAX_COEFFICIENTS}, metarule.prune all"
+        limit = f"a run measures up to {_MAX_COEFFICIENTS}; metarule prune measures all"
         return {"skipped": f"the rule has {count} coefficients; {limit}"}
     return contribution_report(lifetime, theta, split, key, min(lifetimes, _MAX_LIFETIMES))
 

@@ -35,7 +35,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     by the same amount, and with weight decay they converge to each other.
 
     Attributes:
-        hidden: size of each hidden layer; `()` for none.
+        hidden: size of each hidden layer; empty for none.
         activation: f, activation of the hidden neurons.
         output: activation of the output neurons.
         bias: whether every neuron has a plastic synapse from a neuron with constant activity 1.

@@ -38,8 +38,8 @@ usage: metarule adapt RUN_DIR [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
 Continue to learn θ on each of some new tasks: a θ step follows each window of the lifetime, and the weights are not
 drawn again. Compared are the learned θ, adapting and frozen, a random θ and the delta rule, on the same tasks from the
-same weights. The learning rate of θ is tuned for each on training tasks of the new family; a dataset whose classes are
-not held out makes these of the same examples.
+same weights. The learning rate of θ is tuned for each on training tasks of the new family. If a dataset holds out no
+classes, these training tasks are made of the same examples as the test tasks.
 
   RUN_DIR                directory of a run of one seed
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks

@@ -38,7 +38,8 @@ usage: metarule evaluate RUN_DIR [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
 Evaluate the rule of a finished run, θ frozen, on its held-out tasks or on others, such as --tasks.kind points or
 --tasks.dataset iris. The initial rule and the tuned baselines are evaluated on the same tasks, orders and initial
-weights. Results: score against steps, steps to threshold, and score on held-out examples, by task and in the mean.
+weights. Results, by task and in the mean: score against steps, steps to threshold and, for classification, the score
+after 1, 3 and 5 examples of each class.
 
   RUN_DIR                directory of a run of one seed
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
@@ -78,7 +79,7 @@ def _run(transfer: Transfer, path: Path) -> int:
     write_text(path / "tasks.csv", csv_text(rows))
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
     write_curves(path, curves, lifetime, transfer.novelty)
-    figures.draw_tasks(path / FIGURES / "tasks.png", finals, score)
+    figures.draw_tasks(path / FIGURES / "tasks.png", finals, score, transfer.novelty)
     write_json(path / "summary.json", summary)
     print(f"\n{held_out_table(held_out)}\n")
     if "phenomena" in summary:

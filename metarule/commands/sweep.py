@@ -31,7 +31,7 @@ from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import DONE, measure, run_cell
 from metarule.sweeps.claims import publish, take
 from metarule.sweeps.compare import compare, comparison_table
-from metarule.sweeps.declaration import Sweep, hasten, read_sweep
+from metarule.sweeps.declaration import Sweep, read_sweep, shorten
 from metarule.sweeps.plan import Cell, Plan, make_plan
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
@@ -157,7 +157,7 @@ def _parse(words: list[str]) -> _Request:
     file, flags = Path(words[0]), frozenset(word for word in words if word in _FLAGS)
     options = _decode([word for word in words[1:] if word not in _FLAGS], Options)
     sweep, base = read_sweep(file)
-    sweep, last = hasten(sweep) if "--quick" in flags else (sweep, [])
+    sweep, last = shorten(sweep) if "--quick" in flags else (sweep, [])
     try:
         plan = make_plan(sweep, base, last)
     except ConfigError as error:

@@ -54,7 +54,7 @@ def main(words: list[str]) -> int:
 
 def _serve(words: list[str]) -> int:
     processes.check_same("command line", join(words))
-    with ExitStack() as stack, processes.place(partial(_open, words, stack)) as directory:
+    with ExitStack() as stack, processes.working_directory(partial(_open, words, stack)) as directory:
         return _run(read_experiment(directory), directory)
 
 

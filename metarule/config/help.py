@@ -138,7 +138,8 @@ def _table(field: Field, kind: str) -> str:
 def _top(source: Source) -> list[Field]:
     info = inspect.type_info(source.struct)
     if source.table:
-        return [Field(source.table, info, msgspec.UNSET, title(source.struct), source.file)]
+        summary = title(source.struct)
+        return [Field(source.table, info, msgspec.UNSET, summary[:1].lower() + summary[1:], source.file)]
     assert isinstance(info, inspect.StructType)
     top = Field("", info, msgspec.UNSET, "", source.file)
     return [field for field in _inner(top, info) if not source.only or field.name in source.only]
@@ -184,7 +185,7 @@ def _default(field: Field) -> str:
     if field.default is msgspec.NODEFAULT:
         return "[required]"
     text = msgspec.json.encode(field.default, enc_hook=dict).decode()
-    return f"[{text if len(text) <= _LONGEST else 'written out in resolved.toml'}]"
+    return f"[{text if len(text) <= _LONGEST else 'long; see the class'}]"
 
 
 def _columns(entries: Sequence[tuple[str, str]]) -> str:

@@ -13,7 +13,7 @@ from msgspec import Struct, inspect
 from msgspec.structs import force_setattr
 
 from metarule.config.errors import explain
-from metarule.config.fields import alternatives, contents
+from metarule.config.fields import alternatives, contents, structs
 
 __all__ = ["DEEPEST", "Checked", "adapt_table", "check_leaves", "leaves"]
 
@@ -44,6 +44,11 @@ class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         schema = _schema(type(self))
         given = {name: getattr(self, name) for name in self.__struct_fields__}
         unchecked = {name for name in schema.numbers if isinstance(given[name], jax.Array)}
+        unchecked |= {
+            name
+            for name, (protocol, own) in schema.open.items()
+            if isinstance(given[name], protocol) and not isinstance(given[name], own)
+        }
         plain = {name: _plain(value) for name, value in given.items() if name not in unchecked}
         check_leaves(plain, schema.infinite)
         plain = adapt_table(plain, type(self))
@@ -55,15 +60,26 @@ class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             value = getattr(checked, name)
             if isinstance(value, Mapping):
                 value = immutabledict({key: value.get(key, item) for key, item in given[name].items()})
-            force_setattr(self, name, value)
+            default = schema.defaults.get(name)  # the same object, which a repr leaves out
+            force_setattr(self, name, default if type(value) is type(default) and value == default else value)
 
 
 class _Schema(NamedTuple):
-    """Class of the same fields that checks nothing else; fields of numbers; fields that may be infinite in Python."""
+    """Class of the same fields that checks nothing else, and fields by their abilities.
+
+    Attributes:
+        form: the class.
+        numbers: fields of numbers, which may be traced.
+        infinite: fields that may be infinite in Python.
+        open: by field that takes a user's own component, its protocol and metarule's own classes.
+        defaults: by field, its default.
+    """
 
     form: type[Struct]
     numbers: list[str]
     infinite: list[str]
+    open: dict[str, tuple[type, tuple[type, ...]]]
+    defaults: dict[str, Any]
 
 
 @cache
@@ -72,8 +88,15 @@ def _schema(declaration: type[Struct]) -> _Schema:
     form = [(field.name, field.type, None) for field in msgspec.structs.fields(declaration)]
     fields, number = _info(declaration).fields, (inspect.IntType, inspect.FloatType)
     numbers = [field.name for field in fields if any(isinstance(one, number) for one in contents(field.type))]
-    infinite = [field.name for field in fields if (getattr(field.type, "extra", None) or {}).get("infinite")]
-    return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite)
+    extras = {field.name: getattr(field.type, "extra", None) or {} for field in fields}
+    infinite = [name for name, extra in extras.items() if extra.get("infinite")]
+    open_fields = {
+        field.name: (extras[field.name]["protocol"], tuple(struct.cls for struct in structs(field.type)))
+        for field in fields
+        if "protocol" in extras[field.name]
+    }
+    defaults = {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
+    return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite, open_fields, defaults)
 
 
 @cache

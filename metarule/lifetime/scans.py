@@ -46,7 +46,7 @@ class Remat(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
 
 
 class Invertible(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="invertible"):
-    """Store the local variables of each step, and reconstruct its weights backwards, or avoid them.
+    """Store the local variables of each step, and reconstruct the weights in the backward pass.
 
     Memory O(T · neurons + √T · weights); with many weights faster than storing them, because it saves memory traffic.
     Steps are inverted in reverse mode if Δw is affine in the weight and synapses have no memory, as in the rules of

@@ -2,7 +2,7 @@
 
 from metarule.meta.gradient import Gradient, GradientState
 from metarule.meta.loop import advance, begin, train
-from metarule.meta.phases import AnyOptimizer, Phase, phases
+from metarule.meta.phases import AnyOptimizer, Phase, list_phases
 from metarule.meta.population import Population, PopulationState
 from metarule.meta.rollback import Rollback
 from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
@@ -26,6 +26,6 @@ __all__ = [
     "Sequence",
     "advance",
     "begin",
-    "phases",
+    "list_phases",
     "train",
 ]

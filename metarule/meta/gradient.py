@@ -56,8 +56,8 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         lifetime_clip: largest norm of the gradient of one lifetime.
         clip: largest norm of their mean.
         rollback: conditions under which a step is rejected.
-        curriculum: length of lifetimes in each part of the run, as a share of a whole lifetime; parts have as many
-            meta-steps. A rule learned on short lifetimes seldom makes long ones chaotic.
+        curriculum: length of lifetimes in each part of the run, as a share of a whole lifetime; all parts
+            have the same number of meta-steps. A rule learned on short lifetimes seldom makes long ones chaotic.
         lengths: multiples of a lifetime, of which each meta-step draws one for all of its lifetimes, with equal
             chances: log-uniform for a geometric series; one given twice is drawn twice as often. A rule learned at one
             length often fails at longer ones. A longer lifetime counts by its length, so that baselines are tuned with
@@ -78,7 +78,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     steps: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 600
     batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
     train_tasks: TrainTasks = "all"
-    estimator: AnyEstimator = Reverse()
+    estimator: Annotated[AnyEstimator, Meta(extra={"protocol": Estimator})] = Reverse()
     name: str = "adam"
     learning_rate: Annotated[float, Meta(gt=0)] | Schedule = 3e-3
     arguments: Arguments = immutabledict()

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from metarule.meta.phases import Phase, phases
+from metarule.meta.phases import Phase, list_phases
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, stream
 from metarule.protocols import Learner
@@ -33,7 +33,7 @@ def start_phase(phase: Phase, pool: Any, theta: Theta, key: PRNGKey) -> Any:
 @sharded_jit("learner", "optimizer")
 def begin(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> Any:
     """State of a run before its first meta-step: that of the optimiser of the first phase, with an initial θ."""
-    return start_phase(phases(optimizer, learner)[0], pool, learner.init_theta(stream(key, Purpose.THETA)), key)
+    return start_phase(list_phases(optimizer, learner)[0], pool, learner.init_theta(stream(key, Purpose.THETA)), key)
 
 
 @sharded_jit("before", "phase")
@@ -93,7 +93,7 @@ def train(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> tuple[Th
 
     theta, start, infos = learner.init_theta(stream(key, Purpose.THETA)), 0, []
     optimizer_before = None
-    for phase in phases(optimizer, learner):
+    for phase in list_phases(optimizer, learner):
         if optimizer_before is not phase.optimizer:
             state = start_phase(phase, pool, theta, key)
         state, info = take_steps(phase, state, phase.end - start)

@@ -20,9 +20,9 @@ __all__ = [
     "advice",
     "is_comparable",
     "lifetimes_of",
+    "list_phases",
     "parts_of",
     "phase_at",
-    "phases",
     "resolved",
     "total_steps",
     "train_tasks_of",
@@ -48,7 +48,7 @@ class Phase(NamedTuple):
     end: int
 
 
-def phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
+def list_phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
     """List the phases of a run, of which the last ends with the run.
 
     Args:
@@ -63,9 +63,9 @@ def phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
     """
     match optimizer:
         case Sequence(first=first, then=then):
-            later = phases(then, learner)
+            later = list_phases(then, learner)
             shifted = [phase._replace(begin=phase.begin + first.steps, end=phase.end + first.steps) for phase in later]
-            return (*phases(first, learner), *shifted)
+            return (*list_phases(first, learner), *shifted)
         case Gradient():
             parts = zip(_curriculum(optimizer, learner), optimizer.ends, strict=True)
             return tuple(Phase(learner.with_steps(length), optimizer, 0, end) for length, end in parts)

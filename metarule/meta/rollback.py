@@ -78,8 +78,8 @@ class RollbackState(NamedTuple):
 
     Attributes:
         good: the last good iterate; the initial one until there is one.
-        proven: whether there was a good iterate.
-        returned: whether θ has just been rolled back.
+        proven: true once there was a good iterate.
+        returned: true if θ has just been rolled back.
         scale: length of steps, as a share of the optimiser's.
         typical: the typical meta-loss.
         shrinkage: search for a useful θ.

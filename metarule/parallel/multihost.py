@@ -21,7 +21,7 @@ import numpy as np
 from metarule.config.toml import ConfigError
 from metarule.parallel.devices import Devices, reserve
 
-__all__ = ["TIMEOUT", "agree_on_max", "check_same", "is_single_process", "joined", "leave", "place"]
+__all__ = ["TIMEOUT", "agree_on_max", "check_same", "is_single_process", "joined", "leave", "working_directory"]
 
 # Seconds after which a silent process counts as gone, and that a process waits for the others at its end.
 TIMEOUT = 60
@@ -69,7 +69,7 @@ def check_same(what: str, value: str) -> None:
 
 
 @contextmanager
-def place(make: Callable[[], Path]) -> Iterator[Path]:
+def working_directory(make: Callable[[], Path]) -> Iterator[Path]:
     """Provide the directory in which a process works: the run directory or, beside the first process, a temporary copy.
 
     Args:

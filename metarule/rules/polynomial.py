@@ -15,7 +15,7 @@ from msgspec.structs import force_setattr
 from metarule.config.schema import Checked
 from metarule.rules.expansion import Expansion, expand
 from metarule.rules.factorising import factored, matrix_form, parts
-from metarule.rules.terms import VARIABLES, Term, Trace, evaluate, join_signed, show
+from metarule.rules.terms import VARIABLES, Term, Trace, join_signed, show, term_value
 from metarule.types import Parts, PRNGKey, Synapse, Theta
 
 __all__ = ["Polynomial"]
@@ -147,9 +147,9 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
         e ← λ·e + (1 − λ)·of for each trace,  Δw = Σₖ cₖ Σₘ sₘ Π_v vᵖ
         """
-        memory = self._updated_traces(theta, memory, lambda term: evaluate(term, synapse))
+        memory = self._updated_traces(theta, memory, lambda term: term_value(term, synapse))
         values = (*synapse, *(memory[name] for name in self._expansion.traces))
-        terms = [evaluate(term, values) for term in self._expansion.terms]
+        terms = [term_value(term, values) for term in self._expansion.terms]
         return self.coefficients(theta) @ jnp.stack(terms), memory
 
     def update(self, theta: Theta, memory: Any, projection: Synapse) -> tuple[Float[Array, "pre post"], Any]:

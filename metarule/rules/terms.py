@@ -21,7 +21,7 @@ from jaxtyping import Array, Float
 from metarule.config.schema import Checked
 from metarule.types import Synapse
 
-__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "Trace", "evaluate", "join_signed", "parse", "show"]
+__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "Trace", "join_signed", "parse", "show", "term_value"]
 
 VARIABLES = Synapse._fields
 MAX_POWER = 8
@@ -122,7 +122,7 @@ def join_signed(parts: Iterable[tuple[Any, str]]) -> str:
     return total
 
 
-def evaluate(term: Term, values: Sequence[Any]) -> Float[Array, ""]:
+def term_value(term: Term, values: Sequence[Any]) -> Float[Array, ""]:
     """Value Σₘ sₘ Π_v vᵖ of a term at one synapse, from scalars in the order of the variables of the term."""
     dtype = jnp.result_type(*(value for value in values if value is not None))
     monomials = (

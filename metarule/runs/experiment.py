@@ -19,7 +19,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, check_format, decode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
-from metarule.meta import AnyOptimizer, Gradient, phases
+from metarule.meta import AnyOptimizer, Gradient, list_phases
 from metarule.meta.phases import lifetimes_of, parts_of
 from metarule.prng import run_key
 from metarule.protocols import TaskFamily
@@ -56,11 +56,11 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     Attributes:
         lifetimes: held-out lifetimes at the end.
-        points: evaluations along each of them.
+        points: evaluations along each lifetime.
         horizons: multiples of the length of a lifetime at which the network is evaluated as well, because a rule that
             was learned on lifetimes of one length may fail on longer ones. Empty for none.
         monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training.
-        monitor_lifetimes: held-out lifetimes of each of these.
+        monitor_lifetimes: held-out lifetimes in each of these evaluations.
         baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
             by their length; empty for those of the circuit.
     """
@@ -77,7 +77,7 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Output directory, and meta-steps per jitted call.
 
     Attributes:
-        directory: of the run; empty for `runs/<config>/<time>-s<seed>`.
+        directory: directory of the run; empty for `runs/<config>/<time>-s<seed>`.
         steps_per_call: meta-steps in one jitted call; results do not depend on it.
         checkpoint_every: meta-steps between checkpoints.
     """
@@ -119,7 +119,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         super().__post_init__()
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
-        phases(self.optimizer, self.lifetime)  # raises where components do not fit together
+        list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
         for name in self.evaluation.baselines:
             try:
@@ -147,9 +147,9 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         lifetimes = max(lifetimes_of(part, 1) for part in parts_of(self.optimizer))
         sizes = (
             ("rule: parameters", theta, _MAX_THETA),
-            ("circuit: numbers of a network and of the memory of its synapses", network, _MAX_NETWORK),
+            ("circuit: weights, wiring, state and memory of a network, as numbers", network, _MAX_NETWORK),
             ("optimizer: lifetimes of a meta-step", lifetimes, _MAX_LIFETIMES),
-            ("circuit and optimizer: numbers of all networks of a meta-step", lifetimes * network, _MAX_BATCH),
+            ("circuit and optimizer: the same for all networks of a meta-step", lifetimes * network, _MAX_BATCH),
         )
         for what, size, largest in sizes:
             if size > largest:

@@ -19,7 +19,7 @@ from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.meta.loop import advance, begin, enter
-from metarule.meta.phases import Phase, advice, is_comparable, phase_at, phases
+from metarule.meta.phases import Phase, advice, is_comparable, list_phases, phase_at
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import MetaOptimizer
 from metarule.runs.checkpoints import Checkpoints
@@ -71,7 +71,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     lifetime, monitor_every = experiment.lifetime, experiment.evaluation.monitor_every
     key, pool, owner = run_key(experiment.seed), experiment.split.train, holder(path)
     started = compiled = time.perf_counter()
-    plan = phases(experiment.optimizer, lifetime)
+    plan = list_phases(experiment.optimizer, lifetime)
     start = begin(lifetime, experiment.optimizer, pool, key)
     initial = _theta(plan[0].optimizer, start)
 

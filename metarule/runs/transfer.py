@@ -17,6 +17,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs.directory import locked_run, timestamped
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.finished import FinishedRun, load
+from metarule.tasks.tabular import Tabular
 from metarule.types import PRNGKey
 
 __all__ = ["EvaluationOptions", "Transfer", "contenders", "new_folder", "open_run", "parse_transfer"]
@@ -29,7 +30,7 @@ class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         threshold: mean score for the number of steps to threshold.
-        networks: networks a task, at least; `evaluation.lifetimes` is their number over all tasks.
+        networks: least number of networks on each task; `evaluation.lifetimes` is the number over all tasks.
         draw: number of another draw of weights and orders.
         directory: folder of the results; empty for a new one in the run's directory.
     """
@@ -75,7 +76,7 @@ class Transfer(NamedTuple):
             return describe_split(self.experiment.split)
         if type(tasks) is not type(trained):
             return "another family of tasks"
-        if getattr(tasks, "dataset", None) != getattr(trained, "dataset", None):
+        if isinstance(tasks, Tabular) and isinstance(trained, Tabular) and tasks.dataset != trained.dataset:
             return "tasks made of other data"
         return "the same family with another split or other settings: some of these tasks may have been trained on"
 

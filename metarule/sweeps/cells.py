@@ -19,7 +19,7 @@ from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.config.toml import ConfigError
 from metarule.meta.loop import begin, enter, phase_key
-from metarule.meta.phases import Phase, lifetimes_of, phases, resolved, total_steps, train_tasks_of
+from metarule.meta.phases import Phase, lifetimes_of, list_phases, resolved, total_steps, train_tasks_of
 from metarule.parallel.batching import batch_lifetimes, device_count
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
@@ -94,7 +94,7 @@ def run_cell(cell: Cell, folder: Path, stop: StopRequest, progress: Progress) ->
         progress: called with the share that is done.
 
     Returns:
-        Whether the result was published; if not, one was there already.
+        True if the result was published; false if one was there already.
 
     Raises:
         Stopped: on request.
@@ -129,7 +129,7 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
         Stopped: on request.
     """
     experiment, data = cell.experiment, _data(cell)
-    plan, steps = phases(experiment.optimizer, experiment.lifetime), total_steps(experiment.optimizer)
+    plan, steps = list_phases(experiment.optimizer, experiment.lifetime), total_steps(experiment.optimizer)
     started = compiled = time.perf_counter()
 
     def enter_phase(before: Phase, phase: Phase, state: State) -> State:
@@ -169,7 +169,7 @@ def measure(cell: Cell) -> tuple[float, float]:
         (seconds to compile, seconds for each step of a lifetime that is differentiated).
     """
     experiment = cell.experiment
-    phase = phases(experiment.optimizer, experiment.lifetime)[0]
+    phase = list_phases(experiment.optimizer, experiment.lifetime)[0]
     clock = [time.perf_counter()]
     state = _program(_begin, (len(cell.marks),), experiment, cell.fields, _data(cell), ())
     for count in (0, _TIMED):
@@ -211,7 +211,7 @@ def _program(
     """Call `function(experiment, seed, *static, *shared, *states)` for every point, whose data fields are traced.
 
     Devices share the points, or the lifetimes of each where there are few points. A single point is not vmapped, so
-    that it is rounded as `metarule.train` rounds it.
+    that it is rounded as `metarule train` rounds it.
     """
 
     def one(seed: Integer, values: Any, *states: State) -> Any:
@@ -231,7 +231,7 @@ def _begin(experiment: Experiment, seed: Integer, marks: int) -> State:
     """State of a point before its first meta-step."""
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     state = inspect.unwrap(begin)(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
-    theta = phases(optimizer, lifetime)[0].optimizer.theta(state)
+    theta = list_phases(optimizer, lifetime)[0].optimizer.theta(state)
     # A checkpoint cannot hold an array without elements.
     trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), theta) if marks else ()
     none = jnp.zeros((), int)
@@ -241,7 +241,7 @@ def _begin(experiment: Experiment, seed: Integer, marks: int) -> State:
 def _enter(experiment: Experiment, seed: Integer, before: int, phase: int, state: State) -> State:
     """State of a point at the start of a phase with another optimiser; phases are given by number."""
     lifetime = experiment.lifetime
-    plan, pool = phases(experiment.optimizer, lifetime), lifetime.tasks.split(seed).train
+    plan, pool = list_phases(experiment.optimizer, lifetime), lifetime.tasks.split(seed).train
     entered = inspect.unwrap(enter)(plan[before], plan[phase], pool, state.optimizer, run_key(seed))
     return state._replace(optimizer=entered)
 
@@ -257,7 +257,7 @@ def _advance(
 ) -> State:
     """State of a point after some meta-steps. Their number is data, so that one program serves every call."""
     lifetime = experiment.lifetime
-    now, pool = phases(experiment.optimizer, lifetime)[phase], lifetime.tasks.split(seed).train
+    now, pool = list_phases(experiment.optimizer, lifetime)[phase], lifetime.tasks.split(seed).train
     key = phase_key(now, run_key(seed))
 
     def move(number: Integer, state: State) -> State:
@@ -283,7 +283,7 @@ def _evaluate(
     these.
     """
     lifetime, settings = experiment.lifetime, experiment.evaluation
-    theta = phases(experiment.optimizer, lifetime)[-1].optimizer.theta(state.optimizer)
+    theta = list_phases(experiment.optimizer, lifetime)[-1].optimizer.theta(state.optimizer)
     split, key, score = lifetime.tasks.split(seed), run_key(seed), primary_metric(lifetime.tasks)
     curves, exponents = inspect.unwrap(learning_curves), inspect.unwrap(lyapunov_exponent)
 

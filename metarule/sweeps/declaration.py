@@ -13,7 +13,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, decode, read
 from metarule.runs.experiment import read_tree
 
-__all__ = ["Case", "Sweep", "check_sweep", "hasten", "read_sweep"]
+__all__ = ["Case", "Sweep", "check_sweep", "read_sweep", "shorten"]
 
 # Fields that a sweep sets itself, and by what.
 _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
@@ -83,7 +83,7 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
     return sweep, read_tree(file.parent / sweep.config)[1]
 
 
-def hasten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
+def shorten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:
     """Shorten a sweep to two seeds, two cases and two values an axis, few meta-steps and lifetimes.
 
     Axes of a case keep their first value. Fields that are set last are no axes.

@@ -19,7 +19,7 @@ from immutabledict import immutabledict
 from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError, Tree, decode, override
-from metarule.meta.phases import lifetimes_of, phases, total_steps
+from metarule.meta.phases import lifetimes_of, list_phases, total_steps
 from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.sweeps.declaration import Case, Sweep, check_sweep
@@ -97,7 +97,7 @@ class Cell(NamedTuple):
     @property
     def work(self) -> int:
         """Steps of lifetimes that are differentiated."""
-        plan = phases(self.experiment.optimizer, self.experiment.lifetime)
+        plan = list_phases(self.experiment.optimizer, self.experiment.lifetime)
         starts = (0, *(phase.end for phase in plan))
         steps = sum((one.end - start) * self.steps_of(one.learner) for start, one in zip(starts, plan))
         return len(self.points) * steps

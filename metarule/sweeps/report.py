@@ -21,7 +21,7 @@ from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "interquartile", "make_report", "paired", "plain", "table"]
+__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "axis_value", "interquartile", "make_report", "paired", "table"]
 
 PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
 # Axes whose values span more than this factor are logarithmic.
@@ -110,7 +110,7 @@ def paired(one: Mapping[int, int | float], other: Mapping[int, int | float]) -> 
     return interquartile(np.array([one[seed] - other[seed] for seed in shared])) if shared else None
 
 
-def plain(value: Any) -> Any:
+def axis_value(value: Any) -> Any:
     """Convert a value of an axis for a table."""
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
@@ -121,7 +121,7 @@ def _of_metric(rows: Rows, metric: str) -> Rows:
 
 
 def _axes(plan: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
-    return {axis: plain(setting["values"].get(axis)) for axis in plan["axes"]}
+    return {axis: axis_value(setting["values"].get(axis)) for axis in plan["axes"]}
 
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -6,10 +6,10 @@ from metarule.tasks.boolean import Boolean, BooleanTask
 from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.points import Points, PointsTask
-from metarule.tasks.schedules import Phase, Schedule
+from metarule.tasks.schedules import TrialPhase, TrialSchedule
 from metarule.tasks.tabular import Tabular, TabularTask
 
 AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning
 
 __all__ = ["STANDARD", "AnyTasks", "Boolean", "BooleanTask", "Conditioning", "ConditioningPool", "ConditioningTask"]
-__all__ += ["Phase", "Phenomenon", "Points", "PointsTask", "Schedule", "Tabular", "TabularTask"]
+__all__ += ["Phenomenon", "Points", "PointsTask", "Tabular", "TabularTask", "TrialPhase", "TrialSchedule"]

@@ -13,7 +13,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.tasks.criteria import parse_criterion
-from metarule.tasks.schedules import Phase, Schedule
+from metarule.tasks.schedules import TrialPhase, TrialSchedule
 
 __all__ = ["STANDARD", "Phenomenon"]
 
@@ -35,8 +35,8 @@ class Phenomenon(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     name: Annotated[str, Meta(min_length=1, max_length=40)]
     trained: bool = True
-    animal: Schedule
-    control: Schedule
+    animal: TrialSchedule
+    control: TrialSchedule
     criteria: Annotated[tuple[str, ...], Meta(min_length=1)]
 
     def __post_init__(self) -> None:
@@ -59,57 +59,66 @@ _NAIVE, _HABITUATED, _EXTINGUISHED, _SENSITISED, _LEARNED, _HALF = 0.055, 0.01, 
 _PAIRED, _MANY, _FEW = (5, 9), (10, 14), (2, 4)
 
 
-def _pairing(trial: str, first: float = _NAIVE) -> Phase:
-    return Phase(trials=(trial,), repetitions=_PAIRED, targets={trial: (first, _LEARNED)})
+def _pairing(trial: str, first: float = _NAIVE) -> TrialPhase:
+    return TrialPhase(trials=(trial,), repetitions=_PAIRED, targets={trial: (first, _LEARNED)})
 
 
-def _rest(repetitions: tuple[int, int]) -> Phase:
-    return Phase(trials=("rest",), repetitions=repetitions)
+def _rest(repetitions: tuple[int, int]) -> TrialPhase:
+    return TrialPhase(trials=("rest",), repetitions=repetitions)
 
 
 _FIRST = _pairing("CS1 > US")
-_EXTINCTION = Phase(trials=("CS1",), repetitions=_MANY, targets={"CS1": (_LEARNED, 0.0)})
-_PREEXPOSURE = Phase(trials=("CS1",), repetitions=_MANY, targets={"CS1": (_NAIVE, 0.0)})
+_EXTINCTION = TrialPhase(trials=("CS1",), repetitions=_MANY, targets={"CS1": (_LEARNED, 0.0)})
+_PREEXPOSURE = TrialPhase(trials=("CS1",), repetitions=_MANY, targets={"CS1": (_NAIVE, 0.0)})
 
 STANDARD = (
     Phenomenon(
         name="habituation",
-        animal=Schedule(phases=(_PREEXPOSURE,), final_targets={"CS1": _HABITUATED}),
-        control=Schedule(phases=(_rest(_MANY),), final_targets={"CS1": _NAIVE}),
+        animal=TrialSchedule(phases=(_PREEXPOSURE,), final_targets={"CS1": _HABITUATED}),
+        control=TrialSchedule(phases=(_rest(_MANY),), final_targets={"CS1": _NAIVE}),
         criteria=("after CS1 <= 0.5 before CS1", "after CS1 <= 0.5 control CS1"),
     ),
     Phenomenon(
         name="sensitisation",
-        animal=Schedule(phases=(Phase(trials=("US",), repetitions=_PAIRED),), final_targets={"CS1": _SENSITISED}),
-        control=Schedule(phases=(_rest(_PAIRED),), final_targets={"CS1": _NAIVE}),
+        animal=TrialSchedule(
+            phases=(TrialPhase(trials=("US",), repetitions=_PAIRED),), final_targets={"CS1": _SENSITISED}
+        ),
+        control=TrialSchedule(phases=(_rest(_PAIRED),), final_targets={"CS1": _NAIVE}),
         criteria=("after CS1 >= 1.5 control CS1",),
     ),
     Phenomenon(
         name="acquisition",
-        animal=Schedule(phases=(_FIRST,), final_targets={"CS1": _LEARNED}),
-        control=Schedule(phases=(Phase(trials=("CS1", "US"), repetitions=_PAIRED),), final_targets={"CS1": _NAIVE}),
+        animal=TrialSchedule(phases=(_FIRST,), final_targets={"CS1": _LEARNED}),
+        control=TrialSchedule(
+            phases=(TrialPhase(trials=("CS1", "US"), repetitions=_PAIRED),), final_targets={"CS1": _NAIVE}
+        ),
         criteria=("before CS1 < 0.1", "after CS1 >= 0.5", "control CS1 < 0.5"),
     ),
     Phenomenon(
         name="extinction",
-        animal=Schedule(phases=(_FIRST, _EXTINCTION), final_targets={"CS1": _EXTINGUISHED}),
-        control=Schedule(phases=(_FIRST, _rest(_MANY)), final_targets={"CS1": _LEARNED}),
+        animal=TrialSchedule(phases=(_FIRST, _EXTINCTION), final_targets={"CS1": _EXTINGUISHED}),
+        control=TrialSchedule(phases=(_FIRST, _rest(_MANY)), final_targets={"CS1": _LEARNED}),
         criteria=("control CS1 >= 0.5", "after CS1 <= 0.3 peak CS1", "after CS1 <= 0.3 control CS1"),
     ),
     Phenomenon(
         name="blocking",
-        animal=Schedule(phases=(_FIRST, _pairing("CS1+CS2 > US", first=_LEARNED)), final_targets={"CS2": _HABITUATED}),
-        control=Schedule(phases=(_rest(_PAIRED), _pairing("CS1+CS2 > US")), final_targets={"CS2": _HALF}),
+        animal=TrialSchedule(
+            phases=(_FIRST, _pairing("CS1+CS2 > US", first=_LEARNED)), final_targets={"CS2": _HABITUATED}
+        ),
+        control=TrialSchedule(phases=(_rest(_PAIRED), _pairing("CS1+CS2 > US")), final_targets={"CS2": _HALF}),
         criteria=("after CS2 <= 0.3 control CS2",),
     ),
     Phenomenon(
         name="second-order conditioning",
-        animal=Schedule(
-            phases=(_FIRST, Phase(trials=("CS2 > CS1",), repetitions=_FEW, targets={"CS2 > CS1": (_NAIVE, _HALF)})),
+        animal=TrialSchedule(
+            phases=(
+                _FIRST,
+                TrialPhase(trials=("CS2 > CS1",), repetitions=_FEW, targets={"CS2 > CS1": (_NAIVE, _HALF)}),
+            ),
             final_targets={"CS2": _HALF},
         ),
-        control=Schedule(
-            phases=(_FIRST, Phase(trials=("CS2", "CS1"), repetitions=_FEW)), final_targets={"CS2": _HABITUATED}
+        control=TrialSchedule(
+            phases=(_FIRST, TrialPhase(trials=("CS2", "CS1"), repetitions=_FEW)), final_targets={"CS2": _HABITUATED}
         ),
         criteria=("after CS2 >= 0.3 after CS1", "after CS2 >= 0.2", "control CS2 < 0.1"),
     ),
@@ -117,22 +126,24 @@ STANDARD = (
     Phenomenon(
         name="overshadowing",
         trained=False,
-        animal=Schedule(phases=(_pairing("CS1+CS2 > US"),)),
-        control=Schedule(phases=(_FIRST,)),
+        animal=TrialSchedule(phases=(_pairing("CS1+CS2 > US"),)),
+        control=TrialSchedule(phases=(_FIRST,)),
         criteria=("after CS1 <= 0.7 control CS1",),
     ),
     Phenomenon(
         name="latent inhibition",
         trained=False,
-        animal=Schedule(phases=(_PREEXPOSURE, Phase(trials=("CS1 > US",), repetitions=_FEW))),
-        control=Schedule(phases=(_rest(_MANY), Phase(trials=("CS1 > US",), repetitions=_FEW))),
+        animal=TrialSchedule(phases=(_PREEXPOSURE, TrialPhase(trials=("CS1 > US",), repetitions=_FEW))),
+        control=TrialSchedule(phases=(_rest(_MANY), TrialPhase(trials=("CS1 > US",), repetitions=_FEW))),
         criteria=("after CS1 <= 0.8 control CS1",),
     ),
     Phenomenon(
         name="reacquisition",
         trained=False,
-        animal=Schedule(phases=(_FIRST, _EXTINCTION, Phase(trials=("CS1 > US",), repetitions=_FEW))),
-        control=Schedule(phases=(_rest(_PAIRED), _rest(_MANY), Phase(trials=("CS1 > US",), repetitions=_FEW))),
+        animal=TrialSchedule(phases=(_FIRST, _EXTINCTION, TrialPhase(trials=("CS1 > US",), repetitions=_FEW))),
+        control=TrialSchedule(
+            phases=(_rest(_PAIRED), _rest(_MANY), TrialPhase(trials=("CS1 > US",), repetitions=_FEW))
+        ),
         criteria=("after CS1 >= 1.25 control CS1",),
     ),
 )

@@ -18,7 +18,7 @@ from msgspec.structs import force_setattr
 from metarule.config.schema import Checked
 from metarule.types import STIMULI
 
-__all__ = ["Phase", "Schedule", "parse_trial"]
+__all__ = ["TrialPhase", "TrialSchedule", "parse_trial"]
 
 _REST = "rest"
 _CS = STIMULI[:-1]
@@ -49,7 +49,7 @@ def _normalised(text: str) -> str:
     return " > ".join("+".join(stage) for stage in parse_trial(text) if stage) or _REST
 
 
-class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrialPhase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Repeated block of trials.
 
     Attributes:
@@ -78,7 +78,7 @@ class Phase(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
                 raise ValueError(f"targets: '{trial}' is not a trial of this phase; allowed: {', '.join(self.trials)}")
 
 
-class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class TrialSchedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Phases of one lifetime, with target responses at its end.
 
     Attributes:
@@ -86,7 +86,7 @@ class Schedule(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         final_targets: by CS, target response at the end of the lifetime, in units of the response to the US.
     """
 
-    phases: Annotated[tuple[Phase, ...], Meta(min_length=1, max_length=8)]
+    phases: Annotated[tuple[TrialPhase, ...], Meta(min_length=1, max_length=8)]
     final_targets: Mapping[str, float] = immutabledict()
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 from msgspec.structs import replace
-from small import met
+from small import training_task
 
 from metarule import (
     Boolean,
@@ -52,7 +52,7 @@ POOL = LEARNER.tasks.split(0).train
 
 
 def start(learner):
-    return jax.jit(learner.init)(KEY, met(LEARNER.tasks, 1))
+    return jax.jit(learner.init)(KEY, training_task(LEARNER.tasks, 1))
 
 
 def first_step(learner):

@@ -13,14 +13,14 @@ from metarule import (
     phenomena_shown,
 )
 from metarule.analysis.phenomena import Example, Responses, interpolated_pool, timings
-from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+from metarule.tasks import STANDARD, Phenomenon, TrialPhase, TrialSchedule
 from metarule.tasks.conditioning import FIELDS
 
 KEY = jax.random.key(0)
 PAIRING = Phenomenon(
     name="pairing",
-    animal=Schedule(phases=(Phase(trials=("CS1 > US",), repetitions=(3, 5)),), final_targets={"CS1": 0.5}),
-    control=Schedule(phases=(Phase(trials=("CS1", "US"), repetitions=(3, 5)),), final_targets={"CS1": 0.0}),
+    animal=TrialSchedule(phases=(TrialPhase(trials=("CS1 > US",), repetitions=(3, 5)),), final_targets={"CS1": 0.5}),
+    control=TrialSchedule(phases=(TrialPhase(trials=("CS1", "US"), repetitions=(3, 5)),), final_targets={"CS1": 0.0}),
     criteria=("before CS1 < 0.1", "after CS1 >= 0.25", "control CS1 < 0.1", "after CS2 <= 1 before CS2"),
 )
 TASKS = Conditioning(

@@ -18,7 +18,7 @@ from metarule.config.toml import read
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import with_tasks
-from metarule.sweeps.declaration import hasten
+from metarule.sweeps.declaration import shorten
 from metarule.sweeps.plan import make_plan
 
 ROOT = Path(__file__).parents[2]
@@ -123,7 +123,7 @@ def test_finished_items_are_not_evaluated_again(finished, capsys):
 def test_every_study_can_be_planned(path):
     study = read_study(path)
     base = read(path.parent / study.sweep.config)[1]
-    for declared, last in ((study.sweep, []), hasten(study.sweep)):
+    for declared, last in ((study.sweep, []), shorten(study.sweep)):
         plan = make_plan(declared, base, last)
         KINDS[study.kind].check(study, plan)
         assert items(study, plan, Path("nowhere")) == []

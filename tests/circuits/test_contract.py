@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import met
+from small import training_task
 
 from metarule import (
     Boolean,
@@ -24,7 +24,7 @@ from metarule import (
 from metarule.circuits.base import offered_variables
 from metarule.protocols import Circuit, TaskFamily
 from metarule.runs.experiment import Experiment
-from metarule.tasks import Phase, Phenomenon, Schedule
+from metarule.tasks import Phenomenon, TrialPhase, TrialSchedule
 from metarule.tasks.base import min_steps
 from metarule.testing import CIRCUIT_CHECKS, check_circuit
 
@@ -38,7 +38,7 @@ class Case(NamedTuple):
     tasks: TaskFamily = Boolean(inputs=3)
 
 
-BRIEF = Schedule(phases=(Phase(trials=("CS1+CS2 > US",), repetitions=(1, 2)),), final_targets={"CS1": 0.5})
+BRIEF = TrialSchedule(phases=(TrialPhase(trials=("CS1+CS2 > US",), repetitions=(1, 2)),), final_targets={"CS1": 0.5})
 CONDITIONING = Conditioning(
     phenomena=(Phenomenon(name="brief", animal=BRIEF, control=BRIEF, criteria=("after CS1 > 0",)),),
     delays=(1, 3),
@@ -92,7 +92,7 @@ def test_gradient_of_a_lifetime_equals_finite_differences(name, float64):
     rule = Polynomial(terms=("delta", "weight", *(f"pre*{name}" for name in offered)))
     inner_loop = InnerLoop(steps=max(5, min_steps(case.tasks)), theta="per_path")
     lifetime = Lifetime(rule=rule, circuit=case.circuit, tasks=case.tasks, inner_loop=inner_loop)
-    task = met(case.tasks, 3)
+    task = training_task(case.tasks, 3)
 
     def loss(theta):
         context, state = lifetime.init(KEY, task)

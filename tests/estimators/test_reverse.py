@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small import met
+from small import training_task
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Remat, Reverse, Tabular, unroll
 
@@ -20,7 +20,7 @@ CASES = {
 def test_gradient_equals_finite_differences(circuit, tasks, float64):
     learner = Lifetime(rule=RULE, circuit=circuit, tasks=tasks, inner_loop=LOOP)
     theta = 0.02 * np.random.default_rng(5).normal(size=learner.init_theta(KEY).shape)
-    task = met(tasks, 3)
+    task = training_task(tasks, 3)
 
     def loss(theta):
         context, state = learner.init(KEY, task)

@@ -1,3 +1,4 @@
+from dataclasses import dataclass
 from functools import partial
 
 import chex
@@ -261,3 +262,22 @@ def test_other_lengths_are_refused_in_one_line(optimizer, message):
     with pytest.raises(ConfigError, match=message) as refused:
         decode({"optimizer": {"kind": "gradient"} | optimizer, "inner_loop": {"steps": 20_000}}, Experiment)
     assert "\n" not in str(refused.value)
+
+
+@dataclass(frozen=True)
+class OwnEstimator:
+    def init(self, learner, theta, key):
+        return Reverse().init(learner, theta, key)
+
+    def estimate(self, learner, theta, task, state, key):
+        return Reverse().estimate(learner, theta, task, state, key)
+
+
+def test_an_own_estimator_needs_no_registry():
+    ours, own = (
+        jax.jit(partial(train, LEARNER, Gradient(steps=2, batch_size=4, estimator=estimator), POOL))(KEY)[0]
+        for estimator in (Reverse(), OwnEstimator())
+    )
+    np.testing.assert_array_equal(own, ours)
+    with pytest.raises(ValueError, match="estimator = 3: "):
+        Gradient(estimator=3)

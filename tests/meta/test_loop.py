@@ -15,7 +15,7 @@ from metarule import (
     Lifetime,
     Polynomial,
 )
-from metarule.meta import advance, begin, phases, train
+from metarule.meta import advance, begin, list_phases, train
 from metarule.meta.phases import lifetimes_of, phase_at
 from metarule.runs.experiment import Experiment
 
@@ -28,7 +28,7 @@ LEARNER = Lifetime(
 OPTIMIZER = Gradient(steps=6, batch_size=8, learning_rate=1e-2)
 POOL = LEARNER.tasks.split(0).train
 KEY = jax.random.key(3)
-(PHASE,) = phases(OPTIMIZER, LEARNER)
+(PHASE,) = list_phases(OPTIMIZER, LEARNER)
 
 
 def assert_same(one, two):
@@ -38,7 +38,7 @@ def assert_same(one, two):
 def advanced(counts, capacity=6, optimizer=OPTIMIZER):
     state, infos = begin(LEARNER, optimizer, POOL, KEY), []
     for count in counts:
-        state, info = advance(phases(optimizer, LEARNER)[0], POOL, state, KEY, count, capacity)
+        state, info = advance(list_phases(optimizer, LEARNER)[0], POOL, state, KEY, count, capacity)
         infos.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
     return state, jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *infos)
 
@@ -78,7 +78,7 @@ def test_the_state_after_takes_the_memory_of_the_state_before():
 )
 def test_a_meta_step_lowers_for_accelerators(optimizer, bfloat16):
     learner = replace(LEARNER, inner_loop=replace(LEARNER.inner_loop, bfloat16=bfloat16))
-    traced = advance.trace(phases(optimizer, learner)[0], POOL, begin(learner, optimizer, POOL, KEY), KEY, 1, 2)
+    traced = advance.trace(list_phases(optimizer, learner)[0], POOL, begin(learner, optimizer, POOL, KEY), KEY, 1, 2)
     for platform in ("cuda", "tpu"):
         assert "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
 
@@ -120,7 +120,7 @@ def test_meta_training_lowers_the_meta_loss():
 
 def test_the_curriculum_sets_the_length_of_lifetimes():
     optimizer = replace(OPTIMIZER, curriculum=(0.1, 0.5, 1.0), steps=7)
-    plan = phases(optimizer, LEARNER)
+    plan = list_phases(optimizer, LEARNER)
     assert [(phase.learner.steps, phase.end) for phase in plan] == [(3, 2), (15, 4), (30, 7)]
     assert [phase_at(plan, step).end for step in (0, 1, 2, 4, 6)] == [2, 2, 4, 7, 7]
     assert plan[-1].learner == LEARNER
@@ -131,7 +131,7 @@ def test_a_curriculum_is_the_same_in_one_call_and_phase_by_phase():
     optimizer = replace(OPTIMIZER, curriculum=(0.1, 1.0), steps=3)
     theta, infos = jax.jit(lambda key: train(LEARNER, optimizer, POOL, key))(KEY)
     state, start = begin(LEARNER, optimizer, POOL, KEY), 0
-    for phase in phases(optimizer, LEARNER):
+    for phase in list_phases(optimizer, LEARNER):
         count = phase.end - start
         state, info = advance(phase, POOL, state, KEY, count, 6)
         np.testing.assert_allclose(info.loss[:count], infos.loss[start : phase.end], rtol=1e-5)

@@ -13,7 +13,7 @@ from small import EXPERIMENT
 from metarule import CMAES, Annealing, Genetic, OpenES, RandomSearch
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import advance, begin, train
-from metarule.meta.phases import advice, lifetimes_of, phases, resolved
+from metarule.meta.phases import advice, lifetimes_of, list_phases, resolved
 from metarule.meta.population import PopulationState
 from metarule.meta.training_tasks import draw_lifetime
 
@@ -39,7 +39,7 @@ def in_calls(search):
     """A run in three calls: (θ, observables, number of compiled programs)."""
     state, before, infos = begin(LEARNER, search, (), KEY), advance._cache_size(), []
     for count in (20, 30, 10):
-        state, info = advance(phases(search, LEARNER)[0], (), state, KEY, count, 30)
+        state, info = advance(list_phases(search, LEARNER)[0], (), state, KEY, count, 30)
         infos.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
     joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *infos)
     return search.theta(state), joined, advance._cache_size() - before

@@ -7,7 +7,7 @@ from quadratic import OPTIMUM, SCALE, Quadratic
 from small import EXPERIMENT
 
 from metarule import CMAES, Auto, Genetic, Gradient, Remat, Reverse, Sequence
-from metarule.meta import advance, begin, phases, train
+from metarule.meta import advance, begin, list_phases, train
 from metarule.meta.loop import enter
 from metarule.meta.phases import lifetimes_of, phase_at, resolved, total_steps
 
@@ -44,7 +44,7 @@ def test_observables_of_the_other_part_are_nan(trained):
 
 
 def test_calls_of_any_length_give_the_same_result(trained):
-    plan = phases(SEQUENCE, LEARNER)
+    plan = list_phases(SEQUENCE, LEARNER)
     state, step, before = begin(LEARNER, SEQUENCE, (), KEY), 0, plan[0]
     np.testing.assert_array_equal(before.optimizer.theta(state), np.zeros(3))
     for count in (4, 2, 1, 39):
@@ -71,5 +71,5 @@ def test_the_estimator_of_its_second_part_is_chosen():
 
 def test_its_second_part_may_have_a_curriculum():
     sequence = Sequence(first=CMAES(steps=3), then=Gradient(steps=4, curriculum=(0.5, 1.0)))
-    plan = phases(sequence, EXPERIMENT.lifetime)
+    plan = list_phases(sequence, EXPERIMENT.lifetime)
     assert [(phase.learner.steps, phase.begin, phase.end) for phase in plan] == [(20, 0, 3), (10, 3, 5), (20, 3, 7)]

@@ -109,7 +109,7 @@ import jax, numpy as np
 from metarule import Boolean, Feedforward, Genetic, Gradient, InnerLoop, Lifetime, Polynomial
 from metarule.parallel.devices import Devices, spread
 from metarule.meta.loop import advance, begin
-from metarule.meta.phases import phases
+from metarule.meta.phases import list_phases
 from metarule.prng import run_key
 
 learner = Lifetime(
@@ -125,12 +125,12 @@ for use, optimizers in (("all", (descent, search)), (2, (descent,)), (1, (descen
     programs = advance._cache_size()
     with spread(Devices(use=use)):
         for optimizer in optimizers:
-            (phase,) = phases(optimizer, learner)
+            (phase,) = list_phases(optimizer, learner)
             state, info = advance(phase, pool, begin(learner, optimizer, pool, key), key, 1, 2)
             state, _ = advance(phase, pool, state, key, 0, 2)
             print(*optimizer.theta(state).tolist(), *(values[0] for values in info.observed.values()))
         assert advance._cache_size() == programs + len(optimizers)
-        (phase,) = phases(descent, learner)
+        (phase,) = list_phases(descent, learner)
         print("-----")
         print(advance.lower(phase, pool, begin(learner, descent, pool, key), key, 2, 2).compile().as_text())
     print("=====")

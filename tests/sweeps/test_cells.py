@@ -11,7 +11,7 @@ from metarule import Auto, RandomSearch, Sequence
 from metarule.analysis.evaluation import final_metrics
 from metarule.estimators.auto import _methods
 from metarule.meta import train
-from metarule.meta.phases import phases
+from metarule.meta.phases import list_phases
 from metarule.meta.transforms import Schedule
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.directory import start_run
@@ -85,7 +85,7 @@ def test_an_automatic_estimator_has_memory_for_all_points():
     (remat, size), *others = [(method, size * count) for method, size in _methods(SMALL.lifetime)]
     optimizer = replace(SMALL.optimizer, estimator=Auto(memory_gib=1.5 * size / 2**30))
     one = CELL._replace(experiment=replace(SMALL, optimizer=optimizer), points=CELL.points[:1])
-    (phase,) = phases(optimizer, SMALL.lifetime)
+    (phase,) = list_phases(optimizer, SMALL.lifetime)
     assert _resolved(one, phase).optimizer.estimator == remat
     assert _resolved(one._replace(points=CELL.points), phase).optimizer.estimator in [method for method, _ in others]
 

@@ -7,7 +7,7 @@ import tomli_w
 
 from metarule.config.toml import ConfigError, decode
 from metarule.runs.experiment import Experiment, to_tree
-from metarule.sweeps.declaration import hasten, read_sweep
+from metarule.sweeps.declaration import read_sweep, shorten
 from metarule.sweeps.plan import Point, make_plan, with_values
 
 CONFIG = Path(__file__).parents[2] / "configs" / "boolean.toml"
@@ -74,7 +74,7 @@ def test_a_short_sweep_has_no_axes_of_fields_that_it_sets(tmp_path):
     reference = "steps = 300, learning_rate.init_value = 0.1"
     file.write_text(tomli_w.dumps({"config": str(CONFIG), "seeds": 5, "product": axes, "reference": reference}))
     sweep, base = read_sweep(file)
-    small = make_plan(*hasten(sweep)[:1], base, hasten(sweep)[1])
+    small = make_plan(*shorten(sweep)[:1], base, shorten(sweep)[1])
     assert [setting.label for setting in small.settings] == [
         f"learning_rate.init_value = {rate}" for rate in (0.001, 0.01)
     ]
@@ -209,7 +209,7 @@ def test_bad_input_is_refused_in_one_line(fields, message, tmp_path):
 def test_shipped_sweeps_decode_and_describe_their_result(path):
     sweep, base = read_sweep(path)
     assert make_plan(sweep, base).cells
-    assert sum(len(cell.points) for cell in make_plan(hasten(sweep)[0], base, hasten(sweep)[1]).cells) <= 8
+    assert sum(len(cell.points) for cell in make_plan(shorten(sweep)[0], base, shorten(sweep)[1]).cells) <= 8
     opening = path.read_text().split("\n\nconfig")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
     for words in (f"metarule sweep benchmarks/sweeps/{path.name}", "Time:", "Expect:"):

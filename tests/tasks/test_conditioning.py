@@ -6,18 +6,18 @@ import numpy as np
 import pytest
 
 from metarule import Conditioning
-from metarule.tasks import STANDARD, Phase, Phenomenon, Schedule
+from metarule.tasks import STANDARD, Phenomenon, TrialPhase, TrialSchedule
 from metarule.tasks.base import min_steps
 from metarule.tasks.conditioning import FIELDS
 
 KEY = jax.random.key(0)
-RESTING = Schedule(phases=(Phase(trials=("rest",), repetitions=(1, 3)),), final_targets={"CS1": 0.05})
+RESTING = TrialSchedule(phases=(TrialPhase(trials=("rest",), repetitions=(1, 3)),), final_targets={"CS1": 0.05})
 
 
 def phenomenon(*phases, **final_targets):
     return Phenomenon(
         name="it",
-        animal=Schedule(phases=phases, final_targets=final_targets),
+        animal=TrialSchedule(phases=phases, final_targets=final_targets),
         control=RESTING,
         criteria=("after CS1 < 1",),
     )
@@ -53,7 +53,7 @@ def fixed(*phases, delay=2, gap=3, **final_targets):
 
 
 def test_in_a_paired_trial_the_us_follows_the_cs_after_the_delay():
-    stimuli = np.asarray(one_task(fixed(Phase(trials=("CS1 > US",), repetitions=(2, 3)))).stimuli)
+    stimuli = np.asarray(one_task(fixed(TrialPhase(trials=("CS1 > US",), repetitions=(2, 3)))).stimuli)
     trial = np.zeros((8, 3))  # two delays, one step and a gap of three
     trial[0:3, 0] = trial[2, 2] = 1
     np.testing.assert_array_equal(stimuli[:16], np.concatenate([trial, trial]))
@@ -61,7 +61,9 @@ def test_in_a_paired_trial_the_us_follows_the_cs_after_the_delay():
 
 
 def test_blocks_stages_and_phases_follow_each_other():
-    tasks = fixed(Phase(trials=("CS2 > CS1", "US"), repetitions=(1, 2)), Phase(trials=("CS1+CS2",), repetitions=(2, 3)))
+    tasks = fixed(
+        TrialPhase(trials=("CS2 > CS1", "US"), repetitions=(1, 2)), TrialPhase(trials=("CS1+CS2",), repetitions=(2, 3))
+    )
     stimuli = np.asarray(one_task(tasks).stimuli)[:32].reshape(4, 8, 3).astype(bool)
     second_order, us, compound, repeated = (np.argwhere(trial.T).tolist() for trial in stimuli)
     assert second_order == [[0, 2], [0, 3], [0, 4], [1, 0], [1, 1], [1, 2]]
@@ -71,7 +73,7 @@ def test_blocks_stages_and_phases_follow_each_other():
 
 def test_targets_go_from_first_to_last():
     targets = {"CS1": (0.8, 0.0)}
-    task = one_task(fixed(Phase(trials=("CS1",), repetitions=(5, 6), targets=targets), CS1=0.1, CS2=0.4))
+    task = one_task(fixed(TrialPhase(trials=("CS1",), repetitions=(5, 6), targets=targets), CS1=0.1, CS2=0.4))
     values, tolerance, counts = np.asarray(task.targets).T
     trials = np.flatnonzero(counts)
     np.testing.assert_array_equal(trials, 8 * np.arange(5))
@@ -83,7 +85,7 @@ def test_targets_go_from_first_to_last():
 
 
 def test_targets_are_relative_to_the_us():
-    tasks = fixed(Phase(trials=("CS1",), repetitions=(1, 2), targets={"CS1": (0.8, 0.8)}))
+    tasks = fixed(TrialPhase(trials=("CS1",), repetitions=(1, 2), targets={"CS1": (0.8, 0.8)}))
     task = one_task(tasks, side="test")
     np.testing.assert_allclose(task.probes, 1.5 * np.eye(3))
     assert task.targets[0, 0] == pytest.approx(1.2)
@@ -164,7 +166,7 @@ def test_bad_tasks_are_refused(arguments, message):
 
 def test_a_trained_phenomenon_needs_final_targets():
     with pytest.raises(ValueError, match="animal.final_targets of 'it' is empty"):
-        phenomenon(Phase(trials=("US",), repetitions=(1, 2)))
+        phenomenon(TrialPhase(trials=("US",), repetitions=(1, 2)))
 
 
 def test_emphasised_phenomena_are_sampled_more_often():

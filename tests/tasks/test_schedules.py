@@ -1,6 +1,6 @@
 import pytest
 
-from metarule.tasks import Phase, Schedule
+from metarule.tasks import TrialPhase, TrialSchedule
 from metarule.tasks.schedules import parse_trial
 
 
@@ -37,8 +37,8 @@ def test_invalid_trials_are_refused(text, message):
 
 
 def test_spaces_do_not_matter():
-    phase = Phase(trials=("CS1>US",), repetitions=(1, 2), targets={" CS1  > US": (0.0, 1.0)})
-    assert phase == Phase(trials=("CS1 > US",), repetitions=(1, 2), targets={"CS1 > US": (0.0, 1.0)})
+    phase = TrialPhase(trials=("CS1>US",), repetitions=(1, 2), targets={" CS1  > US": (0.0, 1.0)})
+    assert phase == TrialPhase(trials=("CS1 > US",), repetitions=(1, 2), targets={"CS1 > US": (0.0, 1.0)})
 
 
 @pytest.mark.parametrize(
@@ -55,9 +55,9 @@ def test_spaces_do_not_matter():
 )
 def test_bad_phases_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
-        Phase(**arguments)
+        TrialPhase(**arguments)
 
 
 def test_the_us_has_no_final_target():
     with pytest.raises(ValueError, match="final_targets: 'US' is not a conditioned stimulus; allowed: CS1, CS2"):
-        Schedule(phases=(Phase(trials=("US",), repetitions=(1, 2)),), final_targets={"US": 1.0})
+        TrialSchedule(phases=(TrialPhase(trials=("US",), repetitions=(1, 2)),), final_targets={"US": 1.0})

@@ -96,13 +96,13 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
 
 
 @picture
-def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str) -> None:
+def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
     """Draw the final scores of all tasks as cumulative distributions, one a contender."""
     figure, (axes,) = figure_of(1)
     for colour, (name, values) in zip(COLOURS, contenders.items()):
         axes.ecdf(values, color=colour, label=name)
     count = len(next(iter(contenders.values())))
-    axes.set(xlabel=score, ylabel="share of tasks up to this score", title=f"{count} new tasks")
+    axes.set(xlabel=score, ylabel="share of tasks up to this score", title=f"{title}, {count} tasks")
     axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
 

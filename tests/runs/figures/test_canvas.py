@@ -18,7 +18,7 @@ VALUES = {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}
 
 
 def drawn(file):
-    draw_tasks(file, VALUES, "solved")
+    draw_tasks(file, VALUES, "solved", "held-out tasks")
     return file.read_bytes()
 
 
@@ -47,9 +47,9 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
 
     with collect_warnings() as warnings:
         monkeypatch.setattr(Figure, "savefig", full)
-        draw_tasks(tmp_path / "one.png", VALUES, "solved")
+        draw_tasks(tmp_path / "one.png", VALUES, "solved", "held-out tasks")
         monkeypatch.undo()
-        draw_tasks(tmp_path / "two.png", VALUES, "solved")
+        draw_tasks(tmp_path / "two.png", VALUES, "solved", "held-out tasks")
     message = f"{tmp_path / 'one.png'}: this figure could not be drawn: No space left on device"
     assert warnings == [message]
     assert capsys.readouterr().err == f"{message}\n"
@@ -58,11 +58,11 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
 
 def test_figures_are_drawn_after_the_numbers_unless_these_fail(tmp_path):
     with drawn_last():
-        draw_tasks(tmp_path / "one.png", VALUES, "solved")
+        draw_tasks(tmp_path / "one.png", VALUES, "solved", "held-out tasks")
         assert not any(tmp_path.iterdir())
     assert (tmp_path / "one.png").exists()
     with pytest.raises(KeyError), drawn_last():
-        draw_tasks(tmp_path / "two.png", VALUES, "solved")
+        draw_tasks(tmp_path / "two.png", VALUES, "solved", "held-out tasks")
         raise KeyError
     assert not (tmp_path / "two.png").exists()
 

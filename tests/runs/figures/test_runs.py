@@ -30,7 +30,9 @@ def test_performance_and_seeds(tmp_path):
     draw_performance(tmp_path / "performance.png", written, 10, "4 tasks")
     draw_performance(tmp_path / "horizon.png", written, 5, "4 tasks")
     assert inked(tmp_path / "horizon.png")
-    draw_tasks(tmp_path / "tasks.png", {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}, "solved")
+    draw_tasks(
+        tmp_path / "tasks.png", {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}, "solved", "held-out tasks"
+    )
     draw_seeds(tmp_path / "seeds.png", {"learned": [0.9, 0.8], "delta": [0.5, 0.6]}, "solved", "2 seeds")
     assert inked(tmp_path / "performance.png")
     assert inked(tmp_path / "seeds.png")
