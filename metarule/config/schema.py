@@ -30,7 +30,7 @@ _SINGLE: dict[type, tuple[type, ...]] = {
 }
 
 
-class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
+class Checked(Struct, frozen=True, kw_only=True):
     """Declaration that is checked when it is made in Python, as it is when it is read from a config file.
 
     Lists become tuples and dictionaries become immutable, as in a decoded file. JAX numbers, which may be traced, are
@@ -60,8 +60,14 @@ class Checked(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             value = getattr(checked, name)
             if isinstance(value, Mapping):
                 value = immutabledict({key: value.get(key, item) for key, item in given[name].items()})
-            default = schema.defaults.get(name)  # the same object, which a repr leaves out
-            force_setattr(self, name, default if type(value) is type(default) and value == default else value)
+            force_setattr(self, name, value)
+
+    def __repr__(self) -> str:
+        # Values may be traced, which cannot be compared; their representations can.
+        shown = {name: repr(getattr(self, name)) for name in self.__struct_fields__}
+        defaults = {field.name: repr(field.default) for field in msgspec.structs.fields(type(self))}
+        given = (f"{name}={value}" for name, value in shown.items() if value != defaults[name])
+        return f"{type(self).__name__}({', '.join(given)})"
 
 
 class _Schema(NamedTuple):
@@ -72,14 +78,12 @@ class _Schema(NamedTuple):
         numbers: fields of numbers, which may be traced.
         infinite: fields that may be infinite in Python.
         open: by field that takes a user's own component, its protocol and metarule's own classes.
-        defaults: by field, its default.
     """
 
     form: type[Struct]
     numbers: list[str]
     infinite: list[str]
     open: dict[str, tuple[type, tuple[type, ...]]]
-    defaults: dict[str, Any]
 
 
 @cache
@@ -95,8 +99,7 @@ def _schema(declaration: type[Struct]) -> _Schema:
         for field in fields
         if "protocol" in extras[field.name]
     }
-    defaults = {field.name: field.default for field in fields if field.default is not msgspec.NODEFAULT}
-    return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite, open_fields, defaults)
+    return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite, open_fields)
 
 
 @cache

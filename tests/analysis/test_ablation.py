@@ -107,7 +107,8 @@ def test_a_run_skips_rules_with_many_coefficients():
     many = replace(TOY, rule=Polynomial(terms=("taylor(pre, post, weight, modulator; 2)",)))
     rows = limited_contribution_report(many, jnp.ones(81), SPLIT, KEY, 8)
     assert contributions_table(rows) == (
-        "contributions of terms skipped: the rule has 81 coefficients; a run measures up to 32, metarule.prune all"
+        "contributions of terms skipped: the rule has 81 coefficients; "
+        "a run measures up to 32; metarule prune measures all"
     )
 
 
