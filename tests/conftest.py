@@ -77,13 +77,12 @@ SMOKE = {
 }
 
 
-# Gradients, contracts and meta-steps: `-m numerics` tests them under other settings of XLA and JAX.
+# Gradients and contracts: `-m numerics` tests them under other settings of XLA and JAX.
 NUMERICS = {
     "circuits/test_contract.py",
     "estimators/test_contract.py",
     "estimators/test_inversion.py",
     "lifetime/test_learner.py",
-    "meta/test_gradient.py",
     "rules/test_polynomial.py",
 }
 

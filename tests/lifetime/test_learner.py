@@ -113,8 +113,10 @@ def test_evaluation_scores_every_pattern_with_plasticity_off():
     context, state, _ = run(learner, theta, 400)
     loss, metrics = jax.jit(learner.evaluate)(theta, context, state)
     examples, step = learner.tasks.examples(context.task), jax.jit(learner.circuit.step)
-    outputs = np.stack([step(state.weights, context.wiring, (), Stimulus(*pair)).output for pair in zip(*examples[:2])])
-    assert metrics["accuracy"] == np.mean((outputs > 0.5) == (examples.target > 0.5))
+    pairs = zip(examples.input, examples.target, strict=True)
+    outputs = np.stack([step(state.weights, context.wiring, (), Stimulus(*pair)).output for pair in pairs])
+    outputs = outputs.astype(examples.target.dtype)
+    assert float(metrics["accuracy"]) == np.mean((outputs > 0.5) == (examples.target > 0.5))
     np.testing.assert_allclose(loss, jnp.mean(jax.vmap(learner.tasks.loss)(outputs, examples.target)), rtol=1e-5)
 
 
