@@ -8,6 +8,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Remat, Reverse
+from metarule.estimators import segments
 
 KEY = jax.random.key(0)
 LENGTH, LIFETIMES = 12, 3
@@ -47,3 +48,22 @@ def reference(learner, theta, networks):
 
 def assert_equal(result, expected):
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-12), result, expected)
+
+
+def assert_exact_without_recomputing(gradient, learner, monkeypatch):
+    theta, networks = setting(learner)
+    expected = reference(learner, theta, networks)
+    assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
+    # Where a segment is recomputed, nothing is tested.
+    monkeypatch.setattr(segments, "run_segment", lambda learner, theta, context, state, *_: (state, jnp.zeros(())))
+    assert_equal(gradient(learner, theta, networks), expected)
+
+
+def with_clipped_weights():
+    """A learner, θ and networks whose weights are clipped, and their θ-gradient."""
+    learner = lifetime(weight_bound=0.7)
+    theta, networks = setting(learner, spread=0.3)
+    expected = reference(learner, theta, networks)
+    unbounded = reference(lifetime(weight_bound=100.0), theta, networks)
+    assert np.abs(np.asarray(expected.gradient) - np.asarray(unbounded.gradient)).max() > 1e-2, "no weight was clipped"
+    return learner, theta, networks, expected

@@ -6,11 +6,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lifetime_batches import assert_equal, batch, initial_state, lifetime, reference, setting
+from lifetime_batches import (
+    assert_equal,
+    assert_exact_without_recomputing,
+    batch,
+    initial_state,
+    lifetime,
+    reference,
+    setting,
+    with_clipped_weights,
+)
 
 from metarule import MLP, Feedforward, Polynomial, Recurrent, Remat, Reverse, Trace
 from metarule.estimators import chunked as module
-from metarule.estimators import reverse, segments
+from metarule.estimators import reverse
 from metarule.estimators.base import gradient_chunk_size
 from metarule.estimators.chunked import chunk_length, chunked_gradient
 from metarule.lifetime import chunks
@@ -37,20 +46,11 @@ def chunked(learner, theta, networks):
 def test_gradients_are_those_of_single_steps(case, float64, monkeypatch):
     learner = CASES[case]
     assert learner.chunkable
-    theta, networks = setting(learner)
-    expected = reference(learner, theta, networks)
-    assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
-    # A recomputed chunk would not test chunks.
-    monkeypatch.setattr(segments, "run_segment", lambda learner, theta, context, state, *_: (state, jnp.zeros(())))
-    assert_equal(chunked(learner, theta, networks), expected)
+    assert_exact_without_recomputing(chunked, learner, monkeypatch)
 
 
 def test_a_chunk_in_which_a_weight_may_be_clipped_is_recomputed(float64, monkeypatch):
-    learner = lifetime(weight_bound=0.7)
-    theta, networks = setting(learner, spread=0.3)
-    expected = reference(learner, theta, networks)
-    unbounded = reference(lifetime(weight_bound=100.0), theta, networks)
-    assert np.abs(np.asarray(expected.gradient) - np.asarray(unbounded.gradient)).max() > 1e-2, "no weight was clipped"
+    learner, theta, networks, expected = with_clipped_weights()
     assert_equal(chunked(learner, theta, networks), expected)
     monkeypatch.setattr(chunks, "_is_exact", lambda *arguments: jnp.asarray(True))
     with pytest.raises(AssertionError):

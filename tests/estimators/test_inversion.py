@@ -4,11 +4,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from lifetime_batches import KEY, assert_equal, batch, initial_state, lifetime, reference, setting
+from lifetime_batches import (
+    KEY,
+    assert_equal,
+    assert_exact_without_recomputing,
+    batch,
+    initial_state,
+    lifetime,
+    reference,
+    setting,
+    with_clipped_weights,
+)
 
 from benchmarks.speeds.library import Given
 from metarule import MLP, Feedforward, InnerLoop, Invertible, Lifetime, Polynomial, Recurrent, Remat, Reverse, Trace
-from metarule.estimators import inversion, segments
+from metarule.estimators import inversion
 from metarule.estimators.inversion import inverted_gradient, segment_length
 from metarule.types import LearnerState, LifetimeContext, Stimulus
 
@@ -29,20 +39,11 @@ def inverted(learner, theta, networks):
 def test_gradients_are_those_of_stored_weights(case, float64, monkeypatch):
     learner = CASES[case]
     assert learner.invertible
-    theta, networks = setting(learner)
-    expected = reference(learner, theta, networks)
-    assert min(np.abs(leaf).max() for leaf in jax.tree.leaves(expected.gradient)) > 1e-4
-    # A recomputed segment would not test the reconstruction.
-    monkeypatch.setattr(segments, "run_segment", lambda learner, theta, context, state, *_: (state, jnp.zeros(())))
-    assert_equal(inverted(learner, theta, networks), expected)
+    assert_exact_without_recomputing(inverted, learner, monkeypatch)
 
 
 def test_a_segment_in_which_weights_were_clipped_is_recomputed(float64, monkeypatch):
-    learner = lifetime(weight_bound=0.7)
-    theta, networks = setting(learner, spread=0.3)
-    expected = reference(learner, theta, networks)
-    unbounded = reference(lifetime(weight_bound=100.0), theta, networks)
-    assert np.abs(np.asarray(expected.gradient) - np.asarray(unbounded.gradient)).max() > 1e-2, "no weight was clipped"
+    learner, theta, networks, expected = with_clipped_weights()
     assert_equal(inverted(learner, theta, networks), expected)
     # Both checks are needed: one finds weights that are at the bound, the other those that have left it.
     monkeypatch.setattr(Lifetime, "at_bound", lambda learner, state: jnp.asarray(False))
