@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 
 from benchmarks.timing import clocked, compiled, take_turns
 from metarule.analysis.evaluation import sample_lifetime
+from metarule.analysis.statistics import threshold_point
 from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.meta import Gradient
@@ -91,9 +92,9 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
 
 def lifetimes_to(racer: Racer, score: float) -> float | None:
     """Lifetimes after which the interquartile mean over seeds is at a score and stays there; None if it does not."""
-    below = np.array([interquartile(column).mean < score for column in racer.learning_curves.T])
-    first = int(np.flatnonzero(below).max(initial=-1)) + 1
-    return float(racer.lifetimes[first]) if first < len(below) else None
+    curve = np.array([interquartile(column).mean for column in racer.learning_curves.T])
+    first = threshold_point(curve, range(len(curve)), score)
+    return None if first is None else float(racer.lifetimes[first])
 
 
 @picture

@@ -1,6 +1,5 @@
 """Time of a meta-step by number of devices and processes: `python -m benchmarks.scaling [--quick] [--json FILE]`."""
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -14,6 +13,7 @@ from benchmarks import program
 from benchmarks.probes import Setup, timed
 from metarule.config.toml import ConfigError
 from metarule.meta import Gradient
+from metarule.parallel.devices import affinity
 from metarule.runs.experiment import read_experiment_file
 from metarule.sweeps.rows import write_rows
 
@@ -91,15 +91,11 @@ def _compared(measured: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     first = measured[0]
     return [
         {name: row[name] for name in ("setup", "devices", "minimum_ms", "median_ms")}
-        | {"efficiency": first["minimum_ms"] / row["minimum_ms"] / min(row["devices"], _cores())}
+        | {"efficiency": first["minimum_ms"] / row["minimum_ms"] / min(row["devices"], affinity())}
         | {"collectives": row["collectives"], "bytes": row["bytes"]}
         | {"difference": abs(row["gradient_norm"] / first["gradient_norm"] - 1)}
         for row in measured
     ]
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 main = program.command("benchmarks.scaling", _USAGE, Options, _serve, _QUICK)

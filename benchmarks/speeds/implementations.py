@@ -72,11 +72,8 @@ def _per_lifetime(raw: Any) -> Outcome:
 
 
 def _metarule(rule: Rule, bound: float, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-    lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
-    initial = library.initial(lifetime, lifetimes)
-    program = compiled(library.gradients(lifetime), theta, *initial)
-    temporary_bytes = program.temporary_bytes * program.devices
-    return Prepared(partial(program.run, theta, *initial), _per_lifetime, temporary_bytes)
+    call, temporary_bytes = library.prepared(size, bound, rule, lifetimes)
+    return Prepared(call, _per_lifetime, temporary_bytes)
 
 
 def _literature(

@@ -1,6 +1,7 @@
 """The stated problem in metarule, assembled as a user would."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -10,6 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks.speeds.problem import BOUND, THETA, Lifetimes, Size
+from benchmarks.timing import compiled
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.estimators.base import gradient_chunk_size
 from metarule.estimators.reverse import Reverse
@@ -21,7 +23,7 @@ from metarule.rules.lifting import complete
 from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Split, Stimulus, Theta
 
-__all__ = ["SEVEN", "Given", "gradients", "initial", "learner", "stated"]
+__all__ = ["SEVEN", "Given", "gradients", "initial", "learner", "prepared", "stated"]
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -93,6 +95,14 @@ def initial(lifetime: Lifetime, lifetimes: Lifetimes) -> tuple[LifetimeContext, 
     keys = jax.random.split(run_key(0), len(first))
     memory = jax.vmap(lambda *weights: tuple(map(complete(lifetime.rule).memory, weights)))(first, second)
     return LifetimeContext(Stimulus(inputs, targets), (feedback,), keys), LearnerState((first, second), memory, ())
+
+
+def prepared(size: Size, bound: float, rule: Rule, lifetimes: Lifetimes) -> tuple[Callable[[], Any], int]:
+    """Compile the gradients of drawn lifetimes: (call, its temporary bytes on all devices together)."""
+    lifetime, theta = learner(size, bound, rule), rule.init(run_key(0))
+    given = theta, *initial(lifetime, lifetimes)
+    program = compiled(gradients(lifetime), *given)
+    return partial(program.run, *given), program.temporary_bytes * program.devices
 
 
 def gradients(lifetime: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Array, Theta]]:

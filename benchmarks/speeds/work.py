@@ -2,15 +2,13 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from benchmarks.speeds import library
 from benchmarks.speeds.problem import BOUND, Size, draw
-from benchmarks.timing import Timing, clocked, compiled, take_turns
+from benchmarks.timing import Timing, clocked, take_turns
 from metarule import Polynomial
-from metarule.prng import run_key
 
 __all__ = ["AXES", "Axis", "cost_curve", "verdicts"]
 
@@ -113,10 +111,7 @@ def _timed(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: floa
     """Times and temporary bytes of the gradient of each problem and rule."""
     calls, memory = [], []
     for size, rule in cases:
-        lifetime, theta = library.learner(size, bound, rule), rule.init(run_key(0))
-        initial = library.initial(lifetime, draw(size))
-        program = compiled(library.gradients(lifetime), theta, *initial)
-        call = partial(program.run, theta, *initial)
+        call, temporary_bytes = library.prepared(size, bound, rule, draw(size))
         calls.append((call, clocked(call)[1]))
-        memory.append(program.temporary_bytes * program.devices)
+        memory.append(temporary_bytes)
     return take_turns(calls, seconds), memory

@@ -18,6 +18,7 @@ from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Split, Theta
 
 __all__ = [
+    "Coefficients",
     "Contribution",
     "coefficients_of",
     "contribution_report",

@@ -19,15 +19,21 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Float
 
-from metarule.analysis.ablation import coefficients_of, scores_by_task, term_names, with_coefficients, without_term
+from metarule.analysis.ablation import (
+    Coefficients,
+    coefficients_of,
+    scores_by_task,
+    term_names,
+    with_coefficients,
+    without_term,
+)
 from metarule.lifetime.learner import Lifetime
 from metarule.types import PRNGKey, Split, Theta
 
 __all__ = ["Pruned", "Trial", "prune"]
 
-Coefficients = Float[Array, "*theta_groups terms"]
 Outcome = Literal["ranked", "removed", "kept"]
 
 

@@ -63,9 +63,9 @@ def interval(values: Float[np.ndarray, " units"], trim: float = 0.0, share: bool
     return Interval(float(mean[0]), float(low[0]), float(high[0]))
 
 
-def confidence_band(values: Float[np.ndarray, "units points"], trim: float = 0.0) -> dict[str, tuple[float, ...]]:
+def confidence_band(values: Float[np.ndarray, "units points"]) -> dict[str, tuple[float, ...]]:
     """Mean and interval of shares at each point of curves: `mean`, `low` and `high` [points]."""
-    columns = _mean_low_high(np.asarray(values, float), trim, share=True)
+    columns = _mean_low_high(np.asarray(values, float), 0.0, share=True)
     return {name: tuple(column.tolist()) for name, column in zip(Interval._fields, columns, strict=True)}
 
 

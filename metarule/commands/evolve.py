@@ -10,7 +10,6 @@ from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
@@ -40,7 +39,7 @@ from metarule.runs import figures
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
-from metarule.runs.files import read_json, write_json
+from metarule.runs.files import convert, read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.theta_files import flat_parameters
 from metarule.tasks.base import primary_metric
@@ -89,12 +88,17 @@ FIELDS = (Source(Options, table=_TABLE), Source(Experiment))
 
 
 class _Search(NamedTuple):
-    """A search, and the file that holds its state."""
+    """A search, its state at the start, and the file that holds its state."""
 
     experiment: Experiment
-    options: Options
+    saved: "_Saved"
     terms: TermLibrary
     file: Path
+
+    @property
+    def options(self) -> Options:
+        """Options of the search."""
+        return self.saved.options
 
 
 def main(words: list[str]) -> int:
@@ -106,7 +110,7 @@ def _serve(words: list[str]) -> int:
     with ExitStack() as stack:
         directory = _open(words, stack)
         experiment, file = read_experiment(directory), directory / SEARCH
-        return _run(_Search(experiment, _saved(file).options, term_library(experiment.lifetime), file), directory)
+        return _run(_Search(experiment, _saved(file), term_library(experiment.lifetime), file), directory)
 
 
 def _open(words: list[str], stack: ExitStack) -> Path:
@@ -218,11 +222,10 @@ def _evaluate_front(search: _Search, generation: Generation) -> list[dict[str, A
     key = jax.random.fold_in(stream(run, Purpose.STRUCTURES), 1)
     fitted = _fit(search, structures, total_steps(experiment.optimizer), key)
     candidates = [Candidate(one, float(loss)) for one, loss in zip(structures, fitted.loss, strict=True)]
-    rows = []
+    held_out_key, lifetimes, rows = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes, []
     for one in pareto_front(candidates):
         theta = fitted.theta[structures.index(one.structure)]
-        key, lifetimes = stream(run, Purpose.HELD_OUT), experiment.evaluation.lifetimes
-        curves = jax.device_get(learning_curves(lifetime, theta, split.test, key, lifetimes, 1))
+        curves = jax.device_get(learning_curves(lifetime, theta, split.test, held_out_key, lifetimes, 1))
         row = {"terms": len(one.structure), "names": _names(search.terms, one.structure)}
         row |= interval(by_task(curves, primary_metric(experiment.tasks))[:, -1], share=True)._asdict()
         row |= {DIVERGED: int(curves.metrics[DIVERGED][:, -1].sum()), "meta_loss": one.loss}
@@ -265,15 +268,13 @@ def _saved(file: Path) -> _Saved:
     tree = read_json(file)
     if tree is None:
         raise ConfigError(f"{file.parent}: it holds no structure search: it has no {file.name}")
-    try:
-        return msgspec.convert(tree, _Saved)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: damaged: {error}") from error
+    saved: _Saved = convert(file, tree, _Saved)
+    return saved
 
 
 def _restore(search: _Search) -> Generation | None:
     """Restore the last saved generation; None if there is none."""
-    saved, number = _saved(search.file), search.terms.names.index
+    saved, number = search.saved, search.terms.names.index
     if saved.generation is None:
         return None
     try:

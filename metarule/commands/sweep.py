@@ -25,7 +25,7 @@ from metarule.config.help import Source
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
-from metarule.runs.environment import check_precision, environment
+from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.files import read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import DONE, measure, run_cell
@@ -60,7 +60,7 @@ measured; for baselines use metarule train.
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 # Options that are names of files and directories, and text also where they read as numbers.
 _TEXTS = ("directory", "json", "report")
-_FAILED, _ENVIRONMENT = "failed", "environment.json"
+_FAILED = "failed"
 # Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.
 _PROGRAMS = 4
 # Seconds between checks of cells that other processes run.
@@ -222,7 +222,7 @@ def _lay_out(request: _Request) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not plan.exists():
-            write_whole(directory / _ENVIRONMENT, json.dumps(environment(), indent=1))
+            write_whole(directory / ENVIRONMENT, json.dumps(environment(), indent=1))
             write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
             write_whole(plan, text)
         same = plan.read_text(encoding="utf-8") == text
@@ -234,7 +234,7 @@ def _lay_out(request: _Request) -> None:
                     (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {first_line(error)}") from error
-    check_precision(directory, (read_json(directory / _ENVIRONMENT) or {}).get("precision"))
+    check_precision(directory, (read_json(directory / ENVIRONMENT) or {}).get("precision"))
     if not same:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
 
@@ -297,7 +297,7 @@ def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
         try:
             work.mkdir()
             write_json(work / "failure.json", {"error": reason, "traceback": traceback.format_exc()})
-            write_json(work / _ENVIRONMENT, environment())
+            write_json(work / ENVIRONMENT, environment())
             publish(work, folder / _FAILED)
         except OSError as unwritten:
             raise ConfigError(f"{folder}: {reason}; this cannot be recorded: {unwritten.strerror}") from unwritten

@@ -12,6 +12,7 @@ from metarule.estimators.inversion import segment_length
 from metarule.estimators.reverse import Reverse
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import step_at
+from metarule.parallel.batching import bytes_of
 from metarule.prng import run_key
 from metarule.protocols import InvertibleLearner, Learner
 from metarule.types import Estimate, PRNGKey, Theta
@@ -78,7 +79,7 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
 def _methods(learner: Learner) -> Iterator[tuple[Reverse | Forward, float]]:
     """Methods and the bytes that each stores for one lifetime, the fastest first."""
     shapes = _shapes(learner)
-    length, (state, step, record), segment = learner.steps, map(_bytes, shapes), segment_length(learner, shapes[0])
+    length, (state, step, record), segment = learner.steps, map(bytes_of, shapes), segment_length(learner, shapes[0])
     if jax.default_backend() != "cpu":
         yield Reverse(scan=Plain()), length * step
     if segment:
@@ -102,10 +103,6 @@ def _shapes(learner: Learner) -> tuple[Any, Any, Any]:
         return state, backward, record
 
     return jax.eval_shape(step, jax.eval_shape(run_key, 0))
-
-
-def _bytes(tree: Any) -> int:
-    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def _parameters(learner: Learner) -> int:

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from metarule.estimators.segments import Cotangents, any_in_batch, gradient_by_segments, pull_back
 from metarule.lifetime.scans import Remat, divisor, loop
+from metarule.parallel.batching import bytes_of
 from metarule.protocols import InvertibleLearner, Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, Theta
 
@@ -46,7 +47,7 @@ def segment_length(learner: Learner, state: LearnerState) -> int:
     The number divides the lifetime. It is 0 where steps cannot be inverted, where their weights take little memory, or
     where no number near √T divides the lifetime.
     """
-    size = learner.steps * sum(weight.size * weight.dtype.itemsize for weight in state.weights)
+    size = learner.steps * bytes_of(state.weights)
     if size < _MIN_BYTES or not isinstance(learner, InvertibleLearner) or not learner.invertible:
         return 0
     return divisor(learner.steps, round(learner.steps**0.5))

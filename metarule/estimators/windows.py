@@ -62,7 +62,8 @@ def continue_or_restart(
     """Continue a lifetime, or start a new one on the task where it is over, with fresh weights that the key decides."""
     context, state = learner.init(key, task)
     new = RunningLifetime(context, _copied(state, copies), lifetime.start, jnp.zeros_like(lifetime.start))
-    return jax.tree.map(lambda new, old: jnp.where(is_over(learner, lifetime), new, old), new, lifetime)
+    over = is_over(learner, lifetime)
+    return jax.tree.map(lambda new, old: jnp.where(over, new, old), new, lifetime)
 
 
 def _copied(state: LearnerState, copies: tuple[int, ...]) -> Any:

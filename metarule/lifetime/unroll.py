@@ -10,7 +10,7 @@ from metarule.lifetime.scans import loop
 from metarule.protocols import Learner
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
 
-__all__ = ["lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
+__all__ = ["draw_index", "lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
 
 
 def step_at(
@@ -92,5 +92,10 @@ def meta_loss(learner: Learner, theta: Theta, pool: Any, key: PRNGKey) -> Float[
     Differentiate it by θ, and `vmap` it over keys for a batch of lifetimes.
     """
     index_key, task_key, lifetime_key = jax.random.split(key, 3)
-    index = jax.random.randint(index_key, (), 0, jnp.iinfo(jnp.int32).max)
-    return lifetime_loss(learner, theta, learner.tasks.sample(task_key, pool, index), lifetime_key)[0]
+    task = learner.tasks.sample(task_key, pool, draw_index(index_key))
+    return lifetime_loss(learner, theta, task, lifetime_key)[0]
+
+
+def draw_index(key: PRNGKey) -> Int[Array, ""]:
+    """Draw the number of a task of a pool."""
+    return jax.random.randint(key, (), 0, jnp.iinfo(jnp.int32).max)

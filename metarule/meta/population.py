@@ -11,6 +11,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.lifetime.unroll import lifetime_loss
+from metarule.meta.rollback import either
 from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
@@ -113,7 +114,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         after = state._replace(
             step=state.step + 1,
             search=search,
-            best=jax.tree.map(lambda new, old: jnp.where(better, new, old), challenger, state.best),
+            best=either(better, challenger, state.best),
             best_loss=jnp.where(better, loss, state.best_loss),
         )
         none = jnp.zeros((), int)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from msgspec import Meta
 
+from metarule.lifetime.unroll import draw_index
 from metarule.protocols import Learner
 from metarule.types import Integer, PRNGKey
 
@@ -38,8 +39,6 @@ def draw_lifetime(
         (task, key of the lifetime).
     """
     index_key, task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number), 3)
-    if train_tasks == "all":
-        index = jax.random.randint(index_key, (), 0, jnp.iinfo(jnp.int32).max)
-    else:
-        index = jnp.asarray((step * batch_size + number) % train_tasks)
+    total = step * batch_size + number
+    index = draw_index(index_key) if train_tasks == "all" else jnp.asarray(total % train_tasks)
     return learner.tasks.sample(task_key, pool, index), lifetime_key

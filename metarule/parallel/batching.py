@@ -13,7 +13,7 @@ import numpy as np
 from metarule.parallel.devices import LIFETIMES
 from metarule.types import Integer
 
-__all__ = ["batch_lifetimes", "default_chunk_size", "device_count"]
+__all__ = ["batch_lifetimes", "bytes_of", "default_chunk_size", "device_count"]
 
 # True while a lifetime is traced: a batch within it stays on the device of the lifetime.
 _WITHIN = ContextVar("within a lifetime", default=False)
@@ -82,5 +82,9 @@ def default_chunk_size(state: Any) -> int:
     """Most lifetimes in a chunk, from the state of one or its shapes: on a CPU as many as fit into a core's cache."""
     if jax.default_backend() != "cpu":
         return sys.maxsize
-    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state))
-    return min(max(_CHUNK_BYTES // max(size, 1), 1), _CHUNK_LIFETIMES)
+    return min(max(_CHUNK_BYTES // max(bytes_of(state), 1), 1), _CHUNK_LIFETIMES)
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes of arrays, or of their shapes."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))

@@ -13,6 +13,7 @@ import jax
 from filelock import FileLock
 
 from metarule.config.messages import first_line
+from metarule.parallel.devices import affinity
 
 __all__ = ["VARIABLE", "enable_compilation_cache"]
 
@@ -67,9 +68,8 @@ def _folder(chosen: str) -> Path:
     else:
         home = Path(os.environ.get("XDG_CACHE_HOME", ""))
         root = (home if home.is_absolute() else Path.home() / ".cache") / "metarule" / "programs"
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     threads = os.environ.get("NPROC", "")  # XLA reads it, too
-    return root / "-".join([f"{cores}-cores", *([threads] if threads.isdecimal() else [])])
+    return root / "-".join([f"{affinity()}-cores", *([threads] if threads.isdecimal() else [])])
 
 
 def _mend(folder: Path) -> None:

@@ -19,7 +19,7 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError
 
-__all__ = ["LIFETIMES", "Devices", "reserve", "sharded_jit", "spread"]
+__all__ = ["LIFETIMES", "Devices", "affinity", "reserve", "sharded_jit", "spread"]
 
 LIFETIMES = "lifetimes"
 
@@ -36,11 +36,15 @@ _LONG_TIMEOUTS = (
 )
 
 
+def affinity() -> int:
+    """Number of cores that this process may use by its affinity."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def _cores() -> int:
     """Number of cores that this process may use: by its affinity, the quota of its container, and XLA's `NPROC`."""
-    affinity = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     given = os.environ.get("NPROC", "")
-    limits = [affinity, _quota(), _MOST_CORES, *([int(given)] if given.isdecimal() else [])]
+    limits = [affinity(), _quota(), _MOST_CORES, *([int(given)] if given.isdecimal() else [])]
     return max(min(limits), 1)
 
 

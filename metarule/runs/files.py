@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import jax
+import msgspec
 import numpy as np
 
 from metarule.config.toml import ConfigError, read_bytes
 
 __all__ = [
+    "convert",
     "csv_text",
     "json_text",
     "named_errors",
@@ -96,6 +98,14 @@ def parse_json(file: Path, text: bytes) -> dict[str, Any]:
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
     return parse_json(file, read_bytes(file, _LARGEST)) if os.path.lexists(file) else None
+
+
+def convert(file: Path, value: Any, as_type: Any) -> Any:
+    """Convert the content of a file to a type; content of another type is a ConfigError."""
+    try:
+        return msgspec.convert(value, as_type)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{file}: damaged: {error}") from error
 
 
 def write_json(file: Path, value: Any) -> None:

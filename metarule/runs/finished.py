@@ -5,7 +5,6 @@ from pathlib import Path
 from shlex import quote
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from metarule.analysis.baselines import BaselineName
@@ -15,7 +14,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Rule, TaskFamily
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
-from metarule.runs.files import read_json
+from metarule.runs.files import convert, read_json
 from metarule.runs.theta_files import load_theta, theta_meaning
 from metarule.types import Theta
 
@@ -91,10 +90,8 @@ def load(run_dir: str | Path) -> FinishedRun:
     if (path / SEARCH).exists():
         raise ConfigError(f"{path}: it holds a structure search, which has no single θ; see its front.json")
     file = path / "summary.json"
-    try:
-        held_out = msgspec.convert(read_json(file) or {}, _Summary).held_out
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: damaged: {error}") from error
+    summary: _Summary = convert(file, read_json(file) or {}, _Summary)
+    held_out = summary.held_out
     if held_out is None:
         resume = f"metarule train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")

@@ -9,7 +9,6 @@ from typing import Annotated, Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import msgspec
 import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
@@ -27,6 +26,7 @@ from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.runs.directory import CHECKPOINTS, check_ownership, experiment_hash
 from metarule.runs.driver import drive, restore
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import convert
 from metarule.runs.locks import holder
 from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
@@ -125,10 +125,7 @@ def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
         print(f"{path}: {message}", file=sys.stderr)
     rows = truncate_metrics(path, step)
     file, parameters = path / METRICS, len(theta_meaning(experiment.lifetime)["names"])
-    try:
-        checked = msgspec.convert(rows, list[_Row])
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{file}: damaged: {error}") from error
+    checked: list[_Row] = convert(file, rows, list[_Row])
     if any(len(row.theta) != parameters for row in checked):
         raise ConfigError(f"{file}: damaged: θ of another rule, which has {parameters} numbers")
     return rows

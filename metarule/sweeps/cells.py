@@ -26,7 +26,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.directory import CHECKPOINTS
 from metarule.runs.driver import drive, restore
-from metarule.runs.environment import environment, record_environment
+from metarule.runs.environment import ENVIRONMENT, environment, record_environment
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
 from metarule.runs.stopping import StopRequest
@@ -130,13 +130,15 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
     """
     experiment, data = cell.experiment, _data(cell)
     plan, steps = list_phases(experiment.optimizer, experiment.lifetime), total_steps(experiment.optimizer)
+    commons = [_resolved(cell, phase) for phase in plan]
     started = compiled = time.perf_counter()
 
     def enter_phase(before: Phase, phase: Phase, state: State) -> State:
         return _program(_enter, (plan.index(before), plan.index(phase)), experiment, cell.fields, data, (), state)
 
     def move(phase: Phase, state: State, step: int, count: int) -> tuple[State, None]:
-        return _moved(cell, plan.index(phase), phase, state, step, count), None
+        number = plan.index(phase)
+        return _moved(cell, number, commons[number], data, state, step, count), None
 
     with Checkpoints(states) as checkpoints:
         start = _program(_begin, (len(cell.marks),), experiment, cell.fields, data, ())
@@ -170,20 +172,21 @@ def measure(cell: Cell) -> tuple[float, float]:
     """
     experiment = cell.experiment
     phase = list_phases(experiment.optimizer, experiment.lifetime)[0]
+    common, data = _resolved(cell, phase), _data(cell)
     clock = [time.perf_counter()]
-    state = _program(_begin, (len(cell.marks),), experiment, cell.fields, _data(cell), ())
+    state = _program(_begin, (len(cell.marks),), experiment, cell.fields, data, ())
     for count in (0, _TIMED):
-        state = _moved(cell, 0, phase, state, 0, count)
+        state = _moved(cell, 0, common, data, state, 0, count)
         clock.append(time.perf_counter())
     compiling, moving = np.diff(clock)
     share = 1 + _FORWARD * experiment.evaluation.lifetimes / lifetimes_of(experiment.optimizer)
     return float(compiling), float(moving) * share / (_TIMED * len(cell.points) * cell.steps_of(phase.learner))
 
 
-def _moved(cell: Cell, number: int, phase: Phase, state: State, step: int, count: int) -> State:
-    """State of a cell after some meta-steps of a phase, by its number."""
-    static, common = (number, cell.marks), _resolved(cell, phase)
-    return jax.block_until_ready(_program(_advance, static, common, cell.fields, _data(cell), (step, count), state))
+def _moved(cell: Cell, number: int, common: Experiment, data: Any, state: State, step: int, count: int) -> State:
+    """State of a cell after some meta-steps of a phase, by its number and the common part of the points."""
+    program = _program(_advance, (number, cell.marks), common, cell.fields, data, (step, count), state)
+    return jax.block_until_ready(program)
 
 
 def _resolved(cell: Cell, phase: Phase) -> Experiment:
@@ -317,7 +320,7 @@ def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
         points.append(point._asdict() | result)
     save_theta(work, outcome.theta, theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]})
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
-    write_json(work / "environment.json", environment() | {"packages": installed})
+    write_json(work / ENVIRONMENT, environment() | {"packages": installed})
     spent = [lifetimes_of(cell.experiment.optimizer, step) for step in cell.marks]
     result = {"cell": cell.name, "points": points, "marks": cell.marks, "lifetimes": spent, "seconds": outcome.seconds}
     write_json(work / "result.json", result)

@@ -87,11 +87,9 @@ def _held_out(tasks: Any, seed: int) -> None:
     if all(one.shape == other.shape and bool(jnp.array_equal(one, other)) for one, other in pools):
         return
     sample = jax.jit(lambda pool: jax.vmap(lambda index: tasks.sample(run_key(seed), pool, index))(jnp.arange(64)))
-    train, test = (
-        [tuple(np.asarray(leaf)[number].tobytes() for leaf in jax.tree.leaves(sample(pool))) for number in range(64)]
-        for pool in split
-    )
-    shared = set(train) & set(test)
+    arrays = ([np.asarray(leaf) for leaf in jax.tree.leaves(sample(pool))] for pool in split)
+    train, test = ({tuple(leaf[number].tobytes() for leaf in one) for number in range(64)} for one in arrays)
+    shared = train & test
     assert not shared, f"{len(shared)} of 64 test tasks are training tasks"
 
 
