@@ -17,7 +17,8 @@
  * factor is near 0 and once in PERIOD steps, because rounding adds up.
  *
  * A vector holds 16 postsynaptic neurons of one lifetime (BY_LIFETIME = 0), or one neuron of 16 lifetimes
- * (BY_LIFETIME = 1, for networks that are smaller than a vector; all weights are stored, and none reconstructed).
+ * (BY_LIFETIME = 1, for networks whose weights of all steps fit into a cache: each step writes its own, none is
+ * reconstructed, and a weight was clipped where it is at the bound).
  * GROUPS such vectors advance in step, because the chain from potentials to modulators waits for its own results.
  */
 #include <float.h>
@@ -37,7 +38,7 @@ typedef int Mask __attribute__((vector_size(4 * LANES)));
 #define UNROLL _Pragma("GCC unroll 8")
 /* Vectors that hold n neurons, and how many of them a sweep takes at once: their sums stay in registers. */
 #define UNITS(n) (BY_LIFETIME ? (n) : ((n) + LANES - 1) / LANES)
-#define WIDTH(units) ((units) % 4 == 0 ? 4 : (units) % 2 == 0 ? 2 : 1)
+#define WIDTH(units) ((units) % 4 == 0 ? 4 : (units) % 3 == 0 ? 3 : (units) % 2 == 0 ? 2 : 1)
 /* Rows that a sweep takes at once, and number of rows, filled up to a multiple. */
 #define HEIGHT(units) (BY_LIFETIME ? 1 : 4 / WIDTH(units))
 #define FULL(rows, units) (((rows) + HEIGHT(units) - 1) / HEIGHT(units) * HEIGHT(units))
@@ -47,19 +48,24 @@ typedef int Mask __attribute__((vector_size(4 * LANES)));
 #define T STEPS
 enum { UNITS1 = UNITS(HIDDEN), UNITS2 = UNITS(OUTPUTS) };
 enum { ROWS1 = FULL(INPUTS + 1, UNITS1), ROWS2 = FULL(HIDDEN + 1, UNITS2), ROWS = ROWS1 > ROWS2 ? ROWS1 : ROWS2 };
+/* Vectors of a matrix, and from the weights of a step to those of the next. */
+enum { SIZE1 = ROWS1 * UNITS1, SIZE2 = ROWS2 * UNITS2, NEXT1 = BY_LIFETIME * SIZE1, NEXT2 = BY_LIFETIME * SIZE2 };
+/* Steps whose weights are stored where they are computed, and where they cannot be reconstructed. */
+enum { COMPUTED = BY_LIFETIME ? T : 1, KEPT = BY_LIFETIME ? 0 : T };
 
 /* Weights are laid out in blocks of WIDTH columns of vectors, and by rows within. */
 typedef struct {
     /* Zero at first. */
-    Vector g1[ROWS1 * UNITS1], g2[ROWS2 * UNITS2], C1[UNITS1], D1[UNITS1], C2[UNITS2], D2[UNITS2];
+    Vector g1[SIZE1], g2[SIZE2], C1[UNITS1], D1[UNITS1], C2[UNITS2], D2[UNITS2];
     Vector a1[UNITS1], b1[UNITS1], a2[UNITS2], b2[UNITS2], rows[ROWS2 + LANES], theta[7], likelihood;
     /* Written before it is read. */
-    Vector w1[ROWS1 * UNITS1], w2[ROWS2 * UNITS2], slopes1[UNITS1], slopes2[UNITS2], product;
+    Vector slopes1[UNITS1], slopes2[UNITS2], product;
     Vector x[T][UNITS1], y[T][UNITS1 + 1], m[T][UNITS1], z[T][UNITS2], e[T][UNITS2];
     Vector *top1[T], *top2[T], *kept1, *kept2;
     unsigned char is_kept1[T][PIECES(ROWS1, UNITS1)], is_kept2[T][PIECES(ROWS2, UNITS2)];
     /* Touched as far as it is needed. */
-    Vector store1[(size_t)T * ROWS1 * UNITS1], store2[(size_t)T * ROWS2 * UNITS2];
+    Vector w1[(size_t)COMPUTED * SIZE1], w2[(size_t)COMPUTED * SIZE2];
+    Vector store1[(size_t)KEPT * SIZE1], store2[(size_t)KEPT * SIZE2];
 } Group;
 
 INLINE Vector all(float x) { return x - (Vector){}; }
@@ -154,7 +160,7 @@ INLINE int factors(float theta6, const float *sent, int rows, float *scales, flo
 #define EACH_OF_PIECE UNROLL for (int r = 0; r < height; r++) UNROLL for (int k = 0, c = r * width; k < width; k++, c++)
 
 /* Update by the signals that were sent, then potentials by those that are sent next. */
-INLINE Vector *forwards(Vector *w, int rows, int units, float theta6, float bound, const void *sent, const Vector *a,
+INLINE Vector *forwards(const Vector *w, Vector *after, int rows, int units, float theta6, float bound, const void *sent, const Vector *a,
                         const Vector *b, const void *next, int keep, Vector *kept, unsigned char *is_kept,
                         Vector *potentials) {
     PIECE_OF(units);
@@ -163,22 +169,22 @@ INLINE Vector *forwards(Vector *w, int rows, int units, float theta6, float boun
     for (int block = 0; block < units; block += width) {
         Vector sum[4] = {}, A[4], B[4];
         UNROLL for (int k = 0; k < width; k++) A[k] = a[block + k], B[k] = b[block + k];
-        for (int i = 0; i < rows; i += height, w += piece) {
+        for (int i = 0; i < rows; i += height, w += piece, after += piece) {
             Vector u[4];
             EACH_OF_PIECE {
                 const Vector p = sender(sent, i + r), scale = BY_LIFETIME ? 1.f + theta6 * p : all(scales[i + r]);
                 u[c] = w[c] * scale + (p * B[k] + A[k]);
             }
             const int clipped = BOUNDED && (BY_LIFETIME || any_beyond(u, piece, bound));
-            const int kept_here = keep || (!BY_LIFETIME && clipped);
-            if (kept_here) {
+            const int kept_here = keep || clipped;
+            if (!BY_LIFETIME && kept_here) {
                 UNROLL for (int c = 0; c < piece; c++) kept[c] = w[c];
                 kept += piece;
             }
             if (clipped) UNROLL for (int c = 0; c < piece; c++) u[c] = limited(u[c], bound);
             if (!BY_LIFETIME) *is_kept++ = kept_here;
             EACH_OF_PIECE {
-                w[c] = u[c];
+                after[c] = u[c];
                 sum[c] += sender(next, i + r) * u[c];
             }
         }
@@ -216,10 +222,14 @@ INLINE void backwards(Vector *w, Vector *g, int rows, int units, const float *th
                 const Vector scale = BY_LIFETIME ? 1.f + theta[6] * l : all(later_scales[i + r]);
                 h[c] = g[c] * scale + l * S[k];
             }
-            if (BY_LIFETIME || *is_kept++) {
+            if (BY_LIFETIME) {
+                UNROLL for (int c = 0; c < piece; c++) {
+                    before[c] = w[c - rows * units];
+                    if (BOUNDED) h[c] = (Vector)((Mask)h[c] & (magnitude(w[c]) < bound));
+                }
+            } else if (*is_kept++) {
                 EACH_OF_PIECE {
-                    const Vector p = sender(sent, i + r), scale = BY_LIFETIME ? 1.f + theta[6] * p : all(scales[i + r]);
-                    const Vector u = kept[c] * scale + (p * B[k] + A[k]);
+                    const Vector u = kept[c] * scales[i + r] + (sender(sent, i + r) * B[k] + A[k]);
                     before[c] = kept[c];
                     if (BOUNDED) h[c] = (Vector)((Mask)h[c] & (magnitude(u) <= bound));
                 }
@@ -232,7 +242,7 @@ INLINE void backwards(Vector *w, Vector *g, int rows, int units, const float *th
                 cs[c] += h[c];
                 ds[c] += p * h[c];
                 q[c] += p * (h[c] * before[c]);
-                w[c] = before[c];
+                if (!BY_LIFETIME) w[c] = before[c];
                 g[c] = h[c];
             }
         }
@@ -268,13 +278,13 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
 #define EACH for (int l = 0; l < GROUPS; l++)
     EACH {
         Group *o = groups + l;
-        memset(o, 0, offsetof(Group, w1));
-        memcpy(o->w1, first + l * ROWS1 * UNITS1, sizeof o->w1);
-        memcpy(o->w2, second + l * ROWS2 * UNITS2, sizeof o->w2);
+        memset(o, 0, offsetof(Group, slopes1));
+        memcpy(o->w1, first + l * SIZE1, SIZE1 * sizeof(Vector));
+        memcpy(o->w2, second + l * SIZE2, SIZE2 * sizeof(Vector));
         o->kept1 = o->store1, o->kept2 = o->store2, o->product = all(1.f);
     }
     for (int t = 0; t < T; t++) {
-        const int u = t ? t - 1 : 0, keep = t && (BY_LIFETIME || u % PERIOD == 0);
+        const int u = t ? t - 1 : 0, keep = t && u % PERIOD == 0;
         /* The first sweep changes nothing: initial weights may be beyond the bound. */
         const float bound_now = t ? bound : FLT_MAX;
         EACH {
@@ -282,7 +292,7 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
             const float *signal = signals + (l * T + t) * length;
             o->top1[u] = o->kept1;
             const float *sent = t ? signal - length : (const float *)nothing;
-            o->kept1 = forwards(o->w1, ROWS1, UNITS1, theta[6], bound_now, sent, o->a1, o->b1, signal, keep, o->kept1,
+            o->kept1 = forwards(o->w1 + u * NEXT1, o->w1 + t * NEXT1, ROWS1, UNITS1, theta[6], bound_now, sent, o->a1, o->b1, signal, keep, o->kept1,
                                 o->is_kept1[u], o->x[t]);
         }
         EACH {
@@ -294,7 +304,7 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
         EACH {
             Group *o = groups + l;
             o->top2[u] = o->kept2;
-            o->kept2 = forwards(o->w2, ROWS2, UNITS2, theta[6], bound_now, t ? o->y[u] : nothing, o->a2, o->b2, o->y[t],
+            o->kept2 = forwards(o->w2 + u * NEXT2, o->w2 + t * NEXT2, ROWS2, UNITS2, theta[6], bound_now, t ? o->y[u] : nothing, o->a2, o->b2, o->y[t],
                                 keep, o->kept2, o->is_kept2[u], o->z[t]);
         }
         EACH {
@@ -342,7 +352,7 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
             Vector b[UNITS2];
             memcpy(b, o->b2, sizeof b);
             coefficients(theta, UNITS2, OUTPUTS, o->z[t - 1], o->e[t - 1], o->a2, o->b2);
-            backwards(o->w2, o->g2, ROWS2, UNITS2, theta, bound, o->y[t], b, o->slopes2, o->y[t - 1], o->a2,
+            backwards(o->w2 + t * NEXT2, o->g2, ROWS2, UNITS2, theta, bound, o->y[t], b, o->slopes2, o->y[t - 1], o->a2,
                       o->b2, o->top2[t - 1], o->is_kept2[t - 1], o->C2, o->D2, o->theta + 6, o->rows);
         }
         EACH {
@@ -358,7 +368,7 @@ static void run(const float *theta, float bound, const Vector *first, const Vect
         EACH {
             Group *o = groups + l;
             const float *signal = signals + (l * T + t) * length;
-            backwards(o->w1, o->g1, ROWS1, UNITS1, theta, bound, signal, NULL, o->slopes1, signal - length, o->a1,
+            backwards(o->w1 + t * NEXT1, o->g1, ROWS1, UNITS1, theta, bound, signal, NULL, o->slopes1, signal - length, o->a1,
                       o->b1, o->top1[t - 1], o->is_kept1[t - 1], o->C1, o->D1, o->theta + 6, NULL);
         }
         EACH add_gradient(groups[l].theta, UNITS1, groups[l].C1, groups[l].D1, groups[l].x[t - 1], groups[l].m[t - 1]);
@@ -380,7 +390,7 @@ void gradients(int blocks, int threads, const float *theta, float bound, const V
 #pragma omp parallel for num_threads(threads) schedule(dynamic)
     for (int i = 0; i < blocks; i++) {
         const size_t at = (size_t)i * GROUPS;
-        run(theta, bound, first + at * ROWS1 * UNITS1, second + at * ROWS2 * UNITS2, B + at * OUTPUTS * UNITS1,
+        run(theta, bound, first + at * SIZE1, second + at * SIZE2, B + at * OUTPUTS * UNITS1,
             B_transposed + at * HIDDEN * UNITS2, signals + at * T * ROWS1 * STRIDE, targets + at * T * UNITS2,
             results + at * 8, groups + omp_get_thread_num() * GROUPS);
     }

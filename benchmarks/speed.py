@@ -11,13 +11,14 @@ from msgspec import Meta, Struct
 from benchmarks import program
 from benchmarks.program import lay_out, read_or_measure
 from benchmarks.speeds.drawing import draw_speeds
-from benchmarks.speeds.implementations import IMPLEMENTATIONS, compared
+from benchmarks.speeds.implementations import IMPLEMENTATIONS, compared, compared_experiment
+from benchmarks.speeds.library import descent
 from benchmarks.speeds.problem import SIZES, Size
 from benchmarks.speeds.work import AXES, cost_curve, verdicts
 from benchmarks.starts import starts
 from metarule.config.toml import ConfigError
 from metarule.runs import figures
-from metarule.runs.experiment import read_experiment_file
+from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.sweeps.rows import write_rows
 
 __all__ = ["Options", "main"]
@@ -25,14 +26,16 @@ __all__ = ["Options", "main"]
 _USAGE = """\
 Time the theta-gradient of one problem (benchmarks/speeds/problem.py) in metarule, in C by hand, as in the literature,
 in PyTorch and TorchOpt (the extra `bench`), and its forward pass in numpy; all in turns in one process, and checked
-against each other. Then time it in metarule for longer and more lifetimes, wider networks and richer rules, and the
-first meta-step of a command, with no cache of compiled programs (off), an empty one (cold) and a full one (warm). It
-takes twenty minutes on two cores; a second start goes on where the first was stopped.
+against each other. Then time that of a config in metarule, the stated one for longer and more lifetimes, wider networks
+and richer rules, and the first meta-step of a command, with no cache of compiled programs (off), an empty one (cold)
+and a full one (warm). It takes under an hour on two cores; a second start goes on where the first was stopped.
 
-In the tables, ratio is the fastest run over that of C, with a bound where the implementation has one. difference is the
-largest from the first implementation of the same problem, as a share of the largest number; beyond 0.001 an
-implementation is WRONG and not timed. microseconds are those of one item of work, without the overhead_ms of a lifetime
-of two steps where lifetimes grow longer; ratio_to_previous compares them with those of the previous point.
+In the tables, "metarule, kernel" is what users get: a time loop that is compiled to one operation, or XLA's loop where
+a kernel would not be faster, with the reason as its note; "metarule, XLA" always has XLA's loop. ms is the fastest run,
+ratio that over C, with a bound where the form has one, and compile_s the seconds that building its program takes
+without any cache. difference is the largest from the first form of the same problem, as a share of the largest number;
+beyond 0.001 a form is WRONG and not timed. microseconds are those of one item of work, without the overhead_ms of a
+lifetime of two steps where lifetimes grow longer; ratio_to_previous compares them with those of the previous point.
 
 --quick                            a small network and few points, in a directory of its own: about two minutes
 """
@@ -41,7 +44,7 @@ _QUICK: dict[str, Any] = {
     "sizes": [[2, 4, 1, 50, 16]],
     # Without those that are slow to compile.
     "implementations": [name for name in IMPLEMENTATIONS if "81" not in name and name != "torch.compile"],
-    "seconds": 1.0,
+    "seconds": 0.5,
     "steps": [100, 1000],
     "lifetimes": [8, 64],
     "hidden": [8, 32],
@@ -62,8 +65,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: for measurements and the figure.
         json: file for the rows of all tables; none if empty.
         sizes: sizes of the problem: inputs, hidden, outputs, steps and lifetimes.
-        implementations: implementations of the gradient.
-        seconds: for all calls of one implementation; there are at least two.
+        implementations: forms of the gradient.
+        gradients: configs whose θ-gradient is timed in metarule, with kernels and without.
+        seconds: for all calls of one form; there are at least two.
         memory_gib: memory that an implementation of the literature may take; its lifetimes are split to fit.
         steps: lengths of lifetime, ascending.
         lifetimes: numbers of lifetimes, ascending.
@@ -77,6 +81,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
     sizes: tuple[tuple[_Count, _Count, _Count, _Count, _Count], ...] = SIZES
     implementations: tuple[str, ...] = tuple(IMPLEMENTATIONS)
+    gradients: tuple[str, ...] = ("configs/conditioning.toml",)
     seconds: Annotated[float, Meta(gt=0)] = 10.0
     memory_gib: Annotated[float, Meta(gt=0)] = 8.0
     steps: tuple[_Length, ...] = (100, 1000, 10_000, 100_000)
@@ -105,20 +110,34 @@ def _check(options: Options) -> None:
         if name not in IMPLEMENTATIONS:
             raise ConfigError(f"implementations: there is no '{name}'; allowed: {'; '.join(IMPLEMENTATIONS)}")
     for config in options.configs:
-        if not Path(config).is_file():
-            raise ConfigError(f"configs: there is no file '{config}'")
-        read_experiment_file(Path(config), [])
+        _read("configs", config)
+    for config in options.gradients:
+        experiment = _read("gradients", config)
+        try:
+            descent(experiment)
+        except ConfigError as error:
+            raise ConfigError(f"gradients: '{config}': {error}") from error
     for field in ("steps", "lifetimes", "hidden", "terms"):
         points = getattr(options, field)
         if list(points) != sorted(set(points)):
             raise ConfigError(f"{field} = {list(points)}: expected ascending numbers")
 
 
+def _read(option: str, config: str) -> Experiment:
+    if not Path(config).is_file():
+        raise ConfigError(f"{option}: there is no file '{config}'")
+    return read_experiment_file(Path(config), [])[0]
+
+
 def _implementations(directory: Path, options: Options) -> list[dict[str, Any]]:
-    rows, memory = [], int(options.memory_gib * 2**30)
+    rows, forms, memory = [], options.implementations, int(options.memory_gib * 2**30)
     for size in (Size(*numbers) for numbers in options.sizes):
         file = directory / f"implementations-{'-'.join(map(str, size))}.json"
-        rows += _shown(read_or_measure(file, partial(compared, size, options.implementations, options.seconds, memory)))
+        rows += _shown(read_or_measure(file, partial(compared, size, forms, options.seconds, memory)))
+    for config in options.gradients:
+        name = Path(config).stem
+        measure = partial(compared_experiment, name, _read("gradients", config), forms, options.seconds)
+        rows += _shown(read_or_measure(directory / f"implementations-{name}.json", measure))
     return rows
 
 

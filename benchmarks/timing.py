@@ -19,12 +19,21 @@ _REST = 0.01
 
 
 class Program(NamedTuple):
-    """A compiled program, which returns when it is done, compile time, and temporary memory of each of its devices."""
+    """A compiled program.
+
+    Attributes:
+        run: returns when it is done.
+        seconds: for tracing, lowering and compiling.
+        temporary_bytes: of each device.
+        devices: number of devices.
+        text: its operations.
+    """
 
     run: Callable[..., Any]
     seconds: float
     temporary_bytes: int
     devices: int
+    text: Callable[[], str]
 
 
 class Timing(NamedTuple):
@@ -47,7 +56,7 @@ def compiled(function: Callable[..., Any], *given: Any) -> Program:
     analysis = program.memory_analysis()
     assert analysis is not None, "this backend does not report the memory of programs"
     devices = {device for place in jax.tree.leaves(program.output_shardings) for device in place.device_set}
-    return Program(partial(_finished, program), seconds, analysis.temp_size_in_bytes, len(devices))
+    return Program(partial(_finished, program), seconds, analysis.temp_size_in_bytes, len(devices), program.as_text)
 
 
 def _finished(program: Callable[..., Any], *given: Any) -> Any:

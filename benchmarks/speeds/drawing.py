@@ -12,7 +12,13 @@ __all__ = ["draw_speeds"]
 
 _Rows = Sequence[Mapping[str, Any]]
 
-_FAMILIES = {"C": COLOURS[6], "metarule": COLOURS[0], "literature": COLOURS[1], "numpy": COLOURS[2]}
+_FAMILIES = {
+    "C": COLOURS[6],
+    "metarule, kernel": COLOURS[0],
+    "metarule, XLA": COLOURS[4],
+    "literature": COLOURS[1],
+    "numpy": COLOURS[2],
+}
 _TORCH = COLOURS[3]
 _STARTS = {"off": COLOURS[4], "cold": COLOURS[5], "warm": COLOURS[0]}
 
@@ -20,10 +26,12 @@ _STARTS = {"off": COLOURS[4], "cold": COLOURS[5], "warm": COLOURS[0]}
 @picture
 def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows) -> None:
     """Draw rows of `compared` as times over that of C, of `cost_curve` against work, and of `starts`."""
-    sizes = list(dict.fromkeys(row["size"] for row in implementations))
+    # Problems without C have no bars, and no panel beside those with C.
+    compared = [row for row in implementations if row["ratio"]] or implementations
+    sizes = list(dict.fromkeys(row["size"] for row in compared))
     options = list(dict.fromkeys(row["axis"].partition(",")[0] for row in costs))
     upper, lower = max(len(sizes) + bool(starts), 1), max(len(options), 1)
-    figure = blank(4.2 * max(upper, lower, 2), 9.5)
+    figure = blank(3.6 * max(upper, lower, 2), 9.5)
     top, bottom = figure.subfigures(2, 1, height_ratios=(1.15, 1))
     panels = top.subplots(1, upper, squeeze=False)[0]
     ratios = [row["ratio"] for row in implementations if row["ratio"]]
@@ -43,21 +51,25 @@ def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows)
 
 
 def _draw_implementations(axes: Any, rows: _Rows, limits: tuple[float, float], named: bool) -> None:
-    colours = [_FAMILIES.get(row["implementation"].split(",")[0], _TORCH) for row in rows]
+    colours = [_colour(row["form"]) for row in rows]
     axes.barh(range(len(rows)), [row["ratio"] or limits[0] for row in rows], color=colours)
     axes.set_xscale("log")
     axes.set_xlim(limits)
     for place, row in enumerate(rows):
-        text = f"{row['minimum_ms']:.3g} ms" if row["minimum_ms"] else row["note"].partition(":")[0]
+        text = f"{row['ms']:.3g} ms" if row["ms"] else row["note"].partition(":")[0]
         if ratio := row["ratio"]:
             text = f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
         axes.text(ratio or limits[0], place, f" {text}", va="center", fontsize="small")
     axes.axvline(1, color="0.6", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_yticks(range(len(rows)), [row["implementation"] for row in rows] if named else [""] * len(rows))
+    axes.set_yticks(range(len(rows)), [row["form"] for row in rows] if named else [""] * len(rows))
     first = rows[0]
     axes.set_title(f"{first['size']}, {first['steps']} steps, {first['lifetimes']} lifetimes", fontsize="medium")
     axes.set_xlabel("time over that of C")
+
+
+def _colour(form: str) -> str:
+    return next((colour for family, colour in _FAMILIES.items() if form.startswith(family)), _TORCH)
 
 
 def _draw_starts(axes: Any, rows: _Rows) -> None:

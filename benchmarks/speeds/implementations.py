@@ -2,7 +2,7 @@
 
 import math
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -16,10 +16,20 @@ from benchmarks.speeds import library, limit, literature, torches
 from benchmarks.speeds.problem import BOUND, THETA, Lifetimes, Size, draw, losses
 from benchmarks.timing import clocked, compiled, take_turns
 from metarule import MLP, Polynomial
+from metarule.kernels import kernels
 from metarule.prng import run_key
 from metarule.protocols import Rule
+from metarule.runs.experiment import Experiment
 
-__all__ = ["IMPLEMENTATIONS", "Implementation", "Outcome", "Prepared", "TooLarge", "compared"]
+__all__ = [
+    "IMPLEMENTATIONS",
+    "Implementation",
+    "Outcome",
+    "Prepared",
+    "TooLarge",
+    "compared",
+    "compared_experiment",
+]
 
 # Largest difference of one gradient, as a share of the largest number.
 _TOLERANCE = 1e-3
@@ -44,12 +54,14 @@ class Prepared(NamedTuple):
         call: computes, and returns when all is done.
         outcome: converts what `call` returns.
         temporary_bytes: memory without input and output, on all devices together, where it is known.
+        compile_s: seconds that building its program takes, where it is known.
         note: remark for the reader of its time.
     """
 
     call: Callable[[], Any]
     outcome: Callable[[Any], Outcome]
     temporary_bytes: int | None = None
+    compile_s: float | None = None
     note: str = ""
 
 
@@ -71,9 +83,16 @@ def _per_lifetime(raw: Any) -> Outcome:
     return Outcome(np.asarray(values), np.concatenate(rows, -1))
 
 
-def _metarule(rule: Rule, bound: float, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-    call, temporary_bytes = library.prepared(size, bound, rule, lifetimes)
-    return Prepared(call, _per_lifetime, temporary_bytes)
+def _metarule(mode: str, rule: Rule, bound: float, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
+    return _in_mode(mode, lambda: library.prepared(size, bound, rule, lifetimes))
+
+
+def _in_mode(mode: str, prepare: Callable[[], library.Prepared]) -> Prepared:
+    with kernels(mode):
+        prepared = prepare()
+        reason = prepared.why_left() if mode == _KERNEL else ""
+    note = f"left to XLA: {reason}" if reason else ""
+    return Prepared(prepared.call, _per_lifetime, prepared.temporary_bytes, prepared.seconds, note)
 
 
 def _literature(
@@ -93,6 +112,7 @@ def _literature(
         lambda: [program.run(theta, part) for part in parts],
         lambda raw: _per_lifetime([np.concatenate(leaves) for leaves in zip(*raw, strict=True)]),
         program.temporary_bytes,
+        program.seconds,
         "" if len(parts) == 1 else f"{chunk} lifetimes a chunk",
     )
 
@@ -112,7 +132,8 @@ def _fitting(lifetimes: int, size: int, memory: int) -> int:
 
 
 def _limit(bound: float, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
-    return Prepared(partial(limit.prepare(lifetimes, bound), _THETA), lambda raw: Outcome(*raw))
+    gradients, layout = limit.fastest(lifetimes, bound, _THETA)
+    return Prepared(partial(gradients, _THETA), lambda raw: Outcome(*raw), note=str(layout))
 
 
 def _torch(kind: str, size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
@@ -126,15 +147,29 @@ def _numpy(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
 
 
 _SEVEN, _MORE = library.SEVEN, library.stated("taylor(pre, potential, weight, modulator; 2)")
+# As in `configs/boolean.toml`.
+_SEVENTEEN = library.stated("sixteen", "pre*modulator*post^2")
 _UNBOUNDED = "without bound"
+# Modes of kernels: what users get, which is XLA's loop where a kernel would not be faster, and XLA's loop.
+_KERNEL, _XLA = "auto", "off"
+_MODES = {"metarule, kernel": _KERNEL, "metarule, XLA": _XLA}
+
+
+def _both(ending: str, problem: str, rule: Rule, bound: float = BOUND) -> dict[str, Implementation]:
+    """With a kernel and with XLA's loop."""
+    return {
+        name + ending: Implementation(problem, partial(_metarule, mode, rule, bound)) for name, mode in _MODES.items()
+    }
+
 
 IMPLEMENTATIONS: dict[str, Implementation] = {
     "C": Implementation("seven", partial(_limit, BOUND)),
     "C, without bound": Implementation(_UNBOUNDED, partial(_limit, math.inf)),
-    "metarule": Implementation("seven", partial(_metarule, _SEVEN, BOUND)),
-    "metarule, without bound": Implementation(_UNBOUNDED, partial(_metarule, _SEVEN, math.inf)),
-    "metarule, 81 terms": Implementation("81 terms", partial(_metarule, _MORE, BOUND)),
-    "metarule, MLP": Implementation("MLP", partial(_metarule, MLP(), BOUND)),
+    **_both("", "seven", _SEVEN),
+    **_both(", without bound", _UNBOUNDED, _SEVEN, math.inf),
+    **_both(", 17 terms", "17 terms", _SEVENTEEN),
+    **_both(", 81 terms", "81 terms", _MORE),
+    **_both(", MLP", "MLP", MLP()),
     "literature": Implementation("seven", partial(_literature, literature.TERMS, _SEVEN)),
     "literature, 81 terms": Implementation("81 terms", partial(_literature, literature.ALL_TERMS, _MORE)),
     "PyTorch": Implementation("seven", partial(_torch, "eager")),
@@ -152,36 +187,59 @@ def compared(size: Size, names: Sequence[str], seconds: float, memory: int) -> l
         same problem, as a share of the largest number. `note` names a difference that is too large, or a failure, and
         then there are no times.
     """
-    lifetimes, rows = draw(size), list[dict[str, Any]]()
+    shape = {"size": size.name, "steps": size.steps, "lifetimes": size.lifetimes}
+    known, given = IMPLEMENTATIONS.items(), (size, draw(size), memory)
+    forms = {name: (problem, partial(prepare, *given)) for name, (problem, prepare) in known if name in names}
+    return _compared(shape, forms, seconds)
+
+
+def compared_experiment(
+    name: str, experiment: Experiment, names: Sequence[str], seconds: float
+) -> list[dict[str, Any]]:
+    """Time the gradients of a meta-step of an experiment with a kernel and with XLA's loop.
+
+    Returns:
+        Rows as from `compared`.
+    """
+    lifetimes = library.descent(experiment).batch_size
+    shape = {"size": name, "steps": experiment.inner_loop.steps, "lifetimes": lifetimes}
+    prepare = partial(library.prepared_experiment, experiment)
+    forms = {form: (name, partial(_in_mode, mode, prepare)) for form, mode in _MODES.items() if form in names}
+    return _compared(shape, forms, seconds)
+
+
+def _compared(
+    shape: Mapping[str, Any], forms: Mapping[str, tuple[str, Callable[[], Prepared]]], seconds: float
+) -> list[dict[str, Any]]:
+    """Rows of forms, each with its problem and what prepares it."""
+    rows = list[dict[str, Any]]()
     expected: dict[str, Outcome] = {}
     calls: dict[str, tuple[Callable[[], Any], float]] = {}
-    for name, implementation in IMPLEMENTATIONS.items():
-        if name not in names:
-            continue
-        row: dict[str, Any] = {"size": size.name, "steps": size.steps, "lifetimes": size.lifetimes}
-        row |= {"implementation": name, "runs": 0}
-        row |= dict.fromkeys(("minimum_ms", "median_ms", "ratio", "temporary_bytes", "difference"))
+    for name, (problem, prepare) in forms.items():
+        row: dict[str, Any] = {**shape, "form": name, "runs": 0}
+        row |= dict.fromkeys(("ms", "median_ms", "ratio", "compile_s", "temporary_bytes", "difference"))
         rows.append(row)
         try:
-            prepared = implementation.prepare(size, lifetimes, memory)
+            prepared = prepare()
             raw, duration = clocked(prepared.call)
             outcome = prepared.outcome(raw)
         except (ImportError, RuntimeError, MemoryError, subprocess.CalledProcessError, TooLarge) as error:
             row["note"] = _failure(error)
             continue
-        first = expected.setdefault(implementation.problem, outcome)
+        first = expected.setdefault(problem, outcome)
         apart = None if first is outcome else _difference(outcome, first)
         wrong = _wrong(outcome, apart)
-        row |= {"temporary_bytes": prepared.temporary_bytes, "note": wrong or prepared.note}
+        row |= {"compile_s": prepared.compile_s, "temporary_bytes": prepared.temporary_bytes}
+        row["note"] = wrong or prepared.note
         row["difference"] = apart if apart is None or math.isfinite(apart) else None
         if not wrong:
             calls[name] = prepared.call, duration
     timings = dict(zip(calls, take_turns(list(calls.values()), seconds), strict=True))
     for row in rows:
-        name = row["implementation"]
-        base = timings.get("C, without bound" if IMPLEMENTATIONS[name].problem == _UNBOUNDED else "C")
+        name = row["form"]
+        base = timings.get("C, without bound" if forms[name][0] == _UNBOUNDED else "C")
         if timing := timings.get(name):
-            row |= {"runs": timing.runs, "minimum_ms": timing.minimum * 1e3, "median_ms": timing.median * 1e3}
+            row |= {"runs": timing.runs, "ms": timing.minimum * 1e3, "median_ms": timing.median * 1e3}
             row["ratio"] = timing.minimum / base.minimum if base else None
     return rows
 

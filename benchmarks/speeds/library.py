@@ -1,8 +1,8 @@
-"""The stated problem in metarule, assembled as a user would."""
+"""The stated problem and those of configs in metarule, assembled as a user would."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,19 +11,36 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks.speeds.problem import BOUND, THETA, Lifetimes, Size
-from benchmarks.timing import compiled
+from benchmarks.timing import Program, compiled
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
+from metarule.config.toml import ConfigError
 from metarule.estimators.base import gradient_chunk_size
 from metarule.estimators.reverse import Reverse
+from metarule.kernels import why_not
+from metarule.lifetime.unroll import segment_loss
+from metarule.meta.gradient import Gradient
+from metarule.meta.training_tasks import draw_lifetime
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
 from metarule.protocols import Rule
 from metarule.rules.lifting import complete
+from metarule.runs.experiment import Experiment
 from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, Split, Stimulus, Theta
 
-__all__ = ["SEVEN", "Given", "gradients", "initial", "learner", "prepared", "stated"]
+__all__ = [
+    "SEVEN",
+    "Given",
+    "Prepared",
+    "descent",
+    "gradients",
+    "initial",
+    "learner",
+    "prepared",
+    "prepared_experiment",
+    "stated",
+]
 
 
 class Given(Struct, frozen=True, kw_only=True):
@@ -75,6 +92,8 @@ def stated(*terms: str) -> Polynomial:
     return replace(rule, initial={name: known[name] for name in rule.names if name in known})
 
 
+# Call of a kernel in the text of a program.
+_KERNEL = 'custom_call_target="metarule_'
 _TERMS = ("1", "pre", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight")
 SEVEN = stated(*_TERMS)
 
@@ -97,12 +116,75 @@ def initial(lifetime: Lifetime, lifetimes: Lifetimes) -> tuple[LifetimeContext, 
     return LifetimeContext(Stimulus(inputs, targets), (feedback,), keys), LearnerState((first, second), memory, ())
 
 
-def prepared(size: Size, bound: float, rule: Rule, lifetimes: Lifetimes) -> tuple[Callable[[], Any], int]:
-    """Compile the gradients of drawn lifetimes: (call, its temporary bytes on all devices together)."""
-    lifetime, theta = learner(size, bound, rule), rule.init(run_key(0))
-    given = theta, *initial(lifetime, lifetimes)
+class Prepared(NamedTuple):
+    """Gradients that are ready to be computed.
+
+    Attributes:
+        call: returns losses and ∂loss/∂θ of every lifetime when all is done.
+        seconds: for building the program.
+        temporary_bytes: on all devices together.
+        why_left: finds the reason for which the time loop is left to XLA; empty if the program has a kernel.
+    """
+
+    call: Callable[[], tuple[Array, Theta]]
+    seconds: float
+    temporary_bytes: int
+    why_left: Callable[[], str]
+
+
+def prepared(size: Size, bound: float, rule: Rule, lifetimes: Lifetimes) -> Prepared:
+    """Compile the gradients of drawn lifetimes."""
+    lifetime = learner(size, bound, rule)
+    return _prepared(lifetime, rule.init(run_key(0)), *initial(lifetime, lifetimes))
+
+
+def descent(experiment: Experiment) -> Gradient:
+    """Read the optimiser of an experiment.
+
+    Raises:
+        ConfigError: it does not descend gradients by reverse mode.
+    """
+    optimizer = experiment.optimizer
+    if isinstance(optimizer, Gradient) and isinstance(optimizer.estimator, Reverse):
+        return optimizer
+    raise ConfigError("optimizer: allowed: kind 'gradient' with the estimator 'reverse'")
+
+
+def prepared_experiment(experiment: Experiment) -> Prepared:
+    """Compile the gradients of the first meta-step of an experiment."""
+    lifetime, optimizer, pool = experiment.lifetime, descent(experiment), experiment.split.train
+
+    def first(number: Integer) -> tuple[LifetimeContext, LearnerState]:
+        among = optimizer.train_tasks, optimizer.batch_size
+        task, key = draw_lifetime(lifetime, pool, *among, 0, number, run_key(experiment.seed))
+        return lifetime.init(key, task)
+
+    started = jax.jit(jax.vmap(first))(jnp.arange(optimizer.batch_size))
+    return _prepared(lifetime, lifetime.init_theta(run_key(experiment.seed)), *started)
+
+
+def _prepared(lifetime: Lifetime, theta: Theta, context: LifetimeContext, state: LearnerState) -> Prepared:
+    given = theta, context, state
+    jax.clear_caches()  # what was traced for other programs would save time
     program = compiled(gradients(lifetime), *given)
-    return partial(program.run, *given), program.temporary_bytes * program.devices
+    why_left = partial(_why_left, program, lifetime, *given)
+    return Prepared(partial(program.run, *given), program.seconds, program.temporary_bytes * program.devices, why_left)
+
+
+def _why_left(program: Program, lifetime: Lifetime, theta: Theta, context: LifetimeContext, state: LearnerState) -> str:
+    if _KERNEL in program.text():
+        return ""
+    reasons = list[str]()
+
+    def scan(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> tuple[Any, Any]:
+        reasons.append(why_not(body, carry, xs))
+        return jax.lax.scan(body, carry, xs)
+
+    def loss(context: LifetimeContext, state: LearnerState) -> Array:
+        return segment_loss(lifetime, theta, context, state, 0, lifetime.steps, scan)[0]
+
+    jax.eval_shape(jax.vmap(loss), context, state)
+    return reasons[0] or "steps are not differentiated one by one"
 
 
 def gradients(lifetime: Lifetime) -> Callable[[Theta, LifetimeContext, LearnerState], tuple[Array, Theta]]:

@@ -1,4 +1,4 @@
-"""Limit of the machine: forward pass and adjoint by hand in C, compiled for each size."""
+"""Limit of the machine: forward pass and adjoint by hand in C, compiled for each size in the fastest layout."""
 
 import ctypes
 import hashlib
@@ -7,14 +7,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from benchmarks.speeds.problem import Lifetimes
+from benchmarks.timing import clocked, take_turns
 
-__all__ = ["prepare"]
+__all__ = ["LAYOUTS", "Layout", "fastest", "prepare"]
 
 _SOURCE = Path(__file__).parents[1] / "limit.c"
 # Parts of -ffast-math: the whole would make the process that loads the library round small numbers to zero.
@@ -24,16 +27,57 @@ _FLAGS = (
 )
 _LANES = 16
 _THREADS = 2
+# Bytes of the weights of all steps that a thread may store; more are far from any cache.
+_MOST_BYTES = 2**28
+# For all calls of one layout.
+_SECONDS = 0.5
 
 _Outcome = tuple[Float[np.ndarray, "lifetimes"], Float[np.ndarray, "lifetimes 7"]]
+# From θ to losses and ∂loss/∂θ of every lifetime.
+_Gradients = Callable[[Float[np.ndarray, "7"]], _Outcome]
 
 
-def prepare(lifetimes: Lifetimes, bound: float) -> Callable[[Float[np.ndarray, "7"]], _Outcome]:
+class Layout(NamedTuple):
+    """Layout of the work.
+
+    Attributes:
+        by_lifetime: whether the lanes of a vector are lifetimes, or else neurons.
+        groups: vectors that advance in step.
+    """
+
+    by_lifetime: bool
+    groups: int
+
+    def __str__(self) -> str:
+        return f"lanes are {'lifetimes' if self.by_lifetime else 'neurons'}, groups of {self.groups}"
+
+
+# One lifetime of a network that is larger than a vector keeps the processor busy.
+LAYOUTS = (Layout(by_lifetime=False, groups=1), Layout(by_lifetime=True, groups=1), Layout(by_lifetime=True, groups=2))
+
+
+def fastest(lifetimes: Lifetimes, bound: float, theta: Float[np.ndarray, "7"]) -> tuple[_Gradients, Layout]:
+    """Prepare the layout that is fastest here: which one depends on the network and on the caches of the machine.
+
+    Raises:
+        ImportError: no compiler was found.
+    """
+    weights = lifetimes.inputs.shape[1] * (lifetimes.first[0].size + lifetimes.second[0].size)
+    layouts = [one for one in LAYOUTS if not one.by_lifetime or 4 * _LANES * one.groups * weights <= _MOST_BYTES]
+    prepared = [prepare(lifetimes, bound, layout) for layout in layouts]
+    calls = [partial(gradients, theta) for gradients in prepared]
+    timings = take_turns([(call, clocked(call)[1]) for call in calls], _SECONDS)
+    best = min(range(len(timings)), key=lambda number: timings[number].minimum)
+    return prepared[best], layouts[best]
+
+
+def prepare(lifetimes: Lifetimes, bound: float, layout: Layout) -> _Gradients:
     """Compile the C code for some lifetimes, and lay them out for it.
 
     Args:
         lifetimes: as drawn.
         bound: of weights; math.inf for none.
+        layout: of vectors.
 
     Returns:
         Function from θ to losses and ∂loss/∂θ of every lifetime.
@@ -42,9 +86,7 @@ def prepare(lifetimes: Lifetimes, bound: float) -> Callable[[Float[np.ndarray, "
         ImportError: no compiler was found.
     """
     (count, steps, inputs), (hidden, outputs) = lifetimes.inputs.shape, lifetimes.feedback.shape[:0:-1]
-    by_lifetime, bounded = hidden < _LANES, math.isfinite(bound)
-    # One lifetime of a larger network keeps the processor busy, and the first cache full.
-    groups = 2 if by_lifetime else 1
+    (by_lifetime, groups), bounded = layout, math.isfinite(bound)
     macros = {"INPUTS": inputs, "HIDDEN": hidden, "OUTPUTS": outputs, "STEPS": steps}
     library = _library(macros | {"BY_LIFETIME": int(by_lifetime), "GROUPS": groups, "BOUNDED": int(bounded)})
     arrays = _laid_out(lifetimes, by_lifetime, groups)
@@ -94,7 +136,7 @@ def _laid_out(lifetimes: Lifetimes, by_lifetime: bool, groups: int) -> list[Floa
     signals = np.concatenate([inputs, np.ones_like(inputs[..., :1])], -1)
     if not by_lifetime:
         # A sweep takes four vectors: parts of a row, or several rows.
-        heights = [4 // math.gcd(-(-weights.shape[2] // _LANES), 4) for weights in (first, second)]
+        heights = [4 // _width(-(-weights.shape[2] // _LANES)) for weights in (first, second)]
         first, second = (_filled(weights, 1, height) for weights, height in zip((first, second), heights))
         signals = _filled(signals, 2, heights[0])
     arrays = (
@@ -130,5 +172,9 @@ def _in_vectors(array: Float[np.ndarray, "lifetimes *rest"], by_lifetime: bool) 
 
 def _in_blocks(weights: Float[np.ndarray, "groups rows units 16"]) -> Float[np.ndarray, "groups blocks rows width 16"]:
     groups, rows, units, lanes = weights.shape
-    width = math.gcd(units, 4)
+    width = _width(units)
     return weights.reshape(groups, rows, units // width, width, lanes).swapaxes(1, 2)
+
+
+def _width(units: int) -> int:
+    return next(width for width in (4, 3, 2, 1) if units % width == 0)

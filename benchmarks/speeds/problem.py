@@ -39,7 +39,13 @@ class Size(NamedTuple):
         return f"{self.inputs}-{self.hidden}-{self.outputs}"
 
 
-SIZES = (Size(2, 4, 1, 200, 64), Size(64, 32, 10, 500, 32), Size(784, 128, 10, 200, 8))
+SIZES = (
+    Size(2, 4, 1, 200, 64),
+    Size(3, 8, 1, 200, 64),
+    Size(8, 16, 3, 200, 64),
+    Size(64, 32, 10, 500, 32),
+    Size(784, 128, 10, 200, 8),
+)
 
 
 class Lifetimes(NamedTuple):

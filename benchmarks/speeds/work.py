@@ -111,7 +111,7 @@ def _timed(cases: Sequence[tuple[Size, Polynomial]], bound: float, seconds: floa
     """Times and temporary bytes of the gradient of each problem and rule."""
     calls, memory = [], []
     for size, rule in cases:
-        call, temporary_bytes = library.prepared(size, bound, rule, draw(size))
-        calls.append((call, clocked(call)[1]))
-        memory.append(temporary_bytes)
+        prepared = library.prepared(size, bound, rule, draw(size))
+        calls.append((prepared.call, clocked(prepared.call)[1]))
+        memory.append(prepared.temporary_bytes)
     return take_turns(calls, seconds), memory

@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import speed as program
 from benchmarks.speed import main
+from benchmarks.speeds.problem import Size
 
 ROOT = Path(program.__file__).parents[1]
 TINY = ["--sizes", "[[2,3,1,12,2]]", "--steps", "[10]", "--lifetimes", "[1,2]", "--hidden", "[]", "--terms", "[3]"]
@@ -23,11 +24,14 @@ def measured(monkeypatch):
             "size": size.name,
             "steps": 12,
             "lifetimes": 2,
-            "implementation": "metarule",
-            "minimum_ms": 1.0,
+            "form": "metarule, kernel",
+            "ms": 1.0,
             "ratio": None,
         }
         return [row | {"temporary_bytes": 12345, "difference": 1e-7, "note": ""}]
+
+    def compared_experiment(name, experiment, names, seconds):
+        return compared(Size(1, 1, 1, 1, 1), names, seconds, name)
 
     def cost_curve(name, points, seconds):
         done.append((name, points, seconds))
@@ -38,8 +42,8 @@ def measured(monkeypatch):
         done.append((config.stem, trials))
         return [{"config": config.stem, "off": 3.0, "cold": 3.5, "warm": 1.0}]
 
-    for name, fake in (("compared", compared), ("cost_curve", cost_curve), ("starts", starts)):
-        monkeypatch.setattr(program, name, fake)
+    for fake in (compared, compared_experiment, cost_curve, starts):
+        monkeypatch.setattr(program, fake.__name__, fake)
     monkeypatch.chdir(ROOT)
     return done
 
@@ -49,6 +53,7 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
     assert main(words) == 0
     assert measured == [
         ("2-3-1", len(program.IMPLEMENTATIONS), 10.0, 8 * 2**30),
+        ("1-1-1", len(program.IMPLEMENTATIONS), 10.0, "conditioning"),
         ("steps, 2-4-1", (10,), 10.0),
         ("steps, 64-32-10", (10,), 10.0),
         ("steps, 64-32-10, without bound", (10,), 10.0),
@@ -60,7 +65,7 @@ def test_all_is_measured_once_shown_and_kept(measured, tmp_path, capsys):
     printed, progress = capsys.readouterr()
     assert progress.splitlines()[0] == "measuring implementations-2-3-1-12-2"
     rows = json.loads((tmp_path / "rows.json").read_text())
-    assert [row["table"] for row in rows] == ["implementations"] + ["costs"] * 6 + ["starts"] * 2
+    assert [row["table"] for row in rows] == ["implementations"] * 2 + ["costs"] * 6 + ["starts"] * 2
     for text in ("12,345", "1.0e-07", "NOT STRAIGHT: lifetimes, 2-4-1: from 1 to 2", "digits", "speed.png"):
         assert text in printed
     assert (tmp_path / "speed" / "speed.png").stat().st_size > 5000
@@ -97,13 +102,14 @@ def test_a_directory_holds_one_set_of_options(measured, tmp_path, capsys):
 def test_the_quick_form_is_small_and_kept_apart(measured, tmp_path, monkeypatch):
     root = tmp_path / "configs"
     root.mkdir()
-    (root / "boolean.toml").write_text("")
+    for name in ("boolean", "conditioning"):
+        (root / f"{name}.toml").write_text("")
     monkeypatch.chdir(tmp_path)
     (tmp_path / "runs").mkdir()
     assert main(["--quick"]) == 0
     assert (tmp_path / "runs" / "speed-quick" / "speed.png").exists()
     assert [each[0] for each in measured].count("boolean") == 1
-    assert len(measured) == 1 + len(program.AXES) + 1
+    assert len(measured) == 2 + len(program.AXES) + 1
 
 
 @pytest.mark.parametrize(
@@ -120,6 +126,7 @@ def test_the_quick_form_is_small_and_kept_apart(measured, tmp_path, monkeypatch)
         (["--terms", "[4]"], "terms.0 = 4: allowed: 3, 9, 27, 81"),
         (["--lifetimes", "[8,1]"], "lifetimes = [8, 1]: expected ascending numbers"),
         (["--configs", '["none.toml"]'], "configs: there is no file 'none.toml'"),
+        (["--gradients", '["none.toml"]'], "gradients: there is no file 'none.toml'"),
         (["--size", "3"], "size = 3: there is no such field; allowed: directory, json, sizes"),
         (["table"], "'table' is not expected here"),
     ],
@@ -130,6 +137,16 @@ def test_bad_options_give_one_line_and_exit_status_2(words, message, measured, t
     assert message in errors
     assert errors.startswith("benchmarks.speed: ")
     assert errors.count("\n") == 1
+    assert measured == []
+
+
+@pytest.mark.parametrize("optimizer", ['kind = "genetic"', 'kind = "gradient"\nestimator = { kind = "forward" }'])
+def test_a_config_without_gradients_by_reverse_mode_is_refused(optimizer, measured, tmp_path, capsys):
+    config = tmp_path / "other.toml"
+    config.write_text(f"[optimizer]\n{optimizer}\n")
+    assert main(["--gradients", json.dumps([str(config)]), "--directory", str(tmp_path / "speed")]) == 2
+    reason = "optimizer: allowed: kind 'gradient' with the estimator 'reverse'"
+    assert capsys.readouterr().err == f"benchmarks.speed: gradients: '{config}': {reason}\n"
     assert measured == []
 
 

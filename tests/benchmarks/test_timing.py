@@ -49,3 +49,4 @@ def test_a_compiled_program_reports_time_and_memory():
     assert program.run(jnp.zeros((3, 2))).tolist() == [[0.0] * 3] * 3
     assert program.seconds > 0
     assert program.temporary_bytes >= 0
+    assert "sine" in program.text()

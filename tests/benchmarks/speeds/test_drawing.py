@@ -8,9 +8,9 @@ from benchmarks.speeds.drawing import draw_speeds
 
 SHAPE = {"size": "2-4-1", "steps": 200, "lifetimes": 64}
 IMPLEMENTATIONS = [
-    SHAPE | {"implementation": "C", "ratio": 1.0, "minimum_ms": 0.1, "note": ""},
-    SHAPE | {"implementation": "metarule", "ratio": 1234.0, "minimum_ms": 123.4, "note": ""},
-    SHAPE | {"implementation": "TorchOpt", "ratio": None, "minimum_ms": None, "note": "not installed: torchopt"},
+    SHAPE | {"form": "C", "ratio": 1.0, "ms": 0.1, "note": ""},
+    SHAPE | {"form": "metarule, kernel", "ratio": 1234.0, "ms": 123.4, "note": ""},
+    SHAPE | {"form": "TorchOpt", "ratio": None, "ms": None, "note": "not installed: torchopt"},
 ]
 WITHOUT_C = [row | {"ratio": None} for row in IMPLEMENTATIONS[1:]]
 COSTS = [

@@ -10,17 +10,29 @@ import numpy as np
 import pytest
 
 from benchmarks.speeds import implementations
-from benchmarks.speeds.implementations import IMPLEMENTATIONS, Implementation, Outcome, Prepared, TooLarge, compared
+from benchmarks.speeds.implementations import (
+    IMPLEMENTATIONS,
+    Implementation,
+    Outcome,
+    Prepared,
+    TooLarge,
+    compared,
+    compared_experiment,
+)
 from benchmarks.speeds.library import stated
 from benchmarks.speeds.problem import THETA, Size, draw
+from metarule import Feedforward, Gradient, InnerLoop
+from metarule.kernels import choice
+from metarule.runs.experiment import Experiment
 
 SIZE, SMALL = Size(2, 3, 1, 12, 2), Size(2, 3, 1, 4, 4)
 SECONDS, MEMORY = 0.01, 2**30
+BOTH = ("metarule, kernel", "metarule, XLA")
 GRADIENTS = np.array([[1.0, 2.0], [3.0, 4.0]])
 
 
 def by_name(rows):
-    return {row["implementation"]: row for row in rows}
+    return {row["form"]: row for row in rows}
 
 
 def returning(losses, gradients, note=""):
@@ -48,18 +60,20 @@ def run(monkeypatch, **others):
 
 def test_implementations_agree_and_are_timed():
     with_c = ["C", "C, without bound"] if shutil.which("gcc") else []
-    rest = ["metarule", "metarule, without bound", "metarule, MLP", "literature", "numpy, forward pass"]
+    rest = [*BOTH, "metarule, XLA, without bound", "metarule, kernel, MLP", "literature", "numpy, forward pass"]
     rows = compared(SIZE, [*with_c, *rest], SECONDS, MEMORY)
-    assert [row["implementation"] for row in rows] == [name for name in IMPLEMENTATIONS if name in with_c + rest]
+    assert [row["form"] for row in rows] == [name for name in IMPLEMENTATIONS if name in with_c + rest]
     results = by_name(rows)
     for row in rows:
-        assert (row["size"], row["steps"], row["lifetimes"], row["note"]) == ("2-3-1", 12, 2, "")
+        assert (row["size"], row["steps"], row["lifetimes"]) == ("2-3-1", 12, 2)
+        assert row["note"].startswith("lanes are ") if row["form"].startswith("C") else row["note"] == ""
         assert row["runs"] >= 2
-        assert 0 < row["minimum_ms"] <= row["median_ms"]
+        assert 0 < row["ms"] <= row["median_ms"]
         assert (row["ratio"] is not None) == bool(with_c)
-    for name in ("literature", "numpy, forward pass", *(["metarule, without bound"] if with_c else [])):
+        assert (row["compile_s"] is not None) == row["form"].startswith(("metarule", "literature"))
+    for name in (BOTH[1], "literature", "numpy, forward pass", *(["metarule, XLA, without bound"] if with_c else [])):
         assert results[name]["difference"] < 1e-5
-    assert results["metarule, MLP"]["difference"] is None
+    assert results["metarule, kernel, MLP"]["difference"] is None
     assert results["literature"]["temporary_bytes"] > 0
     assert results["numpy, forward pass"]["temporary_bytes"] is None
 
@@ -68,9 +82,33 @@ def test_implementations_agree_and_are_timed():
 def test_libraries_of_the_extra_agree(name):
     pytest.importorskip("torch")
     pytest.importorskip("torchopt")
-    results = by_name(compared(SIZE, ["metarule", name], SECONDS, MEMORY))
+    results = by_name(compared(SIZE, ["metarule, XLA", name], SECONDS, MEMORY))
     assert results[name]["note"] == ""
     assert results[name]["difference"] < 1e-5
+
+
+def test_a_loop_that_is_left_to_xla_is_named(monkeypatch):
+    def noted():
+        return [row["note"] for row in compared(Size(2, 3, 1, 3, 2), BOTH, SECONDS, MEMORY)]
+
+    assert noted() == ["", ""]
+    monkeypatch.setitem(choice._MOST, "cpu", (10, 1000))
+    assert noted() == ["left to XLA: a state has more than 10 numbers", ""]
+
+
+def test_a_config_is_timed_with_kernels_and_without():
+    optimizer = Gradient(batch_size=3, steps=2)
+    experiment = Experiment(circuit=Feedforward(hidden=(2,)), inner_loop=InnerLoop(steps=5), optimizer=optimizer)
+    rows = compared_experiment("tiny", experiment, ["C", *BOTH], SECONDS)
+    assert [(row["size"], row["form"], row["steps"], row["lifetimes"], row["note"]) for row in rows] == [
+        ("tiny", name, 5, 3, "") for name in BOTH
+    ]
+    assert rows[0]["difference"] is None
+    assert rows[1]["difference"] < 1e-5
+    for row in rows:
+        assert row["compile_s"] > 0
+        assert row["ms"] > 0
+        assert row["ratio"] is None
 
 
 def test_a_wrong_gradient_is_named_and_not_timed(monkeypatch):
@@ -83,7 +121,7 @@ def test_a_wrong_gradient_is_named_and_not_timed(monkeypatch):
     )
     assert results["wrong"]["note"] == "WRONG: off by 0.03"
     assert results["wrong"]["difference"] == pytest.approx(0.025)
-    assert (results["wrong"]["runs"], results["wrong"]["minimum_ms"], results["wrong"]["ratio"]) == (0, None, None)
+    assert (results["wrong"]["runs"], results["wrong"]["ms"], results["wrong"]["ratio"]) == (0, None, None)
     assert results["near"]["note"] == ""
     assert results["near"]["difference"] == pytest.approx(0.00025)
     assert results["forwards"]["note"] == "WRONG: off by 0.2"

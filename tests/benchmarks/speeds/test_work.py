@@ -21,7 +21,7 @@ def test_the_overhead_of_any_lifetime_is_subtracted(monkeypatch):
 
     def compiled(function, *given):
         shapes.append(given[1].task.input.shape)
-        return Program(lambda *given: None, 0.5, 7, 1)
+        return Program(lambda *given: None, 0.5, 7, 1, str)
 
     monkeypatch.setattr(library, "compiled", compiled)
     monkeypatch.setattr(work, "take_turns", lambda calls, seconds: [Timing(2, s, s) for s in (0.001, 0.002, 0.005)])
