@@ -25,6 +25,10 @@ gc.set_threshold(100_000, 20, 100)
 # Tests spend their time on compiling small programs, not on running them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
+# LLVM optimises kernels always. Their own tests ask for them, and so do those of what users type.
+if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
+    os.environ.setdefault("METARULE_KERNELS", "off")
+
 # XLA compiles four times as fast without its newer emitters and without parallel code generation. An unknown flag ends
 # the process, so a subprocess tries the flags.
 if "XLA_FLAGS" not in os.environ:
@@ -36,9 +40,13 @@ if "XLA_FLAGS" not in os.environ:
 # Workers share the cores.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 
-jaxtyping.install_import_hook("metarule", "beartype.beartype")
+# What writes kernels calls small functions for each number of a network, whose checks would take most of the time.
+PARTS = [path.stem for path in (Path(__file__).parent.parent / "metarule").iterdir() if path.stem != "kernels"]
+jaxtyping.install_import_hook([f"metarule.{part}" for part in PARTS], "beartype.beartype")
 
 import jax
+
+from metarule.kernels import kernels
 
 # Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -64,6 +72,7 @@ LONGEST = (
 SMOKE = {
     "test_directory.py",
     "test_checkpoints.py",
+    "test_cpu.py",
     "test_schema.py",
     "test_evolve.py",
     "test_gradient.py",
@@ -130,6 +139,13 @@ def pytest_collection_modifyitems(config, items):
 
 # A process may hold about 65,000 memory mappings on Linux, and every compiled program takes many.
 MANY_MAPPINGS = 20_000
+
+
+@pytest.fixture
+def with_kernels():
+    """Loops are compiled where that is faster, as for users."""
+    with kernels("auto"):
+        yield
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "metarule"
 LAYERS = [
     {"startup", "types"},
     {"protocols"},
-    {"config", "prng", "activations", "tracing"},
+    {"config", "kernels", "prng", "activations", "tracing"},
     {"parallel"},
     {"rules", "circuits", "tasks"},
     {"lifetime"},

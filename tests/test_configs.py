@@ -13,6 +13,8 @@ from metarule.runs.results import write_results
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import train
 
+pytestmark = pytest.mark.usefixtures("with_kernels")
+
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "configs/README.md", "benchmarks/README.md", "metarule/README.md")
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))

@@ -13,6 +13,8 @@ from metarule.config.toml import decode, read
 from metarule.runs.experiment import Experiment
 from metarule.sweeps.declaration import Sweep
 
+pytestmark = pytest.mark.usefixtures("with_kernels")
+
 ROOT = Path(__file__).parent.parent
 FILES = [ROOT / "README.md", *(ROOT / folder / "README.md" for folder in ("configs", "benchmarks", "metarule"))]
 TEXTS = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}

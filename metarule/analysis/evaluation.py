@@ -1,13 +1,15 @@
 """Scores of a θ on tasks, along lifetimes and at their end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
+from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
@@ -29,6 +31,8 @@ T = TypeVar("T")
 
 # Lifetimes in a chunk; larger chunks take more memory and are not faster.
 _CHUNK_SIZE = 256
+# Steps in whose time a loop starts, about.
+_CHUNK_COST = 10
 
 
 class Curves(NamedTuple):
@@ -74,16 +78,25 @@ def learning_curves(
         The curves; the first point is the score at step 0.
     """
     ends = evenly_spaced(learner.steps, points) if isinstance(points, int) else (0, *points)
+    size = _chunk([end - start for start, end in pairwise(ends)])
 
     def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
         task, lifetime_key, index = sample_lifetime(learner, pool, key, number, tasks)
         context, state = learner.init(lifetime_key, task)
 
-        def step(t: Integer, state: LearnerState) -> LearnerState:
-            return step_at(learner, theta, context, state, t)[0]
+        def step(state: LearnerState, now: tuple[Integer, Bool[Array, ""]]) -> tuple[LearnerState, None]:
+            t, over = now
+            after, _ = step_at(learner, theta, context, state, t)
+            return jax.tree.map(lambda new, old: jnp.where(over, old, new), after, state), None
 
         def advance(state: LearnerState, segment: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
-            state = jax.lax.fori_loop(*segment, step, state)
+            start, end = segment
+
+            def chunk(number: Integer, state: LearnerState) -> LearnerState:
+                ts = start + number * size + jnp.arange(size)
+                return loop(step, state, (ts, ts >= end))[0]
+
+            state = jax.lax.fori_loop(0, (end - start + size - 1) // size, chunk, state)
             return state, learner.evaluate(theta, context, state)[1]
 
         _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
@@ -138,6 +151,15 @@ def sample_lifetime(
     task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number))
     index = number if tasks is None else number % tasks
     return learner.tasks.sample(task_key, pool, index), lifetime_key, index
+
+
+def _chunk(gaps: Sequence[int]) -> int:
+    """Steps of the loop that is repeated between evaluations; those beyond the next evaluation change nothing."""
+
+    def cost(size: int) -> int:
+        return sum(-(-gap // size) * (size + _CHUNK_COST) for gap in gaps)
+
+    return min((size for size in set(gaps) if size), key=cost, default=1)
 
 
 def evenly_spaced(steps: int, points: int) -> tuple[int, ...]:

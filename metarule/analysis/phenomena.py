@@ -125,11 +125,13 @@ def conditioned_responses(
             # An infinite response to the US would make the others look like 0.
             return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
 
-        def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
-            return step_at(lifetime, theta, context, state, t)[0], probe(state)
+        def body(state: LearnerState, t: Integer) -> tuple[LearnerState, LearnerState]:
+            return step_at(lifetime, theta, context, state, t)[0], state
 
-        state, probes = loop(body, state, jnp.arange(lifetime.steps))
-        return Example(task, jnp.concatenate([probes, probe(state)[None]]))
+        last, states = loop(body, state, jnp.arange(lifetime.steps))
+        # One program for all probes: criteria compare responses, which may not differ by rounding.
+        states = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), states, last)
+        return Example(task, jax.vmap(probe)(states))
 
     def one_schedule(schedule: Array) -> Responses:
         examples = batch_lifetimes(partial(one_run, schedule), runs)(jnp.arange(runs))

@@ -15,7 +15,7 @@ import jax
 from jax.errors import JaxRuntimeError
 
 from metarule.config.help import Source, overview, table
-from metarule.config.messages import collect_warnings, first_line, mute_output
+from metarule.config.messages import collect_warnings, first_line, mute_output, shown_log
 from metarule.config.toml import ConfigError, decode_table, override, parse_overrides, read
 from metarule.parallel import multihost as processes
 from metarule.parallel.compilation_cache import enable_compilation_cache
@@ -129,8 +129,10 @@ def _served(
         jax.threefry_partitionable(True),
         processes.joined(devices),
         spread(devices),
+        shown_log(),
     ):
         processes.check_same("devices.matmul", devices.matmul)
+        processes.check_same("devices.kernels", devices.kernels)
         return serve(rest)
 
 

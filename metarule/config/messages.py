@@ -1,13 +1,16 @@
 """Messages for the person at the command line: warnings, first lines of errors, suggestions."""
 
 import difflib
+import logging
 import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-__all__ = ["collect_warnings", "did_you_mean", "first_line", "mute_output", "warn"]
+from tqdm import tqdm
+
+__all__ = ["collect_warnings", "did_you_mean", "first_line", "mute_output", "shown_log", "warn"]
 
 _WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
@@ -36,6 +39,37 @@ def collect_warnings() -> Iterator[list[str]]:
         yield warnings
     finally:
         _WARNINGS.reset(token)
+
+
+@contextmanager
+def shown_log() -> Iterator[None]:
+    """Print what the package logs on standard error, each line once."""
+    log, handler = logging.getLogger("metarule"), _Screen()
+    level, propagate = log.level, log.propagate
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # absl, which Orbax imports, prints what reaches the root
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)
+        log.propagate = propagate
+
+
+class _Screen(logging.Handler):
+    """Lines on standard error, above a progress bar."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print a line that was not printed before."""
+        line = record.getMessage()
+        if line not in self._shown:
+            self._shown.add(line)
+            tqdm.write(line, file=sys.stderr)
 
 
 def first_line(error: BaseException) -> str:

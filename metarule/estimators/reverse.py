@@ -8,7 +8,7 @@ from metarule.config.schema import Checked
 from metarule.estimators.chunked import chunk_length, chunk_working_set, chunked_gradient
 from metarule.estimators.inversion import inverted_gradient, segment_length
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
-from metarule.lifetime.unroll import segment_loss
+from metarule.lifetime.unroll import is_compiled, segment_loss
 from metarule.protocols import Learner
 from metarule.types import Estimate, LearnerState, LifetimeContext, PRNGKey, Theta
 
@@ -49,7 +49,8 @@ class Reverse(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         if isinstance(self.scan, Invertible):
             if length := chunk_length(learner, state):
                 return chunked_gradient(learner, length, theta, context, state)  # type: ignore[arg-type]
-            if length := segment_length(learner, state):
+            length = segment_length(learner, state)
+            if length and not is_compiled(learner, theta, context, state):
                 return inverted_gradient(learner, length, theta, context, state)  # type: ignore[arg-type]
 
         def meta_loss(theta: Theta) -> tuple[Any, Any]:

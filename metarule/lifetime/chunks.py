@@ -27,6 +27,7 @@ References:
     (chunks of them as matrix products).
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -34,6 +35,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from metarule.kernels import kernels
 from metarule.lifetime.scans import loop
 from metarule.rules.factorising import outer_sum
 from metarule.types import LearnerState, LifetimeContext, Stimulus, Synapse, Theta
@@ -62,7 +64,7 @@ def run_chunk(
     first, *rest = state.weights
     stimuli = jax.vmap(partial(learner.stimulus, context))(ts)
     pre, left, factor = jax.vmap(partial(_presynaptic, learner, theta, context, state))(stimuli)
-    _, (before, after) = loop(lambda p, g: (p * g, (p, p * g)), jnp.ones_like(factor[0]), factor)
+    _, (before, after) = _loop(lambda p, g: (p * g, (p, p * g)), jnp.ones_like(factor[0]), factor)
     read, written = pre * before, left / after[:, None]
     flat = written.reshape(-1, pre.shape[1])
     # `pre` includes the bias neuron, if there is one; within the chunk its row is empty.
@@ -85,11 +87,17 @@ def run_chunk(
 
     start = rows, tuple(rest), state.circuit, jnp.zeros(())
     inputs = jnp.arange(len(ts)), stimuli.target, pre, added
-    (_, weights, circuit_state, loss), right = loop(step, start, inputs)
+    (_, weights, circuit_state, loss), right = _loop(step, start, inputs)
     last = after[-1][:, None] * first + (flat * after[-1][None]).T @ right.reshape(len(flat), -1)
     constants = jax.lax.stop_gradient((first, last, written, right, after))
     is_exact = _is_exact(learner.inner_loop.weight_bound, *constants)
     return LearnerState((last, *weights), state.memory, circuit_state), loss, is_exact
+
+
+def _loop(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:
+    """Run a loop in XLA: few lifetimes of a wide network leave the lanes of a kernel idle."""
+    with kernels("off"):
+        return loop(body, carry, xs)
 
 
 def _parts(learner: Any, theta: Theta, synapse: Synapse) -> Any:

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from msgspec import Meta
 
 from metarule.config.schema import Checked
+from metarule.kernels import compiled_scan
 
 __all__ = ["Invertible", "Plain", "Remat", "Segmented", "divisor", "loop"]
 
@@ -19,7 +20,12 @@ _UNROLL = {"gpu": 4}
 
 
 def loop(body: Body, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, Any]:
-    """Run `lax.scan`, unrolled as is best for the backend."""
+    """Run `lax.scan`: as one operation where the body is small, or else unrolled as is best for the backend."""
+    compiled = None if reverse else compiled_scan(body, carry, xs)
+    return compiled or _scan(body, carry, xs, reverse)
+
+
+def _scan(body: Body, carry: Any, xs: Any, reverse: bool = False) -> tuple[Any, Any]:
     return jax.lax.scan(body, carry, xs, reverse=reverse, unroll=_UNROLL.get(jax.default_backend(), 1))
 
 
@@ -42,7 +48,7 @@ class Remat(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_
 
     def __call__(self, body: Body, carry: Any, xs: Any) -> tuple[Any, Any]:
         """Run `body` over the leading axis of `xs`."""
-        return loop(jax.checkpoint(body, prevent_cse=False), carry, xs)
+        return compiled_scan(body, carry, xs) or _scan(jax.checkpoint(body, prevent_cse=False), carry, xs)
 
 
 class Invertible(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="invertible"):

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
+from metarule.kernels import why_not
 from metarule.lifetime.scans import loop
 from metarule.protocols import Learner
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
 
-__all__ = ["draw_index", "lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
+__all__ = ["draw_index", "is_compiled", "lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
 
 
 def step_at(
@@ -42,6 +43,11 @@ def unroll(
         State after the last step, and the observables of each step [n, …].
     """
     return scan(lambda state, t: step_at(learner, theta, context, state, t), state, ts)
+
+
+def is_compiled(learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState) -> bool:
+    """True if the loop of a lifetime is compiled to one operation."""
+    return not why_not(lambda state, t: step_at(learner, theta, context, state, t), state, jnp.arange(learner.steps))
 
 
 def segment_loss(

@@ -22,6 +22,8 @@ _WITHIN = ContextVar("within a lifetime", default=False)
 _CHUNK_BYTES = 2**17
 # Larger chunks save no time; beyond about 500 lifetimes of a tiny network, each lifetime takes twice as long.
 _CHUNK_LIFETIMES = 256
+# Lifetimes that a vector register holds, with as many of which a loop is run at once if their weights take no more.
+_LANES, _LANES_BYTES = 16, 2**19
 
 
 def batch_lifetimes(function: Callable[..., Any], chunk_size: int) -> Callable[..., Any]:
@@ -82,7 +84,9 @@ def default_chunk_size(state: Any) -> int:
     """Most lifetimes in a chunk, from the state of one or its shapes: on a CPU as many as fit into a core's cache."""
     if jax.default_backend() != "cpu":
         return sys.maxsize
-    return min(max(_CHUNK_BYTES // max(bytes_of(state), 1), 1), _CHUNK_LIFETIMES)
+    size = max(bytes_of(state), 1)
+    fewest = _LANES if _LANES * size <= _LANES_BYTES else 1
+    return min(max(_CHUNK_BYTES // size, fewest), _CHUNK_LIFETIMES)
 
 
 def bytes_of(tree: Any) -> int:

@@ -18,6 +18,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError
+from metarule.kernels import MODES, kernels
 
 __all__ = ["LIFETIMES", "Devices", "affinity", "reserve", "sharded_jit", "spread"]
 
@@ -34,6 +35,8 @@ _LONG_TIMEOUTS = (
     "--xla_cpu_collective_call_warn_stuck_timeout_seconds=3600",
     "--xla_cpu_collective_call_terminate_timeout_seconds=1000000",
 )
+# The next level compiles twice as long, and its programs are no faster.
+_FAST_COMPILATION = "--xla_backend_optimization_level=2"
 
 
 def affinity() -> int:
@@ -65,6 +68,8 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         matmul: precision of float32 matrix products: the hardware's default, which is the fastest, high (three passes
             of bfloat16), or highest (float32). TF32 on a GPU changes a θ-gradient by a few thousandths if weights are
             at their bound.
+        kernels: on compiles each time loop to one operation wherever it can, auto where that is faster, off nowhere.
+            auto follows the variable METARULE_KERNELS, if that is set.
         coordinator: HOST:PORT of process 0, the same for all processes, or auto under SLURM, Open MPI or on a TPU pod;
             empty for a run in one process.
         processes: processes of this run, on one machine or many.
@@ -76,6 +81,7 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     use: Annotated[int, Meta(ge=1, le=_MOST)] | Literal["all"] = "all"
     matmul: Literal["default", "high", "highest"] = "highest"
+    kernels: Literal["auto", "on", "off"] = "auto"
     coordinator: str = ""
     processes: Annotated[int, Meta(ge=1)] = 1
     process: Annotated[int, Meta(ge=0)] = 0
@@ -108,8 +114,11 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
     On a CPU each core is a device, unless the user has set their number.
 
     Raises:
-        ConfigError: more devices than the machine has, or no device of the platform that JAX is set to use.
+        ConfigError: more devices than the machine has, no device of the platform that JAX is set to use, or another
+            word than those of `kernels` in the variable METARULE_KERNELS.
     """
+    if kernels.value not in MODES:
+        raise ConfigError(f"METARULE_KERNELS = '{kernels.value}': allowed: {', '.join(MODES)}")
     reserve(devices.use)
     used = _available(devices.use)
     if len(used) == 1 or not jax.sharding.get_abstract_mesh().empty:
@@ -118,7 +127,8 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
         kinds = (jax.sharding.AxisType.Auto,)
         mesh = jax.set_mesh(jax.make_mesh((len(used),), (LIFETIMES,), axis_types=kinds, devices=used))
     precision = None if devices.matmul == "default" else devices.matmul
-    with mesh, jax.default_matmul_precision(precision) if precision else nullcontext():
+    mode = nullcontext() if devices.kernels == "auto" else kernels(devices.kernels)
+    with mesh, mode, jax.default_matmul_precision(precision) if precision else nullcontext():
         yield
 
 
@@ -129,8 +139,10 @@ def reserve(use: int | Literal["all"]) -> None:
     if free or use != "all":
         with suppress(RuntimeError):  # the number of devices is fixed after the first computation
             jax.config.update("jax_num_cpu_devices", _cores() if use == "all" else use)
+    added = [] if "backend_optimization_level" in flags else [_FAST_COMPILATION]
     if jax.config.values["jax_num_cpu_devices"] != 1 and "collective_call" not in flags:
-        os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *_LONG_TIMEOUTS])
+        added += _LONG_TIMEOUTS
+    os.environ["XLA_FLAGS"] = " ".join([*flags.split(), *added])
 
 
 def _available(use: int | Literal["all"]) -> list[jax.Device]:

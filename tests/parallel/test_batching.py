@@ -27,8 +27,13 @@ def test_an_argument_may_be_empty():
     assert results[1] == ()
 
 
-# With n hidden neurons there are 5·n + 1 weights of 4 bytes; 2¹⁷ bytes hold 10 lifetimes of 600 neurons.
-@pytest.mark.parametrize("hidden, lifetimes", [(8, 256), (600, 10), (40_000, 1)], ids=["small", "large", "huge"])
+# With n hidden neurons there are 5·n + 1 weights of 4 bytes; 2¹⁷ bytes hold 10 lifetimes of 600 neurons. A vector has
+# 16 lifetimes, whose weights may take 2¹⁹ bytes.
+@pytest.mark.parametrize(
+    "hidden, lifetimes",
+    [(8, 256), (600, 16), (1600, 16), (1700, 3), (40_000, 1)],
+    ids=["small", "a vector", "at most a vector", "large", "huge"],
+)
 def test_weights_of_a_chunk_stay_in_the_cache(hidden, lifetimes):
     assert default_chunk_size(weights(hidden)) == lifetimes
 
