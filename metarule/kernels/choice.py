@@ -12,7 +12,7 @@ import jax
 
 from metarule.kernels.log import LOG, warn
 from metarule.kernels.scalars import Unsupported
-from metarule.kernels.scan import Prepared, prepare
+from metarule.kernels.scan import Prepared, in_segments, prepare
 
 __all__ = ["MODES", "compiled_scan", "kernels", "why_not"]
 
@@ -50,17 +50,7 @@ def compiled_scan(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> tuple
     LOG.info("time loops are compiled to one operation each, in which lifetimes run side by side")
     length = len(jax.tree.leaves(xs)[0])
     most = max(_STORED_BYTES // (prepared.numbers * _LANE_BYTES), round(2 * length**0.5))
-    if length <= most:
-        return prepared.run(carry, xs)
-    segment = jax.checkpoint(prepared.run, prevent_cse=False)
-    filled = length // most * most
-    cut = jax.tree.map(lambda x: x[:filled].reshape(-1, most, *x.shape[1:]), xs)
-    carry, ys = jax.lax.scan(segment, carry, cut)
-    ys = jax.tree.map(lambda y: y.reshape(filled, *y.shape[2:]), ys)
-    if filled == length:
-        return carry, ys
-    carry, rest = prepared.run(carry, jax.tree.map(lambda x: x[filled:], xs))
-    return carry, jax.tree.map(lambda *parts: jax.numpy.concatenate(parts), ys, rest)
+    return prepared.run(carry, xs) if length <= most else in_segments(prepared.run, most, carry, xs)
 
 
 def why_not(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> str:

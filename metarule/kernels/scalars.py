@@ -100,7 +100,7 @@ def cost(equation: JaxprEqn, constant: Sequence[bool]) -> tuple[int, list[bool]]
     floats = {kind for kind in involved if _is_float(kind)}
     counts = {kind for kind in involved if is_count(kind)}
     if not all(kind in floats or kind in counts or _is_truth(kind) for kind in involved):
-        raise Unsupported(f"the primitive {name} of {' and '.join(map(str, involved))}")
+        raise Unsupported(f"the primitive {name} of {' and '.join(sorted(map(str, involved)))}")
     if counts and name not in _OF_COUNTS:
         raise Unsupported(f"the primitive {name} of integers")
     if len(floats) > 1 or (name == "reduce_precision" and not _is_whole(equation)):

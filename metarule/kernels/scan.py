@@ -10,7 +10,7 @@ from jax.extend.core import ClosedJaxpr, JaxprEqn, Literal, Var, jaxpr_as_fun
 from metarule.kernels.loops import Loop, in_parts, run, size
 from metarule.kernels.scalars import Unsupported, cost, count, is_count, kinds_of
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Prepared", "in_segments", "prepare"]
 
 
 class Prepared(NamedTuple):
@@ -75,6 +75,26 @@ def prepare(body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any) ->
 def _kinds(tree: Any) -> Any:
     """Structure, shapes and precisions of the arrays of a tree."""
     return jax.tree.structure(tree), [(x.shape, x.dtype) for x in map(jax.typeof, jax.tree.leaves(tree))]
+
+
+def in_segments(run: Callable[[Any, Any], tuple[Any, Any]], size: int, carry: Any, xs: Any) -> tuple[Any, Any]:
+    """Run a loop in segments, of which the backward pass stores the first states and recomputes the others.
+
+    Args:
+        run: runs the steps of a segment.
+        size: steps of a segment, at most those of the loop; steps that do not fill one are run last.
+        carry: state before the loop.
+        xs: stimuli of all steps.
+    """
+    length = len(jax.tree.leaves(xs)[0])
+    filled = length // size * size
+    cut = jax.tree.map(lambda x: x[:filled].reshape(filled // size, size, *x.shape[1:]), xs)
+    carry, ys = jax.lax.scan(jax.checkpoint(run, prevent_cse=False), carry, cut)
+    ys = jax.tree.map(lambda y: y.reshape(filled, *y.shape[2:]), ys)
+    if filled == length:
+        return carry, ys
+    carry, rest = run(carry, jax.tree.map(lambda x: x[filled:], xs))
+    return carry, jax.tree.map(lambda *parts: jax.numpy.concatenate(parts), ys, rest)
 
 
 class _Parts(NamedTuple):

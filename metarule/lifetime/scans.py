@@ -4,11 +4,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 import jax
-import jax.numpy as jnp
 from msgspec import Meta
 
 from metarule.config.schema import Checked
-from metarule.kernels import compiled_scan
+from metarule.kernels import compiled_scan, in_segments
 
 __all__ = ["Invertible", "Plain", "Remat", "Segmented", "divisor", "loop"]
 
@@ -98,18 +97,11 @@ class Segmented(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         length = jax.tree.leaves(xs)[0].shape[0]
         size = min(self.segment(length), length)
         inner = Remat() if self.levels == 1 else Segmented(levels=self.levels - 1)
-        filled = length // size * size
 
         def segment(carry: Any, xs: Any) -> tuple[Any, Any]:
             return inner(body, carry, xs)
 
-        cut = jax.tree.map(lambda leaf: leaf[:filled].reshape(filled // size, size, *leaf.shape[1:]), xs)
-        carry, ys = jax.lax.scan(jax.checkpoint(segment, prevent_cse=False), carry, cut)
-        ys = jax.tree.map(lambda leaf: leaf.reshape(filled, *leaf.shape[2:]), ys)
-        if filled == length:
-            return carry, ys
-        carry, rest = segment(carry, jax.tree.map(lambda leaf: leaf[filled:], xs))
-        return carry, jax.tree.map(lambda *parts: jnp.concatenate(parts), ys, rest)
+        return in_segments(segment, size, carry, xs)
 
     def segment(self, length: int) -> int:
         """Steps of an outermost segment of a loop of some length."""

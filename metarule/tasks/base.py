@@ -29,10 +29,6 @@ def task_id(tasks: TaskFamily, pool: Any, index: Integer) -> Integer:
     return tasks.task_id(pool, index) if isinstance(tasks, HasTaskIds) else index
 
 
-# Rows that are sorted by comparing all pairs; XLA's sort of a short row takes five times as long.
-_FEW = 32
-
-
 @memoised
 def primary_metric(tasks: TaskFamily) -> str:
     """Name of the metric to quote; without the ability `PrimaryMetric` the first of the metrics."""
@@ -47,6 +43,10 @@ def primary_metric(tasks: TaskFamily) -> str:
     names: list[str] = []
     jax.eval_shape(lambda key: names.extend(metrics(key)), run_key(0))
     return names[0]
+
+
+# Rows that are sorted by comparing all pairs; XLA's sort of a short row takes five times as long.
+_FEW = 32
 
 
 def rounds(key: PRNGKey, classes: int, count: int) -> Int[Array, "count classes"]:
