@@ -1,6 +1,6 @@
 """Baselines of a learned rule: classic rules in its circuit, and backprop, each with a tuned learning rate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Shaped
 from msgspec import Struct
 from msgspec.structs import replace
 
-from metarule.analysis.evaluation import learning_curves
+from metarule.analysis.evaluation import paired_curves
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.lifetime.learner import Lifetime
@@ -37,6 +37,7 @@ __all__ = [
     "sutton_barto",
     "theta_at_rate",
     "tune",
+    "tune_all",
     "with_rule",
 ]
 
@@ -242,22 +243,59 @@ def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
     Returns:
         The best rate, and all rates with their scores.
     """
-    count = max(budget // (RATES.size + _FINE.size), 1)
-    at_rate = jax.jit(partial(theta_at_rate, learner))
+    return tune_all({"": learner}, pool, key, budget)[""]
 
-    def score(rate: float, key: PRNGKey) -> tuple[float, float]:
-        curves = learning_curves(learner, at_rate(rate), pool, key, count, _POINTS)
-        values = curves.metrics[primary_metric(learner.tasks)]
-        return float(jnp.mean(values[:, -1])), float(jnp.mean(values))
+
+def tune_all(
+    learners: Mapping[str, Learner],
+    pool: Any,
+    key: PRNGKey,
+    budget: int,
+    pause: Callable[[], None] = lambda: None,
+) -> dict[str, Tuned]:
+    """Tune several learners of the same tasks side by side, in one program.
+
+    Args:
+        learners: by name; see `tune`.
+        pool: training tasks.
+        key: decides the lifetimes, which are the same for all learners.
+        budget: lifetimes of each.
+        pause: is called before each evaluation, and may raise to stop.
+
+    Returns:
+        What `tune` returns for each.
+    """
+    if not learners:
+        return {}
+    count = max(budget // (RATES.size + _FINE.size), 1)
+    at_rate = jax.jit(theta_at_rate, static_argnums=0)
+    metric = primary_metric(next(iter(learners.values())).tasks)
+
+    def scores(rates: Sequence[float], key: PRNGKey) -> list[tuple[float, float]]:
+        """Score of each learner at its rate."""
+        pause()
+        thetas = tuple(map(at_rate, learners.values(), rates))
+        curves = paired_curves(tuple(learners.values()), thetas, pool, key, count, _POINTS)
+        values = jax.device_get([one.metrics[metric] for one in curves])
+        return [(float(np.mean(one[:, -1])), float(np.mean(one))) for one in values]
+
+    def best(rates: Float[np.ndarray, "learners rates"], table: list[list[tuple[float, float]]]) -> list[float]:
+        """Rate of each learner with the highest scores."""
+        return [
+            float(own[max(range(len(own)), key=column.__getitem__)])
+            for own, column in zip(rates, zip(*table, strict=True))
+        ]
 
     coarse_key, fine_key = jax.random.split(key)
-    coarse = [score(rate, coarse_key) for rate in RATES.tolist()]
-    rates = RATES[_best(coarse)] * _FINE
-    fine = [score(rate, fine_key) for rate in rates.tolist()]
-    best = float(rates[_best(fine)])
-    scores, lifetimes = np.array(coarse + fine), count * (RATES.size + _FINE.size)
-    return Tuned(best, at_rate(best), np.concatenate([RATES, rates]), scores, lifetimes)
-
-
-def _best(scores: list[tuple[float, float]]) -> int:
-    return max(range(len(scores)), key=scores.__getitem__)
+    coarse = np.tile(RATES, (len(learners), 1))
+    coarse_table = [scores(rates, coarse_key) for rates in coarse.T.tolist()]
+    fine = np.multiply.outer(best(coarse, coarse_table), _FINE)
+    fine_table = [scores(rates, fine_key) for rates in fine.T.tolist()]
+    table = np.array(coarse_table + fine_table).transpose(1, 0, 2)
+    rates, lifetimes = np.hstack([coarse, fine]), count * (RATES.size + _FINE.size)
+    return {
+        name: Tuned(rate, at_rate(learner, rate), own, column, lifetimes)
+        for (name, learner), rate, own, column in zip(
+            learners.items(), best(fine, fine_table), rates, table, strict=True
+        )
+    }

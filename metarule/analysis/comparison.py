@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from metarule.analysis.evaluation import Curves, evenly_spaced, learning_curves
+from metarule.analysis.evaluation import Curves, evenly_spaced, paired_curves
 from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, steps_to_threshold
 from metarule.lifetime.learner import Lifetime
 from metarule.protocols import Learner
@@ -81,11 +81,10 @@ def compare(
     points: tuple[int, ...],
     tasks: int | None = None,
 ) -> dict[str, Curves]:
-    """Compute curves of each contender, all with the same key; arguments as of `learning_curves`."""
-    return {
-        name: jax.device_get(learning_curves(one.learner, one.theta, pool, key, lifetimes, points, tasks))
-        for name, one in contenders.items()
-    }
+    """Compute curves of each contender on the same lifetimes; arguments as of `learning_curves`."""
+    learners, thetas = zip(*contenders.values(), strict=True)
+    curves = jax.device_get(paired_curves(learners, thetas, pool, key, lifetimes, points, tasks))
+    return dict(zip(contenders, curves, strict=True))
 
 
 def by_task(curves: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:

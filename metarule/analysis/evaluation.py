@@ -24,6 +24,7 @@ __all__ = [
     "final_metrics",
     "learning_curves",
     "map_lifetimes",
+    "paired_curves",
     "sample_lifetime",
 ]
 
@@ -77,33 +78,82 @@ def learning_curves(
     Returns:
         The curves; the first point is the score at step 0.
     """
-    ends = evenly_spaced(learner.steps, points) if isinstance(points, int) else (0, *points)
+    return _curves((learner,), (theta,), pool, key, lifetimes, points, tasks)[0]
+
+
+@sharded_jit("learners", "lifetimes", "points")
+def paired_curves(
+    learners: tuple[Learner, ...],
+    thetas: tuple[Theta, ...],
+    pool: Any,
+    key: PRNGKey,
+    lifetimes: int,
+    points: int | tuple[int, ...],
+    tasks: Integer | None = None,
+) -> tuple[Curves, ...]:
+    """Compute `learning_curves` of several learners of the same tasks in one program, which draws lifetimes once.
+
+    Args:
+        learners: with equal tasks and lengths of a lifetime.
+        thetas: θ of each.
+        pool: tasks.
+        key: decides all draws.
+        lifetimes: number of networks.
+        points: as of `learning_curves`.
+        tasks: as of `learning_curves`.
+
+    Returns:
+        The curves of each learner.
+    """
+    return _curves(learners, thetas, pool, key, lifetimes, points, tasks)
+
+
+def _curves(
+    learners: tuple[Learner, ...],
+    thetas: tuple[Theta, ...],
+    pool: Any,
+    key: PRNGKey,
+    lifetimes: int,
+    points: int | tuple[int, ...],
+    tasks: Integer | None,
+) -> tuple[Curves, ...]:
+    first = learners[0]
+    ends = evenly_spaced(first.steps, points) if isinstance(points, int) else (0, *points)
+
+    def one_lifetime(number: Integer) -> tuple[list[Any], Int[Array, ""]]:
+        task, lifetime_key, index = sample_lifetime(first, pool, key, number, tasks)
+        metrics = [_one_curve(*pair, task, lifetime_key, ends) for pair in zip(learners, thetas, strict=True)]
+        return metrics, jnp.asarray(task_id(first.tasks, pool, index))
+
+    curves, task = map_lifetimes(one_lifetime, lifetimes)
+    return tuple(Curves(jnp.array(ends), metrics, task) for metrics in curves)
+
+
+def _one_curve(
+    learner: Learner, theta: Theta, task: Any, key: PRNGKey, ends: tuple[int, ...]
+) -> dict[str, Float[Array, " points"]]:
+    """Scores of one network after some steps."""
+    context, state = learner.init(key, task)
     size = _chunk([end - start for start, end in pairwise(ends)])
 
-    def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
-        task, lifetime_key, index = sample_lifetime(learner, pool, key, number, tasks)
-        context, state = learner.init(lifetime_key, task)
+    def step(state: LearnerState, now: tuple[Integer, Bool[Array, ""]]) -> tuple[LearnerState, None]:
+        t, over = now
+        after, _ = step_at(learner, theta, context, state, t)
+        return jax.tree.map(lambda new, old: jnp.where(over, old, new), after, state), None
 
-        def step(state: LearnerState, now: tuple[Integer, Bool[Array, ""]]) -> tuple[LearnerState, None]:
-            t, over = now
-            after, _ = step_at(learner, theta, context, state, t)
-            return jax.tree.map(lambda new, old: jnp.where(over, old, new), after, state), None
+    def advance(state: LearnerState, segment: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
+        start, end = segment
 
-        def advance(state: LearnerState, segment: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
-            start, end = segment
+        def chunk(number: Integer, state: LearnerState) -> LearnerState:
+            ts = start + number * size + jnp.arange(size)
+            return loop(step, state, (ts, ts >= end))[0]
 
-            def chunk(number: Integer, state: LearnerState) -> LearnerState:
-                ts = start + number * size + jnp.arange(size)
-                return loop(step, state, (ts, ts >= end))[0]
+        state = jax.lax.fori_loop(0, (end - start + size - 1) // size, chunk, state)
+        return state, learner.evaluate(theta, context, state)[1]
 
-            state = jax.lax.fori_loop(0, (end - start + size - 1) // size, chunk, state)
-            return state, learner.evaluate(theta, context, state)[1]
-
-        _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
-        return metrics, jnp.asarray(task_id(learner.tasks, pool, index))
-
-    metrics, task = map_lifetimes(one_lifetime, lifetimes)
-    return Curves(jnp.array(ends), metrics, task)
+    metrics: dict[str, Float[Array, " points"]]
+    _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
+    return metrics
 
 
 @sharded_jit("learner", "lifetimes")

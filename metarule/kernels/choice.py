@@ -14,7 +14,7 @@ from metarule.kernels.log import LOG, warn
 from metarule.kernels.scalars import Unsupported
 from metarule.kernels.scan import Prepared, in_segments, prepare
 
-__all__ = ["MODES", "compiled_scan", "kernels", "why_not"]
+__all__ = ["MODES", "compile_draws", "compiled_scan", "kernels", "why_not"]
 
 MODES = ("auto", "on", "off")
 # Numbers of a state, which are counted before the body is traced, and operations of a step, by backend. On CPUs the
@@ -53,6 +53,12 @@ def compiled_scan(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> tuple
     return prepared.run(carry, xs) if length <= most else in_segments(prepared.run, most, carry, xs)
 
 
+def compile_draws() -> None:
+    """Draw random numbers on CPUs by machine code from now on, unless kernels are off; the numbers are the same."""
+    if kernels.value != "off" and _has_llvm():
+        import_module("metarule.kernels.threefry").draw_by_machine_code()
+
+
 def why_not(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> str:
     """Reason for which a scan is left to XLA; empty if it is compiled."""
     prepared = _choose(body, carry, xs)
@@ -70,7 +76,7 @@ def _choose(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Prepared | 
         return f"the device is a {backend}"
     if backend == "gpu" and not _is_recent():
         return "the GPU is not one of NVIDIA's from Hopper on"
-    if backend == "cpu" and find_spec("llvmlite") is None:
+    if backend == "cpu" and not _has_llvm():
         return "llvmlite is not installed"
     most_numbers, most_operations = _MOST[backend]
     numbers = sum(math.prod(jax.numpy.shape(leaf)) for leaf in jax.tree.leaves(carry))
@@ -86,6 +92,10 @@ def _choose(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Prepared | 
         return f"a step has more than {most_operations:,} operations"
     import_module(f"metarule.kernels.{backend}")  # registers the operation with JAX
     return prepared
+
+
+def _has_llvm() -> bool:
+    return find_spec("llvmlite") is not None
 
 
 def _is_recent() -> bool:

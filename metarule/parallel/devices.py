@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError
-from metarule.kernels import MODES, kernels
+from metarule.kernels import MODES, compile_draws, kernels
 
 __all__ = ["LIFETIMES", "Devices", "affinity", "reserve", "sharded_jit", "spread"]
 
@@ -69,7 +69,8 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
             of bfloat16), or highest (float32). TF32 on a GPU changes a θ-gradient by a few thousandths if weights are
             at their bound.
         kernels: on compiles each time loop to one operation wherever it can, auto where that is faster, off nowhere.
-            auto follows the variable METARULE_KERNELS, if that is set.
+            Unless it is off, random numbers are drawn by one operation, too. auto follows the variable
+            METARULE_KERNELS, if that is set.
         coordinator: HOST:PORT of process 0, the same for all processes, or auto under SLURM, Open MPI or on a TPU pod;
             empty for a run in one process.
         processes: processes of this run, on one machine or many.
@@ -111,7 +112,8 @@ _ALL = Devices()
 def spread(devices: Devices = _ALL) -> Iterator[None]:
     """Compute on the mesh of all devices, which is ambient if there are several and no mesh was set before.
 
-    On a CPU each core is a device, unless the user has set their number.
+    On a CPU each core is a device, unless the user has set their number, and random numbers are drawn by machine code
+    from then on, unless kernels are off.
 
     Raises:
         ConfigError: more devices than the machine has, no device of the platform that JAX is set to use, or another
@@ -129,6 +131,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
     precision = None if devices.matmul == "default" else devices.matmul
     mode = nullcontext() if devices.kernels == "auto" else kernels(devices.kernels)
     with mesh, mode, jax.default_matmul_precision(precision) if precision else nullcontext():
+        compile_draws()
         yield
 
 

@@ -3,13 +3,14 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metarule.analysis.ablation import limited_contribution_report
-from metarule.analysis.baselines import Tuned, baselines, tune
+from metarule.analysis.baselines import baselines, tune_all
 from metarule.analysis.comparison import (
     INITIAL,
     LEARNED,
@@ -66,15 +67,13 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
     write_theta(path, lifetime, trained.theta)
     seconds = dict(trained.seconds)
     contenders = {LEARNED: Contender(lifetime, trained.theta), INITIAL: Contender(lifetime, trained.initial)}
+    with _timed(seconds, "baselines"):
+        learners = baselines(lifetime, experiment.evaluation.baselines)
+        budget, pause = lifetimes_of(experiment.optimizer), partial(stop.answer, total_steps(experiment.optimizer))
+        tuned = tune_all(learners, split.train, stream(key, Purpose.TUNING), budget, pause)
+        contenders |= {name: Contender(learner, tuned[name].theta) for name, learner in learners.items()}
     with _timed(seconds, "evaluation"):
         curves = _curves(experiment, contenders, split)
-    tuned: dict[str, Tuned] = {}
-    with _timed(seconds, "baselines"):
-        for name, learner in baselines(lifetime, experiment.evaluation.baselines).items():
-            stop.answer(total_steps(experiment.optimizer))
-            tuned[name] = tune(learner, split.train, stream(key, Purpose.TUNING), lifetimes_of(experiment.optimizer))
-            contenders[name] = Contender(learner, tuned[name].theta)
-            curves |= _curves(experiment, {name: contenders[name]}, split)
     stop.answer(total_steps(experiment.optimizer))
     with _timed(seconds, "contributions"):
         lifetimes = experiment.evaluation.lifetimes
