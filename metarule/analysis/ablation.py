@@ -182,7 +182,9 @@ def with_coefficients(theta: Theta, coefficients: Coefficients) -> Theta:
 
 def without_term(coefficients: Coefficients, number: int) -> Coefficients:
     """The same coefficients with one set to 0, by its number."""
-    return coefficients.ravel().at[number].set(0).reshape(coefficients.shape)
+    rest = np.array(coefficients)
+    rest.flat[number] = 0
+    return jnp.asarray(rest)
 
 
 def scores_by_task(

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -207,7 +206,7 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def describe_split(split: Split) -> str:
     """Describe the test tasks of a split: new ones, or the training tasks if the family holds nothing out."""
     leaves = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
-    return NOTHING_HELD_OUT if all(bool(jnp.array_equal(one, other)) for one, other in leaves) else HELD_OUT
+    return NOTHING_HELD_OUT if all(np.array_equal(one, other) for one, other in leaves) else HELD_OUT
 
 
 def rows_by_contender(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Frame of all commands: help, devices, and one line for bad input, a failed device or disk, or a stop."""
 
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -26,6 +27,8 @@ __all__ = ["DEVICES", "run"]
 
 DEVICES = Source(Devices, table="devices")
 _HELP = {"--help", "-h"}
+# New objects after which Python looks for garbage.
+_OBJECTS = 100_000
 _STATUSES = """\
 Exit status: 0 done; 1 a device or disk failed, some of the work failed, or a figure could not be drawn, and the rest is
 written; 2 bad input; 128 + the signal's number after Ctrl-C or SIGTERM."""
@@ -60,6 +63,8 @@ def run(
         2 for bad input, 128 + signal for Ctrl-C and SIGTERM.
     """
     _prepare_streams()
+    # Tracing makes many lasting objects: to search them for garbage as often as Python does is a twentieth of the time.
+    gc.set_threshold(_OBJECTS, 20, 100)
     # After the end of a command, Ctrl-C would interrupt JAX alone, which would print a stack trace.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     try:
