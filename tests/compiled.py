@@ -12,7 +12,7 @@ TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-11}
 
 def compiles(function, *arguments):
     """True if a program contains machine code of a loop, in the mode that is set."""
-    return "@metarule_" in jax.jit(function).lower(*arguments).as_text()
+    return "@metarule_loop_" in jax.jit(function).lower(*arguments).as_text()
 
 
 def both(function, *arguments):
@@ -21,7 +21,7 @@ def both(function, *arguments):
     for mode in ("on", "off"):
         with kernels(mode):
             program = jax.jit(function).lower(*arguments)
-        assert ("@metarule_" in program.as_text()) == (mode == "on")
+        assert ("@metarule_loop_" in program.as_text()) == (mode == "on")
         results.append(jax.device_get(program.compile()(*arguments)))
     return results
 

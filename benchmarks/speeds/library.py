@@ -93,7 +93,7 @@ def stated(*terms: str) -> Polynomial:
 
 
 # Call of a kernel in the text of a program.
-_KERNEL = 'custom_call_target="metarule_'
+_KERNEL = 'custom_call_target="metarule_loop_'
 _TERMS = ("1", "pre", "potential", "modulator", "pre*modulator", "pre*potential", "pre*weight")
 SEVEN = stated(*_TERMS)
 

@@ -1,6 +1,6 @@
 """Baselines of a learned rule: classic rules in its circuit, and backprop, each with a tuned learning rate."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -267,35 +267,36 @@ def tune_all(
     """
     if not learners:
         return {}
-    count = max(budget // (RATES.size + _FINE.size), 1)
+    names, contenders = list(learners), tuple(learners.values())
+    count, metric = max(budget // (RATES.size + _FINE.size), 1), primary_metric(contenders[0].tasks)
     at_rate = jax.jit(theta_at_rate, static_argnums=0)
-    metric = primary_metric(next(iter(learners.values())).tasks)
 
-    def scores(rates: Sequence[float], key: PRNGKey) -> list[tuple[float, float]]:
-        """Score of each learner at its rate."""
+    def scores(rates: Float[np.ndarray, " learners"], key: PRNGKey) -> Float[np.ndarray, "learners 2"]:
         pause()
-        thetas = tuple(map(at_rate, learners.values(), rates))
-        curves = paired_curves(tuple(learners.values()), thetas, pool, key, count, _POINTS)
-        values = jax.device_get([one.metrics[metric] for one in curves])
-        return [(float(np.mean(one[:, -1])), float(np.mean(one))) for one in values]
+        thetas = tuple(map(at_rate, contenders, rates.tolist()))
+        curves = jax.device_get(paired_curves(contenders, thetas, pool, key, count, _POINTS))
+        return np.array([(np.mean(one.metrics[metric][:, -1]), np.mean(one.metrics[metric])) for one in curves])
 
-    def best(rates: Float[np.ndarray, "learners rates"], table: list[list[tuple[float, float]]]) -> list[float]:
-        """Rate of each learner with the highest scores."""
-        return [
-            float(own[max(range(len(own)), key=column.__getitem__)])
-            for own, column in zip(rates, zip(*table, strict=True))
-        ]
+    def grid(rates: Float[np.ndarray, "learners rates"], key: PRNGKey) -> Float[np.ndarray, "learners rates 2"]:
+        return np.stack([scores(column, key) for column in rates.T], axis=1)
 
     coarse_key, fine_key = jax.random.split(key)
-    coarse = np.tile(RATES, (len(learners), 1))
-    coarse_table = [scores(rates, coarse_key) for rates in coarse.T.tolist()]
-    fine = np.multiply.outer(best(coarse, coarse_table), _FINE)
-    fine_table = [scores(rates, fine_key) for rates in fine.T.tolist()]
-    table = np.array(coarse_table + fine_table).transpose(1, 0, 2)
-    rates, lifetimes = np.hstack([coarse, fine]), count * (RATES.size + _FINE.size)
-    return {
-        name: Tuned(rate, at_rate(learner, rate), own, column, lifetimes)
-        for (name, learner), rate, own, column in zip(
-            learners.items(), best(fine, fine_table), rates, table, strict=True
+    coarse = np.tile(RATES, (len(names), 1))
+    coarse_scores = grid(coarse, coarse_key)
+    fine = np.multiply.outer([RATES[_best(own)] for own in coarse_scores], _FINE)
+    fine_scores = grid(fine, fine_key)
+    tuned = {}
+    for number, name in enumerate(names):
+        rate = float(fine[number, _best(fine_scores[number])])
+        tuned[name] = Tuned(
+            rate,
+            at_rate(contenders[number], rate),
+            np.concatenate([coarse[number], fine[number]]),
+            np.concatenate([coarse_scores[number], fine_scores[number]]),
+            count * (RATES.size + _FINE.size),
         )
-    }
+    return tuned
+
+
+def _best(scores: Float[np.ndarray, "rates 2"]) -> int:
+    return max(range(len(scores)), key=lambda number: tuple(scores[number]))

@@ -10,17 +10,25 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from metarule.analysis.evaluation import sample_lifetime
+from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
-from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.tasks.conditioning import FIELDS, Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.criteria import Reading, parse_criterion, satisfies
 from metarule.types import STIMULI, Integer, LearnerState, PRNGKey, Theta
 
-__all__ = ["Example", "Responses", "Timing", "conditioned_responses", "interpolated_pool", "phenomena_shown", "timings"]
+__all__ = [
+    "Example",
+    "Responses",
+    "Timing",
+    "conditioned_responses",
+    "example_animals",
+    "interpolated_pool",
+    "phenomena_shown",
+    "timings",
+]
 
 
 class Example(NamedTuple):
@@ -44,13 +52,11 @@ class Responses(NamedTuple):
         before: at step 0.
         peak: largest of the lifetime.
         after: at the end of the lifetime.
-        example: the first run of each schedule.
     """
 
     before: Float[Array, "schedules runs 2"]
     peak: Float[Array, "schedules runs 2"]
     after: Float[Array, "schedules runs 2"]
-    example: Example
 
 
 class Timing(NamedTuple):
@@ -112,34 +118,49 @@ def conditioned_responses(
         key: decides weights, timings and intensities.
         runs: animals for each schedule.
     """
-    tasks = lifetime.tasks
-    assert isinstance(tasks, Conditioning)
 
-    def one_run(schedule: Array, run: Integer) -> Example:
-        task, lifetime_key, _ = sample_lifetime(lifetime, pool._replace(schedules=schedule[None]), key, run, 1)
-        context, state = lifetime.init(lifetime_key, task)
+    def one_schedule(schedule: Integer) -> Responses:
+        def one_run(run: Integer) -> Responses:
+            responses = _animal(lifetime, theta, pool, key, schedule, run).responses
+            return Responses(responses[0], jnp.max(responses, axis=0), responses[-1])
 
-        def probe(state: LearnerState) -> Float[Array, " 2"]:
-            present = partial(lifetime.circuit.step, state.weights, context.wiring, state.circuit)
-            responses = jax.vmap(lambda stimulus: present(stimulus).output[0])(tasks.examples(task))
-            # An infinite response to the US would make the others look like 0.
-            return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
+        return map_lifetimes(one_run, runs)
 
-        def body(state: LearnerState, t: Integer) -> tuple[LearnerState, LearnerState]:
-            return step_at(lifetime, theta, context, state, t)[0], state
+    return jax.lax.map(one_schedule, jnp.arange(2 * len(_tasks(lifetime).phenomena)))
 
-        last, states = loop(body, state, jnp.arange(lifetime.steps))
-        # One program for all probes: criteria compare responses, which may not differ by rounding.
-        states = jax.tree.map(lambda before, after: jnp.concatenate([before, after[None]]), states, last)
-        return Example(task, jax.vmap(probe)(states))
 
-    def one_schedule(schedule: Array) -> Responses:
-        examples = batch_lifetimes(partial(one_run, schedule), runs)(jnp.arange(runs))
-        responses = examples.responses
-        first = jax.tree.map(lambda leaf: leaf[0], examples)
-        return Responses(responses[:, 0], jnp.max(responses, axis=1), responses[:, -1], first)
+@sharded_jit("lifetime")
+def example_animals(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGKey) -> Example:
+    """The first run of each schedule of `conditioned_responses`, with responses along the lifetime."""
+    schedules = jnp.arange(2 * len(_tasks(lifetime).phenomena))
+    return jax.vmap(lambda schedule: _animal(lifetime, theta, pool, key, schedule, 0))(schedules)
 
-    return jax.lax.map(one_schedule, jnp.arange(2 * len(tasks.phenomena)))
+
+def _tasks(lifetime: Lifetime) -> Conditioning:
+    assert isinstance(lifetime.tasks, Conditioning)
+    return lifetime.tasks
+
+
+def _animal(
+    lifetime: Lifetime, theta: Theta, pool: ConditioningPool, key: PRNGKey, schedule: Integer, run: Integer
+) -> Example:
+    """One animal, and its responses before each step and at the end."""
+    only = pool._replace(schedules=jnp.asarray(schedule)[None])
+    task, lifetime_key, _ = sample_lifetime(lifetime, only, key, run, 1)
+    context, state = lifetime.init(lifetime_key, task)
+
+    def probe(state: LearnerState) -> Float[Array, " 2"]:
+        present = partial(lifetime.circuit.step, state.weights, context.wiring, state.circuit)
+        responses = jax.vmap(lambda stimulus: present(stimulus).output[0])(_tasks(lifetime).examples(task))
+        # An infinite response to the US would make the others look like 0.
+        return jnp.where(jnp.all(jnp.isfinite(responses)), responses[:-1] / responses[-1], jnp.nan)
+
+    def body(state: LearnerState, t: Integer) -> tuple[LearnerState, Float[Array, " 2"]]:
+        return step_at(lifetime, theta, context, state, t)[0], probe(state)
+
+    # Criteria compare responses, which may not differ by rounding: the last one is of the same loop as the others, and
+    # the step that follows it is read by nobody.
+    return Example(task, loop(body, state, jnp.arange(lifetime.steps + 1))[1])
 
 
 def phenomena_shown(tasks: Conditioning, responses: Responses) -> dict[str, Bool[np.ndarray, " runs"]]:

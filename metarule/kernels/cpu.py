@@ -33,7 +33,7 @@ def _run(kernel: Kernel, given: Sequence[jax.Array], shapes: Sequence[jax.ShapeD
     bits = given[0].dtype.itemsize * 8
     text, vectors = _module(kernel, bits)
     memory = jax.ShapeDtypeStruct((vectors, lanes(bits)), given[0].dtype)
-    return jax.ffi.ffi_call(register(text), [*shapes, memory])(*given)[:-1]
+    return jax.ffi.ffi_call(register("loop", text), [*shapes, memory])(*given)[:-1]
 
 
 def _compiled_or_not(primitive: Primitive) -> Callable[..., Sequence[Any]]:

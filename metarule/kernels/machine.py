@@ -58,9 +58,9 @@ def _compiled(text: str) -> bytes:
     return machine.emit_object(module)
 
 
-def register(text: str) -> str:
-    """Compile a module, and register its handler with XLA under a name made of its text."""
-    name = "metarule_" + hashlib.sha256(text.encode()).hexdigest()[:32]
+def register(kind: str, text: str) -> str:
+    """Compile a module, and register its handler with XLA under a name made of its kind and text."""
+    name = f"metarule_{kind}_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
     if name not in _ENGINES:
         code = stored(f"{name}-{_cpu()}", lambda: _compiled(text))
         engine = llvm.create_mcjit_compiler(llvm.parse_assembly(""), _machine())

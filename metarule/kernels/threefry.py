@@ -43,4 +43,4 @@ def _drawn(*operands: jax.Array) -> list[jax.Array]:
 
 @cache
 def _name() -> str:
-    return register(template("threefry.ll", size=4))
+    return register("threefry", template("threefry.ll", size=4))

@@ -9,7 +9,14 @@ import numpy as np
 
 from metarule.analysis.baselines import RATES, theta_at_rate
 from metarule.analysis.comparison import INITIAL, LEARNED, Contender
-from metarule.analysis.phenomena import Example, conditioned_responses, interpolated_pool, phenomena_shown, timings
+from metarule.analysis.phenomena import (
+    Example,
+    conditioned_responses,
+    example_animals,
+    interpolated_pool,
+    phenomena_shown,
+    timings,
+)
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.lifetime.learner import Lifetime
 from metarule.protocols import Learner
@@ -50,11 +57,9 @@ def measure_phenomena(
     held_out, theta_of = interpolated_pool(tasks), jax.jit(theta_at_rate, static_argnums=0)
     baselines = {name: one.learner for name, one in contenders.items() if name not in (LEARNED, INITIAL)}
 
-    def respond(learner: Learner, theta: Theta, pool: ConditioningPool) -> Any:
-        return jax.device_get(conditioned_responses(learner, theta, pool, key, runs))
-
     def shares(learner: Learner, theta: Theta, pool: ConditioningPool) -> dict[str, float]:
-        shown = phenomena_shown(tasks, respond(learner, theta, pool))
+        responses = jax.device_get(conditioned_responses(learner, theta, pool, key, runs))
+        shown = phenomena_shown(tasks, responses)
         return {name: float(np.mean(animals)) for name, animals in shown.items()}
 
     by_timing = [
@@ -75,7 +80,8 @@ def measure_phenomena(
             for table in (by_timing, by_rate)
         ]
         report[phenomenon.name] = _report_row(number in tasks.trained, *tables)
-    _draw(folder, learned.learner, report, respond(learned.learner, learned.theta, held_out).example)
+    example = jax.device_get(example_animals(learned.learner, learned.theta, held_out, key))
+    _draw(folder, learned.learner, report, example)
     return report
 
 

@@ -32,6 +32,7 @@ from metarule.analysis.baselines import (
     rescorla_wagner,
     sutton_barto,
     theta_at_rate,
+    tune_all,
     with_rule,
 )
 from metarule.config.toml import ConfigError, decode
@@ -224,7 +225,27 @@ def test_tuning_finds_the_best_rate_within_its_budget():
 
 
 def test_of_rates_with_equal_final_scores_the_faster_one_is_chosen():
-    assert _best([(0.5, 0.9), (1.0, 0.2), (1.0, 0.6), (1.0, 0.4)]) == 2
+    assert _best(np.array([(0.5, 0.9), (1.0, 0.2), (1.0, 0.6), (1.0, 0.4)])) == 2
+
+
+def test_learners_that_are_tuned_side_by_side_are_tuned_as_each_alone():
+    learners = {"delta": delta_rule(LEARNER), "backprop": backprop(LEARNER)}
+    calls = []
+    together = tune_all(learners, POOL, KEY, 260, pause=lambda: calls.append(None))
+    assert len(calls) == 26
+    for name, learner in learners.items():
+        alone = tune(learner, POOL, KEY, 260)
+        assert together[name].rate == alone.rate
+        np.testing.assert_array_equal(together[name].scores, alone.scores)
+    assert tune_all({}, POOL, KEY, 260) == {}
+
+
+def test_tuning_stops_where_its_caller_says_so():
+    def stop():
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_all({"delta": delta_rule(LEARNER)}, POOL, KEY, 260, pause=stop)
 
 
 def test_a_rate_does_not_change_decays():

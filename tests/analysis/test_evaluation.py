@@ -16,12 +16,14 @@ from metarule import (
     Polynomial,
     Recurrent,
     Tabular,
+    backprop,
     delta_rule,
     evaluate,
     final_metrics,
     learning_curves,
     unroll,
 )
+from metarule.analysis.evaluation import paired_curves
 from metarule.tasks.base import primary_metric, task_id
 
 KEY = jax.random.key(0)
@@ -53,6 +55,15 @@ def test_curves_equal_those_of_single_lifetimes():
 
     for number in range(5):
         np.testing.assert_array_equal(curves.metrics["accuracy"][number], expected(number))
+
+
+def test_curves_of_several_learners_equal_those_of_each_alone():
+    learners, thetas = (LEARNER, backprop(LEARNER), LEARNER), (THETA, THETA, 0 * THETA)
+    together = paired_curves(learners, thetas, POOL, KEY, 6, (10, 50), 3)
+    for learner, theta, curves in zip(learners, thetas, together, strict=True):
+        alone = learning_curves(learner, theta, POOL, KEY, 6, (10, 50), 3)
+        jax.tree.map(np.testing.assert_array_equal, curves, alone)
+    assert together[0].metrics["accuracy"][:, -1].mean() > together[2].metrics["accuracy"][:, -1].mean()
 
 
 def test_the_first_lifetimes_do_not_depend_on_their_number():

@@ -12,7 +12,7 @@ from metarule import (
     conditioned_responses,
     phenomena_shown,
 )
-from metarule.analysis.phenomena import Example, Responses, interpolated_pool, timings
+from metarule.analysis.phenomena import Example, Responses, example_animals, interpolated_pool, timings
 from metarule.tasks import STANDARD, Phenomenon, TrialPhase, TrialSchedule
 from metarule.tasks.conditioning import FIELDS
 
@@ -42,7 +42,9 @@ def responses():
 def test_each_pairing_adds_the_rate_to_the_weight(responses):
     """Δw = 0.1·CS·US, so that the response in units of the US grows by 0.1·CS², in 3 or 5 trials."""
     assert responses.after.shape == (2, 20, 2)
-    animal = Example(*jax.tree.map(lambda leaf: leaf[0], tuple(responses.example)))
+    examples = jax.device_get(example_animals(LEARNER, jnp.array([0.1]), TASKS.split(0).train, KEY))
+    animal = Example(*jax.tree.map(lambda leaf: leaf[0], tuple(examples)))
+    np.testing.assert_allclose(animal.responses[[0, -1]], [responses.before[0, 0], responses.after[0, 0]], rtol=1e-6)
     intensity = animal.task.probes[0, 0]
     trials = np.count_nonzero(animal.task.stimuli[:, 2])
     assert trials in (3, 5)
@@ -131,12 +133,12 @@ def test_standard_criteria_are_the_stated_ones(name):
     for number, readings in enumerate(VERDICTS[name]):
         before, peak, after, control = (np.array(pair, float)[None, None] for pair in readings)
         both = lambda animal, other: np.concatenate([animal, other])
-        responses = Responses(both(before, before), both(peak, peak), both(after, control), example=None)
+        responses = Responses(both(before, before), both(peak, peak), both(after, control))
         assert phenomena_shown(Conditioning(phenomena=(phenomenon,)), responses)[name] == (number == 0)
 
 
 def test_responses_that_are_not_finite_show_no_phenomenon(responses):
     """For example because the US does not drive the motor neuron, so that responses have no unit."""
-    infinite = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), responses._replace(example=None))
+    infinite = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), responses)
     for phenomenon in STANDARD[:6]:
         assert not phenomena_shown(Conditioning(phenomena=(phenomenon,)), infinite)[phenomenon.name].any()

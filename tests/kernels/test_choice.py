@@ -38,7 +38,7 @@ def test_a_program_of_one_mode_does_not_serve_another():
     texts = []
     for mode in ("on", "off", "on"):
         with kernels(mode):
-            texts.append("@metarule_" in compiled.lower(jnp.ones(3)).as_text())
+            texts.append("@metarule_loop_" in compiled.lower(jnp.ones(3)).as_text())
     assert texts == [True, False, True]
 
 

@@ -57,7 +57,7 @@ for name, program in programs.items():
     results[name] = jax.jit(program)(*arguments)
     if sys.argv[1:] == ["again"]:
         continue
-    assert "@metarule_" in jax.jit(program).lower(*arguments).as_text()
+    assert "@metarule_loop_" in jax.jit(program).lower(*arguments).as_text()
     with kernels("off"):
         expected = jax.jit(program)(*arguments)
     close = lambda one, two: np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-5, err_msg=name)
