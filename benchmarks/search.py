@@ -19,10 +19,10 @@ from metarule.config.toml import decode
 from metarule.meta import Gradient
 from metarule.runs import figures
 from metarule.runs.experiment import Experiment
-from metarule.runs.files import read_json, write_json
+from metarule.runs.files import json_text, read_json
 from metarule.sweeps.declaration import Sweep, read_sweep
 from metarule.sweeps.report import PLAN, interquartile, make_report, paired
-from metarule.sweeps.rows import write_rows
+from metarule.sweeps.rows import write_rows, write_whole
 
 __all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]
 
@@ -156,7 +156,7 @@ def _costs(directory: Path) -> dict[str, float]:
         settings = read_json(directory / PLAN)["settings"]
         experiments = {one["values"]["case"]: decode(one["experiment"], Experiment) for one in settings}
         known = {case: relative_cost(one) for case, one in experiments.items() if isinstance(one.optimizer, Gradient)}
-        write_json(file, known)
+        write_whole(file, json_text(known))
     return dict(known)
 
 

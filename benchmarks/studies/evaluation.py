@@ -21,12 +21,13 @@ from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
-from metarule.runs.files import read_json, write_json
+from metarule.runs.files import json_text, read_json
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import load_theta, theta_meaning
 from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan
 from metarule.sweeps.report import CELLS
+from metarule.sweeps.rows import write_whole
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.types import Theta
 
@@ -128,7 +129,7 @@ def evaluate(study: Study, all_items: list[Item], folder: Path, stop: StopReques
                 jax.clear_caches()
                 learner = next_learner
             known = _evaluate(item, study.points)
-            write_json(file, known)
+            write_whole(file, json_text(known))
         bar.set_postfix_str(f"{item.test}: {item.contender}, seed {item.seed}", refresh=False)
         done.append(Scores(item, known["metrics"], known["steps"], known["curve"]))
     return done
