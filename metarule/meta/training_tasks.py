@@ -18,7 +18,7 @@ TrainTasks: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)] | Literal["all"]
 def draw_lifetime(
     learner: Learner,
     pool: Any,
-    train_tasks: int | Literal["all"],
+    train_tasks: Integer | Literal["all"],
     batch_size: int,
     step: Integer,
     number: Integer,
@@ -40,5 +40,6 @@ def draw_lifetime(
     """
     index_key, task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number), 3)
     total = step * batch_size + number
-    index = draw_index(index_key) if train_tasks == "all" else jnp.asarray(total % train_tasks)
+    # A sweep over their number has it as data, in an array of floats.
+    index = draw_index(index_key) if isinstance(train_tasks, str) else total % jnp.asarray(train_tasks, int)
     return learner.tasks.sample(task_key, pool, index), lifetime_key

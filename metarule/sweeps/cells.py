@@ -296,7 +296,8 @@ def _evaluate(
 
     number = train_tasks_of(experiment.optimizer)
     metrics = finals(theta, split.test, Purpose.HELD_OUT)
-    trained = finals(theta, split.train, Purpose.TUNING, None if number == "all" else number)
+    in_turn = None if isinstance(number, str) else jnp.asarray(number, int)
+    trained = finals(theta, split.train, Purpose.TUNING, in_turn)
     metrics[f"training_{score}"] = trained[score]
     monitor_key = stream(key, Purpose.MONITOR)
     largest = jnp.max(exponents(lifetime, theta, split.train, monitor_key, settings.monitor_lifetimes))

@@ -44,6 +44,8 @@ _DATA = (
     "rule.hebbian_scale",
     "rule.initial_spread",
 )
+# Whole numbers that may be data, too, as far as single precision has them all.
+_WHOLE, _LARGEST = ("optimizer.train_tasks",), 2**24
 CASE = "case"
 
 
@@ -247,7 +249,10 @@ def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> I
 
 def _is_data(experiment: Experiment, field: str) -> bool:
     """True if one program can serve all values of a field: a number on which no traced code branches."""
-    if not any(fnmatchcase(field, pattern) for pattern in _DATA) or not isinstance(_get(experiment, field), float):
+    value = _get(experiment, field)
+    is_whole = field in _WHOLE and isinstance(value, int) and value <= _LARGEST
+    is_fraction = any(fnmatchcase(field, pattern) for pattern in _DATA) and isinstance(value, float)
+    if not is_whole and not is_fraction:
         return False
 
     def traced(value: jax.Array) -> jax.Array:
