@@ -13,6 +13,7 @@ from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSear
 from metarule.meta.sequence import Sequence
 from metarule.protocols import Learner, MetaOptimizer
 from metarule.tasks.base import min_steps
+from metarule.types import Integer
 
 __all__ = [
     "AnyOptimizer",
@@ -100,7 +101,7 @@ def lifetimes_of(optimizer: Any, steps: int | None = None) -> int:
     return total
 
 
-def train_tasks_of(optimizer: Any) -> int | Literal["all"]:
+def train_tasks_of(optimizer: Any) -> Integer | Literal["all"]:
     """Number of training tasks; for a sequence that of its last part."""
     return parts_of(optimizer)[-1].train_tasks
 

@@ -40,6 +40,5 @@ def draw_lifetime(
     """
     index_key, task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number), 3)
     total = step * batch_size + number
-    # A sweep over their number has it as data, in an array of floats.
-    index = draw_index(index_key) if isinstance(train_tasks, str) else total % jnp.asarray(train_tasks, int)
+    index = draw_index(index_key) if isinstance(train_tasks, str) else jnp.asarray(total % train_tasks)
     return learner.tasks.sample(task_key, pool, index), lifetime_key

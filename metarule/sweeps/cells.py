@@ -290,14 +290,13 @@ def _evaluate(
     split, key, score = lifetime.tasks.split(seed), run_key(seed), primary_metric(lifetime.tasks)
     curves, exponents = inspect.unwrap(learning_curves), inspect.unwrap(lyapunov_exponent)
 
-    def finals(theta: Theta, pool: Any, purpose: Purpose, tasks: int | None = None) -> dict[str, Float[Array, ""]]:
+    def finals(theta: Theta, pool: Any, purpose: Purpose, tasks: Integer | None = None) -> dict[str, Float[Array, ""]]:
         results = curves(lifetime, theta, pool, stream(key, purpose), settings.lifetimes, 1, tasks)
         return {name: jnp.mean(values[:, -1]) for name, values in results.metrics.items()}
 
     number = train_tasks_of(experiment.optimizer)
     metrics = finals(theta, split.test, Purpose.HELD_OUT)
-    in_turn = None if isinstance(number, str) else jnp.asarray(number, int)
-    trained = finals(theta, split.train, Purpose.TUNING, in_turn)
+    trained = finals(theta, split.train, Purpose.TUNING, None if isinstance(number, str) else number)
     metrics[f"training_{score}"] = trained[score]
     monitor_key = stream(key, Purpose.MONITOR)
     largest = jnp.max(exponents(lifetime, theta, split.train, monitor_key, settings.monitor_lifetimes))

@@ -171,9 +171,10 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
 
 
 def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """Replace the values of some dotted fields of an experiment; values may be traced."""
+    """Replace the values of some dotted fields of an experiment; values may be traced floats."""
     for field, value in values.items():
-        experiment = _put(experiment, field.split("."), value)
+        is_whole = field in _WHOLE and isinstance(value, jax.Array)
+        experiment = _put(experiment, field.split("."), value.astype(int) if is_whole else value)
     return experiment
 
 

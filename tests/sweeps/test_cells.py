@@ -57,6 +57,16 @@ def test_a_point_of_a_cell_has_the_theta_and_the_scores_of_a_run(outcome):
     assert not np.allclose(outcome.theta[number], outcome.theta[2], atol=1e-4)
 
 
+def test_a_traced_number_of_training_tasks_moves_theta_as_the_number_does(tmp_path):
+    field, numbers = "optimizer.train_tasks", (1, 3)
+    cell = CELL._replace(fields=(field,), points=(Point(0, 3), Point(1, 3)), values=tuple((float(n),) for n in numbers))
+    outcome = solve(cell, tmp_path, StopRequest(), SILENT)
+    for number, tasks in enumerate(numbers):
+        theta, _ = trained(with_values(SMALL, {field: tasks}), 3)
+        np.testing.assert_allclose(outcome.theta[number], theta, atol=1e-5, rtol=0)
+    assert not np.allclose(*outcome.theta, atol=1e-4)
+
+
 def test_theta_of_a_cell_of_one_point_is_bit_for_bit_that_of_a_run(tmp_path):
     experiment = replace(SMALL, seed=3, optimizer=replace(SMALL.optimizer, curriculum=(0.5, 1.0)))
     start_run(tmp_path / "run", experiment, given=None)

@@ -40,6 +40,10 @@ def test_seeds_and_rates_share_one_program(tmp_path):
         ({"inner_loop.weight_bound": [2.0, 3.0]}, True),
         ({"rule.hebbian_scale": [0.1, 0.2]}, True),
         ({"optimizer.clip": [0.1, 1.0]}, True),
+        ({"optimizer.train_tasks": [1, 50]}, True),
+        ({"optimizer.train_tasks": [1, "all"]}, False),
+        # Single precision does not have this number.
+        ({"optimizer.train_tasks": [1, 2**24 + 1]}, False),
         ({"inner_loop.steps": [100, 200]}, False),
         ({"tasks.inputs": [2, 3]}, False),
         ({"inner_loop.theta": ["shared", "per_projection"]}, False),
