@@ -267,15 +267,16 @@ def tune_all(
     """
     if not learners:
         return {}
-    names, contenders = list(learners), tuple(learners.values())
-    count, metric = max(budget // (RATES.size + _FINE.size), 1), primary_metric(contenders[0].tasks)
+    names, contenders, count = list(learners), tuple(learners.values()), RATES.size + _FINE.size
+    lifetimes, metric = max(budget // count, 1), primary_metric(contenders[0].tasks)
     at_rate = jax.jit(theta_at_rate, static_argnums=0)
 
     def scores(rates: Float[np.ndarray, " learners"], key: PRNGKey) -> Float[np.ndarray, "learners 2"]:
         pause()
         thetas = tuple(map(at_rate, contenders, rates.tolist()))
-        curves = jax.device_get(paired_curves(contenders, thetas, pool, key, count, _POINTS))
-        return np.array([(np.mean(one.metrics[metric][:, -1]), np.mean(one.metrics[metric])) for one in curves])
+        curves = jax.device_get(paired_curves(contenders, thetas, pool, key, lifetimes, _POINTS))
+        values = [np.asarray(one.metrics[metric], float) for one in curves]
+        return np.array([(np.mean(one[:, -1]), np.mean(one)) for one in values])
 
     def grid(rates: Float[np.ndarray, "learners rates"], key: PRNGKey) -> Float[np.ndarray, "learners rates 2"]:
         return np.stack([scores(column, key) for column in rates.T], axis=1)
@@ -285,17 +286,12 @@ def tune_all(
     coarse_scores = grid(coarse, coarse_key)
     fine = np.multiply.outer([RATES[_best(own)] for own in coarse_scores], _FINE)
     fine_scores = grid(fine, fine_key)
-    tuned = {}
-    for number, name in enumerate(names):
-        rate = float(fine[number, _best(fine_scores[number])])
-        tuned[name] = Tuned(
-            rate,
-            at_rate(contenders[number], rate),
-            np.concatenate([coarse[number], fine[number]]),
-            np.concatenate([coarse_scores[number], fine_scores[number]]),
-            count * (RATES.size + _FINE.size),
-        )
-    return tuned
+    best = [float(rates[_best(own)]) for rates, own in zip(fine, fine_scores, strict=True)]
+    tables = np.hstack([coarse, fine]), np.hstack([coarse_scores, fine_scores])
+    return {
+        name: Tuned(rate, at_rate(learner, rate), rates, scored, lifetimes * count)
+        for name, learner, rate, rates, scored in zip(names, contenders, best, *tables, strict=True)
+    }
 
 
 def _best(scores: Float[np.ndarray, "rates 2"]) -> int:

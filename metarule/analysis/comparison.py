@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from metarule.analysis.evaluation import Curves, evenly_spaced, paired_curves
 from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, steps_to_threshold
@@ -205,8 +205,13 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def describe_split(split: Split) -> str:
     """Describe the test tasks of a split: new ones, or the training tasks if the family holds nothing out."""
-    leaves = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
+    leaves = zip(*([_numbers(leaf) for leaf in jax.tree.leaves(pool)] for pool in split), strict=True)
     return NOTHING_HELD_OUT if all(np.array_equal(one, other) for one, other in leaves) else HELD_OUT
+
+
+def _numbers(leaf: Array) -> np.ndarray:
+    is_key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if is_key else leaf)
 
 
 def rows_by_contender(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -91,10 +91,10 @@ def paired_curves(
     points: int | tuple[int, ...],
     tasks: Integer | None = None,
 ) -> tuple[Curves, ...]:
-    """Compute `learning_curves` of several learners of the same tasks in one program, which draws lifetimes once.
+    """Compute `learning_curves` of several learners of the same tasks in one program, which draws their tasks once.
 
     Args:
-        learners: with equal tasks and lengths of a lifetime.
+        learners: of equal tasks.
         thetas: θ of each.
         pool: tasks.
         key: decides all draws.
@@ -118,6 +118,7 @@ def _curves(
     tasks: Integer | None,
 ) -> tuple[Curves, ...]:
     first = learners[0]
+    assert all(one.tasks == first.tasks for one in learners), "learners of different tasks"
     ends = evenly_spaced(first.steps, points) if isinstance(points, int) else (0, *points)
 
     def one_lifetime(number: Integer) -> tuple[list[Any], Int[Array, ""]]:
@@ -151,9 +152,7 @@ def _one_curve(
         state = jax.lax.fori_loop(0, (end - start + size - 1) // size, chunk, state)
         return state, learner.evaluate(theta, context, state)[1]
 
-    metrics: dict[str, Float[Array, " points"]]
-    _, metrics = jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))
-    return metrics
+    return jax.lax.scan(advance, state, (jnp.array([0, *ends[:-1]]), jnp.array(ends)))[1]
 
 
 @sharded_jit("learner", "lifetimes")

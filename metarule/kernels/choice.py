@@ -1,4 +1,4 @@
-"""Choice between compiled loops and XLA's."""
+"""Choice between machine code and XLA's code, for time loops and for random numbers."""
 
 import math
 import os
@@ -14,7 +14,7 @@ from metarule.kernels.log import LOG, warn
 from metarule.kernels.scalars import Unsupported
 from metarule.kernels.scan import Prepared, in_segments, prepare
 
-__all__ = ["MODES", "compile_draws", "compiled_scan", "kernels", "why_not"]
+__all__ = ["MODES", "compiled_scan", "draw_by_machine_code", "kernels", "why_not"]
 
 MODES = ("auto", "on", "off")
 # Numbers of a state, which are counted before the body is traced, and operations of a step, by backend. On CPUs the
@@ -53,9 +53,9 @@ def compiled_scan(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> tuple
     return prepared.run(carry, xs) if length <= most else in_segments(prepared.run, most, carry, xs)
 
 
-def compile_draws() -> None:
-    """Draw random numbers on CPUs by machine code from now on, unless kernels are off; the numbers are the same."""
-    if kernels.value != "off" and _has_llvm():
+def draw_by_machine_code() -> None:
+    """Draw random numbers on CPUs by machine code in this process, unless kernels are off; the numbers are the same."""
+    if kernels.value != "off" and jax.default_backend() == "cpu" and _has_llvm():
         import_module("metarule.kernels.threefry").draw_by_machine_code()
 
 

@@ -1,7 +1,7 @@
 ; Threefry-2x32 with 20 rounds (Salmon, Moraes, Dror, Shaw 2011) of arrays, in registers of 16 numbers.
 ;
 ; Operands: two words of the keys [numbers] or [rows]; two words of the counts [numbers] or [numbers / rows], which are
-; the same in all rows. Results: two words [numbers].
+; the same in all rows. Results: two words [numbers], at least one.
 
 %pair = type {<16 x i32>, <16 x i32>}
 
@@ -86,14 +86,11 @@ start:
   %counts = call i64 @size(ptr %given, i64 2, i64 0)
   %own.keys = icmp eq i64 %keys, %numbers
   %rows = select i1 %own.keys, i64 1, i64 %keys
-  %own.first = insertelement <16 x i1> poison, i1 %own.keys, i32 0
-  %own = shufflevector <16 x i1> %own.first, <16 x i1> poison, <16 x i32> zeroinitializer
+  %columns = udiv i64 %numbers, %rows
   %own.counts = icmp eq i64 %counts, %numbers
-  %any = icmp sgt i64 %numbers, 0
-  br i1 %any, label %row, label %end
+  br label %row
 row:
   %r = phi i64 [0, %start], [%r.next, %row.end]
-  %columns = udiv i64 %numbers, %rows
   %at = mul i64 %r, %columns
   %count.at = select i1 %own.counts, i64 %at, i64 0
   %row0 = call <16 x i32> @word(ptr %key0, i64 %r)
@@ -107,7 +104,7 @@ loop:
   %least.all = call <16 x i32> @all(i32 %least.short)
   %mask = icmp ult <16 x i32> <i32 0, i32 1, i32 2, i32 3, i32 4, i32 5, i32 6, i32 7, i32 8, i32 9, i32 10, i32 11,
                                i32 12, i32 13, i32 14, i32 15>, %least.all
-  %key.mask = and <16 x i1> %mask, %own
+  %key.mask = select i1 %own.keys, <16 x i1> %mask, <16 x i1> zeroinitializer
   %k0 = call <16 x i32> @load(ptr %key0, i64 %i, <16 x i1> %key.mask, <16 x i32> %row0)
   %k1 = call <16 x i32> @load(ptr %key1, i64 %i, <16 x i1> %key.mask, <16 x i32> %row1)
   %count.i = add i64 %count.at, %i

@@ -13,7 +13,8 @@ from metarule.kernels.machine import register, template
 
 __all__ = ["draw_by_machine_code"]
 
-# With more keys each has a lane of its own. A row takes some 20 ns; operands that XLA repeats take longer to compile.
+# Up to so many keys are rows, of some 20 ns each. More are repeated for each number, which fills all lanes but takes
+# XLA longer to compile.
 _MOST_ROWS = 4096
 
 
@@ -33,8 +34,8 @@ def _drawn(*operands: jax.Array) -> list[jax.Array]:
     axes = max((axis + 1 for axis in range(len(shape)) if any(key.shape[axis] > 1 for key in keys)), default=0)
     if prod(shape[:axes]) > _MOST_ROWS or prod(shape[axes:]) == 1:
         axes = len(shape)
-    is_same = axes < len(shape) and all(prod(count.shape[:axes]) == 1 for count in counts)
-    rows = (1,) * axes if is_same else shape[:axes]
+    shares_counts = axes < len(shape) and all(prod(count.shape[:axes]) == 1 for count in counts)
+    rows = (1,) * axes if shares_counts else shape[:axes]
     flat = [jnp.broadcast_to(key.reshape(key.shape[:axes]), shape[:axes]).reshape(-1) for key in keys]
     flat += [jnp.broadcast_to(count, rows + shape[axes:]).reshape(-1) for count in counts]
     words = [jax.ShapeDtypeStruct((prod(shape),), jnp.uint32)] * 2

@@ -18,7 +18,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError
-from metarule.kernels import MODES, compile_draws, kernels
+from metarule.kernels import MODES, draw_by_machine_code, kernels
 
 __all__ = ["LIFETIMES", "Devices", "affinity", "reserve", "sharded_jit", "spread"]
 
@@ -69,7 +69,7 @@ class Devices(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
             of bfloat16), or highest (float32). TF32 on a GPU changes a θ-gradient by a few thousandths if weights are
             at their bound.
         kernels: on compiles each time loop to one operation wherever it can, auto where that is faster, off nowhere.
-            Unless it is off, random numbers are drawn by one operation, too. auto follows the variable
+            On CPUs random numbers are drawn by one operation, too, unless it is off. auto follows the variable
             METARULE_KERNELS, if that is set.
         coordinator: HOST:PORT of process 0, the same for all processes, or auto under SLURM, Open MPI or on a TPU pod;
             empty for a run in one process.
@@ -131,7 +131,7 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
     precision = None if devices.matmul == "default" else devices.matmul
     mode = nullcontext() if devices.kernels == "auto" else kernels(devices.kernels)
     with mesh, mode, jax.default_matmul_precision(precision) if precision else nullcontext():
-        compile_draws()
+        draw_by_machine_code()
         yield
 
 

@@ -72,9 +72,10 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         budget, pause = lifetimes_of(experiment.optimizer), partial(stop.answer, total_steps(experiment.optimizer))
         tuned = tune_all(learners, split.train, stream(key, Purpose.TUNING), budget, pause)
         contenders |= {name: Contender(learner, tuned[name].theta) for name, learner in learners.items()}
+    pause()
     with _timed(seconds, "evaluation"):
         curves = _curves(experiment, contenders, split)
-    stop.answer(total_steps(experiment.optimizer))
+    pause()
     with _timed(seconds, "contributions"):
         lifetimes = experiment.evaluation.lifetimes
         held_out_key = stream(key, Purpose.HELD_OUT)

@@ -39,9 +39,9 @@ def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
     """Meaning of θ: the rule, and the names of its parameters in order; it is checked when a θ file is read."""
     rule = lifetime.rule
     meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
-    names: list[str] = []
-    jax.eval_shape(lambda key: names.extend(flat_parameters(lifetime, lifetime.init_theta(key))), run_key(0))
-    return {"rule": meaning, "names": names}
+    shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
+    names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
+    return {"rule": meaning, "names": list(names)}
 
 
 def flat_parameters(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:

@@ -44,7 +44,7 @@ _DATA = (
     "rule.hebbian_scale",
     "rule.initial_spread",
 )
-# Whole numbers that may be data, too, as far as single precision has them all.
+# Whole numbers that may be data, too; float32 has all of them up to the largest.
 _WHOLE, _LARGEST = ("optimizer.train_tasks",), 2**24
 CASE = "case"
 
@@ -171,7 +171,7 @@ def make_plan(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]] = ()) ->
 
 
 def with_values(experiment: Experiment, values: Mapping[str, Any]) -> Experiment:
-    """Replace the values of some dotted fields of an experiment; values may be traced floats."""
+    """Replace the values of some dotted fields of an experiment; those of data may be traced, as floats."""
     for field, value in values.items():
         is_whole = field in _WHOLE and isinstance(value, jax.Array)
         experiment = _put(experiment, field.split("."), value.astype(int) if is_whole else value)

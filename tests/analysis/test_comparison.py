@@ -20,6 +20,7 @@ from metarule.analysis.comparison import (
     summarise,
 )
 from metarule.analysis.evaluation import Curves
+from metarule.types import Split
 
 KEY = jax.random.key(0)
 LEARNER = delta_rule(
@@ -155,3 +156,5 @@ def test_without_held_out_tasks_they_are_called_training_tasks():
         != HELD_OUT
     )
     assert describe_split(small.split(Points(), 0)) == HELD_OUT
+    key = small.split(Points(), 0).train
+    assert describe_split(Split(train=key, test=key)) == NOTHING_HELD_OUT

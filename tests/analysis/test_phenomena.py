@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from metarule import (
     Conditioning,
@@ -13,6 +14,8 @@ from metarule import (
     phenomena_shown,
 )
 from metarule.analysis.phenomena import Example, Responses, example_animals, interpolated_pool, timings
+from metarule.kernels import kernels
+from metarule.lifetime import scans
 from metarule.tasks import STANDARD, Phenomenon, TrialPhase, TrialSchedule
 from metarule.tasks.conditioning import FIELDS
 
@@ -54,6 +57,20 @@ def test_each_pairing_adds_the_rate_to_the_weight(responses):
 def test_responses_to_unpaired_and_absent_stimuli_do_not_change(responses):
     np.testing.assert_allclose(responses.after[1], responses.before[1], rtol=1e-5)
     np.testing.assert_allclose(responses.after[0, :, 1], responses.before[0, :, 1], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "steps", "unroll"), [("on", 3000, 1), ("off", TASKS.min_steps, 4), ("off", TASKS.min_steps + 1, 4)]
+)
+def test_responses_of_weights_that_do_not_change_are_equal_bit_for_bit(mode, steps, unroll, monkeypatch):
+    """In loops that are cut into segments or unrolled, too: criteria compare responses with each other."""
+    monkeypatch.setattr(scans, "_UNROLL", {"cpu": unroll})
+    learner = replace(LEARNER, inner_loop=InnerLoop(steps=steps))
+    with kernels(mode):
+        still = conditioned_responses(learner, jnp.zeros(1), TASKS.split(0).train, jax.random.key(7), 5)
+    assert np.unique(still.before).size > 5
+    np.testing.assert_array_equal(still.after, still.before)
+    np.testing.assert_array_equal(still.peak, still.before)
 
 
 def test_animal_and_control_have_the_same_initial_weights_and_runs_differ(responses):

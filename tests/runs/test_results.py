@@ -135,10 +135,18 @@ def test_seeds_are_joined_with_intervals_over_seeds(finished, tmp_path):
     assert (tmp_path / "figures" / "seeds.png").exists()
 
 
-def test_a_stop_request_is_answered_between_measurements(finished, tmp_path):
+@pytest.mark.parametrize("check", [1, 26, 27, 28])
+def test_a_stop_request_is_answered_between_measurements(finished, tmp_path, check, monkeypatch):
+    """Before each of the 26 evaluations of tuning, before the learning curves and before the contributions."""
     _, trained, _ = finished
-    stop = StopRequest()
-    stop.ask(2)
+    stop, checks, answer = StopRequest(), iter(range(1, 100)), StopRequest.answer
+
+    def asked(self, step):
+        if next(checks) == check:
+            self.ask(2)
+        answer(self, step)
+
+    monkeypatch.setattr(StopRequest, "answer", asked)
     start_run(tmp_path / "run", EXPERIMENT, given=None)
     with pytest.raises(Stopped):
         write_results(EXPERIMENT, tmp_path / "run", trained, stop)
