@@ -47,12 +47,12 @@ jaxtyping.install_import_hook([f"metarule.{part}" for part in PARTS], "beartype.
 import jax
 
 from metarule.kernels import kernels
-from metarule.kernels.threefry import draw_by_machine_code
+from metarule.kernels.threefry import install
 
 # Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 # Draws compile ten times as fast.
-draw_by_machine_code()
+install()
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_default_matmul_precision", "highest")
 

@@ -104,6 +104,9 @@ def paired_curves(
 
     Returns:
         The curves of each learner.
+
+    Raises:
+        ValueError: learners of different tasks.
     """
     return _curves(learners, thetas, pool, key, lifetimes, points, tasks)
 
@@ -118,7 +121,8 @@ def _curves(
     tasks: Integer | None,
 ) -> tuple[Curves, ...]:
     first = learners[0]
-    assert all(one.tasks == first.tasks for one in learners), "learners of different tasks"
+    if not all(one.tasks == first.tasks for one in learners):
+        raise ValueError("learners: their tasks differ; allowed: learners of the same tasks")
     ends = evenly_spaced(first.steps, points) if isinstance(points, int) else (0, *points)
 
     def one_lifetime(number: Integer) -> tuple[list[Any], Int[Array, ""]]:

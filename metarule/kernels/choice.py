@@ -56,7 +56,7 @@ def compiled_scan(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> tuple
 def draw_by_machine_code() -> None:
     """Draw random numbers on CPUs by machine code in this process, unless kernels are off; the numbers are the same."""
     if kernels.value != "off" and jax.default_backend() == "cpu" and _has_llvm():
-        import_module("metarule.kernels.threefry").draw_by_machine_code()
+        import_module("metarule.kernels.threefry").install()
 
 
 def why_not(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> str:

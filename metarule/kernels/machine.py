@@ -18,9 +18,9 @@ _FOLDER = Path(__file__).parent
 _ENGINES: dict[str, Any] = {}
 
 
-def template(*files: str, size: int) -> str:
-    """Read LLVM code of this folder: what all operations share and some files, for numbers of some bytes."""
-    text = "".join((_FOLDER / file).read_text() for file in ("buffers.ll", *files))
+def template(file: str, size: int) -> str:
+    """Read LLVM code of this folder: what all operations share and a file, for numbers of some bytes."""
+    text = "".join((_FOLDER / name).read_text() for name in ("buffers.ll", file))
     for word, number in {"bytes": size, **_version()}.items():
         text = text.replace(f"{{{word}}}", str(number))
     return text

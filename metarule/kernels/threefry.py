@@ -11,14 +11,14 @@ from jax.interpreters import mlir
 
 from metarule.kernels.machine import register, template
 
-__all__ = ["draw_by_machine_code"]
+__all__ = ["install"]
 
 # Up to so many keys are rows, of some 20 ns each. More are repeated for each number, which fills all lanes but takes
 # XLA longer to compile.
 _MOST_ROWS = 4096
 
 
-def draw_by_machine_code() -> None:
+def install() -> None:
     """Draw all random numbers of this process by one operation, which XLA does not compile anew for each draw."""
     mlir.register_lowering(threefry2x32_p, mlir.lower_fun(_drawn, multiple_results=True), platform="cpu")
 

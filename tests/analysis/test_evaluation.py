@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import small
+from msgspec.structs import replace
 
 from metarule import (
     Boolean,
@@ -63,6 +64,9 @@ def test_curves_of_several_learners_equal_those_of_each_alone():
     for learner, theta, curves in zip(learners, thetas, together, strict=True):
         alone = learning_curves(learner, theta, POOL, KEY, 6, (10, 50), 3)
         jax.tree.map(np.testing.assert_array_equal, curves, alone)
+    other = replace(LEARNER, tasks=Boolean(inputs=2, functions="separable"))
+    with pytest.raises(ValueError, match="their tasks differ"):
+        paired_curves((LEARNER, other), (THETA, THETA), POOL, KEY, 6, 1)
     assert together[0].metrics["accuracy"][:, -1].mean() > together[2].metrics["accuracy"][:, -1].mean()
 
 
