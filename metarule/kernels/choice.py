@@ -35,7 +35,7 @@ _LANE_BYTES = 64
 _OFF, _EMPTY = "kernels are off", "the loop is empty"
 
 # Set it with `with kernels("off"): …`. Programs that are compiled under one mode do not serve another.
-kernels = jax.make_user_context(os.environ.get("METARULE_KERNELS", "auto"))
+kernels = jax.make_user_context(os.environ.get("METARULE_KERNELS") or "auto")
 
 
 def compiled_scan(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> tuple[Any, Any] | None:

@@ -2,7 +2,7 @@
 
 config.toml       the config as given, if it came from a file
 resolved.toml     the experiment with overrides and defaults
-environment.json  command, versions, device and precision; `resumed` lists later processes that differ
+environment.json  command, versions, device, precision and kernels; `resumed` lists later processes that differ
 metrics.jsonl     one object a meta-step; a number that is not finite is null
 checkpoints/      states of the optimiser, from which a run resumes
 theta.npz         the learned θ, one array a leaf

@@ -1,13 +1,14 @@
-"""Environment of a run: versions, device and precision of the processes that computed it."""
+"""Environment of a run: versions, device, precision and kernels of the processes that computed it."""
 
 import sys
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from metarule.config.toml import ConfigError
+from metarule.kernels import kernels
 from metarule.runs.files import read_json, write_json
 
 __all__ = ["ENVIRONMENT", "check_precision", "environment", "record_environment"]
@@ -15,22 +16,26 @@ __all__ = ["ENVIRONMENT", "check_precision", "environment", "record_environment"
 ENVIRONMENT = "environment.json"
 
 # Packages whose versions are recorded.
-_NAMES = ("metarule", "jax", "jaxlib", "optax", "chex", "msgspec", "orbax-checkpoint", "numpy", "scipy", "scikit-learn")
+_NAMES = (
+    *("metarule", "jax", "jaxlib", "llvmlite", "optax", "chex", "msgspec", "orbax-checkpoint"),
+    *("numpy", "scipy", "scikit-learn"),
+)
 # Field with the environments of later processes.
 _RESUMED = "resumed"
 
 
 def environment() -> dict[str, Any]:
-    """Describe this process: command, versions, device and precision."""
+    """Describe this process: command, versions, device, precision and whether time loops may be kernels."""
     device = jax.devices()[0]
     return {
         "command": sys.argv,
         "python": sys.version.split()[0],
         "platform": sys.platform,
-        "packages": {name: version(name) for name in _NAMES},
+        "packages": {name: found for name in _NAMES if (found := _version(name))},
         "device": {"platform": device.platform, "kind": device.device_kind, "count": jax.device_count()},
         "processes": jax.process_count(),
         "precision": _precision(),
+        "kernels": kernels.value,
     }
 
 
@@ -69,6 +74,14 @@ def check_precision(path: Path, recorded: object) -> None:
     if recorded != current:
         set_to = f"set JAX_ENABLE_X64={int(recorded == 'float64')}"
         raise ConfigError(f"{path}: it was begun in {recorded}, and JAX is set to {current} here; {set_to}")
+
+
+def _version(name: str) -> str:
+    """Version of a package; empty if it is not installed, as those may be that metarule can do without."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return ""
 
 
 def _precision() -> str:

@@ -42,10 +42,10 @@ def test_a_program_of_one_mode_does_not_serve_another():
     assert texts == [True, False, True]
 
 
-@pytest.mark.parametrize("value", ["off", "on", "auto", None])
+@pytest.mark.parametrize("value", ["off", "on", "auto", "", None])
 def test_the_variable_is_the_mode_that_is_set_first(value, monkeypatch):
     monkeypatch.delenv("METARULE_KERNELS", raising=False)
-    if value:
+    if value is not None:
         monkeypatch.setenv("METARULE_KERNELS", value)
     specification = importlib.util.spec_from_file_location("another_choice", choice.__file__)
     another = importlib.util.module_from_spec(specification)

@@ -1,9 +1,11 @@
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import jax
 import pytest
 
 from metarule.config.toml import ConfigError
+from metarule.kernels import kernels
 from metarule.runs import environment as environments
 from metarule.runs.environment import check_precision, environment, record_environment
 from metarule.runs.files import read_json, write_json
@@ -46,3 +48,21 @@ def test_the_precision_is_that_of_jax(wide):
 def test_an_unknown_precision_is_refused(recorded):
     with pytest.raises(ConfigError, match="environment.json: precision = .*; allowed: 'float32', 'float64'"):
         check_precision(Path("a run"), recorded)
+
+
+@pytest.mark.parametrize("mode", ["off", "on"])
+def test_whether_loops_may_be_kernels_is_recorded(mode):
+    with kernels(mode):
+        assert environment()["kernels"] == mode
+    assert environment()["packages"]["llvmlite"]
+
+
+def test_a_package_that_metarule_can_do_without_may_be_missing(monkeypatch):
+    def version(name):
+        if name == "llvmlite":
+            raise PackageNotFoundError(name)
+        return "1.0"
+
+    monkeypatch.setattr(environments, "version", version)
+    assert "llvmlite" not in environment()["packages"]
+    assert environment()["packages"]["jax"] == "1.0"
