@@ -17,8 +17,17 @@ ENVIRONMENT = "environment.json"
 
 # Packages whose versions are recorded.
 _NAMES = (
-    *("metarule", "jax", "jaxlib", "llvmlite", "optax", "chex", "msgspec", "orbax-checkpoint"),
-    *("numpy", "scipy", "scikit-learn"),
+    "metarule",
+    "jax",
+    "jaxlib",
+    "llvmlite",
+    "optax",
+    "chex",
+    "msgspec",
+    "orbax-checkpoint",
+    "numpy",
+    "scipy",
+    "scikit-learn",
 )
 # Field with the environments of later processes.
 _RESUMED = "resumed"
