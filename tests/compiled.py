@@ -1,10 +1,14 @@
 """Loops as machine code, compared with XLA's, and functions of which steps are made."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from metarule.kernels import kernels
+from metarule.lifetime.unroll import segment_loss
 
 # Of the largest number of an array.
 TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-11}
@@ -42,6 +46,27 @@ def assert_close(result, expected):
 def assert_same(function, *arguments):
     """Assert that a function computes the same with compiled loops as with XLA's."""
     assert_close(*both(function, *arguments))
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def setting(learner, spread):
+    """A θ at which every coefficient matters, and three networks with a task each."""
+    key = jax.random.key(0)
+    flat, unravel = ravel_pytree(learner.init_theta(key))
+    theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
+    pool, keys = learner.tasks.split(0).train, jax.random.split(key, 3)
+    init = lambda key, number: learner.init(key, learner.tasks.sample(key, pool, number))
+    return theta, *jax.vmap(init)(keys, jnp.arange(3))
+
+
+def gradients(learner, theta, contexts, states):
+    """Losses of some lifetimes, their states at the end, and their θ-gradients."""
+
+    def loss(theta, context, state):
+        loss, (state, _) = segment_loss(learner, theta, context, state, 0, learner.steps)
+        return loss, state
+
+    return jax.vmap(jax.value_and_grad(loss, has_aux=True), (None, 0, 0))(theta, contexts, states)
 
 
 def _padded(*edges):

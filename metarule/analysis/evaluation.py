@@ -1,5 +1,6 @@
 """Scores of a θ on tasks, along lifetimes and at their end."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
@@ -10,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime.scans import loop
-from metarule.lifetime.unroll import step_at
+from metarule.lifetime.unroll import either, step_at
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
@@ -78,7 +79,7 @@ def learning_curves(
     Returns:
         The curves; the first point is the score at step 0.
     """
-    return _curves((learner,), (theta,), pool, key, lifetimes, points, tasks)[0]
+    return inspect.unwrap(paired_curves)((learner,), (theta,), pool, key, lifetimes, points, tasks)[0]
 
 
 @sharded_jit("learners", "lifetimes", "points")
@@ -108,18 +109,6 @@ def paired_curves(
     Raises:
         ValueError: learners of different tasks.
     """
-    return _curves(learners, thetas, pool, key, lifetimes, points, tasks)
-
-
-def _curves(
-    learners: tuple[Learner, ...],
-    thetas: tuple[Theta, ...],
-    pool: Any,
-    key: PRNGKey,
-    lifetimes: int,
-    points: int | tuple[int, ...],
-    tasks: Integer | None,
-) -> tuple[Curves, ...]:
     first = learners[0]
     if not all(one.tasks == first.tasks for one in learners):
         raise ValueError("learners: their tasks differ; allowed: learners of the same tasks")
@@ -144,7 +133,7 @@ def _one_curve(
     def step(state: LearnerState, now: tuple[Integer, Bool[Array, ""]]) -> tuple[LearnerState, None]:
         t, over = now
         after, _ = step_at(learner, theta, context, state, t)
-        return jax.tree.map(lambda new, old: jnp.where(over, old, new), after, state), None
+        return either(over, state, after), None
 
     def advance(state: LearnerState, segment: tuple[Integer, Integer]) -> tuple[LearnerState, Metrics]:
         start, end = segment

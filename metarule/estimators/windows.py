@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Int, PyTree
 
+from metarule.lifetime.unroll import either
 from metarule.protocols import Learner
 from metarule.types import LearnerState, LifetimeContext, PRNGKey
 
@@ -62,8 +63,7 @@ def continue_or_restart(
     """Continue a lifetime, or start a new one on the task where it is over, with fresh weights that the key decides."""
     context, state = learner.init(key, task)
     new = RunningLifetime(context, _copied(state, copies), lifetime.start, jnp.zeros_like(lifetime.start))
-    over = is_over(learner, lifetime)
-    return jax.tree.map(lambda new, old: jnp.where(over, new, old), new, lifetime)
+    return either(is_over(learner, lifetime), new, lifetime)
 
 
 def _copied(state: LearnerState, copies: tuple[int, ...]) -> Any:

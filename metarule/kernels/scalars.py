@@ -417,8 +417,6 @@ _OF_TRUTHS = {
     "select_n",
     "xor",
 }
-
-
 _OF_COUNTS = {*_MOVES, *UNCHANGED, *COMPARISONS, "add", "convert_element_type", "max", "min", "pow", "select_n", "sub"}
 
 
@@ -505,7 +503,6 @@ _LOOKED_UP: dict[str, Callable[..., Entries]] = {
     "scatter": _scatter(lambda ops: lambda before, update: update),
     "scatter-add": _scatter(adder),
 }
-_OF_COUNTS = {*_MOVES, *UNCHANGED, *COMPARISONS, "add", "convert_element_type", "max", "min", "pow", "select_n", "sub"}
 
 
 # --- Sums and products of many entries

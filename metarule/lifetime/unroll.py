@@ -4,14 +4,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from metarule.kernels import why_not
 from metarule.lifetime.scans import loop
 from metarule.protocols import Learner
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
 
-__all__ = ["draw_index", "is_compiled", "lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
+__all__ = ["draw_index", "either", "is_compiled", "lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
 
 
 def step_at(
@@ -75,12 +75,17 @@ def segment_loss(
 
     def step_unless_over(carry: tuple[LearnerState, Array], t: Integer) -> tuple[tuple[LearnerState, Array], None]:
         after, _ = step(carry, jnp.minimum(t, last))
-        return jax.tree.map(lambda new, old: jnp.where(t <= last, new, old), after, carry), None
+        return either(t <= last, after, carry), None
 
     body = step if learner.steps % length == 0 else step_unless_over
     (state, online), _ = scan(body, (state, jnp.zeros(())), start + jnp.arange(length))
     final, metrics = learner.evaluate(theta, context, state)
     return online + jnp.where(start + length > last, final, 0.0), (state, metrics)
+
+
+def either(condition: bool | Bool[Array, ""], one: Any, other: Any) -> Any:
+    """The first of two pytrees if a condition holds, else the second."""
+    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)
 
 
 def lifetime_loss(

@@ -15,9 +15,9 @@ from msgspec.structs import replace
 from metarule.config.schema import Checked
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.base import Windowed, gradient_chunk_size
-from metarule.lifetime.unroll import lifetime_loss
+from metarule.lifetime.unroll import either, lifetime_loss
 from metarule.meta.batch_mean import robust_mean, standard_error
-from metarule.meta.rollback import BatchSummary, Iterate, Rollback, RollbackState, either
+from metarule.meta.rollback import BatchSummary, Iterate, Rollback, RollbackState
 from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.parallel.batching import batch_lifetimes

@@ -10,8 +10,7 @@ from jaxtyping import Array, Float, Int
 from msgspec import Meta
 
 from metarule.config.schema import Checked
-from metarule.lifetime.unroll import lifetime_loss
-from metarule.meta.rollback import either
+from metarule.lifetime.unroll import either, lifetime_loss
 from metarule.meta.training_tasks import TrainTasks, draw_lifetime
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit

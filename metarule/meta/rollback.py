@@ -8,9 +8,10 @@ from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta
 
 from metarule.config.schema import Checked
+from metarule.lifetime.unroll import either
 from metarule.types import LOGITS, Theta
 
-__all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState", "either"]
+__all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState"]
 
 # A rejected step halves the next ones, down to the shortest; each accepted step lengthens them again.
 _SHORTER, _LONGER, _SHORTEST = 0.5, 2 ** (1 / 8), 2.0**-10
@@ -161,11 +162,6 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     def forget_typical(self, state: RollbackState, now: Bool[Array, ""]) -> RollbackState:
         """Forget the typical meta-loss, as where lifetimes get longer, if that is now."""
         return state._replace(typical=either(now, _unknown(), state.typical))
-
-
-def either(condition: Bool[Array, ""], one: Any, other: Any) -> Any:
-    """The first of two pytrees if a condition holds, else the second."""
-    return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)
 
 
 def _accept(

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import assert_same, both
-from jax.flatten_util import ravel_pytree
+from compiled import assert_same, both, gradients, setting
 
 from metarule import MLP, Feedforward, InnerLoop, Lifetime, Points, Polynomial, Recurrent, Trace
 from metarule.kernels import kernels, loops
@@ -15,9 +14,7 @@ from metarule.kernels.scalars import Unsupported
 from metarule.kernels.steps import adjoint_text, step_text
 from metarule.kernels.vectors import Code
 from metarule.lifetime.scans import loop
-from metarule.lifetime.unroll import segment_loss
 
-KEY = jax.random.key(0)
 TWO_LAYERS = Feedforward(hidden=(21, 13))
 TRACED = Polynomial(terms=("e*modulator", "oja"), traces={"e": Trace(of="pre*post")})
 
@@ -37,39 +34,20 @@ LIFETIMES = {
 }
 
 
-def setting(subject, count=3):
-    flat, unravel = ravel_pytree(subject.init_theta(KEY))
-    theta = unravel(flat + 0.02 * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
-    pool, keys = subject.tasks.split(0).train, jax.random.split(KEY, count)
-    return theta, *jax.vmap(lambda key, n: subject.init(key, subject.tasks.sample(key, pool, n)))(
-        keys, jnp.arange(count)
-    )
-
-
-def gradients(subject, theta, contexts, states):
-    """Losses of some lifetimes with their states at the end, and their θ-gradients."""
-
-    def loss(theta, context, state):
-        loss, (state, _) = segment_loss(subject, theta, context, state, 0, subject.steps)
-        return loss, state
-
-    return jax.vmap(jax.value_and_grad(loss, has_aux=True), (None, 0, 0))(theta, contexts, states)
-
-
 @pytest.mark.parametrize("name", LIFETIMES)
 def test_a_lifetime_is_that_of_the_scan(name, float64):
-    assert_same(partial(gradients, LIFETIMES[name]), *setting(LIFETIMES[name]))
+    assert_same(partial(gradients, LIFETIMES[name]), *setting(LIFETIMES[name], 0.02))
 
 
 @pytest.mark.parametrize("name", ["seven terms", "mlp", "traces"])
 def test_a_lifetime_of_single_precision_is_that_of_the_scan(name):
-    assert_same(partial(gradients, LIFETIMES[name]), *setting(LIFETIMES[name]))
+    assert_same(partial(gradients, LIFETIMES[name]), *setting(LIFETIMES[name], 0.02))
 
 
 def test_lifetimes_of_a_large_network_diverge_where_those_of_the_scan_do():
     rule = Polynomial(terms=("sixteen", "weight^3", "pre*post*weight^2"))
     subject = learner(rule, weight_bound=1e18, steps=30)
-    _, contexts, states = setting(subject)
+    _, contexts, states = setting(subject, 0.02)
     thetas = jnp.linspace(0, 0.01, 24, dtype=float)[:, None] * jnp.ones((1, 18))
     many = jax.vmap(partial(gradients, subject), (0, None, None))
     diverged = []

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import FUNCTIONS, UNKNOWN, assert_close, assert_same, both
-from jax.flatten_util import ravel_pytree
+from compiled import FUNCTIONS, UNKNOWN, assert_close, assert_same, both, gradients, setting
 
 from metarule import (
     MLP,
@@ -28,7 +27,7 @@ from metarule import (
 from metarule.config.toml import decode, read
 from metarule.kernels import kernels, why_not
 from metarule.lifetime.scans import loop
-from metarule.lifetime.unroll import lifetime_loss, segment_loss
+from metarule.lifetime.unroll import lifetime_loss
 from metarule.rules import RULES
 from metarule.runs.experiment import Experiment
 
@@ -149,30 +148,10 @@ def test_the_loop_of_a_lifetime_is_compiled_or_the_reason_is_given(name):
     assert found.startswith(reason) if reason else found == ""
 
 
-@partial(jax.jit, static_argnums=0)
-def setting(learner, scale=1.0):
-    """A θ at which every coefficient matters, and three networks with a task each."""
-    flat, unravel = ravel_pytree(learner.init_theta(KEY))
-    theta = unravel(flat + 0.05 * scale * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
-    pool, keys = learner.tasks.split(0).train, jax.random.split(KEY, 3)
-    init = lambda key, number: learner.init(key, learner.tasks.sample(key, pool, number))
-    return theta, *jax.vmap(init)(keys, jnp.arange(3))
-
-
-def gradients(learner, theta, contexts, states):
-    """Losses of some lifetimes, their states at the end, and their θ-gradients."""
-
-    def loss(theta, context, state):
-        loss, (state, _) = segment_loss(learner, theta, context, state, 0, learner.steps)
-        return loss, state
-
-    return jax.vmap(jax.value_and_grad(loss, has_aux=True), (None, 0, 0))(theta, contexts, states)
-
-
 @pytest.mark.parametrize("name", DOUBLE)
 def test_a_lifetime_is_that_of_the_scan(name, float64):
     subject, _ = LIFETIMES[name]
-    compiled, scanned = both(partial(gradients, subject), *setting(subject))
+    compiled, scanned = both(partial(gradients, subject), *setting(subject, 0.05))
     assert_close(compiled, scanned)
     for leaf in jax.tree.leaves(scanned[1]):
         assert np.any(leaf != 0), "nothing depends on θ"
@@ -181,14 +160,14 @@ def test_a_lifetime_is_that_of_the_scan(name, float64):
 @pytest.mark.parametrize("name", SINGLE)
 def test_a_lifetime_of_single_precision_is_that_of_the_scan(name):
     subject, _ = LIFETIMES[name]
-    assert_same(partial(gradients, subject), *setting(subject))
+    assert_same(partial(gradients, subject), *setting(subject, 0.05))
 
 
 def test_lifetimes_diverge_where_those_of_the_scan_do():
     """Divergence is found by the loss or the gradient of a lifetime, and may not be hidden in a lane."""
     with jax.enable_x64(False):
         subject = learner(Polynomial(terms=("delta", "weight^3", "pre*post*weight^2")), weight_bound=1e18, steps=60)
-        _, contexts, states = setting(subject)
+        _, contexts, states = setting(subject, 0.05)
         thetas = jnp.geomspace(1e-5, 1, 12)[:, None] * jnp.ones((1, 3))
         run = jax.vmap(partial(gradients, subject), (0, None, None))
         compiled, scanned = both(run, thetas, contexts, states)
