@@ -5,27 +5,17 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from shlex import join, quote
-from typing import Any
 
-from tqdm import tqdm
-
-from metarule.analysis.ablation import contributions_table
-from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
 from metarule.commands import cli
 from metarule.commands.opening import new_run, resumed_run, split_words
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError
-from metarule.meta.phases import resolved, total_steps
+from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
-from metarule.runs.directory import FIGURES, SEARCH, is_run, locked_run, read_experiment, seed_directory, start_run
-from metarule.runs.environment import record_environment
+from metarule.runs.directory import FIGURES, SEARCH, read_experiment
+from metarule.runs.execution import Screen, execute, summary_text
 from metarule.runs.experiment import Experiment, read_experiment_file
-from metarule.runs.files import read_json
-from metarule.runs.phenomena import phenomena_table
-from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
-from metarule.runs.training import train
-from metarule.tasks.base import primary_metric
 
 __all__ = ["FIELDS", "USAGE", "main"]
 
@@ -80,95 +70,12 @@ def _run(experiment: Experiment, directory: Path) -> int:
         print(reason, flush=True)
     try:
         with StopRequest() as stop:
-            run = _run_one if experiment.seeds == 1 else _run_seeds
-            summary = run(experiment, directory, stop)
+            summary = execute(experiment, directory, stop, Screen())
     except Stopped as stopped:
         print(f"\n{stopped}; go on with: metarule train --resume {quote(str(directory))}", file=sys.stderr)
         return 128 + stopped.signal_number
     except Diverged as diverged:
         print(f"metarule train: {diverged}", file=sys.stderr)
         return 1
-    print(f"\n{_summary_text(summary)}\n\nfigures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
+    print(f"\n{summary_text(summary)}\n\nfigures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
     return 0
-
-
-def _summary_text(summary: dict[str, Any]) -> str:
-    """Summary for the screen; that of several seeds has no equation."""
-    tables = {"held_out": held_out_table, "phenomena": phenomena_table, "contributions": contributions_table}
-    parts = [text(summary[name]) for name, text in tables.items() if name in summary]
-    return "\n\n".join([*parts, *([summary["equation"]] if "equation" in summary else [])])
-
-
-def _run_seeds(experiment: Experiment, directory: Path, stop: StopRequest) -> dict[str, Any]:
-    """Run all seeds; one that diverges does not stop the others."""
-    record_environment(directory)
-    summaries, diverged = [], []
-    for seed in range(experiment.seed, experiment.seed + experiment.seeds):
-        path, one = seed_directory(directory, seed), experiment.of_seed(seed)
-        with locked_run(path):
-            if not is_run(path):
-                start_run(path, one, None)
-            elif read_experiment(path) != one:
-                raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
-            try:
-                summaries.append(_run_one(one, path, stop))
-            except Diverged as error:
-                diverged.append(f"seed {seed}: {error}")
-    if diverged:
-        raise Diverged(f"{'; '.join(diverged)}; {len(summaries)} other seeds are done, each in its own directory")
-    return join_seeds(directory, summaries)
-
-
-def _run_one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str, Any]:
-    """Continue a run from its last checkpoint; of a finished run the summary is read."""
-    if summary := _finished_summary(experiment, path):
-        return summary
-    record_environment(path)
-    steps, tasks = total_steps(experiment.optimizer), describe_split(experiment.split)
-    label = f"{'held-out' if tasks == HELD_OUT else 'training'} {primary_metric(experiment.tasks)}"
-    with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
-        trained = train(experiment, path, stop, _Progress(bar, experiment, label))
-    print(f"tuning the baselines and evaluating on {tasks} …", flush=True)
-    return write_results(experiment, path, trained, stop)
-
-
-def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | None:
-    file = path / "summary.json"
-    summary = read_json(file) or {}
-    if "held_out" not in summary:
-        return None
-    try:
-        _summary_text(summary)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
-    steps, seed, expected = summary.get("steps"), summary.get("seed"), total_steps(experiment.optimizer)
-    if (steps, seed) != (expected, experiment.seed):
-        raise ConfigError(
-            f"{path}: optimizer.steps = {expected}, seed = {experiment.seed}: the finished run there took {steps} "
-            f"meta-steps with seed {seed}"
-        )
-    return summary
-
-
-class _Progress:
-    """Progress bar of a run, or lines where there is no terminal; warnings go to standard error."""
-
-    def __init__(self, bar: "tqdm[Any]", experiment: Experiment, label: str) -> None:
-        self._bar, self._seed, self._metric = bar, f"seed {experiment.seed}", primary_metric(experiment.tasks)
-        self._label, self._text, self._score, self._trouble = label, "", "", False
-
-    def __call__(self, step: int, row: dict[str, Any]) -> None:
-        bar = self._bar
-        if "held_out" in row:
-            self._score = f", {self._label} {row['held_out'][self._metric]:.3f}"
-        if "loss" in row:
-            self._text = f"loss {row['loss']:.3f}{self._score}"
-        bar.set_description(f"{self._seed}: meta-training", refresh=False)
-        bar.set_postfix_str(self._text, refresh=False)
-        bar.update(step - bar.n)
-        trouble = row.get("trouble")
-        if trouble and not self._trouble:
-            bar.write(f"{self._seed}, meta-step {step}: {trouble}", file=sys.stderr)
-        self._trouble = bool(trouble)
-        if bar.disable and "held_out" in row:
-            print(f"{self._seed}: meta-step {step} of {bar.total}, {self._text}", flush=True)

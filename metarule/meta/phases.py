@@ -1,7 +1,7 @@
 """A run as a list of phases, and the number of its lifetimes."""
 
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from msgspec.structs import replace
 
@@ -17,6 +17,7 @@ from metarule.types import Integer
 
 __all__ = [
     "AnyOptimizer",
+    "OwnOptimizer",
     "Phase",
     "advice",
     "is_comparable",
@@ -31,6 +32,17 @@ __all__ = [
 
 # Optimisers that a config can name.
 AnyOptimizer: TypeAlias = Gradient | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence
+
+
+@runtime_checkable
+class OwnOptimizer(MetaOptimizer, Protocol):
+    """An optimiser of a user's own module that a config can name.
+
+    It tells the number of its meta-steps and of the lifetimes of each, because baselines are tuned with as many.
+    """
+
+    steps: int
+    batch_size: int
 
 
 class Phase(NamedTuple):
@@ -96,14 +108,17 @@ def lifetimes_of(optimizer: Any, steps: int | None = None) -> int:
         if isinstance(part, Gradient):
             length = sum(part.lengths) / len(part.lengths)
             total += math.ceil(count * part.batch_size * lifetimes_per_estimate(part.estimator) * length)
-        else:
+        elif isinstance(part, Population):
             total += part.validation + count * (part.population * part.batch_size + part.validation)
+        else:
+            total += count * part.batch_size
     return total
 
 
 def train_tasks_of(optimizer: Any) -> Integer | Literal["all"]:
-    """Number of training tasks; for a sequence that of its last part."""
-    return parts_of(optimizer)[-1].train_tasks
+    """Number of training tasks; for a sequence that of its last part, and all for a user's own optimiser."""
+    last = parts_of(optimizer)[-1]
+    return last.train_tasks if isinstance(last, Gradient | Population) else "all"
 
 
 def is_comparable(optimizer: Any) -> bool:

@@ -6,23 +6,20 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import jax
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName, baselines
 from metarule.analysis.comparison import HORIZONS
-from metarule.circuits.conditioning import ConditioningCircuit
-from metarule.circuits.feedforward import Feedforward
-from metarule.circuits.recurrent import Recurrent
+from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
 from metarule.config.schema import Checked
-from metarule.config.toml import ConfigError, check_format, decode, override, read
+from metarule.config.toml import ConfigError, check_format, decode, encode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Gradient, list_phases
-from metarule.meta.phases import lifetimes_of, parts_of
+from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of
 from metarule.prng import run_key
-from metarule.protocols import TaskFamily
+from metarule.protocols import Circuit, Loss, Rule, TaskFamily
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
@@ -107,11 +104,11 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    rule: Polynomial | MLP = Polynomial()
-    circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
-    tasks: AnyTasks = Boolean()
+    rule: Annotated[Polynomial | MLP, Meta(extra={"protocol": Rule})] = Polynomial()
+    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
+    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
     inner_loop: InnerLoop = InnerLoop()
-    optimizer: AnyOptimizer = Gradient()
+    optimizer: Annotated[AnyOptimizer, Meta(extra={"protocol": OwnOptimizer})] = Gradient()
     evaluation: Evaluation = Evaluation()
     run: Run = Run()
 
@@ -187,7 +184,7 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
     """Convert an experiment to nested tables with all defaults, which decode to an equal experiment."""
-    return msgspec.to_builtins(experiment, enc_hook=dict)
+    return encode(experiment)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -220,14 +217,15 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     return other
 
 
-class _Tasks(Struct):
-    tasks: AnyTasks
+class _Tasks(Checked, frozen=True, kw_only=True):
+    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
 
 
 def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
     """Decode, with the output activation of the tasks unless it is set."""
     if not is_set and "output" in tree["circuit"]:
-        activation = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
+        loss = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss
+        activation = loss.activation if isinstance(loss, Loss) else tree["circuit"]["output"]
         try:
             return decode(tree | {"circuit": tree["circuit"] | {"output": activation}}, Experiment)
         except ConfigError as error:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -58,6 +58,11 @@ class FinishedRun:
     def equation(self) -> str:
         """The learned rule as text."""
         return self.learner.equation(self.theta)
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Results, as in `summary.json`."""
+        return dict(read_json(self.directory / "summary.json"))
 
     def __repr__(self) -> str:
         parts = (self.rule, self.learner.circuit, self.tasks)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarule.config.imports import import_path
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, check_file, check_format
 from metarule.lifetime.learner import Lifetime
@@ -38,7 +39,7 @@ def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
 def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
     """Meaning of θ: the rule, and the names of its parameters in order; it is checked when a θ file is read."""
     rule = lifetime.rule
-    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
+    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": import_path(type(rule))}
     shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
     names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     return {"rule": meaning, "names": list(names)}
