@@ -174,5 +174,10 @@ def package_on_path(folder: Path) -> Iterator[Path]:
     finally:
         sys.path.remove(str(folder))
         os.environ["PYTHONPATH"] = before
-        for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
-            del sys.modules[name]
+        forget_package()
+
+
+def forget_package() -> None:
+    """Make the next import of the package run its code."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == NAME]:
+        del sys.modules[name]
