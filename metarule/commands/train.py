@@ -7,29 +7,31 @@ from pathlib import Path
 from shlex import join, quote
 
 from metarule.commands import cli
-from metarule.commands.opening import new_run, resumed_run, split_words
+from metarule.commands.opening import new_run, parse_new_run, resumed_run
 from metarule.config.help import Source
-from metarule.config.toml import ConfigError
+from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.execution import Screen, execute, summary_text
 from metarule.runs.experiment import Experiment, read_experiment_file
+from metarule.runs.longer import given_theta_files, lengthen
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 
 __all__ = ["FIELDS", "USAGE", "main"]
 
 FIELDS = (Source(Experiment),)
 USAGE = """\
-usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
-       metarule train --resume RUN_DIR
+usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--from RUN_DIR] [--overwrite]
+       metarule train --resume RUN_DIR [--optimizer.steps N]
 
 Learn a rule from CONFIG, and compare it on held-out tasks with tuned baselines.
 
   CONFIG                 TOML file, such as configs/boolean.toml
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]
+  --from RUN_DIR         begin with the θ of a finished run of the same rule
   --overwrite            replace the run in --run.directory
-  --resume RUN_DIR       continue from the last checkpoint of a run
+  --resume RUN_DIR       continue from the last checkpoint of a run; --optimizer.steps N makes it longer
   --help [TABLE]         this text, or the fields of a table
 
 N processes share a run: start each with the same arguments and with --devices.coordinator HOST:PORT
@@ -51,16 +53,29 @@ def _serve(words: list[str]) -> int:
 def _open(words: list[str], stack: ExitStack) -> Path:
     """Lock the directory of a new or resumed run."""
     if words[0] == "--resume":
-        directory = resumed_run(stack, words)
-        if (directory / SEARCH).exists():
-            again = f"metarule evolve --resume {quote(str(directory))}"
-            raise ConfigError(f"{directory}: it holds a structure search; go on with: {again}")
-        return directory
-    config, pairs, overwrite = split_words(words)
-    experiment, given = read_experiment_file(config, pairs)
+        return _resume(words[1:], stack)
+    new = parse_new_run(words)
+    experiment, given = read_experiment_file(new.config, new.pairs)
+    files = given_theta_files(new.start, experiment) if new.start else {}
     last = experiment.seed + experiment.seeds - 1
     suffix = f"-s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
-    return new_run(stack, config, experiment, given, overwrite, suffix)
+    return new_run(stack, new, experiment, given, suffix, files)
+
+
+def _resume(words: list[str], stack: ExitStack) -> Path:
+    """Lock the directory of a resumed run, which may get more meta-steps."""
+    pairs = parse_overrides(words[1:])
+    if not words or (pairs and [name for name, _ in pairs] != ["optimizer.steps"]):
+        raise ConfigError(
+            "--resume takes one run directory, --optimizer.steps N and --devices: other settings are those of the run"
+        )
+    directory = resumed_run(stack, words[0])
+    if (directory / SEARCH).exists():
+        again = f"metarule evolve --resume {quote(str(directory))}"
+        raise ConfigError(f"{directory}: it holds a structure search; go on with: {again}")
+    if pairs:
+        lengthen(directory, pairs[0][1])
+    return directory
 
 
 def _run(experiment: Experiment, directory: Path) -> int:

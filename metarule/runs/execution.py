@@ -11,7 +11,15 @@ from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_tabl
 from metarule.config.toml import ConfigError, decode
 from metarule.meta.phases import total_steps
 from metarule.parallel.devices import spread
-from metarule.runs.directory import is_run, locked_run, read_experiment, seed_directory, start_run, timestamped
+from metarule.runs.directory import (
+    is_extended,
+    is_run,
+    locked_run,
+    read_experiment,
+    seed_directory,
+    start_run,
+    timestamped,
+)
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.runs.files import read_json
@@ -19,7 +27,9 @@ from metarule.runs.finished import FinishedRun, load
 from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
+from metarule.runs.theta_files import given_files
 from metarule.runs.training import train
+from metarule.runs.validation import report_text
 from metarule.tasks.base import primary_metric
 
 __all__ = ["Screen", "execute", "run", "summary_text"]
@@ -106,7 +116,8 @@ def summary_text(summary: dict[str, Any]) -> str:
     """Summary for the screen; that of several seeds has no equation."""
     tables = {"held_out": held_out_table, "phenomena": phenomena_table, "contributions": contributions_table}
     parts = [text(summary[name]) for name, text in tables.items() if name in summary]
-    return "\n\n".join([*parts, *([summary["equation"]] if "equation" in summary else [])])
+    last = [report_text(summary["reported"])] if "reported" in summary else []
+    return "\n\n".join([*parts, *last, *([summary["equation"]] if "equation" in summary else [])])
 
 
 def _check_writable(experiment: Experiment) -> None:
@@ -131,7 +142,7 @@ def _all_seeds(experiment: Experiment, directory: Path, stop: StopRequest, scree
         path, one = seed_directory(directory, seed), experiment.of_seed(seed)
         with locked_run(path):
             if not is_run(path):
-                start_run(path, one, None)
+                start_run(path, one, None, files=given_files(directory))
             elif read_experiment(path) != one:
                 raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
             try:
@@ -167,7 +178,10 @@ def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | No
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{file}: damaged: it is no summary: {type(error).__name__} {error}") from error
     steps, seed, expected = summary.get("steps"), summary.get("seed"), total_steps(experiment.optimizer)
-    if (steps, seed) != (expected, experiment.seed):
+    planned = summary.get("reported", {}).get("planned", steps)
+    if planned != expected and is_extended(path):
+        return None
+    if (planned, seed) != (expected, experiment.seed):
         raise ConfigError(
             f"{path}: optimizer.steps = {expected}, seed = {experiment.seed}: the finished run there took {steps} "
             f"meta-steps with seed {seed}"

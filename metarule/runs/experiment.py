@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 from msgspec import Meta
@@ -17,13 +17,14 @@ from metarule.config.toml import ConfigError, check_format, decode, encode, over
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Gradient, list_phases
-from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of
+from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of, patience_of
 from metarule.prng import run_key
 from metarule.protocols import Circuit, Loss, Rule, TaskFamily
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
+from metarule.tasks.pools import split_off
 from metarule.tracing import memoised
 from metarule.types import Integer, Split
 
@@ -58,6 +59,8 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             was learned on lifetimes of one length may fail on longer ones. Empty for none.
         monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training.
         monitor_lifetimes: held-out lifetimes in each of these evaluations.
+        theta: θ that is reported: the `best` on validation tasks, the `last`, or `auto`, which is the best where the
+            optimiser has patience. Validation tasks are a fifth of the training tasks, and θ does not learn from them.
         baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
             by their length; empty for those of the circuit.
     """
@@ -67,6 +70,7 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     horizons: tuple[Annotated[int, Meta(ge=2, le=1000)], ...] = HORIZONS
     monitor_every: Annotated[int, Meta(ge=1)] = 50
     monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    theta: Literal["auto", "best", "last"] = "auto"
     baselines: tuple[BaselineName, ...] = ()
 
 
@@ -118,6 +122,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
+        if self.is_validated:
+            self._check_validation()
         for name in self.evaluation.baselines:
             try:
                 baselines(self.lifetime, (name,))
@@ -134,9 +140,22 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return replace(self, seed=seed, seeds=1)
 
     @property
+    def is_validated(self) -> bool:
+        """True if validation tasks are split off the training tasks."""
+        return patience_of(self.optimizer) > 0 or self.evaluation.theta == "best"
+
+    @property
     def split(self) -> Split:
         """Training and held-out tasks of the seed."""
         return _split(self.tasks, self.seed)
+
+    def _check_validation(self) -> None:
+        """Refuse validation where no training tasks can be split off."""
+        try:
+            split_off(self.tasks, self.split.train, self.seed)
+        except ValueError as error:
+            field = "optimizer.patience" if patience_of(self.optimizer) else "evaluation.theta"
+            raise ValueError(f"{field}: {error}") from error
 
     def _check_size(self) -> None:
         """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""

@@ -15,7 +15,7 @@ from metarule.protocols import Rule, TaskFamily
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import convert, read_json
-from metarule.runs.theta_files import load_theta, theta_meaning
+from metarule.runs.theta_files import given_theta, load_theta, theta_meaning
 from metarule.types import Theta
 
 __all__ = ["FinishedRun", "load"]
@@ -101,7 +101,8 @@ def load(run_dir: str | Path) -> FinishedRun:
         resume = f"metarule train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     learner = experiment.lifetime
-    initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA))
+    given = given_theta(path, learner)
+    initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA)) if given is None else given
     theta = load_theta(path, initial, theta_meaning(learner))
     rates: dict[str, float] = {name: baseline.learning_rate for name, baseline in held_out.baselines.items()}
     return FinishedRun(path, experiment, theta, initial, rates)
