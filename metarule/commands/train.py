@@ -21,6 +21,8 @@ from metarule.runs.directory import FIGURES, SEARCH, is_run, locked_run, read_ex
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.files import read_json
+from metarule.runs.loggers.names import require_packages
+from metarule.runs.loggers.session import opened_loggers
 from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
@@ -68,6 +70,7 @@ def _open(words: list[str], stack: ExitStack) -> Path:
         return directory
     config, pairs, overwrite = split_words(words)
     experiment, given = read_experiment_file(config, pairs)
+    require_packages(experiment.run.loggers)
     last = experiment.seed + experiment.seeds - 1
     suffix = f"-s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
     return new_run(stack, config, experiment, given, overwrite, suffix)
@@ -126,10 +129,13 @@ def _run_one(experiment: Experiment, path: Path, stop: StopRequest) -> dict[str,
     record_environment(path)
     steps, tasks = total_steps(experiment.optimizer), describe_split(experiment.split)
     label = f"{'held-out' if tasks == HELD_OUT else 'training'} {primary_metric(experiment.tasks)}"
-    with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
-        trained = train(experiment, path, stop, _Progress(bar, experiment, label))
-    print(f"tuning the baselines and evaluating on {tasks} …", flush=True)
-    return write_results(experiment, path, trained, stop)
+    with opened_loggers(experiment, path) as log:
+        with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=None) as bar:
+            trained = train(experiment, path, stop, _Progress(bar, experiment, label), log)
+        print(f"tuning the baselines and evaluating on {tasks} …", flush=True)
+        summary = write_results(experiment, path, trained, stop)
+        log.finish(summary)
+    return summary
 
 
 def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | None:

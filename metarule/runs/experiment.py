@@ -26,6 +26,7 @@ from metarule.protocols import TaskFamily
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
 from metarule.tracing import memoised
 from metarule.types import Integer, Split
@@ -80,11 +81,21 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: directory of the run; empty for `runs/<config>/<time>-s<seed>`.
         steps_per_call: meta-steps in one jitted call; results do not depend on it.
         checkpoint_every: meta-steps between checkpoints.
+        loggers: any of `csv`, `tensorboard` and `wandb`, which write the metrics beside `metrics.jsonl`; sweeps and
+            structure searches have none.
+
+    Raises:
+        ValueError: an unknown logger.
     """
 
     directory: str = ""
     steps_per_call: Annotated[int, Meta(ge=1, le=10_000)] = 25
     checkpoint_every: Annotated[int, Meta(ge=1)] = 100
+    loggers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names(self.loggers)
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
