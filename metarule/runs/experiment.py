@@ -75,7 +75,7 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Output directory, and meta-steps per jitted call.
+    """Output directory, meta-steps per jitted call, and loggers.
 
     Attributes:
         directory: directory of the run; empty for `runs/<config>/<time>-s<seed>`.
@@ -110,7 +110,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         inner_loop: length, bounds and loss of a lifetime.
         optimizer: the meta-optimiser.
         evaluation: evaluation of θ.
-        run: output directory.
+        run: output directory and loggers.
 
     Raises:
         ValueError: components that do not fit together.

@@ -74,19 +74,6 @@ def test_the_same_command_gives_the_same_theta(finished, tmp_path):
     assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
 
 
-def test_loggers_of_each_seed_do_not_change_theta(finished, tmp_path):
-    loggers = ["--run.loggers", '["csv", "tensorboard"]', "--seeds", 2]
-    assert here(CONFIG, *SMALL, *loggers, "--run.directory", tmp_path / "runs") == 0
-    assert np.array_equal(theta(tmp_path / "runs" / "s0"), theta(finished[0]))
-    for seed in ("s0", "s1"):
-        held_out = json.loads((tmp_path / "runs" / seed / "summary.json").read_text())["held_out"]
-        events = scalars(tmp_path / "runs" / seed / "tensorboard")
-        assert (tmp_path / "runs" / seed / "metrics.csv").read_text().count("\n") == 7
-        assert list(events) == [1, 2, 3, 4, 5, 6]
-        assert events[6]["results/held_out.learned.mean"] == pytest.approx(held_out["learned"]["mean"])
-        assert "results/held_out.baselines.backprop.mean" in events[6]
-
-
 def test_a_logger_without_its_package_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("metarule.runs.loggers.names.find_spec", lambda package: None)
     assert here(CONFIG, *SMALL, "--run.loggers", "wandb", "--run.directory", tmp_path / "run") == 2
@@ -164,9 +151,21 @@ def test_a_stopped_run_resumes_to_the_same_theta(number, devices, uninterrupted,
         assert metrics.read_text() == (uninterrupted / "metrics.jsonl").read_text()
 
 
+def assert_logged(path):
+    held_out = json.loads((path / "summary.json").read_text())["held_out"]
+    events = scalars(path / "tensorboard")
+    assert (path / "metrics.csv").read_text().count("\n") == 7
+    assert list(events) == [1, 2, 3, 4, 5, 6]
+    assert events[6]["results/held_out.learned.mean"] == pytest.approx(held_out["learned"]["mean"])
+    assert "results/held_out.baselines.backprop.mean" in events[6]
+
+
 def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
-    assert here(CONFIG, *SMALL, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
+    loggers = ["--run.loggers", '["csv", "tensorboard"]']
+    assert here(CONFIG, *SMALL, *loggers, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
     assert "2 seeds" in capsys.readouterr().out
+    for seed in ("s0", "s1"):
+        assert_logged(tmp_path / "runs" / seed)
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
     assert summary["seeds"] == [0, 1]
     first = (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns

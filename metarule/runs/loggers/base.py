@@ -32,7 +32,7 @@ class Logger(Protocol):
         """End with the numbers of `summary.json`; empty if the run was stopped before it has any."""
 
 
-def grouped(row: Row) -> dict[str, float]:
+def grouped(row: Row) -> dict[str, int | float]:
     """Finite numbers of a row without `step`, as in `held_out/solved`: a slash makes a group of charts."""
     finite = {name: value for name, value in row.items() if math.isfinite(value) and name != "step"}
     return {name.replace(".", "/", 1): value for name, value in finite.items()}

@@ -3,7 +3,7 @@
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,9 @@ class Wandb:
         home = directory.resolve()
         self._folder = home / FOLDER
         self._folder.mkdir(exist_ok=True)
-        with self._silence():
+        with ExitStack() as stack:
+            stack.callback(self._remove_links)
+            stack.enter_context(_silence())
             self._run = wandb.init(
                 project=os.environ.get("WANDB_PROJECT", "metarule"),
                 name="/".join(home.parts[-2:]),
@@ -47,25 +49,28 @@ class Wandb:
         """Log a meta-step that wandb does not have yet."""
         step = int(row["step"])
         if step >= self._run.step:
-            with self._silence():
+            with _silence():
                 self._run.log(grouped(row), step=step)
 
     def close(self, results: Row) -> None:
         """Add the results to the summary, and wait until all is uploaded."""
-        with self._silence():
+        with _silence():
             self._run.summary.update(grouped(results))
             self._run.finish(exit_code=0 if results else 1)
+        self._remove_links()
 
-    @contextmanager
-    def _silence(self) -> Iterator[None]:
-        """Discard what wandb prints, without a terminal at which it would ask for a login; remove its outward links."""
-        try:
-            with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-                yield
-        finally:
-            for file in self._folder.glob("*/logs/*"):  # one leads to a log that all runs of the user share
-                if file.is_symlink():
-                    file.unlink()
+    def _remove_links(self) -> None:
+        """Remove links to the log that all runs of a user share: a run directory may have none that lead out of it."""
+        for file in self._folder.glob("*/logs/*"):
+            if file.is_symlink():
+                file.unlink()
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Discard what wandb prints; without a terminal it does not ask for a login either."""
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        yield
 
 
 def _run_id(file: Path) -> str:
