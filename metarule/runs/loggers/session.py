@@ -25,13 +25,13 @@ class Loggers:
     Args:
         experiment: the experiment.
         directory: of the run.
-        loggers: by name; only the first process of a run logs.
+        loggers: by name.
     """
 
     def __init__(self, experiment: Experiment, directory: Path, loggers: Sequence[tuple[str, Logger]]) -> None:
         self._settings, self._directory = to_tree(experiment), directory
         self._parameters = theta_meaning(experiment.lifetime)["names"]
-        self._loggers, self._is_open = list(loggers) if is_first_process() else [], False
+        self._loggers, self._is_open = list(loggers), False
 
     def __call__(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Log rows of the metrics: at first those of earlier processes, then those of each call."""
@@ -64,22 +64,29 @@ class Loggers:
 def opened_loggers(experiment: Experiment, path: Path, own: Sequence[Logger] = ()) -> Iterator[Loggers]:
     """Provide the loggers of a run, and close them at the end of the block, or before by `finish`.
 
+    Only the first of several processes logs.
+
     Args:
         experiment: the experiment, whose `run.loggers` are made.
         path: directory of the run.
         own: more loggers.
     """
-    loggers = [(type(logger).__name__, logger) for logger in own]
-    for name in dict.fromkeys(experiment.run.loggers):
-        try:
-            loggers.append((name, make_logger(name)))
-        except ValueError as error:
-            _warn_of_drop(path, name, error)
-    log = Loggers(experiment, path, loggers)
+    named: list[tuple[str, Logger]] = []
+    if is_first_process():
+        named = [*((type(logger).__name__, logger) for logger in own), *_make(experiment.run.loggers, path)]
+    log = Loggers(experiment, path, named)
     try:
         yield log
     finally:
         log.finish({})
+
+
+def _make(names: Sequence[str], path: Path) -> Iterator[tuple[str, Logger]]:
+    for name in dict.fromkeys(names):
+        try:
+            yield name, make_logger(name)
+        except ValueError as error:
+            _warn_of_drop(path, name, error)
 
 
 def _warn_of_drop(directory: Path, name: str, error: Exception) -> None:
