@@ -26,6 +26,7 @@ from metarule.config.messages import did_you_mean, first_line
 __all__ = [
     "VARIABLE",
     "allowed_imports",
+    "find_class",
     "find_component",
     "import_path",
     "imported_structs",
@@ -73,17 +74,29 @@ def import_path(component: type) -> str:
 
 
 def find_component(path: str, protocol: type) -> type:
-    """Find the class of a component.
+    """Find the class of a component, which is frozen.
+
+    Raises:
+        ValueError: as of `find_class`, or a class that can change.
+    """
+    found = find_class(path, protocol)
+    if not _is_frozen(found):
+        raise ValueError("allowed: a frozen dataclass, or a frozen msgspec.Struct")
+    return found
+
+
+def find_class(path: str, protocol: type) -> type:
+    """Find a class by its import path.
 
     Args:
-        path: its import path.
-        protocol: protocol of such components.
+        path: the path.
+        protocol: protocol of its instances.
 
     Returns:
         The class.
 
     Raises:
-        ValueError: a module that may not be imported or cannot be, or a class that is no such component.
+        ValueError: a module that may not be imported or cannot be, or a class that lacks members of the protocol.
     """
     name, _, qualname = path.partition(":")
     found: Any = _import(name)
@@ -92,8 +105,8 @@ def find_component(path: str, protocol: type) -> type:
         if not hasattr(found, part):
             raise ValueError(f"there is no such class{did_you_mean(part, known)}")
         found = getattr(found, part)
-    if not isinstance(found, type) or not _is_frozen(found):
-        raise ValueError("allowed: a frozen dataclass, or a frozen msgspec.Struct")
+    if not isinstance(found, type):
+        raise ValueError("this is no class")
     if faults := list(_faults(found, protocol)):
         raise ValueError(f"it {' and '.join(faults)}; a {protocol.__name__} has {', '.join(members_of(protocol))}")
     return found
@@ -195,8 +208,10 @@ def _binds(function: Callable[..., Any], arguments: Sequence[str]) -> bool:
 
 def _declared(component: type) -> list[tuple[Any, ...]]:
     """Name, type and, if there is one, default of each field that the constructor takes."""
-    hints = get_type_hints(component, include_extras=True)
     is_data = is_dataclass(component)
+    if not is_data and not issubclass(component, Struct):
+        return []
+    hints = get_type_hints(component, include_extras=True)
     found: Any = [one for one in fields(component) if one.init] if is_data else msgspec.structs.fields(component)
     declared: list[tuple[Any, ...]] = []
     for one in found:

@@ -4,6 +4,7 @@ config.toml       the config as given, if it came from a file
 resolved.toml     the experiment with overrides and defaults
 environment.json  command, versions, device, precision and kernels; `resumed` lists later processes that differ
 metrics.jsonl     one object a meta-step; a number that is not finite is null
+metrics.csv       the same as a table, of the logger csv; tensorboard/ and wandb/ are those of the other loggers
 checkpoints/      states of the optimiser, from which a run resumes
 theta.npz         the learned θ, one array a leaf
 theta.json        the meaning of its numbers
@@ -44,6 +45,9 @@ from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.experiment import FORMAT, Experiment, to_tree
 from metarule.runs.files import read_json, whole_file, write_json, write_text
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
+from metarule.runs.loggers.csv import TABLE
+from metarule.runs.loggers.tensorboard import EVENTS
+from metarule.runs.loggers.wandb import FOLDER as WANDB
 from metarule.runs.metrics import METRICS
 from metarule.runs.theta_files import GIVEN, THETA
 
@@ -74,7 +78,8 @@ _PARTIAL = "resolved.toml.partial"
 _INPUTS = ("config.toml", _RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
 _THETAS = tuple(f"{name}{ending}" for name in ("best", GIVEN) for ending in (".npz", ".json"))
-_CONTENTS = (*_INPUTS, METRICS, *_RESULTS, *_THETAS, _EXTENDED, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
+_LOGS = (METRICS, TABLE, EVENTS, WANDB)
+_CONTENTS = (*_INPUTS, _EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Execution of whole runs, from wherever their directories stand: meta-training, baselines, results."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +25,9 @@ from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.runs.files import read_json
 from metarule.runs.finished import FinishedRun, load
+from metarule.runs.loggers.base import Logger
+from metarule.runs.loggers.names import require_packages
+from metarule.runs.loggers.session import opened_loggers
 from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
@@ -41,10 +45,12 @@ class Screen(NamedTuple):
     Attributes:
         bars: whether progress bars are drawn; None for terminals only, and lines elsewhere.
         lines: whether lines are printed.
+        loggers: loggers besides those that the experiment names.
     """
 
     bars: bool | None = None
     lines: bool = True
+    loggers: Sequence[Logger] = ()
 
     def say(self, line: str) -> None:
         """Print a line on standard output."""
@@ -53,7 +59,11 @@ class Screen(NamedTuple):
 
 
 def run(
-    experiment: Experiment, directory: str | Path = "", overwrite: bool = False, progress: bool = True
+    experiment: Experiment,
+    directory: str | Path = "",
+    overwrite: bool = False,
+    progress: bool = True,
+    loggers: Sequence[Logger] = (),
 ) -> FinishedRun | tuple[FinishedRun, ...]:
     """Run a whole experiment in a directory as `metarule train` does, and continue a run that was stopped there.
 
@@ -65,6 +75,7 @@ def run(
         directory: the run directory; empty for `experiment.run.directory`, or else `runs/python/<time>-s<seed>`.
         overwrite: replace an earlier run there.
         progress: whether progress is shown.
+        loggers: your own loggers, besides those of `experiment.run.loggers`.
 
     Returns:
         The finished run, or those of all seeds where there are several.
@@ -75,6 +86,7 @@ def run(
         KeyboardInterrupt: Ctrl-C; the same call continues.
     """
     _check_writable(experiment)
+    require_packages(experiment.run.loggers)
     given = Path(directory or experiment.run.directory)
     path = given if given.name else timestamped(Path("runs", "python"), f"-s{experiment.seed}")
     with spread(), locked_run(path):
@@ -84,7 +96,7 @@ def run(
             raise ConfigError(f"directory = '{path}': it holds another run; choose another, or set overwrite")
         try:
             with StopRequest() as stop:
-                execute(experiment, path, stop, Screen(progress, progress))
+                execute(experiment, path, stop, Screen(progress, progress, loggers))
         except Stopped as stopped:
             raise KeyboardInterrupt(f"{stopped} of {path}; the same call continues") from None
         if experiment.seeds == 1:
@@ -162,10 +174,13 @@ def _one_seed(experiment: Experiment, path: Path, stop: StopRequest, screen: Scr
     steps, tasks = total_steps(experiment.optimizer), describe_split(experiment.split)
     label = f"{'held-out' if tasks == HELD_OUT else 'training'} {primary_metric(experiment.tasks)}"
     hidden = None if screen.bars is None else not screen.bars
-    with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=hidden) as bar:
-        trained = train(experiment, path, stop, _Progress(bar, experiment, label, screen))
-    screen.say(f"tuning the baselines and evaluating on {tasks} …")
-    return write_results(experiment, path, trained, stop)
+    with opened_loggers(experiment, path, screen.loggers) as log:
+        with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=hidden) as bar:
+            trained = train(experiment, path, stop, _Progress(bar, experiment, label, screen), log)
+        screen.say(f"tuning the baselines and evaluating on {tasks} …")
+        summary = write_results(experiment, path, trained, stop)
+        log.finish(summary)
+    return summary
 
 
 def _finished_summary(experiment: Experiment, path: Path) -> dict[str, Any] | None:

@@ -23,6 +23,7 @@ from metarule.protocols import Circuit, Loss, Rule, TaskFamily
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
 from metarule.tasks.pools import split_off
 from metarule.tracing import memoised
@@ -75,17 +76,27 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Output directory, and meta-steps per jitted call.
+    """Output directory, meta-steps per jitted call, and loggers.
 
     Attributes:
         directory: directory of the run; empty for `runs/<config>/<time>-s<seed>`.
         steps_per_call: meta-steps in one jitted call; results do not depend on it.
         checkpoint_every: meta-steps between checkpoints.
+        loggers: any of `csv`, `tensorboard`, `wandb` and `my_module:MyLogger`, which write the metrics beside
+            `metrics.jsonl`; sweeps and structure searches have none.
+
+    Raises:
+        ValueError: an unknown logger.
     """
 
     directory: str = ""
     steps_per_call: Annotated[int, Meta(ge=1, le=10_000)] = 25
     checkpoint_every: Annotated[int, Meta(ge=1)] = 100
+    loggers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names(self.loggers)
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +111,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         inner_loop: length, bounds and loss of a lifetime.
         optimizer: the meta-optimiser.
         evaluation: evaluation of θ.
-        run: output directory.
+        run: output directory and loggers.
 
     Raises:
         ValueError: components that do not fit together.

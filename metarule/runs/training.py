@@ -43,10 +43,11 @@ from metarule.runs.validation import (
 )
 from metarule.types import Info, Theta
 
-__all__ = ["Progress", "Trained", "train"]
+__all__ = ["Log", "Progress", "Trained", "train"]
 
 Progress = Callable[[int, dict[str, Any]], None]
 Rows: TypeAlias = list[dict[str, Any]]
+Log = Callable[[Rows], None]
 
 
 class Trained(NamedTuple):
@@ -65,7 +66,9 @@ class Trained(NamedTuple):
     seconds: dict[str, float]
 
 
-def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progress) -> Trained:
+def train(
+    experiment: Experiment, path: Path, stop: StopRequest, progress: Progress, log: Log = lambda rows: None
+) -> Trained:
     """Move θ from its state in the run directory to the last meta-step.
 
     Args:
@@ -73,6 +76,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         path: its directory, laid out by `start_run`.
         stop: request to stop, which is checked between calls; everything is saved before it is answered.
         progress: receives the number of meta-steps and the last row of the metrics after each call.
+        log: receives the rows up to the meta-step at which the run begins or continues, then those of each call.
 
     Raises:
         Stopped: on request.
@@ -96,6 +100,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
     with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
         step, state = restore(checkpoints, plan, start, enter_phase)
         rows = _rows_up_to(path, experiment, step)
+        log(rows)
         first, recent, marks = rows[:FIRST], rows[-HOPELESS:], [row for row in rows if VALIDATION in row]
         if is_hopeless(recent):
             _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
@@ -116,6 +121,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
                 _note(experiment, path, pools, theta, rows[-1], marks)
             check_ownership(path, owner)
             append_metrics(path, rows)
+            log(rows)
             progress(step, rows[-1])
             if is_monitored and is_hopeless(recent):
                 checkpoints.save(step, state)

@@ -15,7 +15,7 @@ from metarule.commands import adapt, evaluate, prune, sweep, train
 IMPORT = ["--import", NAME]
 FIELDS = {"rule.kind": RULE, "circuit.kind": CIRCUIT, "tasks.kind": TASKS, "rule.rate": "0.5"}
 SMALL = {name: value for name, value in SIMPLEST.items() if not name.startswith(("rule", "circuit"))}
-SMALL |= {"evaluation.baselines": '["delta"]', "run.checkpoint_every": "3"}
+SMALL |= {"run.loggers": f'["{NAME}.parts:LastLoss"]', "evaluation.baselines": '["delta"]', "run.checkpoint_every": "3"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,6 +49,8 @@ def test_a_run_is_stored_with_import_paths_and_hashes(run):
     assert all(f'kind = "{kind}"' in text for kind in (RULE, CIRCUIT, TASKS))
     assert list(json.loads((run / "environment.json").read_text())["modules"]) == [NAME, f"{NAME}.parts"]
     summary = json.loads((run / "summary.json").read_text())
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert float((run / "last-loss.txt").read_text()) == last["loss"]
     assert summary["equation"].startswith("Δw = Decaying(decay = ")
     assert {row["term"] for row in summary["contributions"]["terms"]} == {"rate", "decay"}
 
@@ -119,6 +121,9 @@ def test_a_module_that_changed_is_named_on_resume(own, package, capsys):
         (["--import=own_nowhere", "--rule.kind", "own_nowhere:R"], "module 'own_nowhere' cannot be imported"),
         (["--import=own_nowhere", "--help", "rule"], "module 'own_nowhere' cannot be imported"),
         (["--import", NAME, "--rule.kind", CIRCUIT], "a Rule has init, delta"),
+        (["--run.loggers", f"{NAME}.parts:LastLos"], "add --import own_synapses.parts"),
+        (["--import", NAME, "--run.loggers", f"{NAME}.parts:LastLos"], "no such class; did you mean 'LastLoss'?"),
+        (["--import", NAME, "--run.loggers", RULE], "a Logger has open, log, close"),
     ],
 )
 def test_bad_imports_are_refused_in_one_line(given, message, config, capsys):
