@@ -127,6 +127,7 @@ def test_a_module_that_changed_is_named_on_resume(own, package, capsys):
     ],
 )
 def test_bad_imports_are_refused_in_one_line(given, message, config, capsys):
+    forget_package()
     assert train.main([str(config), *given]) == 2
     errors = capsys.readouterr().err
     assert message in errors

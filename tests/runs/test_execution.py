@@ -60,7 +60,7 @@ def test_runs_of_several_seeds_are_returned_in_order_from_a_thread(tmp_path):
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_continues(run, tmp_path, monkeypatch):
-    def stop(experiment, path, stop, progress):
+    def stop(*_):
         raise Stopped(6, 2)
 
     with monkeypatch.context() as patched:
