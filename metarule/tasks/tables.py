@@ -42,6 +42,10 @@ class Table(NamedTuple):
     classes: tuple[str, ...]
 
 
+class _Refused(ValueError):
+    """Content that cannot be used, with the reason; libraries raise other errors."""
+
+
 class _Raw(NamedTuple):
     """Columns as a file holds them.
 
@@ -73,17 +77,17 @@ def read_table(content: bytes, ending: str, label: str, features: Sequence[str] 
         ValueError: naming the field, or the column and the row, and what is allowed.
     """
     if ending not in _READERS:
-        raise ValueError(f"unknown ending '{ending}'; allowed: {', '.join(_READERS)}")
+        raise _Refused(f"unknown ending '{ending}'; allowed: {', '.join(_READERS)}")
     if not content:
-        raise ValueError("the file is empty")
+        raise _Refused("the file is empty")
     try:
         raw = _READERS[ending](content, label, features)
-    except ValueError:
+        _check_numbers(raw)
+        return Table(raw.features, *_classes(raw, label))
+    except _Refused:
         raise
     except Exception as error:  # damaged files raise many kinds
-        raise ValueError(f"it cannot be read: {type(error).__name__}: {error}") from error
-    _check_numbers(raw)
-    return Table(raw.features, *_classes(raw, label))
+        raise _Refused(f"it cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _check_numbers(raw: _Raw) -> None:
@@ -92,9 +96,9 @@ def _check_numbers(raw: _Raw) -> None:
         row, column = np.argwhere(bad)[0].tolist()
         value = raw.features[row, column]
         what = "the value is missing" if math.isnan(value) else f"{value:g}; allowed: numbers up to {_MOST:g} in size"
-        raise ValueError(f"{raw.place(row)}, column '{raw.columns[column]}': {what}")
+        raise _Refused(f"{raw.place(row)}, column '{raw.columns[column]}': {what}")
     if (raw.features == raw.features[0]).all():
-        raise ValueError("all features are constant; at least one must vary")
+        raise _Refused("all features are constant; at least one must vary")
 
 
 def _classes(raw: _Raw, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -107,17 +111,17 @@ def _classes(raw: _Raw, label: str) -> tuple[np.ndarray, tuple[str, ...]]:
     for code, key in enumerate(keys):
         if names[code] is None or key != key:
             row = int(np.flatnonzero(labels == code)[0])
-            raise ValueError(f"{raw.place(row)}, column '{label}': the value is missing")
+            raise _Refused(f"{raw.place(row)}, column '{label}': the value is missing")
         if not is_text and not isinstance(key, int):
-            raise ValueError(f"label = '{label}': it holds real numbers, such as {key:g}; allowed: text or integers")
+            raise _Refused(f"label = '{label}': it holds real numbers, such as {key:g}; allowed: text or integers")
     classes = sorted(set(keys))
     if len(classes) < 2:
-        raise ValueError(f"label = '{label}': all rows have '{classes[0]}'; at least two classes are needed")
+        raise _Refused(f"label = '{label}': all rows have '{classes[0]}'; at least two classes are needed")
     order = {key: number for number, key in enumerate(classes)}
     labels = np.array([order[key] for key in keys])[labels]
     largest = int(np.bincount(labels).max())
     if 8 * len(classes) * largest > LARGEST:  # a table has the rows of each class
-        raise ValueError(f"label = '{label}': {len(classes)} classes of up to {largest} rows are too many")
+        raise _Refused(f"label = '{label}': {len(classes)} classes of up to {largest} rows are too many")
     return labels, tuple(str(key) for key in classes)
 
 
@@ -141,17 +145,17 @@ def _chosen(
     """Names of the feature columns, if these and the label are columns; an array stands for all its columns."""
     doubled = [name for name, count in Counter(names).items() if count > 1]
     if doubled:
-        raise ValueError(f"two columns have the name '{doubled[0]}'")
+        raise _Refused(f"two columns have the name '{doubled[0]}'")
     if "" in names:
-        raise ValueError(f"column {list(names).index('') + 1} has no name")
+        raise _Refused(f"column {list(names).index('') + 1} has no name")
     _check_names(f"label = '{label}'", [label], names)
     others = [name for name in names if name != label]
     _check_names(f"features = {list(features)}", features, [*others, *arrays])
     chosen = [name for one in features for name in arrays.get(one, [one])] or others
     if label in chosen or len(set(chosen)) < len(chosen):  # an array may hold the label
-        raise ValueError(f"features = {list(features)}: allowed: each column once, and not the label")
+        raise _Refused(f"features = {list(features)}: allowed: each column once, and not the label")
     if not chosen:
-        raise ValueError("it has no column but the label")
+        raise _Refused("it has no column but the label")
     return chosen
 
 
@@ -160,22 +164,22 @@ def _check_names(field: str, given: Sequence[str], names: Sequence[str]) -> None
     unknown = [name for name in given if name not in known]
     if unknown:
         listed = ", ".join(dict.fromkeys(names[:_LISTED])) + (", …" if len(names) > _LISTED else "")
-        raise ValueError(
+        raise _Refused(
             f"{field}: there is no column '{unknown[0]}'; allowed: {listed}{did_you_mean(unknown[0], names)}"
         )
 
 
 def _check_size(rows: int, columns: int) -> None:
     if rows < 1:
-        raise ValueError("it has no rows")
+        raise _Refused("it has no rows")
     if 8 * rows * columns > LARGEST:
-        raise ValueError(f"{rows} rows of {columns} numbers; allowed: up to {LARGEST // 8} numbers")
+        raise _Refused(f"{rows} rows of {columns} numbers; allowed: up to {LARGEST // 8} numbers")
 
 
 def _no_numbers(column: str, example: str, numeric: Sequence[str]) -> ValueError:
     names = ", ".join(f'"{name}"' for name in numeric[:_LISTED]) + (", …" if len(numeric) > _LISTED else "")
     remedy = f"name the columns of numbers: features = [{names}]" if numeric else "features are numbers"
-    return ValueError(f"column '{column}' holds {example}; {remedy}")
+    return _Refused(f"column '{column}' holds {example}; {remedy}")
 
 
 def _read_csv(content: bytes, label: str, features: Sequence[str]) -> _Raw:
@@ -186,14 +190,14 @@ def _read_csv(content: bytes, label: str, features: Sequence[str]) -> _Raw:
         opened.seek(0)
         return _read_rows(csv.reader(opened, delimiter=delimiter, skipinitialspace=True), label, features)
     except UnicodeDecodeError as error:
-        raise ValueError(f"not text of UTF-8: {error}") from error
+        raise _Refused(f"not text of UTF-8: {error}") from error
 
 
 def _read_rows(reader: Any, label: str, features: Sequence[str]) -> _Raw:
     names = [cell.strip() for cell in next(reader, [])]
     numbers = [number for number in map(_number, names) if number is not None]
     if label not in names and (len(numbers) == len(names) or any(isinstance(number, float) for number in numbers)):
-        raise ValueError(f"line 1 must name the columns; it holds {', '.join(names[:_LISTED])}")
+        raise _Refused(f"line 1 must name the columns; it holds {', '.join(names[:_LISTED])}")
     chosen = _chosen(names, label, features)
     places = {name: number for number, name in enumerate(names)}
     columns, labelled = [places[name] for name in chosen], places[label]
@@ -202,7 +206,7 @@ def _read_rows(reader: Any, label: str, features: Sequence[str]) -> _Raw:
         if not row:  # an empty line
             continue
         if len(row) != len(names):
-            raise ValueError(f"line {reader.line_num}: it has {len(row)} cells; the header has {len(names)}")
+            raise _Refused(f"line {reader.line_num}: it has {len(row)} cells; the header has {len(names)}")
         try:
             values.extend([float(row[column]) for column in columns])
         except ValueError:
@@ -219,7 +223,7 @@ def _refused_row(line: str, cells: Mapping[str, str]) -> ValueError:
     """Error about the first cell of a row that is no number."""
     column = next(name for name, cell in cells.items() if _number(cell) is None)
     if cells[column].lower() in _MISSING:
-        return ValueError(f"{line}, column '{column}': the value is missing")
+        return _Refused(f"{line}, column '{column}': the value is missing")
     numeric = [name for name, cell in cells.items() if _number(cell) is not None]
     return _no_numbers(column, f"text, '{cells[column]}' in {line}", numeric)
 
@@ -257,29 +261,29 @@ def _declared(archive: zipfile.ZipFile, name: str) -> _Declared:
 
 def _check_array(name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
     if kind.hasobject:
-        raise ValueError(f"array '{name}' holds pickled objects; allowed: numbers, and text for the label")
+        raise _Refused(f"array '{name}' holds pickled objects; allowed: numbers, and text for the label")
     if math.prod(max(1, length) for length in shape) * max(kind.itemsize, 1) > LARGEST:
-        raise ValueError(f"array '{name}' has shape {shape} of {kind}; allowed: up to {LARGEST} bytes")
+        raise _Refused(f"array '{name}' has shape {shape} of {kind}; allowed: up to {LARGEST} bytes")
 
 
 def _check_arrays(arrays: Mapping[str, _Declared], holder: str, chosen: Sequence[str]) -> None:
     """Refuse arrays of unequal length, of too many axes, or whose type has no place; the holder has the label."""
     for name, (shape, kind) in arrays.items():
         if len(shape) not in (1, 2):
-            raise ValueError(f"array '{name}' has shape {shape}; allowed: one or two axes")
+            raise _Refused(f"array '{name}' has shape {shape}; allowed: one or two axes")
         if shape[0] != arrays[holder][0][0]:
             lengths = f"'{holder}' has {arrays[holder][0][0]} rows, '{name}' has {shape[0]}"
-            raise ValueError(f"arrays of unequal length: {lengths}")
+            raise _Refused(f"arrays of unequal length: {lengths}")
         if name in chosen and kind.kind not in "fiub":
             numeric = [other for other in chosen if arrays[other][1].kind in "fiub"]
             raise _no_numbers(name, "text" if kind.kind in "US" else str(kind), numeric)
         if kind.kind not in "fiubU":
-            raise ValueError(f"array '{name}' holds {kind}; allowed: text or integers")
+            raise _Refused(f"array '{name}' holds {kind}; allowed: text or integers")
 
 
 def _read_parquet(content: bytes, label: str, features: Sequence[str]) -> _Raw:
     if find_spec("pyarrow") is None:
-        raise ValueError("pyarrow is missing; install it with: pip install 'metarule[data]'")
+        raise _Refused("pyarrow is missing; install it with: pip install 'metarule[data]'")
     import pyarrow
     from pyarrow import parquet, types
 

