@@ -85,6 +85,7 @@ SMOKE = {
     "test_runs.py",
     "test_scans.py",
     "test_statistics.py",
+    "test_tables.py",
     "test_tabular.py",
     "test_tensorboard.py",
 }

@@ -60,7 +60,8 @@ def test_commands_run(text, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("name", SHORTER)
-def test_code_blocks_run_one_after_another(name, tmp_path, capsys):
+def test_code_blocks_run_one_after_another(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     code = "\n".join(BLOCKS[name])
     for long, short in SHORTER[name].items():
         assert long in code
@@ -75,12 +76,16 @@ def test_code_blocks_run_one_after_another(name, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("text", TABLES)
-def test_tables_are_parts_of_configs(text):
+def test_tables_are_parts_of_configs(text, tmp_path, monkeypatch):
     tree = tomllib.loads(text)
     if "config" in tree:
         assert decode(tree, Sweep)
         return
-    if "tasks" in tree:
+    if "data" in tree.get("tasks", {}):
+        monkeypatch.chdir(tmp_path)
+        exec(next(block for block in BLOCKS["metarule/README.md"] if tree["tasks"]["data"] in block), {})
+        tree |= {"circuit": {"output": "softmax"}}
+    elif "tasks" in tree:
         conditioning = read(ROOT / "configs" / "conditioning.toml")[1]
         tree = conditioning | {"tasks": conditioning["tasks"] | tree["tasks"]}
     assert decode(tree, Experiment)

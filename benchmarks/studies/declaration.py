@@ -6,12 +6,13 @@ from typing import Annotated, Any, Literal
 
 from immutabledict import immutabledict
 from msgspec import Meta
+from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName
 from metarule.analysis.comparison import THRESHOLD
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, read
-from metarule.sweeps.declaration import Sweep
+from metarule.sweeps.declaration import Sweep, paths_beside, resolve_paths
 
 __all__ = ["Study", "Test", "read_study"]
 
@@ -61,6 +62,8 @@ def read_study(file: Path) -> Study:
     """
     _, tree = read(file)
     try:
-        return decode(tree, Study)
+        study = decode(tree, Study)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
+    tests = tuple(replace(test, set=paths_beside(file, test.set)) for test in study.tests)
+    return replace(study, sweep=resolve_paths(study.sweep, file), tests=tests)

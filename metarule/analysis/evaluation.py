@@ -16,7 +16,7 @@ from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, task_id
-from metarule.tasks.pools import numbered
+from metarule.tasks.subsets import numbered
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = [

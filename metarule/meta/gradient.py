@@ -23,7 +23,7 @@ from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_tr
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Estimator, Learner
-from metarule.tasks.pools import numbered
+from metarule.tasks.subsets import numbered
 from metarule.types import Estimate, Info, Integer, PRNGKey, Theta
 
 __all__ = ["Gradient", "GradientState", "scaled_steps"]

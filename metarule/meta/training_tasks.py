@@ -8,7 +8,7 @@ from msgspec import Meta
 
 from metarule.lifetime.unroll import draw_index
 from metarule.protocols import Learner
-from metarule.tasks.pools import numbered
+from metarule.tasks.subsets import numbered
 from metarule.types import Integer, PRNGKey
 
 __all__ = ["Patience", "TrainTasks", "draw_lifetime"]

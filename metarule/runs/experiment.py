@@ -13,7 +13,7 @@ from metarule.analysis.baselines import BaselineName, baselines
 from metarule.analysis.comparison import HORIZONS
 from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
 from metarule.config.schema import Checked
-from metarule.config.toml import ConfigError, check_format, decode, encode, override, read
+from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Gradient, list_phases
@@ -25,7 +25,7 @@ from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
-from metarule.tasks.pools import split_off
+from metarule.tasks.subsets import split_off
 from metarule.tracing import memoised
 from metarule.types import Integer, Split
 
@@ -35,6 +35,9 @@ FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
+# Fields of tasks that describe the data of a run, by the field that replaces these data.
+_REPLACED = {"tasks.data": ("sha256",), "tasks.dataset": ("sha256", "data", "label")}
+
 FORMAT = 2  # of run directories
 
 __all__ = [
@@ -43,8 +46,10 @@ __all__ = [
     "Evaluation",
     "Experiment",
     "Run",
+    "beside",
     "read_experiment_file",
     "read_tree",
+    "set_fields",
     "to_tree",
     "with_tasks",
 ]
@@ -195,13 +200,13 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
     text, tree = read_tree(file)
     tree.pop("devices", None)  # read by the command line; results do not depend on it
     try:
-        return decode(override(tree, pairs), Experiment), text
+        return decode(set_fields(tree, pairs), Experiment), text
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
 
 
 def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
-    """Read the text and the nested tables of a config file, without decoding them.
+    """Read the text and the nested tables of a config file, without decoding them; paths are relative to the file.
 
     Raises:
         ConfigError: a file that cannot be read, is not TOML, or of another format.
@@ -209,7 +214,37 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
     text, tree = read(file)
     if "format" in tree:  # a config from a run directory
         check_format(f"{file}: this config", tree.pop("format"), FORMAT, "write it anew")
+    if isinstance(tasks := tree.get("tasks"), dict) and "data" in tasks:
+        tree["tasks"] = tasks | {"data": beside(file, tasks["data"])}
     return text, tree
+
+
+def beside(file: Path, path: Any) -> Any:
+    """Absolute path of what a file names relative to itself; an empty path and other values are unchanged."""
+    return str(file.parent.absolute() / path) if isinstance(path, str) and path else path
+
+
+def set_fields(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:
+    """Set fields of an experiment as `override` does; other data replace all that described the data before.
+
+    A new `tasks.data` removes the hash of the file before it, and a new `tasks.dataset` the file and its label. Of both
+    the later one is used.
+
+    Args:
+        tree: nested tables of the experiment; it is not changed.
+        pairs: (dotted field, value).
+
+    Raises:
+        ConfigError: as of `override`.
+    """
+    given: list[tuple[str, Any]] = []
+    for name, value in pairs:
+        removed = _REPLACED.get(name, ())
+        given = [pair for pair in given if pair[0] not in {f"tasks.{field}" for field in removed}]
+        given.append((name, value))
+        if removed and isinstance(tasks := tree.get("tasks"), dict):
+            tree = tree | {"tasks": {field: old for field, old in tasks.items() if field not in removed}}
+    return override(tree, given)
 
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
@@ -235,7 +270,7 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     for name, _ in pairs:
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
-    other = _with_output(override(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
+    other = _with_output(set_fields(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
     learned, needed = _shapes(experiment.lifetime), _shapes(other.lifetime)
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
         shape = f"θ was learned in shape {learned} ({experiment.inner_loop.theta})"

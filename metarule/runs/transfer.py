@@ -76,7 +76,7 @@ class Transfer(NamedTuple):
             return describe_split(self.experiment.split)
         if type(tasks) is not type(trained):
             return "another family of tasks"
-        if isinstance(tasks, Tabular) and isinstance(trained, Tabular) and tasks.dataset != trained.dataset:
+        if isinstance(tasks, Tabular) and isinstance(trained, Tabular) and tasks.source != trained.source:
             return "tasks made of other data"
         return "the same family with another split or other settings: some of these tasks may have been trained on"
 

@@ -13,7 +13,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment
 from metarule.runs.theta_files import load_theta, save_theta, theta_meaning
 from metarule.tasks.base import primary_metric
-from metarule.tasks.pools import split_off
+from metarule.tasks.subsets import split_off
 from metarule.types import Theta
 
 __all__ = ["BEST", "VALIDATION", "Pools", "best_mark", "is_over", "pools_of"]

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, decode, read
-from metarule.runs.experiment import read_tree
+from metarule.runs.experiment import beside, read_tree
 
-__all__ = ["Case", "Sweep", "check_sweep", "read_sweep", "shorten"]
+__all__ = ["Case", "Sweep", "check_sweep", "paths_beside", "read_sweep", "resolve_paths", "shorten"]
 
 # Fields that a sweep sets itself, and by what.
 _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.directory": "--directory"}
@@ -21,6 +21,8 @@ _OWN = {"seed": "seeds of the sweep", "seeds": "seeds of the sweep", "run.direct
 _UNUSED = ("evaluation.points", "evaluation.monitor_every")
 # Fields that only the time of a cell depends on.
 _PACE = ("run.steps_per_call", "run.checkpoint_every")
+# Fields that are paths.
+_PATHS = ("tasks.data",)
 # Fields that the small form of a sweep sets.
 _SMALL = {"optimizer.steps": 10, "evaluation.lifetimes": 64}
 
@@ -80,7 +82,26 @@ def read_sweep(file: Path) -> tuple[Sweep, Tree]:
         sweep = decode(tree, Sweep)
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return sweep, read_tree(file.parent / sweep.config)[1]
+    return resolve_paths(sweep, file), read_tree(file.parent / sweep.config)[1]
+
+
+def resolve_paths(sweep: Sweep, file: Path) -> Sweep:
+    """Make the paths in all fields of a sweep absolute; they are relative to the file of the sweep."""
+    cases = tuple(
+        replace(case, set=paths_beside(file, case.set), product=paths_beside(file, case.product))
+        for case in sweep.cases
+    )
+    axes = {name: paths_beside(file, getattr(sweep, name)) for name in ("set", "product", "zip")}
+    return replace(sweep, cases=cases, **axes)
+
+
+def paths_beside(file: Path, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the paths among some fields, or among the values of axes, absolute."""
+
+    def absolute(value: Any) -> Any:
+        return tuple(map(absolute, value)) if isinstance(value, tuple | list) else beside(file, value)
+
+    return {field: absolute(value) if field in _PATHS else value for field, value in fields.items()}
 
 
 def shorten(sweep: Sweep) -> tuple[Sweep, list[tuple[str, Any]]]:

@@ -1,66 +1,86 @@
-"""Parts of pools: validation tasks, split off training tasks."""
+"""Pools of rows: training and test tasks of the same classes, with different rows of the data."""
 
-from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from metarule.prng import Purpose, run_key, stream
-from metarule.protocols import TaskFamily
-from metarule.tasks.base import task_id
-from metarule.types import Integer
+from metarule.types import PRNGKey, Split
 
-__all__ = ["Selected", "numbered", "split_off"]
+__all__ = ["RowPool", "count_held_out", "draw_rows", "split_rows"]
 
-# Tasks of a pool that are told apart; share of these that are split off, and the most of them.
-_COUNTED, _SHARE, _MOST = 2**16, 5, 256
+# Size of the largest class whose rows are drawn by sorting random numbers.
+_SORTED = 512
 
 
-class Selected(NamedTuple):
-    """The tasks of a pool with some numbers.
+class RowPool(NamedTuple):
+    """Rows of each class.
 
     Attributes:
-        pool: the pool.
-        numbers: numbers of its tasks.
+        rows: of each class, padded to the largest class.
+        sizes: of the classes.
     """
 
-    pool: Any
-    numbers: Int[Array, " tasks"]
+    rows: Int[Array, "classes largest"]
+    sizes: Int[Array, " classes"]
 
 
-def numbered(pool: Any, index: Integer) -> tuple[Any, Integer]:
-    """Pool of the task family, and number there, of task number `index` of a pool that may be `Selected`."""
-    if isinstance(pool, Selected):
-        return pool.pool, pool.numbers[index % pool.numbers.size]
-    return pool, index
+def count_held_out(test_rows: float, sizes: np.ndarray) -> np.ndarray:
+    """Count the held-out rows of each class: a number of rows, or a share below 1 of the size of the class."""
+    counts = test_rows * sizes if test_rows < 1 else np.full(sizes.shape, test_rows)
+    return np.rint(counts).astype(np.int32)
 
 
-def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Selected]:
-    """Split a fifth of the tasks of a pool off, at most 256; tasks with one `task_id` stay together.
+def split_rows(key: PRNGKey, rows: np.ndarray, sizes: np.ndarray, held_out: np.ndarray) -> Split:
+    """Split the rows of each class at random into two `RowPool`s without a common row.
 
     Args:
-        tasks: the task family.
-        pool: training tasks.
-        seed: decides which tasks.
-
-    Returns:
-        (the other tasks of the pool, the tasks that were split off).
-
-    Raises:
-        ValueError: a pool of one task.
+        key: decides the split.
+        rows: of each class, padded to the largest class.
+        sizes: of the classes.
+        held_out: number of rows of each class in the test pool.
     """
-    ids, first = np.unique(np.asarray(_ids(tasks, pool)), return_inverse=True)
-    if ids.size < 2:
-        raise ValueError("the training pool has a single task, of which no validation tasks can be split off")
-    order = jax.random.permutation(stream(run_key(seed), Purpose.VALIDATION), ids.size)
-    held = np.isin(first, np.asarray(order[: min(max(ids.size // _SHARE, 1), _MOST)]))
-    return Selected(pool, jnp.asarray(np.flatnonzero(~held))), Selected(pool, jnp.asarray(np.flatnonzero(held)))
+    is_row = np.arange(rows.shape[1]) < sizes[:, None]
+    noise = jnp.where(is_row, jax.random.uniform(key, rows.shape), jnp.inf)
+    order = jnp.take_along_axis(jnp.asarray(rows), jnp.argsort(noise, axis=1), axis=1)  # the padding is at the end
+    left = sizes - held_out
+    places = np.minimum(held_out[:, None] + np.arange(left.max()), sizes[:, None] - 1)
+    train = RowPool(jnp.take_along_axis(order, jnp.asarray(places), axis=1), jnp.asarray(left))
+    return Split(train=train, test=RowPool(order[:, : held_out.max()], jnp.asarray(held_out)))
 
 
-@partial(jax.jit, static_argnums=0)
-def _ids(tasks: TaskFamily, pool: Any) -> Int[Array, " tasks"]:
-    """Id of each of the first tasks of a pool."""
-    return jnp.asarray(jax.vmap(lambda index: task_id(tasks, pool, index))(jnp.arange(_COUNTED)))
+def draw_rows(
+    key: PRNGKey, rows: Int[Array, "classes largest"], size: Int[Array, ""], number: Int[Array, ""], count: int
+) -> Int[Array, " count"]:
+    """Draw distinct rows of a class in random order.
+
+    Args:
+        key: decides the draw.
+        rows: of each class, padded to the largest class.
+        size: of the class.
+        number: of the class.
+        count: number of rows to draw.
+    """
+    if rows.shape[1] > _SORTED:
+        return rows[number, _distinct(key, size, count)]
+    noise = jax.random.uniform(key, (rows.shape[1],))
+    order = jnp.argsort(jnp.where(jnp.arange(rows.shape[1], dtype=size.dtype) < size, noise, jnp.inf))
+    return rows[number][order[:count]]
+
+
+def _distinct(key: PRNGKey, size: Int[Array, ""], count: int) -> Int[Array, " count"]:
+    """Draw distinct numbers below a size by the first swaps of a Fisher–Yates shuffle; the size costs no time."""
+    places = jnp.arange(count, dtype=size.dtype)
+    partners = jax.random.randint(key, (count,), places, size, size.dtype)
+
+    def content(moved: Int[Array, " count"], place: Int[Array, ""], step: Int[Array, ""]) -> Int[Array, ""]:
+        """Number at a place before a swap: its own, or that which the last swap has moved there."""
+        last = jnp.max(jnp.where((partners == place) & (places < step), places, -1))
+        return jnp.where(last < 0, place, moved[last])
+
+    def swap(moved: Int[Array, " count"], step: Int[Array, ""]) -> tuple[Int[Array, " count"], Int[Array, ""]]:
+        return moved.at[step].set(content(moved, step, step)), content(moved, partners[step], step)
+
+    return jax.lax.scan(swap, jnp.zeros_like(places), places)[1]

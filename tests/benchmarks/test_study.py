@@ -75,6 +75,14 @@ def test_every_rule_and_baseline_is_evaluated_on_every_test(finished):
     assert (folder / "all" / "study.png").stat().st_size > 5000
 
 
+def test_data_files_are_beside_the_study(tmp_path):
+    fields = {"set": {"tasks.data": "own.csv"}}
+    study = {"kind": "data", "sweep": {"config": "own.toml"} | fields, "tests": [{"name": "own"} | fields]}
+    (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
+    made = read_study(tmp_path / "study.toml")
+    assert made.sweep.set == made.tests[0].set == {"tasks.data": str(tmp_path / "own.csv")}
+
+
 def test_scores_are_those_of_the_learned_theta_on_the_test_tasks(finished):
     file, folder = finished
     study = read_study(file)

@@ -12,7 +12,7 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT, finished_run
 
-from metarule import final_metrics, learning_curves
+from metarule import Feedforward, Tabular, final_metrics, learning_curves
 from metarule.commands import adapt as adapt_command
 from metarule.commands import evaluate as evaluate_command
 from metarule.prng import Purpose, run_key, stream
@@ -87,6 +87,21 @@ def test_the_output_activation_follows_another_family(own, tmp_path, capsys):
     assert summary["experiment"]["circuit"]["output"] == "softmax"
     assert set(summary["held_out"]["learned"]["shots"]) == {"1", "3", "5"}
     assert not (own / "evaluations").exists()
+
+
+def test_a_rule_is_evaluated_on_own_data(tmp_path, monkeypatch, capsys):
+    (tmp_path / "own.csv").write_text("x,y\n" + "".join(f"{row},{'ab'[row % 2]}\n" for row in range(8)))
+    tasks = Tabular(dataset="iris", test_classes="all", ways=2, train_examples=2, test_examples=2)
+    circuit = Feedforward(hidden=(), output="softmax")
+    run = finished_run(tmp_path / "run", replace(EXPERIMENT, tasks=tasks, circuit=circuit))
+    monkeypatch.chdir(tmp_path)
+    words = ["run", *SMALL, "--evaluation.horizons", "[]", "--tasks.data", "own.csv", "--directory", "there"]
+    assert "label = ''" in refused("evaluate", words, capsys)
+    assert evaluate_command.main([*words, "--tasks.label", "y"]) == 0
+    assert "tasks made of other data" in capsys.readouterr().out
+    stored = json.loads((tmp_path / "there" / "summary.json").read_text())["experiment"]["tasks"]
+    assert (stored["data"], stored["test_classes"]) == (str(tmp_path / "own.csv"), "all")
+    assert load(run).tasks == tasks
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tomli_w
 from event_files import scalars
 from jax.errors import JaxRuntimeError
 from small import OVERRIDES, wait_for, words
 
 from metarule.commands import cli
 from metarule.commands.train import main
+from metarule.runs.directory import read_experiment, start_run
+from metarule.runs.experiment import read_experiment_file
+from metarule.runs.stopping import StopRequest
+from metarule.runs.training import train
 
 ROOT = Path(__file__).parents[2]
 CONFIG = "configs/boolean-2.toml"
@@ -106,6 +111,25 @@ def test_resuming_a_finished_run_shows_its_result(finished, capsys):
     assert here("--resume", finished[0]) == 0
     assert "learned" in capsys.readouterr().out
     assert (finished[0] / "summary.json").read_bytes() == before
+
+
+def test_a_run_on_own_data_is_refused_after_they_have_changed(tmp_path, capsys):
+    data, run = tmp_path / "own.csv", tmp_path / "run"
+    data.write_text("x,y,name,class\n" + "".join(f"{row % 7},{row % 2},n{row},{'ab'[row % 2]}\n" for row in range(24)))
+    fields = {"kind": "tabular", "data": "own.csv", "label": "class", "features": ["x", "y"], "test_rows": 0.5}
+    fields |= {"ways": 2, "train_examples": 2, "test_examples": 2}
+    small = {"circuit": {"output": "softmax", "hidden": []}, "rule": {"terms": ["pre*modulator"]}}
+    (tmp_path / "own.toml").write_text(tomli_w.dumps({"tasks": fields} | small))
+    pairs = [("optimizer.steps", 2), ("optimizer.batch_size", 2), ("inner_loop.steps", 4), ("evaluation.lifetimes", 4)]
+    experiment, given = read_experiment_file(tmp_path / "own.toml", [*pairs, ("evaluation.monitor_lifetimes", 4)])
+    start_run(run, experiment, given)
+    assert train(experiment, run, StopRequest(), lambda step, row: None).theta.shape == (1,)
+    assert read_experiment(run) == experiment
+    data.write_text(data.read_text() + "1,2,n24,a\n")
+    assert here("--resume", run) == 2
+    error = capsys.readouterr().err
+    assert f"tasks: data = '{data}': it has changed since the run was started" in error
+    assert error.count("\n") == 1
 
 
 def test_a_finished_run_is_not_extended(finished, tmp_path, capsys):

@@ -1,9 +1,10 @@
 import msgspec
 import pytest
+import tomli_w
 
 from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
 from metarule.config.toml import ConfigError, decode, override
-from metarule.runs.experiment import Experiment, to_tree, with_tasks
+from metarule.runs.experiment import Experiment, read_experiment_file, set_fields, to_tree, with_tasks
 
 
 def test_components_are_assembled_into_a_lifetime():
@@ -65,3 +66,47 @@ def test_a_theta_of_other_paths_is_refused():
     message = "circuit: it has the paths motor, other; allowed: those for which θ was learned, motor, one"
     with pytest.raises(ConfigError, match=message):
         with_tasks(learned, conditioned("other"))
+
+
+OWN = {"kind": "tabular", "data": "old.csv", "label": "letter", "sha256": "0", "ways": 2}
+
+
+@pytest.mark.parametrize(
+    ("pairs", "changed"),
+    [
+        ([], {}),
+        ([("tasks.ways", 3)], {"ways": 3}),
+        ([("tasks.data", "new.csv")], {"data": "new.csv", "sha256": None}),
+        ([("tasks.dataset", "iris")], {"dataset": "iris", "data": None, "label": None, "sha256": None}),
+        (
+            [("tasks.data", "new.csv"), ("tasks.label", "one"), ("tasks.dataset", "iris")],
+            {"dataset": "iris", "data": None, "label": None, "sha256": None},
+        ),
+        (
+            [("tasks.dataset", "iris"), ("tasks.data", "new.csv"), ("tasks.label", "one")],
+            {"dataset": "iris", "data": "new.csv", "label": "one", "sha256": None},
+        ),
+    ],
+)
+def test_other_data_replace_what_described_the_data_before(pairs, changed):
+    expected = {field: value for field, value in (OWN | changed).items() if value is not None}
+    assert set_fields({"tasks": OWN}, pairs) == {"tasks": expected}
+
+
+def test_data_in_a_config_file_are_beside_it_and_on_the_command_line_in_the_working_directory(tmp_path, monkeypatch):
+    config = tmp_path / "configs" / "own.toml"
+    config.parent.mkdir()
+    shape = {"ways": 2, "train_examples": 1, "test_examples": 1, "test_classes": "all"}
+    tasks = {"kind": "tabular", "data": "own.csv", "label": "y"} | shape
+    config.write_text(tomli_w.dumps({"circuit": {"output": "softmax"}, "tasks": tasks}))
+    for file, names in ((config.with_name("own.csv"), "ab"), (tmp_path / "other.csv", "cd")):
+        file.write_text("x,y\n" + "".join(f"{row},{names[row % 2]}\n" for row in range(8)))
+    monkeypatch.chdir(tmp_path)
+    experiment, _ = read_experiment_file(config.relative_to(tmp_path), [])
+    assert experiment.tasks.data == str(config.with_name("own.csv"))
+    other = [("tasks.data", "other.csv")]
+    for changed in (read_experiment_file(config, other)[0], with_tasks(experiment, other)):
+        assert changed.tasks.data == str(tmp_path / "other.csv")
+        assert changed.tasks.sha256 != experiment.tasks.sha256
+    iris = with_tasks(experiment, [("tasks.dataset", "iris")])
+    assert iris.tasks == Tabular(dataset="iris", **shape)

@@ -209,6 +209,29 @@ def test_bad_input_is_refused_in_one_line(fields, message, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_data_files_are_beside_the_sweep_and_give_way_to_a_data_set_by_name(tmp_path, monkeypatch):
+    for name in ("one.csv", "other.csv"):
+        (tmp_path / name).write_text("x,y\n" + "".join(f"{row},{'ab'[row % 2]}\n" for row in range(8)))
+    tasks = {"kind": "tabular", "ways": 2, "train_examples": 1, "test_examples": 1, "test_classes": "all"}
+    config = {"circuit": {"output": "softmax"}, "tasks": tasks | {"data": "one.csv", "label": "y"}}
+    (tmp_path / "own.toml").write_text(tomli_w.dumps(config))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    paths = [str(tmp_path / name) for name in ("one.csv", "other.csv")]
+    for axes in (
+        {"product": {"tasks.data": ["one.csv", "other.csv"]}},
+        {"zip": {"tasks.data": ["one.csv", "other.csv"]}},
+        {"cases": [{"name": "files", "product": {"tasks.data": ["one.csv", "other.csv"]}}]},
+        {"cases": [{"name": name, "set": {"tasks.data": f"{name}.csv"}} for name in ("one", "other")]},
+    ):
+        made = plan(tmp_path, config="own.toml", **axes)
+        assert [setting.experiment.tasks.data for setting in made.settings] == paths
+        assert len(made.cells) == 2
+    cases = [{"name": "own"}, {"name": "iris", "set": {"tasks.dataset": "iris"}}]
+    made = plan(tmp_path, config="own.toml", set={"tasks.data": "other.csv"}, cases=cases)
+    assert [setting.experiment.tasks.data for setting in made.settings] == [paths[1], ""]
+
+
 @pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
 def test_shipped_sweeps_decode_and_describe_their_result(path):
     sweep, base = read_sweep(path)

