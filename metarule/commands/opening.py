@@ -4,11 +4,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from metarule.config.shipped import find_config, shipped
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.runs.directory import locked_run, read_experiment, start_run, timestamped
 from metarule.runs.experiment import Experiment
 
-__all__ = ["new_run", "resumed_run", "split_words"]
+__all__ = ["CONFIGS", "STUDIES", "new_run", "resumed_run", "split_words"]
+
+# Names of shipped files: experiments, and studies, whose sweeps `metarule sweep` runs.
+STUDIES = tuple(name for name in shipped() if name.startswith("study-"))
+CONFIGS = tuple(name for name in shipped() if name not in STUDIES)
 
 
 def split_words(words: list[str]) -> tuple[Path, list[tuple[str, Any]], bool]:
@@ -16,7 +21,7 @@ def split_words(words: list[str]) -> tuple[Path, list[tuple[str, Any]], bool]:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a config file comes first, or --resume; see --help")
     pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
-    return Path(words[0]), pairs, "--overwrite" in words
+    return find_config(words[0]), pairs, "--overwrite" in words
 
 
 def new_run(stack: ExitStack, config: Path, experiment: Experiment, given: str, overwrite: bool, suffix: str) -> Path:

@@ -21,8 +21,10 @@ from msgspec.structs import replace
 from tqdm import tqdm
 
 from metarule.commands import cli
+from metarule.commands.opening import STUDIES
 from metarule.config.help import Source
 from metarule.config.messages import first_line
+from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
@@ -38,7 +40,7 @@ from metarule.sweeps.rows import check_place, write_rows, write_whole
 
 __all__ = ["FIELDS", "USAGE", "Options", "main", "run"]
 
-USAGE = """\
+USAGE = f"""\
 usage: metarule sweep SWEEP.toml [--OPTION VALUE ...]
        metarule sweep --report DIR [--json FILE]
 
@@ -49,7 +51,8 @@ A vmapped run is rounded differently than a single one: in short runs theta is t
 through long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are
 measured; for baselines use metarule train.
 
-  SWEEP.toml      sweep file, such as benchmarks/sweeps/learning-rates.toml
+  SWEEP.toml      sweep file, or study file, whose sweep is run; or the name of a study that is shipped:
+                  {", ".join(STUDIES)}
   --dry-run       print the plan, and about how long it would take
   --quick         two seeds, cases and values an axis, few meta-steps, in a directory of its own
   --retry         run failed cells again
@@ -154,7 +157,7 @@ def _serve(words: list[str]) -> int:
 def _parse(words: list[str]) -> _Request:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a sweep file comes first, or --report; see --help")
-    file, flags = Path(words[0]), frozenset(word for word in words if word in _FLAGS)
+    file, flags = find_config(words[0]), frozenset(word for word in words if word in _FLAGS)
     options = _decode([word for word in words[1:] if word not in _FLAGS], Options)
     sweep, base = read_sweep(file)
     sweep, last = shorten(sweep) if "--quick" in flags else (sweep, [])

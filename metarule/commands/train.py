@@ -12,7 +12,7 @@ from tqdm import tqdm
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
 from metarule.commands import cli
-from metarule.commands.opening import new_run, resumed_run, split_words
+from metarule.commands.opening import CONFIGS, new_run, resumed_run, split_words
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError
 from metarule.meta.phases import resolved, total_steps
@@ -30,13 +30,14 @@ from metarule.tasks.base import primary_metric
 __all__ = ["FIELDS", "USAGE", "main"]
 
 FIELDS = (Source(Experiment),)
-USAGE = """\
+USAGE = f"""\
 usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--overwrite]
        metarule train --resume RUN_DIR
 
 Learn a rule from CONFIG, and compare it on held-out tasks with tuned baselines.
 
-  CONFIG                 TOML file, such as configs/boolean.toml
+  CONFIG                 TOML file, or the name of one that is shipped:
+                         {", ".join(CONFIGS)}
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]
   --overwrite            replace the run in --run.directory
   --resume RUN_DIR       continue from the last checkpoint of a run
