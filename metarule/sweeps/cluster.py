@@ -3,7 +3,8 @@
 import os
 import shutil
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -92,7 +93,8 @@ def start(
     """
     executor = _executor(kind, directory / LOGS, options)
     try:
-        return Workers(kind, executor.map_array(_Worker(command), [words] * count))
+        with _errors_to(directory / LOGS / "submitit.log") if kind == "local" else nullcontext():
+            return Workers(kind, executor.map_array(_Worker(command), [words] * count))
     except Exception as error:  # of many kinds
         raise ConfigError(f"cluster = '{kind}': the workers are not accepted: {first_line(error)}") from error
 
@@ -141,6 +143,19 @@ class _Worker:
         return DelayedSubmission(self, words)
 
 
+@contextmanager
+def _errors_to(file: Path) -> Iterator[None]:
+    """Let processes that start have their standard error in a file: those of submitit print a stack trace at a stop."""
+    kept = os.dup(2)
+    with file.open("a") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 def _wait(workers: Workers, folders: Collection[Path], stop: StopRequest) -> None:
     end, last = float("inf"), -1
     with progress(folders) as (settled, say):
@@ -174,7 +189,7 @@ def _failure(job: Any, usual: set[int]) -> str:
         status = 1 if error else job.result()
         if not error and status in usual:
             return ""
-    reason = f"exit status {status}" if status is not None else f"no exit status, {str(job.state).lower()}"
+    reason = f"exit status {status}" if status is not None else f"no exit status, state {job.state}"
     for log in (job.paths.stderr, job.paths.stdout):
         lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
         own = [line for line in map(str.strip, lines) if line and "submitit" not in line.split()[0]]

@@ -66,9 +66,9 @@ def test_workers_that_failed_are_described_in_one_line_each(tmp_path, quick):
     lines = watch(Workers("slurm", jobs), cells(tmp_path, DONE, "left"), StopRequest())
     assert lines == [
         f"worker 1 failed: exit status 2: metarule sweep: bad input; log: {tmp_path / '1.stderr'}",
-        f"worker 2 failed: no exit status, timeout: time loops are compiled; log: {tmp_path / '2.stderr'}",
+        f"worker 2 failed: no exit status, state TIMEOUT: time loops are compiled; log: {tmp_path / '2.stderr'}",
         f"worker 3 failed: exit status 1: ImportError: numpy; log: {tmp_path / '3.stderr'}",
-        f"worker 4 failed: no exit status, node_fail; it has no log in {tmp_path}",
+        f"worker 4 failed: no exit status, state NODE_FAIL; it has no log in {tmp_path}",
     ]
 
 
