@@ -118,6 +118,7 @@ def watch(workers: Workers, folders: Collection[Path], stop: StopRequest) -> lis
     except BaseException:
         if workers.kind == "local":
             _cancel(workers.jobs)
+            _await_end(workers.jobs)
         raise
     ended = [job.done() for job in workers.jobs]
     _cancel([job for job, over in zip(workers.jobs, ended) if not over])
@@ -173,9 +174,12 @@ def _wait(workers: Workers, folders: Collection[Path], stop: StopRequest) -> Non
 
 
 def _cancel(jobs: Sequence[Any]) -> None:
-    """Cancel jobs, and wait a little for their ends."""
     for job in jobs:
         job.cancel(check=False)
+
+
+def _await_end(jobs: Sequence[Any]) -> None:
+    """Wait a little for the ends of cancelled jobs."""
     end = time.monotonic() + _GRACE
     while time.monotonic() < end and not all(job.done() for job in jobs):
         time.sleep(POLL)
