@@ -87,6 +87,7 @@ SMOKE = {
     "test_scans.py",
     "test_statistics.py",
     "test_tabular.py",
+    "test_tensorboard.py",
 }
 
 

@@ -71,9 +71,9 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: directory of the sweep; empty for `runs/sweeps/<name of the file>`.
         json: file for the rows of the printed table, as a list of flat objects; empty for none.
         compare: points that also run as sweeps of one point, to measure the time that the sweep saves.
-        cluster: workers that run the cells: jobs of SLURM, or processes of this machine; null for this process alone.
+        cluster: workers, which are jobs of SLURM or local processes; null for none.
         workers: number of workers of the cluster.
-        cluster_options: parameters of submitit by name, such as timeout_min, cpus_per_task or slurm_partition.
+        cluster_options: parameters of submitit, such as timeout_min or slurm_partition.
     """
 
     directory: str = ""

@@ -46,7 +46,7 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A grid over fields of a config, and seeds: cases × zip × product × seeds.
 
     Attributes:
-        config: base config; its path is relative to the sweep file, or it is the name of a shipped config.
+        config: base config: path, relative to the sweep file, or name of a shipped config.
         seeds: seeds, or how many from that of the config on.
         set: value by dotted field, in quotes, for the whole sweep.
         product: values by dotted field; every combination is run.

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metarule.commands import cli
-from metarule.commands.opening import CONFIGS, STUDIES, split_words
+from metarule.commands.opening import CONFIGS, STUDIES, parse_new_run
 from metarule.config import shipped as module
 from metarule.config.shipped import find_config, shipped
 from metarule.config.toml import ConfigError, read
@@ -66,7 +66,7 @@ def test_configs_of_an_installed_wheel_are_inside_of_the_package(elsewhere, monk
 
 
 def test_commands_and_sweep_files_find_configs_by_name(elsewhere, monkeypatch):
-    assert split_words(["boolean-2"])[0] == ROOT / "configs" / "boolean-2.toml"
+    assert parse_new_run(["boolean-2"]).config == ROOT / "configs" / "boolean-2.toml"
     (elsewhere / "sweep.toml").write_text('config = "boolean-2"\n')
     assert read_sweep(elsewhere / "sweep.toml")[1] == read(ROOT / "configs" / "boolean-2.toml")[1]
     (elsewhere / "mine.toml").write_text("[devices]\nuse = 1\n")
