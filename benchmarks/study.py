@@ -16,6 +16,7 @@ from benchmarks.studies.results import Results
 from metarule.analysis.statistics import Interval
 from metarule.commands import cli, sweep
 from metarule.config.help import Source
+from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.experiment import read_tree
@@ -69,10 +70,10 @@ def _serve(words: list[str]) -> int:
     pairs = parse_overrides([word for word in words[1:] if word not in flags])
     options = decode({name: str(value) for name, value in pairs}, Options)
     check_place(options.json)
-    file, quick = Path(words[0]), QUICK in flags
+    file, quick = find_config(words[0]), QUICK in flags
     study = read_study(file)
     root = Path(options.directory or Path("runs", "studies", file.stem + ("-quick" if quick else "")))
-    config, directory = file.parent / study.sweep.config, root / "sweep"
+    config, directory = find_config(study.sweep.config, file.parent), root / "sweep"
     declared, last = shorten(study.sweep) if quick else (study.sweep, [])
     study = replace(study, tests=study.tests[:2]) if quick else study
     plan = make_plan(declared, read_tree(config)[1], last)

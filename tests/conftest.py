@@ -75,6 +75,7 @@ LONGEST = (
 SMOKE = {
     "test_directory.py",
     "test_checkpoints.py",
+    "test_cluster.py",
     "test_cpu.py",
     "test_schema.py",
     "test_evolve.py",

@@ -53,6 +53,9 @@ def test_a_command_gets_the_remaining_words(monkeypatch, capsys):
         ("metarule train --ov", ["--overwrite"]),
         ("metarule prune run --devices.m", ["--devices.matmul"]),
         ("metarule train config", []),
+        ("metarule train bool", ["boolean", "boolean-2"]),
+        ("metarule sweep study-t", ["study-tasks", "study-transfer"]),
+        ("metarule prune bool", []),
     ],
 )
 def test_bash_completes_commands_and_options(line, completed, monkeypatch, capsys):

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from io import TextIOWrapper
 from itertools import dropwhile, takewhile
-from pathlib import Path
 from typing import Any
 
 from jax.errors import JaxRuntimeError
@@ -17,6 +16,7 @@ from jax.errors import JaxRuntimeError
 from metarule.config.help import Source, overview, table
 from metarule.config.imports import VARIABLE, allowed_imports
 from metarule.config.messages import collect_warnings, first_line, mute_output, shown_log
+from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode_table, override, parse_overrides, read
 from metarule.parallel import multihost as processes
 from metarule.parallel.compilation_cache import enable_compilation_cache
@@ -165,7 +165,7 @@ def _devices(words: list[str]) -> tuple[Devices, list[str]]:
     tree: dict[str, Any] = {}
     if rest and not rest[0].startswith("-"):
         with suppress(ConfigError):  # the command itself reports it
-            tree = read(Path(rest[0]))[1]
+            tree = read(find_config(rest[0]))[1]
     return decode_table(override(tree, parse_overrides(own)), "devices", Devices), rest
 
 

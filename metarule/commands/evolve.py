@@ -56,7 +56,8 @@ Search for the terms that a rule needs, among those of the rule of CONFIG. A gen
 of terms, gradient descent finds their coefficients, and selection keeps the sets that no other beats in both meta-loss
 and number of terms. Result: the Pareto front of held-out score against number of terms, with its equations.
 
-  CONFIG                 TOML file, such as configs/structure-search.toml; its optimizer is gradient descent
+  CONFIG                 TOML file, or the name of one that is shipped, such as structure-search; its optimizer is
+                         gradient descent
   --TABLE.FIELD VALUE    set a field of the config, or of the search (--evolve.FIELD VALUE)
   --overwrite            replace the run in --run.directory
   --resume RUN_DIR       continue from the last generation of a run

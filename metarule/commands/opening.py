@@ -7,11 +7,16 @@ from typing import Any, NamedTuple
 
 from immutabledict import immutabledict
 
+from metarule.config.shipped import find_config, shipped
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.runs.directory import locked_run, read_experiment, start_run, timestamped
 from metarule.runs.experiment import Experiment
 
-__all__ = ["NewRun", "new_run", "parse_new_run", "resumed_run"]
+__all__ = ["CONFIGS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
+
+# Names of shipped files: experiments, and studies, whose sweeps `metarule sweep` runs.
+STUDIES = tuple(name for name in shipped() if name.startswith("study-"))
+CONFIGS = tuple(name for name in shipped() if name not in STUDIES)
 
 
 class NewRun(NamedTuple):
@@ -37,7 +42,7 @@ def parse_new_run(words: Sequence[str]) -> NewRun:
     pairs = parse_overrides([word for word in words[1:] if word != "--overwrite"])
     start = [str(value) for name, value in pairs if name == "from"]
     fields = [pair for pair in pairs if pair[0] != "from"]
-    return NewRun(Path(words[0]), fields, "--overwrite" in words, start[-1] if start else "")
+    return NewRun(find_config(words[0]), fields, "--overwrite" in words, start[-1] if start else "")
 
 
 def new_run(

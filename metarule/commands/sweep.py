@@ -2,43 +2,42 @@
 
 import json
 import os
-import shutil
 import sys
-import time
-import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-import jax
 import msgspec
+from immutabledict import immutabledict
 from msgspec import Meta, Struct
 from msgspec.structs import replace
-from tqdm import tqdm
 
 from metarule.commands import cli
+from metarule.commands.opening import STUDIES
 from metarule.config.help import Source
 from metarule.config.messages import first_line
-from metarule.config.toml import ConfigError, decode, parse_overrides
+from metarule.config.shipped import find_config
+from metarule.config.toml import ConfigError, decode, override, parse_overrides
 from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
-from metarule.runs.files import read_json, write_json
+from metarule.runs.files import read_json
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.sweeps.cells import DONE, measure, run_cell
-from metarule.sweeps.claims import publish, take
+from metarule.sweeps.cells import measure
+from metarule.sweeps.cluster import LOGS, Workers, check_cluster, start, watch
 from metarule.sweeps.compare import compare, comparison_table
 from metarule.sweeps.declaration import Sweep, read_sweep, shorten
 from metarule.sweeps.plan import Cell, Plan, make_plan
 from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
+from metarule.sweeps.work import FAILED, is_settled, program, work
 
 __all__ = ["FIELDS", "USAGE", "Options", "main", "run"]
 
-USAGE = """\
+USAGE = f"""\
 usage: metarule sweep SWEEP.toml [--OPTION VALUE ...]
        metarule sweep --report DIR [--json FILE]
 
@@ -49,7 +48,8 @@ A vmapped run is rounded differently than a single one: in short runs theta is t
 through long lifetimes amplifies rounding, so compare means over seeds. Only held-out scores of the learned rule are
 measured; for baselines use metarule train.
 
-  SWEEP.toml      sweep file, such as benchmarks/sweeps/learning-rates.toml
+  SWEEP.toml      sweep file, or study file, whose sweep is run; or the name of a study that is shipped:
+                  {", ".join(STUDIES)}
   --dry-run       print the plan, and about how long it would take
   --quick         two seeds, cases and values an axis, few meta-steps, in a directory of its own
   --retry         run failed cells again
@@ -60,11 +60,8 @@ measured; for baselines use metarule train.
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 # Options that are names of files and directories, and text also where they read as numbers.
 _TEXTS = ("directory", "json", "report")
-_FAILED = "failed"
-# Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.
-_PROGRAMS = 4
-# Seconds between checks of cells that other processes run.
-_POLL = 0.5
+# Options that a worker does not get.
+_PARENT = ("--cluster", "--workers", "--cluster_options", "--json")
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -74,11 +71,17 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         directory: directory of the sweep; empty for `runs/sweeps/<name of the file>`.
         json: file for the rows of the printed table, as a list of flat objects; empty for none.
         compare: points that also run as sweeps of one point, to measure the time that the sweep saves.
+        cluster: workers, which are jobs of SLURM or local processes; null for none.
+        workers: number of workers of the cluster.
+        cluster_options: parameters of submitit, such as timeout_min or slurm_partition.
     """
 
     directory: str = ""
     json: str = ""
     compare: Annotated[int, Meta(ge=0)] = 0
+    cluster: Literal["slurm", "local"] | None = None
+    workers: Annotated[int, Meta(ge=1)] = 2
+    cluster_options: Mapping[str, Any] = immutabledict()
 
 
 class _ReportOptions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,7 +107,9 @@ class _Request(NamedTuple):
 def main(words: list[str]) -> int:
     """Run the command with the words of its command line; the exit status is that of `cli.run`, 1 if cells failed."""
     cached = "--dry-run" not in words  # which measures compiling
-    return cli.run("metarule sweep", words, USAGE, _serve, "finished cells are kept", FIELDS, cached=cached)
+    return cli.run(
+        "metarule sweep", words, USAGE, partial(_serve, words), "finished cells are kept", FIELDS, cached=cached
+    )
 
 
 def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], again: str) -> int:
@@ -133,7 +138,7 @@ def run(declared: Sweep, config: Path, directory: Path, flags: Sequence[str], ag
     return _run(_parse([str(file), "--directory", str(directory), *flags]), again)
 
 
-def _serve(words: list[str]) -> int:
+def _serve(given: list[str], words: list[str]) -> int:
     if words[0] == "--report":
         options = _decode(words, _ReportOptions)
         return _report(Path(options.report), options.json)
@@ -148,14 +153,27 @@ def _serve(words: list[str]) -> int:
         write_rows(request.options.json, rows)
         return 0
     again = f"metarule sweep {quote(str(request.file))} --directory {quote(str(request.directory))}"
-    return _run(request, again)
+    return _run(request, again, _worker_words(given))
+
+
+def _worker_words(words: list[str]) -> list[str]:
+    """Command line of a worker: without what concerns its parent, which has set failed cells aside by --retry."""
+    kept, rest = list[str](), [word for word in words if word not in ("--retry", "--no-report")]
+    while rest:
+        word = rest.pop(0)
+        if word.partition("=")[0].partition(".")[0] not in _PARENT:
+            kept.append(word)
+        elif "=" not in word:
+            rest.pop(0)
+    return [*kept, "--no-report"]
 
 
 def _parse(words: list[str]) -> _Request:
     if words[0].startswith("-"):
         raise ConfigError(f"'{words[0]}': a sweep file comes first, or --report; see --help")
-    file, flags = Path(words[0]), frozenset(word for word in words if word in _FLAGS)
+    file, flags = find_config(words[0]), frozenset(word for word in words if word in _FLAGS)
     options = _decode([word for word in words[1:] if word not in _FLAGS], Options)
+    _check_cluster(words, options)
     sweep, base = read_sweep(file)
     sweep, last = shorten(sweep) if "--quick" in flags else (sweep, [])
     try:
@@ -166,9 +184,20 @@ def _parse(words: list[str]) -> _Request:
     return _Request(file, plan, Path(options.directory or Path("runs", "sweeps", name)), flags, options)
 
 
+def _check_cluster(words: list[str], options: Options) -> None:
+    names = {word.partition("=")[0].partition(".")[0] for word in words}
+    if not options.cluster:
+        for name in sorted(names & {"--workers", "--cluster_options"}):
+            raise ConfigError(f"{name}: without --cluster there are no workers; allowed: with --cluster slurm or local")
+        return
+    for name in sorted(names & {"--compare", "--dry-run"}):
+        raise ConfigError(f"{name}: it runs in this process; allowed: without --cluster")
+    check_cluster(options.cluster, options.cluster_options)
+
+
 def _decode(words: list[str], as_type: type[Struct]) -> Any:
-    pairs = {name: str(value) if name in _TEXTS else value for name, value in parse_overrides(words)}
-    options: Any = decode(pairs, as_type)
+    pairs = [(name, str(value) if name in _TEXTS else value) for name, value in parse_overrides(words)]
+    options: Any = decode(override({}, pairs), as_type)
     check_place(options.json)
     return options
 
@@ -189,30 +218,54 @@ def _show(request: _Request) -> int:
     seconds = 0.0
     for cells in kinds.values():
         compiling, per_work = measure(cells[0])
-        seconds += compiling * len(set(map(_program, cells))) + per_work * sum(cell.work for cell in cells)
+        seconds += compiling * len(set(map(program, cells))) + per_work * sum(cell.work for cell in cells)
     print(f"\nabout {_time(seconds)} in one process, by a few meta-steps of the first cell of each optimizer.kind")
     return 0
 
 
-def _run(request: _Request, again: str) -> int:
-    directory, plan, flags = request.directory, request.plan, request.flags
+def _run(request: _Request, again: str, words: Sequence[str] = ()) -> int:
+    """Run the cells, in this process or in workers, whose command line is given; report those that failed."""
+    directory, options = request.directory, request.options
     _lay_out(request)
     print(f"sweep: {directory}", flush=True)
+    cells = {directory / CELLS / cell.name: cell for cell in request.plan.cells}
+    advice = f"; finished cells and checkpoints are kept; go on with: {again}"
     try:
         with StopRequest() as stop:
-            _work(plan, directory, stop)
+            if options.cluster:
+                workers = start(options.cluster, directory, options.workers, options.cluster_options, main, list(words))
+                print(f"workers: {', '.join(workers.ids)}   logs: {directory / LOGS}", flush=True)
+                advice = _advice(workers, directory, again)
+                for line in watch(workers, cells.keys(), stop):
+                    print(line, file=sys.stderr)
+            else:
+                work(cells, stop)
     except Stopped as stopped:
-        print(f"\nstopped; finished cells and checkpoints are kept; go on with: {again}", file=sys.stderr)
+        print(f"\nstopped{advice}", file=sys.stderr)
         return 128 + stopped.signal_number
-    folders = [directory / CELLS / cell.name / _FAILED for cell in plan.cells]
-    failed = [folder for folder in folders if folder.exists()]
+    left = [folder for folder in cells if not is_settled(folder)]
+    failed = [folder for folder in cells if (folder / FAILED).exists()]
     for folder in failed:
-        print(f"failed: {folder.parent.name}: {read_json(folder / 'failure.json')['error']}", file=sys.stderr)
+        reason = read_json(folder / FAILED / "failure.json")["error"]
+        print(f"failed: {folder.name}: {reason}", file=sys.stderr)
     if failed:
-        print(f"{len(failed)} of {len(folders)} cells failed; --retry runs them again", file=sys.stderr)
-    if "--no-report" not in flags and len(failed) < len(folders):
-        _report(directory, request.options.json)
-    return 1 if failed else 0
+        print(f"{len(failed)} of {len(cells)} cells failed; --retry runs them again", file=sys.stderr)
+    if left:
+        print(f"{len(left)} of {len(cells)} cells are not finished; go on with: {again}", file=sys.stderr)
+    if "--no-report" not in request.flags and len(failed) + len(left) < len(cells):
+        _report(directory, options.json)
+    return 1 if failed or left else 0
+
+
+def _advice(workers: Workers, directory: Path, again: str) -> str:
+    """End of the message of a stop."""
+    if workers.kind == "local":
+        return f", with all workers; finished cells and checkpoints are kept; go on with: {again}"
+    job = workers.ids[0].partition("_")[0]  # of the whole array
+    report = f"metarule sweep --report {quote(str(directory))}"
+    return (
+        f" waiting, workers go on; work beside them with: {again}; report with: {report}; end them with: scancel {job}"
+    )
 
 
 def _lay_out(request: _Request) -> None:
@@ -231,82 +284,12 @@ def _lay_out(request: _Request) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             if "--retry" in request.flags:
                 with suppress(FileNotFoundError):  # none, or another process was faster
-                    (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
+                    (folder / FAILED).rename(folder / f"{FAILED}-{uuid.uuid4().hex[:8]}")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {first_line(error)}") from error
     check_precision(directory, (read_json(directory / ENVIRONMENT) or {}).get("precision"))
     if not same:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
-
-
-def _work(plan: Plan, directory: Path, stop: StopRequest) -> None:
-    """Run cells until all are settled, those of processes that died included."""
-    programs: set[Any] = set()
-    folders = {directory / CELLS / cell.name: cell for cell in plan.cells}
-    shape = "{l_bar}{bar}| {n:.2f}/{total_fmt} cells [{elapsed}<{remaining}]"
-    with tqdm(total=len(folders), bar_format=shape, desc="sweep", disable=None) as bar:
-
-        def settled(share: float = 0.0) -> int:
-            count = sum(map(_is_settled, folders))
-            bar.update(count + share - bar.n)
-            return count
-
-        while settled() < len(folders):
-            idle = True
-            for folder, cell in folders.items():
-                if _is_settled(folder) or (lock := take(folder)) is None:
-                    continue
-                with lock:
-                    stop.answer(0)
-                    if _is_settled(folder):  # by another process, before the lock was taken
-                        continue
-                    idle = False
-                    _make_room(programs, cell)
-                    outcome = _settle(cell, folder, stop, settled)
-                if bar.disable:
-                    print(f"{cell.name}: {outcome}; {settled()} of {len(folders)} cells", flush=True)
-            if idle:
-                stop.answer(0)
-                time.sleep(_POLL)
-
-
-def _program(cell: Cell) -> Any:
-    """Identity of the compiled program of a cell."""
-    return cell.experiment, cell.fields, len(cell.points)
-
-
-def _make_room(programs: set[Any], cell: Cell) -> None:
-    """Drop compiled programs before there are too many."""
-    programs.add(_program(cell))
-    if len(programs) > _PROGRAMS:
-        jax.clear_caches()
-        programs.clear()
-
-
-def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
-    """Run a cell; a failure is recorded, and does not end the others."""
-    clock = time.perf_counter()
-    try:
-        finished = run_cell(cell, folder, stop, progress)
-        return f"done in {time.perf_counter() - clock:.1f} s" if finished else "done by another process"
-    except Stopped:
-        raise
-    except Exception as error:  # of any kind: it is the result of this cell
-        reason = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
-        work = folder / f"work-{uuid.uuid4().hex}"
-        try:
-            work.mkdir()
-            write_json(work / "failure.json", {"error": reason, "traceback": traceback.format_exc()})
-            write_json(work / ENVIRONMENT, environment())
-            publish(work, folder / _FAILED)
-        except OSError as unwritten:
-            raise ConfigError(f"{folder}: {reason}; this cannot be recorded: {unwritten.strerror}") from unwritten
-        shutil.rmtree(work, ignore_errors=True)
-        return f"failed: {reason}"
-
-
-def _is_settled(folder: Path) -> bool:
-    return (folder / DONE).exists() or (folder / _FAILED).exists()
 
 
 @figures.drawn_last()

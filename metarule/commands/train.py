@@ -7,7 +7,7 @@ from pathlib import Path
 from shlex import join, quote
 
 from metarule.commands import cli
-from metarule.commands.opening import new_run, parse_new_run, resumed_run
+from metarule.commands.opening import CONFIGS, new_run, parse_new_run, resumed_run
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved
@@ -22,13 +22,14 @@ from metarule.runs.stopping import Diverged, Stopped, StopRequest
 __all__ = ["FIELDS", "USAGE", "main"]
 
 FIELDS = (Source(Experiment),)
-USAGE = """\
+USAGE = f"""\
 usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--from RUN_DIR] [--overwrite]
        metarule train --resume RUN_DIR [--optimizer.steps N]
 
 Learn a rule from CONFIG, and compare it on held-out tasks with tuned baselines.
 
-  CONFIG                 TOML file, such as configs/boolean.toml
+  CONFIG                 TOML file, or the name of one that is shipped:
+                         {", ".join(CONFIGS)}
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]
   --from RUN_DIR         begin with the θ of a finished run of the same rule
   --overwrite            replace the run in --run.directory

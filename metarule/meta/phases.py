@@ -1,6 +1,7 @@
 """A run as a list of phases, and the number of its lifetimes."""
 
 import math
+from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from msgspec.structs import replace
@@ -9,7 +10,7 @@ from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.inner_loop import LONGEST
 from metarule.meta.gradient import Gradient, scaled_steps
 from metarule.meta.population import Population
-from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
+from metarule.meta.searches import CMAES, Annealing, AnySearch, Genetic, OpenES, RandomSearch
 from metarule.meta.sequence import Sequence
 from metarule.meta.transforms import Schedule, follows_length
 from metarule.protocols import Learner, MetaOptimizer
@@ -75,7 +76,7 @@ def list_phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
         The phases.
 
     Raises:
-        ValueError: lifetimes that are too short for the tasks, or too long.
+        ValueError: lifetimes that are too short for the tasks, or too long, or a search without its library.
     """
     match optimizer:
         case Sequence(first=first, then=then):
@@ -85,6 +86,11 @@ def list_phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
         case Gradient():
             parts = zip(_curriculum(optimizer, learner), optimizer.ends, strict=True)
             return tuple(Phase(learner.with_steps(length), optimizer, 0, end) for length, end in parts)
+        case _ if isinstance(optimizer, AnySearch) and find_spec("evosax") is None:
+            kind = optimizer.__struct_config__.tag
+            raise ValueError(
+                f"optimizer.kind = '{kind}': evosax is missing; install it with: pip install 'metarule[search]'"
+            )
         case _:
             return (Phase(learner, optimizer, 0, optimizer.steps),)
 

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from immutabledict import immutabledict
-from msgspec import Meta
+from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.config.schema import Checked
+from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, Tree, decode, read
 from metarule.runs.experiment import beside, read_tree
 
@@ -47,7 +48,7 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A grid over fields of a config, and seeds: cases × zip × product × seeds.
 
     Attributes:
-        config: base config; its path is relative to the sweep file.
+        config: base config: path, relative to the sweep file, or name of a shipped config.
         seeds: seeds, or how many from that of the config on.
         set: value by dotted field, in quotes, for the whole sweep.
         product: values by dotted field; every combination is run.
@@ -71,18 +72,24 @@ class Sweep(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     score: str = ""
 
 
+class _Study(Struct):
+    """A study file, as far as its sweep; `benchmarks.study` reads the rest."""
+
+    sweep: Sweep
+
+
 def read_sweep(file: Path) -> tuple[Sweep, Tree]:
-    """Read a sweep file, and its base config as nested tables.
+    """Read a sweep file, or the sweep of a study file, and the base config as nested tables.
 
     Raises:
         ConfigError: naming the file, the field, the value and what is allowed.
     """
     _, tree = read(file)
     try:
-        sweep = decode(tree, Sweep)
+        sweep = decode(tree, Sweep) if "config" in tree or "sweep" not in tree else decode(tree, _Study).sweep
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
-    return resolve_paths(sweep, file), read_tree(file.parent / sweep.config)[1]
+    return resolve_paths(sweep, file), read_tree(find_config(sweep.config, file.parent))[1]
 
 
 def resolve_paths(sweep: Sweep, file: Path) -> Sweep:

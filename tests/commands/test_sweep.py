@@ -1,23 +1,23 @@
 """The command, as a user runs it."""
 
 import json
+import os
 import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tomli_w
-from msgspec.structs import replace
-from small import EXPERIMENT
 
 from metarule.commands import sweep
 from metarule.commands.sweep import main
-from metarule.sweeps import compare
+from metarule.sweeps import compare, work
 from metarule.sweeps.claims import LOCK
-from metarule.sweeps.plan import Cell, Point
+from metarule.sweeps.cluster import Workers
 
 ROOT = Path(__file__).parents[2]
 RATE = "optimizer.learning_rate.arguments.init_value"
@@ -64,7 +64,7 @@ def test_a_sweep_leaves_tables_a_figure_and_whole_cells(finished):
 
 def test_what_is_done_is_skipped_and_reported_again(finished, capsys, monkeypatch):
     file, directory = finished
-    monkeypatch.setattr(sweep, "run_cell", None)
+    monkeypatch.setattr(work, "run_cell", None)
     before = (directory / "results.csv").read_bytes()
     (directory / "sweep.png").unlink()
     assert main([file, "--directory", str(directory)]) == 0
@@ -90,20 +90,20 @@ def test_devices_in_the_config_of_a_sweep_are_not_dropped_in_silence(tmp_path, c
 
 def test_a_failing_cell_is_recorded_and_the_others_are_run(finished, tmp_path, capsys, monkeypatch):
     file, directory = small(tmp_path), tmp_path / "out"
-    run_cell = sweep.run_cell
+    run_cell = work.run_cell
 
     def fail(cell, *rest):
         if cell.name.startswith("001"):
             raise RuntimeError("out of luck\nand more")
         return run_cell(cell, *rest)
 
-    monkeypatch.setattr(sweep, "run_cell", fail)
+    monkeypatch.setattr(work, "run_cell", fail)
     assert main([file, "--directory", str(directory)]) == 1
     printed = capsys.readouterr()
     assert "RuntimeError: out of luck" in printed.err
     assert "1 of 4 cells failed; --retry runs them again" in printed.err
     assert [(cell / "done").exists() for cell in cells(directory)] == [True, False, True, True]
-    monkeypatch.setattr(sweep, "run_cell", run_cell)
+    monkeypatch.setattr(work, "run_cell", run_cell)
     assert main([file, "--directory", str(directory)]) == 1
     assert main([file, "--directory", str(directory), "--retry"]) == 0
     assert (directory / "results.csv").read_bytes() == (finished[1] / "results.csv").read_bytes()
@@ -113,8 +113,8 @@ def test_a_failure_that_cannot_be_recorded_ends_in_one_line(tmp_path, capsys, mo
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(sweep, "run_cell", full)
-    monkeypatch.setattr(sweep, "write_json", full)
+    monkeypatch.setattr(work, "run_cell", full)
+    monkeypatch.setattr(work, "write_json", full)
     assert main([small(tmp_path), "--directory", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert "OSError: [Errno 28] No space left on device; this cannot be recorded: No space left on device" in error
@@ -146,6 +146,17 @@ def test_a_quick_run_is_small_and_kept_apart(tmp_path, capsys, monkeypatch):
         ({}, ["--hurry", "1"], "hurry = 1: there is no such field; allowed: directory, json, compare"),
         ({}, ["--directory", "README.md/x"], "--directory 'README.md/x': Not a directory"),
         ({}, ["--json"], "--json: a value is missing"),
+        ({}, ["--workers", "3"], "--workers: without --cluster there are no workers; allowed: with --cluster slurm or"),
+        ({}, ["--cluster_options.timeout_min", "3"], "--cluster_options: without --cluster there are no workers"),
+        ({}, ["--cluster", "pbs"], "cluster = 'pbs': allowed: local, slurm"),
+        ({}, ["--cluster", "local", "--workers", "0"], "workers = 0: expected `int` >= 1"),
+        ({}, ["--cluster", "local", "--dry-run"], "--dry-run: it runs in this process; allowed: without --cluster"),
+        ({}, ["--cluster=local", "--compare=1"], "--compare: it runs in this process; allowed: without --cluster"),
+        (
+            {},
+            ["--cluster", "local", "--cluster_options.hurry", "3"],
+            "cluster_options = {'hurry': 3}: Parameter 'hurry'",
+        ),
         ({}, ["--json", "nowhere/rows.json"], "--json 'nowhere/rows.json': no file can be written there"),
     ],
 )
@@ -213,14 +224,71 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
     assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
 
 
-def test_programs_are_forgotten_before_there_are_too_many(monkeypatch):
-    cleared = []
-    monkeypatch.setattr(sweep.jax, "clear_caches", lambda: cleared.append(True))
-    one = Cell("000-cell", EXPERIMENT, (), (Point(0, 0),), ((),))
-    programs = set()
-    for number in range(12):
-        sweep._make_room(programs, one._replace(experiment=replace(EXPERIMENT, seeds=1 + number // 2)))
-    assert len(cleared) == 1
-    for _ in range(20):
-        sweep._make_room(programs, one)
-    assert len(cleared) == 1
+def test_workers_run_the_same_sweep_and_their_parent_reports(finished, monkeypatch, capsys):
+    called = []
+
+    def begin(kind, directory, count, options, command, words):
+        called.append((kind, directory, count, options, words))
+        return Workers(kind, [SimpleNamespace(job_id=f"7_{number}") for number in range(count)])
+
+    file, directory = finished
+    monkeypatch.setattr(sweep, "start", begin)
+    monkeypatch.setattr(sweep, "watch", lambda *_: ["worker 1 failed: exit status 2"])
+    words = [file, f"--directory={directory}", "--devices.use", "1", "--cluster", "slurm", "--workers=3", "--retry"]
+    monkeypatch.setattr(sweep, "check_cluster", lambda *_: None)
+    assert main([*words, "--cluster_options.timeout_min", "9"]) == 0
+    passed = [file, f"--directory={directory}", "--devices.use", "1", "--no-report"]
+    assert called == [("slurm", directory, 3, {"timeout_min": 9}, passed)]
+    printed = capsys.readouterr()
+    assert f"workers: 7_0, 7_1, 7_2   logs: {directory / 'cluster'}" in printed.out
+    assert "interquartile mean over seeds" in printed.out
+    assert printed.err == "worker 1 failed: exit status 2\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [
+        ("local", "stopped, with all workers; finished cells and checkpoints are kept; go on with: metarule sweep "),
+        ("slurm", "; end them with: scancel 7\n"),
+    ],
+)
+def test_a_stop_says_what_becomes_of_workers(kind, advice, finished, monkeypatch, capsys):
+    def interrupted(workers, cells, stop):
+        stop.ask(signal.SIGINT)
+        stop.answer(0)
+
+    file, directory = finished
+    monkeypatch.setattr(sweep, "check_cluster", lambda *_: None)
+    monkeypatch.setattr(sweep, "start", lambda *_: Workers(kind, [SimpleNamespace(job_id="7_0")]))
+    monkeypatch.setattr(sweep, "watch", interrupted)
+    assert main([file, "--directory", str(directory), "--cluster", kind]) == 130
+    assert advice in capsys.readouterr().err
+
+
+def test_cells_that_workers_leave_are_reported(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sweep, "start", lambda *_: Workers("local", []))
+    monkeypatch.setattr(sweep, "watch", lambda *_: [])
+    assert main([small(tmp_path), "--directory", str(tmp_path / "out"), "--cluster", "local"]) == 1
+    assert "4 of 4 cells are not finished; go on with: metarule sweep " in capsys.readouterr().err
+
+
+@pytest.mark.long
+def test_two_local_workers_share_a_sweep(finished, tmp_path, capsys):
+    words = [finished[0], "--directory", str(tmp_path), "--cluster", "local", "--devices.use", "1"]
+    assert main(words) == 0, capsys.readouterr().err
+    assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
+    done = [line for log in (tmp_path / "cluster").glob("*.out") for line in log.read_text().splitlines()]
+    assert len([line for line in done if ": done in " in line]) == 4
+
+
+@pytest.mark.long
+def test_a_stop_ends_local_workers(finished, tmp_path):
+    words = [sys.executable, "-m", "metarule", "sweep", finished[0], "--directory", str(tmp_path), "--cluster", "local"]
+    parent = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    workers = next(line for line in parent.stdout if line.startswith("workers: "))
+    parent.send_signal(signal.SIGINT)
+    assert parent.communicate(timeout=120)[1].startswith("\nstopped, with all workers")
+    assert parent.returncode == 130
+    for number in workers.partition("   ")[0].removeprefix("workers: ").split(", "):
+        with pytest.raises(ProcessLookupError):
+            os.kill(int(number), 0)

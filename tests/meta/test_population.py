@@ -12,7 +12,7 @@ from small import EXPERIMENT
 
 from metarule import CMAES, Annealing, Genetic, OpenES, RandomSearch
 from metarule.lifetime.unroll import lifetime_loss
-from metarule.meta import advance, begin, train
+from metarule.meta import Sequence, advance, begin, phases, train
 from metarule.meta.phases import advice, lifetimes_of, list_phases, resolved
 from metarule.meta.population import PopulationState
 from metarule.meta.training_tasks import draw_lifetime
@@ -43,6 +43,13 @@ def in_calls(search):
         infos.append(jax.tree.map(lambda leaf, count=count: leaf[:count], info))
     joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *infos)
     return search.theta(state), joined, advance._cache_size() - before
+
+
+def test_a_search_whose_library_is_not_installed_is_refused(monkeypatch):
+    monkeypatch.setattr(phases, "find_spec", lambda name: None)
+    for optimizer, kind in ((SEARCHES[0], "genetic"), (Sequence(), "cma_es")):
+        with pytest.raises(ValueError, match=f"optimizer.kind = '{kind}': evosax is missing; install it with: pip"):
+            list_phases(optimizer, LEARNER)
 
 
 @pytest.fixture(scope="module")
