@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:], _OWN, _UNUSED)
-        with new_folder(run, ADAPTATIONS, transfer.options.directory) as path:
+        with new_folder(run.directory / ADAPTATIONS, transfer.options.directory) as path:
             return _run(transfer, path)
 
 

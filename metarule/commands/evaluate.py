@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:])
-        with new_folder(run, EVALUATIONS, transfer.options.directory) as path:
+        with new_folder(run.directory / EVALUATIONS, transfer.options.directory) as path:
             return _run(transfer, path)
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.runs.directory import locked_run, read_experiment, start_run, timestamped
 from metarule.runs.experiment import Experiment
+from metarule.runs.members import is_member
 
 __all__ = ["new_run", "resumed_run", "split_words"]
 
@@ -34,5 +35,7 @@ def resumed_run(stack: ExitStack, words: list[str]) -> Path:
         raise ConfigError("--resume takes one run directory, and --devices: other settings are those of the run")
     directory = Path(words[1])
     read_experiment(directory)  # before the lock, which would leave its file in a directory without a run
+    if is_member(directory):
+        raise ConfigError(f"{directory}: it is a member of a sweep, which is finished; go on with: metarule evaluate")
     stack.enter_context(locked_run(directory))
     return directory

@@ -27,14 +27,15 @@ from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.files import read_json, write_json
+from metarule.runs.members import CELLS, DONE, FAILED, PLAN
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.sweeps.cells import DONE, measure, run_cell
+from metarule.sweeps.cells import measure, run_cell
 from metarule.sweeps.claims import publish, take
-from metarule.sweeps.compare import compare, comparison_table
 from metarule.sweeps.declaration import Sweep, read_sweep, shorten
 from metarule.sweeps.plan import Cell, Plan, make_plan
-from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
+from metarule.sweeps.report import FIGURE, best_member, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
+from metarule.sweeps.time_saved import measure_time_saved, time_saved_table
 
 __all__ = ["FIELDS", "USAGE", "Options", "main", "run"]
 
@@ -60,7 +61,6 @@ measured; for baselines use metarule train.
 _FLAGS = ("--dry-run", "--quick", "--retry", "--no-report")
 # Options that are names of files and directories, and text also where they read as numbers.
 _TEXTS = ("directory", "json", "report")
-_FAILED = "failed"
 # Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.
 _PROGRAMS = 4
 # Seconds between checks of cells that other processes run.
@@ -142,8 +142,9 @@ def _serve(words: list[str]) -> int:
         return _show(request)
     if request.options.compare:
         given = [str(request.file), *(["--quick"] if "--quick" in request.flags else [])]
-        rows = compare(given, request.plan, request.directory, request.options.compare, partial(print, flush=True))
-        print(f"\n{comparison_table(rows)}")
+        report, sample = partial(print, flush=True), request.options.compare
+        rows = measure_time_saved(given, request.plan, request.directory, sample, report)
+        print(f"\n{time_saved_table(rows)}")
         _report(request.directory, "")
         write_rows(request.options.json, rows)
         return 0
@@ -204,7 +205,7 @@ def _run(request: _Request, again: str) -> int:
     except Stopped as stopped:
         print(f"\nstopped; finished cells and checkpoints are kept; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
-    folders = [directory / CELLS / cell.name / _FAILED for cell in plan.cells]
+    folders = [directory / CELLS / cell.name / FAILED for cell in plan.cells]
     failed = [folder for folder in folders if folder.exists()]
     for folder in failed:
         print(f"failed: {folder.parent.name}: {read_json(folder / 'failure.json')['error']}", file=sys.stderr)
@@ -231,7 +232,7 @@ def _lay_out(request: _Request) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             if "--retry" in request.flags:
                 with suppress(FileNotFoundError):  # none, or another process was faster
-                    (folder / _FAILED).rename(folder / f"{_FAILED}-{uuid.uuid4().hex[:8]}")
+                    (folder / FAILED).rename(folder / f"{FAILED}-{uuid.uuid4().hex[:8]}")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {first_line(error)}") from error
     check_precision(directory, (read_json(directory / ENVIRONMENT) or {}).get("precision"))
@@ -298,7 +299,7 @@ def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
             work.mkdir()
             write_json(work / "failure.json", {"error": reason, "traceback": traceback.format_exc()})
             write_json(work / ENVIRONMENT, environment())
-            publish(work, folder / _FAILED)
+            publish(work, folder / FAILED)
         except OSError as unwritten:
             raise ConfigError(f"{folder}: {reason}; this cannot be recorded: {unwritten.strerror}") from unwritten
         shutil.rmtree(work, ignore_errors=True)
@@ -306,13 +307,15 @@ def _settle(cell: Cell, folder: Path, stop: StopRequest, progress: Any) -> str:
 
 
 def _is_settled(folder: Path) -> bool:
-    return (folder / DONE).exists() or (folder / _FAILED).exists()
+    return (folder / DONE).exists() or (folder / FAILED).exists()
 
 
 @figures.drawn_last()
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
+    if best := best_member(directory, report):
+        print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}")
     write_rows(file, report.summary)
     return 0
 

@@ -15,7 +15,7 @@ from small import EXPERIMENT
 
 from metarule.commands import sweep
 from metarule.commands.sweep import main
-from metarule.sweeps import compare
+from metarule.sweeps import time_saved
 from metarule.sweeps.claims import LOCK
 from metarule.sweeps.plan import Cell, Point
 
@@ -172,7 +172,7 @@ def test_the_time_that_a_sweep_saves_is_measured(tmp_path, capsys, monkeypatch):
         assert main([*words, "--directory", str(directory), "--no-report"]) == 0
         return 8.0 if directory == tmp_path / "out" else 10.0
 
-    monkeypatch.setattr(compare, "_run", here)
+    monkeypatch.setattr(time_saved, "_run", here)
     words = [small(tmp_path), "--directory", str(tmp_path / "out"), "--compare", "1"]
     assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
     together, single = json.loads((tmp_path / "rows.json").read_text())

@@ -16,10 +16,11 @@ from metarule.meta.transforms import Schedule
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.directory import start_run
 from metarule.runs.files import read_json
+from metarule.runs.members import DONE
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train as run
-from metarule.sweeps.cells import DONE, _resolved, run_cell, solve
+from metarule.sweeps.cells import _resolved, run_cell, solve
 from metarule.sweeps.plan import Cell, Point, with_values
 
 SMALL = replace(EXPERIMENT, seed=0, optimizer=replace(EXPERIMENT.optimizer, steps=8, learning_rate=1e-2))

@@ -8,7 +8,8 @@ from inking import inked
 
 from metarule.config.toml import ConfigError
 from metarule.runs.files import write_json
-from metarule.sweeps.report import CELLS, PLAN, interquartile, make_report, table
+from metarule.runs.members import CELLS, PLAN
+from metarule.sweeps.report import interquartile, make_report, table
 
 RATES = (0.001, 0.01)
 
