@@ -27,7 +27,7 @@ from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.files import read_json, write_json
-from metarule.runs.members import CELLS, DONE, FAILED, PLAN
+from metarule.runs.members import CELLS, DONE, FAILED, PLAN, SWEEP_FILE
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.sweeps.cells import measure, run_cell
 from metarule.sweeps.claims import publish, take
@@ -224,7 +224,7 @@ def _lay_out(request: _Request) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if not plan.exists():
             write_whole(directory / ENVIRONMENT, json.dumps(environment(), indent=1))
-            write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
+            write_whole(directory / SWEEP_FILE, request.file.read_text(encoding="utf-8"))
             write_whole(plan, text)
         same = plan.read_text(encoding="utf-8") == text
         for cell in request.plan.cells if same else ():

@@ -46,6 +46,8 @@ __all__ = [
     "CHECKPOINTS",
     "EVALUATIONS",
     "FIGURES",
+    "PARTIAL",
+    "RESOLVED",
     "SEARCH",
     "check_ownership",
     "experiment_hash",
@@ -60,10 +62,10 @@ __all__ = [
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
 SEARCH = "evolve.json"
 
-_RESOLVED = "resolved.toml"
+RESOLVED = "resolved.toml"
 # Name of resolved.toml while a new run is laid out, or an old one removed.
-_PARTIAL = "resolved.toml.partial"
-_INPUTS = ("config.toml", _RESOLVED, ENVIRONMENT)
+PARTIAL = "resolved.toml.partial"
+_INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
 _CONTENTS = (*_INPUTS, METRICS, *_RESULTS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 
@@ -102,11 +104,11 @@ def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: 
     try:
         path.mkdir(parents=True, exist_ok=True)
         _remove_run(path)
-        write_text(path / _PARTIAL, resolved)
+        write_text(path / PARTIAL, resolved)
         if given is not None:
             write_text(path / "config.toml", given)
         write_json(path / ENVIRONMENT, environment())
-        (path / _PARTIAL).replace(path / _RESOLVED)
+        (path / PARTIAL).replace(path / RESOLVED)
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
 
@@ -130,7 +132,7 @@ def is_run(path: Path) -> bool:
         ConfigError: a directory that cannot be read, or with links that lead out of it.
     """
     try:
-        has_experiment = (path / _RESOLVED).exists()
+        has_experiment = (path / RESOLVED).exists()
         outward_link = next(_outward_links(path), None) if path.is_dir() else None
     except (OSError, RuntimeError, ValueError) as error:
         raise _unusable(str(path), error) from error
@@ -148,15 +150,15 @@ def read_experiment(path: Path) -> Experiment:
     if not is_run(path):
         if _is_partial(path):
             raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
-        raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
-    experiment = _decode_experiment(path / _RESOLVED)
+        raise ConfigError(f"{path}: this is no run directory: it has no {RESOLVED}")
+    experiment = _decode_experiment(path / RESOLVED)
     check_precision(path, (read_json(path / ENVIRONMENT) or {}).get("precision"))
     return experiment
 
 
 def experiment_hash(path: Path) -> str:
     """SHA-256 of those fields of a run's experiment on which θ depends, as they stand in its directory."""
-    tree = read(path / _RESOLVED)[1]
+    tree = read(path / RESOLVED)[1]
     fields = {name: tree.get(name) for name in ("seed", "rule", "circuit", "tasks", "inner_loop", "optimizer")}
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
 
@@ -167,7 +169,7 @@ def check_ownership(path: Path, owner: str) -> None:
     Raises:
         OSError: it was removed or moved, or another process works there.
     """
-    if not (path / _RESOLVED).exists():
+    if not (path / RESOLVED).exists():
         raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
     if (current := holder(path)) != owner:
         raise OSError(errno.EBUSY, f"another process works in it{current}", str(path))
@@ -221,12 +223,12 @@ def _seeds(experiment: Experiment) -> range:
 def _experiment_at(path: Path) -> Experiment | None:
     """Experiment of a run, or of one that is partly laid out or removed."""
     if is_run(path):
-        return _decode_experiment(path / _RESOLVED)
-    return _decode_experiment(path / _PARTIAL) if _is_partial(path) else None
+        return _decode_experiment(path / RESOLVED)
+    return _decode_experiment(path / PARTIAL) if _is_partial(path) else None
 
 
 def _is_partial(path: Path) -> bool:
-    return (path / _PARTIAL).exists()
+    return (path / PARTIAL).exists()
 
 
 def _remove_run(path: Path) -> None:
@@ -238,13 +240,13 @@ def _remove_run(path: Path) -> None:
     if experiment is None:
         return
     if is_run(path):
-        (path / _RESOLVED).replace(path / _PARTIAL)
+        (path / RESOLVED).replace(path / PARTIAL)
     for seed in _seeds(experiment):
         directory = seed_directory(path, seed)
         if _experiment_at(directory) == experiment.of_seed(seed):
             with locked(directory):
                 _remove_run(directory)
-                for name in (_PARTIAL, LOCK, HOLDER):
+                for name in (PARTIAL, LOCK, HOLDER):
                     (directory / name).unlink(missing_ok=True)
             if not any(directory.iterdir()):
                 directory.rmdir()

@@ -1,6 +1,8 @@
 """Files of a sweep, and its members: what each point has learned, as the directory of a finished run.
 
+sweep.toml                 the sweep file
 plan.json                  settings, points and cells
+cells/<cell>/cell.lock     lock of a cell, as long as a process works on it
 cells/<cell>/done/         results of a finished cell
 cells/<cell>/done/<name>/  a member, for each point
 cells/<cell>/failed/       error of a cell
@@ -23,11 +25,13 @@ from metarule.types import Theta
 
 __all__ = [
     "CELLS",
+    "CELL_LOCK",
     "DONE",
     "FAILED",
     "PLAN",
     "RESULT",
     "SWEEP",
+    "SWEEP_FILE",
     "check_no_sweep",
     "is_member",
     "member_name",
@@ -35,6 +39,7 @@ __all__ = [
 ]
 
 PLAN, CELLS, DONE, FAILED, RESULT = "plan.json", "cells", "done", "failed", "result.json"
+SWEEP_FILE, CELL_LOCK = "sweep.toml", "cell.lock"
 # Key of a summary that only members have.
 SWEEP = "sweep"
 # Characters of a label in the name of a member, at most.
@@ -43,7 +48,7 @@ _LONGEST = 80
 
 def member_name(setting: int, label: str, seed: int) -> str:
     """Name of the directory of a member; the number of the setting tells apart those whose labels look alike."""
-    safe = re.sub(r"[^A-Za-z0-9.,=+-]+", "-", label.replace(" = ", "=").replace(", ", ","))[:_LONGEST].strip("-.,")
+    safe = re.sub(r"[^A-Za-z0-9_.,=+-]+", "-", label.replace(" = ", "=").replace(", ", ","))[:_LONGEST].strip("-.,")
     return "-".join(filter(None, (str(setting), safe, f"s{seed}")))
 
 

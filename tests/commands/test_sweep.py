@@ -15,8 +15,8 @@ from small import EXPERIMENT
 
 from metarule.commands import sweep
 from metarule.commands.sweep import main
+from metarule.runs.members import CELL_LOCK
 from metarule.sweeps import time_saved
-from metarule.sweeps.claims import LOCK
 from metarule.sweeps.plan import Cell, Point
 
 ROOT = Path(__file__).parents[2]
@@ -209,7 +209,7 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
     assert len(cells(tmp_path)) == 4
     for cell in cells(tmp_path):
         names = {file.name for file in cell.iterdir() if not file.name.startswith("work-")}
-        assert names == {"done", "environment.json", LOCK}
+        assert names == {"done", "environment.json", CELL_LOCK}
     assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from metarule.config.toml import ConfigError
+from metarule.runs.members import CELL_LOCK
 from metarule.sweeps import claims
-from metarule.sweeps.claims import LOCK, publish, take
+from metarule.sweeps.claims import publish, take
 
 ROOT = Path(__file__).parents[2]
 # Cells whose work is to wait. The package is a stub, so that no array library is imported and many trials are cheap.
@@ -59,7 +60,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
 import time
 from pathlib import Path
 from filelock import FileLock
-lock = FileLock(Path({str(tmp_path)!r}) / {LOCK!r})
+lock = FileLock(Path({str(tmp_path)!r}) / {CELL_LOCK!r})
 lock.acquire()
 print(flush=True)
 time.sleep(60)
