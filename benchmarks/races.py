@@ -22,7 +22,7 @@ from metarule.protocols import Estimator
 from metarule.runs.experiment import Experiment
 from metarule.runs.figures.canvas import COLOURS, blank, picture, save
 from metarule.runs.files import read_json
-from metarule.runs.members import CELLS, DONE, PLAN, RESULT
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.report import interquartile
 from metarule.types import Integer, Theta
 

@@ -11,7 +11,7 @@ from benchmarks import program
 from benchmarks.program import QUICK
 from metarule.commands import sweep
 from metarule.runs.files import read_json
-from metarule.runs.members import CELLS, DONE, PLAN
+from metarule.runs.sweep_files import CELLS, DONE, PLAN
 from metarule.sweeps.report import make_report
 from metarule.sweeps.rows import write_rows
 

@@ -22,8 +22,8 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.files import json_text, read_json
-from metarule.runs.members import CELLS, DONE
 from metarule.runs.stopping import StopRequest
+from metarule.runs.sweep_files import CELLS, DONE
 from metarule.runs.theta_files import load_theta, theta_meaning
 from metarule.sweeps.plan import Cell, Plan
 from metarule.sweeps.rows import write_whole

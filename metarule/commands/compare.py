@@ -83,8 +83,8 @@ def _tasks(measured: Sequence[Measured]) -> str:
 def _row(first: Measured, one: Measured, threshold: float) -> dict[str, Any]:
     """Row of a run: its place, its scores, and its difference from the first one, or why there is none."""
     seeds = len(one.compared.runs)
-    row = {"directory": str(one.compared.directory), "seeds": seeds, "units": "seeds" if seeds > 1 else "tasks"}
-    row |= {"count": len(one.units)} | summary_row(one, threshold)
+    row = {"directory": str(one.compared.directory), "seeds": seeds, "over": "seeds" if seeds > 1 else "tasks"}
+    row |= {"count": len(one.ids)} | summary_row(one, threshold)
     if one is first:
         return row
     match difference(first, one):
@@ -106,7 +106,7 @@ def _flat(name: str, row: dict[str, Any], metric: str) -> dict[str, Any]:
 
 def _table(of: str, metric: str, rows: dict[str, Any], threshold: float) -> str:
     """Table for the screen, with a line for each difference that does not exist."""
-    labels = {name: f"{name} ({count_text(row['count'], row['units'])})" for name, row in rows.items()}
+    labels = {name: f"{name} ({count_text(row['count'], row['over'])})" for name, row in rows.items()}
     table = rows_table(of, metric, {labels[name]: row for name, row in rows.items()}, threshold, reference="first")
     reasons = [f"(no difference for {name}: {row['unpaired']})" for name, row in rows.items() if "unpaired" in row]
     return "\n".join([table, *reasons])
@@ -117,7 +117,7 @@ def _write_curves(path: Path, measured: Sequence[Measured], metric: str, of: str
     bands = {one.compared.name: confidence_band(one.scores) for one in measured}
     performance = {"steps": list(measured[0].steps), "score": metric, "contenders": bands}
     write_json(path / "performance.json", performance)
-    units = {"seeds" if len(one.compared.runs) > 1 else "tasks" for one in measured}
-    title = f"{of}: mean and 95 % interval over {' or '.join(sorted(units))}"
+    over = {"seeds" if len(one.compared.runs) > 1 else "tasks" for one in measured}
+    title = f"{of}: mean and 95 % interval over {' or '.join(sorted(over))}"
     length = max(one.length for one in measured)
     figures.draw_performance(path / FIGURES / "performance.png", performance, length, title)

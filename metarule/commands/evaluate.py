@@ -41,7 +41,7 @@ Evaluate the rule of a finished run, θ frozen, on its held-out tasks or on othe
 weights. Results, by task and in the mean: score against steps, steps to threshold and, for classification, the score
 after 1, 3 and 5 examples of each class.
 
-  RUN_DIR                directory of a run of one seed
+  RUN_DIR                directory of a run of one seed, or of a member of a sweep
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
   --help [TABLE]         this text, or the fields of a table
 """

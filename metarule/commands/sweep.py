@@ -27,8 +27,8 @@ from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.files import read_json, write_json
-from metarule.runs.members import CELLS, DONE, FAILED, PLAN, SWEEP_FILE
 from metarule.runs.stopping import Stopped, StopRequest
+from metarule.runs.sweep_files import CELLS, DONE, FAILED, PLAN, SWEEP_FILE
 from metarule.sweeps.cells import measure, run_cell
 from metarule.sweeps.claims import publish, take
 from metarule.sweeps.declaration import Sweep, read_sweep, shorten

@@ -41,15 +41,15 @@ class Measured(NamedTuple):
     Attributes:
         compared: the directory.
         steps: steps before each point.
-        units: ids of the tasks, or seeds.
+        ids: numbers of the tasks, or seeds.
         scores: mean score of each.
         diverged: networks that diverged, at each point.
     """
 
     compared: Compared
     steps: tuple[int, ...]
-    units: tuple[int, ...]
-    scores: Float[np.ndarray, "units points"]
+    ids: tuple[int, ...]
+    scores: Float[np.ndarray, "ids points"]
     diverged: Float[np.ndarray, " points"]
 
     @property
@@ -58,7 +58,7 @@ class Measured(NamedTuple):
         return self.compared.runs[0].learner.steps
 
     @property
-    def finals(self) -> Float[np.ndarray, " units"]:
+    def finals(self) -> Float[np.ndarray, " ids"]:
         """Scores at the end of a lifetime."""
         return self.scores[:, self.steps.index(self.length)]
 
@@ -114,11 +114,11 @@ def measure(compared: Sequence[Compared], points: tuple[int, ...]) -> list[Measu
 def _measured(one: Compared, curves: Sequence[Curves]) -> Measured:
     metric = primary_metric(one.runs[0].tasks)
     by_seed = [by_task(curve, metric) for curve in curves]
-    units, scores = tuple(np.unique(curves[0].task).tolist()), by_seed[0]
+    ids, scores = tuple(np.unique(curves[0].task).tolist()), by_seed[0]
     if len(curves) > 1:
-        units, scores = tuple(run.config.seed for run in one.runs), np.array([tasks.mean(axis=0) for tasks in by_seed])
+        ids, scores = tuple(run.config.seed for run in one.runs), np.array([tasks.mean(axis=0) for tasks in by_seed])
     diverged = np.sum([np.asarray(curve.metrics[DIVERGED], float).sum(axis=0) for curve in curves], axis=0)
-    return Measured(one, tuple(curves[0].steps.tolist()), units, scores, diverged)
+    return Measured(one, tuple(curves[0].steps.tolist()), ids, scores, diverged)
 
 
 def difference(first: Measured, other: Measured) -> tuple[Interval, int] | str:
@@ -129,9 +129,9 @@ def difference(first: Measured, other: Measured) -> tuple[Interval, int] | str:
     """
     if reason := next(_unpaired(first, other), ""):
         return reason
-    shared = [unit for unit in first.units if unit in other.units]
-    values, others = (dict(zip(one.units, one.finals, strict=True)) for one in (first, other))
-    return interval(np.array([values[unit] - others[unit] for unit in shared])), len(shared)
+    shared = [one for one in first.ids if one in other.ids]
+    values, others = (dict(zip(one.ids, one.finals, strict=True)) for one in (first, other))
+    return interval(np.array([values[one] - others[one] for one in shared])), len(shared)
 
 
 def _unpaired(first: Measured, other: Measured) -> Iterator[str]:
@@ -141,11 +141,11 @@ def _unpaired(first: Measured, other: Measured) -> Iterator[str]:
         yield "only one of the two has several seeds"
     if runs[0].tasks != others[0].tasks:
         yield "other tasks"
-    if len(runs) > 1 and not set(first.units) & set(other.units):
+    if len(runs) > 1 and not set(first.ids) & set(other.ids):
         yield "no seed in common"
     if len(runs) == 1 and runs[0].config.seed != others[0].config.seed:
         yield "another seed, and with it other held-out tasks"
-    if len(runs) == 1 and first.units != other.units:
+    if len(runs) == 1 and first.ids != other.ids:
         yield "another number of held-out tasks"
 
 

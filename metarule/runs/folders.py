@@ -10,7 +10,7 @@ import msgspec
 from metarule.config.toml import read_bytes
 from metarule.runs.files import LARGEST
 from metarule.runs.locks import HOLDER, LOCK
-from metarule.runs.members import CELL_LOCK
+from metarule.runs.sweep_files import CELL_LOCK
 
 __all__ = ["Folder", "open_folder"]
 

@@ -17,8 +17,8 @@ from metarule.runs.experiment import FORMAT
 from metarule.runs.files import convert
 from metarule.runs.folders import Folder, open_folder
 from metarule.runs.locks import LOCK, is_held
-from metarule.runs.members import CELL_LOCK, CELLS, DONE, FAILED, PLAN, SWEEP_FILE
 from metarule.runs.metrics import METRICS, last_metrics
+from metarule.runs.sweep_files import CELL_LOCK, CELLS, DONE, FAILED, PLAN, SWEEP_FILE
 from metarule.runs.theta_files import THETA
 
 __all__ = ["Row", "list_runs"]

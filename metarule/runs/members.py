@@ -1,12 +1,4 @@
-"""Files of a sweep, and its members: what each point has learned, as the directory of a finished run.
-
-sweep.toml                 the sweep file
-plan.json                  settings, points and cells
-cells/<cell>/cell.lock     lock of a cell, as long as a process works on it
-cells/<cell>/done/         results of a finished cell
-cells/<cell>/done/<name>/  a member, for each point
-cells/<cell>/failed/       error of a cell
-"""
+"""Members of sweeps: what each point has learned, as the directory of a finished run."""
 
 import re
 from collections.abc import Mapping
@@ -19,29 +11,15 @@ from metarule.meta.phases import total_steps
 from metarule.runs.directory import is_run, start_run
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json, write_json
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.runs.theta_files import write_theta
 from metarule.tasks.base import primary_metric
 from metarule.types import Theta
 
-__all__ = [
-    "CELLS",
-    "CELL_LOCK",
-    "DONE",
-    "FAILED",
-    "PLAN",
-    "RESULT",
-    "SWEEP",
-    "SWEEP_FILE",
-    "check_no_sweep",
-    "is_member",
-    "member_name",
-    "write_member",
-]
+__all__ = ["check_no_sweep", "is_member", "member_name", "write_member"]
 
-PLAN, CELLS, DONE, FAILED, RESULT = "plan.json", "cells", "done", "failed", "result.json"
-SWEEP_FILE, CELL_LOCK = "sweep.toml", "cell.lock"
 # Key of a summary that only members have.
-SWEEP = "sweep"
+_SWEEP = "sweep"
 # Characters of a label in the name of a member, at most.
 _LONGEST = 80
 
@@ -68,7 +46,7 @@ def write_member(
     lifetime, metric = experiment.lifetime, primary_metric(experiment.tasks)
     write_theta(path, lifetime, theta)
     summary = {
-        SWEEP: origin,
+        _SWEEP: origin,
         "seed": experiment.seed,
         "steps": total_steps(experiment.optimizer),
         "theta": lifetime.describe(theta),
@@ -89,7 +67,7 @@ def write_member(
 def is_member(path: Path) -> bool:
     """Check whether a run directory is a member of a sweep; one with a damaged summary is not."""
     with suppress(ConfigError):
-        return SWEEP in (read_json(path / "summary.json") or {})
+        return _SWEEP in (read_json(path / "summary.json") or {})
     return False
 
 

@@ -29,8 +29,9 @@ from metarule.runs.driver import drive, restore
 from metarule.runs.environment import ENVIRONMENT, environment, record_environment
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
-from metarule.runs.members import DONE, RESULT, member_name, write_member
+from metarule.runs.members import member_name, write_member
 from metarule.runs.stopping import StopRequest
+from metarule.runs.sweep_files import DONE, RESULT
 from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values

@@ -7,7 +7,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from metarule.config.toml import ConfigError
-from metarule.runs.members import CELL_LOCK
+from metarule.runs.sweep_files import CELL_LOCK
 
 __all__ = ["publish", "take"]
 

@@ -16,7 +16,8 @@ from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.runs.files import csv_text, read_json
-from metarule.runs.members import CELLS, DONE, PLAN, RESULT, member_name
+from metarule.runs.members import member_name
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED

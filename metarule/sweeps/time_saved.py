@@ -17,7 +17,7 @@ from metarule.config.toml import ConfigError
 from metarule.parallel.compilation_cache import VARIABLE
 from metarule.runs.experiment import to_tree
 from metarule.runs.files import read_json
-from metarule.runs.members import CELLS, DONE, PLAN, RESULT
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.plan import Plan, Point
 from metarule.sweeps.rows import write_whole
 

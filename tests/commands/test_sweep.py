@@ -15,7 +15,8 @@ from small import EXPERIMENT
 
 from metarule.commands import sweep
 from metarule.commands.sweep import main
-from metarule.runs.members import CELL_LOCK
+from metarule.runs.finished import load
+from metarule.runs.sweep_files import CELL_LOCK
 from metarule.sweeps import time_saved
 from metarule.sweeps.plan import Cell, Point
 
@@ -72,7 +73,10 @@ def test_what_is_done_is_skipped_and_reported_again(finished, capsys, monkeypatc
     (directory / "results.csv").unlink()
     assert main(["--report", str(directory)]) == 0
     assert (directory / "results.csv").read_bytes() == before
-    assert "interquartile mean over seeds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "interquartile mean over seeds" in printed
+    member = Path(printed.splitlines()[-1].partition("go on with: metarule evaluate ")[2])
+    assert load(member).directory == member
 
 
 def test_a_sweep_goes_on_in_its_own_precision_alone(finished, float64, capsys):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from metarule.config.toml import ConfigError
-from metarule.runs.members import CELL_LOCK
+from metarule.runs.sweep_files import CELL_LOCK
 from metarule.sweeps import claims
 from metarule.sweeps.claims import publish, take
 
@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 WORKER = """
 import os, sys, time, types
 from pathlib import Path
-for name in ("metarule", "metarule.config", "metarule.sweeps"):
+for name in ("metarule", "metarule.config", "metarule.runs", "metarule.sweeps"):
     sys.modules[name] = module = types.ModuleType(name)
     module.__path__ = [str(Path(sys.argv[1], *name.split(".")))]
 toml = sys.modules["metarule.config.toml"] = types.ModuleType("metarule.config.toml")
