@@ -69,12 +69,12 @@ def open_runs(words: Sequence[str]) -> list[Compared]:
     Raises:
         ConfigError: as `load`; fewer than two directories, one that is named twice, or runs of different scores.
     """
-    paths = [Path(word).absolute() for word in words]
-    if len(paths) < 2:
+    if len(words) < 2:
         raise ConfigError("two runs or more are compared; see --help")
-    for number, path in enumerate(paths):
-        if path.resolve() in [other.resolve() for other in paths[:number]]:
-            raise ConfigError(f"{words[number]}: this run is named twice")
+    for number, word in enumerate(words):
+        if os.path.realpath(word) in map(os.path.realpath, words[:number]):
+            raise ConfigError(f"{word}: this run is named twice")
+    paths = [Path(os.path.abspath(word)) for word in words]  # noqa: PTH100 (without `..`, which links may change)
     shared = os.path.commonpath([path.parent for path in paths])
     named = zip(words, paths, strict=True)
     compared = [Compared(str(path.relative_to(shared)), Path(word), load_seeds(word)) for word, path in named]
@@ -129,9 +129,9 @@ def difference(first: Measured, other: Measured) -> tuple[Interval, int] | str:
     """
     if reason := next(_unpaired(first, other), ""):
         return reason
-    shared = [one for one in first.ids if one in other.ids]
+    shared = [number for number in first.ids if number in other.ids]
     values, others = (dict(zip(one.ids, one.finals, strict=True)) for one in (first, other))
-    return interval(np.array([values[one] - others[one] for one in shared])), len(shared)
+    return interval(np.array([values[number] - others[number] for number in shared])), len(shared)
 
 
 def _unpaired(first: Measured, other: Measured) -> Iterator[str]:
