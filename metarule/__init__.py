@@ -19,6 +19,8 @@ from metarule.lifetime.unroll import meta_loss, unroll
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
 from metarule.parallel.devices import sharded_jit
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
+from metarule.runs.execution import run
+from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.tasks import Boolean, Conditioning, Points, Tabular
 
@@ -34,7 +36,9 @@ __all__ = [
     "ConditioningCircuit",
     "Connection",
     "Curves",
+    "Evaluation",
     "Evolution",
+    "Experiment",
     "Feedforward",
     "Forward",
     "Genetic",
@@ -73,6 +77,7 @@ __all__ = [
     "lyapunov_exponent",
     "meta_loss",
     "phenomena_shown",
+    "run",
     "sharded_jit",
     "tune",
     "unroll",

@@ -26,6 +26,7 @@ class Purpose(IntEnum):
     EVALUATION = 10
     ADAPTATION = 11
     CONTRIBUTIONS = 12
+    VALIDATION = 13
 
 
 def run_key(seed: Integer) -> PRNGKey:

@@ -78,7 +78,7 @@ class Described(Protocol):
 
 @runtime_checkable
 class HasEquation(Protocol):
-    """A rule that can be written as an equation; by default it is `Δw = NameOfTheClass(θ)`."""
+    """A rule that can be written as an equation; by default it is `Δw = NameOfTheClass(parameters)`."""
 
     def equation(self, theta: Theta) -> str:
         """One line that begins with `Δw = `."""

@@ -86,6 +86,7 @@ SMOKE = {
     "test_scans.py",
     "test_statistics.py",
     "test_tabular.py",
+    "test_tensorboard.py",
 }
 
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from metarule.analysis.comparison import by_task, count_text, describe_split, difference_text
@@ -13,6 +14,8 @@ from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import Interval, interval
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
+from metarule.rules.lifting import by_name
+from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks.base import primary_metric
 from metarule.types import PRNGKey, Split, Theta
@@ -70,7 +73,7 @@ def contributions(
     Contributions do not add up: one term may replace another that is removed.
 
     Args:
-        lifetime: the learner; its rule is a polynomial.
+        lifetime: the learner; its rule is a polynomial, or a user's own rule.
         theta: θ.
         pool: tasks, such as held-out ones.
         key: decides the lifetimes.
@@ -86,10 +89,10 @@ def contributions(
     References:
         Meyes et al. 2019, "Ablation Studies in Artificial Neural Networks".
     """
-    names, full = term_names(lifetime, theta), coefficients_of(theta)
+    names, full = term_names(lifetime, theta), coefficients_of(lifetime, theta)
 
     def scores(coefficients: Coefficients) -> Float[np.ndarray, " tasks"]:
-        return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
+        return scores_by_task(lifetime, with_coefficients(lifetime, theta, coefficients), pool, key, lifetimes)
 
     full_scores = scores(full)
     scores_without = {number: scores(without_term(full, number)) for number in map(int, np.flatnonzero(full))}
@@ -125,7 +128,7 @@ def limited_contribution_report(
         The report, of at most 512 lifetimes; the reason as `skipped` for more than 32 coefficients; None for a rule
         without terms.
     """
-    if not isinstance(lifetime.rule, Polynomial):
+    if isinstance(lifetime.rule, MLP):
         return None
     if (count := len(removable_terms(lifetime, theta))) > _MAX_COEFFICIENTS:
         limit = f"a run measures up to {_MAX_COEFFICIENTS}; metarule prune measures all"
@@ -155,28 +158,37 @@ def removable_terms(lifetime: Lifetime, theta: Theta) -> dict[str, float]:
     Raises:
         ConfigError: the rule has no terms.
     """
-    names, values = term_names(lifetime, theta), np.ravel(coefficients_of(theta)).tolist()
+    names, values = term_names(lifetime, theta), np.ravel(coefficients_of(lifetime, theta)).tolist()
     return {name: value for name, value in zip(names, values, strict=True) if value}
 
 
 def term_names(lifetime: Lifetime, theta: Theta) -> list[str]:
-    """Names of the terms that are not frozen, in the order of their coefficients."""
+    """Names of the terms that are not frozen, in the order of their coefficients.
+
+    Each parameter of a user's own rule is a term.
+    """
     rule = lifetime.rule
+    if isinstance(rule, MLP):
+        raise ConfigError("rule = MLP: it has no terms that could be removed; allowed: Polynomial, or a rule of yours")
     if not isinstance(rule, Polynomial):
-        raise ConfigError(f"rule = {type(rule).__name__}: it has no terms that could be removed; allowed: Polynomial")
+        return list(by_name(theta))
     free = [name for name in rule.names if name not in rule.frozen]
     if lifetime.inner_loop.theta == "shared":
         return free
     return [f"{group}: {name}" for group in lifetime.theta_groups for name in free]
 
 
-def coefficients_of(theta: Theta) -> Coefficients:
-    """Coefficients of the θ of a polynomial, which may also hold decays."""
+def coefficients_of(lifetime: Lifetime, theta: Theta) -> Coefficients:
+    """Coefficients of a θ, which for a polynomial may also hold decays."""
+    if not isinstance(lifetime.rule, Polynomial):
+        return ravel_pytree(theta)[0]
     return theta["coefficients"] if isinstance(theta, Mapping) else theta
 
 
-def with_coefficients(theta: Theta, coefficients: Coefficients) -> Theta:
+def with_coefficients(lifetime: Lifetime, theta: Theta, coefficients: Coefficients) -> Theta:
     """The same θ with other coefficients."""
+    if not isinstance(lifetime.rule, Polynomial):
+        return ravel_pytree(theta)[1](coefficients)
     return {**theta, "coefficients": coefficients} if isinstance(theta, Mapping) else coefficients
 
 

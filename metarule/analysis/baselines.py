@@ -13,6 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from metarule.analysis.evaluation import paired_curves
+from metarule.circuits.base import offered_variables
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.lifetime.learner import Lifetime
@@ -125,8 +126,9 @@ def _defaults(lifetime: Lifetime) -> tuple[str, ...]:
             return ("delta", "feedback_alignment", "backprop", "adam") if hidden else ("delta", "backprop", "adam")
         case ConditioningCircuit() as circuit:
             return ("rescorla_wagner", "sutton_barto") if _us_drives(circuit) else ("sutton_barto",)
-        case _:
-            return ("delta",)
+        case circuit:
+            offered = offered_variables(circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
+            return ("delta",) if {"pre", "modulator"} <= set(offered) else ()
 
 
 def with_rule(lifetime: Lifetime, rule: str) -> Lifetime:

@@ -16,6 +16,7 @@ from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, task_id
+from metarule.tasks.pools import numbered
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = [
@@ -117,7 +118,7 @@ def paired_curves(
     def one_lifetime(number: Integer) -> tuple[list[Any], Int[Array, ""]]:
         task, lifetime_key, index = sample_lifetime(first, pool, key, number, tasks)
         metrics = [_one_curve(*pair, task, lifetime_key, ends) for pair in zip(learners, thetas, strict=True)]
-        return metrics, jnp.asarray(task_id(first.tasks, pool, index))
+        return metrics, jnp.asarray(task_id(first.tasks, *numbered(pool, index)))
 
     curves, task = map_lifetimes(one_lifetime, lifetimes)
     return tuple(Curves(jnp.array(ends), metrics, task) for metrics in curves)
@@ -192,7 +193,7 @@ def sample_lifetime(
     """
     task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number))
     index = number if tasks is None else number % tasks
-    return learner.tasks.sample(task_key, pool, index), lifetime_key, index
+    return learner.tasks.sample(task_key, *numbered(pool, index)), lifetime_key, index
 
 
 def _chunk(gaps: Sequence[int]) -> int:

@@ -84,7 +84,7 @@ def prune(
     """Remove terms as long as the score on training tasks stays within a tolerance of that of the full rule.
 
     Args:
-        lifetime: the learner; its rule is a polynomial.
+        lifetime: the learner; its rule is a polynomial, or a user's own rule.
         theta: θ.
         split: training tasks and held-out tasks.
         key: decides the three draws of lifetimes; within one, all candidates get the same tasks, orders and initial
@@ -103,11 +103,11 @@ def prune(
         Backward elimination: Guyon, Elisseeff 2003, "An Introduction to Variable and Feature Selection".
     """
     rank_key, decision_key, report_key = jax.random.split(key, 3)
-    names, full = term_names(lifetime, theta), coefficients_of(theta)
+    names, full = term_names(lifetime, theta), coefficients_of(lifetime, theta)
     trials: list[Trial] = []
 
     def scores(coefficients: Coefficients, pool: Any, key: PRNGKey) -> Float[np.ndarray, " tasks"]:
-        return scores_by_task(lifetime, with_coefficients(theta, coefficients), pool, key, lifetimes)
+        return scores_by_task(lifetime, with_coefficients(lifetime, theta, coefficients), pool, key, lifetimes)
 
     def record(number: int, outcome: Outcome, score: float) -> None:
         trials.append(Trial(names[number], outcome, score))
@@ -116,7 +116,7 @@ def prune(
     full_scores = scores(full, split.train, decision_key)
     coefficients = _shortened(
         full,
-        np.abs(full / coefficients_of(lifetime.theta_scale())).ravel(),
+        np.abs(full / coefficients_of(lifetime, lifetime.theta_scale())).ravel(),
         full_scores.mean() - tolerance,
         rank=lambda coefficients: float(scores(coefficients, split.train, rank_key).mean()),
         decide=lambda coefficients: float(scores(coefficients, split.train, decision_key).mean()),
@@ -124,7 +124,9 @@ def prune(
     )
     removed = tuple(trial.term for trial in trials if trial.outcome == "removed")
     before, after = (scores(one, split.test, report_key) for one in (full, coefficients))
-    return Pruned(with_coefficients(theta, coefficients), removed, before, after, full_scores.size, tuple(trials))
+    return Pruned(
+        with_coefficients(lifetime, theta, coefficients), removed, before, after, full_scores.size, tuple(trials)
+    )
 
 
 def _shortened(

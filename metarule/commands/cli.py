@@ -12,10 +12,10 @@ from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
-import jax
 from jax.errors import JaxRuntimeError
 
 from metarule.config.help import Source, overview, table
+from metarule.config.imports import VARIABLE, allowed_imports
 from metarule.config.messages import collect_warnings, first_line, mute_output, shown_log
 from metarule.config.toml import ConfigError, decode_table, override, parse_overrides, read
 from metarule.parallel import multihost as processes
@@ -27,8 +27,12 @@ __all__ = ["DEVICES", "run"]
 
 DEVICES = Source(Devices, table="devices")
 _HELP = {"--help", "-h"}
+_IMPORT = "--import"
 # New objects after which Python looks for garbage.
 _OBJECTS = 100_000
+_IMPORTS = f"""\
+--import MODULE  allow components of a module of your own, such as --rule.kind MODULE:MyRule; its code is run. Repeat it
+                 for several modules, or set {VARIABLE} to their names, separated by commas."""
 _STATUSES = """\
 Exit status: 0 done; 1 a device or disk failed, some of the work failed, or a figure could not be drawn, and the rest is
 written; 2 bad input; 128 + the signal's number after Ctrl-C or SIGTERM."""
@@ -70,7 +74,8 @@ def run(
     # After the end of a command, Ctrl-C would interrupt JAX alone, which would print a stack trace.
     atexit.register(signal.signal, signal.SIGINT, signal.SIG_DFL)
     try:
-        with terminable(), collect_warnings() as warnings:
+        words, modules = _modules(words)
+        with terminable(), allowed_imports(modules), collect_warnings() as warnings:
             if (not words and not bare) or not _HELP.isdisjoint(words):
                 print(_help(words, usage, (*fields, DEVICES) if computes else fields))
                 status = 0 if words else 2
@@ -98,6 +103,21 @@ def run(
         return _ended(f"{name}: stopped at once; {note}", 128 + number)
 
 
+def _modules(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Split a command line into the words without `--import MODULE`, and these modules."""
+    rest, modules, remaining = list[str](), list[str](), list(words)
+    while remaining:
+        name, equals, value = (word := remaining.pop(0)).partition("=")
+        if name != _IMPORT:
+            rest.append(word)
+            continue
+        module = value if equals else remaining.pop(0) if remaining else ""
+        if not all(part.isidentifier() for part in module.split(".")):
+            raise ConfigError(f"{_IMPORT} {module!r}: allowed: the name of a module, such as my_rules or package.rules")
+        modules.append(module)
+    return rest, modules
+
+
 def _ended(message: str, status: int) -> int:
     print(message, file=sys.stderr)
     return status if processes.is_single_process() else processes.leave(status)
@@ -106,12 +126,11 @@ def _ended(message: str, status: int) -> int:
 def _help(words: list[str], usage: str, fields: Sequence[Source]) -> str:
     """Text for `--help`, or for `--help TABLE`."""
     after = dropwhile(lambda word: word not in _HELP, words)
-    if path := ".".join(takewhile(lambda word: not word.startswith("-"), list(after)[1:])):
-        try:
-            return table(fields, path)
-        except ValueError as error:
-            raise ConfigError(str(error)) from error
-    return "\n\n".join([usage.rstrip(), overview(fields), _STATUSES])
+    path = ".".join(takewhile(lambda word: not word.startswith("-"), list(after)[1:]))
+    try:
+        return table(fields, path) if path else "\n\n".join([usage.rstrip(), overview(fields), _IMPORTS, _STATUSES])
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
 
 
 def _served(
@@ -138,14 +157,7 @@ def _served(
         return serve(rest)
     if cached and (complaint := enable_compilation_cache()):
         print(f"{name}: {complaint}", file=sys.stderr)
-    # Regardless of the user's settings: Optax relies on promotion, and a seed has to give the same random numbers.
-    with (
-        jax.numpy_dtype_promotion("standard"),
-        jax.threefry_partitionable(True),
-        processes.joined(devices),
-        spread(devices),
-        shown_log(),
-    ):
+    with processes.joined(devices), spread(devices), shown_log():
         processes.check_same("devices.matmul", devices.matmul)
         processes.check_same("devices.kernels", devices.kernels)
         return serve(rest)

@@ -28,7 +28,7 @@ from metarule.analysis.structure_search.search import (
 )
 from metarule.analysis.structure_search.variation import Structure, TermLibrary, term_library
 from metarule.commands import cli
-from metarule.commands.opening import new_run, resumed_run, split_words
+from metarule.commands.opening import new_run, parse_new_run, resumed_run
 from metarule.config.help import Source
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode_table, override
@@ -116,10 +116,15 @@ def _serve(words: list[str]) -> int:
 def _open(words: list[str], stack: ExitStack) -> Path:
     """Lock the directory of a new or resumed search."""
     if words[0] == "--resume":
-        directory = resumed_run(stack, words)
+        if len(words) != 2:
+            raise ConfigError("--resume takes one run directory, and --devices: other settings are those of the run")
+        directory = resumed_run(stack, words[1])
         record_environment(directory)
         return directory
-    config, pairs, overwrite = split_words(words)
+    new = parse_new_run(words)
+    config, pairs = new.config, new.pairs
+    if new.start:
+        raise ConfigError(f"--from '{new.start}': a structure search begins with the terms alone")
     own = [pair for pair in pairs if pair[0].startswith(f"{_TABLE}.")]
     experiment, given = read_experiment_file(config, [pair for pair in pairs if pair not in own])
     try:
@@ -127,7 +132,7 @@ def _open(words: list[str], stack: ExitStack) -> Path:
     except ConfigError as error:
         raise ConfigError(f"{config}: {error}") from error
     options = decode_table(override({}, own), _TABLE, Options)
-    directory = new_run(stack, config, experiment, given, overwrite, f"-structures-s{experiment.seed}")
+    directory = new_run(stack, new, experiment, given, f"-structures-s{experiment.seed}")
     write_json(directory / SEARCH, {"options": asdict(options)})
     return directory
 
@@ -136,6 +141,10 @@ def _check(experiment: Experiment) -> None:
     if not isinstance(experiment.optimizer, Gradient):
         kind = type(experiment.optimizer).__name__
         raise ConfigError(f"optimizer = {kind}: coefficients are found by gradient descent; allowed: gradient")
+    if experiment.is_validated:
+        raise ConfigError(
+            "optimizer.patience, evaluation.theta: a structure search has no validation tasks; allowed: 0, last"
+        )
     if experiment.seeds > 1:
         raise ConfigError(f"seeds = {experiment.seeds}: a structure search has one seed; allowed: 1")
     term_library(experiment.lifetime)

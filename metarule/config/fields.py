@@ -8,7 +8,9 @@ from typing import Any
 
 from msgspec import inspect
 
-__all__ = ["alternatives", "contents", "descriptions", "kinds", "options", "structs", "title"]
+from metarule.config.imports import imported_structs
+
+__all__ = ["alternatives", "contents", "descriptions", "kinds", "options", "protocol_of", "structs", "title"]
 
 # A section of a docstring in Google's style, and one entry of it with its continuation lines.
 _SECTION = re.compile(r"^Attributes:\n((?:(?: .*)?\n)*)", re.MULTILINE)
@@ -55,9 +57,20 @@ def contents(node: inspect.Type) -> Iterator[inspect.Type]:
             yield member
 
 
+def protocol_of(node: inspect.Type) -> type | None:
+    """Protocol of the users' own components that a field may hold, as in `Meta(extra={"protocol": Rule})`, or None."""
+    return (node.extra or {}).get("protocol") if isinstance(node, inspect.Metadata) else None
+
+
 def structs(node: inspect.Type, value: Any = None) -> list[inspect.StructType]:
-    """Structs that a field may hold; if a value names the kind of one of them, that one alone."""
+    """Structs that a field may hold; if a value names the kind of one of them, that one alone.
+
+    Components of users' own modules are among them if these modules may be imported.
+    """
     result = [member for member in contents(node) if isinstance(member, inspect.StructType)]
+    if protocol := protocol_of(node):
+        forms = map(inspect.type_info, imported_structs(protocol))
+        result += [form for form in forms if isinstance(form, inspect.StructType)]
     kind = value.get("kind") if isinstance(value, Mapping) else None
     return [struct for struct in result if struct.tag == kind] or result
 

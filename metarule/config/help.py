@@ -107,12 +107,12 @@ def table(sources: Sequence[Source], path: str) -> str:
     for field in walk(sources):
         fields.setdefault(field.path, field)
     path = path.removeprefix("--")
-    outer, _, last = path.rpartition(".")
     if path in fields:
         return _table(fields[path], "")
-    if outer in fields and last in kinds(fields[outer].node):
-        return _table(fields[outer], last)
-    within = outer if outer in fields else ""
+    # A kind may have dots itself, as in `rule.my_package.rules:MyRule`.
+    within = max((name for name in fields if path.startswith(f"{name}.")), key=len, default="")
+    if within and (kind := path.removeprefix(f"{within}.")) in kinds(fields[within].node):
+        return _table(fields[within], kind)
     allowed = [name for name, field in fields.items() if name.rpartition(".")[0] == within and structs(field.node)]
     allowed += [f"{within}.{kind}" for kind in kinds(fields[within].node)] if within else []
     raise ValueError(

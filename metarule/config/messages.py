@@ -17,7 +17,7 @@ _WARNINGS: ContextVar[list[str] | None] = ContextVar("warnings", default=None)
 
 def warn(message: str) -> None:
     """Print a warning, one line that names the work that was not done; the exit status of the command becomes 1."""
-    print(message, file=sys.stderr, flush=True)
+    tqdm.write(message, file=sys.stderr)  # above a progress bar
     warnings = _WARNINGS.get()
     if warnings is not None:
         warnings.append(message)

@@ -3,14 +3,17 @@
 import re
 import stat
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, time
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec import inspect
 
 from metarule.config.errors import explain
+from metarule.config.fields import protocol_of, structs
+from metarule.config.imports import find_component, import_path, is_import_path, located, table_struct
 from metarule.config.schema import DEEPEST, adapt_table, check_leaves
 
 __all__ = [
@@ -19,6 +22,7 @@ __all__ = [
     "check_format",
     "decode",
     "decode_table",
+    "encode",
     "override",
     "parse_overrides",
     "read",
@@ -133,6 +137,8 @@ def override(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:
 def decode(tree: Tree, as_type: type[T]) -> T:
     """Turn nested tables into typed objects.
 
+    A table whose `kind` is an import path, such as `my_module:MyRule`, becomes a component of a user's own module.
+
     Args:
         tree: nested tables; short forms are completed as `adapt_table` does.
         as_type: a `msgspec.Struct`.
@@ -147,11 +153,105 @@ def decode(tree: Tree, as_type: type[T]) -> T:
         check_leaves(tree)
     except ValueError as error:
         raise ConfigError(str(error)) from error
+    return _decode(tree, as_type, "")
+
+
+def _decode(tree: Tree, as_type: type[T], path: str) -> T:
     tree = adapt_table(tree, as_type)
     try:
-        return msgspec.convert(tree, type=as_type)
+        objects = dict(_own_objects(tree, as_type, path))
+        if not objects:
+            return msgspec.convert(tree, type=as_type)
+        values = {name: value for name, value in tree.items() if name != as_type.__struct_config__.tag_field}
+        if unknown := next((name for name in values if name not in as_type.__struct_fields__), None):
+            raise msgspec.ValidationError(f"Object contains unknown field `{unknown}`")
+        return as_type(**values | objects)
     except msgspec.ValidationError as error:
-        raise ConfigError(explain(str(error), tree, as_type)) from error
+        raise ConfigError(path + explain(str(error), tree, as_type)) from error
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{path}{error}") from error
+    except Exception as error:  # of any kind: it comes of a user's own code, which is traced
+        raise ConfigError(f"{path}{located(error)}") from error
+
+
+def _own_objects(tree: Tree, as_type: type[msgspec.Struct], path: str) -> Iterator[tuple[str, Any]]:
+    """Objects of the tables that are, or contain, components of users' own modules, by field."""
+    info = inspect.type_info(as_type)
+    assert isinstance(info, inspect.StructType)
+    for field in info.fields:
+        value, protocol = tree.get(field.encode_name), protocol_of(field.type)
+        if not isinstance(value, dict):
+            continue
+        inner = f"{path}{field.encode_name}."
+        if protocol and is_import_path(value.get("kind")):
+            yield field.name, _own_object(value, protocol, inner)
+        elif _holds_own(value) and len(possible := structs(field.type, value)) == 1:
+            yield field.name, _decode(value, possible[0].cls, inner)
+
+
+def _own_object(table: Tree, protocol: type, path: str) -> Any:
+    """Component of a user's own module."""
+    kind = table["kind"]
+    try:
+        component = find_component(kind, protocol)
+        form = table_struct(component)
+    except ValueError as error:
+        raise ConfigError(f"{path}kind = '{kind}': {error}") from error
+    # The tag of a class that another module offers, too, has the name of its own module.
+    values = _decode(table | {"kind": form.__struct_config__.tag}, form, path)
+    try:
+        made = component(**{name: getattr(values, name) for name in values.__struct_fields__})
+        hash(made)
+    except Exception as error:
+        reason = str(error) if isinstance(error, ValueError) else located(error)
+        raise ConfigError(f"{path}{reason}") from error
+    return made
+
+
+def _holds_own(table: Tree) -> bool:
+    """True if one of nested tables is a component of a user's own module."""
+    inner = [value for value in table.values() if isinstance(value, dict)]
+    return any(is_import_path(value.get("kind")) or _holds_own(value) for value in inner)
+
+
+def encode(value: msgspec.Struct) -> Tree:
+    """Turn a typed object into nested tables with all defaults, which decode to an equal object.
+
+    Raises:
+        ValueError: a component of a user's own module that no config can hold, or no import path leads to.
+    """
+    info, tag = inspect.type_info(type(value)), value.__struct_config__.tag
+    assert isinstance(info, inspect.StructType)
+    tree: Tree = {"kind": tag} if tag else {}
+    for field in info.fields:
+        part = getattr(value, field.name)
+        try:
+            if protocol_of(field.type) and type(part) not in [struct.cls for struct in structs(field.type)]:
+                tree[field.encode_name] = _encode_own(part)
+            elif isinstance(part, msgspec.Struct):
+                tree[field.encode_name] = encode(part)
+            else:
+                tree[field.encode_name] = msgspec.to_builtins(part, enc_hook=dict)
+        except ValueError as error:
+            raise ValueError(f"{field.encode_name}: {error}") from error
+    return tree
+
+
+def _encode_own(component: Any) -> Tree:
+    """Table of a component of a user's own module, without fields that are None, which TOML lacks."""
+    own: type = type(component)
+    path, tree = import_path(own), Tree()
+    for name in table_struct(own).__struct_fields__:
+        value = getattr(component, name)
+        if value is None:
+            continue
+        try:
+            tree[name] = msgspec.to_builtins(value, enc_hook=dict)
+        except TypeError as error:
+            raise ValueError(f"no config can hold {own.__name__}.{name}: {error}") from error
+    return {"kind": path} | tree
 
 
 def decode_table(tree: Tree, table: str, as_type: type[T]) -> T:
@@ -196,7 +296,8 @@ def _set(tree: Any, keys: list[str], value: Any, name: str) -> Tree:
         raise ConfigError(f"--{name}: '{keys[0]}' would be a field of {tree!r}, which has no fields")
     if len(keys) > 1:
         return tree | {keys[0]: _set(tree.get(keys[0], {}), keys[1:], value, name)}
-    if keys == ["kind"] and tree.get("kind", value) != value:
+    # A table without a kind has the default one, which is never a user's own.
+    if keys == ["kind"] and tree.get("kind", "" if is_import_path(value) else value) != value:
         return {"kind": value}
     before = tree.get(keys[0])
     if isinstance(value, dict) and isinstance(before, dict) and isinstance(before.get("kind"), str):

@@ -18,11 +18,12 @@ from metarule.estimators.base import Windowed, gradient_chunk_size
 from metarule.lifetime.unroll import either, lifetime_loss
 from metarule.meta.batch_mean import robust_mean, standard_error
 from metarule.meta.rollback import BatchSummary, Iterate, Rollback, RollbackState
-from metarule.meta.training_tasks import TrainTasks, draw_lifetime
+from metarule.meta.training_tasks import Patience, TrainTasks, draw_lifetime
 from metarule.meta.transforms import Arguments, Schedule, make_schedule, make_transform
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Estimator, Learner
+from metarule.tasks.pools import numbered
 from metarule.types import Estimate, Info, Integer, PRNGKey, Theta
 
 __all__ = ["Gradient", "GradientState", "scaled_steps"]
@@ -49,6 +50,8 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         steps: meta-steps of a run.
         batch_size: N, lifetimes of a meta-step, each with its own task.
         train_tasks: `all` tasks of the training pool, drawn at random, or a number of tasks that are used in turn.
+        patience: meta-steps without a better score on validation tasks after which a run ends; 0 for none. These are
+            a fifth of the training tasks, split off, and are scored every `evaluation.monitor_every` meta-steps.
         estimator: method that estimates the θ-gradient of a lifetime.
         name: optimiser of Optax.
         learning_rate: a number, or a schedule of Optax.
@@ -78,6 +81,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     steps: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 600
     batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 64
     train_tasks: TrainTasks = "all"
+    patience: Patience = 0
     estimator: Annotated[AnyEstimator, Meta(extra={"protocol": Estimator})] = Reverse()
     name: str = "adam"
     learning_rate: Annotated[float, Meta(gt=0)] | Schedule = 3e-3
@@ -185,7 +189,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
             estimate, after = estimator.estimate(learner, theta, task, state, lifetime_key)
             return estimate._replace(gradient=_times(scale, estimate.gradient)), after
 
-        initial = jax.eval_shape(lambda key: learner.init(key, learner.tasks.sample(key, pool, 0))[1], key)
+        initial = jax.eval_shape(lambda key: learner.init(key, learner.tasks.sample(key, *numbered(pool, 0)))[1], key)
         chunk_size = gradient_chunk_size(estimator, learner, initial)
         return batch_lifetimes(one_lifetime, chunk_size)(jnp.arange(self.batch_size), states)
 

@@ -31,9 +31,10 @@ def start_phase(phase: Phase, pool: Any, theta: Theta, key: PRNGKey) -> Any:
 
 
 @sharded_jit("learner", "optimizer")
-def begin(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey) -> Any:
-    """State of a run before its first meta-step: that of the optimiser of the first phase, with an initial θ."""
-    return start_phase(list_phases(optimizer, learner)[0], pool, learner.init_theta(stream(key, Purpose.THETA)), key)
+def begin(learner: Learner, optimizer: Any, pool: Any, key: PRNGKey, theta: Theta | None = None) -> Any:
+    """State of a run before its first meta-step, that of the first optimiser, from a given or initial θ."""
+    theta = learner.init_theta(stream(key, Purpose.THETA)) if theta is None else theta
+    return start_phase(list_phases(optimizer, learner)[0], pool, theta, key)
 
 
 @sharded_jit("before", "phase")

@@ -1,7 +1,7 @@
 """A run as a list of phases, and the number of its lifetimes."""
 
 import math
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 from msgspec.structs import replace
 
@@ -11,18 +11,22 @@ from metarule.meta.gradient import Gradient, scaled_steps
 from metarule.meta.population import Population
 from metarule.meta.searches import CMAES, Annealing, Genetic, OpenES, RandomSearch
 from metarule.meta.sequence import Sequence
+from metarule.meta.transforms import Schedule, follows_length
 from metarule.protocols import Learner, MetaOptimizer
 from metarule.tasks.base import min_steps
 from metarule.types import Integer
 
 __all__ = [
     "AnyOptimizer",
+    "OwnOptimizer",
     "Phase",
     "advice",
+    "fixed_length",
     "is_comparable",
     "lifetimes_of",
     "list_phases",
     "parts_of",
+    "patience_of",
     "phase_at",
     "resolved",
     "total_steps",
@@ -31,6 +35,17 @@ __all__ = [
 
 # Optimisers that a config can name.
 AnyOptimizer: TypeAlias = Gradient | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence
+
+
+@runtime_checkable
+class OwnOptimizer(MetaOptimizer, Protocol):
+    """An optimiser of a user's own module that a config can name.
+
+    It tells the number of its meta-steps and of the lifetimes of each, because baselines are tuned with as many.
+    """
+
+    steps: int
+    batch_size: int
 
 
 class Phase(NamedTuple):
@@ -96,14 +111,40 @@ def lifetimes_of(optimizer: Any, steps: int | None = None) -> int:
         if isinstance(part, Gradient):
             length = sum(part.lengths) / len(part.lengths)
             total += math.ceil(count * part.batch_size * lifetimes_per_estimate(part.estimator) * length)
-        else:
+        elif isinstance(part, Population):
             total += part.validation + count * (part.population * part.batch_size + part.validation)
+        else:
+            total += count * part.batch_size
     return total
 
 
 def train_tasks_of(optimizer: Any) -> Integer | Literal["all"]:
-    """Number of training tasks; for a sequence that of its last part."""
-    return parts_of(optimizer)[-1].train_tasks
+    """Number of training tasks; for a sequence that of its last part, and all for a user's own optimiser."""
+    last = parts_of(optimizer)[-1]
+    return last.train_tasks if isinstance(last, Gradient | Population) else "all"
+
+
+def patience_of(optimizer: Any) -> int:
+    """Patience of the last part of a run; 0 for none."""
+    last = parts_of(optimizer)[-1]
+    return last.patience if isinstance(last, Gradient | Population) else 0
+
+
+def fixed_length(optimizer: Any) -> str:
+    """Reason why meta-steps depend on the length of the run, so that it cannot be continued; empty if they do not."""
+    match optimizer:
+        case Gradient(curriculum=curriculum) if len(curriculum) > 1:
+            return "the curriculum divides the run in parts"
+        case Gradient(learning_rate=Schedule() as schedule) if follows_length(schedule):
+            return f"the schedule {schedule.name} ends with the run"
+        case Gradient() | CMAES() | OpenES() | RandomSearch():
+            return ""
+        case Genetic() | Annealing():
+            return "the spread of candidates shrinks over the run"
+        case Sequence():
+            return "it has two parts"
+        case _:
+            return f"{type(optimizer).__name__} may depend on it"
 
 
 def is_comparable(optimizer: Any) -> bool:

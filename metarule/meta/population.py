@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.lifetime.unroll import either, lifetime_loss
-from metarule.meta.training_tasks import TrainTasks, draw_lifetime
+from metarule.meta.training_tasks import Patience, TrainTasks, draw_lifetime
 from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
@@ -65,6 +65,8 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         population: candidates of a generation.
         batch_size: N, lifetimes of each candidate, each with its own task.
         train_tasks: `all` tasks of the training pool, drawn at random, or a number of tasks that are used in turn.
+        patience: generations without a better score on validation tasks after which a run ends; 0 for none. These are
+            a fifth of the training tasks, split off, and are scored every `evaluation.monitor_every` generations.
         validation: V, fixed training lifetimes that decide on the best.
         spread: initial distance of candidates from the initial θ, in multiples of the parameter scale.
         chunk_size: lifetimes computed at once on a device, which bounds the memory; results do not depend on it.
@@ -76,6 +78,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     population: Annotated[int, Meta(ge=4, le=1_000_000)] = 32
     batch_size: Annotated[int, Meta(ge=1, le=1_000_000)] = 32
     train_tasks: TrainTasks = "all"
+    patience: Patience = 0
     validation: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
     spread: Annotated[float, Meta(gt=0)] = 0.03
     chunk_size: Annotated[int, Meta(ge=1, le=1_000_000_000)] = 1024

@@ -8,10 +8,12 @@ from msgspec import Meta
 
 from metarule.lifetime.unroll import draw_index
 from metarule.protocols import Learner
+from metarule.tasks.pools import numbered
 from metarule.types import Integer, PRNGKey
 
-__all__ = ["TrainTasks", "draw_lifetime"]
+__all__ = ["Patience", "TrainTasks", "draw_lifetime"]
 
+Patience: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000_000)]
 TrainTasks: TypeAlias = Annotated[int, Meta(ge=1, lt=2**31)] | Literal["all"]
 
 
@@ -28,7 +30,7 @@ def draw_lifetime(
 
     Args:
         learner: the learner.
-        pool: training tasks.
+        pool: training tasks, which may be `Selected`.
         train_tasks: `all` to draw tasks at random, or a number of tasks that are used in turn.
         batch_size: lifetimes of a meta-step.
         step: number of the meta-step.
@@ -41,4 +43,4 @@ def draw_lifetime(
     index_key, task_key, lifetime_key = jax.random.split(jax.random.fold_in(key, number), 3)
     total = step * batch_size + number
     index = draw_index(index_key) if isinstance(train_tasks, str) else jnp.asarray(total % train_tasks)
-    return learner.tasks.sample(task_key, pool, index), lifetime_key
+    return learner.tasks.sample(task_key, *numbered(pool, index)), lifetime_key

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PyTree
 from metarule.config.messages import did_you_mean, first_line
 from metarule.config.schema import Checked
 
-__all__ = ["Arguments", "Schedule", "clip_by_norm", "make_schedule", "make_transform", "norm"]
+__all__ = ["Arguments", "Schedule", "clip_by_norm", "follows_length", "make_schedule", "make_transform", "norm"]
 
 Arguments = Mapping[str, bool | int | float | str]
 
@@ -41,12 +41,16 @@ def make_schedule(schedule: Schedule, steps: int) -> optax.Schedule:
     Raises:
         ValueError: no such schedule, or arguments that it does not take.
     """
-    factory = _look_up("learning_rate.name", schedule.name, "schedule", _schedules())
-    taken = inspect.signature(factory).parameters
-    lengths = {name: steps for name in ("decay_steps", "transition_steps") if name in taken}
+    factory = _factory(schedule)
+    lengths = dict.fromkeys(_lengths(factory), steps)
     made = _call(factory, schedule.name, lengths | dict(schedule.arguments))
     _try_out(schedule.name, made, jax.ShapeDtypeStruct((), "int32"))
     return made
+
+
+def follows_length(schedule: Schedule) -> bool:
+    """True if a schedule is as long as the run, because its arguments give no length."""
+    return not set(_lengths(_factory(schedule))) <= set(schedule.arguments)
 
 
 def make_transform(
@@ -94,6 +98,15 @@ def clip_by_norm(largest: float) -> optax.GradientTransformation:
         return jax.tree.map(lambda x: jax.lax.select(inside, x, x / divisor.astype(x.dtype) * largest), tree), state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+def _factory(schedule: Schedule) -> Callable[..., Any]:
+    return _look_up("learning_rate.name", schedule.name, "schedule", _schedules())
+
+
+def _lengths(factory: Callable[..., Any]) -> list[str]:
+    """Arguments of a schedule that are its length."""
+    return [name for name in inspect.signature(factory).parameters if name in ("decay_steps", "transition_steps")]
 
 
 def _look_up(field: str, name: str, what: str, known: dict[str, Callable[..., Any]]) -> Callable[..., Any]:

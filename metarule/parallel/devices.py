@@ -130,7 +130,9 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
         mesh = jax.set_mesh(jax.make_mesh((len(used),), (LIFETIMES,), axis_types=kinds, devices=used))
     precision = None if devices.matmul == "default" else devices.matmul
     mode = nullcontext() if devices.kernels == "auto" else kernels(devices.kernels)
-    with mesh, mode, jax.default_matmul_precision(precision) if precision else nullcontext():
+    products = jax.default_matmul_precision(precision) if precision else nullcontext()
+    # Regardless of the user's settings: Optax relies on promotion, and a seed has to give the same random numbers.
+    with mesh, mode, products, jax.numpy_dtype_promotion("standard"), jax.threefry_partitionable(True):
         draw_by_machine_code()
         yield
 

@@ -21,7 +21,16 @@ import numpy as np
 from metarule.config.toml import ConfigError
 from metarule.parallel.devices import Devices, reserve
 
-__all__ = ["TIMEOUT", "agree_on_max", "check_same", "is_single_process", "joined", "leave", "working_directory"]
+__all__ = [
+    "TIMEOUT",
+    "agree_on_max",
+    "check_same",
+    "is_first_process",
+    "is_single_process",
+    "joined",
+    "leave",
+    "working_directory",
+]
 
 # Seconds after which a silent process counts as gone, and that a process waits for the others at its end.
 TIMEOUT = 60
@@ -38,7 +47,7 @@ def joined(devices: Devices) -> Iterator[None]:
     if devices.coordinator:
         reserve(devices.use)
         _connect(devices)
-    if is_single_process() or jax.process_index() == 0:
+    if is_first_process():
         yield
         return
     with Path(os.devnull).open("w") as null, redirect_stdout(null), redirect_stderr(null):
@@ -48,6 +57,11 @@ def joined(devices: Devices) -> Iterator[None]:
 def is_single_process() -> bool:
     """True if this is the only process of the run."""
     return not jax.distributed.is_initialized() or jax.process_count() == 1
+
+
+def is_first_process() -> bool:
+    """True in the process that works in the run directory."""
+    return is_single_process() or jax.process_index() == 0
 
 
 def agree_on_max(number: int) -> int:

@@ -18,6 +18,8 @@ __all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "by_name", "comple
 
 PRE_SIDE = ("pre", "pre_trace")
 POST_SIDE = ("post", "potential", "modulator", "post_trace")
+# Most parameters that an equation by default shows.
+_SHOWN = 16
 
 _OVER_PRE = Synapse(*(0 if name in (*PRE_SIDE, "weight") else None for name in Synapse._fields))  # type: ignore[arg-type]
 _OVER_POST = Synapse(*(0 if name in (*POST_SIDE, "weight") else None for name in Synapse._fields))  # type: ignore[arg-type]
@@ -96,8 +98,10 @@ class Lifted(Struct, frozen=True):
 
     def equation(self, theta: Theta) -> str:
         """The rule as one line."""
-        name = type(self.rule).__name__
-        return self.rule.equation(theta) if isinstance(self.rule, HasEquation) else f"Δw = {name}(θ)"
+        if isinstance(self.rule, HasEquation):
+            return self.rule.equation(theta)
+        values = [f"{name} = {float(value):.3g}" for name, value in self.describe(theta).items()]
+        return f"Δw = {type(self.rule).__name__}({', '.join(values) if len(values) <= _SHOWN else 'θ'})"
 
 
 @memoised

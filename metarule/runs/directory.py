@@ -4,9 +4,13 @@ config.toml       the config as given, if it came from a file
 resolved.toml     the experiment with overrides and defaults
 environment.json  command, versions, device, precision and kernels; `resumed` lists later processes that differ
 metrics.jsonl     one object a meta-step; a number that is not finite is null
+metrics.csv       the same as a table, of the logger csv; tensorboard/ and wandb/ are those of the other loggers
 checkpoints/      states of the optimiser, from which a run resumes
 theta.npz         the learned θ, one array a leaf
 theta.json        the meaning of its numbers
+best.*            the best θ so far on validation tasks, in the same format
+given.*           the θ with which the run was told to begin, in the same format
+extended.json     hashes of the experiment before and after it was given more meta-steps
 summary.json      results at the end
 performance.json  scores along the lifetime on held-out tasks
 pruned.*          the shorter rule of `metarule prune`, in the format of theta.*
@@ -26,31 +30,40 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
+from immutabledict import immutabledict
 
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, check_format, decode, read
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.experiment import FORMAT, Experiment, to_tree
-from metarule.runs.files import read_json, write_json, write_text
+from metarule.runs.files import read_json, whole_file, write_json, write_text
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
+from metarule.runs.loggers.csv import TABLE
+from metarule.runs.loggers.tensorboard import EVENTS
+from metarule.runs.loggers.wandb import FOLDER as WANDB
 from metarule.runs.metrics import METRICS
-from metarule.runs.theta_files import THETA
+from metarule.runs.theta_files import GIVEN, THETA
 
 __all__ = [
     "ADAPTATIONS",
     "CHECKPOINTS",
     "EVALUATIONS",
+    "EXTENDED",
     "FIGURES",
     "PARTIAL",
     "RESOLVED",
     "SEARCH",
     "check_ownership",
     "experiment_hash",
+    "extend",
+    "is_extended",
     "is_run",
     "locked_run",
     "read_experiment",
@@ -62,12 +75,14 @@ __all__ = [
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
 SEARCH = "evolve.json"
 
-RESOLVED = "resolved.toml"
+RESOLVED, EXTENDED = "resolved.toml", "extended.json"
 # Name of resolved.toml while a new run is laid out, or an old one removed.
 PARTIAL = "resolved.toml.partial"
 _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
-_CONTENTS = (*_INPUTS, METRICS, *_RESULTS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
+_THETAS = tuple(f"{name}{ending}" for name in ("best", GIVEN) for ending in (".npz", ".json"))
+_LOGS = (METRICS, TABLE, EVENTS, WANDB)
+_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 
 
 @contextmanager
@@ -82,7 +97,13 @@ def locked_run(path: Path) -> Iterator[None]:
         yield
 
 
-def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: bool = False) -> None:
+def start_run(
+    path: Path,
+    experiment: Experiment,
+    given: str | None,
+    overwrite: bool = False,
+    files: Mapping[str, bytes] = immutabledict(),
+) -> None:
     """Create the directory of a new run. After an interruption the call can be repeated.
 
     Args:
@@ -90,11 +111,12 @@ def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: 
         experiment: the experiment.
         given: text of the config file; None if there is none.
         overwrite: remove an earlier run, and nothing else.
+        files: content of the files of a given θ, by name.
 
     Raises:
         ConfigError: a directory that holds a run, or cannot be written.
     """
-    resolved = msgspec.toml.encode({"format": FORMAT} | to_tree(experiment)).decode()
+    resolved = _resolved_text(experiment)
     if is_run(path) and not overwrite:
         raise ConfigError(
             f"run.directory = '{path}': it holds a run; go on with --resume, or start anew with --overwrite"
@@ -107,6 +129,9 @@ def start_run(path: Path, experiment: Experiment, given: str | None, overwrite: 
         write_text(path / PARTIAL, resolved)
         if given is not None:
             write_text(path / "config.toml", given)
+        for name, content in files.items():
+            with whole_file(path / name) as opened:
+                opened.write(content)
         write_json(path / ENVIRONMENT, environment())
         (path / PARTIAL).replace(path / RESOLVED)
     except (OSError, ValueError) as error:
@@ -158,9 +183,27 @@ def read_experiment(path: Path) -> Experiment:
 
 def experiment_hash(path: Path) -> str:
     """SHA-256 of those fields of a run's experiment on which θ depends, as they stand in its directory."""
-    tree = read(path / RESOLVED)[1]
-    fields = {name: tree.get(name) for name in ("seed", "rule", "circuit", "tasks", "inner_loop", "optimizer")}
-    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
+    found = _hash_of(path, read(path / RESOLVED)[1])
+    extended = read_json(path / EXTENDED) or {}
+    return str(extended.get("from")) if extended.get("to") == found else found
+
+
+def extend(path: Path, experiment: Experiment) -> None:
+    """Give a run more meta-steps, of which the first are those that it has taken.
+
+    Args:
+        path: directory of the run.
+        experiment: its experiment with more meta-steps.
+    """
+    text = _resolved_text(experiment)
+    # First, so that a process that is killed between the two leaves the run as it was.
+    write_json(path / EXTENDED, {"from": experiment_hash(path), "to": _hash_of(path, tomllib.loads(text))})
+    write_text(path / RESOLVED, text)
+
+
+def is_extended(path: Path) -> bool:
+    """True if a run was given more meta-steps."""
+    return (path / EXTENDED).exists()
 
 
 def check_ownership(path: Path, owner: str) -> None:
@@ -173,6 +216,18 @@ def check_ownership(path: Path, owner: str) -> None:
         raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
     if (current := holder(path)) != owner:
         raise OSError(errno.EBUSY, f"another process works in it{current}", str(path))
+
+
+def _resolved_text(experiment: Experiment) -> str:
+    return msgspec.toml.encode({"format": FORMAT} | to_tree(experiment)).decode()
+
+
+def _hash_of(path: Path, tree: Mapping[str, Any]) -> str:
+    """Hash of the fields of an experiment on which θ depends, and of the θ with which it begins."""
+    fields = {name: tree.get(name) for name in ("seed", "rule", "circuit", "tasks", "inner_loop", "optimizer")}
+    if (given := path / f"{GIVEN}.npz").exists():
+        fields["given"] = hashlib.sha256(given.read_bytes()).hexdigest()
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _outward_links(path: Path) -> Iterator[Path]:

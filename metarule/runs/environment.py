@@ -1,5 +1,6 @@
 """Environment of a run: versions, device, precision and kernels of the processes that computed it."""
 
+import hashlib
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import Any
 
 import jax
 
+from metarule.config.imports import module_files
 from metarule.config.toml import ConfigError
 from metarule.kernels import kernels
 from metarule.runs.files import read_json, write_json
@@ -34,7 +36,7 @@ _RESUMED = "resumed"
 
 
 def environment() -> dict[str, Any]:
-    """Describe this process: command, versions, device, precision and whether time loops may be kernels."""
+    """Describe this process: command, versions, device, precision, kernels and hashes of users' own modules."""
     device = jax.devices()[0]
     return {
         "command": sys.argv,
@@ -45,6 +47,7 @@ def environment() -> dict[str, Any]:
         "processes": jax.process_count(),
         "precision": _precision(),
         "kernels": kernels.value,
+        "modules": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in module_files().items()},
     }
 
 
@@ -62,6 +65,9 @@ def record_environment(directory: Path) -> None:
         return
     resumed = first.pop(_RESUMED, None)
     resumed = resumed if isinstance(resumed, list) else []
+    for name, digest in current["modules"].items():
+        if first.get("modules", {}).get(name, digest) != digest:
+            print(f"{directory}: module '{name}' has changed since the run was started", file=sys.stderr)
     known = [process | {"command": None} for process in (first, *resumed) if isinstance(process, dict)]
     if current | {"command": None} not in known:
         write_json(file, first | {_RESUMED: [*resumed, current]})

@@ -3,30 +3,29 @@
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
-import msgspec
-from msgspec import Meta, Struct
+from msgspec import Meta
 from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName, baselines
 from metarule.analysis.comparison import HORIZONS
-from metarule.circuits.conditioning import ConditioningCircuit
-from metarule.circuits.feedforward import Feedforward
-from metarule.circuits.recurrent import Recurrent
+from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
 from metarule.config.schema import Checked
-from metarule.config.toml import ConfigError, check_format, decode, override, read
+from metarule.config.toml import ConfigError, check_format, decode, encode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.meta import AnyOptimizer, Gradient, list_phases
-from metarule.meta.phases import lifetimes_of, parts_of
+from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of, patience_of
 from metarule.prng import run_key
-from metarule.protocols import TaskFamily
+from metarule.protocols import Circuit, Loss, Rule, TaskFamily
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
+from metarule.tasks.pools import split_off
 from metarule.tracing import memoised
 from metarule.types import Integer, Split
 
@@ -61,6 +60,8 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             was learned on lifetimes of one length may fail on longer ones. Empty for none.
         monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training.
         monitor_lifetimes: held-out lifetimes in each of these evaluations.
+        theta: θ that is reported: the `best` on validation tasks, the `last`, or `auto`, which is the best where the
+            optimiser has patience. Validation tasks are a fifth of the training tasks, and θ does not learn from them.
         baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
             by their length; empty for those of the circuit.
     """
@@ -70,21 +71,32 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     horizons: tuple[Annotated[int, Meta(ge=2, le=1000)], ...] = HORIZONS
     monitor_every: Annotated[int, Meta(ge=1)] = 50
     monitor_lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 128
+    theta: Literal["auto", "best", "last"] = "auto"
     baselines: tuple[BaselineName, ...] = ()
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Output directory, and meta-steps per jitted call.
+    """Output directory, meta-steps per jitted call, and loggers.
 
     Attributes:
         directory: directory of the run; empty for `runs/<config>/<time>-s<seed>`.
         steps_per_call: meta-steps in one jitted call; results do not depend on it.
         checkpoint_every: meta-steps between checkpoints.
+        loggers: any of `csv`, `tensorboard`, `wandb` and `my_module:MyLogger`, which write the metrics beside
+            `metrics.jsonl`; sweeps and structure searches have none.
+
+    Raises:
+        ValueError: an unknown logger.
     """
 
     directory: str = ""
     steps_per_call: Annotated[int, Meta(ge=1, le=10_000)] = 25
     checkpoint_every: Annotated[int, Meta(ge=1)] = 100
+    loggers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_names(self.loggers)
 
 
 class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,7 +111,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         inner_loop: length, bounds and loss of a lifetime.
         optimizer: the meta-optimiser.
         evaluation: evaluation of θ.
-        run: output directory.
+        run: output directory and loggers.
 
     Raises:
         ValueError: components that do not fit together.
@@ -107,11 +119,11 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
-    rule: Polynomial | MLP = Polynomial()
-    circuit: Feedforward | Recurrent | ConditioningCircuit = Feedforward()
-    tasks: AnyTasks = Boolean()
+    rule: Annotated[Polynomial | MLP, Meta(extra={"protocol": Rule})] = Polynomial()
+    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
+    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
     inner_loop: InnerLoop = InnerLoop()
-    optimizer: AnyOptimizer = Gradient()
+    optimizer: Annotated[AnyOptimizer, Meta(extra={"protocol": OwnOptimizer})] = Gradient()
     evaluation: Evaluation = Evaluation()
     run: Run = Run()
 
@@ -121,6 +133,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
+        if self.is_validated:
+            self._check_validation()
         for name in self.evaluation.baselines:
             try:
                 baselines(self.lifetime, (name,))
@@ -137,9 +151,22 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         return replace(self, seed=seed, seeds=1)
 
     @property
+    def is_validated(self) -> bool:
+        """True if validation tasks are split off the training tasks."""
+        return patience_of(self.optimizer) > 0 or self.evaluation.theta == "best"
+
+    @property
     def split(self) -> Split:
         """Training and held-out tasks of the seed."""
         return _split(self.tasks, self.seed)
+
+    def _check_validation(self) -> None:
+        """Refuse validation where no training tasks can be split off."""
+        try:
+            split_off(self.tasks, self.split.train, self.seed)
+        except ValueError as error:
+            field = "optimizer.patience" if patience_of(self.optimizer) else "evaluation.theta"
+            raise ValueError(f"{field}: {error}") from error
 
     def _check_size(self) -> None:
         """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""
@@ -187,7 +214,7 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
 
 def to_tree(experiment: Experiment) -> dict[str, Any]:
     """Convert an experiment to nested tables with all defaults, which decode to an equal experiment."""
-    return msgspec.to_builtins(experiment, enc_hook=dict)
+    return encode(experiment)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -220,14 +247,15 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     return other
 
 
-class _Tasks(Struct):
-    tasks: AnyTasks
+class _Tasks(Checked, frozen=True, kw_only=True):
+    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
 
 
 def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
     """Decode, with the output activation of the tasks unless it is set."""
     if not is_set and "output" in tree["circuit"]:
-        activation = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss.activation
+        loss = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss
+        activation = loss.activation if isinstance(loss, Loss) else tree["circuit"]["output"]
         try:
             return decode(tree | {"circuit": tree["circuit"] | {"output": activation}}, Experiment)
         except ConfigError as error:

@@ -115,9 +115,9 @@ def write_json(file: Path, value: Any) -> None:
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Encode rows, at least one, as CSV with a header."""
+    """Encode rows as CSV with a header: the names of their columns, in the order in which they first appear."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, dict.fromkeys(name for row in rows for name in row), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()

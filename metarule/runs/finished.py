@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 from shlex import quote
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -16,7 +16,7 @@ from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import convert, read_json
 from metarule.runs.members import check_no_sweep
-from metarule.runs.theta_files import load_theta, theta_meaning
+from metarule.runs.theta_files import given_theta, load_theta, theta_meaning
 from metarule.types import Theta
 
 __all__ = ["FinishedRun", "load", "load_seeds"]
@@ -60,6 +60,11 @@ class FinishedRun:
         """The learned rule as text."""
         return self.learner.equation(self.theta)
 
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Results, as in `summary.json`."""
+        return dict(read_json(self.directory / "summary.json"))
+
     def __repr__(self) -> str:
         parts = (self.rule, self.learner.circuit, self.tasks)
         return f"FinishedRun('{self.directory}', {', '.join(type(part).__name__ for part in parts)})"
@@ -98,7 +103,8 @@ def load(run_dir: str | Path) -> FinishedRun:
         resume = f"metarule train --resume {quote(str(path))}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     learner = experiment.lifetime
-    initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA))
+    given = given_theta(path, learner)
+    initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA)) if given is None else given
     theta = load_theta(path, initial, theta_meaning(learner))
     rates: dict[str, float] = {name: baseline.learning_rate for name, baseline in held_out.baselines.items()}
     return FinishedRun(path, experiment, theta, initial, rates)

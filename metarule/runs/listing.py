@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, read
-from metarule.runs.directory import PARTIAL, RESOLVED, SEARCH
+from metarule.runs.directory import EXTENDED, PARTIAL, RESOLVED, SEARCH
 from metarule.runs.environment import ENVIRONMENT
 from metarule.runs.experiment import FORMAT
 from metarule.runs.files import convert
@@ -122,8 +122,14 @@ class _HeldOut(Struct):
     metric: str | None = None
 
 
+class _Reported(Struct):
+    planned: int | None = None
+
+
 class _Summary(Struct):
     held_out: _HeldOut | None = None
+    steps: int | None = None
+    reported: _Reported = msgspec.field(default_factory=_Reported)
 
 
 class _Metrics(Struct):
@@ -210,10 +216,20 @@ def _run(folder: Folder, row: Row) -> Row:
         return _search(folder, row)
     row = row._replace(total=experiment.optimizer.total * experiment.seeds, unit="steps")
     row = row._replace(kind="seeds" if experiment.seeds > 1 else "run")
-    held_out = (folder.json("summary.json", _Summary) or _Summary()).held_out
-    if held_out:
-        return row._replace(done=row.total, metric=held_out.metric, score=held_out.learned.mean, state="done")
+    summary: _Summary = folder.json("summary.json", _Summary) or _Summary()
+    if (held_out := summary.held_out) and not _is_stale(folder, row, summary):
+        done = row.total if summary.steps is None else summary.steps
+        return row._replace(done=done, metric=held_out.metric, score=held_out.learned.mean, state="done")
     return (_unfinished if experiment.seeds == 1 else _unfinished_seeds)(folder, row)
+
+
+def _is_stale(folder: Folder, row: Row, summary: _Summary) -> bool:
+    """True for results from before a run was given more meta-steps."""
+    if EXTENDED not in folder.entries:
+        return False
+    if row.kind == "seeds":
+        return any(part.state != "done" for part in _seed_rows(folder, row))
+    return row.total != (summary.reported.planned or summary.steps)
 
 
 def _unfinished(folder: Folder, row: Row) -> Row:

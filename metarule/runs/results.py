@@ -26,7 +26,7 @@ from metarule.analysis.comparison import (
 )
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import confidence_band
-from metarule.meta.phases import lifetimes_of, total_steps
+from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
 from metarule.runs import figures
@@ -39,6 +39,7 @@ from metarule.runs.phenomena import join_phenomena, measure_phenomena
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import flat_parameters, write_theta
 from metarule.runs.training import Trained
+from metarule.runs.validation import report
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
@@ -68,7 +69,7 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
     contenders = {LEARNED: Contender(lifetime, trained.theta), INITIAL: Contender(lifetime, trained.initial)}
     with _timed(seconds, "baselines"):
         learners = baselines(lifetime, experiment.evaluation.baselines)
-        budget, pause = lifetimes_of(experiment.optimizer), partial(stop.answer, total_steps(experiment.optimizer))
+        budget, pause = lifetimes_of(experiment.optimizer, trained.steps), partial(stop.answer, trained.steps)
         tuned = tune_all(learners, split.train, stream(key, Purpose.TUNING), budget, pause)
         contenders |= {name: Contender(learner, tuned[name].theta) for name, learner in learners.items()}
     pause()
@@ -84,7 +85,7 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
     with _timed(seconds, "statistics"):
         rows, tasks = read_metrics(path), describe_split(split)
         rates = {name: {"learning_rate": one.rate, "tuning_lifetimes": one.lifetimes} for name, one in tuned.items()}
-        summary = _training_summary(experiment, trained, rows)
+        summary = _training_summary(experiment, trained, rows) | report(experiment, rows)
         summary["held_out"] = held_out_report(lifetime, curves, rates, tasks)
         if contributions is not None:
             summary["contributions"] = contributions
@@ -156,7 +157,7 @@ def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[d
     lifetime = experiment.lifetime
     return {
         "seed": experiment.seed,
-        "steps": total_steps(experiment.optimizer),
+        "steps": trained.steps,
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
         "meta_loss": {"first": mean_loss(rows[:_ENDS]), "last": mean_loss(rows[-_ENDS:])},

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarule.config.imports import import_path
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, check_file, check_format
 from metarule.lifetime.learner import Lifetime
@@ -21,9 +22,12 @@ from metarule.runs.files import plain, read_json, whole_file, write_json
 from metarule.runs.stopping import Diverged
 from metarule.types import Theta
 
-__all__ = ["THETA", "THETA_FORMAT", "flat_parameters", "load_theta", "save_theta", "theta_meaning", "write_theta"]
+__all__ = ["GIVEN", "THETA", "THETA_FORMAT", "given_files", "given_theta"]
+__all__ += ["difference", "flat_parameters", "load_theta", "save_theta", "theta_meaning", "write_theta"]
 
 THETA = "theta.npz"
+# Name of the files of a θ with which a run was told to begin.
+GIVEN = "given"
 THETA_FORMAT = 3
 # Bytes that a leaf takes in its archive besides its numbers.
 _LEAF_OVERHEAD = 2**10
@@ -38,7 +42,7 @@ def write_theta(path: Path, lifetime: Lifetime, theta: Theta) -> None:
 def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
     """Meaning of θ: the rule, and the names of its parameters in order; it is checked when a θ file is read."""
     rule = lifetime.rule
-    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": type(rule).__name__}
+    meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": import_path(type(rule))}
     shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
     names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
     return {"rule": meaning, "names": list(names)}
@@ -75,18 +79,19 @@ def save_theta(directory: Path, theta: Theta, meaning: Mapping[str, Any], name: 
     write_json(directory / f"{name}.json", {"format": THETA_FORMAT} | dict(meaning))
 
 
-def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any]) -> Theta:
+def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any], name: str = "theta") -> Theta:
     """Read θ.
 
     Args:
         directory: of the run.
         like: a θ of the same rule, or its shapes.
         meaning: values that the JSON file must hold.
+        name: of the two files.
 
     Raises:
         ConfigError: a file that is missing, damaged, of another format or rule, or not finite.
     """
-    file = directory / THETA
+    file = directory / f"{name}.npz"
     _check_meaning(file.with_suffix(".json"), meaning)
     templates, treedef = jax.tree.flatten(like)
     try:
@@ -100,17 +105,37 @@ def load_theta(directory: Path, like: Theta, meaning: Mapping[str, Any]) -> Thet
     return jax.tree.unflatten(treedef, [jnp.asarray(array) for array in arrays])
 
 
+def given_files(run: Path) -> dict[str, bytes]:
+    """Files of the θ with which a run was told to begin, by name; none if it begins with an initial one."""
+    files = [run / f"{GIVEN}{ending}" for ending in (".npz", ".json")]
+    return {file.name: file.read_bytes() for file in files if file.exists()}
+
+
+def given_theta(directory: Path, lifetime: Lifetime) -> Theta | None:
+    """θ with which a run was told to begin; None if it begins with an initial one."""
+    if not (directory / f"{GIVEN}.npz").exists():
+        return None
+    return load_theta(directory, lifetime.theta_scale(), theta_meaning(lifetime), GIVEN)
+
+
 def _check_meaning(file: Path, meaning: Mapping[str, Any]) -> None:
     """Refuse a θ file of another format, or of another rule."""
     content = read_json(file)
     if content is None:
         raise ConfigError(f"{file}: No such file or directory")
     check_format(f"{file}: this θ", content.get("format"), THETA_FORMAT, "train again")
-    expected, written = dict(leaves(plain(meaning))), dict(leaves({part: content.get(part) for part in meaning}))
-    for field in expected | written:
-        if written.get(field) != expected.get(field):
-            value, needed = (repr(values[field]) if field in values else "nothing" for values in (written, expected))
-            raise ConfigError(f"{file}: this θ is of another rule: {field} is {value} there; the rule needs {needed}")
+    if found := difference({part: content.get(part) for part in meaning}, meaning):
+        raise ConfigError(f"{file}: this θ is of another rule: {found}")
+
+
+def difference(written: Mapping[str, Any], needed: Mapping[str, Any]) -> str:
+    """First difference between the meaning of a θ and the one that a rule needs, in words; empty if they are equal."""
+    found, expected = dict(leaves(plain(written))), dict(leaves(plain(needed)))
+    for field in expected | found:
+        if found.get(field) != expected.get(field):
+            value, other = (repr(values[field]) if field in values else "nothing" for values in (found, expected))
+            return f"{field} is {value} there; the rule needs {other}"
+    return ""
 
 
 def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:

@@ -30,13 +30,24 @@ from metarule.runs.files import convert
 from metarule.runs.locks import holder
 from metarule.runs.metrics import METRICS, append_metrics, read_metrics, truncate_metrics
 from metarule.runs.stopping import Diverged, StopRequest
-from metarule.runs.theta_files import THETA, flat_parameters, theta_meaning, write_theta
+from metarule.runs.theta_files import THETA, flat_parameters, given_theta, theta_meaning, write_theta
+from metarule.runs.validation import (
+    VALIDATION,
+    Pools,
+    best_mark,
+    is_over,
+    pools_of,
+    reported_theta,
+    save_best,
+    validate,
+)
 from metarule.types import Info, Theta
 
-__all__ = ["Progress", "Trained", "train"]
+__all__ = ["Log", "Progress", "Trained", "train"]
 
 Progress = Callable[[int, dict[str, Any]], None]
 Rows: TypeAlias = list[dict[str, Any]]
+Log = Callable[[Rows], None]
 
 
 class Trained(NamedTuple):
@@ -45,15 +56,19 @@ class Trained(NamedTuple):
     Attributes:
         theta: the learned θ.
         initial: θ before the first meta-step.
+        steps: meta-steps that were taken.
         seconds: time of compiling and of meta-training, since the run was last resumed.
     """
 
     theta: Theta
     initial: Theta
+    steps: int
     seconds: dict[str, float]
 
 
-def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progress) -> Trained:
+def train(
+    experiment: Experiment, path: Path, stop: StopRequest, progress: Progress, log: Log = lambda rows: None
+) -> Trained:
     """Move θ from its state in the run directory to the last meta-step.
 
     Args:
@@ -61,6 +76,7 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         path: its directory, laid out by `start_run`.
         stop: request to stop, which is checked between calls; everything is saved before it is answered.
         progress: receives the number of meta-steps and the last row of the metrics after each call.
+        log: receives the rows up to the meta-step at which the run begins or continues, then those of each call.
 
     Raises:
         Stopped: on request.
@@ -69,25 +85,27 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
         OSError: a disk that cannot be written.
     """
     lifetime, monitor_every = experiment.lifetime, experiment.evaluation.monitor_every
-    key, pool, owner = run_key(experiment.seed), experiment.split.train, holder(path)
+    key, pools, owner = run_key(experiment.seed), pools_of(experiment), holder(path)
     started = compiled = time.perf_counter()
     plan = list_phases(experiment.optimizer, lifetime)
-    start = begin(lifetime, experiment.optimizer, pool, key)
+    start = begin(lifetime, experiment.optimizer, pools.train, key, given_theta(path, lifetime))
     initial = _theta(plan[0].optimizer, start)
 
     def enter_phase(before: Phase, phase: Phase, state: Any) -> Any:
-        return enter(before, phase, pool, state, key)
+        return enter(before, phase, pools.train, state, key)
 
     def move(phase: Phase, state: Any, step: int, count: int) -> tuple[Any, Info]:
-        return jax.block_until_ready(advance(phase, pool, state, key, count, experiment.run.steps_per_call))
+        return jax.block_until_ready(advance(phase, pools.train, state, key, count, experiment.run.steps_per_call))
 
     with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
         step, state = restore(checkpoints, plan, start, enter_phase)
         rows = _rows_up_to(path, experiment, step)
-        first, recent = rows[:FIRST], rows[-HOPELESS:]
+        log(rows)
+        first, recent, marks = rows[:FIRST], rows[-HOPELESS:], [row for row in rows if VALIDATION in row]
         if is_hopeless(recent):
             _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
         calls = drive(plan, step, state, enter_phase, move, checkpoints, stop, experiment.run, (monitor_every,))
+        calls = iter(()) if is_over(experiment, marks) else calls
         for phase, step, state, infos, count in calls:
             if not count:
                 compiled = time.perf_counter()
@@ -97,16 +115,34 @@ def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progr
             first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
             is_monitored = step % monitor_every == 0 or step == plan[-1].end
             if is_monitored:
-                rows[-1] |= _monitor(experiment, _theta(phase.optimizer, state))
+                theta = _theta(phase.optimizer, state)
+                rows[-1] |= _monitor(experiment, theta)
                 rows[-1] |= _diagnose(experiment, first, recent)
+                _note(experiment, path, pools, theta, rows[-1], marks)
             check_ownership(path, owner)
             append_metrics(path, rows)
+            log(rows)
             progress(step, rows[-1])
             if is_monitored and is_hopeless(recent):
                 checkpoints.save(step, state)
                 _give_up(path, lifetime, _theta(phase.optimizer, state))
+            if is_over(experiment, marks):
+                checkpoints.save(step, state)
+                break
     seconds = {"compile": compiled - started, "meta_training": time.perf_counter() - compiled}
-    return Trained(_theta(plan[-1].optimizer, state), initial, seconds)
+    last = _theta(phase_at(plan, step - 1).optimizer, state)
+    return Trained(reported_theta(experiment, path, last), initial, step, seconds)
+
+
+def _note(
+    experiment: Experiment, path: Path, pools: Pools, theta: Theta, row: dict[str, Any], marks: list[dict[str, Any]]
+) -> None:
+    """Add scores on validation tasks to a row and to the validated rows, and store θ if it is the best so far."""
+    row |= validate(experiment, theta, pools)
+    if VALIDATION in row:
+        marks.append(row)
+        if best_mark(experiment, marks) is row:
+            save_best(experiment, path, theta, row)
 
 
 @partial(jax.jit, static_argnums=0)
@@ -158,6 +194,7 @@ class _Row(Struct):  # of the metrics, whose file anybody may have changed
     rejected: bool
     theta: tuple[float | None, ...]
     lyapunov_exponent: _Exponent | None = None
+    validation: dict[str, float | None] | None = None
 
 
 @partial(jax.jit, static_argnums=0)

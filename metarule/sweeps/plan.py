@@ -195,6 +195,9 @@ def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iter
             experiment = decode(override(base, pairs), Experiment)
         except ConfigError as error:
             raise ConfigError(f"{label}: {error}" if label else str(error)) from error
+        if experiment.is_validated:
+            reason = "a sweep takes all meta-steps and reports the last θ; allowed: 0, last"
+            raise ConfigError(f"{label or 'base config'}: optimizer.patience, evaluation.theta: {reason}")
         yield Setting(label or "base config", ({CASE: case.name} if case else {}) | fields, experiment)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from event_files import scalars
 from jax.errors import JaxRuntimeError
 from small import OVERRIDES, wait_for, words
 
@@ -71,6 +72,14 @@ def test_a_run_writes_all_its_files(finished):
 def test_the_same_command_gives_the_same_theta(finished, tmp_path):
     assert here(CONFIG, *SMALL, "--run.directory", tmp_path / "run") == 0
     assert np.array_equal(theta(tmp_path / "run"), theta(finished[0]))
+
+
+def test_a_logger_without_its_package_is_refused_before_anything_is_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("metarule.runs.loggers.names.find_spec", lambda package: None)
+    assert here(CONFIG, *SMALL, "--run.loggers", "wandb", "--run.directory", tmp_path / "run") == 2
+    hint = "wandb is missing; install it with: pip install 'metarule[wandb]'"
+    assert capsys.readouterr().err == f"metarule train: run.loggers[0] = 'wandb': {hint}\n"
+    assert not (tmp_path / "run").exists()
 
 
 def test_it_runs_in_a_thread_as_of_a_notebook_server(finished, tmp_path):
@@ -142,9 +151,21 @@ def test_a_stopped_run_resumes_to_the_same_theta(number, devices, uninterrupted,
         assert metrics.read_text() == (uninterrupted / "metrics.jsonl").read_text()
 
 
+def assert_logged(path):
+    held_out = json.loads((path / "summary.json").read_text())["held_out"]
+    events = scalars(path / "tensorboard")
+    assert (path / "metrics.csv").read_text().count("\n") == 7
+    assert list(events) == [1, 2, 3, 4, 5, 6]
+    assert events[6]["results/held_out.learned.mean"] == pytest.approx(held_out["learned"]["mean"])
+    assert "results/held_out.baselines.backprop.mean" in events[6]
+
+
 def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
-    assert here(CONFIG, *SMALL, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
+    loggers = ["--run.loggers", '["csv", "tensorboard"]']
+    assert here(CONFIG, *SMALL, *loggers, "--seeds", 2, "--run.directory", tmp_path / "runs") == 0
     assert "2 seeds" in capsys.readouterr().out
+    for seed in ("s0", "s1"):
+        assert_logged(tmp_path / "runs" / seed)
     summary = json.loads((tmp_path / "runs" / "summary.json").read_text())
     assert summary["seeds"] == [0, 1]
     first = (tmp_path / "runs" / "s0" / "summary.json").stat().st_mtime_ns
@@ -167,6 +188,10 @@ def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
             "configs/boolean-2.toml: rule.hiden = 3: there is no such field; allowed: terms",
         ),
         ([CONFIG, "--optimizer.steps", "-3"], "optimizer.steps = -3: expected `int` >= 1"),
+        (
+            [CONFIG, "--run.loggers", "tensorbord"],
+            "loggers[0] = 'tensorbord': allowed: csv, tensorboard, wandb, or my_module:MyLogger; did",
+        ),
         ([CONFIG, "--optimizer.steps"], "--optimizer.steps: a value is missing"),
         ([CONFIG, "3"], "'3' is not expected here"),
         (["--seed", "3"], "a config file comes first"),

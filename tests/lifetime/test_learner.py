@@ -194,7 +194,7 @@ def test_a_rule_with_two_methods_is_completed():
     _, state, _ = run(polynomial, jnp.array([0.1]), 20)
     _, other, _ = run(own, jnp.asarray(0.1), 20)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), state.weights, other.weights)
-    assert own.equation(jnp.asarray(0.1)) == "Δw = OwnRule(θ)"
+    assert own.equation(jnp.asarray(0.1)) == "Δw = OwnRule(θ = 0.1)"
 
 
 class Gated(Boolean, frozen=True, kw_only=True, tag="gated"):

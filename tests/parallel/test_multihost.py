@@ -12,7 +12,7 @@ from small import SIMPLEST, wait_for, words
 
 ROOT = Path(__file__).parents[2]
 LONG = [*words(SIMPLEST), "--optimizer.steps", "100", "--run.steps_per_call", "2", "--evaluation.monitor_every", "100"]
-NEW = ["configs/boolean-2.toml", *LONG, "--run.directory"]
+NEW = ["configs/boolean-2.toml", *LONG, "--run.loggers", "csv", "--run.directory"]
 TRAIN = [sys.executable, "-m", "metarule.train"]
 COUNT = 2
 
@@ -55,6 +55,7 @@ def test_processes_stop_when_one_is_stopped_and_all_continue(tmp_path):
     assert [status for _, status in Processes("--resume", path).end()] == [0, 0]
     steps = [json.loads(line)["step"] for line in (path / "metrics.jsonl").read_text().splitlines()]
     assert steps == list(range(1, 101))
+    assert len((path / "metrics.csv").read_text().splitlines()) == 101
 
 
 def test_a_refusal_of_the_first_process_is_a_refusal_of_all(tmp_path):

@@ -48,7 +48,7 @@ def test_a_class_with_init_and_delta_is_completed():
         "gains[0]": 1.0,
         "gains[1]": 2.0,
     }
-    assert rule.equation(theta) == "Δw = Decay(θ)"
+    assert rule.equation(theta) == "Δw = Decay(gains[0] = 1, gains[1] = 2, rate = 0.5)"
     assert rule == Lifted(Decay())
     assert hash(rule) == hash(Lifted(Decay()))
 

@@ -31,10 +31,14 @@ def test_a_directory_that_holds_a_run_is_refused_unless_overwritten(tmp_path):
     start_run(tmp_path, EXPERIMENT, given=None)
     (tmp_path / "mine.txt").write_text("keep me")
     append_metrics(tmp_path, [{"step": 1}])
+    (tmp_path / "metrics.csv").touch()
+    (tmp_path / "tensorboard").mkdir()
     with pytest.raises(ConfigError, match="it holds a run; go on with --resume, or start anew with --overwrite"):
         start_run(tmp_path, EXPERIMENT, given=None)
     start_run(tmp_path, EXPERIMENT, given=None, overwrite=True)
     assert read_metrics(tmp_path) == []
+    assert not (tmp_path / "metrics.csv").exists()
+    assert not (tmp_path / "tensorboard").exists()
     assert (tmp_path / "mine.txt").read_text() == "keep me"
 
 

@@ -13,7 +13,7 @@ from small import EXPERIMENT, finished_run
 
 from metarule import RandomSearch, Sequence
 from metarule.config.toml import ConfigError
-from metarule.runs.directory import start_run
+from metarule.runs.directory import extend, start_run
 from metarule.runs.experiment import to_tree
 from metarule.runs.files import write_json
 from metarule.runs.listing import list_runs
@@ -113,6 +113,18 @@ def test_several_seeds_are_one_row_or_one_more_each(tmp_path):
     write_json(path / "summary.json", {"held_out": {"metric": "solved", "learned": {"mean": 0.5}}})
     (row,) = list_runs(tmp_path)
     assert (row.done, row.state, row.score) == (24, "done", 0.5)
+
+
+def test_a_run_that_was_made_longer_is_not_done(tmp_path):
+    path = begun(tmp_path / "run", rows=12)
+    write_json(path / "summary.json", {"held_out": {"learned": {"mean": 0.5}}, "steps": 12})
+    assert (list_runs(tmp_path)[0].state, list_runs(tmp_path)[0].done) == ("done", 12)
+    extend(path, replace(EXPERIMENT, optimizer=replace(EXPERIMENT.optimizer, steps=20)))
+    (row,) = list_runs(tmp_path)
+    assert (row.state, row.done, row.total, row.score) == ("stopped", 12, 20, None)
+    reported = {"reported": {"planned": 20}}
+    write_json(path / "summary.json", {"held_out": {"learned": {"mean": 0.5}}, "steps": 15} | reported)
+    assert (list_runs(tmp_path)[0].state, list_runs(tmp_path)[0].done) == ("done", 15)
 
 
 def test_a_structure_search_counts_generations(tmp_path):

@@ -11,8 +11,9 @@ from small import EXPERIMENT
 
 from metarule.commands import adapt, evaluate, evolve, prune, train
 from metarule.config.toml import ConfigError
-from metarule.runs import transfer
+from metarule.runs import execution, transfer
 from metarule.runs.directory import SEARCH, check_ownership, locked_run, start_run
+from metarule.runs.execution import Screen, execute
 from metarule.runs.locks import HOLDER, LOCK, holder, is_held, locked
 from metarule.runs.stopping import StopRequest
 
@@ -73,9 +74,9 @@ def test_without_a_known_process_the_directory_alone_is_named(held):
 
 
 def test_the_run_of_one_seed_is_locked_too(tmp_path, held, monkeypatch):
-    monkeypatch.setattr(train, "seed_directory", lambda path, seed: held[0])
+    monkeypatch.setattr(execution, "seed_directory", lambda path, seed: held[0])
     with pytest.raises(ConfigError, match="another process works in it"):
-        train._run_seeds(replace(EXPERIMENT, seeds=2), tmp_path, StopRequest())
+        execute(replace(EXPERIMENT, seeds=2), tmp_path, StopRequest(), Screen())
 
 
 def test_a_killed_process_releases_its_lock(held):

@@ -1,9 +1,11 @@
 import json
 import shutil
+from contextlib import suppress
 
 import jax
 import numpy as np
 import pytest
+from event_files import scalars
 from msgspec.structs import replace
 from small import EXPERIMENT
 
@@ -14,6 +16,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.runs.diagnosis import HOPELESS
 from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.experiment import Run
+from metarule.runs.loggers.session import opened_loggers
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.theta_files import flat_parameters, load_theta
@@ -117,6 +120,33 @@ def test_the_state_of_any_optimizer_is_resumed_bit_for_bit(optimizer, tmp_path):
     interrupt(tmp_path / "resumed", 6, experiment)
     resumed = train(experiment, tmp_path / "resumed", StopRequest(), SILENT)
     np.testing.assert_array_equal(resumed.theta, expected.theta)
+
+
+class Killed(BaseException):
+    pass
+
+
+def test_loggers_of_a_killed_and_resumed_run_agree_with_its_metrics(complete, tmp_path):
+    experiment = replace(EXPERIMENT, run=replace(EXPERIMENT.run, loggers=("csv", "tensorboard")))
+
+    def die(step, row):
+        if step > 8:  # after the checkpoint of meta-step 6
+            raise Killed
+
+    for name, progress in (("whole", SILENT), ("killed", die)):
+        start_run(tmp_path / name, experiment, given=None)
+        with suppress(Killed), opened_loggers(experiment, tmp_path / name) as log:
+            train(experiment, tmp_path / name, StopRequest(), progress, log)
+    with opened_loggers(experiment, tmp_path / "killed") as log:
+        theta = train(experiment, tmp_path / "killed", StopRequest(), SILENT, log).theta
+    np.testing.assert_array_equal(theta, complete[1].theta)
+    whole, killed = (tmp_path / name / "metrics.csv" for name in ("whole", "killed"))
+    assert killed.read_bytes() == whole.read_bytes()
+    events, rows = scalars(tmp_path / "killed" / "tensorboard"), read_metrics(tmp_path / "killed")
+    assert events == scalars(tmp_path / "whole" / "tensorboard")
+    assert list(events) == [row["step"] for row in rows]
+    np.testing.assert_allclose([one["loss"] for one in events.values()], [row["loss"] for row in rows])
+    assert [step for step, one in events.items() if "held_out/solved" in one] == [5, 10, 12]
 
 
 def test_rows_after_the_last_checkpoint_are_computed_again(complete, tmp_path):

@@ -1,0 +1,224 @@
+"""Components of users' own modules, by import path such as `my_module:MyRule`.
+
+A module is imported only if the command line or the environment names it, because importing runs its code and a config
+or a run directory may be a stranger's.
+"""
+
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, fields, is_dataclass
+from functools import cache
+from inspect import signature
+from pathlib import Path
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import msgspec
+from msgspec import Struct
+from msgspec import inspect as schema
+
+from metarule.config.messages import did_you_mean, first_line
+
+__all__ = [
+    "VARIABLE",
+    "allowed_imports",
+    "find_class",
+    "find_component",
+    "import_path",
+    "imported_structs",
+    "is_import_path",
+    "located",
+    "members_of",
+    "module_files",
+    "table_struct",
+]
+
+# Environment variable with names of modules that may be imported, separated by commas. Processes that a command starts
+# inherit it.
+VARIABLE = "METARULE_IMPORT"
+
+
+@contextmanager
+def allowed_imports(modules: Iterable[str]) -> Iterator[None]:
+    """Allow the import of modules and of their submodules within a `with` block, in subprocesses as well."""
+    before = os.environ.get(VARIABLE)
+    if names := list(dict.fromkeys([*_allowed(), *modules])):
+        os.environ[VARIABLE] = ",".join(names)
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(VARIABLE, None)
+        else:
+            os.environ[VARIABLE] = before
+
+
+def is_import_path(kind: object) -> bool:
+    """Tell whether the `kind` of a table is an import path."""
+    return isinstance(kind, str) and ":" in kind
+
+
+def import_path(component: type) -> str:
+    """Import path of a class.
+
+    Raises:
+        ValueError: a class that no import path leads to, such as one that is defined within a function.
+    """
+    if "<" in component.__qualname__:
+        raise ValueError(f"{component.__name__} is defined within a function; allowed: a class of a module")
+    return f"{component.__module__}:{component.__qualname__}"
+
+
+def find_component(path: str, protocol: type) -> type:
+    """Find the class of a component, which is frozen.
+
+    Raises:
+        ValueError: as of `find_class`, or a class that can change.
+    """
+    found = find_class(path, protocol)
+    if not _is_frozen(found):
+        raise ValueError("allowed: a frozen dataclass, or a frozen msgspec.Struct")
+    return found
+
+
+def find_class(path: str, protocol: type) -> type:
+    """Find a class by its import path.
+
+    Args:
+        path: the path.
+        protocol: protocol of its instances.
+
+    Returns:
+        The class.
+
+    Raises:
+        ValueError: a module that may not be imported or cannot be, or a class that lacks members of the protocol.
+    """
+    name, _, qualname = path.partition(":")
+    found: Any = _import(name)
+    for part in qualname.split("."):
+        known = [one for one in vars(found) if not one.startswith("_")]
+        if not hasattr(found, part):
+            raise ValueError(f"there is no such class{did_you_mean(part, known)}")
+        found = getattr(found, part)
+    if not isinstance(found, type):
+        raise ValueError("this is no class")
+    if faults := list(_faults(found, protocol)):
+        raise ValueError(f"it {' and '.join(faults)}; a {protocol.__name__} has {', '.join(members_of(protocol))}")
+    return found
+
+
+def imported_structs(protocol: type) -> list[type[Struct]]:
+    """Forms of all components of a protocol that the modules define which may be imported."""
+    classes = [one for name in _allowed() for one in vars(_import(name)).values() if isinstance(one, type)]
+    own = [one for one in dict.fromkeys(classes) if not one.__module__.startswith("metarule.") and _is_frozen(one)]
+    return [table_struct(one) for one in own if not any(_faults(one, protocol))]
+
+
+@cache
+def table_struct(component: type[Any]) -> type[Struct]:
+    """Struct with the fields of a component, to which its table in a config is decoded; the tag is its import path.
+
+    Raises:
+        ValueError: a field that no config can hold.
+    """
+    options: dict[str, Any] = {"tag": import_path(component), "tag_field": "kind"}
+    form = msgspec.defstruct(
+        component.__name__, _declared(component), kw_only=True, frozen=True, forbid_unknown_fields=True, **options
+    )
+    form.__doc__ = component.__doc__
+    info = schema.type_info(form)
+    assert isinstance(info, schema.StructType)
+    for field in info.fields:
+        if isinstance(field.type, schema.CustomType):
+            raise ValueError(f"{component.__name__}.{field.name}: no config can hold a {field.type.cls.__name__}")
+    return form
+
+
+@cache
+def members_of(protocol: type) -> tuple[str, ...]:
+    """Names of the members of a protocol."""
+    bases = [base for base in protocol.__mro__ if getattr(base, "_is_protocol", False)]
+    names = [name for base in reversed(bases) for name in (*vars(base).get("__annotations__", ()), *vars(base))]
+    return tuple(dict.fromkeys(name for name in names if not name.startswith("_")))
+
+
+def located(error: Exception) -> str:
+    """First line of an error of a user's own code, with its type and the place in the code that raised it."""
+    files = {str(path) for path in module_files().values()}
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename in files]
+    place = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {first_line(error)}{place}"
+
+
+def module_files() -> dict[str, Path]:
+    """Files of the modules that are imported already and may be, by name."""
+    names = [name for name in list(sys.modules) if any(name == one or name.startswith(f"{one}.") for one in _allowed())]
+    files = {name: getattr(sys.modules[name], "__file__", None) for name in sorted(names)}
+    return {name: Path(file) for name, file in files.items() if file}
+
+
+def _allowed() -> Sequence[str]:
+    return [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+
+
+def _import(name: str) -> ModuleType:
+    if name in sys.modules:  # its code has run
+        return sys.modules[name]
+    if not any(name == one or name.startswith(f"{one}.") for one in _allowed()):
+        raise ValueError(f"importing a module runs its code; if you trust it, add --import {name}, or set {VARIABLE}")
+    here = str(Path.cwd())
+    if here not in sys.path:  # the console script leaves it out
+        sys.path.append(here)
+    try:
+        return importlib.import_module(name)
+    except Exception as error:
+        raise ValueError(f"module '{name}' cannot be imported: {type(error).__name__}: {first_line(error)}") from error
+
+
+def _is_frozen(component: type) -> bool:
+    if is_dataclass(component):
+        return bool(component.__dataclass_params__.frozen)  # type: ignore[attr-defined]
+    return issubclass(component, Struct) and component.__struct_config__.frozen
+
+
+def _faults(component: type, protocol: type) -> Iterator[str]:
+    """Describe members of a protocol that a class lacks, or that take other arguments."""
+    names = [name for name, *_ in _declared(component)]
+    for member in members_of(protocol):
+        own, needed = getattr(component, member, None), getattr(protocol, member, None)
+        if own is None and member not in names:
+            yield f"lacks {member}"
+        elif callable(own) and callable(needed) and not _binds(own, list(signature(needed).parameters)):
+            yield f"has {member}{signature(own)} in place of {member}{signature(needed)}"
+
+
+def _binds(function: Callable[..., Any], arguments: Sequence[str]) -> bool:
+    """True if a function of a class takes some arguments by position, the first of them the object."""
+    try:
+        signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    return True
+
+
+def _declared(component: type) -> list[tuple[Any, ...]]:
+    """Name, type and, if there is one, default of each field that the constructor takes."""
+    is_data = is_dataclass(component)
+    if not is_data and not issubclass(component, Struct):
+        return []
+    hints = get_type_hints(component, include_extras=True)
+    found: Any = [one for one in fields(component) if one.init] if is_data else msgspec.structs.fields(component)
+    declared: list[tuple[Any, ...]] = []
+    for one in found:
+        default: tuple[Any, ...] = ()
+        if one.default is not MISSING and one.default is not msgspec.NODEFAULT:
+            default = (one.default,)
+        elif one.default_factory is not MISSING and one.default_factory is not msgspec.NODEFAULT:
+            default = (msgspec.field(default_factory=one.default_factory),)
+        declared.append((one.name, hints[one.name], *default))
+    return declared

@@ -1,0 +1,114 @@
+"""Validation tasks: when training ends, and which θ is reported."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+from metarule.analysis.evaluation import learning_curves
+from metarule.meta.phases import parts_of, patience_of, total_steps
+from metarule.prng import Purpose, run_key, stream
+from metarule.runs.experiment import Experiment
+from metarule.runs.theta_files import load_theta, save_theta, theta_meaning
+from metarule.tasks.base import primary_metric
+from metarule.tasks.pools import split_off
+from metarule.types import Theta
+
+__all__ = ["BEST", "VALIDATION", "Pools", "best_mark", "is_over", "pools_of"]
+__all__ += ["report", "report_text", "reported_theta", "save_best", "validate"]
+
+# Name of the files of the best θ so far, and field of the metrics with its scores.
+BEST, VALIDATION = "best", "validation"
+Marks: TypeAlias = Sequence[dict[str, Any]]
+
+
+class Pools(NamedTuple):
+    """Tasks of meta-training.
+
+    Attributes:
+        train: training tasks.
+        validation: tasks split off them, or None.
+    """
+
+    train: Any
+    validation: Any
+
+
+def pools_of(experiment: Experiment) -> Pools:
+    """Training tasks, and validation tasks if a part of the experiment needs them."""
+    pool = experiment.split.train
+    if not experiment.is_validated:
+        return Pools(pool, None)
+    return Pools(*split_off(experiment.tasks, pool, experiment.seed))
+
+
+def validate(experiment: Experiment, theta: Theta, pools: Pools) -> dict[str, dict[str, float]]:
+    """Row of the metrics with mean scores on validation tasks, the same lifetimes each time; empty without them."""
+    if pools.validation is None:
+        return {}
+    key, lifetimes = stream(run_key(experiment.seed), Purpose.VALIDATION), experiment.evaluation.monitor_lifetimes
+    curves = jax.device_get(learning_curves(experiment.lifetime, theta, pools.validation, key, lifetimes, 1))
+    return {VALIDATION: {name: float(values[:, -1].mean()) for name, values in curves.metrics.items()}}
+
+
+def best_mark(experiment: Experiment, marks: Marks) -> dict[str, Any] | None:
+    """First of the validated rows with the best score; None without any."""
+
+    def score(row: dict[str, Any]) -> float:
+        value = row[VALIDATION][primary_metric(experiment.tasks)]
+        return -math.inf if value is None else value
+
+    return max(_of_last_part(experiment, marks), key=score, default=None)
+
+
+def is_over(experiment: Experiment, marks: Marks) -> bool:
+    """True if the score has not become better for as many meta-steps as the patience."""
+    patience, best = patience_of(experiment.optimizer), best_mark(experiment, marks)
+    return bool(patience and best and marks[-1]["step"] - best["step"] >= patience)
+
+
+def save_best(experiment: Experiment, path: Path, theta: Theta, row: dict[str, Any]) -> None:
+    """Write the best θ so far, with its meta-step and scores."""
+    meaning = theta_meaning(experiment.lifetime)
+    save_theta(path, theta, meaning | {"step": row["step"], VALIDATION: row[VALIDATION]}, BEST)
+
+
+def reported_theta(experiment: Experiment, path: Path, last: Theta) -> Theta:
+    """The best θ, or the last one, as the experiment says."""
+    if not _is_best_reported(experiment):
+        return last
+    return load_theta(path, last, theta_meaning(experiment.lifetime), BEST)
+
+
+def _is_best_reported(experiment: Experiment) -> bool:
+    choice = experiment.evaluation.theta
+    return choice == "best" or (choice == "auto" and patience_of(experiment.optimizer) > 0)
+
+
+def report(experiment: Experiment, rows: Marks) -> dict[str, Any]:
+    """Part of a summary about the reported θ; empty without validation tasks."""
+    marks = [row for row in rows if VALIDATION in row]
+    best = best_mark(experiment, marks)
+    if best is None:
+        return {}
+    name, row = ("best", best) if _is_best_reported(experiment) else ("last", rows[-1])
+    metric, planned = primary_metric(experiment.tasks), total_steps(experiment.optimizer)
+    chosen = {"theta": name, "step": row["step"], "metric": metric, VALIDATION: row[VALIDATION][metric]}
+    return {"reported": chosen | {"of": rows[-1]["step"], "planned": planned}}
+
+
+def report_text(reported: dict[str, Any]) -> str:
+    """Line about the reported θ for the screen."""
+    step, end, planned, metric = (reported[name] for name in ("step", "of", "planned", "metric"))
+    early = f"; training ended after {end} of {planned} meta-steps, by the patience" if end < planned else ""
+    return (
+        f"θ: the {reported['theta']}, of meta-step {step}, with validation {metric} {reported[VALIDATION]:.4f}{early}"
+    )
+
+
+def _of_last_part(experiment: Experiment, marks: Marks) -> Marks:
+    """Rows after a search that comes first: its candidates are not compared with what follows."""
+    start = total_steps(experiment.optimizer) - parts_of(experiment.optimizer)[-1].steps
+    return [row for row in marks if row["step"] > start]

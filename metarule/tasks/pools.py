@@ -1,0 +1,66 @@
+"""Parts of pools: validation tasks, split off training tasks."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import TaskFamily
+from metarule.tasks.base import task_id
+from metarule.types import Integer
+
+__all__ = ["Selected", "numbered", "split_off"]
+
+# Tasks of a pool that are told apart; share of these that are split off, and the most of them.
+_COUNTED, _SHARE, _MOST = 2**16, 5, 256
+
+
+class Selected(NamedTuple):
+    """The tasks of a pool with some numbers.
+
+    Attributes:
+        pool: the pool.
+        numbers: numbers of its tasks.
+    """
+
+    pool: Any
+    numbers: Int[Array, " tasks"]
+
+
+def numbered(pool: Any, index: Integer) -> tuple[Any, Integer]:
+    """Pool of the task family, and number there, of task number `index` of a pool that may be `Selected`."""
+    if isinstance(pool, Selected):
+        return pool.pool, pool.numbers[index % pool.numbers.size]
+    return pool, index
+
+
+def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Selected]:
+    """Split a fifth of the tasks of a pool off, at most 256; tasks with one `task_id` stay together.
+
+    Args:
+        tasks: the task family.
+        pool: training tasks.
+        seed: decides which tasks.
+
+    Returns:
+        (the other tasks of the pool, the tasks that were split off).
+
+    Raises:
+        ValueError: a pool of one task.
+    """
+    ids, first = np.unique(np.asarray(_ids(tasks, pool)), return_inverse=True)
+    if ids.size < 2:
+        raise ValueError("the training pool has a single task, of which no validation tasks can be split off")
+    order = jax.random.permutation(stream(run_key(seed), Purpose.VALIDATION), ids.size)
+    held = np.isin(first, np.asarray(order[: min(max(ids.size // _SHARE, 1), _MOST)]))
+    return Selected(pool, jnp.asarray(np.flatnonzero(~held))), Selected(pool, jnp.asarray(np.flatnonzero(held)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _ids(tasks: TaskFamily, pool: Any) -> Int[Array, " tasks"]:
+    """Id of each of the first tasks of a pool."""
+    return jnp.asarray(jax.vmap(lambda index: task_id(tasks, pool, index))(jnp.arange(_COUNTED)))
