@@ -22,8 +22,8 @@ from metarule.protocols import Estimator
 from metarule.runs.experiment import Experiment
 from metarule.runs.figures.canvas import COLOURS, blank, picture, save
 from metarule.runs.files import read_json
-from metarule.sweeps.cells import DONE
-from metarule.sweeps.report import CELLS, PLAN, interquartile
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
+from metarule.sweeps.report import interquartile
 from metarule.types import Integer, Theta
 
 __all__ = ["Racer", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
@@ -69,7 +69,7 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
     plan = read_json(directory / PLAN)
     racers = []
     for cell in plan["cells"]:
-        result = read_json(directory / CELLS / cell["name"] / DONE / "result.json")
+        result = read_json(directory / CELLS / cell["name"] / DONE / RESULT)
         for number, setting in enumerate(plan["settings"] if result else ()):
             points = sorted((one for one in result["points"] if one["setting"] == number), key=lambda one: one["seed"])
             if not points:

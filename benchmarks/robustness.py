@@ -11,8 +11,8 @@ from benchmarks import program
 from benchmarks.program import QUICK
 from metarule.commands import sweep
 from metarule.runs.files import read_json
-from metarule.sweeps.cells import DONE
-from metarule.sweeps.report import CELLS, PLAN, make_report
+from metarule.runs.sweep_files import CELLS, DONE, PLAN
+from metarule.sweeps.report import make_report
 from metarule.sweeps.rows import write_rows
 
 __all__ = ["Options", "main", "robustness"]

@@ -20,8 +20,9 @@ from metarule.meta import Gradient
 from metarule.runs import figures
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import json_text, read_json
+from metarule.runs.sweep_files import PLAN
 from metarule.sweeps.declaration import Sweep, read_sweep
-from metarule.sweeps.report import PLAN, interquartile, make_report, paired
+from metarule.sweeps.report import interquartile, make_report, paired
 from metarule.sweeps.rows import write_rows, write_whole
 
 __all__ = ["FAMILIES", "Options", "choose", "main", "table", "tuned"]

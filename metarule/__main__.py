@@ -16,6 +16,8 @@ COMMANDS = {
     "prune": "Find a shorter rule with the same score.",
     "evolve": "Search for the set of terms of a rule.",
     "sweep": "Run a config over settings and seeds.",
+    "compare": "Compare learned rules of several runs.",
+    "ls": "List runs.",
 }
 _END = """
 metarule COMMAND --help lists the options of a command.

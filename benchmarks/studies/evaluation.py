@@ -23,10 +23,9 @@ from metarule.protocols import Learner
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.files import json_text, read_json
 from metarule.runs.stopping import StopRequest
+from metarule.runs.sweep_files import CELLS, DONE
 from metarule.runs.theta_files import load_theta, theta_meaning
-from metarule.sweeps.cells import DONE
 from metarule.sweeps.plan import Cell, Plan
-from metarule.sweeps.report import CELLS
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.base import primary_metric, round_steps
 from metarule.types import Theta

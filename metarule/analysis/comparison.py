@@ -239,7 +239,9 @@ def count_text(count: int, units: str) -> str:
     return f"{count} {units if count != 1 else units.removesuffix('s')}"
 
 
-def rows_table(title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], threshold: float | None) -> str:
+def rows_table(
+    title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], threshold: float | None, reference: str = ""
+) -> str:
     """Format rows of `summarise` for the screen.
 
     Args:
@@ -247,9 +249,10 @@ def rows_table(title: str, metric: str, rows: Mapping[str, Mapping[str, Any]], t
         metric: name of the primary metric.
         rows: by name, the reference of the differences first.
         threshold: score of `steps_to_threshold`; None if the rows lack it.
+        reference: its name in the head of the differences; empty for that of its row.
     """
     leader = next(iter(rows.values()))
-    reference = next(iter(rows)).partition(" (")[0]
+    reference = reference or next(iter(rows)).partition(" (")[0]
     shots, horizons = list(leader.get("shots", ())), list(leader["horizon"])
     width = max(34, *(len(name) for name in rows), len(title) - 2)
     head = f"{title:<{width + 2}}{metric:>9}   {'95 % interval':<18}  {f'{reference} − other':<28}{'diverged':>8}"

@@ -41,7 +41,7 @@ drawn again. Compared are the learned θ, adapting and frozen, a random θ and t
 same weights. The learning rate of θ is tuned for each on training tasks of the new family. If a dataset holds out no
 classes, these training tasks are made of the same examples as the test tasks.
 
-  RUN_DIR                directory of a run of one seed
+  RUN_DIR                directory of a run of one seed, or of a member of a sweep
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
   --help [TABLE]         this text, or the fields of a table
 """
@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:], _OWN, _UNUSED)
-        with new_folder(run, ADAPTATIONS, transfer.options.directory) as path:
+        with new_folder(run.directory / ADAPTATIONS, transfer.options.directory) as path:
             return _run(transfer, path)
 
 

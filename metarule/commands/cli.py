@@ -48,6 +48,7 @@ def run(
     bare: bool = False,
     cached: bool = True,
     joint: bool = False,
+    computes: bool = True,
 ) -> int:
     """Run a command.
 
@@ -61,6 +62,7 @@ def run(
         bare: whether the command runs without words; else it prints its help.
         cached: whether compiled programs are stored for later commands; false where compiling is timed.
         joint: whether several processes may share a run.
+        computes: whether the command needs devices; else those that its words name are not started.
 
     Returns:
         Exit status: that of `serve`, 0 or 2 for help, 1 if the device or a disk failed or a figure could not be drawn,
@@ -75,10 +77,10 @@ def run(
         words, modules = _modules(words)
         with terminable(), allowed_imports(modules), collect_warnings() as warnings:
             if (not words and not bare) or not _HELP.isdisjoint(words):
-                print(_help(words, usage, (*fields, DEVICES)))
+                print(_help(words, usage, (*fields, DEVICES) if computes else fields))
                 status = 0 if words else 2
             else:
-                status = _served(name, words, serve, bare, cached, joint)
+                status = _served(name, words, serve, bare, cached, joint, computes)
             print(end="", flush=True)
         return status or int(bool(warnings))
     except ConfigError as error:
@@ -132,7 +134,13 @@ def _help(words: list[str], usage: str, fields: Sequence[Source]) -> str:
 
 
 def _served(
-    name: str, words: list[str], serve: Callable[[list[str]], int], bare: bool, cached: bool, joint: bool
+    name: str,
+    words: list[str],
+    serve: Callable[[list[str]], int],
+    bare: bool,
+    cached: bool,
+    joint: bool,
+    computes: bool,
 ) -> int:
     """Do the work of a command on the devices that its words name."""
     for word in words:
@@ -145,6 +153,8 @@ def _served(
         raise ConfigError(f"'{words[0]}': an option of [devices] alone is no command; see --help")
     if devices.coordinator and not joint:
         raise ConfigError(f"devices.coordinator = '{devices.coordinator}': this command runs in one process")
+    if not computes:
+        return serve(rest)
     if cached and (complaint := enable_compilation_cache()):
         print(f"{name}: {complaint}", file=sys.stderr)
     with processes.joined(devices), spread(devices), shown_log():

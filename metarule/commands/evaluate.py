@@ -41,7 +41,7 @@ Evaluate the rule of a finished run, θ frozen, on its held-out tasks or on othe
 weights. Results, by task and in the mean: score against steps, steps to threshold and, for classification, the score
 after 1, 3 and 5 examples of each class.
 
-  RUN_DIR                directory of a run of one seed
+  RUN_DIR                directory of a run of one seed, or of a member of a sweep
   --TABLE.FIELD VALUE    set a field of the config, otherwise as in the run; output neurons follow the tasks
   --help [TABLE]         this text, or the fields of a table
 """
@@ -55,7 +55,7 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:])
-        with new_folder(run, EVALUATIONS, transfer.options.directory) as path:
+        with new_folder(run.directory / EVALUATIONS, transfer.options.directory) as path:
             return _run(transfer, path)
 
 

@@ -11,6 +11,7 @@ from metarule.config.shipped import find_config, shipped
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.runs.directory import locked_run, read_experiment, start_run, timestamped
 from metarule.runs.experiment import Experiment
+from metarule.runs.members import is_member
 
 __all__ = ["CONFIGS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
 
@@ -65,5 +66,7 @@ def resumed_run(stack: ExitStack, path: str) -> Path:
     """Lock the directory of a run that is resumed."""
     directory = Path(path)
     read_experiment(directory)  # before the lock, which would leave its file in a directory without a run
+    if is_member(directory):
+        raise ConfigError(f"{directory}: it is a member of a sweep, which is finished; go on with: metarule evaluate")
     stack.enter_context(locked_run(directory))
     return directory

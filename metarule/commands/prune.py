@@ -30,7 +30,8 @@ Print the contribution of each term of a learned rule, remove terms while the sc
 tolerance, and print the shorter equation with its score on held-out tasks, which do not affect the removals. The
 shorter rule is written to pruned.npz and pruned.json in the run's directory.
 
-  RUN_DIR                directory of a run of one seed, whose rule is a polynomial or your own (a term is a parameter)
+  RUN_DIR                directory of a run of one seed, or of a member of a sweep, whose rule is a polynomial or your
+                         own (a term is a parameter)
   --help [TABLE]         this text, or the fields of a table
 """
 # Training tasks below which removals may not generalise.

@@ -26,14 +26,15 @@ from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.files import read_json
 from metarule.runs.stopping import Stopped, StopRequest
+from metarule.runs.sweep_files import CELLS, FAILED, PLAN, SWEEP_FILE
 from metarule.sweeps.cells import measure
 from metarule.sweeps.cluster import LOGS, Workers, check_cluster, start, watch
-from metarule.sweeps.compare import compare, comparison_table
 from metarule.sweeps.declaration import Sweep, read_sweep, shorten
 from metarule.sweeps.plan import Cell, Plan, make_plan
-from metarule.sweeps.report import CELLS, FIGURE, PLAN, make_report, table
+from metarule.sweeps.report import FIGURE, best_member, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
-from metarule.sweeps.work import FAILED, is_settled, program, work
+from metarule.sweeps.time_saved import measure_time_saved, time_saved_table
+from metarule.sweeps.work import is_settled, program, work
 
 __all__ = ["FIELDS", "USAGE", "Options", "main", "run"]
 
@@ -147,8 +148,9 @@ def _serve(given: list[str], words: list[str]) -> int:
         return _show(request)
     if request.options.compare:
         given = [str(request.file), *(["--quick"] if "--quick" in request.flags else [])]
-        rows = compare(given, request.plan, request.directory, request.options.compare, partial(print, flush=True))
-        print(f"\n{comparison_table(rows)}")
+        report, sample = partial(print, flush=True), request.options.compare
+        rows = measure_time_saved(given, request.plan, request.directory, sample, report)
+        print(f"\n{time_saved_table(rows)}")
         _report(request.directory, "")
         write_rows(request.options.json, rows)
         return 0
@@ -276,7 +278,7 @@ def _lay_out(request: _Request) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if not plan.exists():
             write_whole(directory / ENVIRONMENT, json.dumps(environment(), indent=1))
-            write_whole(directory / "sweep.toml", request.file.read_text(encoding="utf-8"))
+            write_whole(directory / SWEEP_FILE, request.file.read_text(encoding="utf-8"))
             write_whole(plan, text)
         same = plan.read_text(encoding="utf-8") == text
         for cell in request.plan.cells if same else ():
@@ -296,6 +298,8 @@ def _lay_out(request: _Request) -> None:
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
+    if best := best_member(directory, report):
+        print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}")
     write_rows(file, report.summary)
     return 0
 

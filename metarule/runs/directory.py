@@ -55,7 +55,10 @@ __all__ = [
     "ADAPTATIONS",
     "CHECKPOINTS",
     "EVALUATIONS",
+    "EXTENDED",
     "FIGURES",
+    "PARTIAL",
+    "RESOLVED",
     "SEARCH",
     "check_ownership",
     "experiment_hash",
@@ -72,14 +75,14 @@ __all__ = [
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
 SEARCH = "evolve.json"
 
-_RESOLVED, _EXTENDED = "resolved.toml", "extended.json"
+RESOLVED, EXTENDED = "resolved.toml", "extended.json"
 # Name of resolved.toml while a new run is laid out, or an old one removed.
-_PARTIAL = "resolved.toml.partial"
-_INPUTS = ("config.toml", _RESOLVED, ENVIRONMENT)
+PARTIAL = "resolved.toml.partial"
+_INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
 _THETAS = tuple(f"{name}{ending}" for name in ("best", GIVEN) for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
-_CONTENTS = (*_INPUTS, _EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
+_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 
 
 @contextmanager
@@ -123,14 +126,14 @@ def start_run(
     try:
         path.mkdir(parents=True, exist_ok=True)
         _remove_run(path)
-        write_text(path / _PARTIAL, resolved)
+        write_text(path / PARTIAL, resolved)
         if given is not None:
             write_text(path / "config.toml", given)
         for name, content in files.items():
             with whole_file(path / name) as opened:
                 opened.write(content)
         write_json(path / ENVIRONMENT, environment())
-        (path / _PARTIAL).replace(path / _RESOLVED)
+        (path / PARTIAL).replace(path / RESOLVED)
     except (OSError, ValueError) as error:
         raise _unusable(f"run.directory = '{path}'", error) from error
 
@@ -154,7 +157,7 @@ def is_run(path: Path) -> bool:
         ConfigError: a directory that cannot be read, or with links that lead out of it.
     """
     try:
-        has_experiment = (path / _RESOLVED).exists()
+        has_experiment = (path / RESOLVED).exists()
         outward_link = next(_outward_links(path), None) if path.is_dir() else None
     except (OSError, RuntimeError, ValueError) as error:
         raise _unusable(str(path), error) from error
@@ -172,16 +175,16 @@ def read_experiment(path: Path) -> Experiment:
     if not is_run(path):
         if _is_partial(path):
             raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
-        raise ConfigError(f"{path}: this is no run directory: it has no {_RESOLVED}")
-    experiment = _decode_experiment(path / _RESOLVED)
+        raise ConfigError(f"{path}: this is no run directory: it has no {RESOLVED}")
+    experiment = _decode_experiment(path / RESOLVED)
     check_precision(path, (read_json(path / ENVIRONMENT) or {}).get("precision"))
     return experiment
 
 
 def experiment_hash(path: Path) -> str:
     """SHA-256 of those fields of a run's experiment on which θ depends, as they stand in its directory."""
-    found = _hash_of(path, read(path / _RESOLVED)[1])
-    extended = read_json(path / _EXTENDED) or {}
+    found = _hash_of(path, read(path / RESOLVED)[1])
+    extended = read_json(path / EXTENDED) or {}
     return str(extended.get("from")) if extended.get("to") == found else found
 
 
@@ -194,13 +197,13 @@ def extend(path: Path, experiment: Experiment) -> None:
     """
     text = _resolved_text(experiment)
     # First, so that a process that is killed between the two leaves the run as it was.
-    write_json(path / _EXTENDED, {"from": experiment_hash(path), "to": _hash_of(path, tomllib.loads(text))})
-    write_text(path / _RESOLVED, text)
+    write_json(path / EXTENDED, {"from": experiment_hash(path), "to": _hash_of(path, tomllib.loads(text))})
+    write_text(path / RESOLVED, text)
 
 
 def is_extended(path: Path) -> bool:
     """True if a run was given more meta-steps."""
-    return (path / _EXTENDED).exists()
+    return (path / EXTENDED).exists()
 
 
 def check_ownership(path: Path, owner: str) -> None:
@@ -209,7 +212,7 @@ def check_ownership(path: Path, owner: str) -> None:
     Raises:
         OSError: it was removed or moved, or another process works there.
     """
-    if not (path / _RESOLVED).exists():
+    if not (path / RESOLVED).exists():
         raise OSError(errno.ENOENT, "it was removed or moved while the run went on", str(path))
     if (current := holder(path)) != owner:
         raise OSError(errno.EBUSY, f"another process works in it{current}", str(path))
@@ -275,12 +278,12 @@ def _seeds(experiment: Experiment) -> range:
 def _experiment_at(path: Path) -> Experiment | None:
     """Experiment of a run, or of one that is partly laid out or removed."""
     if is_run(path):
-        return _decode_experiment(path / _RESOLVED)
-    return _decode_experiment(path / _PARTIAL) if _is_partial(path) else None
+        return _decode_experiment(path / RESOLVED)
+    return _decode_experiment(path / PARTIAL) if _is_partial(path) else None
 
 
 def _is_partial(path: Path) -> bool:
-    return (path / _PARTIAL).exists()
+    return (path / PARTIAL).exists()
 
 
 def _remove_run(path: Path) -> None:
@@ -292,13 +295,13 @@ def _remove_run(path: Path) -> None:
     if experiment is None:
         return
     if is_run(path):
-        (path / _RESOLVED).replace(path / _PARTIAL)
+        (path / RESOLVED).replace(path / PARTIAL)
     for seed in _seeds(experiment):
         directory = seed_directory(path, seed)
         if _experiment_at(directory) == experiment.of_seed(seed):
             with locked(directory):
                 _remove_run(directory)
-                for name in (_PARTIAL, LOCK, HOLDER):
+                for name in (PARTIAL, LOCK, HOLDER):
                     (directory / name).unlink(missing_ok=True)
             if not any(directory.iterdir()):
                 directory.rmdir()

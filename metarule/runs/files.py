@@ -17,6 +17,7 @@ import numpy as np
 from metarule.config.toml import ConfigError, read_bytes
 
 __all__ = [
+    "LARGEST",
     "convert",
     "csv_text",
     "json_text",
@@ -31,7 +32,7 @@ __all__ = [
 ]
 
 # Bytes of the largest JSON file that is read.
-_LARGEST = 2**26
+LARGEST = 2**26
 
 
 @contextmanager
@@ -97,7 +98,7 @@ def parse_json(file: Path, text: bytes) -> dict[str, Any]:
 
 def read_json(file: Path) -> Any:
     """Read a JSON object; None if there is no such file."""
-    return parse_json(file, read_bytes(file, _LARGEST)) if os.path.lexists(file) else None
+    return parse_json(file, read_bytes(file, LARGEST)) if os.path.lexists(file) else None
 
 
 def convert(file: Path, value: Any, as_type: Any) -> Any:

@@ -15,10 +15,11 @@ from metarule.protocols import Rule, TaskFamily
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import convert, read_json
+from metarule.runs.members import check_no_sweep
 from metarule.runs.theta_files import given_theta, load_theta, theta_meaning
 from metarule.types import Theta
 
-__all__ = ["FinishedRun", "load"]
+__all__ = ["FinishedRun", "load", "load_seeds"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,7 +31,7 @@ class FinishedRun:
         config: the experiment.
         theta: the learned θ.
         initial: θ before the first meta-step.
-        rates: learning rates of the baselines, as tuned on training tasks.
+        rates: learning rates of the baselines, as tuned on training tasks; none in a member of a sweep.
     """
 
     directory: Path
@@ -82,12 +83,13 @@ class _Summary(Struct):  # fields that are read back
 
 
 def load(run_dir: str | Path) -> FinishedRun:
-    """Load the finished run of one seed from its directory.
+    """Load the finished run of one seed, or a member of a sweep, from its directory.
 
     Raises:
         ConfigError: no run, one of several seeds, one that is not finished, or one of another format.
     """
     path = Path(run_dir)
+    check_no_sweep(path)
     experiment = read_experiment(path)
     if experiment.seeds > 1:
         example = seed_directory(path, experiment.seed)
@@ -106,3 +108,14 @@ def load(run_dir: str | Path) -> FinishedRun:
     theta = load_theta(path, initial, theta_meaning(learner))
     rates: dict[str, float] = {name: baseline.learning_rate for name, baseline in held_out.baselines.items()}
     return FinishedRun(path, experiment, theta, initial, rates)
+
+
+def load_seeds(run_dir: str | Path) -> tuple[FinishedRun, ...]:
+    """Load the finished runs of all seeds of a directory, of which there may be one; errors as of `load`."""
+    path = Path(run_dir)
+    check_no_sweep(path)
+    experiment = read_experiment(path)
+    if experiment.seeds == 1:
+        return (load(path),)
+    seeds = range(experiment.seed, experiment.seed + experiment.seeds)
+    return tuple(load(seed_directory(path, seed)) for seed in seeds)

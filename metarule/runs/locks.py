@@ -13,11 +13,13 @@ from filelock import FileLock, Timeout
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError
 
-__all__ = ["HOLDER", "LOCK", "holder", "locked"]
+__all__ = ["HOLDER", "LOCK", "holder", "is_held", "locked"]
 
 # The system releases the lock with the process that holds it, however that ends; the file remains. The holder is named
 # in a file of its own, because the lock file is not written where the system has no locks.
 LOCK, HOLDER = "metarule.lock", "metarule.process.json"
+# Seconds to wait for a lock, because `is_held` takes it for a moment.
+_PATIENCE = 0.1
 
 
 @contextmanager
@@ -27,7 +29,7 @@ def locked(path: Path) -> Iterator[None]:
     Raises:
         ConfigError: another process works there.
     """
-    lock = FileLock(path / LOCK, timeout=0)
+    lock = FileLock(path / LOCK, timeout=_PATIENCE)
     with suppress(OSError):  # the first file that is written reports the error
         path.mkdir(parents=True, exist_ok=True)
     try:
@@ -46,6 +48,17 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_held(lock: Path) -> bool:
+    """Check whether a process holds a lock, whose file exists; it is taken for the moment of the check."""
+    try:
+        with FileLock(lock, timeout=0):
+            return False
+    except Timeout:
+        return True
+    except (OSError, NotImplementedError):  # another user's run, or a file system without locks
+        return False
 
 
 def holder(path: Path) -> str:

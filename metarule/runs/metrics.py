@@ -1,17 +1,20 @@
 """Metrics of a run: `metrics.jsonl`, one JSON object a meta-step."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from metarule.config.toml import ConfigError, read_bytes
+from metarule.config.toml import ConfigError, check_file, read_bytes
 from metarule.runs.files import json_text, named_errors, parse_json, sync, write_text
 
-__all__ = ["METRICS", "append_metrics", "read_metrics", "truncate_metrics"]
+__all__ = ["METRICS", "append_metrics", "last_metrics", "read_metrics", "truncate_metrics"]
 
 METRICS = "metrics.jsonl"
 # Bytes of the largest file that is read.
 _LARGEST = 2**30
+# Bytes at the end of a file that are read for its last line, at first.
+_PART = 2**14
 
 
 def append_metrics(directory: Path, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -28,6 +31,20 @@ def read_metrics(directory: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     return [parse_json(file, line) for line in read_bytes(file, _LARGEST).split(b"\n")[:-1]]
+
+
+def last_metrics(file: Path) -> dict[str, Any] | None:
+    """Read the last complete line of a file of metrics, and no more of it than that needs; None if there is none."""
+    check_file(file, _LARGEST)
+    with file.open("rb") as opened:
+        size = opened.seek(0, os.SEEK_END)
+        part = _PART
+        while True:
+            opened.seek(max(size - part, 0))
+            lines = opened.read().split(b"\n")[:-1]
+            if len(lines) > 1 or part >= size:  # the first of several may be torn, too
+                return parse_json(file, lines[-1]) if lines else None
+            part *= 4
 
 
 def truncate_metrics(directory: Path, step: int) -> list[dict[str, Any]]:

@@ -43,9 +43,8 @@ from metarule.runs.validation import report
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 from metarule.tasks.scores import DIVERGED
-from metarule.types import Split
 
-__all__ = ["join_seeds", "write_curves", "write_results"]
+__all__ = ["held_out_curves", "join_seeds", "write_curves", "write_results"]
 
 # Meta-steps at each end over which the meta-loss is averaged; a single one is noisy.
 _ENDS = 10
@@ -75,7 +74,9 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         contenders |= {name: Contender(learner, tuned[name].theta) for name, learner in learners.items()}
     pause()
     with _timed(seconds, "evaluation"):
-        curves = _curves(experiment, contenders, split)
+        settings = experiment.evaluation
+        points = evaluation_steps(lifetime, settings.points, settings.horizons)
+        curves = held_out_curves(experiment, contenders, points)
     pause()
     with _timed(seconds, "contributions"):
         lifetimes = experiment.evaluation.lifetimes
@@ -138,11 +139,18 @@ def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tas
     figures.draw_performance(path / FIGURES / "performance.png", performance, learner.steps, title)
 
 
-def _curves(experiment: Experiment, contenders: Mapping[str, Contender], split: Split) -> dict[str, Curves]:
-    """Learning curves on held-out tasks; tasks, orders and initial weights are the same for all contenders."""
-    key, settings = stream(run_key(experiment.seed), Purpose.HELD_OUT), experiment.evaluation
-    points = evaluation_steps(experiment.lifetime, settings.points, settings.horizons)
-    return compare(contenders, split.test, key, settings.lifetimes, points)
+def held_out_curves(
+    experiment: Experiment, contenders: Mapping[str, Contender], points: tuple[int, ...]
+) -> dict[str, Curves]:
+    """Compute learning curves on held-out tasks, with the tasks, orders and initial weights that evaluate a run.
+
+    Args:
+        experiment: of the run; its seed decides all draws.
+        contenders: of its tasks.
+        points: steps after which networks are evaluated; the scores at a step do not depend on the others.
+    """
+    key = stream(run_key(experiment.seed), Purpose.HELD_OUT)
+    return compare(contenders, experiment.split.test, key, experiment.evaluation.lifetimes, points)
 
 
 def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

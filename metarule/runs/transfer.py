@@ -123,10 +123,11 @@ def parse_transfer(
             raise ConfigError(f"--{name}: this command does not use it")
     fields = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
     experiment = with_tasks(run.config, fields)
-    for name in experiment.evaluation.baselines:
+    is_given = any(name == "evaluation.baselines" for name, _ in fields)
+    for name in experiment.evaluation.baselines if run.rates or is_given else ():
         if name not in run.rates:
             message = f"evaluation.baselines: the rate of '{name}' was not tuned by this run"
-            raise ConfigError(f"{message}; allowed: {', '.join(run.rates)}")
+            raise ConfigError(f"{message}; allowed: {', '.join(run.rates) or 'none, as in all members of sweeps'}")
     lifetimes = experiment.evaluation.lifetimes
     if lifetimes < options.networks:
         raise ConfigError(f"networks = {options.networks}: allowed: at most evaluation.lifetimes, which is {lifetimes}")
@@ -142,6 +143,8 @@ def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Cont
     lifetime = experiment.lifetime
     compared = {LEARNED: Contender(lifetime, run.theta), INITIAL: Contender(lifetime, run.initial)}
     left_out: dict[str, str] = {}
+    if not run.rates:
+        return compared, {"baselines": "their rates were not tuned by this run, as in all members of sweeps"}
     for name in experiment.evaluation.baselines or run.rates:
         try:
             learner = baselines(lifetime, (name,))[name]
@@ -152,18 +155,17 @@ def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Cont
 
 
 @contextmanager
-def new_folder(run: FinishedRun, kind: str, directory: str) -> Iterator[Path]:
+def new_folder(parent: Path, directory: str) -> Iterator[Path]:
     """Create a folder for results; if it is still empty at the end, it is removed with the parents made for it.
 
     Args:
-        run: the run.
-        kind: folder of all results of this kind in the run's directory, such as `evaluations`.
-        directory: the folder; empty for one in `kind` named by the time.
+        parent: folder of all results of this kind, such as `evaluations` in the run's directory.
+        directory: the folder; empty for one in `parent` named by the time.
 
     Raises:
         ConfigError: a folder that is not empty, or cannot be made.
     """
-    path = Path(directory) if directory else timestamped(run.directory / kind)
+    path = Path(directory) if directory else timestamped(parent)
     made: list[Path] = []
     try:
         try:

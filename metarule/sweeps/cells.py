@@ -29,16 +29,17 @@ from metarule.runs.driver import drive, restore
 from metarule.runs.environment import ENVIRONMENT, environment, record_environment
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import write_json
+from metarule.runs.members import member_name, write_member
 from metarule.runs.stopping import StopRequest
+from metarule.runs.sweep_files import DONE, RESULT
 from metarule.runs.theta_files import flat_parameters, save_theta, theta_meaning
 from metarule.sweeps.claims import publish
 from metarule.sweeps.plan import Cell, with_values
 from metarule.tasks.base import primary_metric
 from metarule.types import Integer, Theta
 
-__all__ = ["DONE", "Outcome", "State", "measure", "run_cell", "solve"]
+__all__ = ["Outcome", "State", "measure", "run_cell", "solve"]
 
-DONE = "done"
 # Last meta-steps over which the meta-loss is averaged, as in the summary of a run, because one value is noisy.
 _LAST = 10
 # Meta-steps that are timed for an estimate, and cost of a step that is not differentiated.
@@ -307,20 +308,21 @@ def _evaluate(
 
 
 def _write(cell: Cell, outcome: Outcome, work: Path) -> None:
-    """Write θ, the result and the environment of a cell."""
+    """Write θ, the result and the environment of a cell, and its members."""
     lifetime, points = cell.experiment.lifetime, []
+    save_theta(work, outcome.theta, theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]})
     for number, (point, values) in enumerate(zip(cell.points, cell.values, strict=True)):
         theta = jax.tree.map(lambda leaf, number=number: leaf[number], outcome.theta)
-        result = {
-            "data": dict(zip(cell.fields, values, strict=True)),
-            "metrics": {name: scores[number] for name, scores in outcome.metrics.items()},
-            "curve": outcome.curve[number],
-            "theta": flat_parameters(lifetime, theta),
-        }
-        points.append(point._asdict() | result)
-    save_theta(work, outcome.theta, theta_meaning(lifetime) | {"points": [point._asdict() for point in cell.points]})
+        data = dict(zip(cell.fields, values, strict=True))
+        metrics = {name: scores[number] for name, scores in outcome.metrics.items()}
+        result = {"data": data, "metrics": metrics, "curve": outcome.curve[number]}
+        points.append(point._asdict() | result | {"theta": flat_parameters(lifetime, theta)})
+        label = cell.labels[number] if cell.labels else ""
+        origin = {"cell": cell.name, "setting": label or point.setting}
+        experiment = with_values(cell.experiment, data).of_seed(point.seed)
+        write_member(work / member_name(point.setting, label, point.seed), experiment, theta, metrics, origin)
     installed = {one.name: one.version for one in sorted(distributions(), key=lambda one: one.name.lower())}
     write_json(work / ENVIRONMENT, environment() | {"packages": installed})
     spent = [lifetimes_of(cell.experiment.optimizer, step) for step in cell.marks]
     result = {"cell": cell.name, "points": points, "marks": cell.marks, "lifetimes": spent, "seconds": outcome.seconds}
-    write_json(work / "result.json", result)
+    write_json(work / RESULT, result)

@@ -7,10 +7,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from metarule.config.toml import ConfigError
+from metarule.runs.sweep_files import CELL_LOCK
 
-__all__ = ["LOCK", "publish", "take"]
-
-LOCK = "cell.lock"
+__all__ = ["publish", "take"]
 
 
 def take(folder: Path) -> AbstractContextManager[Any] | None:
@@ -26,7 +25,7 @@ def take(folder: Path) -> AbstractContextManager[Any] | None:
         ConfigError: the file system has no locks.
     """
     try:
-        return FileLock(folder / LOCK).acquire(blocking=False)
+        return FileLock(folder / CELL_LOCK).acquire(blocking=False)
     except Timeout:
         return None
     except NotImplementedError as error:

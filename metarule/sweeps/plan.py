@@ -80,6 +80,7 @@ class Cell(NamedTuple):
         points: the points.
         values: of the data fields, one tuple a point.
         curve: number of scores during meta-training.
+        labels: of the setting of each point, for the names of its members; empty for none.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Cell(NamedTuple):
     points: tuple[Point, ...]
     values: tuple[tuple[float, ...], ...]
     curve: int = 0
+    labels: tuple[str, ...] = ()
 
     @property
     def marks(self) -> tuple[int, ...]:
@@ -247,7 +249,8 @@ def _cells(sweep: Sweep, settings: Sequence[Setting], seeds: Sequence[int]) -> I
         for part in range(count):
             points, values = zip(*members[part * len(members) // count : (part + 1) * len(members) // count])
             digest = hashlib.sha256(msgspec.json.encode([to_tree(common), points, values])).hexdigest()
-            yield Cell(f"{number:03d}-{digest[:8]}", common, fields, points, values, sweep.curve)
+            labels = tuple(settings[point.setting].label for point in points)
+            yield Cell(f"{number:03d}-{digest[:8]}", common, fields, points, values, sweep.curve, labels)
             number += 1
 
 

@@ -16,14 +16,15 @@ from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 from metarule.runs.files import csv_text, read_json
-from metarule.sweeps.cells import DONE
+from metarule.runs.members import member_name
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["CELLS", "FIGURE", "PLAN", "Report", "axis_value", "interquartile", "make_report", "paired", "table"]
+__all__ = ["FIGURE", "Report", "axis_value", "best_member", "interquartile", "make_report", "paired", "table"]
 
-PLAN, CELLS, FIGURE = "plan.json", "cells", "sweep.png"
+FIGURE = "sweep.png"
 # Axes whose values span more than this factor are logarithmic.
 _DECADE = 8.0
 
@@ -95,6 +96,25 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
+def best_member(directory: Path, report: Report) -> tuple[str, Path] | None:
+    """Find the member with the best score on training tasks, so that its held-out score is not a lucky one.
+
+    Returns:
+        (description, its directory); None where that score was not measured, or the cell has no members.
+    """
+    rows = _of_metric(report.rows, f"training_{report.score}")
+    if not rows:
+        return None
+    best = max(rows, key=lambda row: row["value"])
+    labels = [setting["label"] for setting in (read_json(directory / PLAN) or {})["settings"]]
+    name = member_name(labels.index(best["setting"]), best["setting"], best["seed"])
+    path = directory / CELLS / best["cell"] / DONE / name
+    place = {"cell": best["cell"], "setting": best["setting"], "seed": best["seed"], "metric": report.score}
+    (held_out,) = (row["value"] for row in report.rows if place.items() <= row.items())
+    text = f"{best['setting']}, seed {best['seed']} ({report.score} {held_out:.4f} on held-out tasks)"
+    return (text, path) if path.exists() else None
+
+
 def interquartile(values: Real[np.ndarray, " n"], share: bool = False) -> Interval:
     """Mean of the middle half of independent values, with its 95 % interval; see `statistics.interval`.
 
@@ -126,7 +146,7 @@ def _axes(plan: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]
 
 def _rows(directory: Path, plan: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for cell in plan["cells"]:
-        result = read_json(directory / CELLS / cell["name"] / DONE / "result.json")
+        result = read_json(directory / CELLS / cell["name"] / DONE / RESULT)
         for point in result["points"] if result else ():
             setting = plan["settings"][point["setting"]]
             place = {"cell": cell["name"], "setting": setting["label"], **_axes(plan, setting), "seed": point["seed"]}

@@ -16,13 +16,13 @@ from metarule.config.toml import ConfigError
 from metarule.runs.environment import ENVIRONMENT, environment
 from metarule.runs.files import write_json
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.sweeps.cells import DONE, run_cell
+from metarule.runs.sweep_files import DONE, FAILED
+from metarule.sweeps.cells import run_cell
 from metarule.sweeps.claims import publish, take
 from metarule.sweeps.plan import Cell
 
-__all__ = ["FAILED", "POLL", "is_settled", "program", "progress", "work"]
+__all__ = ["POLL", "is_settled", "program", "progress", "work"]
 
-FAILED = "failed"
 # Seconds between checks of cells that other processes run.
 POLL = 0.5
 # Compiled programs that a process keeps: each takes thousands of the 65,000 mappings that Linux allows.

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import robustness as program
 from benchmarks.robustness import main, robustness
 from metarule.runs.files import write_json
-from metarule.sweeps.report import CELLS, PLAN
+from metarule.runs.sweep_files import CELLS, PLAN
 from metarule.sweeps.rows import lines_of
 
 SCORES = {"one": [0.97, 0.95, 0.93, None], "two": [0.9, 0.9, 0.9, 0.9]}

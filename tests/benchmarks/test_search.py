@@ -9,9 +9,9 @@ from benchmarks import search as program
 from benchmarks.search import FAMILIES, choose, main, table, tuned
 from metarule.meta.phases import lifetimes_of
 from metarule.runs.files import write_json
+from metarule.runs.sweep_files import CELLS, PLAN
 from metarule.sweeps.declaration import read_sweep
 from metarule.sweeps.plan import make_plan
-from metarule.sweeps.report import CELLS, PLAN
 
 SWEEPS = Path(program.__file__).parent / "sweeps"
 SPREAD = "optimizer.spread"

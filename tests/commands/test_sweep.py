@@ -15,8 +15,9 @@ import tomli_w
 
 from metarule.commands import sweep
 from metarule.commands.sweep import main
-from metarule.sweeps import compare, work
-from metarule.sweeps.claims import LOCK
+from metarule.runs.finished import load
+from metarule.runs.sweep_files import CELL_LOCK
+from metarule.sweeps import time_saved, work
 from metarule.sweeps.cluster import Workers
 
 ROOT = Path(__file__).parents[2]
@@ -72,7 +73,10 @@ def test_what_is_done_is_skipped_and_reported_again(finished, capsys, monkeypatc
     (directory / "results.csv").unlink()
     assert main(["--report", str(directory)]) == 0
     assert (directory / "results.csv").read_bytes() == before
-    assert "interquartile mean over seeds" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "interquartile mean over seeds" in printed
+    member = Path(printed.splitlines()[-1].partition("go on with: metarule evaluate ")[2])
+    assert load(member).directory == member
 
 
 def test_a_sweep_goes_on_in_its_own_precision_alone(finished, float64, capsys):
@@ -183,7 +187,7 @@ def test_the_time_that_a_sweep_saves_is_measured(tmp_path, capsys, monkeypatch):
         assert main([*words, "--directory", str(directory), "--no-report"]) == 0
         return 8.0 if directory == tmp_path / "out" else 10.0
 
-    monkeypatch.setattr(compare, "_run", here)
+    monkeypatch.setattr(time_saved, "_run", here)
     words = [small(tmp_path), "--directory", str(tmp_path / "out"), "--compare", "1"]
     assert main([*words, "--json", str(tmp_path / "rows.json")]) == 0
     together, single = json.loads((tmp_path / "rows.json").read_text())
@@ -220,7 +224,7 @@ def test_two_processes_finish_every_cell_once_when_one_of_them_is_killed(trial, 
     assert len(cells(tmp_path)) == 4
     for cell in cells(tmp_path):
         names = {file.name for file in cell.iterdir() if not file.name.startswith("work-")}
-        assert names == {"done", "environment.json", LOCK}
+        assert names == {"done", "environment.json", CELL_LOCK}
     assert (tmp_path / "results.csv").read_text() == (finished[1] / "results.csv").read_text()
 
 

@@ -7,6 +7,7 @@ from small import EXPERIMENT, finished_run
 import metarule
 from metarule.config.toml import ConfigError
 from metarule.runs.directory import SEARCH
+from metarule.runs.finished import load_seeds
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,17 @@ def test_runs_that_cannot_be_loaded_are_refused_in_one_line(path, tmp_path):
         with pytest.raises(ConfigError, match=message) as caught:
             metarule.load(place)
         assert "\n" not in str(caught.value)
+
+
+def test_all_seeds_of_a_directory_are_loaded(path, tmp_path):
+    several = finished_run(tmp_path / "several", replace(EXPERIMENT, seeds=2))
+    for seed in (3, 4):
+        finished_run(several / f"s{seed}", EXPERIMENT.of_seed(seed))
+    assert [run.config.seed for run in load_seeds(several)] == [3, 4]
+    assert [run.directory for run in load_seeds(path)] == [path]
+    (several / "s4" / "summary.json").unlink()
+    with pytest.raises(ConfigError, match="s4: this run is not finished"):
+        load_seeds(several)
 
 
 def test_the_package_has_a_version():

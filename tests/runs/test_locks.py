@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 
 import pytest
 from filelock import FileLock
@@ -13,7 +14,7 @@ from metarule.config.toml import ConfigError
 from metarule.runs import execution, transfer
 from metarule.runs.directory import SEARCH, check_ownership, locked_run, start_run
 from metarule.runs.execution import Screen, execute
-from metarule.runs.locks import HOLDER, LOCK, holder, locked
+from metarule.runs.locks import HOLDER, LOCK, holder, is_held, locked
 from metarule.runs.stopping import StopRequest
 
 HOLD = """
@@ -127,3 +128,14 @@ def test_a_read_only_directory_needs_no_lock(tmp_path, capsys):
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with locked(path):
             assert capsys.readouterr() == ("", "")
+
+
+def test_a_check_of_a_lock_does_not_disturb_a_run_that_starts(tmp_path):
+    with locked(tmp_path):
+        assert is_held(tmp_path / LOCK)
+    assert not is_held(tmp_path / LOCK)
+    check = FileLock(tmp_path / LOCK, thread_local=False)
+    check.acquire()
+    threading.Timer(0.02, check.release).start()
+    with locked(tmp_path):
+        assert is_held(tmp_path / LOCK)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from metarule.config.toml import ConfigError
-from metarule.runs.metrics import append_metrics, read_metrics, truncate_metrics
+from metarule.runs.metrics import METRICS, append_metrics, last_metrics, read_metrics, truncate_metrics
 
 
 def test_a_failing_disk_is_reported_with_the_file(tmp_path, monkeypatch):
@@ -34,3 +34,18 @@ def test_metrics_are_whole_lines_and_null_where_not_finite(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1, "loss": None, "theta": [1.0, None]}, {"step": 2, "loss": 0.5}]
     truncate_metrics(tmp_path, 1)
     assert [row["step"] for row in read_metrics(tmp_path)] == [1]
+
+
+@pytest.mark.parametrize("length", [1, 100_000])
+def test_the_last_whole_line_is_read(length, tmp_path):
+    file = tmp_path / METRICS
+    append_metrics(tmp_path, [])
+    assert last_metrics(file) is None
+    for number in range(1, 4):
+        append_metrics(tmp_path, [{"step": number, "text": "x" * length}])
+        assert last_metrics(file)["step"] == number
+    with file.open("a") as opened:
+        opened.write('{"step": 4, "te')
+    assert last_metrics(file)["step"] == 3
+    file.write_text('{"step": 1, "te')
+    assert last_metrics(file) is None

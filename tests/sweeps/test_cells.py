@@ -16,10 +16,12 @@ from metarule.meta.transforms import Schedule
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.directory import start_run
 from metarule.runs.files import read_json
+from metarule.runs.finished import load
 from metarule.runs.stopping import Stopped, StopRequest
+from metarule.runs.sweep_files import DONE
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train as run
-from metarule.sweeps.cells import DONE, _resolved, run_cell, solve
+from metarule.sweeps.cells import _resolved, run_cell, solve
 from metarule.sweeps.plan import Cell, Point, with_values
 
 SMALL = replace(EXPERIMENT, seed=0, optimizer=replace(EXPERIMENT.optimizer, steps=8, learning_rate=1e-2))
@@ -144,7 +146,8 @@ def test_a_resumed_cell_has_the_result_of_one_that_was_not_stopped(outcome, tmp_
 def test_a_finished_cell_holds_its_result_and_environment(outcome, tmp_path):
     damaged = tmp_path / "checkpoints" / "6"
     damaged.mkdir(parents=True)
-    assert run_cell(CELL, tmp_path, StopRequest(), SILENT)
+    labels = ("rate = 0.01", "rate = 0.1", "rate = 0.01")
+    assert run_cell(CELL._replace(labels=labels), tmp_path, StopRequest(), SILENT)
     assert {file.name for file in tmp_path.iterdir()} == {DONE, "environment.json"}
     result = read_json(tmp_path / DONE / "result.json")
     assert [(point["setting"], point["seed"]) for point in result["points"]] == list(CELL.points)
@@ -152,3 +155,12 @@ def test_a_finished_cell_holds_its_result_and_environment(outcome, tmp_path):
     assert "pre*modulator" in result["points"][0]["theta"]
     np.testing.assert_array_equal(load_theta(tmp_path / DONE, outcome.theta, {}), outcome.theta)
     assert {"jax", "metarule", "numpy"} <= set(read_json(tmp_path / DONE / "environment.json")["packages"])
+    names = ("0-rate=0.01-s3", "1-rate=0.1-s3", "0-rate=0.01-s5")
+    for number, (name, point) in enumerate(zip(names, CELL.points, strict=True)):
+        member = load(tmp_path / DONE / name)
+        values = dict(zip(FIELDS, VALUES[number], strict=True))
+        assert member.config == with_values(SMALL, values).of_seed(point.seed)
+        np.testing.assert_array_equal(member.theta, outcome.theta[number])
+        summary = read_json(member.directory / "summary.json")
+        assert summary["held_out"]["learned"]["mean"] == result["points"][number]["metrics"]["solved"]
+        assert (summary["seed"], summary["steps"], member.rates) == (point.seed, 8, {})

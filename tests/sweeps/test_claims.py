@@ -9,15 +9,16 @@ from pathlib import Path
 import pytest
 
 from metarule.config.toml import ConfigError
+from metarule.runs.sweep_files import CELL_LOCK
 from metarule.sweeps import claims
-from metarule.sweeps.claims import LOCK, publish, take
+from metarule.sweeps.claims import publish, take
 
 ROOT = Path(__file__).parents[2]
 # Cells whose work is to wait. The package is a stub, so that no array library is imported and many trials are cheap.
 WORKER = """
 import os, sys, time, types
 from pathlib import Path
-for name in ("metarule", "metarule.config", "metarule.sweeps"):
+for name in ("metarule", "metarule.config", "metarule.runs", "metarule.sweeps"):
     sys.modules[name] = module = types.ModuleType(name)
     module.__path__ = [str(Path(sys.argv[1], *name.split(".")))]
 toml = sys.modules["metarule.config.toml"] = types.ModuleType("metarule.config.toml")
@@ -59,7 +60,7 @@ def test_a_lock_ends_with_its_process(tmp_path):
 import time
 from pathlib import Path
 from filelock import FileLock
-lock = FileLock(Path({str(tmp_path)!r}) / {LOCK!r})
+lock = FileLock(Path({str(tmp_path)!r}) / {CELL_LOCK!r})
 lock.acquire()
 print(flush=True)
 time.sleep(60)

@@ -7,8 +7,8 @@ import pytest
 
 from metarule.config.toml import ConfigError
 from metarule.runs.stopping import Stopped, StopRequest
+from metarule.runs.sweep_files import DONE
 from metarule.sweeps import cluster
-from metarule.sweeps.cells import DONE
 from metarule.sweeps.cluster import Workers, check_cluster, start, watch
 from metarule.sweeps.work import FAILED
 

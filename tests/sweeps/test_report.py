@@ -8,7 +8,8 @@ from inking import inked
 
 from metarule.config.toml import ConfigError
 from metarule.runs.files import write_json
-from metarule.sweeps.report import CELLS, PLAN, interquartile, make_report, table
+from metarule.runs.sweep_files import CELLS, PLAN
+from metarule.sweeps.report import best_member, interquartile, make_report, table
 
 RATES = (0.001, 0.01)
 
@@ -102,3 +103,17 @@ def test_a_directory_without_a_sweep_or_a_finished_cell_is_refused(tmp_path):
         make_report(tmp_path)
     with pytest.raises(ConfigError, match="no cell of this sweep is finished"):
         make_report(sweep(tmp_path, [{"rate": 0.1}], missing=(0,)))
+
+
+def test_the_best_member_is_that_of_the_best_score_on_training_tasks(tmp_path, monkeypatch):
+    made = make_report(sweep(tmp_path / "old", [{"rate": 0.1}]))
+    assert best_member(tmp_path / "old", made) is None
+    training = [[0.1, 0.9, None, 0.3], [0.2, 0.4, 0.5, 0.6]]
+    both = lambda number, seed: {"training_solved": training[number][seed], "solved": 0.1 * seed + 0.5 * number}
+    monkeypatch.setattr(f"{__name__}.score", both)
+    made = make_report(sweep(tmp_path / "new", [{"rate": rate} for rate in RATES]))
+    assert best_member(tmp_path / "new", made) is None  # as its cell holds no members
+    place = tmp_path / "new" / CELLS / "0" / "done" / "0-setting-0-s1"
+    place.mkdir()
+    description = "setting 0, seed 1 (solved 0.1000 on held-out tasks)"
+    assert best_member(tmp_path / "new", made) == (description, place)

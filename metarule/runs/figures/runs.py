@@ -11,6 +11,8 @@ from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 __all__ = ["draw_coefficients", "draw_front", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
 _LABELLED = 6
+# Characters of a name beside the axes, at most; longer ones are below them.
+_BESIDE = 24
 _STYLES = ("-", "--", "-.", ":")
 _POWERS = str.maketrans({"^": "", **dict(zip("23456789", "²³⁴⁵⁶⁷⁸⁹"))})
 
@@ -62,7 +64,9 @@ def draw_performance(file: Path, performance: Mapping[str, Any], length: int, ti
     """
     steps = np.array(performance["steps"])
     beyond = bool(steps[-1] > length)
-    figure, panels = figure_of(1 + beyond)
+    names = list(performance["contenders"])
+    below = max(map(len, names)) > _BESIDE
+    figure, panels = figure_of(1 + beyond, height=4.0 + 0.25 * len(names) * below)
     for axes, inside in zip(panels, (steps <= length, steps >= length)):
         for number, (name, curve) in enumerate(performance["contenders"].items()):
             mean, low, high = (np.array(curve[end], float)[inside] for end in ("mean", "low", "high"))
@@ -76,7 +80,10 @@ def draw_performance(file: Path, performance: Mapping[str, Any], length: int, ti
         panels[-1].minorticks_off()
         panels[-1].set_xlabel("steps, in lengths of a lifetime")
     figure.suptitle(title, fontsize="medium")
-    panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    if below:
+        figure.legend(*panels[-1].get_legend_handles_labels(), frameon=False, loc="outside lower center")
+    else:
+        panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     save(figure, file)
 
 

@@ -1,4 +1,4 @@
-"""Time of a sweep, compared with that of its points one after another, each in a process of its own."""
+"""Time that a sweep saves: its own, and that of its points one after another, each in a process of its own."""
 
 import os
 import subprocess
@@ -17,15 +17,14 @@ from metarule.config.toml import ConfigError
 from metarule.parallel.compilation_cache import VARIABLE
 from metarule.runs.experiment import to_tree
 from metarule.runs.files import read_json
-from metarule.sweeps.cells import DONE
+from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.plan import Plan, Point
-from metarule.sweeps.report import CELLS, PLAN
 from metarule.sweeps.rows import write_whole
 
-__all__ = ["compare", "comparison_table"]
+__all__ = ["measure_time_saved", "time_saved_table"]
 
 
-def compare(
+def measure_time_saved(
     words: Sequence[str], plan: Plan, directory: Path, sample: int, report: Callable[[str], None]
 ) -> list[dict[str, Any]]:
     """Time a sweep, and a sample of its points in sweeps of one point; start-up and compiling are included.
@@ -79,7 +78,7 @@ def compare(
     ]
 
 
-def comparison_table(rows: Sequence[dict[str, Any]]) -> str:
+def time_saved_table(rows: Sequence[dict[str, Any]]) -> str:
     """Format the rows for the screen."""
     lines = [f"{'method':<20}{'points':>7}{'measured':>10}{'seconds':>10}{'share':>8}"]
     for row in rows:
@@ -109,6 +108,6 @@ def _run(words: Sequence[str], directory: Path) -> float:
 
 def _thetas(directory: Path) -> dict[Point, list[float]]:
     """Parameters of each point of a sweep."""
-    files = directory.glob(f"{CELLS}/*/{DONE}/result.json")
+    files = directory.glob(f"{CELLS}/*/{DONE}/{RESULT}")
     points = [point for file in files for point in read_json(file)["points"]]
     return {Point(point["setting"], point["seed"]): list(point["theta"].values()) for point in points}
