@@ -119,8 +119,8 @@ def steps_on_disk(path):
 
 def checkpoints(path, partial=False):
     """Meta-steps of the checkpoints of a run, ascending."""
-    names = [folder.name.split(".") for folder in (path / CHECKPOINTS).glob("*")]
-    return sorted(int(name[0]) for name in names if name[0].isdigit() and (partial or len(name) == 1))
+    names = [file.name.split(".") for file in (path / CHECKPOINTS).glob("*.npz*")]
+    return sorted(int(name[0]) for name in names if name[0].isdigit() and (partial or len(name) == 2))
 
 
 def differences(path, reference):
@@ -154,8 +154,7 @@ def _bits(array):
 
 
 def _last_state(path):
-    with Checkpoints(path / CHECKPOINTS) as checkpoints_of_run:
-        step, state = checkpoints_of_run.restore(lambda step: _first_state(path))
+    step, state = Checkpoints(path / CHECKPOINTS).restore(lambda step: _first_state(path))
     return step, [_bits(np.asarray(leaf)) for leaf in jax.tree.leaves(state)]
 
 

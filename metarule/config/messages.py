@@ -48,7 +48,7 @@ def shown_log() -> Iterator[None]:
     level, propagate = log.level, log.propagate
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-    log.propagate = False  # absl, which Orbax imports, prints what reaches the root
+    log.propagate = False  # absl, which chex imports, prints what reaches the root
     try:
         yield
     finally:

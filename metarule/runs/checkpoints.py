@@ -1,80 +1,62 @@
-"""Checkpoints of a run, stored by Orbax, with a checksum in their metadata, so that damage is detected."""
+"""Checkpoints of a run: files `<meta-steps>.npz` with one array a leaf, and a checksum by which damage is detected."""
 
+import errno
 import hashlib
-import os
-import shutil
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from textwrap import shorten
-from types import TracebackType
-from typing import Any, NoReturn
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import logging
 from jaxtyping import Array
 
+from metarule.config.arrays import declared_arrays
 from metarule.config.toml import ConfigError
-from metarule.parallel.multihost import is_single_process
+from metarule.runs.files import named_errors, whole_file
 
 __all__ = ["Checkpoints"]
 
-_NUMBERS, _CHECKSUM, _ORIGIN = "numbers", "sha256", "origin"
+# Checkpoints that are kept: the last one may be damaged.
+_KEPT = 2
+_METADATA, _CHECKSUM, _ORIGIN = "metadata", "sha256", "origin"
+# Bytes of the largest metadata.
+_LARGEST = 2**12
 
 
 class Checkpoints:
-    """The last checkpoints of a run; at the end of a `with` block all are on disk.
+    """The last checkpoints of a run, each written whole or not at all.
 
     Args:
-        path: directory of the checkpoints.
+        path: their directory.
         origin: hash of the experiment; checkpoints of another one are refused. Empty to accept any.
     """
 
     def __init__(self, path: Path, origin: str = "") -> None:
-        import orbax.checkpoint as ocp  # lazy, because the import takes three seconds
-
-        logging.set_verbosity(logging.FATAL)  # errors are raised as well
-        self._arguments, self._origin = ocp.args, origin
-        process = jax.process_index()  # each process of a run has a directory of its own
-        single = ocp.options.MultiprocessingOptions(process, {process}, barrier_sync_key_prefix=str(process))
-        options = ocp.CheckpointManagerOptions(
-            max_to_keep=2,  # the last one may be damaged
-            create=False,
-            enable_async_checkpointing=is_single_process(),  # otherwise Orbax waits for the other processes
-            multiprocessing_options=single,
-        )
-        path.mkdir(parents=True, exist_ok=True)
-        handler = ocp.StandardCheckpointHandler()  # otherwise Orbax infers it from the last one, which may be damaged
-        self._manager = ocp.CheckpointManager(path.absolute(), options=options, item_handlers=handler)
-
-    def __enter__(self) -> "Checkpoints":
-        return self
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        try:
-            self._manager.close()
-        except Exception as failure:
-            if error is None:  # otherwise that error ends the run
-                raise self._write_error(failure) from failure
+        with named_errors(path):
+            path.mkdir(parents=True, exist_ok=True)
+        self._path, self._origin = path, origin
 
     def save(self, step: int, state: Any) -> None:
         """Save the state after a number of meta-steps, unless one of this step or later exists.
 
         Raises:
-            OSError: this checkpoint, or the previous one, could not be written.
+            OSError: it could not be written.
         """
-        if step <= (self._manager.latest_step() or 0):
+        steps = self._steps()
+        if step <= max(steps, default=0):
             return
-        host = jax.tree.map(_to_host, state)
-        try:
-            # One array of bytes: where one of many arrays fails, Orbax prints the stack traces of the others.
-            numbers = np.frombuffer(b"".join(leaf.tobytes() for leaf in jax.tree.leaves(host)), np.uint8)
-            metadata = {_CHECKSUM: _checksum(host)} | ({_ORIGIN: self._origin} if self._origin else {})
-            self._manager.save(step, args=self._arguments.StandardSave({_NUMBERS: numbers}), custom_metadata=metadata)
-        except Exception as failure:  # Orbax raises many kinds
-            raise self._write_error(failure) from failure
+        leaves = [_to_host(leaf) for leaf in jax.tree.leaves(state)]
+        metadata = {_CHECKSUM: _checksum(leaves)} | ({_ORIGIN: self._origin} if self._origin else {})
+        arrays: dict[str, Any] = {_METADATA: np.frombuffer(json.dumps(metadata).encode(), np.uint8)}
+        arrays |= {_name(number): leaf for number, leaf in enumerate(leaves)}
+        with whole_file(self._file(step)) as opened:
+            np.savez(opened, **arrays)
+        for old in sorted(steps)[: len(steps) + 1 - _KEPT]:
+            self._file(old).unlink()
 
     def restore(self, like: Callable[[int], Any]) -> tuple[int, Any]:
         """Restore the last checkpoint that is not damaged; damaged later ones are renamed with a warning.
@@ -86,90 +68,95 @@ class Checkpoints:
             (meta-steps taken, state after them).
 
         Raises:
-            ConfigError: all checkpoints are damaged, or one is of another experiment.
+            ConfigError: all checkpoints are damaged, or one is of another experiment or an earlier version.
             OSError: a checkpoint that cannot be read for now; it is left unchanged.
         """
         damaged = dict[int, str]()
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in sorted(self._steps(), reverse=True):
             template = like(step)
             try:
-                restored = self._read(step, jax.tree.map(_to_host, template))
-            except Exception as error:  # Orbax raises many kinds, with long messages
-                transient = isinstance(error, (MemoryError, OSError)) and not isinstance(error, FileNotFoundError)
-                if transient or isinstance(error, ConfigError):
+                state = self._read(self._file(step), template)
+            except Exception as error:  # damaged archives raise many kinds
+                if isinstance(error, (MemoryError, ConfigError)) or _is_transient(error):
                     raise
-                damaged[step] = f"{self._path(step)}: {_shorten(error)}"
+                damaged[step] = f"{self._file(step)}: {shorten(str(error), 200, placeholder=' …')}"
                 continue
             for number, reason in damaged.items():
-                self._set_aside(number, f"{reason}; going on from meta-step {step}")
-            if damaged:
-                self._manager.reload()
-            return step, jax.tree.map(_to_device, template, restored)
+                self._set_aside(self._file(number), f"{reason}; going on from meta-step {step}")
+            return step, state
         if damaged:
             reasons = "; ".join(damaged.values())
             raise ConfigError(f"no state can be restored: {reasons}; start anew with --overwrite")
+        if earlier := [one for one in self._path.iterdir() if one.is_dir() and one.name.isdigit()]:
+            raise ConfigError(
+                f"{earlier[0]}: this checkpoint is of an earlier version of metarule; start anew with --overwrite, or "
+                "use that version"
+            )
         return 0, like(0)
 
-    def _read(self, step: int, like: Any) -> Any:
-        path = self._path(step)
-        for _ in os.walk(path, onerror=_raise):  # Orbax takes unreadable files for damaged ones
-            pass
-        metadata = self._manager.metadata(step).custom_metadata or {}
+    def _steps(self) -> list[int]:
+        return [int(file.stem) for file in self._path.glob("*.npz") if file.stem.isdecimal()]
+
+    def _file(self, step: int) -> Path:
+        return self._path / f"{step}.npz"
+
+    def _read(self, file: Path, like: Any) -> Any:
+        templates, treedef = jax.tree.flatten(like)
+        expected = {_name(number): _shape_of(leaf) for number, leaf in enumerate(templates)}
+        with named_errors(file):
+            declared = declared_arrays(file)
+            shape, kind = declared.pop(_METADATA)
+            if kind != np.uint8 or len(shape) != 1 or shape[0] > _LARGEST:
+                raise ValueError(f"its metadata have shape {shape} of {kind}")
+            with np.load(file, allow_pickle=False) as arrays:
+                metadata = json.loads(arrays[_METADATA].tobytes())
+                self._check_origin(file, metadata)
+                if declared != expected:  # before memory is taken
+                    raise ValueError("it holds other arrays than the state of this experiment has")
+                leaves = [arrays[name] for name in expected]
+        if metadata.get(_CHECKSUM) != _checksum(leaves):
+            raise ValueError("its numbers do not have the checksum in its metadata")
+        return jax.tree.unflatten(treedef, list(map(_to_device, templates, leaves)))
+
+    def _check_origin(self, file: Path, metadata: dict[str, Any]) -> None:
         if self._origin and metadata.get(_ORIGIN, self._origin) != self._origin:
             raise ConfigError(
-                f"{path}: this checkpoint is of another experiment: fields on which θ depends were changed since; "
+                f"{file}: this checkpoint is of another experiment: fields on which θ depends were changed since; "
                 "change them back, or start anew with --overwrite"
             )
-        stored = self._manager.restore(step, args=self._arguments.StandardRestore())
-        restored = _unpack(stored[_NUMBERS], like)
-        if metadata.get(_CHECKSUM) != _checksum(restored):
-            raise ValueError("its numbers do not have the checksum in its metadata")
-        return restored
 
-    def _set_aside(self, step: int, reason: str) -> None:
+    def _set_aside(self, file: Path, reason: str) -> None:
         """Rename a damaged checkpoint, because its step is computed again."""
-        path = self._path(step)
-        aside = path.with_name(f"damaged-{step}")
+        aside = file.with_name(f"damaged-{file.name}")
         print(f"damaged, and renamed to {aside.name}: {reason}", file=sys.stderr)
-        shutil.rmtree(aside, ignore_errors=True)
-        path.rename(aside)
-
-    def _path(self, step: int) -> Path:
-        return Path(self._manager.directory / str(step))
-
-    def _write_error(self, error: Exception) -> OSError:
-        return OSError(f"{self._manager.directory}: a checkpoint could not be written: {_shorten(error)}")
+        file.replace(aside)
 
 
-def _raise(error: OSError) -> NoReturn:
-    raise error
+def _is_transient(error: Exception) -> bool:
+    """True for an error of the disk, which is none of the file: damage leads to positions that do not exist."""
+    return isinstance(error, OSError) and error.errno not in (None, errno.EINVAL)
 
 
-def _shorten(error: Exception) -> str:
-    """Beginning of an error message, which may be pages long."""
-    return shorten(str(error), 200, placeholder=" …") or type(error).__name__
+def _name(number: int) -> str:
+    return f"leaf_{number}"
 
 
-def _unpack(numbers: np.ndarray, like: Any) -> Any:
-    leaves, treedef = jax.tree.flatten(like)
-    size = sum(leaf.nbytes for leaf in leaves)
-    if numbers.nbytes != size:
-        raise ValueError(f"it holds {numbers.nbytes} bytes of numbers, and this experiment has {size}")
-    parts = np.split(np.asarray(numbers), np.cumsum([leaf.nbytes for leaf in leaves])[:-1])
-    return jax.tree.unflatten(treedef, [part.view(leaf.dtype).reshape(leaf.shape) for part, leaf in zip(parts, leaves)])
-
-
-def _checksum(arrays: Any) -> str:
+def _checksum(leaves: list[np.ndarray]) -> str:
     """SHA-256 of all numbers, and of the type and shape of each array."""
     digest = hashlib.sha256()
-    for leaf in jax.tree.leaves(arrays):
+    for leaf in leaves:
         digest.update(f"{leaf.dtype.str}{leaf.shape}".encode())
         digest.update(leaf.tobytes())
     return digest.hexdigest()
 
 
+def _shape_of(leaf: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    host = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
+    return host.shape, np.dtype(host.dtype)
+
+
 def _to_host(leaf: Array) -> np.ndarray:
-    """Copy to the host: the copy fits any number of devices, and states are donated."""
+    """Copy to the host: the copy fits any number of devices."""
     return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
 
 

@@ -235,7 +235,7 @@ def _outward_links(path: Path) -> Iterator[Path]:
     home = path.resolve()
     for top in path.iterdir():
         if top.name in (*_CONTENTS, LOCK, HOLDER) or ".partial" in top.name or re.fullmatch(r"s\d+", top.name):
-            # os.walk skips what Orbax renames and removes meanwhile.
+            # os.walk skips what another process renames and removes meanwhile.
             inner = os.walk(top) if top.name in _CONTENTS and not top.is_symlink() else ()
             below = (Path(folder, name) for folder, folders, files in inner for name in (*folders, *files))
             links = (link for link in (top, *below) if link.is_symlink())

@@ -26,7 +26,6 @@ _NAMES = (
     "optax",
     "chex",
     "msgspec",
-    "orbax-checkpoint",
     "numpy",
     "scipy",
     "scikit-learn",

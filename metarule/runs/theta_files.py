@@ -1,8 +1,6 @@
 """θ on disk: `theta.npz`, one array a leaf, and `theta.json`, the meaning of its numbers."""
 
 import math
-import re
-import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from metarule.config.arrays import declared_arrays
 from metarule.config.imports import import_path
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, check_file, check_format
@@ -141,20 +140,12 @@ def difference(written: Mapping[str, Any], needed: Mapping[str, Any]) -> str:
 def _read_arrays(file: Path, shapes: Sequence[tuple[int, ...]]) -> list[np.ndarray]:
     """Arrays of a θ file; their shapes are checked before memory is taken for them."""
     check_file(file, sum(8 * math.prod(shape) + _LEAF_OVERHEAD for shape in shapes) + _LEAF_OVERHEAD)
-    with zipfile.ZipFile(file) as archive:
-        names = sorted(archive.namelist(), key=lambda name: int(re.sub(r"^theta_|\.npy$", "", name)))
-        declared = [_declared_shape(archive, name) for name in names]
-    if declared != list(shapes):
-        raise ConfigError(f"{file}: arrays of shape {declared}; the rule needs {list(shapes)}")
+    declared = declared_arrays(file)
+    names = sorted(declared, key=lambda name: int(name.removeprefix("theta_")))
+    if (found := [declared[name][0] for name in names]) != list(shapes):
+        raise ConfigError(f"{file}: arrays of shape {found}; the rule needs {list(shapes)}")
+    for name, (_, kind) in declared.items():
+        if kind not in (np.float32, np.float64):
+            raise ValueError(f"{name} holds {kind}")
     with np.load(file, allow_pickle=False) as arrays:
-        return [arrays[name.removesuffix(".npy")] for name in names]
-
-
-def _declared_shape(archive: zipfile.ZipFile, name: str) -> tuple[int, ...]:
-    """Shape in the header of an array of real numbers."""
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with archive.open(name) as opened:
-        shape, _, kind = read_header[np.lib.format.read_magic(opened)](opened)
-    if kind not in (np.float32, np.float64):
-        raise ValueError(f"{name} holds {kind}")
-    return shape
+        return [arrays[name] for name in names]

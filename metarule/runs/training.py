@@ -97,38 +97,38 @@ def train(
     def move(phase: Phase, state: Any, step: int, count: int) -> tuple[Any, Info]:
         return jax.block_until_ready(advance(phase, pools.train, state, key, count, experiment.run.steps_per_call))
 
-    with Checkpoints(path / CHECKPOINTS, experiment_hash(path)) as checkpoints:
-        step, state = restore(checkpoints, plan, start, enter_phase)
-        rows = _rows_up_to(path, experiment, step)
+    checkpoints = Checkpoints(path / CHECKPOINTS, experiment_hash(path))
+    step, state = restore(checkpoints, plan, start, enter_phase)
+    rows = _rows_up_to(path, experiment, step)
+    log(rows)
+    first, recent, marks = rows[:FIRST], rows[-HOPELESS:], [row for row in rows if VALIDATION in row]
+    if is_hopeless(recent):
+        _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
+    calls = drive(plan, step, state, enter_phase, move, checkpoints, stop, experiment.run, (monitor_every,))
+    calls = iter(()) if is_over(experiment, marks) else calls
+    for phase, step, state, infos, count in calls:
+        if not count:
+            compiled = time.perf_counter()
+            progress(step, {})
+            continue
+        rows = _rows(lifetime, step - count, infos, count)
+        first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
+        is_monitored = step % monitor_every == 0 or step == plan[-1].end
+        if is_monitored:
+            theta = _theta(phase.optimizer, state)
+            rows[-1] |= _monitor(experiment, theta)
+            rows[-1] |= _diagnose(experiment, first, recent)
+            _note(experiment, path, pools, theta, rows[-1], marks)
+        check_ownership(path, owner)
+        append_metrics(path, rows)
         log(rows)
-        first, recent, marks = rows[:FIRST], rows[-HOPELESS:], [row for row in rows if VALIDATION in row]
-        if is_hopeless(recent):
-            _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
-        calls = drive(plan, step, state, enter_phase, move, checkpoints, stop, experiment.run, (monitor_every,))
-        calls = iter(()) if is_over(experiment, marks) else calls
-        for phase, step, state, infos, count in calls:
-            if not count:
-                compiled = time.perf_counter()
-                progress(step, {})
-                continue
-            rows = _rows(lifetime, step - count, infos, count)
-            first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
-            is_monitored = step % monitor_every == 0 or step == plan[-1].end
-            if is_monitored:
-                theta = _theta(phase.optimizer, state)
-                rows[-1] |= _monitor(experiment, theta)
-                rows[-1] |= _diagnose(experiment, first, recent)
-                _note(experiment, path, pools, theta, rows[-1], marks)
-            check_ownership(path, owner)
-            append_metrics(path, rows)
-            log(rows)
-            progress(step, rows[-1])
-            if is_monitored and is_hopeless(recent):
-                checkpoints.save(step, state)
-                _give_up(path, lifetime, _theta(phase.optimizer, state))
-            if is_over(experiment, marks):
-                checkpoints.save(step, state)
-                break
+        progress(step, rows[-1])
+        if is_monitored and is_hopeless(recent):
+            checkpoints.save(step, state)
+            _give_up(path, lifetime, _theta(phase.optimizer, state))
+        if is_over(experiment, marks):
+            checkpoints.save(step, state)
+            break
     seconds = {"compile": compiled - started, "meta_training": time.perf_counter() - compiled}
     last = _theta(phase_at(plan, step - 1).optimizer, state)
     return Trained(reported_theta(experiment, path, last), initial, step, seconds)

@@ -141,13 +141,13 @@ def solve(cell: Cell, states: Path, stop: StopRequest, progress: Progress) -> Ou
         number = plan.index(phase)
         return _moved(cell, number, commons[number], data, state, step, count), None
 
-    with Checkpoints(states) as checkpoints:
-        start = _program(_begin, (len(cell.marks),), experiment, cell.fields, data, ())
-        resumed, state = restore(checkpoints, plan, start, enter_phase)
-        calls = drive(plan, resumed, state, enter_phase, move, checkpoints, stop, experiment.run)
-        for _, step, state, _, count in calls:  # noqa: B007 (the last state is the result)
-            compiled = compiled if count else time.perf_counter()
-            progress(step / steps)
+    checkpoints = Checkpoints(states)
+    start = _program(_begin, (len(cell.marks),), experiment, cell.fields, data, ())
+    resumed, state = restore(checkpoints, plan, start, enter_phase)
+    calls = drive(plan, resumed, state, enter_phase, move, checkpoints, stop, experiment.run)
+    for _, step, state, _, count in calls:  # noqa: B007 (the last state is the result)
+        compiled = compiled if count else time.perf_counter()
+        progress(step / steps)
     trained = time.perf_counter()
     evaluated = _program(_evaluate, (), experiment, cell.fields, data, (), state)
     theta, metrics, curve = jax.block_until_ready(evaluated)

@@ -3,16 +3,16 @@
 import csv
 import io
 import math
-import zipfile
 from array import array
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from metarule.config.arrays import Declared, declared_arrays
 from metarule.config.messages import did_you_mean
 
 __all__ = ["LARGEST", "Table", "read_table"]
@@ -24,8 +24,6 @@ _MOST = 1e300
 # Cells of missing values that are no numbers, and names that a message lists at most.
 _MISSING = {"", "?", "-", "na", "n/a", "null", "none"}
 _LISTED = 20
-# Shape and type of an array, as its header declares them.
-_Declared: TypeAlias = tuple[tuple[int, ...], np.dtype[Any]]
 
 
 class Table(NamedTuple):
@@ -229,8 +227,7 @@ def _refused_row(line: str, cells: Mapping[str, str]) -> ValueError:
 
 
 def _read_npz(content: bytes, label: str, features: Sequence[str]) -> _Raw:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        declared = {name.removesuffix(".npy"): _declared(archive, name) for name in archive.namelist()}
+    declared = declared_arrays(io.BytesIO(content))
     for name, (shape, kind) in declared.items():
         _check_array(name, shape, kind)
     columns = {
@@ -251,14 +248,6 @@ def _read_npz(content: bytes, label: str, features: Sequence[str]) -> _Raw:
     return _Raw(np.stack(numbers, axis=1), chosen, labels, names.tolist(), _row)
 
 
-def _declared(archive: zipfile.ZipFile, name: str) -> _Declared:
-    """Shape and type in the header of an array, before memory is taken for it."""
-    read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-    with archive.open(name) as opened:
-        shape, _, kind = read_header[np.lib.format.read_magic(opened)](opened)
-    return shape, kind
-
-
 def _check_array(name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> None:
     if kind.hasobject:
         raise _Refused(f"array '{name}' holds pickled objects; allowed: numbers, and text for the label")
@@ -266,7 +255,7 @@ def _check_array(name: str, shape: tuple[int, ...], kind: np.dtype[Any]) -> None
         raise _Refused(f"array '{name}' has shape {shape} of {kind}; allowed: up to {LARGEST} bytes")
 
 
-def _check_arrays(arrays: Mapping[str, _Declared], holder: str, chosen: Sequence[str]) -> None:
+def _check_arrays(arrays: Mapping[str, Declared], holder: str, chosen: Sequence[str]) -> None:
     """Refuse arrays of unequal length, of too many axes, or whose type has no place; the holder has the label."""
     for name, (shape, kind) in arrays.items():
         if len(shape) not in (1, 2):

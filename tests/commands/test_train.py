@@ -141,7 +141,7 @@ def test_a_finished_run_is_not_extended(finished, tmp_path, capsys):
     assert "optimizer.steps = 8, seed = 0: the finished run there took 6 meta-steps with seed 0" in errors
     (path / "summary.json").unlink()
     assert here("--resume", path) == 2
-    assert "checkpoints/6: this checkpoint is of another experiment" in capsys.readouterr().err
+    assert "checkpoints/6.npz: this checkpoint is of another experiment" in capsys.readouterr().err
 
 
 LONG = [*SMALL, "--optimizer.steps", "160", "--run.steps_per_call", "2", "--evaluation.monitor_every", "20"]

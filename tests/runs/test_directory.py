@@ -1,5 +1,4 @@
 import json
-import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -132,10 +131,10 @@ def test_a_run_is_recognised_while_checkpoints_are_written(tmp_path):
 
     def save_and_remove():
         while not ended.is_set():
-            inner = tmp_path / CHECKPOINTS / "1" / "default"
-            inner.mkdir(parents=True)
-            (inner / "array").touch()
-            shutil.rmtree(inner.parent)
+            checkpoint = tmp_path / CHECKPOINTS / "1.npz"
+            checkpoint.parent.mkdir(exist_ok=True)
+            checkpoint.touch()
+            checkpoint.unlink()
 
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(save_and_remove)

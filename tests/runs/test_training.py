@@ -96,7 +96,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(last, complete, t
     path = tmp_path / "run"
     step = interrupt(path, last)
     assert last <= step < 12
-    assert max([0, *(int(saved.name) for saved in (path / "checkpoints").iterdir())]) == step
+    assert max([0, *(int(saved.stem) for saved in (path / "checkpoints").iterdir())]) == step
     resumed = train(EXPERIMENT, path, StopRequest(), SILENT)
     jax.tree.map(np.testing.assert_array_equal, (resumed.theta, resumed.initial), complete[1][:2])
     assert (path / "metrics.jsonl").read_text() == (complete[0] / "metrics.jsonl").read_text()
@@ -184,7 +184,7 @@ def test_a_damaged_run_is_refused_in_one_line(damage, complete, tmp_path):
             resolved = path / "resolved.toml"
             resolved.write_text(resolved.read_text().replace("\nseed = 3\n", "\nseed = 4\n"))
             experiment = read_experiment(path)
-    with pytest.raises(ConfigError, match=r"metrics.jsonl: |checkpoints/12: ") as caught:
+    with pytest.raises(ConfigError, match=r"metrics.jsonl: |checkpoints/12.npz: ") as caught:
         train(experiment, path, StopRequest(), SILENT)
     assert "\n" not in str(caught.value)
 

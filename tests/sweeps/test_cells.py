@@ -144,8 +144,8 @@ def test_a_resumed_cell_has_the_result_of_one_that_was_not_stopped(outcome, tmp_
 
 
 def test_a_finished_cell_holds_its_result_and_environment(outcome, tmp_path):
-    damaged = tmp_path / "checkpoints" / "6"
-    damaged.mkdir(parents=True)
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "6.npz").write_bytes(b"damaged")
     labels = ("rate = 0.01", "rate = 0.1", "rate = 0.01")
     assert run_cell(CELL._replace(labels=labels), tmp_path, StopRequest(), SILENT)
     assert {file.name for file in tmp_path.iterdir()} == {DONE, "environment.json"}
