@@ -41,6 +41,8 @@ SIMPLEST = OVERRIDES | {"circuit.hidden": "[]", "rule.terms": '["pre*modulator",
 
 def overrides(config: Path) -> dict[str, str]:
     """Overrides that make the run of a config small; schedules of conditioning cannot be shortened."""
+    if "\nlengths = " in config.read_text(encoding="utf-8"):
+        return OVERRIDES | {"optimizer.lengths": "[0.5, 1.0]"}  # each length is a program
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.steps"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}

@@ -98,12 +98,13 @@ def find_class(path: str, protocol: type) -> type:
     Raises:
         ValueError: a module that may not be imported or cannot be, or a class that lacks members of the protocol.
     """
-    name, _, qualname = path.partition(":")
-    found: Any = _import(name)
+    module, _, qualname = path.partition(":")
+    found: Any = _import(module)
     for part in qualname.split("."):
-        known = [one for one in vars(found) if not one.startswith("_")]
         if not hasattr(found, part):
-            raise ValueError(f"there is no such class{did_you_mean(part, known)}")
+            known = [name for name, one in vars(found).items() if isinstance(one, type) and one.__module__ == module]
+            allowed = f"; allowed: {', '.join(known)}" if known else ""
+            raise ValueError(f"there is no such class{allowed}{did_you_mean(part, known)}")
         found = getattr(found, part)
     if not isinstance(found, type):
         raise ValueError("this is no class")
@@ -194,7 +195,8 @@ def _faults(component: type, protocol: type) -> Iterator[str]:
         if own is None and member not in names:
             yield f"lacks {member}"
         elif callable(own) and callable(needed) and not _binds(own, list(signature(needed).parameters)):
-            yield f"has {member}{signature(own)} in place of {member}{signature(needed)}"
+            takes, needs = (", ".join(list(signature(one).parameters)[1:]) for one in (own, needed))
+            yield f"has {member}({takes}) in place of {member}({needs})"
 
 
 def _binds(function: Callable[..., Any], arguments: Sequence[str]) -> bool:

@@ -122,7 +122,7 @@ def test_a_module_that_changed_is_named_on_resume(own, package, capsys):
         (["--import=own_nowhere", "--help", "rule"], "module 'own_nowhere' cannot be imported"),
         (["--import", NAME, "--rule.kind", CIRCUIT], "a Rule has init, delta"),
         (["--run.loggers", f"{NAME}.parts:LastLos"], "add --import own_synapses.parts"),
-        (["--import", NAME, "--run.loggers", f"{NAME}.parts:LastLos"], "no such class; did you mean 'LastLoss'?"),
+        (["--import", NAME, "--run.loggers", f"{NAME}.parts:LastLos"], "; did you mean 'LastLoss'?"),
         (["--import", NAME, "--run.loggers", RULE], "a Logger has open, log, close"),
     ],
 )

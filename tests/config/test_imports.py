@@ -71,8 +71,8 @@ def test_own_components_are_chosen_by_overrides(allowed):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"kind": f"{NAME}.parts:Decayin"}, "rule.kind = '{}': there is no such class; did you mean 'Decaying'?"),
-        ({"kind": f"{NAME}.parts:Readout"}, "rule.kind = '{}': it has init(self, key, inputs, outputs) in place of"),
+        ({"kind": f"{NAME}.parts:Decayin"}, "there is no such class; allowed: Decaying, Readout, CopyOneInput, "),
+        ({"kind": f"{NAME}.parts:Readout"}, "rule.kind = '{}': it has init(key, inputs, outputs) in place of init(key)"),
         ({"kind": f"{NAME}.parts:Half"}, "and lacks delta; a Rule has init, delta"),
         ({"kind": f"{NAME}.parts:jnp"}, "rule.kind = '{}': this is no class"),
         ({"kind": f"{NAME}.parts:Thawed"}, "rule.kind = '{}': allowed: a frozen dataclass, or a frozen msgspec.Struct"),
