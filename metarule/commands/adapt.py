@@ -46,7 +46,7 @@ classes, these training tasks are made of the same examples as the test tasks.
   --help [TABLE]         this text, or the fields of a table
 """
 # The points are the ends of the windows, and the contenders are fixed.
-_UNUSED = ("monitor_every", "monitor_lifetimes", "points", "baselines")
+_UNUSED = ("monitor_every", "monitor_lifetimes", "theta", "points", "baselines")
 # Standard deviation of the random θ, in parameter scales.
 _SPREAD = 0.1
 # The reference of the differences, and the classic rule among the starts.

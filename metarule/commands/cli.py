@@ -14,7 +14,7 @@ from typing import Any
 from jax.errors import JaxRuntimeError
 
 from metarule.config.help import Source, overview, table
-from metarule.config.imports import VARIABLE, allowed_imports
+from metarule.config.imports import VARIABLE, allowed_imports, check_imports
 from metarule.config.messages import collect_warnings, first_line, mute_output, shown_log
 from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode_table, override, parse_overrides, read
@@ -128,6 +128,7 @@ def _help(words: list[str], usage: str, fields: Sequence[Source]) -> str:
     after = dropwhile(lambda word: word not in _HELP, words)
     path = ".".join(takewhile(lambda word: not word.startswith("-"), list(after)[1:]))
     try:
+        check_imports()
         return table(fields, path) if path else "\n\n".join([usage.rstrip(), overview(fields), _IMPORTS, _STATUSES])
     except ValueError as error:
         raise ConfigError(str(error)) from error

@@ -30,6 +30,7 @@ from metarule.analysis.structure_search.variation import Structure, TermLibrary,
 from metarule.commands import cli
 from metarule.commands.opening import new_run, parse_new_run, resumed_run
 from metarule.config.help import Source
+from metarule.config.imports import import_words
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode_table, override
 from metarule.meta import Gradient
@@ -159,7 +160,8 @@ def _run(search: _Search, directory: Path) -> int:
         with StopRequest() as stop:
             generation = _last_generation(search, stop)
     except Stopped as stopped:
-        print(f"\nstopped; go on with: metarule evolve --resume {quote(str(directory))}", file=sys.stderr)
+        again = f"metarule evolve --resume {quote(str(directory))}{import_words()}"
+        print(f"\nstopped; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
     tasks, metric = describe_split(experiment.split), primary_metric(experiment.tasks)
     print(f"fitting the front, and evaluating it on {tasks} …", flush=True)

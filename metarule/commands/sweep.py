@@ -19,6 +19,7 @@ from msgspec.structs import replace
 from metarule.commands import cli
 from metarule.commands.opening import STUDIES
 from metarule.config.help import Source
+from metarule.config.imports import import_words
 from metarule.config.messages import first_line
 from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, override, parse_overrides
@@ -154,7 +155,9 @@ def _serve(given: list[str], words: list[str]) -> int:
         _report(request.directory, "")
         write_rows(request.options.json, rows)
         return 0
-    again = f"metarule sweep {quote(str(request.file))} --directory {quote(str(request.directory))}"
+    quick = " --quick" if "--quick" in request.flags else ""
+    place = f"{quote(str(request.file))} --directory {quote(str(request.directory))}"
+    again = f"metarule sweep {place}{quick}{import_words()}"
     return _run(request, again, _worker_words(given))
 
 
@@ -299,7 +302,7 @@ def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
     if best := best_member(directory, report):
-        print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}")
+        print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}{import_words()}")
     write_rows(file, report.summary)
     return 0
 

@@ -9,6 +9,7 @@ from shlex import join, quote
 from metarule.commands import cli
 from metarule.commands.opening import CONFIGS, new_run, parse_new_run, resumed_run
 from metarule.config.help import Source
+from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
@@ -18,6 +19,7 @@ from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.loggers.names import require_packages
 from metarule.runs.longer import given_theta_files, lengthen
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
+from metarule.runs.validation import pools_of
 
 __all__ = ["FIELDS", "USAGE", "main"]
 
@@ -59,6 +61,7 @@ def _open(words: list[str], stack: ExitStack) -> Path:
     new = parse_new_run(words)
     experiment, given = read_experiment_file(new.config, new.pairs)
     require_packages(experiment.run.loggers)
+    pools_of(experiment)  # raises where there are no validation tasks
     files = given_theta_files(new.start, experiment) if new.start else {}
     last = experiment.seed + experiment.seeds - 1
     suffix = f"-s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")
@@ -74,7 +77,7 @@ def _resume(words: list[str], stack: ExitStack) -> Path:
         )
     directory = resumed_run(stack, words[0])
     if (directory / SEARCH).exists():
-        again = f"metarule evolve --resume {quote(str(directory))}"
+        again = f"metarule evolve --resume {quote(str(directory))}{import_words()}"
         raise ConfigError(f"{directory}: it holds a structure search; go on with: {again}")
     if pairs:
         lengthen(directory, pairs[0][1])
@@ -90,7 +93,8 @@ def _run(experiment: Experiment, directory: Path) -> int:
         with StopRequest() as stop:
             summary = execute(experiment, directory, stop, Screen())
     except Stopped as stopped:
-        print(f"\n{stopped}; go on with: metarule train --resume {quote(str(directory))}", file=sys.stderr)
+        again = f"metarule train --resume {quote(str(directory))}{import_words()}"
+        print(f"\n{stopped}; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
     except Diverged as diverged:
         print(f"metarule train: {diverged}", file=sys.stderr)

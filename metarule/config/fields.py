@@ -10,7 +10,8 @@ from msgspec import inspect
 
 from metarule.config.imports import imported_structs
 
-__all__ = ["alternatives", "contents", "descriptions", "kinds", "options", "protocol_of", "structs", "title"]
+__all__ = ["alternatives", "contents", "descriptions", "kinds", "options", "own_structs", "protocol_of"]
+__all__ += ["structs", "title"]
 
 # A section of a docstring in Google's style, and one entry of it with its continuation lines.
 _SECTION = re.compile(r"^Attributes:\n((?:(?: .*)?\n)*)", re.MULTILINE)
@@ -62,12 +63,17 @@ def protocol_of(node: inspect.Type) -> type | None:
     return (node.extra or {}).get("protocol") if isinstance(node, inspect.Metadata) else None
 
 
+def own_structs(node: inspect.Type) -> list[inspect.StructType]:
+    """Structs of metarule that a field may hold."""
+    return [member for member in contents(node) if isinstance(member, inspect.StructType)]
+
+
 def structs(node: inspect.Type, value: Any = None) -> list[inspect.StructType]:
     """Structs that a field may hold; if a value names the kind of one of them, that one alone.
 
     Components of users' own modules are among them if these modules may be imported.
     """
-    result = [member for member in contents(node) if isinstance(member, inspect.StructType)]
+    result = own_structs(node)
     if protocol := protocol_of(node):
         forms = map(inspect.type_info, imported_structs(protocol))
         result += [form for form in forms if isinstance(form, inspect.StructType)]

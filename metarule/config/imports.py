@@ -8,12 +8,14 @@ import importlib
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import MISSING, fields, is_dataclass
 from functools import cache
 from inspect import signature
 from pathlib import Path
+from shlex import quote
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -26,14 +28,17 @@ from metarule.config.messages import did_you_mean, first_line
 __all__ = [
     "VARIABLE",
     "allowed_imports",
+    "check_imports",
     "find_class",
     "find_component",
     "import_path",
+    "import_words",
     "imported_structs",
     "is_import_path",
     "located",
     "members_of",
     "module_files",
+    "modules_of",
     "table_struct",
 ]
 
@@ -42,15 +47,22 @@ __all__ = [
 VARIABLE = "METARULE_IMPORT"
 
 
+_NAMED_ONLY: ContextVar[bool] = ContextVar("named_only", default=False)
+
+
 @contextmanager
 def allowed_imports(modules: Iterable[str]) -> Iterator[None]:
-    """Allow the import of modules and of their submodules within a `with` block, in subprocesses as well."""
-    before = os.environ.get(VARIABLE)
+    """Allow modules and their submodules within a `with` block, in subprocesses as well, and no others.
+
+    Elsewhere, as in a program that has imported its own modules, those that are imported already are allowed, too.
+    """
+    before, token = os.environ.get(VARIABLE), _NAMED_ONLY.set(True)
     if names := list(dict.fromkeys([*_allowed(), *modules])):
         os.environ[VARIABLE] = ",".join(names)
     try:
         yield
     finally:
+        _NAMED_ONLY.reset(token)
         if before is None:
             os.environ.pop(VARIABLE, None)
         else:
@@ -66,8 +78,11 @@ def import_path(component: type) -> str:
     """Import path of a class.
 
     Raises:
-        ValueError: a class that no import path leads to, such as one that is defined within a function.
+        ValueError: a class to which no import path leads in another process, because a function, a script or a
+            notebook defines it.
     """
+    if component.__module__ == "__main__":
+        raise ValueError(f"{component.__name__} is defined in a script or a notebook; allowed: a class of a module")
     if "<" in component.__qualname__:
         raise ValueError(f"{component.__name__} is defined within a function; allowed: a class of a module")
     return f"{component.__module__}:{component.__qualname__}"
@@ -101,23 +116,51 @@ def find_class(path: str, protocol: type) -> type:
     module, _, qualname = path.partition(":")
     found: Any = _import(module)
     for part in qualname.split("."):
-        if not hasattr(found, part):
+        # Not by `getattr`, which may run code of the module.
+        if not isinstance(vars(found).get(part), type):
             known = [name for name, one in vars(found).items() if isinstance(one, type) and one.__module__ == module]
             allowed = f"; allowed: {', '.join(known)}" if known else ""
             raise ValueError(f"there is no such class{allowed}{did_you_mean(part, known)}")
-        found = getattr(found, part)
-    if not isinstance(found, type):
-        raise ValueError("this is no class")
+        found = vars(found)[part]
     if faults := list(_faults(found, protocol)):
         raise ValueError(f"it {' and '.join(faults)}; a {protocol.__name__} has {', '.join(members_of(protocol))}")
     return found
 
 
 def imported_structs(protocol: type) -> list[type[Struct]]:
-    """Forms of all components of a protocol that the modules define which may be imported."""
-    classes = [one for name in _allowed() for one in vars(_import(name)).values() if isinstance(one, type)]
-    own = [one for one in dict.fromkeys(classes) if not one.__module__.startswith("metarule.") and _is_frozen(one)]
-    return [table_struct(one) for one in own if not any(_faults(one, protocol))]
+    """Structs of all components of a protocol in the modules that may be imported; those that fail are left out."""
+    found: dict[type, type[Struct]] = {}
+    for name in _allowed():
+        with suppress(ValueError):
+            for one in vars(_import(name)).values():
+                is_own = isinstance(one, type) and not one.__module__.startswith("metarule.") and _is_frozen(one)
+                with suppress(ValueError):
+                    if is_own and not any(_faults(one, protocol)):
+                        found[one] = table_struct(one)
+    return list(found.values())
+
+
+def check_imports() -> None:
+    """Import all modules that may be imported.
+
+    Raises:
+        ValueError: one of them cannot be.
+    """
+    for name in _allowed():
+        _import(name)
+
+
+def import_words() -> str:
+    """Options that allow the same modules on another command line, with a space before each."""
+    return "".join(f" --import {quote(name)}" for name in _allowed())
+
+
+def modules_of(tree: Any) -> list[str]:
+    """Modules that import paths in nested tables name."""
+    if isinstance(tree, Mapping):
+        own = [tree["kind"].partition(":")[0]] if is_import_path(tree.get("kind")) else []
+        return own + [name for value in tree.values() for name in modules_of(value)]
+    return []
 
 
 @cache
@@ -159,8 +202,8 @@ def located(error: Exception) -> str:
 def module_files() -> dict[str, Path]:
     """Files of the modules that are imported already and may be, by name."""
     names = [name for name in list(sys.modules) if any(name == one or name.startswith(f"{one}.") for one in _allowed())]
-    files = {name: getattr(sys.modules[name], "__file__", None) for name in sorted(names)}
-    return {name: Path(file) for name, file in files.items() if file}
+    files = {name: Path(getattr(sys.modules[name], "__file__", None) or "") for name in sorted(names)}
+    return {name: file for name, file in files.items() if file.is_file()}
 
 
 def _allowed() -> Sequence[str]:
@@ -168,9 +211,10 @@ def _allowed() -> Sequence[str]:
 
 
 def _import(name: str) -> ModuleType:
-    if name in sys.modules:  # its code has run
+    is_allowed = any(name == one or name.startswith(f"{one}.") for one in _allowed())
+    if name in sys.modules and (is_allowed or not _NAMED_ONLY.get()):  # its code has run
         return sys.modules[name]
-    if not any(name == one or name.startswith(f"{one}.") for one in _allowed()):
+    if not is_allowed:
         raise ValueError(f"importing a module runs its code; if you trust it, add --import {name}, or set {VARIABLE}")
     here = str(Path.cwd())
     if here not in sys.path:  # the console script leaves it out
@@ -213,7 +257,10 @@ def _declared(component: type) -> list[tuple[Any, ...]]:
     is_data = is_dataclass(component)
     if not is_data and not issubclass(component, Struct):
         return []
-    hints = get_type_hints(component, include_extras=True)
+    try:
+        hints = get_type_hints(component, include_extras=True)
+    except Exception as error:  # names that only a type checker knows, for example
+        raise ValueError(f"the types of {component.__name__} are unknown: {located(error)}") from error
     found: Any = [one for one in fields(component) if one.init] if is_data else msgspec.structs.fields(component)
     declared: list[tuple[Any, ...]] = []
     for one in found:

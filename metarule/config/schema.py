@@ -13,7 +13,7 @@ from msgspec import Struct, inspect
 from msgspec.structs import force_setattr
 
 from metarule.config.errors import explain
-from metarule.config.fields import alternatives, contents
+from metarule.config.fields import alternatives, contents, own_structs
 
 __all__ = ["DEEPEST", "Checked", "adapt_table", "check_leaves", "leaves"]
 
@@ -95,16 +95,11 @@ def _schema(declaration: type[Struct]) -> _Schema:
     extras = {field.name: getattr(field.type, "extra", None) or {} for field in fields}
     infinite = [name for name, extra in extras.items() if extra.get("infinite")]
     open_fields = {
-        field.name: (extras[field.name]["protocol"], tuple(one.cls for one in _own_structs(field.type)))
+        field.name: (extras[field.name]["protocol"], tuple(one.cls for one in own_structs(field.type)))
         for field in fields
         if "protocol" in extras[field.name]
     }
     return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite, open_fields)
-
-
-def _own_structs(node: inspect.Type) -> list[inspect.StructType]:
-    """Structs of metarule that a field may hold; users' modules are not imported to make a declaration."""
-    return [one for one in contents(node) if isinstance(one, inspect.StructType)]
 
 
 @cache

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from metarule.config.errors import explain
-from metarule.config.fields import protocol_of, structs
+from metarule.config.fields import own_structs, protocol_of
 from metarule.config.imports import find_component, import_path, is_import_path, located, table_struct
 from metarule.config.schema import DEEPEST, adapt_table, check_leaves
 
@@ -187,8 +187,13 @@ def _own_objects(tree: Tree, as_type: type[msgspec.Struct], path: str) -> Iterat
         inner = f"{path}{field.encode_name}."
         if protocol and is_import_path(value.get("kind")):
             yield field.name, _own_object(value, protocol, inner)
-        elif _holds_own(value) and len(possible := structs(field.type, value)) == 1:
+        elif _holds_own(value) and len(possible := _chosen(field.type, value)) == 1:
             yield field.name, _decode(value, possible[0].cls, inner)
+
+
+def _chosen(node: inspect.Type, table: Tree) -> list[inspect.StructType]:
+    """Structs of metarule that a table may become."""
+    return [struct for struct in own_structs(node) if struct.tag is None or struct.tag == table.get("kind")]
 
 
 def _own_object(table: Tree, protocol: type, path: str) -> Any:
@@ -228,7 +233,7 @@ def encode(value: msgspec.Struct) -> Tree:
     for field in info.fields:
         part = getattr(value, field.name)
         try:
-            if protocol_of(field.type) and type(part) not in [struct.cls for struct in structs(field.type)]:
+            if protocol_of(field.type) and type(part) not in [struct.cls for struct in own_structs(field.type)]:
                 tree[field.encode_name] = _encode_own(part)
             elif isinstance(part, msgspec.Struct):
                 tree[field.encode_name] = encode(part)

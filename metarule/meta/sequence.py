@@ -15,7 +15,15 @@ class Sequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     Attributes:
         first: the search.
         then: gradient descent from the best θ of the search.
+
+    Raises:
+        ValueError: patience of the search.
     """
 
     first: AnySearch = CMAES(steps=50)
     then: Gradient = Gradient()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first.patience:
+            raise ValueError(f"first.patience = {self.first.patience}: the search takes all its steps; allowed: 0")

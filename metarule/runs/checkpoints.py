@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from metarule.config.arrays import declared_arrays
+from metarule.config.arrays import Declared, declared_arrays
 from metarule.config.toml import ConfigError
 from metarule.runs.files import named_errors, whole_file
 
@@ -150,18 +150,24 @@ def _checksum(leaves: list[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def _shape_of(leaf: Array) -> tuple[tuple[int, ...], np.dtype[Any]]:
+def _shape_of(leaf: Array) -> Declared:
     host = jax.eval_shape(jax.random.key_data, leaf) if _is_key(leaf) else leaf
-    return host.shape, np.dtype(host.dtype)
+    return host.shape, _stored(np.dtype(host.dtype))
+
+
+def _stored(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """Type under which numbers are stored: that of their bits, for those that numpy does not know, such as bfloat16."""
+    return np.dtype(f"u{kind.itemsize}") if kind.kind == "V" else kind
 
 
 def _to_host(leaf: Array) -> np.ndarray:
     """Copy to the host: the copy fits any number of devices."""
-    return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    array = np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+    return array.view(_stored(array.dtype))
 
 
 def _to_device(like: Array, numbers: np.ndarray) -> Array:
-    array = jnp.asarray(numbers)
+    array = jnp.asarray(numbers if _is_key(like) else numbers.view(like.dtype))
     return jax.random.wrap_key_data(array, impl=jax.random.key_impl(like)) if _is_key(like) else array
 
 

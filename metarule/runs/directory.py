@@ -38,12 +38,13 @@ from typing import Any
 
 import msgspec
 from immutabledict import immutabledict
+from msgspec import Struct
 
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, check_format, decode, read
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment
 from metarule.runs.experiment import FORMAT, Experiment, to_tree
-from metarule.runs.files import read_json, whole_file, write_json, write_text
+from metarule.runs.files import convert, read_json, whole_file, write_json, write_text
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
 from metarule.runs.loggers.csv import TABLE
 from metarule.runs.loggers.tensorboard import EVENTS
@@ -76,6 +77,8 @@ CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "eval
 SEARCH = "evolve.json"
 
 RESOLVED, EXTENDED = "resolved.toml", "extended.json"
+# Fields of the evaluation on which the reported θ depends if there are validation tasks.
+_VALIDATION = ("theta", "monitor_every", "monitor_lifetimes")
 # Name of resolved.toml while a new run is laid out, or an old one removed.
 PARTIAL = "resolved.toml.partial"
 _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
@@ -184,8 +187,8 @@ def read_experiment(path: Path) -> Experiment:
 def experiment_hash(path: Path) -> str:
     """SHA-256 of those fields of a run's experiment on which θ depends, as they stand in its directory."""
     found = _hash_of(path, read(path / RESOLVED)[1])
-    extended = read_json(path / EXTENDED) or {}
-    return str(extended.get("from")) if extended.get("to") == found else found
+    extended = _extensions(path)
+    return extended.first if found in extended.later else found
 
 
 def extend(path: Path, experiment: Experiment) -> None:
@@ -195,10 +198,23 @@ def extend(path: Path, experiment: Experiment) -> None:
         path: directory of the run.
         experiment: its experiment with more meta-steps.
     """
-    text = _resolved_text(experiment)
+    text, first = _resolved_text(experiment), experiment_hash(path)
+    later = dict.fromkeys([*_extensions(path).later, _hash_of(path, tomllib.loads(text))])
     # First, so that a process that is killed between the two leaves the run as it was.
-    write_json(path / EXTENDED, {"from": experiment_hash(path), "to": _hash_of(path, tomllib.loads(text))})
+    write_json(path / EXTENDED, {"first": first, "later": list(later)})
     write_text(path / RESOLVED, text)
+
+
+class _Extensions(Struct):
+    """Hash of an experiment, and those after it was given more meta-steps."""
+
+    first: str = ""
+    later: list[str] = []
+
+
+def _extensions(path: Path) -> _Extensions:
+    found: _Extensions = convert(path / EXTENDED, read_json(path / EXTENDED) or {}, _Extensions)
+    return found
 
 
 def is_extended(path: Path) -> bool:
@@ -225,9 +241,18 @@ def _resolved_text(experiment: Experiment) -> str:
 def _hash_of(path: Path, tree: Mapping[str, Any]) -> str:
     """Hash of the fields of an experiment on which θ depends, and of the θ with which it begins."""
     fields = {name: tree.get(name) for name in ("seed", "rule", "circuit", "tasks", "inner_loop", "optimizer")}
+    if _is_validated(tree):
+        fields["evaluation"] = {name: tree.get("evaluation", {}).get(name) for name in _VALIDATION}
     if (given := path / f"{GIVEN}.npz").exists():
         fields["given"] = hashlib.sha256(given.read_bytes()).hexdigest()
     return hashlib.sha256(json.dumps(fields, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _is_validated(tree: Mapping[str, Any]) -> bool:
+    """`Experiment.is_validated` of nested tables."""
+    optimizer = tree.get("optimizer", {})
+    patience = optimizer.get("then", optimizer).get("patience", 0)
+    return bool(patience) or tree.get("evaluation", {}).get("theta") == "best"
 
 
 def _outward_links(path: Path) -> Iterator[Path]:
@@ -272,7 +297,7 @@ def _refuse_other_seeds(path: Path, experiment: Experiment) -> None:
 
 def _seeds(experiment: Experiment) -> range:
     """Seeds whose runs have a directory each; a single seed has none."""
-    return range(experiment.seed, experiment.seed + (experiment.seeds if experiment.seeds > 1 else 0))
+    return experiment.all_seeds if experiment.seeds > 1 else range(0)
 
 
 def _experiment_at(path: Path) -> Experiment | None:

@@ -64,8 +64,9 @@ def record_environment(directory: Path) -> None:
         return
     resumed = first.pop(_RESUMED, None)
     resumed = resumed if isinstance(resumed, list) else []
-    for name, digest in current["modules"].items():
-        if first.get("modules", {}).get(name, digest) != digest:
+    earlier = first.get("modules")
+    for name, digest in current["modules"].items() if isinstance(earlier, dict) else ():
+        if earlier.get(name, digest) != digest:
             print(f"{directory}: module '{name}' has changed since the run was started", file=sys.stderr)
     known = [process | {"command": None} for process in (first, *resumed) if isinstance(process, dict)]
     if current | {"command": None} not in known:

@@ -9,6 +9,7 @@ from tqdm.auto import tqdm
 
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
+from metarule.config.imports import allowed_imports, modules_of
 from metarule.config.toml import ConfigError, decode
 from metarule.meta.phases import total_steps
 from metarule.parallel.devices import spread
@@ -28,12 +29,13 @@ from metarule.runs.finished import FinishedRun, load
 from metarule.runs.loggers.base import Logger
 from metarule.runs.loggers.names import require_packages
 from metarule.runs.loggers.session import opened_loggers
+from metarule.runs.longer import continue_run
 from metarule.runs.phenomena import phenomena_table
 from metarule.runs.results import join_seeds, write_results
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 from metarule.runs.theta_files import given_files
 from metarule.runs.training import train
-from metarule.runs.validation import report_text
+from metarule.runs.validation import pools_of, report_text
 from metarule.tasks.base import primary_metric
 
 __all__ = ["Screen", "execute", "run", "summary_text"]
@@ -87,9 +89,10 @@ def run(
     """
     _check_writable(experiment)
     require_packages(experiment.run.loggers)
-    given = Path(directory or experiment.run.directory)
-    path = given if given.name else timestamped(Path("runs", "python"), f"-s{experiment.seed}")
-    with spread(), locked_run(path):
+    pools_of(experiment)  # raises where there are no validation tasks
+    given = str(directory) or experiment.run.directory
+    path = Path(given) if given else timestamped(Path("runs", "python"), f"-s{experiment.seed}")
+    with allowed_imports(modules_of(to_tree(experiment))), spread(), locked_run(path):
         if overwrite or not is_run(path):
             start_run(path, experiment, None, overwrite)
         elif read_experiment(path) != experiment:
@@ -101,7 +104,7 @@ def run(
             raise KeyboardInterrupt(f"{stopped} of {path}; the same call continues") from None
         if experiment.seeds == 1:
             return load(path)
-        return tuple(load(seed_directory(path, seed)) for seed in _seeds(experiment))
+        return tuple(load(seed_directory(path, seed)) for seed in experiment.all_seeds)
 
 
 def execute(experiment: Experiment, path: Path, stop: StopRequest, screen: Screen) -> dict[str, Any]:
@@ -142,20 +145,16 @@ def _check_writable(experiment: Experiment) -> None:
         raise ConfigError("experiment: a component differs after it was written and read; its fields must define it")
 
 
-def _seeds(experiment: Experiment) -> range:
-    return range(experiment.seed, experiment.seed + experiment.seeds)
-
-
 def _all_seeds(experiment: Experiment, directory: Path, stop: StopRequest, screen: Screen) -> dict[str, Any]:
     """Run all seeds; one that diverges does not stop the others."""
     record_environment(directory)
     summaries, diverged = [], []
-    for seed in _seeds(experiment):
+    for seed in experiment.all_seeds:
         path, one = seed_directory(directory, seed), experiment.of_seed(seed)
         with locked_run(path):
             if not is_run(path):
                 start_run(path, one, None, files=given_files(directory))
-            elif read_experiment(path) != one:
+            elif not continue_run(path, one, is_extended(directory)):
                 raise ConfigError(f"{path}: it holds another run than that of seed {seed} in {directory}")
             try:
                 summaries.append(_one_seed(one, path, stop, screen))

@@ -16,7 +16,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
-from metarule.meta import AnyOptimizer, Gradient, list_phases
+from metarule.meta import AnyOptimizer, Gradient, Population, list_phases
 from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of, patience_of
 from metarule.prng import run_key
 from metarule.protocols import Circuit, Loss, Rule, TaskFamily
@@ -25,7 +25,6 @@ from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
-from metarule.tasks.subsets import split_off
 from metarule.tracing import memoised
 from metarule.types import Integer, Split
 
@@ -63,10 +62,12 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         points: evaluations along each lifetime.
         horizons: multiples of the length of a lifetime at which the network is evaluated as well, because a rule that
             was learned on lifetimes of one length may fail on longer ones. Empty for none.
-        monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training.
+        monitor_every: meta-steps between evaluations on held-out tasks, which do not affect meta-training, and on
+            validation tasks, if there are any.
         monitor_lifetimes: held-out lifetimes in each of these evaluations.
         theta: θ that is reported: the `best` on validation tasks, the `last`, or `auto`, which is the best where the
-            optimiser has patience. Validation tasks are a fifth of the training tasks, and θ does not learn from them.
+            optimiser has patience. Validation tasks are a fifth of the training tasks, at most 256, and θ does not
+            learn from them.
         baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
             by their length; empty for those of the circuit.
     """
@@ -138,8 +139,9 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
-        if self.is_validated:
-            self._check_validation()
+        if self.evaluation.theta == "best" and not isinstance(parts_of(self.optimizer)[-1], Gradient | Population):
+            kind = type(self.optimizer).__name__
+            raise ValueError(f"evaluation.theta = 'best': {kind} has no validation tasks; allowed: auto, last")
         for name in self.evaluation.baselines:
             try:
                 baselines(self.lifetime, (name,))
@@ -150,6 +152,11 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def lifetime(self) -> Lifetime:
         """The learner: rule, circuit, tasks and inner loop."""
         return Lifetime(rule=self.rule, circuit=self.circuit, tasks=self.tasks, inner_loop=self.inner_loop)
+
+    @property
+    def all_seeds(self) -> range:
+        """Seed of each run."""
+        return range(self.seed, self.seed + self.seeds)
 
     def of_seed(self, seed: int) -> "Experiment":
         """The same experiment with a single seed."""
@@ -164,14 +171,6 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     def split(self) -> Split:
         """Training and held-out tasks of the seed."""
         return _split(self.tasks, self.seed)
-
-    def _check_validation(self) -> None:
-        """Refuse validation where no training tasks can be split off."""
-        try:
-            split_off(self.tasks, self.split.train, self.seed)
-        except ValueError as error:
-            field = "optimizer.patience" if patience_of(self.optimizer) else "evaluation.theta"
-            raise ValueError(f"{field}: {error}") from error
 
     def _check_size(self) -> None:
         """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""

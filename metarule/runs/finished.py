@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta, Struct
 
 from metarule.analysis.baselines import BaselineName
+from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
@@ -100,7 +101,7 @@ def load(run_dir: str | Path) -> FinishedRun:
     summary: _Summary = convert(file, read_json(file) or {}, _Summary)
     held_out = summary.held_out
     if held_out is None:
-        resume = f"metarule train --resume {quote(str(path))}"
+        resume = f"metarule train --resume {quote(str(path))}{import_words()}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     learner = experiment.lifetime
     given = given_theta(path, learner)
@@ -117,5 +118,5 @@ def load_seeds(run_dir: str | Path) -> tuple[FinishedRun, ...]:
     experiment = read_experiment(path)
     if experiment.seeds == 1:
         return (load(path),)
-    seeds = range(experiment.seed, experiment.seed + experiment.seeds)
+    seeds = experiment.all_seeds
     return tuple(load(seed_directory(path, seed)) for seed in seeds)

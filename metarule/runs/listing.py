@@ -219,6 +219,8 @@ def _run(folder: Folder, row: Row) -> Row:
     summary: _Summary = folder.json("summary.json", _Summary) or _Summary()
     if (held_out := summary.held_out) and not _is_stale(folder, row, summary):
         done = row.total if summary.steps is None else summary.steps
+        if row.kind == "seeds":
+            done = sum(part.done or 0 for part in _seed_rows(folder, row))
         return row._replace(done=done, metric=held_out.metric, score=held_out.learned.mean, state="done")
     return (_unfinished if experiment.seeds == 1 else _unfinished_seeds)(folder, row)
 

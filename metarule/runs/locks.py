@@ -52,6 +52,8 @@ def locked(path: Path) -> Iterator[None]:
 
 def is_held(lock: Path) -> bool:
     """Check whether a process holds a lock, whose file exists; it is taken for the moment of the check."""
+    if lock.is_symlink():  # some versions of filelock empty the file that it leads to
+        return False
     try:
         with FileLock(lock, timeout=0):
             return False

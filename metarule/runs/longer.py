@@ -4,13 +4,13 @@ from pathlib import Path
 
 from metarule.config.toml import ConfigError, decode, override
 from metarule.meta.phases import fixed_length, total_steps
-from metarule.runs.directory import extend, is_run, read_experiment, seed_directory
+from metarule.runs.directory import extend, read_experiment
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.runs.files import json_text
 from metarule.runs.finished import load
 from metarule.runs.theta_files import GIVEN, THETA, THETA_FORMAT, difference, theta_meaning
 
-__all__ = ["given_theta_files", "lengthen"]
+__all__ = ["continue_run", "given_theta_files", "lengthen"]
 
 
 def lengthen(path: Path, steps: object) -> None:
@@ -32,10 +32,28 @@ def lengthen(path: Path, steps: object) -> None:
         raise ConfigError(f"optimizer.steps = {steps}: this run cannot be longer: {reason}; allowed: {before}")
     if (after := total_steps(longer.optimizer)) < before:
         raise ConfigError(f"optimizer.steps = {after}: allowed: at least {before}, which this run has")
-    for seed in range(experiment.seed, experiment.seed + experiment.seeds) if experiment.seeds > 1 else ():
-        if is_run(directory := seed_directory(path, seed)):
-            extend(directory, longer.of_seed(seed))
-    extend(path, longer)
+    extend(path, longer)  # the runs of several seeds follow when they are resumed
+
+
+def continue_run(path: Path, experiment: Experiment, is_longer: bool) -> bool:
+    """Check that a directory holds the run of one of several seeds, and make it longer if the others are.
+
+    Args:
+        path: directory of the run.
+        experiment: of this seed.
+        is_longer: whether more meta-steps may be added.
+
+    Returns:
+        False if it holds another run.
+    """
+    earlier = read_experiment(path)
+    if earlier == experiment:
+        return True
+    more = [("optimizer.steps", to_tree(experiment)["optimizer"].get("steps"))]
+    if not is_longer or decode(override(to_tree(earlier), more), Experiment) != experiment:
+        return False
+    extend(path, experiment)
+    return True
 
 
 def given_theta_files(run: str, experiment: Experiment) -> dict[str, bytes]:

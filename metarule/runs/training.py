@@ -102,11 +102,9 @@ def train(
     rows = _rows_up_to(path, experiment, step)
     log(rows)
     first, recent, marks = rows[:FIRST], rows[-HOPELESS:], [row for row in rows if VALIDATION in row]
-    if is_hopeless(recent):
-        _give_up(path, lifetime, _theta(phase_at(plan, max(step - 1, 0)).optimizer, state))
+    is_ended = is_hopeless(recent) or is_over(experiment, marks)
     calls = drive(plan, step, state, enter_phase, move, checkpoints, stop, experiment.run, (monitor_every,))
-    calls = iter(()) if is_over(experiment, marks) else calls
-    for phase, step, state, infos, count in calls:
+    for phase, step, state, infos, count in () if is_ended else calls:
         if not count:
             compiled = time.perf_counter()
             progress(step, {})
@@ -123,15 +121,14 @@ def train(
         append_metrics(path, rows)
         log(rows)
         progress(step, rows[-1])
-        if is_monitored and is_hopeless(recent):
-            checkpoints.save(step, state)
-            _give_up(path, lifetime, _theta(phase.optimizer, state))
-        if is_over(experiment, marks):
+        if is_monitored and (is_hopeless(recent) or is_over(experiment, marks)):
             checkpoints.save(step, state)
             break
     seconds = {"compile": compiled - started, "meta_training": time.perf_counter() - compiled}
     last = _theta(phase_at(plan, step - 1).optimizer, state)
-    return Trained(reported_theta(experiment, path, last), initial, step, seconds)
+    if is_hopeless(recent):
+        _give_up(path, lifetime, last)
+    return Trained(reported_theta(experiment, path, marks, last), initial, step, seconds)
 
 
 def _note(

@@ -22,7 +22,7 @@ from metarule.types import PRNGKey
 
 __all__ = ["EvaluationOptions", "Transfer", "contenders", "new_folder", "open_run", "parse_transfer"]
 
-_MONITORING = ("monitor_every", "monitor_lifetimes")
+_MONITORING = ("monitor_every", "monitor_lifetimes", "theta")
 
 
 class EvaluationOptions(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):

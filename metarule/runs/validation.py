@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 
 from metarule.analysis.evaluation import learning_curves
+from metarule.config.toml import ConfigError
 from metarule.meta.phases import parts_of, patience_of, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment
+from metarule.runs.files import read_json
 from metarule.runs.theta_files import load_theta, save_theta, theta_meaning
 from metarule.tasks.base import primary_metric
 from metarule.tasks.subsets import split_off
@@ -37,11 +39,19 @@ class Pools(NamedTuple):
 
 
 def pools_of(experiment: Experiment) -> Pools:
-    """Training tasks, and validation tasks if a part of the experiment needs them."""
+    """Training tasks, and validation tasks if a part of the experiment needs them.
+
+    Raises:
+        ConfigError: tasks of which no validation tasks can be split off.
+    """
     pool = experiment.split.train
     if not experiment.is_validated:
         return Pools(pool, None)
-    return Pools(*split_off(experiment.tasks, pool, experiment.seed))
+    try:
+        return Pools(*split_off(experiment.tasks, pool, experiment.seed))
+    except ValueError as error:
+        field = "optimizer.patience" if patience_of(experiment.optimizer) else "evaluation.theta"
+        raise ConfigError(f"{field}: {error}") from error
 
 
 def validate(experiment: Experiment, theta: Theta, pools: Pools) -> dict[str, dict[str, float]]:
@@ -58,9 +68,9 @@ def best_mark(experiment: Experiment, marks: Marks) -> dict[str, Any] | None:
 
     def score(row: dict[str, Any]) -> float:
         value = row[VALIDATION][primary_metric(experiment.tasks)]
-        return -math.inf if value is None else value
+        return value if value is not None and math.isfinite(value) else -math.inf
 
-    return max(_of_last_part(experiment, marks), key=score, default=None)
+    return max(_scheduled(experiment, marks), key=score, default=None)
 
 
 def is_over(experiment: Experiment, marks: Marks) -> bool:
@@ -75,10 +85,21 @@ def save_best(experiment: Experiment, path: Path, theta: Theta, row: dict[str, A
     save_theta(path, theta, meaning | {"step": row["step"], VALIDATION: row[VALIDATION]}, BEST)
 
 
-def reported_theta(experiment: Experiment, path: Path, last: Theta) -> Theta:
-    """The best θ, or the last one, as the experiment says."""
-    if not _is_best_reported(experiment):
+def reported_theta(experiment: Experiment, path: Path, marks: Marks, last: Theta) -> Theta:
+    """The best θ, or the last one, as the experiment says.
+
+    Raises:
+        ConfigError: the best θ is missing, or not that of the metrics.
+    """
+    best = best_mark(experiment, marks)
+    if best is None or not _is_best_reported(experiment):
         return last
+    file = path / f"{BEST}.json"
+    if (step := (read_json(file) or {}).get("step")) != best["step"]:
+        raise ConfigError(
+            f"{file}: it is of meta-step {step}, and the best in the metrics is {best['step']}: the run was resumed in "
+            "another environment; start anew with --overwrite"
+        )
     return load_theta(path, last, theta_meaning(experiment.lifetime), BEST)
 
 
@@ -103,12 +124,16 @@ def report_text(reported: dict[str, Any]) -> str:
     """Line about the reported θ for the screen."""
     step, end, planned, metric = (reported[name] for name in ("step", "of", "planned", "metric"))
     early = f"; training ended after {end} of {planned} meta-steps, by the patience" if end < planned else ""
-    return (
-        f"θ: the {reported['theta']}, of meta-step {step}, with validation {metric} {reported[VALIDATION]:.4f}{early}"
-    )
+    score = math.nan if reported[VALIDATION] is None else reported[VALIDATION]
+    return f"θ: the {reported['theta']}, of meta-step {step}, with validation {metric} {score:.4f}{early}"
 
 
-def _of_last_part(experiment: Experiment, marks: Marks) -> Marks:
-    """Rows after a search that comes first: its candidates are not compared with what follows."""
-    start = total_steps(experiment.optimizer) - parts_of(experiment.optimizer)[-1].steps
-    return [row for row in marks if row["step"] > start]
+def _scheduled(experiment: Experiment, marks: Marks) -> Marks:
+    """Rows that count.
+
+    A search that comes first is left out: its candidates are not compared with what follows. So is the end of a run
+    before it was made longer, which a run that was as long from the start does not score.
+    """
+    total, every = total_steps(experiment.optimizer), experiment.evaluation.monitor_every
+    start = total - parts_of(experiment.optimizer)[-1].steps
+    return [row for row in marks if row["step"] > start and (row["step"] % every == 0 or row["step"] == total)]

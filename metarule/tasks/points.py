@@ -98,6 +98,10 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
 
+    def task_id(self, pool: PRNGKey, index: Integer) -> Integer:
+        """The index: each task has a shape in a place of its own."""
+        return index
+
     def stimulus(self, task: PointsTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Point of step t, and its class."""
         turn = t % task.train_labels.size

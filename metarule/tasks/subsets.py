@@ -9,8 +9,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from metarule.prng import Purpose, run_key, stream
-from metarule.protocols import TaskFamily
-from metarule.tasks.base import task_id
+from metarule.protocols import HasTaskIds, TaskFamily
 from metarule.types import Integer
 
 __all__ = ["Selected", "numbered", "split_off"]
@@ -41,6 +40,8 @@ def numbered(pool: Any, index: Integer) -> tuple[Any, Integer]:
 def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Selected]:
     """Split a fifth of the tasks of a pool off, at most 256; tasks with one `task_id` stay together.
 
+    Both parts are of the first 65,536 numbers of the pool.
+
     Args:
         tasks: the task family.
         pool: training tasks.
@@ -50,8 +51,11 @@ def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Select
         (the other tasks of the pool, the tasks that were split off).
 
     Raises:
-        ValueError: a pool of one task.
+        ValueError: a pool of one task, or a family whose numbers may repeat a task.
     """
+    if not isinstance(tasks, HasTaskIds):
+        reason = "it has no task_id, by which validation tasks are told from training tasks"
+        raise ValueError(f"{type(tasks).__name__} cannot be split: {reason}")
     ids, first = np.unique(np.asarray(_ids(tasks, pool)), return_inverse=True)
     if ids.size < 2:
         raise ValueError("the training pool has a single task, of which no validation tasks can be split off")
@@ -61,6 +65,6 @@ def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Select
 
 
 @partial(jax.jit, static_argnums=0)
-def _ids(tasks: TaskFamily, pool: Any) -> Int[Array, " tasks"]:
+def _ids(tasks: HasTaskIds, pool: Any) -> Int[Array, " tasks"]:
     """Id of each of the first tasks of a pool."""
-    return jnp.asarray(jax.vmap(lambda index: task_id(tasks, pool, index))(jnp.arange(_COUNTED)))
+    return jnp.asarray(jax.vmap(lambda index: tasks.task_id(pool, index))(jnp.arange(_COUNTED)))

@@ -72,9 +72,12 @@ def test_own_components_are_chosen_by_overrides(allowed):
     ("table", "message"),
     [
         ({"kind": f"{NAME}.parts:Decayin"}, "there is no such class; allowed: Decaying, Readout, CopyOneInput, "),
-        ({"kind": f"{NAME}.parts:Readout"}, "rule.kind = '{}': it has init(key, inputs, outputs) in place of init(key)"),
+        (
+            {"kind": f"{NAME}.parts:Readout"},
+            "it has init(key, inputs, outputs) in place of init(key)",
+        ),
         ({"kind": f"{NAME}.parts:Half"}, "and lacks delta; a Rule has init, delta"),
-        ({"kind": f"{NAME}.parts:jnp"}, "rule.kind = '{}': this is no class"),
+        ({"kind": f"{NAME}.parts:jnp"}, "rule.kind = '{}': there is no such class; allowed: Decaying, "),
         ({"kind": f"{NAME}.parts:Thawed"}, "rule.kind = '{}': allowed: a frozen dataclass, or a frozen msgspec.Struct"),
         ({"kind": f"{NAME}.nowhere:Rule"}, f"module '{NAME}.nowhere' cannot be imported: ModuleNotFoundError: No mod"),
         ({"kind": RULE, "rate": 0}, "rule.rate = 0: expected `float` > 0.0"),
@@ -97,6 +100,33 @@ def test_a_module_that_fails_is_named(allowed, tmp_path, monkeypatch):
     expected = "rule.kind = 'own_failing:Rule': module 'own_failing' cannot be imported: RuntimeError: no device$"
     with allowed_imports(["own_failing"]), pytest.raises(ConfigError, match=expected):
         decode({"rule": {"kind": "own_failing:Rule"}}, Experiment)
+
+
+def test_code_of_a_module_that_is_there_already_is_not_run(allowed, monkeypatch):
+    class Loader:
+        def __getattr__(self, name):
+            raise AssertionError
+
+    monkeypatch.setattr(parts(), "loader", Loader(), raising=False)
+    with pytest.raises(ConfigError, match="there is no such class"):
+        decode({"rule": {"kind": f"{NAME}.parts:loader.library"}}, Experiment)
+    with pytest.raises(ConfigError, match="add --import ctypes"):
+        decode({"rule": {"kind": "ctypes:cdll.library"}}, Experiment)
+
+
+def test_modules_that_no_table_names_do_no_harm(tmp_path, monkeypatch):
+    (tmp_path / "own_typed.py").write_text(
+        "from dataclasses import dataclass\n\n\n@dataclass(frozen=True)\nclass R:\n    x: 'Unknown' = 0\n"
+        "    def init(self, key): ...\n    def delta(self, theta, memory, synapse): ...\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    with allowed_imports(["own_nowhere", "own_typed"]):
+        experiment = decode({"seed": 1}, Experiment)
+        assert decode(to_tree(experiment), Experiment) == experiment
+        with pytest.raises(ConfigError, match="^seed = 'x': expected `int`"):
+            decode({"seed": "x"}, Experiment)
+        with pytest.raises(ConfigError, match=r"^rule.kind = 'own_typed:R': the types of R are unknown: NameError"):
+            decode({"rule": {"kind": "own_typed:R"}}, Experiment)
 
 
 def test_imports_are_allowed_for_a_time(monkeypatch):

@@ -1,6 +1,7 @@
 import json
 import random
 import shutil
+import zipfile
 from pathlib import Path
 
 import jax
@@ -39,6 +40,14 @@ def test_the_last_state_is_restored_bit_for_bit(tmp_path):
     assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"6.npz", "9.npz"}
     checkpoints.save(9, STATE)  # there already
     jax.tree.map(np.testing.assert_array_equal, restored(tmp_path / "checkpoints")[1], LATER)
+
+
+def test_bfloat16_is_restored(tmp_path):
+    state = jnp.array([0.5, -3.0], jnp.bfloat16)
+    Checkpoints(tmp_path).save(1, state)
+    found = restored(tmp_path, like=state)[1]
+    assert found.dtype == jnp.bfloat16
+    assert found.tolist() == [0.5, -3.0]
 
 
 def test_keys_are_restored(tmp_path):
@@ -137,6 +146,12 @@ def test_memory_is_not_taken_for_what_a_header_claims(two, tmp_path):
     for step in (3, 6):
         np.savez(path / f"{step}.npz", metadata=np.zeros(2**13, np.uint8))
     with pytest.raises(ConfigError, match=r"no state can be restored: .*its metadata have shape \(8192,\) of uint8"):
+        restored(path)
+    (path / "3.npz").unlink()
+    with zipfile.ZipFile(path / "6.npz", "w") as archive:
+        for name in ("leaf_0", "leaf_0.npy"):
+            archive.writestr(name, b"")
+    with pytest.raises(ConfigError, match="it holds leaf_0, leaf_0.npy; allowed: arrays that numpy has written"):
         restored(path)
 
 

@@ -45,9 +45,19 @@ def test_a_finished_run_is_loaded_and_another_one_is_refused(run, monkeypatch):
         mr.run(replace(EXPERIMENT, seed=4), run.directory)
 
 
-def test_nothing_is_shown_without_progress(run, capsys):
-    mr.run(EXPERIMENT, run.directory, progress=False)
+def test_nothing_is_shown_without_progress(tmp_path, capsys):
+    mr.run(EXPERIMENT, tmp_path / "silent", progress=False)
     assert capsys.readouterr() == ("", "")
+    mr.run(EXPERIMENT, tmp_path / "shown")
+    shown = capsys.readouterr()
+    assert "tuning the baselines" in shown.out
+    assert "meta-training: 100%" in shown.err
+
+
+def test_a_class_of_a_script_is_refused(tmp_path):
+    Mine = type("Mine", (Unwritable,), {"__module__": "__main__"})
+    with pytest.raises(ConfigError, match="rule: Mine is defined in a script or a notebook; allowed: a cl"):
+        mr.run(mr.Experiment(rule=Mine()), tmp_path / "run")
 
 
 def test_runs_of_several_seeds_are_returned_in_order_from_a_thread(tmp_path):

@@ -139,3 +139,10 @@ def test_a_check_of_a_lock_does_not_disturb_a_run_that_starts(tmp_path):
     threading.Timer(0.02, check.release).start()
     with locked(tmp_path):
         assert is_held(tmp_path / LOCK)
+
+
+def test_a_linked_lock_is_not_touched(tmp_path):
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / LOCK).symlink_to(tmp_path / "precious")
+    assert not is_held(tmp_path / LOCK)
+    assert (tmp_path / "precious").read_text() == "precious"

@@ -8,7 +8,9 @@ from small import EXPERIMENT, finished_run
 import metarule as mr
 from metarule.commands.train import main
 from metarule.config.toml import ConfigError
+from metarule.runs import directory, files
 from metarule.runs.directory import read_experiment, start_run
+from metarule.runs.files import write_text
 from metarule.runs.longer import given_theta_files, lengthen
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import train
@@ -26,6 +28,33 @@ def test_a_longer_run_equals_one_that_was_as_long_from_the_start(tmp_path):
     continued = train(LONGER, tmp_path / "short", StopRequest(), SILENT)
     start_run(tmp_path / "long", LONGER, given=None)
     np.testing.assert_array_equal(continued.theta, train(LONGER, tmp_path / "long", StopRequest(), SILENT).theta)
+
+
+def test_an_extension_that_was_killed_between_its_files_can_be_repeated(tmp_path, monkeypatch):
+    start_run(tmp_path, EXPERIMENT, given=None)
+    train(EXPERIMENT, tmp_path, StopRequest(), SILENT)
+    lengthen(tmp_path, 16)
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(directory, "write_text", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patched.setattr(files, "write_text", write_text)
+        lengthen(tmp_path, 20)
+    assert read_experiment(tmp_path).optimizer.steps == 16
+    assert train(read_experiment(tmp_path), tmp_path, StopRequest(), SILENT).steps == 16
+    lengthen(tmp_path, 20)
+    assert train(LONGER, tmp_path, StopRequest(), SILENT).steps == 20
+
+
+def test_runs_of_several_seeds_get_longer_and_begin_with_a_given_theta(tmp_path, capsys):
+    first, several = finished_run(tmp_path / "first"), tmp_path / "several"
+    (tmp_path / "config.toml").write_bytes((first / "resolved.toml").read_bytes())
+    fields = ["--seeds", "2", "--optimizer.steps", "2", "--run.directory", str(several), "--from", str(first)]
+    assert main([str(tmp_path / "config.toml"), *fields]) == 0
+    runs = mr.load(several / "s3"), mr.load(several / "s4")
+    for run in runs:
+        np.testing.assert_array_equal(run.initial, mr.load(first).theta)
+    assert main(["--resume", str(several), "--optimizer.steps", "4"]) == 0
+    assert [mr.load(several / name).summary["steps"] for name in ("s3", "s4")] == [4, 4]
+    assert "2 seeds" in capsys.readouterr().out
 
 
 def test_other_changes_of_a_longer_run_are_refused(tmp_path):

@@ -1,18 +1,25 @@
 import json
+import shutil
+from dataclasses import dataclass
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
+from metarule import Conditioning
 from metarule.config.toml import ConfigError, decode, override
+from metarule.runs import training
 from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.theta_files import load_theta
 from metarule.runs.training import train
-from metarule.runs.validation import BEST, VALIDATION, best_mark, is_over, report, report_text
+from metarule.runs.validation import BEST, VALIDATION, best_mark, is_over, pools_of, report, report_text
+from metarule.tasks.subsets import Selected, split_off
 
 # A learning rate at which the score falls after a few meta-steps.
 PATIENT = replace(
@@ -102,4 +109,58 @@ def test_a_pool_of_one_task_is_refused():
     # Three classes are left for training, which make one set of three.
     pairs = [("tasks", {"kind": "tabular", "ways": 3, "test_classes": 7}), ("circuit.output", "softmax")]
     with pytest.raises(ConfigError, match="^optimizer.patience: the training pool has a single task"):
-        decode(override(to_tree(PATIENT), pairs), Experiment)
+        pools_of(decode(override(to_tree(PATIENT), pairs), Experiment))
+
+
+def ids(tasks, pool):
+    numbers = np.asarray(pool.numbers) if isinstance(pool, Selected) else np.arange(1000)
+    return set(np.asarray(jax.vmap(lambda index: tasks.task_id(pool.pool, index))(jnp.asarray(numbers))).tolist())
+
+
+@pytest.mark.parametrize(
+    "optimizer", [{}, {"train_tasks": 3}, {"kind": "random_search", "population": 4, "validation": 4}]
+)
+def test_theta_learns_from_no_validation_task(optimizer, tmp_path, monkeypatch):
+    fields = {"optimizer": {"kind": "gradient", "steps": 2, "batch_size": 4, "patience": 4} | optimizer}
+    experiment = decode(override(to_tree(EXPERIMENT), fields.items()), Experiment)
+    moved, pools = training.advance, []
+    monkeypatch.setattr(training, "advance", lambda phase, pool, *rest: pools.append(pool) or moved(phase, pool, *rest))
+    run(tmp_path / "run", experiment)
+    held = ids(experiment.tasks, pools_of(experiment).validation)
+    assert held
+    assert not any(held & ids(experiment.tasks, pool) for pool in pools)
+
+
+def test_the_best_theta_of_another_run_is_not_reported(patient, tmp_path):
+    path = shutil.copytree(patient[0], tmp_path / "run")
+    stored = json.loads((path / "best.json").read_text())
+    (path / "best.json").write_text(json.dumps(stored | {"step": 39}))
+    with pytest.raises(ConfigError, match="best.json: it is of meta-step 39, and the best in the metrics is"):
+        train(PATIENT, path, StopRequest(), lambda step, row: None)
+
+
+def test_an_own_optimizer_has_no_validation_tasks():
+    fields = {"optimizer": {"kind": "gradient", "steps": 2}, "evaluation.theta": "best"}
+    assert decode(override(to_tree(EXPERIMENT), fields.items()), Experiment).is_validated
+    with pytest.raises(ValueError, match="evaluation.theta = 'best': Idle has no validation tasks; allowed: auto"):
+        replace(EXPERIMENT, optimizer=Idle(), evaluation=replace(EXPERIMENT.evaluation, theta="best"))
+
+
+@dataclass(frozen=True)
+class Idle:
+    steps: int = 2
+    batch_size: int = 2
+
+    def init(self, learner, pool, theta, key):
+        return theta
+
+    def step(self, learner, pool, state, key):
+        raise NotImplementedError
+
+    def theta(self, state):
+        return state
+
+
+def test_tasks_that_are_not_told_apart_are_not_split():
+    with pytest.raises(ValueError, match="Conditioning cannot be split: it has no task_id"):
+        split_off(Conditioning(), Conditioning().split(0).train, seed=0)
