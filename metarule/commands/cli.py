@@ -87,20 +87,25 @@ def run(
         print(f"{name}: {error}", file=sys.stderr)
         return 2
     except Exception as error:
-        reason = first_line(error)
-        if not processes.is_single_process():  # JAX raises many kinds of errors if another process is gone
-            reason = f"another process of this run is gone, or a device failed: {reason}"
-        elif isinstance(error, JaxRuntimeError):
-            reason = f"the device failed: {reason}"
-        elif isinstance(error, OSError):
-            mute_output()
-            reason = f"{error.filename}: {reason}" if error.filename else reason
-        else:
+        if not (reason := _failure(error)):
             raise
         return _ended(f"{name}: {reason}; {note}", 1)
     except KeyboardInterrupt as stop:
         number = signal.SIGTERM if isinstance(stop, Terminated) else signal.SIGINT
         return _ended(f"{name}: stopped at once; {note}", 128 + number)
+
+
+def _failure(error: Exception) -> str:
+    """Failure of a device, a disk or another process, in words; empty for an error of the program."""
+    reason = first_line(error)
+    if not processes.is_single_process():  # JAX raises many kinds of errors if another process is gone
+        return f"another process of this run is gone, or a device failed: {reason}"
+    if isinstance(error, JaxRuntimeError):
+        return f"the device failed: {reason}"
+    if isinstance(error, OSError):
+        mute_output()
+        return f"{error.filename}: {reason}" if error.filename else reason
+    return ""
 
 
 def _modules(words: Sequence[str]) -> tuple[list[str], list[str]]:

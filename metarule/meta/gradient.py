@@ -51,7 +51,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         batch_size: N, lifetimes of a meta-step, each with its own task.
         train_tasks: `all` tasks of the training pool, drawn at random, or a number of tasks that are used in turn.
         patience: meta-steps without a better score on validation tasks after which a run ends; 0 for none. These are
-            a fifth of the training tasks, split off, and are scored every `evaluation.monitor_every` meta-steps.
+            a fifth of the training tasks, at most 256, and are scored every `evaluation.monitor_every` meta-steps.
         estimator: method that estimates the θ-gradient of a lifetime.
         name: optimiser of Optax.
         learning_rate: a number, or a schedule of Optax.

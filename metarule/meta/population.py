@@ -66,7 +66,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         batch_size: N, lifetimes of each candidate, each with its own task.
         train_tasks: `all` tasks of the training pool, drawn at random, or a number of tasks that are used in turn.
         patience: generations without a better score on validation tasks after which a run ends; 0 for none. These are
-            a fifth of the training tasks, split off, and are scored every `evaluation.monitor_every` generations.
+            a fifth of the training tasks, at most 256, and are scored every `evaluation.monitor_every` generations.
         validation: V, fixed training lifetimes that decide on the best.
         spread: initial distance of candidates from the initial θ, in multiples of the parameter scale.
         chunk_size: lifetimes computed at once on a device, which bounds the memory; results do not depend on it.

@@ -139,6 +139,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
+        if not all(type(part).__module__.startswith("metarule.") for part in (self.rule, self.circuit, self.tasks)):
+            _try_out(self.lifetime)
         if self.evaluation.theta == "best" and not isinstance(parts_of(self.optimizer)[-1], Gradient | Population):
             kind = type(self.optimizer).__name__
             raise ValueError(f"evaluation.theta = 'best': {kind} has no validation tasks; allowed: auto, last")
@@ -296,6 +298,30 @@ def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
             if not str(error).startswith("circuit.output"):
                 raise
     return decode(tree, Experiment)  # an error is about the given output
+
+
+@memoised
+def _try_out(lifetime: Lifetime) -> None:
+    """Trace a step and an evaluation, so that errors of users' own components show before anything is written.
+
+    Raises:
+        ValueError: a step that changes the shapes of the state; components may raise any other error.
+    """
+
+    def whole() -> tuple[Any, Any, Any]:
+        key, tasks = run_key(0), lifetime.tasks
+        theta, task = lifetime.init_theta(key), tasks.sample(key, tasks.split(0).train, 0)
+        context, before = lifetime.init(key, task)
+        after, _ = lifetime.step(theta, context, before, lifetime.stimulus(context, 0))
+        return before, after, lifetime.evaluate(theta, context, after)
+
+    before, after, _ = jax.eval_shape(whole)
+    shapes = [[(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(state)] for state in (before, after)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"rule, circuit: a step changes the shapes and types of weights, memory or state from {shapes[0]} to "
+            f"{shapes[1]}; allowed: the same, and Δw of one synapse is a number"
+        )
 
 
 @memoised

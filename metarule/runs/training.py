@@ -66,9 +66,11 @@ class Trained(NamedTuple):
     seconds: dict[str, float]
 
 
-def train(
-    experiment: Experiment, path: Path, stop: StopRequest, progress: Progress, log: Log = lambda rows: None
-) -> Trained:
+def _ignore(rows: Rows) -> None:
+    pass
+
+
+def train(experiment: Experiment, path: Path, stop: StopRequest, progress: Progress, log: Log = _ignore) -> Trained:
     """Move θ from its state in the run directory to the last meta-step.
 
     Args:
@@ -113,10 +115,8 @@ def train(
         first, recent = [*first, *rows][:FIRST], [*recent, *rows][-HOPELESS:]
         is_monitored = step % monitor_every == 0 or step == plan[-1].end
         if is_monitored:
-            theta = _theta(phase.optimizer, state)
-            rows[-1] |= _monitor(experiment, theta)
+            _score(experiment, path, pools, _theta(phase.optimizer, state), rows[-1], marks)
             rows[-1] |= _diagnose(experiment, first, recent)
-            _note(experiment, path, pools, theta, rows[-1], marks)
         check_ownership(path, owner)
         append_metrics(path, rows)
         log(rows)
@@ -131,11 +131,11 @@ def train(
     return Trained(reported_theta(experiment, path, marks, last), initial, step, seconds)
 
 
-def _note(
+def _score(
     experiment: Experiment, path: Path, pools: Pools, theta: Theta, row: dict[str, Any], marks: list[dict[str, Any]]
 ) -> None:
-    """Add scores on validation tasks to a row and to the validated rows, and store θ if it is the best so far."""
-    row |= validate(experiment, theta, pools)
+    """Add the scores of θ to a row, and the row to the validated ones; store θ if it is the best so far."""
+    row |= _monitor(experiment, theta) | validate(experiment, theta, pools)
     if VALIDATION in row:
         marks.append(row)
         if best_mark(experiment, marks) is row:

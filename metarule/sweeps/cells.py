@@ -236,7 +236,6 @@ def _begin(experiment: Experiment, seed: Integer, marks: int) -> State:
     lifetime, optimizer = experiment.lifetime, experiment.optimizer
     state = inspect.unwrap(begin)(lifetime, optimizer, lifetime.tasks.split(seed).train, run_key(seed))
     theta = list_phases(optimizer, lifetime)[0].optimizer.theta(state)
-    # A checkpoint cannot hold an array without elements.
     trail = jax.tree.map(lambda leaf: jnp.zeros((marks, *leaf.shape), leaf.dtype), theta) if marks else ()
     none = jnp.zeros((), int)
     return State(state, jnp.full(total_steps(optimizer), jnp.nan), none, none, trail)
