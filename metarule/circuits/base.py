@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from metarule.prng import run_key
 from metarule.protocols import Circuit, PartlyPlastic, Paths
 from metarule.tracing import memoised, returns_as_is
-from metarule.types import Stimulus, Synapse
+from metarule.types import CircuitStep, Stimulus, Synapse
 
 __all__ = ["offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
 
@@ -16,7 +16,10 @@ __all__ = ["offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
 @memoised
 def offered_variables(circuit: Circuit, inputs: int, outputs: int) -> tuple[str, ...]:
     """Find the local variables that all synapses of a circuit see, fields of `Synapse`, by tracing its `step`."""
-    synapses = jax.eval_shape(circuit.step, *_shapes(circuit, inputs, outputs)).synapses
+    response = jax.eval_shape(circuit.step, *_shapes(circuit, inputs, outputs))
+    if not isinstance(response, CircuitStep):
+        raise ValueError(f"circuit: step returns a {type(response).__name__}; allowed: a CircuitStep")
+    synapses = response.synapses
     return tuple(name for name in Synapse._fields if all(getattr(one, name) is not None for one in synapses))
 
 

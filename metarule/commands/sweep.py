@@ -24,7 +24,7 @@ from metarule.config.messages import first_line
 from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, override, parse_overrides
 from metarule.runs import figures
-from metarule.runs.environment import ENVIRONMENT, check_precision, environment
+from metarule.runs.environment import ENVIRONMENT, check_precision, environment, name_changed_modules
 from metarule.runs.files import read_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.sweep_files import CELLS, FAILED, PLAN, SWEEP_FILE
@@ -292,7 +292,9 @@ def _lay_out(request: _Request) -> None:
                     (folder / FAILED).rename(folder / f"{FAILED}-{uuid.uuid4().hex[:8]}")
     except (OSError, ValueError) as error:
         raise ConfigError(f"--directory '{directory}': {first_line(error)}") from error
-    check_precision(directory, (read_json(directory / ENVIRONMENT) or {}).get("precision"))
+    recorded = read_json(directory / ENVIRONMENT) or {}
+    check_precision(directory, recorded.get("precision"))
+    name_changed_modules(directory, recorded.get("modules"))
     if not same:
         raise ConfigError(f"--directory '{directory}': it holds another sweep, or this one before it was changed")
 

@@ -14,12 +14,10 @@ from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
-from metarule.runs.execution import Screen, execute, summary_text
+from metarule.runs.execution import Screen, check_start, execute, summary_text
 from metarule.runs.experiment import Experiment, read_experiment_file
-from metarule.runs.loggers.names import require_packages
 from metarule.runs.longer import given_theta_files, lengthen
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
-from metarule.runs.validation import pools_of
 
 __all__ = ["FIELDS", "USAGE", "main"]
 
@@ -60,8 +58,7 @@ def _open(words: list[str], stack: ExitStack) -> Path:
         return _resume(words[1:], stack)
     new = parse_new_run(words)
     experiment, given = read_experiment_file(new.config, new.pairs)
-    require_packages(experiment.run.loggers)
-    pools_of(experiment)  # raises where there are no validation tasks
+    check_start(experiment)
     files = given_theta_files(new.start, experiment) if new.start else {}
     last = experiment.seed + experiment.seeds - 1
     suffix = f"-s{experiment.seed}" + (f"-{last}" if experiment.seeds > 1 else "")

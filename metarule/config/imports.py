@@ -221,7 +221,7 @@ def _import(name: str) -> ModuleType:
         sys.path.append(here)
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ValueError(f"module '{name}' cannot be imported: {type(error).__name__}: {first_line(error)}") from error
 
 

@@ -157,7 +157,7 @@ def decode(tree: Tree, as_type: type[T]) -> T:
 
 
 def _decode(tree: Tree, as_type: type[T], path: str) -> T:
-    tree = adapt_table(tree, as_type)
+    tree, objects = adapt_table(tree, as_type), dict[str, Any]()
     try:
         objects = dict(_own_objects(tree, as_type, path))
         if not objects:
@@ -173,7 +173,7 @@ def _decode(tree: Tree, as_type: type[T], path: str) -> T:
     except ValueError as error:
         raise ConfigError(f"{path}{error}") from error
     except Exception as error:  # of any kind: it comes of a user's own code, which is traced
-        raise ConfigError(f"{path}{located(error)}") from error
+        raise ConfigError(f"{path}{', '.join(objects)}: {located(error)}") from error
 
 
 def _own_objects(tree: Tree, as_type: type[msgspec.Struct], path: str) -> Iterator[tuple[str, Any]]:
@@ -208,10 +208,13 @@ def _own_object(table: Tree, protocol: type, path: str) -> Any:
     values = _decode(table | {"kind": form.__struct_config__.tag}, form, path)
     try:
         made = component(**{name: getattr(values, name) for name in values.__struct_fields__})
-        hash(made)
     except Exception as error:
-        reason = str(error) if isinstance(error, ValueError) else located(error)
-        raise ConfigError(f"{path}{reason}") from error
+        reason = f"{path}{error}" if isinstance(error, ValueError) else f"{path.rstrip('.')}: {located(error)}"
+        raise ConfigError(reason) from error
+    try:
+        hash(made)
+    except TypeError as error:
+        raise ConfigError(f"{path}kind = '{kind}': {error}; allowed: hashable fields, such as tuples") from error
     return made
 
 

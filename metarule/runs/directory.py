@@ -42,7 +42,7 @@ from msgspec import Struct
 
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError, check_format, decode, read
-from metarule.runs.environment import ENVIRONMENT, check_precision, environment
+from metarule.runs.environment import ENVIRONMENT, check_precision, environment, name_changed_modules
 from metarule.runs.experiment import FORMAT, Experiment, to_tree
 from metarule.runs.files import convert, read_json, whole_file, write_json, write_text
 from metarule.runs.locks import HOLDER, LOCK, holder, locked
@@ -180,7 +180,9 @@ def read_experiment(path: Path) -> Experiment:
             raise ConfigError(f"{path}: the run was stopped before it had begun; start it again with the same command")
         raise ConfigError(f"{path}: this is no run directory: it has no {RESOLVED}")
     experiment = _decode_experiment(path / RESOLVED)
-    check_precision(path, (read_json(path / ENVIRONMENT) or {}).get("precision"))
+    recorded = read_json(path / ENVIRONMENT) or {}
+    check_precision(path, recorded.get("precision"))
+    name_changed_modules(path, recorded.get("modules"))
     return experiment
 
 

@@ -1,6 +1,7 @@
 """Environment of a run: versions, device, precision and kernels of the processes that computed it."""
 
 import hashlib
+import logging
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,7 +14,7 @@ from metarule.config.toml import ConfigError
 from metarule.kernels import kernels
 from metarule.runs.files import read_json, write_json
 
-__all__ = ["ENVIRONMENT", "check_precision", "environment", "record_environment"]
+__all__ = ["ENVIRONMENT", "check_precision", "environment", "name_changed_modules", "record_environment"]
 
 ENVIRONMENT = "environment.json"
 
@@ -30,6 +31,7 @@ _NAMES = (
     "scipy",
     "scikit-learn",
 )
+_LOG = logging.getLogger(__name__)
 # Field with the environments of later processes.
 _RESUMED = "resumed"
 
@@ -46,8 +48,26 @@ def environment() -> dict[str, Any]:
         "processes": jax.process_count(),
         "precision": _precision(),
         "kernels": kernels.value,
-        "modules": {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in module_files().items()},
+        "modules": _hashes(),
     }
+
+
+def name_changed_modules(path: Path, recorded: object) -> None:
+    """Log a line for each of a user's modules that has changed since a run or a sweep was started.
+
+    Args:
+        path: its directory.
+        recorded: hashes by name in its environment.
+    """
+    known = recorded if isinstance(recorded, dict) else {}
+    for name, digest in _hashes().items():
+        if known.get(name, digest) != digest:
+            _LOG.warning("%s: module '%s' has changed since the run was started, and with it the results", path, name)
+
+
+def _hashes() -> dict[str, str]:
+    """SHA-256 of the file of each module of a user."""
+    return {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in module_files().items()}
 
 
 def record_environment(directory: Path) -> None:
@@ -64,10 +84,6 @@ def record_environment(directory: Path) -> None:
         return
     resumed = first.pop(_RESUMED, None)
     resumed = resumed if isinstance(resumed, list) else []
-    earlier = first.get("modules")
-    for name, digest in current["modules"].items() if isinstance(earlier, dict) else ():
-        if earlier.get(name, digest) != digest:
-            print(f"{directory}: module '{name}' has changed since the run was started", file=sys.stderr)
     known = [process | {"command": None} for process in (first, *resumed) if isinstance(process, dict)]
     if current | {"command": None} not in known:
         write_json(file, first | {_RESUMED: [*resumed, current]})

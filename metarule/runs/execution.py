@@ -9,7 +9,8 @@ from tqdm.auto import tqdm
 
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
-from metarule.config.imports import allowed_imports, modules_of
+from metarule.config.imports import allowed_imports, members_of, modules_of
+from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, decode
 from metarule.meta.phases import total_steps
 from metarule.parallel.devices import spread
@@ -24,7 +25,7 @@ from metarule.runs.directory import (
 )
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, to_tree
-from metarule.runs.files import read_json
+from metarule.runs.files import plain, read_json
 from metarule.runs.finished import FinishedRun, load
 from metarule.runs.loggers.base import Logger
 from metarule.runs.loggers.names import require_packages
@@ -37,8 +38,9 @@ from metarule.runs.theta_files import given_files
 from metarule.runs.training import train
 from metarule.runs.validation import pools_of, report_text
 from metarule.tasks.base import primary_metric
+from metarule.tasks.subsets import shared_tasks
 
-__all__ = ["Screen", "execute", "run", "summary_text"]
+__all__ = ["Screen", "check_start", "execute", "run", "summary_text"]
 
 
 class Screen(NamedTuple):
@@ -88,15 +90,18 @@ def run(
         KeyboardInterrupt: Ctrl-C; the same call continues.
     """
     _check_writable(experiment)
-    require_packages(experiment.run.loggers)
-    pools_of(experiment)  # raises where there are no validation tasks
+    check_start(experiment)
+    for logger in loggers:
+        if not isinstance(logger, Logger):
+            raise ConfigError(f"loggers: {logger!r} is no Logger, which has {', '.join(members_of(Logger))}")
     given = str(directory) or experiment.run.directory
     path = Path(given) if given else timestamped(Path("runs", "python"), f"-s{experiment.seed}")
     with allowed_imports(modules_of(to_tree(experiment))), spread(), locked_run(path):
         if overwrite or not is_run(path):
             start_run(path, experiment, None, overwrite)
-        elif read_experiment(path) != experiment:
-            raise ConfigError(f"directory = '{path}': it holds another run; choose another, or set overwrite")
+        elif field := _first_difference(read_experiment(path), experiment):
+            reason = f"it holds another run, with {field}; choose another, or set overwrite"
+            raise ConfigError(f"directory = '{path}': {reason}")
         try:
             with StopRequest() as stop:
                 execute(experiment, path, stop, Screen(progress, progress, loggers))
@@ -133,6 +138,24 @@ def summary_text(summary: dict[str, Any]) -> str:
     parts = [text(summary[name]) for name, text in tables.items() if name in summary]
     last = [report_text(summary["reported"])] if "reported" in summary else []
     return "\n\n".join([*parts, *last, *([summary["equation"]] if "equation" in summary else [])])
+
+
+def check_start(experiment: Experiment) -> None:
+    """Refuse, by a ConfigError before anything is written, an experiment that cannot be trained or would mislead."""
+    require_packages(experiment.run.loggers)
+    pools_of(experiment)  # raises where there are no validation tasks
+    if not type(experiment.tasks).__module__.startswith("metarule."):
+        shared, of = shared_tasks(experiment.tasks, experiment.split, experiment.seed)
+        if shared and describe_split(experiment.split) == HELD_OUT:
+            allowed = "allowed: disjoint pools, or equal ones where nothing is held out"
+            raise ConfigError(f"tasks: {shared} of {of} test tasks are training tasks; {allowed}")
+
+
+def _first_difference(one: Experiment, other: Experiment) -> str:
+    """First field in which two experiments differ, with its value in the first; empty if they are equal."""
+    values, others = (dict(leaves(plain(to_tree(each)))) for each in (one, other))
+    names = [name for name in values | others if values.get(name) != others.get(name)]
+    return f"{names[0]} = {values.get(names[0])!r}" if names else ""
 
 
 def _check_writable(experiment: Experiment) -> None:

@@ -16,6 +16,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.trial import try_out
 from metarule.meta import AnyOptimizer, Gradient, Population, list_phases
 from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of, patience_of
 from metarule.prng import run_key
@@ -46,6 +47,7 @@ __all__ = [
     "Experiment",
     "Run",
     "beside",
+    "decode_experiment",
     "read_experiment_file",
     "read_tree",
     "set_fields",
@@ -140,7 +142,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
         if not all(type(part).__module__.startswith("metarule.") for part in (self.rule, self.circuit, self.tasks)):
-            _try_out(self.lifetime)
+            try_out(self.lifetime)
         if self.evaluation.theta == "best" and not isinstance(parts_of(self.optimizer)[-1], Gradient | Population):
             kind = type(self.optimizer).__name__
             raise ValueError(f"evaluation.theta = 'best': {kind} has no validation tasks; allowed: auto, last")
@@ -189,6 +191,29 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise ValueError(f"{what} = {size}; allowed: up to {largest}")
 
 
+class _Tasks(Checked, frozen=True, kw_only=True):
+    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
+
+
+def decode_experiment(tree: Tree) -> Experiment:
+    """Decode an experiment; the output activation of the circuit follows the tasks unless it is set.
+
+    Raises:
+        ConfigError: naming the field, the value and what is allowed.
+    """
+    circuit = tree.get("circuit", {})
+    if not isinstance(circuit, dict) or "output" in circuit:
+        return decode(tree, Experiment)
+    loss = decode({"tasks": tree["tasks"]} if "tasks" in tree else {}, _Tasks).tasks.loss
+    if isinstance(loss, Loss):
+        try:
+            return decode(tree | {"circuit": circuit | {"output": loss.activation}}, Experiment)
+        except ConfigError as error:
+            if not str(error).startswith("circuit.output"):
+                raise
+    return decode(tree, Experiment)  # a circuit without this field, or with other values of it
+
+
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
     """Read a config file with some fields set, as (dotted field, value) pairs.
 
@@ -201,7 +226,7 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
     text, tree = read_tree(file)
     tree.pop("devices", None)  # read by the command line; results do not depend on it
     try:
-        return decode(set_fields(tree, pairs), Experiment), text
+        return decode_experiment(set_fields(tree, pairs)), text
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from error
 
@@ -271,7 +296,10 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     for name, _ in pairs:
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
-    other = _with_output(set_fields(to_tree(experiment), pairs), "circuit.output" in dict(pairs))
+    tree = set_fields(to_tree(experiment), pairs)
+    if "circuit.output" not in dict(pairs):
+        tree |= {"circuit": {name: value for name, value in tree["circuit"].items() if name != "output"}}
+    other = decode_experiment(tree)
     learned, needed = _shapes(experiment.lifetime), _shapes(other.lifetime)
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
         shape = f"θ was learned in shape {learned} ({experiment.inner_loop.theta})"
@@ -281,47 +309,6 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
         paths, allowed = (", ".join(each.lifetime.theta_groups) for each in (other, experiment))
         raise ConfigError(f"circuit: it has the paths {paths}; allowed: those for which θ was learned, {allowed}")
     return other
-
-
-class _Tasks(Checked, frozen=True, kw_only=True):
-    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
-
-
-def _with_output(tree: dict[str, Any], is_set: bool) -> Experiment:
-    """Decode, with the output activation of the tasks unless it is set."""
-    if not is_set and "output" in tree["circuit"]:
-        loss = decode({"tasks": tree["tasks"]}, _Tasks).tasks.loss
-        activation = loss.activation if isinstance(loss, Loss) else tree["circuit"]["output"]
-        try:
-            return decode(tree | {"circuit": tree["circuit"] | {"output": activation}}, Experiment)
-        except ConfigError as error:
-            if not str(error).startswith("circuit.output"):
-                raise
-    return decode(tree, Experiment)  # an error is about the given output
-
-
-@memoised
-def _try_out(lifetime: Lifetime) -> None:
-    """Trace a step and an evaluation, so that errors of users' own components show before anything is written.
-
-    Raises:
-        ValueError: a step that changes the shapes of the state; components may raise any other error.
-    """
-
-    def whole() -> tuple[Any, Any, Any]:
-        key, tasks = run_key(0), lifetime.tasks
-        theta, task = lifetime.init_theta(key), tasks.sample(key, tasks.split(0).train, 0)
-        context, before = lifetime.init(key, task)
-        after, _ = lifetime.step(theta, context, before, lifetime.stimulus(context, 0))
-        return before, after, lifetime.evaluate(theta, context, after)
-
-    before, after, _ = jax.eval_shape(whole)
-    shapes = [[(leaf.shape, str(leaf.dtype)) for leaf in jax.tree.leaves(state)] for state in (before, after)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"rule, circuit: a step changes the shapes and types of weights, memory or state from {shapes[0]} to "
-            f"{shapes[1]}; allowed: the same, and Δw of one synapse is a number"
-        )
 
 
 @memoised

@@ -12,7 +12,8 @@ from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
-from metarule.protocols import Rule, TaskFamily
+from metarule.protocols import TaskFamily
+from metarule.rules.lifting import CompleteRule, complete
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import convert, read_json
@@ -47,9 +48,9 @@ class FinishedRun:
         return self.config.lifetime
 
     @property
-    def rule(self) -> Rule:
-        """The rule of which θ are the parameters."""
-        return self.config.rule
+    def rule(self) -> CompleteRule:
+        """The rule of which θ are the parameters, completed: it has `update` and `memory`, too."""
+        return complete(self.config.rule)
 
     @property
     def tasks(self) -> TaskFamily:
@@ -67,7 +68,7 @@ class FinishedRun:
         return dict(read_json(self.directory / "summary.json"))
 
     def __repr__(self) -> str:
-        parts = (self.rule, self.learner.circuit, self.tasks)
+        parts = (self.config.rule, self.learner.circuit, self.tasks)
         return f"FinishedRun('{self.directory}', {', '.join(type(part).__name__ for part in parts)})"
 
 

@@ -29,7 +29,8 @@ def lengthen(path: Path, steps: object) -> None:
     if longer == experiment:
         return
     if reason := fixed_length(experiment.optimizer):
-        raise ConfigError(f"optimizer.steps = {steps}: this run cannot be longer: {reason}; allowed: {before}")
+        allowed = f"allowed: {before}, or another run --from {path}"
+        raise ConfigError(f"optimizer.steps = {steps}: this run cannot be longer: {reason}; {allowed}")
     if (after := total_steps(longer.optimizer)) < before:
         raise ConfigError(f"optimizer.steps = {after}: allowed: at least {before}, which this run has")
     extend(path, longer)  # the runs of several seeds follow when they are resumed

@@ -18,10 +18,10 @@ import numpy as np
 from immutabledict import immutabledict
 from msgspec.structs import replace
 
-from metarule.config.toml import ConfigError, Tree, decode
+from metarule.config.toml import ConfigError, Tree
 from metarule.meta.phases import lifetimes_of, list_phases, total_steps
 from metarule.protocols import Learner
-from metarule.runs.experiment import Experiment, set_fields, to_tree
+from metarule.runs.experiment import Experiment, decode_experiment, set_fields, to_tree
 from metarule.sweeps.declaration import Case, Sweep, check_sweep
 from metarule.tasks.base import primary_metric
 
@@ -192,7 +192,7 @@ def _settings(sweep: Sweep, base: Tree, last: Sequence[tuple[str, Any]]) -> Iter
         # In one call: a new kind clears its table, and is set before the other fields.
         pairs = [*sweep.set.items(), *(case.set.items() if case else ()), *fields.items(), *last]
         try:
-            experiment = decode(set_fields(base, pairs), Experiment)
+            experiment = decode_experiment(set_fields(base, pairs))
         except ConfigError as error:
             raise ConfigError(f"{label}: {error}" if label else str(error)) from error
         if experiment.is_validated:

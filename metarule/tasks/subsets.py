@@ -10,12 +10,14 @@ from jaxtyping import Array, Int
 
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import HasTaskIds, TaskFamily
-from metarule.types import Integer
+from metarule.types import Integer, Split
 
-__all__ = ["Selected", "numbered", "split_off"]
+__all__ = ["Selected", "numbered", "shared_tasks", "split_off"]
 
 # Tasks of a pool that are told apart; share of these that are split off, and the most of them.
 _COUNTED, _SHARE, _MOST = 2**16, 5, 256
+# Tasks of each pool that are compared.
+_COMPARED = 64
 
 
 class Selected(NamedTuple):
@@ -62,6 +64,22 @@ def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Select
     order = jax.random.permutation(stream(run_key(seed), Purpose.VALIDATION), ids.size)
     held = np.isin(first, np.asarray(order[: min(max(ids.size // _SHARE, 1), _MOST)]))
     return Selected(pool, jnp.asarray(np.flatnonzero(~held))), Selected(pool, jnp.asarray(np.flatnonzero(held)))
+
+
+def shared_tasks(tasks: TaskFamily, split: Split, seed: int) -> tuple[int, int]:
+    """Count test tasks that are training tasks, among the first of both pools.
+
+    Returns:
+        (number of shared tasks, number of test tasks that were compared).
+    """
+
+    @jax.jit
+    def sampled(pool: Any) -> Any:
+        return jax.vmap(lambda index: tasks.sample(run_key(seed), pool, index))(jnp.arange(_COMPARED))
+
+    arrays = ([np.asarray(leaf) for leaf in jax.tree.leaves(sampled(pool))] for pool in split)
+    train, test = ({tuple(leaf[number].tobytes() for leaf in one) for number in range(_COMPARED)} for one in arrays)
+    return len(train & test), _COMPARED
 
 
 @partial(jax.jit, static_argnums=0)

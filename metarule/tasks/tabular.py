@@ -30,6 +30,8 @@ _BITS = 30
 # Limit of standardised features, in standard deviations; approximate norm of an input.
 _LIMIT = 3.0
 _NORM = 3.0
+# Examples of each class in a pass, and on which the network is evaluated, where classes are large enough.
+_TRAIN, _TEST = 34, 40
 # Features lie between 0 and 1; one with a smaller standard deviation is constant but for rounding.
 _CONSTANT = 1e-6
 
@@ -86,8 +88,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         test_classes: number of classes of the test tasks; `all` holds no class out, for example to test a rule that was
             learned on other data; `auto` is 4 for a data set by name, and `all` if rows are held out.
         test_rows: rows of each class that are held out for test tasks, a number or a share below 1; 0 for none.
-        train_examples: examples of each class in a pass.
-        test_examples: examples of each class on which the network is evaluated.
+        train_examples: examples of each class in a pass; 0 for 34, or for fewer where classes are small.
+        test_examples: examples of each class on which the network is evaluated; 0 for 40, or for fewer.
         scaling: scaling of features to inputs.
         features: number of random features of each task, `all`, or names of columns of `data`. Tasks with few random
             features are harder and differ more.
@@ -110,8 +112,8 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     ways: Annotated[int, Meta(ge=2)] = 3
     test_classes: Annotated[int, Meta(ge=2)] | Literal["all", "auto"] = "auto"
     test_rows: Annotated[float, Meta(ge=0, lt=2**31)] = 0.0
-    train_examples: Annotated[int, Meta(ge=1)] = 34
-    test_examples: Annotated[int, Meta(ge=1)] = 40
+    train_examples: Annotated[int, Meta(ge=0)] = 0
+    test_examples: Annotated[int, Meta(ge=0)] = 0
     scaling: Literal["range", "standardised"] = "range"
     features: Annotated[int, Meta(ge=1)] | Literal["all"] | Annotated[tuple[str, ...], Meta(min_length=1)] = "all"
     sha256: str = ""
@@ -124,11 +126,12 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
             force_setattr(self, "data", str(Path(self.data).absolute()))
             found = hash_of_file(self.data, self.label, self._names)
             if self.sha256 not in ("", found):
-                raise ValueError(f"data = '{self.data}': it has changed since the run was started")
+                raise ValueError(f"data = '{self.data}': it has changed since the run was started; put the file back")
             force_setattr(self, "sha256", found)
         else:
             self._check_names()
         self._check_classes()
+        self._choose_examples()
         self._check_rows()
         if isinstance(self.features, int) and self.features > self._shape.features:
             raise ValueError(f"features = {self.features}; allowed: at most {self._shape.features}, or all")
@@ -164,6 +167,16 @@ class Tabular(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
                 f"training; allowed: at least ways = {self.ways} left, test_rows to hold rows out, "
                 "or test_classes = all to hold none out"
             )
+
+    def _choose_examples(self) -> None:
+        """Choose the numbers of examples that are not given: the usual ones, or as many as the smallest class has."""
+        smallest, train, test = self._shape.smallest, self.train_examples, self.test_examples
+        held_out = int(count_held_out(self.test_rows, np.array([smallest]))[0])
+        most = min(held_out, smallest - held_out) if self.test_rows else smallest
+        share = most - test if test else most * _TRAIN // (_TRAIN + _TEST)
+        train = train or max(min(_TRAIN, share), 1)
+        force_setattr(self, "train_examples", train)
+        force_setattr(self, "test_examples", test or max(min(_TEST, most - train), 1))
 
     def _check_rows(self) -> None:
         smallest, needed = self._shape.smallest, self.train_examples + self.test_examples

@@ -13,6 +13,7 @@ from metarule.prng import run_key
 from metarule.protocols import TaskFamily
 from metarule.tasks.base import min_steps, primary_metric, task_id
 from metarule.tasks.scores import DIVERGED
+from metarule.tasks.subsets import shared_tasks
 from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
 from metarule.types import PRNGKey, Stimulus
 
@@ -86,11 +87,8 @@ def _held_out(tasks: Any, seed: int) -> None:
     pools = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
     if all(one.shape == other.shape and bool(jnp.array_equal(one, other)) for one, other in pools):
         return
-    sample = jax.jit(lambda pool: jax.vmap(lambda index: tasks.sample(run_key(seed), pool, index))(jnp.arange(64)))
-    arrays = ([np.asarray(leaf) for leaf in jax.tree.leaves(sample(pool))] for pool in split)
-    train, test = ({tuple(leaf[number].tobytes() for leaf in one) for number in range(64)} for one in arrays)
-    shared = train & test
-    assert not shared, f"{len(shared)} of 64 test tasks are training tasks"
+    shared, of = shared_tasks(tasks, split, seed)
+    assert not shared, f"{shared} of {of} test tasks are training tasks"
 
 
 def _incidentals(tasks: Any, seed: int) -> None:

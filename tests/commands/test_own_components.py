@@ -89,7 +89,8 @@ def test_a_run_is_evaluated_adapted_and_pruned(own, capsys):
     assert "learned, adapting" in capsys.readouterr().out
     assert prune.main([str(own), *IMPORT, "--lifetimes", "8"]) == 0
     assert "of 2 terms removed" in capsys.readouterr().out
-    assert metarule.load(own).rule.rate == 0.5
+    assert metarule.load(own).config.rule.rate == 0.5
+    assert callable(metarule.load(own).rule.update)
 
 
 def test_own_rates_are_swept(config, tmp_path, capsys):
@@ -109,7 +110,10 @@ def test_a_module_that_changed_is_named_on_resume(own, package, capsys):
     write_package(package, SOURCE + "\n# changed\n")
     (own / "summary.json").unlink()
     assert train.main(["--resume", str(own), *IMPORT]) == 0
-    assert f"module '{NAME}.parts' has changed since the run was started" in capsys.readouterr().err
+    changed = f"module '{NAME}.parts' has changed since the run was started, and with it the results"
+    assert changed in capsys.readouterr().err
+    assert prune.main([str(own), *IMPORT, "--lifetimes", "4"]) == 0
+    assert changed in capsys.readouterr().err
     write_package(package)
 
 

@@ -14,7 +14,9 @@ from metarule.commands import train
 from metarule.config.toml import ConfigError
 from metarule.runs import execution
 from metarule.runs.directory import start_run
+from metarule.runs.execution import check_start
 from metarule.runs.stopping import Stopped
+from metarule.types import Split
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +43,7 @@ def test_a_whole_run_leaves_what_the_command_leaves(run, tmp_path):
 def test_a_finished_run_is_loaded_and_another_one_is_refused(run, monkeypatch):
     monkeypatch.setattr(execution, "train", None)
     np.testing.assert_array_equal(theta(mr.run(EXPERIMENT, run.directory, progress=False)), theta(run))
-    with pytest.raises(ConfigError, match="it holds another run; choose another, or set overwrite"):
+    with pytest.raises(ConfigError, match="it holds another run, with seed = 3; choose another, or set overwrite"):
         mr.run(replace(EXPERIMENT, seed=4), run.directory)
 
 
@@ -96,3 +98,21 @@ def test_what_no_config_can_hold_is_refused_before_training(tmp_path):
     with pytest.raises(ConfigError, match=r"rule: Unwritable\.table: no config can hold"):
         mr.run(mr.Experiment(rule=Unwritable()), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@dataclass(frozen=True)
+class Overlapping:
+    """Boolean functions, of which all are test tasks."""
+
+    def split(self, seed):
+        train, test = mr.Boolean(inputs=2).split(seed)
+        return Split(train, test._replace(size=0 * test.size + test.members.size))
+
+    def __getattr__(self, name):
+        return getattr(mr.Boolean(inputs=2), name)
+
+
+def test_pools_that_share_tasks_are_refused():
+    check_start(EXPERIMENT)
+    with pytest.raises(ConfigError, match="^tasks: [0-9]+ of 64 test tasks are training tasks; allowed: disjoint"):
+        check_start(replace(EXPERIMENT, tasks=Overlapping()))

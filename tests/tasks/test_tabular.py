@@ -17,6 +17,8 @@ from metarule.testing import check_tasks
 KEY = jax.random.key(0)
 LABELS = load_digits().target
 
+WHOLE = {"train_examples": 34, "test_examples": 40}
+
 
 @partial(jax.jit, static_argnums=0)
 def sample(family, key, pool, index):
@@ -118,8 +120,11 @@ def test_stated_shapes_are_those_of_the_data():
         ({"sha256": "0"}, "sha256 = '0': it describes data"),
         ({"test_rows": 0.5, "test_classes": 4}, "test_classes = 4, test_rows = 0.5: allowed: one of them"),
         ({"test_rows": 2.5}, "test_rows = 2.5; allowed: a whole number, or a share below 1"),
-        ({"test_rows": 0.2}, "of the 174 rows of the smallest class of digits, 35 are held out; .* = 74 held out, and"),
-        ({"test_rows": 120}, "of the 174 rows of the smallest class of digits, 120 are held out"),
+        (
+            WHOLE | {"test_rows": 0.2},
+            "of the 174 rows of the smallest class of digits, 35 are held out; .* = 74 held out, and",
+        ),
+        (WHOLE | {"test_rows": 120}, "of the 174 rows of the smallest class of digits, 120 are held out"),
     ],
 )
 def test_requests_beyond_the_data_are_refused(arguments, message):
@@ -315,3 +320,18 @@ def test_a_file_of_gigabytes_is_not_read(own):
         file.truncate(2**31)  # a sparse file
     with pytest.raises(ValueError, match="own.csv': it has 2147483648 bytes; allowed: up to 1073741824"):
         Tabular(**own, test_rows=0.4)
+
+
+@pytest.mark.parametrize(
+    ("fields", "numbers"),
+    [
+        ({}, (34, 40)),
+        ({"dataset": "iris", "test_classes": "all"}, (22, 28)),
+        ({"test_rows": 0.2}, (16, 19)),
+        ({"test_rows": 0.2, "test_examples": 30}, (5, 30)),
+        ({"train_examples": 150}, (150, 24)),
+    ],
+)
+def test_examples_are_as_many_as_the_data_allow(fields, numbers):
+    tasks = Tabular(**fields)
+    assert (tasks.train_examples, tasks.test_examples) == numbers
