@@ -19,7 +19,7 @@ def try_out(lifetime: Lifetime) -> None:
     """Trace a step and an evaluation, so that errors of users' own components show before anything is written.
 
     Raises:
-        ValueError: shapes that do not fit together; components may raise any other error.
+        ValueError: parts that do not fit together, or an error of a component.
     """
     try:
         jax.eval_shape(lambda: _run(lifetime, run_key(0)))
