@@ -9,7 +9,7 @@ from tqdm.auto import tqdm
 
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
-from metarule.config.imports import allowed_imports, members_of, modules_of
+from metarule.config.imports import allowed_imports, is_import_path, members_of, modules_of
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, decode
 from metarule.meta.phases import total_steps
@@ -90,13 +90,14 @@ def run(
         KeyboardInterrupt: Ctrl-C; the same call continues.
     """
     _check_writable(experiment)
-    check_start(experiment)
+    with allowed_imports(_own_modules(experiment)):
+        check_start(experiment)
     for logger in loggers:
         if not isinstance(logger, Logger):
             raise ConfigError(f"loggers: {logger!r} is no Logger, which has {', '.join(members_of(Logger))}")
     given = str(directory) or experiment.run.directory
     path = Path(given) if given else timestamped(Path("runs", "python"), f"-s{experiment.seed}")
-    with allowed_imports(modules_of(to_tree(experiment))), spread(), locked_run(path):
+    with allowed_imports(_own_modules(experiment)), spread(), locked_run(path):
         if overwrite or not is_run(path):
             start_run(path, experiment, None, overwrite)
         elif field := _first_difference(read_experiment(path), experiment):
@@ -149,6 +150,12 @@ def check_start(experiment: Experiment) -> None:
         if shared and describe_split(experiment.split) == HELD_OUT:
             allowed = "allowed: disjoint pools, or equal ones where nothing is held out"
             raise ConfigError(f"tasks: {shared} of {of} test tasks are training tasks; {allowed}")
+
+
+def _own_modules(experiment: Experiment) -> list[str]:
+    """Modules of the components and loggers of an experiment that a program has made."""
+    loggers = [name.partition(":")[0] for name in experiment.run.loggers if is_import_path(name)]
+    return modules_of(to_tree(experiment)) + loggers
 
 
 def _first_difference(one: Experiment, other: Experiment) -> str:
