@@ -10,7 +10,7 @@ from msgspec import inspect
 
 from metarule.config.imports import imported_structs
 
-__all__ = ["alternatives", "contents", "descriptions", "kinds", "options", "own_structs", "protocol_of"]
+__all__ = ["alternatives", "contents", "descriptions", "info", "kinds", "options", "own_structs", "protocol_of"]
 __all__ += ["structs", "title"]
 
 # A section of a docstring in Google's style, and one entry of it with its continuation lines.
@@ -34,6 +34,14 @@ def descriptions(declaration: type) -> Mapping[str, str]:
 def title(declaration: type) -> str:
     """First line of the docstring of a class, without the full stop; empty under `python -OO`."""
     return next(iter((declaration.__doc__ or "").strip().splitlines()), "").removesuffix(".")
+
+
+@cache
+def info(declaration: type) -> inspect.StructType:
+    """Schema of a struct."""
+    found = inspect.type_info(declaration)
+    assert isinstance(found, inspect.StructType)
+    return found
 
 
 def alternatives(node: inspect.Type) -> Iterator[inspect.Type]:

@@ -13,7 +13,7 @@ from msgspec import Struct, inspect
 from msgspec.structs import force_setattr
 
 from metarule.config.errors import explain
-from metarule.config.fields import alternatives, contents, own_structs
+from metarule.config.fields import alternatives, contents, info, own_structs
 
 __all__ = ["DEEPEST", "Checked", "adapt_table", "check_leaves", "leaves"]
 
@@ -90,7 +90,7 @@ class _Schema(NamedTuple):
 def _schema(declaration: type[Struct]) -> _Schema:
     # An instance has all fields: the default serves for JAX numbers, which are not checked.
     form = [(field.name, field.type, None) for field in msgspec.structs.fields(declaration)]
-    fields, number = _info(declaration).fields, (inspect.IntType, inspect.FloatType)
+    fields, number = info(declaration).fields, (inspect.IntType, inspect.FloatType)
     numbers = [field.name for field in fields if any(isinstance(one, number) for one in contents(field.type))]
     extras = {field.name: getattr(field.type, "extra", None) or {} for field in fields}
     infinite = [name for name, extra in extras.items() if extra.get("infinite")]
@@ -100,13 +100,6 @@ def _schema(declaration: type[Struct]) -> _Schema:
         if "protocol" in extras[field.name]
     }
     return _Schema(msgspec.defstruct(declaration.__name__, form), numbers, infinite, open_fields)
-
-
-@cache
-def _info(declaration: type[Struct]) -> inspect.StructType:
-    info = inspect.type_info(declaration)
-    assert isinstance(info, inspect.StructType)
-    return info
 
 
 def _plain(value: Any) -> Any:
@@ -131,7 +124,7 @@ def adapt_table(tree: Mapping[str, Any], as_type: type[Struct]) -> dict[str, Any
     Returns:
         A new tree.
     """
-    fields = {field.encode_name: field for field in _info(as_type).fields}
+    fields = {field.encode_name: field for field in info(as_type).fields}
     return {
         key: _adapt(value, fields[key].type, fields[key].default) if key in fields else value
         for key, value in tree.items()

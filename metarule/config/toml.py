@@ -12,7 +12,7 @@ import msgspec
 from msgspec import inspect
 
 from metarule.config.errors import explain
-from metarule.config.fields import own_structs, protocol_of
+from metarule.config.fields import info, own_structs, protocol_of
 from metarule.config.imports import find_component, import_path, is_import_path, located, table_struct
 from metarule.config.schema import DEEPEST, adapt_table, check_leaves
 
@@ -178,9 +178,7 @@ def _decode(tree: Tree, as_type: type[T], path: str) -> T:
 
 def _own_objects(tree: Tree, as_type: type[msgspec.Struct], path: str) -> Iterator[tuple[str, Any]]:
     """Objects of the tables that are, or contain, components of users' own modules, by field."""
-    info = inspect.type_info(as_type)
-    assert isinstance(info, inspect.StructType)
-    for field in info.fields:
+    for field in info(as_type).fields:
         value, protocol = tree.get(field.encode_name), protocol_of(field.type)
         if not isinstance(value, dict):
             continue
@@ -230,10 +228,9 @@ def encode(value: msgspec.Struct) -> Tree:
     Raises:
         ValueError: a component of a user's own module that no config can hold, or no import path leads to.
     """
-    info, tag = inspect.type_info(type(value)), value.__struct_config__.tag
-    assert isinstance(info, inspect.StructType)
+    tag = value.__struct_config__.tag
     tree: Tree = {"kind": tag} if tag else {}
-    for field in info.fields:
+    for field in info(type(value)).fields:
         part = getattr(value, field.name)
         try:
             if protocol_of(field.type) and type(part) not in [struct.cls for struct in own_structs(field.type)]:

@@ -191,7 +191,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise ValueError(f"{what} = {size}; allowed: up to {largest}")
 
 
-class _Tasks(Checked, frozen=True, kw_only=True):
+class _Parts(Checked, frozen=True, kw_only=True):
+    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
     tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
 
 
@@ -204,14 +205,15 @@ def decode_experiment(tree: Tree) -> Experiment:
     circuit = tree.get("circuit", {})
     if not isinstance(circuit, dict) or "output" in circuit:
         return decode(tree, Experiment)
-    loss = decode({"tasks": tree["tasks"]} if "tasks" in tree else {}, _Tasks).tasks.loss
-    if isinstance(loss, Loss):
+    parts = decode({name: tree[name] for name in ("circuit", "tasks") if name in tree}, _Parts)
+    loss, output = parts.tasks.loss, getattr(parts.circuit, "output", None)
+    if isinstance(loss, Loss) and output not in (None, loss.activation):
         try:
             return decode(tree | {"circuit": circuit | {"output": loss.activation}}, Experiment)
         except ConfigError as error:
             if not str(error).startswith("circuit.output"):
                 raise
-    return decode(tree, Experiment)  # a circuit without this field, or with other values of it
+    return decode(tree, Experiment)  # a circuit whose output is no field, or has other values
 
 
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:

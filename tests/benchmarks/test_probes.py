@@ -20,6 +20,7 @@ def test_messages_are_counted_in_bytes():
     assert message_sizes(PROGRAM) == [64 * 20 * 4, 3 * 2 + 7]
 
 
+@pytest.mark.long
 def test_devices_and_processes_are_timed_and_agree():
     devices, processes = timed([Setup(1, 2, WORDS), Setup(2, 1, WORDS)], turns=2)
     for one in (devices, processes):

@@ -181,6 +181,7 @@ def test_a_directory_of_another_sweep_is_refused(finished, tmp_path, capsys):
     assert main(["--directory", "x"]) == 2
 
 
+@pytest.mark.long
 def test_the_time_that_a_sweep_saves_is_measured(tmp_path, capsys, monkeypatch):
     def here(words, directory):
         """Run in this process; a single point takes ten times its share of the sweep."""

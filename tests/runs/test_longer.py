@@ -11,7 +11,7 @@ from metarule.config.toml import ConfigError
 from metarule.runs import directory, files
 from metarule.runs.directory import read_experiment, start_run
 from metarule.runs.files import write_text
-from metarule.runs.longer import given_theta_files, lengthen
+from metarule.runs.longer import continue_run, given_theta_files, lengthen
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import train
 
@@ -44,17 +44,20 @@ def test_an_extension_that_was_killed_between_its_files_can_be_repeated(tmp_path
     assert train(LONGER, tmp_path, StopRequest(), SILENT).steps == 20
 
 
-def test_runs_of_several_seeds_get_longer_and_begin_with_a_given_theta(tmp_path, capsys):
+def test_runs_of_several_seeds_begin_with_a_given_theta_and_follow_a_longer_one(tmp_path, capsys):
     first, several = finished_run(tmp_path / "first"), tmp_path / "several"
     (tmp_path / "config.toml").write_bytes((first / "resolved.toml").read_bytes())
     fields = ["--seeds", "2", "--optimizer.steps", "2", "--run.directory", str(several), "--from", str(first)]
     assert main([str(tmp_path / "config.toml"), *fields]) == 0
-    runs = mr.load(several / "s3"), mr.load(several / "s4")
-    for run in runs:
-        np.testing.assert_array_equal(run.initial, mr.load(first).theta)
-    assert main(["--resume", str(several), "--optimizer.steps", "4"]) == 0
-    assert [mr.load(several / name).summary["steps"] for name in ("s3", "s4")] == [4, 4]
     assert "2 seeds" in capsys.readouterr().out
+    for name in ("s3", "s4"):
+        np.testing.assert_array_equal(mr.load(several / name).initial, mr.load(first).theta)
+    lengthen(several, 4)
+    longer = read_experiment(several)
+    assert continue_run(several / "s3", longer.of_seed(3), is_longer=True)
+    assert read_experiment(several / "s3") == longer.of_seed(3)
+    assert not continue_run(several / "s4", replace(longer.of_seed(4), rule=mr.Polynomial()), is_longer=True)
+    assert not continue_run(several / "s4", longer.of_seed(4), is_longer=False)
 
 
 def test_other_changes_of_a_longer_run_are_refused(tmp_path):

@@ -117,9 +117,7 @@ def ids(tasks, pool):
     return set(np.asarray(jax.vmap(lambda index: tasks.task_id(pool.pool, index))(jnp.asarray(numbers))).tolist())
 
 
-@pytest.mark.parametrize(
-    "optimizer", [{}, {"train_tasks": 3}, {"kind": "random_search", "population": 4, "validation": 4}]
-)
+@pytest.mark.parametrize("optimizer", [{"train_tasks": 3}, {"kind": "random_search", "population": 4, "validation": 4}])
 def test_theta_learns_from_no_validation_task(optimizer, tmp_path, monkeypatch):
     fields = {"optimizer": {"kind": "gradient", "steps": 2, "batch_size": 4, "patience": 4} | optimizer}
     experiment = decode(override(to_tree(EXPERIMENT), fields.items()), Experiment)

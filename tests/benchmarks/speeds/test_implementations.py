@@ -58,6 +58,7 @@ def run(monkeypatch, **others):
     return by_name(compared(SIZE, ["C", *others], SECONDS, MEMORY))
 
 
+@pytest.mark.long
 def test_implementations_agree_and_are_timed():
     with_c = ["C", "C, without bound"] if shutil.which("gcc") else []
     rest = [*BOTH, "metarule, XLA, without bound", "metarule, kernel, MLP", "literature", "numpy, forward pass"]
