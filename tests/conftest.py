@@ -116,7 +116,7 @@ FLOAT32 = {
 
 
 # Property tests try the same few inputs each time, and with `-m long` many others.
-settings.register_profile("short", deadline=None, derandomize=True, max_examples=30)
+settings.register_profile("short", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("long", deadline=None, max_examples=10_000)
 
 

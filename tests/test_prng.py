@@ -94,6 +94,7 @@ def test_all_keys_come_from_run_key():
     assert lines == []
 
 
+@pytest.mark.long
 def test_commands_draw_the_same_under_any_settings_of_jax(capsys):
     script = (
         "from metarule.commands import cli; from test_prng import drawn; exit(cli.run('x', ['word'], '', drawn, ''))"

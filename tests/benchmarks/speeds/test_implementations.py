@@ -88,6 +88,7 @@ def test_libraries_of_the_extra_agree(name):
     assert results[name]["difference"] < 1e-5
 
 
+@pytest.mark.long
 def test_a_loop_that_is_left_to_xla_is_named(monkeypatch):
     def noted():
         return [row["note"] for row in compared(Size(2, 3, 1, 3, 2), BOTH, SECONDS, MEMORY)]
