@@ -19,6 +19,7 @@ def refused(words, capsys):
     return errors
 
 
+@pytest.mark.long
 def test_a_table_is_printed_and_its_rows_are_kept(monkeypatch, tmp_path, capsys):
     # Each estimator costs two programs.
     names = {name: memory.ESTIMATORS[name] for name in ("remat", "forward", "persistent")}

@@ -51,7 +51,9 @@ def test_the_score_on_training_tasks_decides_then_the_meta_loss(tmp_path):
     }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(family, marks=pytest.mark.long if family == "conditioning" else ()) for family in FAMILIES]
+)
 def test_every_method_is_tuned_over_as_many_settings_and_raced_with_other_seeds(family):
     declared, base = read_sweep(SWEEPS / f"search-{family}.toml")
     plan = make_plan(declared, base)
