@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from shlex import quote
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 from immutabledict import immutabledict
@@ -29,7 +29,7 @@ from metarule.runs.files import read_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.sweep_files import CELLS, FAILED, PLAN, SWEEP_FILE
 from metarule.sweeps.cells import measure
-from metarule.sweeps.cluster import LOGS, Workers, check_cluster, start, watch
+from metarule.sweeps.cluster import LOGS, Kind, Workers, check_cluster, start, watch
 from metarule.sweeps.declaration import Sweep, read_sweep, shorten
 from metarule.sweeps.plan import Cell, Plan, make_plan
 from metarule.sweeps.report import FIGURE, best_member, make_report, table
@@ -81,7 +81,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     directory: str = ""
     json: str = ""
     compare: Annotated[int, Meta(ge=0)] = 0
-    cluster: Literal["slurm", "local"] | None = None
+    cluster: Kind | None = None
     workers: Annotated[int, Meta(ge=1)] = 2
     cluster_options: Mapping[str, Any] = immutabledict()
 

@@ -35,6 +35,7 @@ __all__ = [
     "import_words",
     "imported_structs",
     "is_import_path",
+    "is_users_own",
     "located",
     "members_of",
     "module_files",
@@ -72,6 +73,11 @@ def allowed_imports(modules: Iterable[str]) -> Iterator[None]:
 def is_import_path(kind: object) -> bool:
     """Tell whether the `kind` of a table is an import path."""
     return isinstance(kind, str) and ":" in kind
+
+
+def is_users_own(component: type) -> bool:
+    """Tell whether a class is not one of metarule."""
+    return not component.__module__.startswith("metarule.")
 
 
 def import_path(component: type) -> str:
@@ -133,7 +139,7 @@ def imported_structs(protocol: type) -> list[type[Struct]]:
     for name in _allowed():
         with suppress(ValueError):
             for one in vars(_import(name)).values():
-                is_own = isinstance(one, type) and not one.__module__.startswith("metarule.") and _is_frozen(one)
+                is_own = isinstance(one, type) and is_users_own(one) and _is_frozen(one)
                 with suppress(ValueError):
                     if is_own and not any(_faults(one, protocol)):
                         found[one] = table_struct(one)

@@ -50,7 +50,7 @@ from metarule.runs.loggers.csv import TABLE
 from metarule.runs.loggers.tensorboard import EVENTS
 from metarule.runs.loggers.wandb import FOLDER as WANDB
 from metarule.runs.metrics import METRICS
-from metarule.runs.theta_files import GIVEN, THETA
+from metarule.runs.theta_files import BEST, GIVEN, THETA
 
 __all__ = [
     "ADAPTATIONS",
@@ -83,7 +83,7 @@ _VALIDATION = ("theta", "monitor_every", "monitor_lifetimes")
 PARTIAL = "resolved.toml.partial"
 _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
-_THETAS = tuple(f"{name}{ending}" for name in ("best", GIVEN) for ending in (".npz", ".json"))
+_THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN) for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
 _CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 

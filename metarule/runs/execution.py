@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from tqdm.auto import tqdm
 
 from metarule.analysis.ablation import contributions_table
 from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_table
-from metarule.config.imports import allowed_imports, is_import_path, members_of, modules_of
+from metarule.config.imports import allowed_imports, is_import_path, is_users_own, members_of, modules_of
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, decode
 from metarule.meta.phases import total_steps
@@ -90,14 +91,16 @@ def run(
         KeyboardInterrupt: Ctrl-C; the same call continues.
     """
     _check_writable(experiment)
-    with allowed_imports(_own_modules(experiment)):
-        check_start(experiment)
     for logger in loggers:
         if not isinstance(logger, Logger):
             raise ConfigError(f"loggers: {logger!r} is no Logger, which has {', '.join(members_of(Logger))}")
     given = str(directory) or experiment.run.directory
     path = Path(given) if given else timestamped(Path("runs", "python"), f"-s{experiment.seed}")
-    with allowed_imports(_own_modules(experiment)), spread(), locked_run(path):
+    with ExitStack() as stack:
+        stack.enter_context(allowed_imports(_own_modules(experiment)))
+        check_start(experiment)
+        stack.enter_context(spread())
+        stack.enter_context(locked_run(path))
         if overwrite or not is_run(path):
             start_run(path, experiment, None, overwrite)
         elif field := _first_difference(read_experiment(path), experiment):
@@ -145,7 +148,7 @@ def check_start(experiment: Experiment) -> None:
     """Refuse, by a ConfigError before anything is written, an experiment that cannot be trained or would mislead."""
     require_packages(experiment.run.loggers)
     pools_of(experiment)  # raises where there are no validation tasks
-    if not type(experiment.tasks).__module__.startswith("metarule."):
+    if is_users_own(type(experiment.tasks)):
         shared, of = shared_tasks(experiment.tasks, experiment.split, experiment.seed)
         if shared and describe_split(experiment.split) == HELD_OUT:
             allowed = "allowed: disjoint pools, or equal ones where nothing is held out"

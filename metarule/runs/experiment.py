@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from metarule.analysis.baselines import BaselineName, baselines
 from metarule.analysis.comparison import HORIZONS
 from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
+from metarule.config.imports import is_users_own
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
 from metarule.lifetime.inner_loop import InnerLoop
@@ -141,7 +142,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
         self._check_size()
-        if not all(type(part).__module__.startswith("metarule.") for part in (self.rule, self.circuit, self.tasks)):
+        if any(is_users_own(type(part)) for part in (self.rule, self.circuit, self.tasks)):
             try_out(self.lifetime)
         if self.evaluation.theta == "best" and not isinstance(parts_of(self.optimizer)[-1], Gradient | Population):
             kind = type(self.optimizer).__name__

@@ -21,12 +21,12 @@ from metarule.runs.files import plain, read_json, whole_file, write_json
 from metarule.runs.stopping import Diverged
 from metarule.types import Theta
 
-__all__ = ["GIVEN", "THETA", "THETA_FORMAT", "given_files", "given_theta"]
+__all__ = ["BEST", "GIVEN", "THETA", "THETA_FORMAT", "given_files", "given_theta"]
 __all__ += ["difference", "flat_parameters", "load_theta", "save_theta", "theta_meaning", "write_theta"]
 
 THETA = "theta.npz"
-# Name of the files of a θ with which a run was told to begin.
-GIVEN = "given"
+# Names of the files of the best θ so far on validation tasks, and of one with which a run was told to begin.
+BEST, GIVEN = "best", "given"
 THETA_FORMAT = 3
 # Bytes that a leaf takes in its archive besides its numbers.
 _LEAF_OVERHEAD = 2**10

@@ -13,16 +13,16 @@ from metarule.meta.phases import parts_of, patience_of, total_steps
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import read_json
-from metarule.runs.theta_files import load_theta, save_theta, theta_meaning
+from metarule.runs.theta_files import BEST, load_theta, save_theta, theta_meaning
 from metarule.tasks.base import primary_metric
 from metarule.tasks.subsets import split_off
 from metarule.types import Theta
 
-__all__ = ["BEST", "VALIDATION", "Pools", "best_mark", "is_over", "pools_of"]
+__all__ = ["VALIDATION", "Pools", "best_mark", "is_over", "pools_of"]
 __all__ += ["report", "report_text", "reported_theta", "save_best", "validate"]
 
-# Name of the files of the best θ so far, and field of the metrics with its scores.
-BEST, VALIDATION = "best", "validation"
+# Field of the metrics with scores on validation tasks.
+VALIDATION = "validation"
 Marks: TypeAlias = Sequence[dict[str, Any]]
 
 

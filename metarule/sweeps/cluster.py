@@ -15,7 +15,8 @@ from warnings import catch_warnings, simplefilter
 from metarule.config.messages import first_line
 from metarule.config.toml import ConfigError
 from metarule.runs.stopping import StopRequest
-from metarule.sweeps.work import FAILED, POLL, progress
+from metarule.runs.sweep_files import FAILED
+from metarule.sweeps.work import POLL, progress
 
 __all__ = ["LOGS", "Kind", "Workers", "check_cluster", "start", "watch"]
 

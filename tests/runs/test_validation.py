@@ -16,9 +16,9 @@ from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.runs.metrics import read_metrics
 from metarule.runs.stopping import Stopped, StopRequest
-from metarule.runs.theta_files import load_theta
+from metarule.runs.theta_files import BEST, load_theta
 from metarule.runs.training import train
-from metarule.runs.validation import BEST, VALIDATION, best_mark, is_over, pools_of, report, report_text
+from metarule.runs.validation import VALIDATION, best_mark, is_over, pools_of, report, report_text
 from metarule.tasks.subsets import Selected, split_off
 
 # A learning rate at which the score falls after a few meta-steps.
