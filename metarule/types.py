@@ -8,8 +8,8 @@ from jax.tree_util import DictKey
 from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
 __all__ = ["LOGITS", "STIMULI", "Integer", "Metrics", "PRNGKey", "ScanFn", "Theta", "Weights"]
-__all__ += ["CircuitStep", "Estimate", "Info", "LearnerState", "LifetimeContext", "Parts", "Split", "StepOutput"]
-__all__ += ["Stimulus", "Synapse"]
+__all__ += ["CircuitStep", "Estimate", "Info", "LearnerState", "LifetimeContext", "Observed", "Parts", "Split"]
+__all__ += ["StepOutput", "Stimulus", "Synapse"]
 
 # Stimuli of conditioning in the order of the sensory neurons: two conditioned stimuli and the unconditioned one.
 STIMULI = ("CS1", "CS2", "US")
@@ -52,22 +52,38 @@ class Synapse(NamedTuple):
     neuromodulator: Float[Array, ""] | None = None
 
 
+class Observed(NamedTuple):
+    """Recording of one step, or the prediction of a network for it; NaN is "not observed".
+
+    Attributes:
+        activity: activity of the recorded neurons [neurons]; None if no activity was recorded.
+        weights: weights before the step, one matrix [pre, post] a projection, None where they were not recorded.
+        choice: 0 or 1; its prediction is the probability of 1; None if no choices were recorded.
+    """
+
+    activity: Float[Array, "*batch neurons"] | None = None
+    weights: tuple[Float[Array, "*batch _ _"] | None, ...] = ()
+    choice: Float[Array, "*batch"] | None = None
+
+
 class Stimulus(NamedTuple):
     """Input of one step, or of a batch of steps along a leading axis.
 
     Attributes:
         input: activity of the input neurons [*batch, inputs].
         target: wanted activity of the output neurons, in the form that the loss reads [*batch, targets].
-        observed: recorded activity that the output is compared with, where a task has recordings.
-        reward: reward at this step, where a task gives one.
+        observed: recording of this step, where tasks are recordings.
+        reward: reward at this step, where a task gives one; it is the diffuse neuromodulator.
         plasticity: gate g of the plastic change, w ← w + g·Δw; None for 1.
+        restart: 1 at the first step of a session, where activity and traces start anew, otherwise 0; None for 0.
     """
 
     input: Float[Array, "*batch inputs"]
     target: Float[Array, "*batch targets"]
-    observed: Float[Array, "..."] | None = None
+    observed: Observed | None = None
     reward: Float[Array, "*batch"] | None = None
     plasticity: Float[Array, "*batch"] | None = None
+    restart: Float[Array, "*batch"] | None = None
 
 
 class CircuitStep(NamedTuple):
@@ -105,11 +121,13 @@ class LifetimeContext(NamedTuple):
         task: the task, in the form of its family.
         wiring: constants of the circuit, such as random feedback weights.
         key: source of randomness of the stimuli.
+        rest: state of the circuit at the start of a session.
     """
 
     task: PyTree[Shaped[Array, "..."]]
     wiring: PyTree[Float[Array, "..."]]
     key: PRNGKey
+    rest: PyTree[Float[Array, "..."]] = ()
 
 
 class LearnerState(NamedTuple):

@@ -27,7 +27,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     B_lᵀ is W_{l+1} (`transpose`), 0 (`zero`), or B_l is a separate matrix, fixed and random (`random`) or plastic
     (`learned`). The output modulators equal −∂loss/∂potential if loss and output activation are a canonical pair
     (cross-entropy with sigmoid or softmax, squared error with identity). The delta rule with `transpose` and f′ is then
-    backprop. The diffuse neuromodulator carries the reward, −mean (target − output)².
+    backprop. The diffuse neuromodulator carries the reward of the stimulus, or
+    without one −mean (target − output)².
 
     Plastic feedback weights are projections after the forward ones. A feedback synapse connects the modulatory neurons
     of two layers and is modulated by the forward neuron paired with its postsynaptic neuron: pre = modulator_{l+1},
@@ -43,6 +44,10 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         derivative: whether hidden modulators have the factor f′(potential).
         weight_scale: initial weights are N(0, weight_scale²/pre).
         feedback_scale: random and initial learned feedback weights are N(0, feedback_scale²/post).
+        fixed: numbers of the projections that are not plastic, from 0, the one from the inputs.
+
+    Raises:
+        ValueError: a fixed projection that does not exist, or no plastic one.
 
     References:
         Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned).
@@ -56,13 +61,23 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     derivative: bool = False
     weight_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
+    fixed: tuple[int, ...] = ()
     chunkable: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.plastic
 
     @property
     def paths(self) -> tuple[str, ...]:
         """Path of each projection: forward projections, then plastic feedback projections."""
         feedback = len(self.hidden) if self.feedback == "learned" else 0
         return ("forward",) * (len(self.hidden) + 1) + ("feedback",) * feedback
+
+    @property
+    def plastic(self) -> tuple[bool, ...]:
+        """Plasticity of each projection."""
+        return parts.plastic(self.fixed, len(self.paths))
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
@@ -94,7 +109,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         local = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
         if plastic:
             local += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
-        diffuse = parts.reward(error)
+        diffuse = parts.neuromodulator(stimulus, error)
         synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in local)
         return CircuitStep((), posts[-1], synapses, tuple(posts))
 

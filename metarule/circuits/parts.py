@@ -1,5 +1,6 @@
 """Functions that circuits share: random matrices, the bias neuron, the feedback path, the reward."""
 
+from collections.abc import Collection
 from typing import Literal
 
 import jax
@@ -7,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metarule.types import PRNGKey, Weights
+from metarule.types import PRNGKey, Stimulus, Weights
 
-__all__ = ["HiddenActivation", "OutputActivation", "append_bias", "feedback_potentials", "normal_matrices", "reward"]
+__all__ = ["HiddenActivation", "OutputActivation", "append_bias", "feedback_potentials", "neuromodulator"]
+__all__ += ["normal_matrices", "plastic"]
 
 HiddenActivation = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
 OutputActivation = Literal["sigmoid", "softmax", "tanh", "identity"]
@@ -50,6 +52,18 @@ def feedback_potentials(
     return forward @ modulator if path == "transpose" else jnp.zeros(forward.shape[0], forward.dtype)
 
 
-def reward(error: Float[Array, " outputs"]) -> Float[Array, ""]:
-    """Concentration of the diffuse neuromodulator, −mean error²."""
-    return -jnp.mean(error**2)
+def neuromodulator(stimulus: Stimulus, error: Float[Array, " outputs"]) -> Float[Array, ""]:
+    """Concentration of the diffuse neuromodulator: the reward of the stimulus, or −mean error² without one."""
+    return -jnp.mean(error**2) if stimulus.reward is None else stimulus.reward
+
+
+def plastic(fixed: Collection[int], projections: int) -> tuple[bool, ...]:
+    """Plasticity of each projection, of which some are fixed.
+
+    Raises:
+        ValueError: a number that no projection has, one given twice, or no plastic projection.
+    """
+    allowed = f"allowed: distinct numbers from 0 to {projections - 1}, not all of them"
+    if len(set(fixed)) < len(fixed) or not set(fixed) < set(range(projections)):
+        raise ValueError(f"fixed = {list(fixed)}; {allowed}")
+    return tuple(number not in fixed for number in range(projections))

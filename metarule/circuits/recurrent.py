@@ -59,7 +59,8 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     rate_{t−1}, the postsynaptic one is rate_t.
 
     Bᵀ is W_out (`transpose`), fixed and random (`random`) or 0 (`zero`); errors are not propagated through time. The
-    output modulators are target − output, and the diffuse neuromodulator carries the reward, −mean (target − output)².
+    output modulators are target − output, and the diffuse neuromodulator carries the reward of the
+    stimulus, or without one −mean (target − output)².
 
     Attributes:
         neurons: recurrent neurons.
@@ -75,6 +76,10 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             radius for large networks.
         feedback_scale: random feedback weights are N(0, feedback_scale²/outputs).
         trace_decay: share of a trace left after one step.
+        fixed: numbers of the projections that are not plastic: 0 input, 1 recurrent, 2 output.
+
+    Raises:
+        ValueError: a fixed projection that does not exist, or no plastic one.
 
     References:
         Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016 (leaky potentials, fixed mask); Murray 2019
@@ -93,7 +98,17 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     recurrent_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
     trace_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    fixed: tuple[int, ...] = ()
     paths: ClassVar[tuple[str, ...]] = ("input", "recurrent", "output")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _ = self.plastic
+
+    @property
+    def plastic(self) -> tuple[bool, ...]:
+        """Plasticity of each projection."""
+        return parts.plastic(self.fixed, len(self.paths))
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Wiring, Activity]:
         """Draw (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
@@ -132,7 +147,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         modulators = (modulator, modulator, error)
 
         traces = state.pre_traces, state.post_traces
-        diffuse = (parts.reward(error),) * len(weights)
+        diffuse = (parts.neuromodulator(stimulus, error),) * len(weights)
         values = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
         synapses = tuple(Synapse(*local) for local in values)
         d = self.trace_decay

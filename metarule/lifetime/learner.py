@@ -22,6 +22,7 @@ from metarule.protocols import (
     Factored,
     InitialWeights,
     Loss,
+    Recorded,
     Rule,
     Sized,
     TaskFamily,
@@ -147,7 +148,8 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             weights = self.tasks.initial_weights(task, weights)
         weights, wiring, circuit_state = self._narrow((weights, wiring, circuit_state))
         memory = tuple(complete(self.rule).memory(weight) for weight in weights)
-        return LifetimeContext(task, wiring, stimulus_key), LearnerState(weights, memory, circuit_state)
+        context = LifetimeContext(task, wiring, stimulus_key, rest=circuit_state)
+        return context, LearnerState(weights, memory, circuit_state)
 
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t."""
@@ -167,12 +169,18 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         The record holds the state of the circuit before the step, the local variables of each projection without its
         weights, and the gate.
         """
+        if stimulus.restart is not None:
+            state = self._restarted(context, state, stimulus.restart)
         response = self.circuit.step(state.weights, context.wiring, state.circuit, self._narrow(stimulus))
         output = response.output.astype(stimulus.target.dtype)
         projections = enumerate(zip(state.weights, state.memory, response.synapses, strict=True))
         changed = [self.apply_rule(theta, number, *one, stimulus.plasticity) for number, one in projections]
         weights, memory = zip(*changed, strict=True)
-        loss = self.step_loss(output, stimulus.target)
+        if isinstance(self.tasks, Recorded) and stimulus.observed is not None:
+            predicted = self.tasks.predict(context.task, state.weights, response)
+            loss = self.tasks.misfit(context.task, predicted, stimulus.observed) / self.steps
+        else:
+            loss = self.step_loss(output, stimulus.target)
         variables = tuple({k: v for k, v in one._asdict().items() if k != "weight"} for one in response.synapses)
         after = LearnerState(weights, memory, response.state)
         record = (state.circuit, variables, stimulus.plasticity)
@@ -290,6 +298,12 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def _plastic(self, projection: int) -> bool:
         return plastic_of(self.circuit, projection + 1)[projection]
+
+    def _restarted(self, context: LifetimeContext, state: LearnerState, restart: Float[Array, ""]) -> LearnerState:
+        """State in which activity and traces start anew if a session starts."""
+        memory = tuple(complete(self.rule).memory(weight) for weight in state.weights)
+        anew = state._replace(memory=memory, circuit=context.rest)
+        return jax.tree.map(lambda one, other: jnp.where(restart > 0, one, other), anew, state)
 
     def _narrow(self, tree: PyTree) -> PyTree:
         """Numbers in the precision of the network."""

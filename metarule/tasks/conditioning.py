@@ -222,7 +222,8 @@ class Conditioning(
 
     def stimulus(self, task: ConditioningTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Stimuli of step t; beyond the last step it is repeated, which is one of rest."""
-        return Stimulus(*(jnp.take(values, t, axis=0, mode="clip") for values in (task.stimuli, task.targets)))
+        stimulus, target = (jnp.take(values, t, axis=0, mode="clip") for values in (task.stimuli, task.targets))
+        return Stimulus(stimulus, target)
 
     def examples(self, task: ConditioningTask) -> Stimulus:
         """Each stimulus alone."""

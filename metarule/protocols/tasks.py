@@ -1,0 +1,106 @@
+"""Protocols of task families and their losses."""
+
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+from jaxtyping import Array, Float
+
+from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Split, Stimulus, Weights
+
+__all__ = ["HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "PrimaryMetric", "Recorded"]
+__all__ += ["TaskFamily"]
+
+
+@runtime_checkable
+class Loss(Protocol):
+    """A loss that names the output activation that it is made for, so that the circuit is checked against it."""
+
+    @property
+    def activation(self) -> str:
+        """Activation of the output neurons, such as `sigmoid`."""
+
+
+@runtime_checkable
+class TaskFamily(Protocol):
+    """A distribution over learning problems."""
+
+    @property
+    def inputs(self) -> int:
+        """Number of input neurons."""
+
+    @property
+    def outputs(self) -> int:
+        """Number of output neurons."""
+
+    @property
+    def loss(self) -> Callable[[Float[Array, " outputs"], Float[Array, " targets"]], Float[Array, ""]]:
+        """Function of one output and its target, in the form that `stimulus` gives; it may be a `Loss`."""
+
+    def split(self, seed: Integer) -> Split:
+        """Split the tasks into two disjoint pools, which are pytrees of arrays; the seed may be traced."""
+
+    def sample(self, key: PRNGKey, pool: Any, index: Integer) -> Any:
+        """Sample task number `index` ≥ 0 of a pool; the key draws incidentals such as the order of stimuli."""
+
+    def stimulus(self, task: Any, t: Integer, key: PRNGKey) -> Stimulus:
+        """Stimulus of step t ≥ 0; the key draws noise."""
+
+    def examples(self, task: Any) -> Stimulus:
+        """Batch of stimuli on which the network is evaluated, with plasticity off."""
+
+    def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
+        """Scalars by name from the outputs to `examples`, finite for finite outputs."""
+
+
+@runtime_checkable
+class PrimaryMetric(Protocol):
+    """A task family that names the metric to quote; by default it is the first of `metrics`."""
+
+    @property
+    def primary_metric(self) -> str:
+        """Name of a metric between 0 and 1; larger is better."""
+
+
+@runtime_checkable
+class MinimumLength(Protocol):
+    """A task family whose tasks need a minimum number of steps; by default it is 1."""
+
+    @property
+    def min_steps(self) -> int:
+        """Fewest steps of a lifetime."""
+
+
+@runtime_checkable
+class InRounds(Protocol):
+    """A task family that shows one example of each class in every round."""
+
+    @property
+    def round_steps(self) -> int:
+        """Steps of a round."""
+
+
+@runtime_checkable
+class HasTaskIds(Protocol):
+    """A task family in which several numbers may stand for one task; by default each stands for another."""
+
+    def task_id(self, pool: Any, index: Integer) -> Integer:
+        """Number that tasks of a pool share if they differ only in labels, order or examples."""
+
+
+@runtime_checkable
+class InitialWeights(Protocol):
+    """A task family whose tasks give the initial weights, such as those of a recorded network."""
+
+    def initial_weights(self, task: Any, weights: Weights) -> Weights:
+        """Initial weights for a task, in place of those that the circuit has drawn."""
+
+
+@runtime_checkable
+class Recorded(Protocol):
+    """A task family whose meta-loss compares a network with recordings, the `observed` of each stimulus."""
+
+    def predict(self, task: Any, weights: Weights, response: CircuitStep) -> Observed:
+        """Predict what is recorded, from the weights before a step and the response of the network."""
+
+    def misfit(self, task: Any, predicted: Observed, observed: Observed) -> Float[Array, ""]:
+        """Misfit of one step, a sum over what was observed."""
