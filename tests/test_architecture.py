@@ -20,6 +20,7 @@ LAYERS = [
     {"rules", "circuits", "tasks"},
     {"lifetime"},
     {"testing"},
+    {"recordings"},
     {"estimators"},
     {"meta"},
     {"analysis"},

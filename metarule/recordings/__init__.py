@@ -1,0 +1,1 @@
+"""Recordings of experiments: their files, the task family that is made of them, and simulated ones."""
