@@ -10,7 +10,7 @@ from metarule.protocols import Circuit, PartlyPlastic, Paths
 from metarule.tracing import memoised, returns_as_is
 from metarule.types import CircuitStep, Stimulus, Synapse
 
-__all__ = ["offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
+__all__ = ["network_shapes", "offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
 
 
 @memoised
@@ -37,6 +37,13 @@ def sees_own_weights(circuit: Circuit, inputs: int, outputs: int) -> bool:
 def paths_of(circuit: Circuit, inputs: int, outputs: int) -> tuple[str, ...]:
     """Path of each projection; without the ability `Paths` all are on one."""
     return circuit.paths if isinstance(circuit, Paths) else ("all",) * len(_shapes(circuit, inputs, outputs)[0])
+
+
+@memoised
+def network_shapes(circuit: Circuit, inputs: int, outputs: int) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+    """Shapes of the weights of each projection, and of the activity of each population but the inputs."""
+    shapes = _shapes(circuit, inputs, outputs)
+    return tuple(shapes[0]), tuple(jax.eval_shape(circuit.step, *shapes).activity)
 
 
 def plastic_of(circuit: Circuit, projections: int) -> tuple[bool, ...]:

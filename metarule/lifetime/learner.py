@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, Int
 from msgspec import Struct
 from msgspec.structs import replace
 
-from metarule.circuits.base import offered_variables, paths_of, plastic_of, sees_own_weights
+from metarule.circuits.base import network_shapes, offered_variables, paths_of, plastic_of, sees_own_weights
 from metarule.lifetime import chunks, sharing
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.inner_loop import InnerLoop
@@ -89,6 +89,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             raise ValueError(
                 f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: {', '.join(offered)}"
             )
+        if isinstance(self.tasks, Recorded):
+            weights, activity = network_shapes(circuit, *self._sizes)
+            self.tasks.check(weights, activity, local_variables(self.rule))
         if self.steps < min_steps(self.tasks):
             raise ValueError(f"inner_loop.steps = {self.steps}: these tasks need at least {min_steps(self.tasks)}")
 

@@ -1,5 +1,6 @@
 """Meta-optimisers: methods that move θ."""
 
+from metarule.meta.gauss_newton import GaussNewton
 from metarule.meta.gradient import Gradient, GradientState
 from metarule.meta.loop import advance, begin, train
 from metarule.meta.phases import AnyOptimizer, Phase, list_phases
@@ -13,6 +14,7 @@ __all__ = [
     "CMAES",
     "Annealing",
     "AnyOptimizer",
+    "GaussNewton",
     "Genetic",
     "Gradient",
     "GradientState",

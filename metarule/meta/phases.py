@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from metarule.estimators.base import lifetimes_per_estimate
 from metarule.lifetime.inner_loop import LONGEST
+from metarule.meta.gauss_newton import GaussNewton
 from metarule.meta.gradient import Gradient, scaled_steps
 from metarule.meta.population import Population
 from metarule.meta.searches import CMAES, Annealing, AnySearch, Genetic, OpenES, RandomSearch
@@ -35,7 +36,7 @@ __all__ = [
 ]
 
 # Optimisers that a config can name.
-AnyOptimizer: TypeAlias = Gradient | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence
+AnyOptimizer: TypeAlias = Gradient | GaussNewton | Genetic | Annealing | CMAES | OpenES | RandomSearch | Sequence
 
 
 @runtime_checkable
@@ -86,6 +87,9 @@ def list_phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
         case Gradient():
             parts = zip(_curriculum(optimizer, learner), optimizer.ends, strict=True)
             return tuple(Phase(learner.with_steps(length), optimizer, 0, end) for length, end in parts)
+        case GaussNewton():
+            optimizer.check(learner)
+            return (Phase(learner, optimizer, 0, optimizer.steps),)
         case _ if isinstance(optimizer, AnySearch) and find_spec("evosax") is None:
             kind = optimizer.__struct_config__.tag
             raise ValueError(

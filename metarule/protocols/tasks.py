@@ -1,6 +1,6 @@
 """Protocols of task families and their losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
@@ -98,6 +98,9 @@ class InitialWeights(Protocol):
 @runtime_checkable
 class Recorded(Protocol):
     """A task family whose meta-loss compares a network with recordings, the `observed` of each stimulus."""
+
+    def check(self, weights: Sequence[Any], activity: Sequence[Any], variables: Sequence[str]) -> None:
+        """Refuse a network by the shapes of its weights and activity, or by the local variables that the rule reads."""
 
     def predict(self, task: Any, weights: Weights, response: CircuitStep) -> Observed:
         """Predict what is recorded, from the weights before a step and the response of the network."""

@@ -1,0 +1,197 @@
+"""Fits of a rule to recordings, and their likelihood on animals that were not fitted."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jaxtyping import Float
+
+from metarule.analysis.ablation import term_names
+from metarule.meta.fits import Settings, Start, fit_all, floors, start_point, unflatten
+from metarule.meta.gauss_newton import GaussNewton
+from metarule.meta.levenberg import Iterate, Penalty, Point, variances
+from metarule.parallel.batching import bytes_of
+from metarule.recordings.likelihood import GAUSSIAN
+from metarule.recordings.tasks import RecordedTask
+from metarule.rules.mlp import MLP
+from metarule.types import Split, Theta
+
+__all__ = ["Fitted", "Problem", "make_problem"]
+
+# Directions of fits that are tried side by side, in steps; each number of directions is a program of its own.
+_STEP = 8
+# Bytes of the networks and tangents of fits that are computed at once.
+_BYTES = 2**24
+_MOST_AT_ONCE = 128
+
+
+class Fitted(NamedTuple):
+    """A fit to the fitted animals, and what it says about all animals.
+
+    Attributes:
+        iterate: the last state of the fit; only its best point counts.
+        directions: directions of the shared unknowns in which it moved [directions, shared].
+        variance: of the noise by kind, with the degrees of freedom of the fit.
+        log_likelihood: of each animal [animals].
+        parameters: number of fitted numbers, those of the noise and of single animals included.
+    """
+
+    iterate: Iterate
+    directions: Float[np.ndarray, "directions shared"]
+    variance: Float[np.ndarray, " kinds"]
+    log_likelihood: Float[np.ndarray, " animals"]
+    parameters: int
+
+    @property
+    def shared(self) -> Float[np.ndarray, " shared"]:
+        """θ and the unknowns that all animals share, as one vector."""
+        return np.asarray(self.iterate.point.shared)
+
+
+class Problem(NamedTuple):
+    """Recordings, and a learner that is to do the same.
+
+    Attributes:
+        learner: the learner.
+        animals: all animals, first those that are fitted.
+        is_fitted: true for these [animals].
+        terms: names of the coefficients, the first entries of the shared unknowns; empty for an MLP.
+        scale: parameter scale of θ [entries of θ].
+        settings: of the fits.
+        size: number of shared unknowns.
+    """
+
+    learner: Any
+    animals: RecordedTask
+    is_fitted: Any
+    terms: tuple[str, ...]
+    scale: Any
+    settings: Settings
+    size: int
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of observations that are fitted."""
+        return tuple(self.learner.tasks.fitted)
+
+    @property
+    def scored(self) -> Any:
+        """True for the animals on which models are compared: those held out, or all if none is."""
+        return np.ones_like(self.is_fitted) if self.is_fitted.all() else ~self.is_fitted
+
+    @property
+    def nuisance(self) -> Any:
+        """Directions of the shared unknowns that are always fitted: all but coefficients."""
+        return np.eye(self.size)[len(self.terms) :]
+
+    def directions(self, terms: Iterable[int]) -> Any:
+        """Directions of some coefficients and of what is always fitted."""
+        return np.concatenate([np.eye(self.size)[list(terms)], self.nuisance])
+
+    def start(self, theta: Theta) -> Point:
+        """Point with a θ and first values of the other unknowns."""
+        return start_point(self.learner, theta, self.animals)
+
+    def theta(self, shared: Any) -> Theta:
+        """θ of a point."""
+        return unflatten(self.learner, jnp.asarray(shared))[0]
+
+    def fit(self, start: Point, directions: Any, steps: int | None = None, weights: Any = None) -> Fitted:
+        """Fit once, in some directions of the shared unknowns."""
+        return self.fit_each([start], [directions], steps, None if weights is None else [weights])[0]
+
+    def fit_each(
+        self,
+        starts: Sequence[Point],
+        directions: Sequence[Any],
+        steps: int | None = None,
+        weights: Sequence[Any] | None = None,
+        penalised: bool = False,
+        fits: int = 0,
+    ) -> list[Fitted]:
+        """Fit from several starts side by side.
+
+        Args:
+            starts: first points.
+            directions: directions of the shared unknowns, one matrix a fit.
+            steps: most evaluations; 1 evaluates the starts; as in the settings if None.
+            weights: weight of each animal, one vector a fit; by default 1 for those that are fitted.
+            penalised: whether the penalty of the settings counts.
+            fits: number of fits for which the program is made, at least that of the starts; further ones are idle.
+        """
+        count, own = max(fits, len(starts)), starts[0].own.shape[1]
+        most = max(map(len, directions))
+        rows = min(-(-max(most, 1) // _STEP) * _STEP, self.size)
+        idle = count - len(starts)
+        padded = [np.pad(one, ((0, rows - len(one)), (0, 0))) for one in directions]
+        padded += [np.zeros_like(padded[0])] * idle
+        each = [self.is_fitted.astype(float)] * len(starts) if weights is None else list(weights)
+        each += [each[0]] * idle
+        points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts, *[starts[0]] * idle)
+        settings = self.settings
+        if not penalised:
+            zeros = jnp.zeros(self.size)
+            settings = settings._replace(penalty=Penalty(zeros, zeros))
+        settings = settings._replace(steps=jnp.asarray(settings.steps if steps is None else steps))
+        begin = Start(points, jnp.asarray(np.stack(padded)), jnp.asarray(np.stack(each)))
+        chunk = self._chunk_size(rows + own)
+        result = jax.device_get(fit_all(self.learner, self.animals, begin, settings, chunk))
+        return [
+            self._fitted(jax.tree.map(lambda leaf, n=n: leaf[n], result), directions[n], rows, each[n])
+            for n in range(len(starts))
+        ]
+
+    def _fitted(self, iterate: Iterate, directions: Any, rows: int, weights: Any) -> Fitted:
+        """Cut the idle directions off, and compute likelihoods."""
+        used, own = len(directions), iterate.point.own.shape[1]
+        chosen = [*range(used), *range(rows, rows + own)]
+        curvature = iterate.curvature._replace(
+            gradient=iterate.curvature.gradient[:, :, chosen],
+            hessian=iterate.curvature.hessian[:, :, chosen][:, :, :, chosen],
+        )
+        iterate = iterate._replace(curvature=curvature)
+        animals, noises = int(np.sum(weights > 0)), sum(kind in GAUSSIAN for kind in self.kinds)
+        free = used + animals * own
+        counts = weights @ curvature.observations
+        variance = np.asarray(variances(self.kinds, curvature, weights, np.asarray(floors(self.learner))))
+        is_gaussian = np.array([kind in GAUSSIAN for kind in self.kinds])
+        # Each kind pays for the fitted numbers by its share of the observations.
+        corrected = variance * counts / np.maximum(counts - free * counts / max(counts.sum(), 1), 1)
+        gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
+        likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
+        return Fitted(iterate, directions, np.where(is_gaussian, corrected, 1.0), likelihood, free + noises)
+
+    def _chunk_size(self, tangents: int) -> int:
+        """Fits that are computed at once."""
+        first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.animals)
+        state = jax.eval_shape(lambda task: self.learner.init(jax.random.key(0), task)[1], first)
+        return int(np.clip(_BYTES // max((tangents + 1) * bytes_of(state), 1), 1, _MOST_AT_ONCE))
+
+
+def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:
+    """Recordings of a split, and the learner.
+
+    Args:
+        learner: a learner on recordings.
+        split: animals that are fitted and animals that are held out, which may be the same.
+        optimizer: that of the experiment; further fits have its settings if it is Gauss–Newton.
+    """
+    train, test = split
+    is_held_out = learner.tasks.held_out > 0
+    animals = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), train, test) if is_held_out else train
+    fitted = len(train.number)
+    theta = learner.init_theta(jax.random.key(0))
+    newton = optimizer if isinstance(optimizer, GaussNewton) else GaussNewton()
+    terms = () if isinstance(learner.rule, MLP) else tuple(term_names(learner, theta))
+    return Problem(
+        learner=learner,
+        animals=animals,
+        is_fitted=np.arange(len(animals.number)) < fitted,
+        terms=terms,
+        scale=np.asarray(ravel_pytree(learner.theta_scale())[0]),
+        settings=newton.settings(learner),
+        size=start_point(learner, theta, jax.tree.map(lambda leaf: leaf[:1], animals)).shared.size,
+    )

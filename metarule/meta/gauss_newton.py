@@ -1,0 +1,129 @@
+"""Gauss–Newton fit of θ to recordings, damped as by Levenberg and Marquardt."""
+
+from functools import partial
+from typing import Annotated, Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from msgspec import Meta
+
+from metarule.config.schema import Checked
+from metarule.meta.fits import Settings, evaluate, floors, start_point, unflatten
+from metarule.meta.levenberg import Iterate, Penalty, Point, next_iterate, start_iterate
+from metarule.protocols import Learner, Recorded
+from metarule.recordings.tasks import RecordedTask
+from metarule.types import Info, PRNGKey, Theta
+
+__all__ = ["GaussNewton", "GaussNewtonState"]
+
+# Most unknowns of a fit, whose matrix is stored for each animal.
+_MOST_UNKNOWNS = 3000
+
+
+class GaussNewtonState(NamedTuple):
+    """State of a fit, and its θ."""
+
+    theta: Theta
+    fit: Iterate
+
+
+class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="gauss_newton"):
+    """Fit θ to recordings by Gauss–Newton steps, damped as by Levenberg and Marquardt.
+
+    (H + λ·diag H)·δ = −g,  g = Σ ∂(−ln L)/∂θ,  H = Σ Jᵀ·diag(∂²(−ln L)/∂prediction²)·J
+
+    Sums are over all steps of all animals, J is the exact derivative of the predictions. The variances of the noise are
+    those under which the recordings are most likely. What tasks leave open is fitted with θ: initial weights of each
+    animal, the readout, the decay of the average reward. It finds θ exactly where gradient descent stalls, for up to
+    some 300 parameters.
+
+    Attributes:
+        steps: most evaluations of the fit, one a meta-step; it ends earlier at the optimum.
+        damping: λ of the first step.
+        tolerance: change of −ln L, in nats, below which the fit ends.
+        ridge: strength of a Gaussian prior, −ln p(θ) = ridge/2·Σ(θ/scale)²; 0 for none.
+        l1: strength of a Laplace prior, −ln p(θ) = l1·Σ|θ|/scale, under which terms are left out; the others are
+            fitted anew without it. 0 for none.
+
+    References:
+        Levenberg 1944; Marquardt 1963; Schraudolph 2002 (choices: generalised Gauss–Newton matrix); Tibshirani 1996.
+    """
+
+    steps: Annotated[int, Meta(ge=1, le=100_000)] = 60
+    damping: Annotated[float, Meta(gt=0)] = 1e-3
+    tolerance: Annotated[float, Meta(gt=0)] = 1e-6
+    ridge: Annotated[float, Meta(ge=0)] = 0.0
+    l1: Annotated[float, Meta(ge=0)] = 0.0
+    # Each meta-step computes a recording of each animal, however many there are.
+    batch_size: ClassVar[int] = 1
+
+    def check(self, learner: Learner) -> None:
+        """Refuse a learner that cannot be fitted.
+
+        Raises:
+            ValueError: tasks that are no recordings, or too many unknowns.
+        """
+        if not isinstance(learner.tasks, Recorded):
+            kind = type(learner.tasks).__name__
+            raise ValueError(f"optimizer.kind = 'gauss_newton': it fits recordings, and tasks are {kind}")
+        point = jax.eval_shape(partial(_first_point, learner), jax.random.key(0))
+        count = point.shared.size + point.own.shape[1]
+        if count > _MOST_UNKNOWNS:
+            raise ValueError(
+                f"optimizer.kind = 'gauss_newton': {point.shared.size} shared unknowns and {point.own.shape[1]} of each "
+                f"animal; allowed: {_MOST_UNKNOWNS} in all, or kind = gradient with known initial weights"
+            )
+
+    def settings(self, learner: Learner) -> Settings:
+        """Settings of further fits with this optimiser."""
+        point = _first_point(learner, jax.random.key(0))
+        scale, _ = ravel_pytree(learner.theta_scale())
+        inverse = jnp.zeros_like(point.shared).at[: scale.size].set(1 / scale)
+        return Settings(Penalty(self.ridge * inverse**2, self.l1 * inverse), self.damping, self.tolerance, self.steps)
+
+    def init(self, learner: Any, pool: RecordedTask, theta: Theta, key: PRNGKey) -> GaussNewtonState:
+        """State before the first meta-step."""
+        point = start_point(learner, theta, pool)
+        directions, kinds = jnp.eye(point.shared.size), len(learner.tasks.fitted)
+        return GaussNewtonState(theta, start_iterate(point, directions, kinds, self.damping))
+
+    def step(
+        self, learner: Any, pool: RecordedTask, state: GaussNewtonState, key: PRNGKey
+    ) -> tuple[GaussNewtonState, Info]:
+        """Evaluate the proposal on all animals of a pool, and propose the next point; a finished fit stays."""
+        before, settings = state.fit, self.settings(learner)
+        directions = jnp.eye(before.point.shared.size)
+        move = partial(
+            next_iterate,
+            evaluate=partial(evaluate, learner, pool, directions),
+            kinds=learner.tasks.fitted,
+            directions=directions,
+            weights=jnp.ones(before.point.own.shape[0]),
+            floor=floors(learner),
+            penalty=settings.penalty,
+            tolerance=self.tolerance,
+        )
+        after = jax.lax.cond(before.done, lambda fit: fit, move, before)
+        theta, _ = unflatten(learner, after.point.shared)
+        none = jnp.zeros((), int)
+        info = Info(
+            loss=after.objective / jnp.maximum(jnp.sum(after.curvature.observations), 1),
+            metrics={},
+            observed={"damping": after.damping},
+            lifetimes=jnp.asarray(before.point.own.shape[0]),
+            nonfinite_lifetimes=none,
+            zero_gradient_lifetimes=none,
+            rejected=~(after.objective < before.objective) & ~before.done,
+            theta=theta,
+        )
+        return GaussNewtonState(theta, after), info
+
+    def theta(self, state: GaussNewtonState) -> Theta:
+        """θ of a state."""
+        return state.theta
+
+
+def _first_point(learner: Any, key: PRNGKey) -> Point:
+    """First point of a fit to the training animals of one split."""
+    return start_point(learner, learner.init_theta(key), learner.tasks.split(0).train)

@@ -1,0 +1,87 @@
+"""Checks that recordings, the fields of their family and the network fit together."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from metarule.recordings.family import Recordings
+
+__all__ = ["check_fields", "check_network"]
+
+
+def check_fields(family: "Recordings") -> None:
+    """Refuse fields of a family that its recordings do not allow.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+    first, count, kinds = family.animals[0], len(family.animals), family.kinds
+    share = family.test_animals
+    if share >= 1 and (not float(share).is_integer() or share >= count):
+        raise ValueError(f"test_animals = {share:g}; allowed: a share below 1, or a number below {count}, the animals")
+    for kind in family.fit:
+        if kind not in kinds:
+            raise ValueError(f"fit: '{kind}' were not recorded; allowed: {', '.join(kinds)}")
+    if len(set(family.fit)) < len(family.fit):
+        raise ValueError(f"fit = {list(family.fit)}; allowed: each kind once")
+    if family.readout == "fitted" and first.choices is None:
+        raise ValueError("readout = 'fitted': no choices were recorded; allowed: fixed")
+    if first.choices is not None and family.readout == "fixed" and family.outputs != 1:
+        raise ValueError(
+            f"outputs = {family.outputs}: allowed: 1, whose activity is P(choice = 1), or readout = fitted"
+        )
+    if family.reward == "centred" and first.rewards is None:
+        raise ValueError("reward = 'centred': no rewards were recorded; allowed: raw")
+    if family.reward_decay == "fitted" and family.reward == "raw":
+        raise ValueError("reward_decay = 'fitted': allowed with reward = centred")
+    _check_neurons(family)
+
+
+def _check_neurons(family: "Recordings") -> None:
+    first, neurons, outputs = family.animals[0], family.neurons, family.outputs
+    if first.targets is not None and first.targets.shape[1] != outputs:
+        raise ValueError(f"outputs = {outputs}: the recorded targets have {first.targets.shape[1]} neurons")
+    if first.activity is None:
+        if neurons:
+            raise ValueError(f"neurons = {list(neurons)}: no activity was recorded; leave it out")
+        return
+    width = first.activity.shape[1]
+    if neurons and (len(set(neurons)) < len(neurons) or len(neurons) != width):
+        raise ValueError(f"neurons = {list(neurons)}; allowed: {width} distinct numbers, one a column of activity")
+    if family.population == "output" and max(neurons, default=width - 1) >= outputs:
+        raise ValueError(f"neurons: {max(neurons, default=width - 1)} is beyond the last of {outputs} output neurons")
+    if family.population == "output" and not neurons and width != outputs:
+        raise ValueError(f"outputs = {outputs}: activity has {width} columns; name their neurons, neurons = [0, …]")
+
+
+def check_network(
+    family: "Recordings", weights: Sequence[Any], activity: Sequence[Any], variables: Sequence[str]
+) -> None:
+    """Refuse a network that does not fit the recordings; arguments and errors as of `Recordings.check`."""
+    first = family.animals[0]
+    for name, given in (("weights", first.weights), ("initial_weights", first.initial_weights)):
+        for number, recorded in given.items():
+            shape = recorded.shape[-2:]
+            if number >= len(weights):
+                raise ValueError(f"files: {name} of projection {number}: the circuit has {len(weights)} projections")
+            if shape != weights[number].shape:
+                sizes = " × ".join(map(str, shape)), " × ".join(map(str, weights[number].shape))
+                raise ValueError(
+                    f"files: {name} of projection {number} are {sizes[0]} in the recordings, and {sizes[1]} in the "
+                    "circuit, in which a bias neuron has a row"
+                )
+    if first.activity is not None and family.population == "all":
+        count, width = sum(one.shape[-1] for one in activity), first.activity.shape[1]
+        if max(family.neurons, default=width - 1) >= count or (not family.neurons and width != count):
+            raise ValueError(f"files: activity has {width} columns, and the circuit {count} neurons but the inputs")
+    known = set(first.weights) | set(first.initial_weights)
+    if family.initial == "known" and (missing := [n for n in range(len(weights)) if n not in known]):
+        raise ValueError(
+            f"initial = 'known': those of projection {missing[0]} were not recorded; allowed: zero, fitted"
+        )
+    if "modulator" in variables and first.targets is None and first.choices is None:
+        raise ValueError(
+            "rule: it reads the modulator, which is target − output; neither targets nor choices were recorded"
+        )
+    if "neuromodulator" in variables and first.rewards is None:
+        raise ValueError("rule: it reads the neuromodulator, which is the reward; no rewards were recorded")
