@@ -24,9 +24,16 @@ __all__ = ["read_recordings", "unused_fields"]
 _Columns: TypeAlias = Mapping[str, str | tuple[str, ...]]
 _Read: TypeAlias = Callable[[Path, Mapping[str, tuple[str, ...]], Room], list[Recording]]
 
-# Readers by ending, and the bytes of the largest file. Of an NWB file no more than the named fields is read.
+# Bytes of the largest NWB file, of which no more than the named fields is read.
+_LARGEST_NWB = 2**62
+# Readers by ending, and the bytes of the largest file.
 _READERS: Mapping[str, tuple[_Read, int]] = MappingProxyType(
-    {".npz": (read_npz, LARGEST), ".csv": (read_long, LARGEST), ".tsv": (read_long, LARGEST), ".nwb": (read_nwb, 2**62)}
+    {
+        ".npz": (read_npz, LARGEST),
+        ".csv": (read_long, LARGEST),
+        ".tsv": (read_long, LARGEST),
+        ".nwb": (read_nwb, _LARGEST_NWB),
+    }
 )
 
 
@@ -77,6 +84,7 @@ def unused_fields(file: str | Path, columns: _Columns = MappingProxyType({})) ->
     """
     path, chosen = Path(file), _column_map(columns)
     with _named(path):
+        check_file(path, _LARGEST_NWB)
         match path.suffix.lower():
             case ".nwb":
                 return unused_in_nwb(path, chosen)
