@@ -81,6 +81,7 @@ SMOKE = {
     "test_evolve.py",
     "test_gradient.py",
     "test_locks.py",
+    "test_nwb.py",
     "test_polynomial.py",
     "test_population.py",
     "test_runs.py",

@@ -15,7 +15,7 @@ import numpy as np
 from metarule.config.arrays import Declared, declared_arrays
 from metarule.config.messages import did_you_mean
 
-__all__ = ["LARGEST", "Table", "read_table"]
+__all__ = ["LARGEST", "Table", "csv_rows", "read_table"]
 
 # Bytes of the largest file, and of the numbers in it.
 LARGEST = 2**30
@@ -181,14 +181,18 @@ def _no_numbers(column: str, example: str, numeric: Sequence[str]) -> ValueError
 
 
 def _read_csv(content: bytes, label: str, features: Sequence[str]) -> _Raw:
-    opened = io.TextIOWrapper(io.BytesIO(content), encoding="utf-8-sig", newline="")
     try:
-        first = opened.readline()
-        delimiter = max(",;\t", key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
-        opened.seek(0)
-        return _read_rows(csv.reader(opened, delimiter=delimiter, skipinitialspace=True), label, features)
+        return _read_rows(csv_rows(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline="")), label, features)
     except UnicodeDecodeError as error:
         raise _Refused(f"not text of UTF-8: {error}") from error
+
+
+def csv_rows(opened: io.TextIOWrapper) -> Any:
+    """Iterate over the rows of an opened CSV file, split at commas, semicolons or tabs, as its first line is."""
+    first = opened.readline()
+    delimiter = max(",;\t", key=lambda one: len(next(csv.reader([first], delimiter=one), [])))
+    opened.seek(0)
+    return csv.reader(opened, delimiter=delimiter, skipinitialspace=True)
 
 
 def _read_rows(reader: Any, label: str, features: Sequence[str]) -> _Raw:
