@@ -18,6 +18,8 @@ from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import meta_loss, unroll
 from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
 from metarule.parallel.devices import sharded_jit
+from metarule.recordings.settings import Simulation
+from metarule.recordings.simulation import SimulationExperiment, simulate
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
@@ -60,6 +62,8 @@ __all__ = [
     "Schedule",
     "Segmented",
     "Sequence",
+    "Simulation",
+    "SimulationExperiment",
     "Tabular",
     "Trace",
     "Truncated",
@@ -79,6 +83,7 @@ __all__ = [
     "phenomena_shown",
     "run",
     "sharded_jit",
+    "simulate",
     "tune",
     "unroll",
 ]

@@ -17,6 +17,7 @@ COMMANDS = {
     "evolve": "Search for the set of terms of a rule.",
     "sweep": "Run a config over settings and seeds.",
     "compare": "Compare learned rules of several runs.",
+    "simulate": "Simulate recordings of animals that learn by a known rule.",
     "ls": "List runs.",
 }
 _END = """

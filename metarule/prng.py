@@ -27,6 +27,7 @@ class Purpose(IntEnum):
     ADAPTATION = 11
     CONTRIBUTIONS = 12
     VALIDATION = 13
+    SIMULATION = 14
 
 
 def run_key(seed: Integer) -> PRNGKey:

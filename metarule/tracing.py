@@ -5,6 +5,7 @@ from functools import lru_cache, wraps
 from typing import Any
 
 import jax
+from jax.interpreters import partial_eval as pe
 
 __all__ = ["memoised", "reads", "returns_as_is"]
 
@@ -28,10 +29,9 @@ def memoised(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def reads(function: Callable[..., Any], *shapes: Any) -> list[bool]:
-    """Find which arrays among its arguments, or their shapes, a function computes with: one truth value a leaf."""
+    """Find on which arrays among its arguments, or their shapes, a function depends: one truth value a leaf."""
     jaxpr = jax.make_jaxpr(function)(*shapes).jaxpr
-    used = {id(var) for var in [*jaxpr.outvars, *(var for equation in jaxpr.eqns for var in equation.invars)]}
-    return [id(var) in used for var in jaxpr.invars]
+    return pe.dce_jaxpr(jaxpr, [True] * len(jaxpr.outvars))[1]
 
 
 def returns_as_is(function: Callable[..., Any], *shapes: Any) -> bool:

@@ -18,13 +18,14 @@ pytestmark = pytest.mark.usefixtures("with_kernels")
 ROOT = Path(__file__).parent.parent
 READMES = ("README.md", "configs/README.md", "benchmarks/README.md", "metarule/README.md")
 CONFIGS = sorted((ROOT / "configs").glob("*.toml"))
-# Other configs are run by test_readme, boolean-2 by test_train, and studies by tests of benchmarks.
+# Other configs are run by test_readme, boolean-2 by test_train, simulations by test_simulate, and studies by tests of
+# benchmarks.
 UNTESTED = [
     path
     for path in CONFIGS
     if all(f"train configs/{path.name}" not in (ROOT / readme).read_text() for readme in READMES)
     and path.stem != "boolean-2"
-    and "study" not in path.name
+    and not path.stem.startswith(("study-", "simulate-"))
 ]
 
 
@@ -44,7 +45,7 @@ def test_a_config_runs_a_few_steps(path, tmp_path):
 def test_a_config_opens_with_command_time_and_expectation(path):
     opening = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
-    programs = ("metarule train", "metarule evolve", "python -m benchmarks.study")
+    programs = ("metarule train", "metarule evolve", "metarule simulate", "python -m benchmarks.study")
     assert any(f"{program} configs/{path.name}" in opening for program in programs)
     for word in ("Time:", "Expect:"):
         assert word in opening

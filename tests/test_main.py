@@ -55,6 +55,7 @@ def test_a_command_gets_the_remaining_words(monkeypatch, capsys):
         ("metarule train config", []),
         ("metarule train bool", ["boolean", "boolean-2"]),
         ("metarule sweep study-t", ["study-tasks", "study-transfer"]),
+        ("metarule simulate simulate-o", ["simulate-oja"]),
         ("metarule prune bool", []),
     ],
 )

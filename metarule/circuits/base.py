@@ -7,10 +7,14 @@ import jax.numpy as jnp
 
 from metarule.prng import run_key
 from metarule.protocols import Circuit, PartlyPlastic, Paths
-from metarule.tracing import memoised, returns_as_is
+from metarule.tracing import memoised, reads, returns_as_is
 from metarule.types import CircuitStep, Stimulus, Synapse
 
+<<<<<<< HEAD
 __all__ = ["network_shapes", "offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
+=======
+__all__ = ["offered_variables", "paths_of", "plastic_of", "sees_own_weights", "target_dependent"]
+>>>>>>> simulate
 
 
 @memoised
@@ -21,6 +25,22 @@ def offered_variables(circuit: Circuit, inputs: int, outputs: int) -> tuple[str,
         raise ValueError(f"circuit: step returns a {type(response).__name__}; allowed: a CircuitStep")
     synapses = response.synapses
     return tuple(name for name in Synapse._fields if all(getattr(one, name) is not None for one in synapses))
+
+
+@memoised
+def target_dependent(circuit: Circuit, inputs: int, outputs: int) -> tuple[str, ...]:
+    """Find the local variables that depend on the target of a stimulus without reward, by tracing `step`."""
+    weights, wiring, state, stimulus = _shapes(circuit, inputs, outputs)
+
+    def depends(name: str) -> bool:
+        def local(target: Any, signal: Any, *network: Any) -> list[Any]:
+            weights, wiring, state = network
+            step = circuit.step(weights, wiring, state, Stimulus(signal, target))
+            return [getattr(synapse, name) for synapse in step.synapses]
+
+        return reads(local, stimulus.target, stimulus.input, weights, wiring, state)[0]
+
+    return tuple(name for name in Synapse._fields if depends(name))
 
 
 @memoised

@@ -5,14 +5,14 @@ from collections.abc import Iterable
 from importlib import import_module
 
 from metarule.commands import cli
-from metarule.commands.opening import CONFIGS, STUDIES
+from metarule.commands.opening import CONFIGS, SIMULATIONS, STUDIES
 from metarule.config.help import flags
 
 __all__ = ["SHELLS", "completion"]
 
 SHELLS = ("bash", "zsh", "fish")
 # Names of shipped files that a command takes.
-_SHIPPED = {"train": CONFIGS, "evolve": CONFIGS, "sweep": STUDIES}
+_SHIPPED = {"train": CONFIGS, "evolve": CONFIGS, "sweep": STUDIES, "simulate": SIMULATIONS}
 _BASH = """\
 _metarule() {{
     local word=${{COMP_WORDS[COMP_CWORD]}} words names

@@ -13,11 +13,12 @@ from metarule.runs.directory import locked_run, read_experiment, start_run, time
 from metarule.runs.experiment import Experiment
 from metarule.runs.members import is_member
 
-__all__ = ["CONFIGS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
+__all__ = ["CONFIGS", "SIMULATIONS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
 
-# Names of shipped files: experiments, and studies, whose sweeps `metarule sweep` runs.
+# Names of shipped files: experiments, studies, whose sweeps `metarule sweep` runs, and those of `metarule simulate`.
 STUDIES = tuple(name for name in shipped() if name.startswith("study-"))
-CONFIGS = tuple(name for name in shipped() if name not in STUDIES)
+SIMULATIONS = tuple(name for name in shipped() if name.startswith("simulate-"))
+CONFIGS = tuple(name for name in shipped() if name not in (*STUDIES, *SIMULATIONS))
 
 
 class NewRun(NamedTuple):

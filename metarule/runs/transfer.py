@@ -155,12 +155,13 @@ def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Cont
 
 
 @contextmanager
-def new_folder(parent: Path, directory: str) -> Iterator[Path]:
+def new_folder(parent: Path, directory: str, option: str = "directory") -> Iterator[Path]:
     """Create a folder for results; if it is still empty at the end, it is removed with the parents made for it.
 
     Args:
         parent: folder of all results of this kind, such as `evaluations` in the run's directory.
         directory: the folder; empty for one in `parent` named by the time.
+        option: name of the option that sets the folder, for errors.
 
     Raises:
         ConfigError: a folder that is not empty, or cannot be made.
@@ -172,9 +173,9 @@ def new_folder(parent: Path, directory: str) -> Iterator[Path]:
             made += [folder for folder in (path, *path.parents) if not folder.exists()]
             path.mkdir(parents=True, exist_ok=True)
             if any(path.iterdir()):
-                raise ConfigError(f"directory = '{path}': it is not empty; choose another")
+                raise ConfigError(f"{option} = '{path}': it is not empty; choose another")
         except OSError as error:
-            raise ConfigError(f"directory = '{path}': {error.strerror}") from error
+            raise ConfigError(f"{option} = '{path}': {error.strerror}") from error
         yield path
     finally:
         with suppress(OSError):

@@ -7,7 +7,8 @@ import pytest
 
 from metarule import Boolean, InnerLoop, Lifetime, final_metrics, unroll
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits import Feedforward
+from metarule.circuits import ConditioningCircuit, Feedforward
+from metarule.circuits.base import target_dependent
 from metarule.rules import Polynomial
 from metarule.tasks.losses import binary_cross_entropy, cross_entropy
 from metarule.types import Stimulus
@@ -220,3 +221,15 @@ class TestLearnedFeedback:
         learner = lifetime(Feedforward(hidden=(8,), feedback="learned", derivative=True), rule, theta=theta)
         pool = learner.tasks.split(0).train
         assert final_metrics(learner, learner.init_theta(KEY), pool, jax.random.key(1), 128)["solved"].mean() > 0.95
+
+
+@pytest.mark.parametrize(
+    ("circuit", "names"),
+    [
+        (Feedforward(hidden=(2,)), ("modulator", "neuromodulator")),
+        (Feedforward(hidden=(2,), feedback="learned"), ("pre", "post", "potential", "modulator", "neuromodulator")),
+        (ConditioningCircuit(), ()),
+    ],
+)
+def test_local_variables_that_depend_on_the_target_are_found(circuit, names):
+    assert target_dependent(circuit, 3, 1) == names
