@@ -14,6 +14,7 @@ extended.json     hashes of the experiment before and after it was given more me
 summary.json      results at the end
 performance.json  scores along the lifetime on held-out tasks
 pruned.*          the shorter rule of `metarule prune`, in the format of theta.*
+readback.*        the equation as which `metarule prune` reads a network back, in the same format
 evolve.json       generations of a structure search, from which it resumes
 front.json        results of a structure search
 evaluations/      results of `metarule evaluate`, a folder each
@@ -82,8 +83,8 @@ _VALIDATION = ("theta", "monitor_every", "monitor_lifetimes")
 # Name of resolved.toml while a new run is laid out, or an old one removed.
 PARTIAL = "resolved.toml.partial"
 _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
-_RESULTS = (THETA, "theta.json", "summary.json", "performance.json", "pruned.npz", "pruned.json", SEARCH, "front.json")
-_THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN) for ending in (".npz", ".json"))
+_RESULTS = (THETA, "theta.json", "summary.json", "performance.json", SEARCH, "front.json")
+_THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN, "pruned", "readback") for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
 _CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 

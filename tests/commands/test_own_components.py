@@ -89,6 +89,8 @@ def test_a_run_is_evaluated_adapted_and_pruned(own, capsys):
     assert "learned, adapting" in capsys.readouterr().out
     assert prune.main([str(own), *IMPORT, "--lifetimes", "8"]) == 0
     assert "of 2 terms removed" in capsys.readouterr().out
+    assert prune.main([str(own), *IMPORT, "--lifetimes", "8", "--terms", "taylor(pre, weight; 1)"]) == 0
+    assert "all 4 terms" in capsys.readouterr().out
     assert metarule.load(own).config.rule.rate == 0.5
     assert callable(metarule.load(own).rule.update)
 

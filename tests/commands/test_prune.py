@@ -12,9 +12,10 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT, finished_run
 
-from metarule import MLP, Polynomial
+from metarule import MLP, Polynomial, load
 from metarule.commands.prune import main
 from metarule.runs.locks import HOLDER, LOCK
+from metarule.runs.theta_files import load_theta, theta_meaning
 
 ROOT = Path(__file__).parents[2]
 RULE = Polynomial(terms=("pre*modulator", "pre*post", "weight"))
@@ -24,6 +25,13 @@ THETA = jnp.array([0.5, 1e-6, 0.0])
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return finished_run(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, rule=RULE), THETA)
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    experiment = replace(EXPERIMENT, rule=MLP(hidden=(2,)))
+    theta = experiment.lifetime.init_theta(jax.random.key(0))
+    return finished_run(tmp_path_factory.mktemp("runs") / "network", experiment, theta)
 
 
 @pytest.fixture
@@ -62,7 +70,7 @@ def test_the_shorter_rule_is_printed_and_saved(run, capsys):
     pruned = json.loads((run / "pruned.json").read_text())
     assert pruned["equation"] == "Δw = 0.5·pre·modulator"
     assert pruned["removed"] == ["pre*post"]
-    assert pruned["options"] == {"tolerance": 0.05, "lifetimes": 16}
+    assert pruned["options"] == {"tolerance": 0.05, "lifetimes": 16, "terms": []}
     assert pruned["held_out"]["difference"] == {"mean": 0.0, "low": None, "high": None}
     assert (pruned["held_out"]["tasks"], pruned["held_out"]["lifetimes"], pruned["training_tasks"]) == (8, 16, 8)
     assert [row["term"] for row in pruned["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
@@ -80,7 +88,7 @@ def test_the_shorter_rule_is_printed_and_saved(run, capsys):
         (["--tolerance", "nan"], "tolerance = nan: expected a finite number"),
         (["--tolerance"], "--tolerance: a value is missing"),
         (["--lifetimes", "1"], "lifetimes = 1: expected `int` >= 2"),
-        (["--tolerence", "0.1"], "tolerence = 0.1: there is no such field; allowed: tolerance, lifetimes"),
+        (["--tolerence", "0.1"], "tolerence = 0.1: there is no such field; allowed: tolerance, lifetimes, terms"),
         (["0.1"], "'0.1' is not expected here"),
     ],
 )
@@ -105,10 +113,48 @@ def test_a_directory_of_several_seeds_is_refused(tmp_path, capsys):
     assert message in refused([path], capsys)
 
 
-def test_a_rule_without_terms_is_refused(tmp_path, capsys):
-    experiment = replace(EXPERIMENT, rule=MLP(hidden=(2,)))
-    path = finished_run(tmp_path / "run", experiment, experiment.lifetime.init_theta(jax.random.key(0)))
-    assert "rule = MLP: it has no terms that could be removed; allowed: Polynomial" in refused([path], capsys)
+def test_a_network_is_read_back_as_an_equation(network, capsys):
+    before = {file.name: file.read_bytes() for file in network.iterdir()}
+    words = [str(network), "--lifetimes", "16", "--terms", "taylor(pre, modulator; 2)"]
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    found = json.loads((network / "readback.json").read_text())
+    fit, learner = found["fits"][0], replace(load(network).learner, rule=Polynomial(terms=found["terms"]))
+    for words in (
+        "Δw = 0.1·mlp(pre, post, weight, modulator; 2 tanh)",
+        "R² on held-out tasks",
+        f"all 9 terms                          {fit['all_terms_r2']:.4f}",
+        "(terms were chosen on other lifetimes, of training tasks)",
+        "after − before ",
+        f"R² {fit['r2']:.4f} on held-out tasks:\n\n{found['equation']}\n",
+    ):
+        assert words in printed
+    assert len(found["candidates"]) == 9
+    assert (found["held_out"]["tasks"], found["held_out"]["lifetimes"]) == (8, 16)
+    theta = load_theta(network, learner.theta_scale(), theta_meaning(learner), "readback")
+    assert learner.equation(theta) == found["equation"]
+    assert found["theta"] == pytest.approx(dict(zip(fit["terms"], fit["coefficients"], strict=True)))
+    after = {file.name: file.read_bytes() for file in network.iterdir()}
+    assert after.keys() - before.keys() == {"readback.npz", "readback.json", LOCK, HOLDER}
+    assert {name: after[name] for name in before} == before
+
+
+@pytest.mark.parametrize(
+    ("terms", "message"),
+    [
+        ("pre*past", "term 'pre*past': 'past' is not a variable; allowed: pre, post"),
+        ("pre_trace", "terms: synapses of this circuit see no pre_trace; allowed: pre, post"),
+        ("bcm", "terms: trace 'threshold' is no local variable; allowed: terms without traces"),
+        ("3", "terms = 3: expected"),
+    ],
+)
+def test_bad_candidate_terms_give_one_line(terms, message, network, capsys):
+    assert message in refused([network, "--terms", terms], capsys)
+
+
+def test_a_polynomial_is_not_read_back(run, capsys):
+    message = "terms = ['pre']: this rule is a polynomial already; allowed: with a rule that is a network (mlp)"
+    assert message in refused([run, "--terms", "pre"], capsys)
 
 
 def test_a_theta_of_another_rule_is_refused(own, capsys):

@@ -1,0 +1,146 @@
+"""States that synapses visit in lifetimes under a rule, and the changes that the rule makes there."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+from msgspec import Struct
+from msgspec.structs import replace
+
+from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
+from metarule.circuits.base import offered_variables, paths_of, plastic_of
+from metarule.lifetime.learner import Lifetime
+from metarule.parallel.devices import sharded_jit
+from metarule.protocols import Rule
+from metarule.rules.lifting import complete
+from metarule.types import Integer, LearnerState, PRNGKey, Synapse, Theta
+
+__all__ = ["Visited", "visited"]
+
+# Samples over all lifetimes.
+_SAMPLES = 50_000
+
+
+class Visited(NamedTuple):
+    """Samples of the synapses that share a θ, over lifetimes and steps.
+
+    Attributes:
+        group: path or projection with its own θ; empty where θ is shared.
+        variables: local variables in float64 [samples]; None for those that the circuit does not offer.
+        change: Δw of the rule, before the bound of the weights [samples].
+        lifetimes: number of lifetimes; diverged ones are left out.
+    """
+
+    group: str
+    variables: Synapse
+    change: Float[np.ndarray, " samples"]
+    lifetimes: int
+
+
+def visited(lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int) -> tuple[Visited, ...]:
+    """Sample the local variables and Δw of plastic synapses in lifetimes under a rule.
+
+    All synapses of a θ are sampled equally often, and all steps but those whose gate of plasticity is 0.
+
+    Args:
+        lifetime: the learner.
+        theta: θ.
+        pool: tasks.
+        key: decides the lifetimes, and which of their synapses and steps are sampled.
+        lifetimes: number of networks.
+
+    Returns:
+        About 50,000 samples for each θ, or all if there are fewer.
+    """
+    variables = offered_variables(lifetime.circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
+    learner = replace(lifetime, rule=_Recording(lifetime.rule, variables))
+    groups = []
+    samples = jax.device_get(_samples(learner, theta, pool, key, lifetimes))
+    for name in _members(lifetime):  # in the order of the projections, which the program does not keep
+        rows, taken, finite = samples[name]
+        columns = rows[taken & finite[:, None]].astype(float).T
+        values: dict[str, Any] = dict.fromkeys(Synapse._fields) | dict(zip(variables, columns[:-1], strict=True))
+        groups.append(Visited(name, Synapse(**values), columns[-1], int(finite.sum())))
+    return tuple(groups)
+
+
+class _Recording(Struct, frozen=True):
+    """A rule whose memory also holds, for each synapse, the local variables of the last step, and Δw after them."""
+
+    rule: Rule
+    variables: tuple[str, ...]
+
+    def init(self, key: PRNGKey) -> Theta:
+        return self.rule.init(key)
+
+    def memory(self, weight: Float[Array, "*synapse"]) -> tuple[Any, Float[Array, "*synapse columns"]]:
+        columns = jnp.zeros((*weight.shape, len(self.variables) + 1), weight.dtype)
+        return complete(self.rule).memory(weight), columns
+
+    def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
+        change, rest = self.rule.delta(theta, memory[0], synapse)
+        values = (*(getattr(synapse, name) for name in self.variables), change)
+        return change, (rest, jnp.stack([jnp.asarray(value, memory[1].dtype) for value in values]))
+
+
+@sharded_jit("learner", "lifetimes")
+def _samples(
+    learner: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int
+) -> dict[str, tuple[Array, Array, Array]]:
+    """Samples of each θ, by its name: rows [lifetimes, samples, columns], whether each is one, and which are finite."""
+    count = max(1, -(-_SAMPLES // lifetimes))
+    return map_lifetimes(partial(_of_lifetime, learner, theta, pool, key, count), lifetimes)
+
+
+def _of_lifetime(
+    learner: Lifetime, theta: Theta, pool: Any, key: PRNGKey, count: int, number: Integer
+) -> dict[str, tuple[Float[Array, "samples columns"], Bool[Array, " samples"], Bool[Array, ""]]]:
+    task, lifetime_key, _ = sample_lifetime(learner, pool, key, number)
+    synapse_key, row_key = jax.random.split(jax.random.split(jax.random.fold_in(key, number), 3)[2])
+    context, state = learner.init(lifetime_key, task)
+    each = -(-count // learner.steps)
+
+    def step(state: LearnerState, t: Integer) -> tuple[LearnerState, Any]:
+        stimulus = learner.stimulus(context, t)
+        state, _ = learner.step(theta, context, state, stimulus)
+        records = [columns.reshape(-1, columns.shape[-1]) for _, columns in state.memory]
+        drawn = {
+            name: _drawn(jnp.concatenate([records[one] for one in members]), jax.random.fold_in(synapse_key, t), each)
+            for name, members in _members(learner).items()
+        }
+        return state, (drawn, jnp.ones(()) if stimulus.plasticity is None else stimulus.plasticity)
+
+    # There is no kernel for drawing rows, by which `loop` would be compiled to one operation.
+    _, (drawn, gates) = jax.lax.scan(step, state, jnp.arange(learner.steps))
+    return {name: _thinned(rows, gates > 0, row_key, count) for name, rows in drawn.items()}
+
+
+def _members(learner: Lifetime) -> dict[str, list[int]]:
+    """Numbers of the plastic projections of each θ, by its name."""
+    paths = paths_of(learner.circuit, learner.tasks.inputs, learner.tasks.outputs)
+    plastic = plastic_of(learner.circuit, len(paths))
+    names = {"shared": [""] * len(paths), "per_path": paths, "per_projection": learner.theta_groups}
+    members: dict[str, list[int]] = {}
+    for number, name in enumerate(names[learner.inner_loop.theta]):
+        if plastic[number]:
+            members.setdefault(name, []).append(number)
+    return members
+
+
+def _drawn(rows: Float[Array, "synapses columns"], key: PRNGKey, count: int) -> Float[Array, "some columns"]:
+    """Rows of synapses drawn at random, or all if there are no more."""
+    return rows if len(rows) <= count else rows[jax.random.randint(key, (count,), 0, len(rows))]
+
+
+def _thinned(
+    rows: Float[Array, "steps some columns"], plastic: Bool[Array, " steps"], key: PRNGKey, count: int
+) -> tuple[Float[Array, "samples columns"], Bool[Array, " samples"], Bool[Array, ""]]:
+    """Rows of plastic steps drawn at random; whether each is of such a step; and whether those of all are finite."""
+    taken = jnp.repeat(plastic, rows.shape[1])
+    rows = rows.reshape(-1, rows.shape[-1])
+    finite = jnp.all(jnp.isfinite(rows) | ~taken[:, None])
+    order = jnp.argsort(jnp.where(taken, jax.random.uniform(key, taken.shape), 2.0))[:count]
+    return rows[order], taken[order], finite
