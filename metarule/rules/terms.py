@@ -21,7 +21,18 @@ from jaxtyping import Array, Float
 from metarule.config.schema import Checked
 from metarule.types import Synapse
 
-__all__ = ["MAX_POWER", "VARIABLES", "Monomial", "Term", "Trace", "join_signed", "parse", "show", "term_value"]
+__all__ = [
+    "MAX_POWER",
+    "VARIABLES",
+    "Monomial",
+    "Term",
+    "Trace",
+    "join_signed",
+    "parse",
+    "show",
+    "term_value",
+    "typeset",
+]
 
 VARIABLES = Synapse._fields
 MAX_POWER = 8
@@ -111,6 +122,12 @@ def show(term: Term, variables: tuple[str, ...] = VARIABLES) -> str:
         number = [f"{abs(scale):g}"] if abs(scale) != 1 or not factors else []
         parts.append((scale, "·".join(number + factors)))
     return join_signed(parts)
+
+
+def typeset(text: str) -> str:
+    """Format a name of parameters as in papers, such as `post²·weight` for `post^2*weight`, without parsing it."""
+    raised = re.sub(r"\^(\d+)", lambda power: power[1].translate(_SUPERSCRIPTS), text)
+    return raised.replace("*", "·").replace(" - ", " − ")
 
 
 def join_signed(parts: Iterable[tuple[Any, str]]) -> str:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from metarule.rules.terms import MAX_POWER, VARIABLES, parse, show
+from metarule.rules.terms import MAX_POWER, VARIABLES, parse, show, typeset
 
 
 def powers(**by_name):
@@ -58,6 +58,10 @@ def test_order_and_spaces_do_not_matter():
 )
 def test_terms_are_formatted_as_in_papers(text, formatted):
     assert show(parse(text)) == formatted
+
+
+def test_names_are_typeset_without_being_parsed():
+    assert typeset("hidden 1: pre*post^2 - trace2^10") == "hidden 1: pre·post² − trace2¹⁰"
 
 
 @settings(deadline=None)

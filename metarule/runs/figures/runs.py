@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from metarule.rules.terms import typeset
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
 
 __all__ = ["draw_coefficients", "draw_front", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
@@ -14,7 +15,6 @@ _LABELLED = 6
 # Characters of a name beside the axes, at most; longer ones are below them.
 _BESIDE = 24
 _STYLES = ("-", "--", "-.", ":")
-_POWERS = str.maketrans({"^": "", **dict(zip("23456789", "²³⁴⁵⁶⁷⁸⁹"))})
 
 
 @picture
@@ -43,7 +43,7 @@ def draw_coefficients(file: Path, steps: Sequence[int], panels: Mapping[str, Map
         for term in set(terms) - set(largest):
             axes.plot(steps, terms[term], color="0.8", linewidth=0.8)
         for colour, term in zip(COLOURS, largest):
-            axes.plot(steps, terms[term], color=colour, label=term.replace("*", "·"))
+            axes.plot(steps, terms[term], color=colour, label=typeset(term))
         if len(terms) > _LABELLED:
             axes.plot([], [], color="0.8", label=f"{len(terms) - _LABELLED} others")
         axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
@@ -127,7 +127,7 @@ def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, title:
     axes.vlines(sizes, low, high, color=COLOURS[0])
     axes.scatter(sizes, means, color=COLOURS[0], s=24)
     for row in (row for row in rows if row["terms"] <= 2):
-        text = ", ".join(name.replace("*", "·").translate(_POWERS) for name in row["names"])
+        text = ", ".join(typeset(name) for name in row["names"])
         axes.annotate(text, (row["terms"], row["mean"]), xytext=(8, -12), textcoords="offset points", fontsize="small")
     axes.set_xticks(sorted({row["terms"] for row in rows}))
     axes.set(xlabel="terms of the rule", ylabel=score, title=title)
