@@ -10,11 +10,7 @@ from metarule.protocols import Circuit, PartlyPlastic, Paths
 from metarule.tracing import memoised, reads, returns_as_is
 from metarule.types import CircuitStep, Stimulus, Synapse
 
-<<<<<<< HEAD
-__all__ = ["network_shapes", "offered_variables", "paths_of", "plastic_of", "sees_own_weights"]
-=======
-__all__ = ["offered_variables", "paths_of", "plastic_of", "sees_own_weights", "target_dependent"]
->>>>>>> simulate
+__all__ = ["network_shapes", "offered_variables", "paths_of", "plastic_of", "sees_own_weights", "target_dependent"]
 
 
 @memoised
