@@ -24,6 +24,7 @@ LAYERS = [
     {"estimators"},
     {"meta"},
     {"analysis"},
+    {"inference"},
     {"runs"},
     {"sweeps"},
     {"commands"},

@@ -1,6 +1,7 @@
 """Fits of a rule to recordings, and their likelihood on animals that were not fitted."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -14,6 +15,7 @@ from metarule.meta.fits import Settings, Start, fit_all, floors, start_point, un
 from metarule.meta.gauss_newton import GaussNewton
 from metarule.meta.levenberg import Iterate, Penalty, Point, variances
 from metarule.parallel.batching import bytes_of
+from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN
 from metarule.recordings.tasks import RecordedTask
 from metarule.rules.mlp import MLP
@@ -167,7 +169,7 @@ class Problem(NamedTuple):
     def _chunk_size(self, tangents: int) -> int:
         """Fits that are computed at once."""
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.animals)
-        state = jax.eval_shape(lambda task: self.learner.init(jax.random.key(0), task)[1], first)
+        state = jax.eval_shape(lambda task: self.learner.init(run_key(0), task)[1], first)
         return int(np.clip(_BYTES // max((tangents + 1) * bytes_of(state), 1), 1, _MOST_AT_ONCE))
 
 
@@ -183,7 +185,7 @@ def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:
     is_held_out = learner.tasks.held_out > 0
     animals = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), train, test) if is_held_out else train
     fitted = len(train.number)
-    theta = learner.init_theta(jax.random.key(0))
+    theta = learner.init_theta(run_key(0))
     newton = optimizer if isinstance(optimizer, GaussNewton) else GaussNewton()
     terms = () if isinstance(learner.rule, MLP) else tuple(term_names(learner, theta))
     return Problem(
@@ -193,5 +195,5 @@ def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:
         terms=terms,
         scale=np.asarray(ravel_pytree(learner.theta_scale())[0]),
         settings=newton.settings(learner),
-        size=start_point(learner, theta, jax.tree.map(lambda leaf: leaf[:1], animals)).shared.size,
+        size=jax.eval_shape(partial(start_point, learner), theta, animals).shared.size,
     )

@@ -1,7 +1,7 @@
 """Selection of terms: forwards by likelihood, then backwards, checked on animals that were not fitted."""
 
-from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -10,18 +10,23 @@ from metarule.meta.levenberg import Point
 
 __all__ = ["Selection", "Trial", "select"]
 
+Step: TypeAlias = Literal["added", "removed", "exchanged"]
+
+# Evaluations of each candidate, which are enough to tell which is best.
+_STEPS = 12
+
 
 class Trial(NamedTuple):
     """One change of the set of terms.
 
     Attributes:
-        step: whether the term was `added` or `removed`.
-        term: the term.
+        step: whether the term was `added`, `removed`, or `exchanged` for another one.
+        term: the term, of an exchange the new one.
         log_likelihood: of the fitted animals after it.
         held_out: of the animals that are held out.
     """
 
-    step: Literal["added", "removed"]
+    step: Step
     term: str
     log_likelihood: float
     held_out: float
@@ -42,11 +47,12 @@ class Selection(NamedTuple):
 
 
 def select(problem: Problem, start: Point, progress: Callable[[Trial], None] = lambda trial: None) -> Selection:
-    """Select terms: add the one with the most likely fit, as long as it is worth it, then remove those that are not.
+    """Select terms: add the one with the most likely fit, as long as it is worth it; then remove and exchange terms.
 
     A term is worth it if the log-likelihood of the fitted animals rises by more than ½·ln n + ln m, for n observations
-    and m candidates, and that of the animals that are held out rises, too. Each candidate is fitted with all terms so
-    far: a score test at θ = 0 would pick wrong terms, because weights start near 0.
+    and m candidates, and that of the animals that are held out rises, too. A term is exchanged for another one if both
+    likelihoods rise. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong terms,
+    because weights start near 0.
 
     Args:
         problem: the recordings, and a rule with terms.
@@ -54,43 +60,71 @@ def select(problem: Problem, start: Point, progress: Callable[[Trial], None] = l
         progress: called with each change.
 
     References:
-        Chen, Chen 2008 (extended Bayesian information criterion); Guyon, Elisseeff 2003 (forward, backward).
+        Chen, Chen 2008 (extended Bayesian information criterion); Guyon, Elisseeff 2003 (forward, backward); Miller
+        2002 (exchange).
     """
-    trials = list[Trial]()
+    trials, terms, everything = list[Trial](), tuple[int, ...](), range(len(problem.terms))
 
-    def record(step: Literal["added", "removed"], number: int, fitted: Fitted) -> None:
+    def accept(step: Step, number: int, fitted: Fitted) -> Fitted:
         trials.append(Trial(step, problem.terms[number], *_likelihoods(problem, fitted)))
         progress(trials[-1])
+        return fitted
 
-    chosen: tuple[int, ...] = ()
-    fitted = problem.fit_each([start], [problem.directions(())], fits=len(problem.terms))[0]
-    while len(chosen) < len(problem.terms):
-        others = [number for number in range(len(problem.terms)) if number not in chosen]
-        number, better = _best(problem, fitted, [(*chosen, other) for other in others], others)
-        if not _is_worth(problem, better, fitted, len(others)):
+    fitted = _most_likely(problem, start, [()])[1]
+    while others := [number for number in everything if number not in terms]:
+        longer, more = _most_likely(problem, fitted.iterate.point, [(*terms, other) for other in others])
+        if not _is_worth(problem, more, fitted, len(others)):
             break
-        chosen, fitted = (*chosen, number), better
-        record("added", number, fitted)
-    while chosen:
-        shorter = [tuple(one for one in chosen if one != number) for number in chosen]
-        number, best = _best(problem, fitted, shorter, list(chosen))
-        if _is_worth(problem, fitted, best, len(problem.terms)):
+        terms, fitted = longer, accept("added", longer[-1], more)
+    while terms:
+        shorter, fewer = _most_likely(problem, fitted.iterate.point, [_without(terms, number) for number in terms])
+        if not _is_worth(problem, fitted, fewer, len(everything)):
+            (removed,) = set(terms) - set(shorter)
+            terms, fitted = shorter, accept("removed", removed, fewer)
+            continue
+        others = [number for number in everything if number not in terms]
+        exchanges = [(*_without(terms, number), other) for number in terms for other in others]
+        if not exchanges:
             break
-        chosen, fitted = tuple(one for one in chosen if one != number), best
-        record("removed", number, fitted)
-    return Selection(tuple(sorted(chosen)), fitted, tuple(trials))
+        exchanged, other = _most_likely(problem, fitted.iterate.point, exchanges)
+        if not all(new > old for new, old in zip(_likelihoods(problem, other), _likelihoods(problem, fitted))):
+            break
+        terms, fitted = exchanged, accept("exchanged", exchanged[-1], other)
+    return Selection(tuple(sorted(terms)), _refitted(problem, fitted, sorted(terms)), tuple(trials))
 
 
-def _best(problem: Problem, before: Fitted, sets: list[tuple[int, ...]], changed: list[int]) -> tuple[int, Fitted]:
-    """Most likely of the fits with some sets of terms, each of which differs in one term, and that term."""
-    points = []
-    for terms in sets:
-        is_left_out = np.isin(np.arange(problem.size), np.setdiff1d(np.arange(len(problem.terms)), terms))
-        points.append(before.iterate.point._replace(shared=np.where(is_left_out, 0.0, before.shared)))
-    fits = problem.fit_each(points, [problem.directions(terms) for terms in sets], fits=len(problem.terms))
-    scores = [_likelihoods(problem, one)[0] for one in fits]
-    best = int(np.argmax(np.nan_to_num(scores, nan=-np.inf)))
-    return changed[best], fits[best]
+def _without(terms: tuple[int, ...], number: int) -> tuple[int, ...]:
+    return tuple(term for term in terms if term != number)
+
+
+def _most_likely(
+    problem: Problem, point: Point, candidates: Sequence[tuple[int, ...]]
+) -> tuple[tuple[int, ...], Fitted]:
+    """Set of terms under which the fitted animals are most likely, with its fit, from a point without other terms."""
+    best: tuple[float, tuple[int, ...], Fitted] | None = None
+    most = max(len(problem.terms), 1)
+    for begin in range(0, len(candidates), most):
+        some = candidates[begin : begin + most]
+        starts = [point._replace(shared=_only(problem, point.shared, terms)) for terms in some]
+        fits = problem.fit_each(starts, [problem.directions(terms) for terms in some], steps=_STEPS, fits=most)
+        for terms, fitted in zip(some, fits, strict=True):
+            score = float(np.nan_to_num(_likelihoods(problem, fitted)[0], nan=-np.inf))
+            if best is None or score > best[0]:
+                best = score, terms, fitted
+    assert best is not None
+    return best[1], _refitted(problem, best[2], best[1])
+
+
+def _only(problem: Problem, shared: Any, terms: Sequence[int]) -> Any:
+    """Shared unknowns in which all coefficients but those of some terms are 0."""
+    numbers = np.arange(problem.size)
+    return np.where((numbers >= len(problem.terms)) | np.isin(numbers, terms), shared, 0.0)
+
+
+def _refitted(problem: Problem, fitted: Fitted, terms: Sequence[int]) -> Fitted:
+    """Fit that goes on to its end, with the directions in the order of the terms."""
+    directions = problem.directions(terms)
+    return problem.fit_each([fitted.iterate.point], [directions], fits=len(problem.terms))[0]
 
 
 def _is_worth(problem: Problem, more: Fitted, fewer: Fitted, candidates: int) -> bool:

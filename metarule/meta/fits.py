@@ -11,7 +11,6 @@ from jaxtyping import Array, Float, Int
 from metarule.meta.curvature import Curvature, curvature_of, network_of
 from metarule.meta.levenberg import Iterate, Penalty, Point, next_iterate, start_iterate
 from metarule.parallel.batching import batch_lifetimes, default_chunk_size
-from metarule.parallel.devices import sharded_jit
 from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN
 from metarule.recordings.tasks import RecordedTask
@@ -58,6 +57,7 @@ def unflatten(learner: Any, shared: Float[Array, " shared"]) -> tuple[Theta, Any
     return _restore_shared(learner)(shared)
 
 
+@partial(jax.jit, static_argnames="learner")
 def start_point(learner: Any, theta: Theta, animals: RecordedTask) -> Point:
     """Point with a θ and the first values of the other unknowns."""
     shared, _ = ravel_pytree((theta, learner.tasks.shared_unknowns()))
@@ -109,7 +109,7 @@ def fit_one(learner: Any, animals: RecordedTask, start: Start, settings: Setting
     return jax.lax.while_loop(is_open, step, start_iterate(start.point, directions, len(kinds), settings.damping))
 
 
-@sharded_jit("learner", "chunk_size")
+@partial(jax.jit, static_argnames=("learner", "chunk_size"))
 def fit_all(learner: Any, animals: RecordedTask, starts: Start, settings: Settings, chunk_size: int) -> Iterate:
     """Fit from each of many starts.
 
@@ -124,8 +124,6 @@ def fit_all(learner: Any, animals: RecordedTask, starts: Start, settings: Settin
     def one(start: Start) -> Iterate:
         return fit_one(learner, animals, start, settings)
 
-    if starts.weights.shape[0] == 1:  # then the animals are shared out among the devices
-        return jax.tree.map(lambda leaf: leaf[None], one(jax.tree.map(lambda leaf: leaf[0], starts)))
     return batch_lifetimes(one, chunk_size)(starts)
 
 

@@ -11,6 +11,7 @@ from msgspec import Meta
 from metarule.config.schema import Checked
 from metarule.meta.fits import Settings, evaluate, floors, start_point, unflatten
 from metarule.meta.levenberg import Iterate, Penalty, Point, next_iterate, start_iterate
+from metarule.prng import run_key
 from metarule.protocols import Learner, Recorded
 from metarule.recordings.tasks import RecordedTask
 from metarule.types import Info, PRNGKey, Theta
@@ -67,19 +68,19 @@ class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         if not isinstance(learner.tasks, Recorded):
             kind = type(learner.tasks).__name__
             raise ValueError(f"optimizer.kind = 'gauss_newton': it fits recordings, and tasks are {kind}")
-        point = jax.eval_shape(partial(_first_point, learner), jax.random.key(0))
-        count = point.shared.size + point.own.shape[1]
-        if count > _MOST_UNKNOWNS:
+        point = jax.eval_shape(partial(_first_point, learner), run_key(0))
+        shared, own = point.shared.size, point.own.shape[1]
+        if shared + own > _MOST_UNKNOWNS:
             raise ValueError(
-                f"optimizer.kind = 'gauss_newton': {point.shared.size} shared unknowns and {point.own.shape[1]} of each "
-                f"animal; allowed: {_MOST_UNKNOWNS} in all, or kind = gradient with known initial weights"
+                f"optimizer.kind = 'gauss_newton': {shared} shared unknowns and {own} of each animal; allowed: "
+                f"{_MOST_UNKNOWNS} in all, or kind = gradient with known initial weights"
             )
 
     def settings(self, learner: Learner) -> Settings:
         """Settings of further fits with this optimiser."""
-        point = _first_point(learner, jax.random.key(0))
+        size = jax.eval_shape(partial(_first_point, learner), run_key(0)).shared.size
         scale, _ = ravel_pytree(learner.theta_scale())
-        inverse = jnp.zeros_like(point.shared).at[: scale.size].set(1 / scale)
+        inverse = jnp.zeros(size).at[: scale.size].set(1 / scale)
         return Settings(Penalty(self.ridge * inverse**2, self.l1 * inverse), self.damping, self.tolerance, self.steps)
 
     def init(self, learner: Any, pool: RecordedTask, theta: Theta, key: PRNGKey) -> GaussNewtonState:

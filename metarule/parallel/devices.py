@@ -7,7 +7,7 @@ The mesh is ambient: within `with jax.set_mesh(mesh)`, whose axis is named `life
 import inspect
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError
 from metarule.kernels import MODES, draw_by_machine_code, kernels
 
-__all__ = ["LIFETIMES", "Devices", "affinity", "reserve", "sharded_jit", "spread"]
+__all__ = ["LIFETIMES", "Devices", "affinity", "reserve", "sharded_jit", "single_device", "spread"]
 
 LIFETIMES = "lifetimes"
 
@@ -135,6 +135,16 @@ def spread(devices: Devices = _ALL) -> Iterator[None]:
     with mesh, mode, products, jax.numpy_dtype_promotion("standard"), jax.threefry_partitionable(True):
         draw_by_machine_code()
         yield
+
+
+def single_device() -> AbstractContextManager[Any]:
+    """Compute on the first device of the ambient mesh, for programs that are too small to share out."""
+    mesh = jax.sharding.get_mesh()
+    if mesh.empty or mesh.size == 1:
+        return nullcontext()
+    kinds = (jax.sharding.AxisType.Auto,)
+    first = jax.make_mesh((1,), (LIFETIMES,), axis_types=kinds, devices=list(mesh.devices.flat)[:1])
+    return jax.set_mesh(first)
 
 
 def reserve(use: int | Literal["all"]) -> None:
