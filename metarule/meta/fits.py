@@ -16,7 +16,7 @@ from metarule.recordings.likelihood import GAUSSIAN
 from metarule.recordings.tasks import RecordedTask
 from metarule.types import Theta
 
-__all__ = ["Settings", "Start", "evaluate", "fit_all", "floors", "start_point", "unflatten"]
+__all__ = ["Settings", "Start", "evaluate", "fit_all", "floors", "own_unknowns", "start_point", "unflatten"]
 
 # Noise that is always there, as a share of the standard deviation of the observations: rounding.
 _FLOOR = 1e-9
@@ -63,6 +63,11 @@ def start_point(learner: Any, theta: Theta, animals: RecordedTask) -> Point:
     shared, _ = ravel_pytree((theta, learner.tasks.shared_unknowns()))
     own = jax.vmap(lambda task: ravel_pytree(_first_own(learner, theta, task))[0])(animals)
     return Point(shared, own.astype(shared.dtype))
+
+
+def own_unknowns(learner: Any, theta: Theta, task: RecordedTask, own: Float[Array, " own"]) -> Any:
+    """Unknowns of an animal from a flat vector."""
+    return ravel_pytree(_first_own(learner, theta, task))[1](own)
 
 
 def floors(learner: Any) -> Float[Array, " kinds"]:

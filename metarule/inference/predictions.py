@@ -1,0 +1,77 @@
+"""Predictions of fitted networks, and how much of the recordings they explain."""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from metarule.inference.problem import Problem
+from metarule.lifetime.scans import loop
+from metarule.meta.curvature import network_of
+from metarule.meta.fits import own_unknowns, unflatten
+from metarule.meta.levenberg import Point
+from metarule.recordings.likelihood import GAUSSIAN, by_kind, fit_of
+from metarule.recordings.tasks import RecordedTask
+from metarule.types import Integer
+
+__all__ = ["deviance_explained", "explained", "observations", "predictions", "r_squared"]
+
+
+@partial(jax.jit, static_argnames="learner")
+def predictions(learner: Any, animals: RecordedTask, point: Point) -> dict[str, Array]:
+    """Predictions for each animal and step by kind [animals, steps, …], under some values of the unknowns."""
+    theta, shared = unflatten(learner, point.shared)
+
+    def one(own: Array, task: RecordedTask) -> dict[str, Array]:
+        context, state = network_of(learner, theta, shared, own_unknowns(learner, theta, task, own), task)
+
+        def step(state: Any, t: Integer) -> tuple[Any, dict[str, Array]]:
+            after, response = learner.step(theta, context, state, learner.stimulus(context, t))
+            return after, by_kind(learner.tasks.predict(context.task, state.weights, response))
+
+        return loop(step, state, jnp.arange(learner.steps))[1]
+
+    return jax.vmap(one)(point.own, animals)
+
+
+@partial(jax.jit, static_argnames="learner")
+def observations(learner: Any, animals: RecordedTask) -> dict[str, Array]:
+    """Recorded values for each animal and step by kind [animals, steps, …]; NaN is "not observed"."""
+
+    def one(task: RecordedTask) -> dict[str, Array]:
+        ts = jnp.arange(learner.steps)
+        stimuli = jax.vmap(lambda t: learner.tasks.stimulus(task, t, jax.random.key(0)))(ts)
+        return by_kind(stimuli.observed, axes=1)
+
+    return jax.vmap(one)(animals)
+
+
+def explained(problem: Problem, predicted: dict[str, Any]) -> dict[str, Any]:
+    """Share of held-out recordings that predictions explain: `r2` by Gaussian kind, and `deviance_explained`."""
+    observed = jax.device_get(observations(problem.learner, problem.animals))
+    report: dict[str, Any] = {"r2": {}, "deviance_explained": None}
+    for kind, values in observed.items():
+        fitted, scored = values[problem.is_fitted], values[problem.scored]
+        if kind in GAUSSIAN:
+            report["r2"][kind] = r_squared(predicted[kind][problem.scored], scored, fitted)
+        else:
+            report["deviance_explained"] = deviance_explained(predicted[kind][problem.scored], scored, fitted)
+    return report
+
+
+def r_squared(predicted: Any, observed: Any, fitted: Any) -> float | None:
+    """1 − Σ (prediction − observation)² / Σ (mean − observation)², with the mean of each entry over fitted animals."""
+    with np.errstate(invalid="ignore"):
+        mean = np.nan_to_num(np.nanmean(np.where(np.isnan(fitted), np.nan, fitted), axis=(0, 1)))
+    total = np.nansum((observed - mean) ** 2)
+    return float(1 - np.nansum((predicted - observed) ** 2) / total) if total > 0 else None
+
+
+def deviance_explained(predicted: Any, observed: Any, fitted: Any) -> float | None:
+    """1 − deviance / deviance of the mean choice of the fitted animals."""
+    mean = np.full_like(observed, np.nanmean(fitted))
+    left, whole = (float(np.sum(fit_of("choices", one, observed).loss)) for one in (predicted, mean))
+    return 1 - left / whole if whole > 0 else None
