@@ -12,6 +12,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "train": "Learn a rule as a config says, and compare it on held-out tasks with tuned baselines.",
     "evaluate": "Evaluate a learned rule on new tasks.",
+    "infer": "Infer a rule from recordings of animals.",
     "adapt": "Continue to learn a learned rule on new tasks.",
     "prune": "Find a shorter rule with the same score.",
     "evolve": "Search for the set of terms of a rule.",

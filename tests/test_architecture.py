@@ -28,7 +28,7 @@ LAYERS = [
     {"runs"},
     {"sweeps"},
     {"commands"},
-    {"__main__", "train", "evaluate", "adapt", "prune", "evolve"},
+    {"__main__", "train", "evaluate", "adapt", "prune", "evolve", "infer"},
 ]
 LAYER = {package: number for number, packages in enumerate(LAYERS) for package in packages}
 

@@ -13,12 +13,14 @@ from metarule.runs.directory import locked_run, read_experiment, start_run, time
 from metarule.runs.experiment import Experiment
 from metarule.runs.members import is_member
 
-__all__ = ["CONFIGS", "SIMULATIONS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
+__all__ = ["CONFIGS", "INFERENCES", "SIMULATIONS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
 
-# Names of shipped files: experiments, studies, whose sweeps `metarule sweep` runs, and those of `metarule simulate`.
+# Names of shipped files: experiments, studies, whose sweeps `metarule sweep` runs, and those of
+# `metarule simulate` and `metarule infer`.
 STUDIES = tuple(name for name in shipped() if name.startswith("study-"))
 SIMULATIONS = tuple(name for name in shipped() if name.startswith("simulate-"))
-CONFIGS = tuple(name for name in shipped() if name not in (*STUDIES, *SIMULATIONS))
+INFERENCES = tuple(name for name in shipped() if name.startswith("infer-"))
+CONFIGS = tuple(name for name in shipped() if name not in (*STUDIES, *SIMULATIONS, *INFERENCES))
 
 
 class NewRun(NamedTuple):

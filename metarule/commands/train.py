@@ -13,13 +13,14 @@ from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
+from metarule.protocols import Recorded
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.execution import Screen, check_start, execute, summary_text
 from metarule.runs.experiment import Experiment, read_experiment_file
 from metarule.runs.longer import given_theta_files, lengthen
 from metarule.runs.stopping import Diverged, Stopped, StopRequest
 
-__all__ = ["FIELDS", "USAGE", "main"]
+__all__ = ["FIELDS", "USAGE", "main", "serve_inference"]
 
 FIELDS = (Source(Experiment),)
 USAGE = f"""\
@@ -46,18 +47,26 @@ def main(words: list[str]) -> int:
     return cli.run("metarule train", words, USAGE, _serve, "what was saved before is kept", FIELDS, joint=True)
 
 
+def serve_inference(words: list[str]) -> int:
+    """Infer a rule as the words of a command line say."""
+    with ExitStack() as stack:
+        directory = _open(words, stack, "infer")
+        return _run(read_experiment(directory), directory, "infer")
+
+
 def _serve(words: list[str]) -> int:
     processes.check_same("command line", join(words))
-    with ExitStack() as stack, processes.working_directory(partial(_open, words, stack)) as directory:
-        return _run(read_experiment(directory), directory)
+    with ExitStack() as stack, processes.working_directory(partial(_open, words, stack, "train")) as directory:
+        return _run(read_experiment(directory), directory, "train")
 
 
-def _open(words: list[str], stack: ExitStack) -> Path:
+def _open(words: list[str], stack: ExitStack, command: str) -> Path:
     """Lock the directory of a new or resumed run."""
     if words[0] == "--resume":
-        return _resume(words[1:], stack)
+        return _resume(words[1:], stack, command)
     new = parse_new_run(words)
     experiment, given = read_experiment_file(new.config, new.pairs)
+    _check_command(experiment, command)
     check_start(experiment)
     files = given_theta_files(new.start, experiment) if new.start else {}
     last = experiment.seed + experiment.seeds - 1
@@ -65,7 +74,15 @@ def _open(words: list[str], stack: ExitStack) -> Path:
     return new_run(stack, new, experiment, given, suffix, files)
 
 
-def _resume(words: list[str], stack: ExitStack) -> Path:
+def _check_command(experiment: Experiment, command: str) -> None:
+    """Refuse tasks that are for the other command."""
+    if isinstance(experiment.tasks, Recorded) == (command == "train"):
+        other = "infer" if command == "train" else "train"
+        is_not = "are recordings" if command == "train" else "are no recordings"
+        raise ConfigError(f"tasks.kind: these tasks {is_not}; use: metarule {other}")
+
+
+def _resume(words: list[str], stack: ExitStack, command: str) -> Path:
     """Lock the directory of a resumed run, which may get more meta-steps."""
     pairs = parse_overrides(words[1:])
     if not words or (pairs and [name for name, _ in pairs] != ["optimizer.steps"]):
@@ -73,6 +90,7 @@ def _resume(words: list[str], stack: ExitStack) -> Path:
             "--resume takes one run directory, --optimizer.steps N and --devices: other settings are those of the run"
         )
     directory = resumed_run(stack, words[0])
+    _check_command(read_experiment(directory), command)
     if (directory / SEARCH).exists():
         again = f"metarule evolve --resume {quote(str(directory))}{import_words()}"
         raise ConfigError(f"{directory}: it holds a structure search; go on with: {again}")
@@ -81,7 +99,7 @@ def _resume(words: list[str], stack: ExitStack) -> Path:
     return directory
 
 
-def _run(experiment: Experiment, directory: Path) -> int:
+def _run(experiment: Experiment, directory: Path, command: str) -> int:
     print(f"run: {directory}", flush=True)
     _, reason = resolved(experiment.optimizer, experiment.lifetime, runs=1)
     if reason:
@@ -90,11 +108,11 @@ def _run(experiment: Experiment, directory: Path) -> int:
         with StopRequest() as stop:
             summary = execute(experiment, directory, stop, Screen())
     except Stopped as stopped:
-        again = f"metarule train --resume {quote(str(directory))}{import_words()}"
+        again = f"metarule {command} --resume {quote(str(directory))}{import_words()}"
         print(f"\n{stopped}; go on with: {again}", file=sys.stderr)
         return 128 + stopped.signal_number
     except Diverged as diverged:
-        print(f"metarule train: {diverged}", file=sys.stderr)
+        print(f"metarule {command}: {diverged}", file=sys.stderr)
         return 1
     print(f"\n{summary_text(summary)}\n\nfigures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
     return 0

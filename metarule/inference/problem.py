@@ -13,7 +13,7 @@ from jaxtyping import Float
 from metarule.analysis.ablation import term_names
 from metarule.meta.fits import Settings, Start, fit_all, floors, start_point, unflatten
 from metarule.meta.gauss_newton import GaussNewton
-from metarule.meta.levenberg import Iterate, Penalty, Point, variances
+from metarule.meta.levenberg import Iterate, Point, variances
 from metarule.parallel.batching import bytes_of
 from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN
@@ -111,7 +111,7 @@ class Problem(NamedTuple):
         directions: Sequence[Any],
         steps: int | None = None,
         weights: Sequence[Any] | None = None,
-        penalised: bool = False,
+        l1: bool = False,
         fits: int = 0,
     ) -> list[Fitted]:
         """Fit from several starts side by side.
@@ -121,7 +121,7 @@ class Problem(NamedTuple):
             directions: directions of the shared unknowns, one matrix a fit.
             steps: most evaluations; 1 evaluates the starts; as in the settings if None.
             weights: weight of each animal, one vector a fit; by default 1 for those that are fitted.
-            penalised: whether the penalty of the settings counts.
+            l1: whether the Laplace prior of the settings counts; the Gaussian one always does.
             fits: number of fits for which the program is made, at least that of the starts; further ones are idle.
         """
         count, own = max(fits, len(starts)), starts[0].own.shape[1]
@@ -134,9 +134,8 @@ class Problem(NamedTuple):
         each += [each[0]] * idle
         points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts, *[starts[0]] * idle)
         settings = self.settings
-        if not penalised:
-            zeros = jnp.zeros(self.size)
-            settings = settings._replace(penalty=Penalty(zeros, zeros))
+        if not l1:
+            settings = settings._replace(penalty=settings.penalty._replace(l1=jnp.zeros(self.size)))
         settings = settings._replace(steps=jnp.asarray(settings.steps if steps is None else steps))
         begin = Start(points, jnp.asarray(np.stack(padded)), jnp.asarray(np.stack(each)))
         chunk = self._chunk_size(rows + own)

@@ -1,11 +1,13 @@
 """Selection of terms: forwards by likelihood, then backwards, checked on animals that were not fitted."""
 
 from collections.abc import Callable, Sequence
+from itertools import count
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
 from metarule.inference.problem import Fitted, Problem
+from metarule.inference.recalling import Recall, compute_anew
 from metarule.meta.levenberg import Point
 
 __all__ = ["Selection", "Trial", "select"]
@@ -46,7 +48,12 @@ class Selection(NamedTuple):
     trials: tuple[Trial, ...]
 
 
-def select(problem: Problem, start: Point, progress: Callable[[Trial], None] = lambda trial: None) -> Selection:
+def select(
+    problem: Problem,
+    start: Point,
+    progress: Callable[[Trial], None] = lambda trial: None,
+    recall: Recall = compute_anew,
+) -> Selection:
     """Select terms: add the one with the most likely fit, as long as it is worth it; then remove and exchange terms.
 
     A term is worth it if the log-likelihood of the fitted animals rises by more than ½·ln n + ln m, for n observations
@@ -58,6 +65,7 @@ def select(problem: Problem, start: Point, progress: Callable[[Trial], None] = l
         problem: the recordings, and a rule with terms.
         start: point in which all coefficients are 0.
         progress: called with each change.
+        recall: recalls what a stopped inference has computed.
 
     References:
         Chen, Chen 2008 (extended Bayesian information criterion); Guyon, Elisseeff 2003 (forward, backward); Miller
@@ -70,14 +78,22 @@ def select(problem: Problem, start: Point, progress: Callable[[Trial], None] = l
         progress(trials[-1])
         return fitted
 
-    fitted = _most_likely(problem, start, [()])[1]
+    numbers = count()
+
+    def most_likely(point: Point, candidates: Sequence[tuple[int, ...]]) -> tuple[tuple[int, ...], Fitted]:
+        """Candidate under which the fitted animals are most likely, with its fit."""
+        found = recall(f"selection-{next(numbers):04d}", lambda: _compare(problem, point, candidates))
+        terms = candidates[int(found["candidate"])]
+        return terms, _refitted(problem, Point(found["shared"], found["own"]), terms)
+
+    fitted = most_likely(start, [()])[1]
     while others := [number for number in everything if number not in terms]:
-        longer, more = _most_likely(problem, fitted.iterate.point, [(*terms, other) for other in others])
+        longer, more = most_likely(fitted.iterate.point, [(*terms, other) for other in others])
         if not _is_worth(problem, more, fitted, len(others)):
             break
         terms, fitted = longer, accept("added", longer[-1], more)
     while terms:
-        shorter, fewer = _most_likely(problem, fitted.iterate.point, [_without(terms, number) for number in terms])
+        shorter, fewer = most_likely(fitted.iterate.point, [_without(terms, number) for number in terms])
         if not _is_worth(problem, fitted, fewer, len(everything)):
             (removed,) = set(terms) - set(shorter)
             terms, fitted = shorter, accept("removed", removed, fewer)
@@ -86,33 +102,30 @@ def select(problem: Problem, start: Point, progress: Callable[[Trial], None] = l
         exchanges = [(*_without(terms, number), other) for number in terms for other in others]
         if not exchanges:
             break
-        exchanged, other = _most_likely(problem, fitted.iterate.point, exchanges)
+        exchanged, other = most_likely(fitted.iterate.point, exchanges)
         if not all(new > old for new, old in zip(_likelihoods(problem, other), _likelihoods(problem, fitted))):
             break
         terms, fitted = exchanged, accept("exchanged", exchanged[-1], other)
-    return Selection(tuple(sorted(terms)), _refitted(problem, fitted, sorted(terms)), tuple(trials))
+    return Selection(tuple(sorted(terms)), _refitted(problem, fitted.iterate.point, sorted(terms)), tuple(trials))
 
 
 def _without(terms: tuple[int, ...], number: int) -> tuple[int, ...]:
     return tuple(term for term in terms if term != number)
 
 
-def _most_likely(
-    problem: Problem, point: Point, candidates: Sequence[tuple[int, ...]]
-) -> tuple[tuple[int, ...], Fitted]:
-    """Set of terms under which the fitted animals are most likely, with its fit, from a point without other terms."""
-    best: tuple[float, tuple[int, ...], Fitted] | None = None
-    most = max(len(problem.terms), 1)
+def _compare(problem: Problem, point: Point, candidates: Sequence[tuple[int, ...]]) -> dict[str, Any]:
+    """Number of the set of terms under which the fitted animals are most likely, and where its fit has got to."""
+    best, found, most = -np.inf, dict[str, Any](), max(len(problem.terms), 1)
     for begin in range(0, len(candidates), most):
         some = candidates[begin : begin + most]
         starts = [point._replace(shared=_only(problem, point.shared, terms)) for terms in some]
         fits = problem.fit_each(starts, [problem.directions(terms) for terms in some], steps=_STEPS, fits=most)
-        for terms, fitted in zip(some, fits, strict=True):
-            score = float(np.nan_to_num(_likelihoods(problem, fitted)[0], nan=-np.inf))
-            if best is None or score > best[0]:
-                best = score, terms, fitted
-    assert best is not None
-    return best[1], _refitted(problem, best[2], best[1])
+        for number, fitted in enumerate(fits, begin):
+            score = np.nan_to_num(_likelihoods(problem, fitted)[0], nan=-np.inf)
+            if not found or score > best:
+                reached = fitted.iterate.point
+                best, found = score, {"candidate": number, "shared": reached.shared, "own": reached.own}
+    return found
 
 
 def _only(problem: Problem, shared: Any, terms: Sequence[int]) -> Any:
@@ -121,10 +134,9 @@ def _only(problem: Problem, shared: Any, terms: Sequence[int]) -> Any:
     return np.where((numbers >= len(problem.terms)) | np.isin(numbers, terms), shared, 0.0)
 
 
-def _refitted(problem: Problem, fitted: Fitted, terms: Sequence[int]) -> Fitted:
-    """Fit that goes on to its end, with the directions in the order of the terms."""
-    directions = problem.directions(terms)
-    return problem.fit_each([fitted.iterate.point], [directions], fits=len(problem.terms))[0]
+def _refitted(problem: Problem, point: Point, terms: Sequence[int]) -> Fitted:
+    """Fit from a point to its end, with the directions in the order of the terms."""
+    return problem.fit_each([point], [problem.directions(terms)], fits=len(problem.terms))[0]
 
 
 def _is_worth(problem: Problem, more: Fitted, fewer: Fitted, candidates: int) -> bool:

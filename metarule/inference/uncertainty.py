@@ -55,8 +55,9 @@ def covariance(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
 
 
 def laplace_intervals(problem: Problem, fitted: Fitted, numbers: list[int]) -> Ends:
-    """Intervals estimate ± 1.96·√(F⁻¹) of coefficients, by their numbers; F is the Fisher matrix of the fit."""
-    deviation = np.sqrt(np.diag(covariance(fisher_matrix(fitted, problem.is_fitted))))[: len(numbers)]
+    """Intervals estimate ± 1.96·√(F⁻¹) of coefficients, by their numbers; F is Fisher matrix and Gaussian prior."""
+    prior = fitted.directions * np.asarray(problem.settings.penalty.ridge) @ fitted.directions.T
+    deviation = np.sqrt(np.diag(covariance(fisher_matrix(fitted, problem.is_fitted) + prior)))[: len(numbers)]
     estimate = fitted.shared[numbers]
     return Ends(estimate - _NORMAL * deviation, estimate + _NORMAL * deviation)
 

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +13,10 @@ from metarule.analysis.comparison import HELD_OUT, describe_split, held_out_tabl
 from metarule.config.imports import allowed_imports, is_import_path, is_users_own, members_of, modules_of
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, decode
+from metarule.meta import GaussNewton
 from metarule.meta.phases import total_steps
 from metarule.parallel.devices import spread
+from metarule.protocols import Recorded
 from metarule.runs.directory import (
     is_extended,
     is_run,
@@ -28,6 +30,8 @@ from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, to_tree
 from metarule.runs.files import plain, read_json
 from metarule.runs.finished import FinishedRun, load
+from metarule.runs.inference import in_double_precision, write_inference
+from metarule.runs.inference_tables import inference_table
 from metarule.runs.loggers.base import Logger
 from metarule.runs.loggers.names import require_packages
 from metarule.runs.loggers.session import opened_loggers
@@ -138,6 +142,8 @@ def execute(experiment: Experiment, path: Path, stop: StopRequest, screen: Scree
 
 def summary_text(summary: dict[str, Any]) -> str:
     """Summary for the screen; that of several seeds has no equation."""
+    if "inference" in summary:
+        return inference_table(summary["inference"])
     tables = {"held_out": held_out_table, "phenomena": phenomena_table, "contributions": contributions_table}
     parts = [text(summary[name]) for name, text in tables.items() if name in summary]
     last = [report_text(summary["reported"])] if "reported" in summary else []
@@ -207,8 +213,15 @@ def _one_seed(experiment: Experiment, path: Path, stop: StopRequest, screen: Scr
     label = f"{'held-out' if tasks == HELD_OUT else 'training'} {primary_metric(experiment.tasks)}"
     hidden = None if screen.bars is None else not screen.bars
     with opened_loggers(experiment, path, screen.loggers) as log:
-        with tqdm(total=steps, desc=f"seed {experiment.seed}: compiling", unit="step", disable=hidden) as bar:
+        is_newton = isinstance(experiment.optimizer, GaussNewton)
+        precision = in_double_precision() if is_newton else nullcontext()
+        name = f"seed {experiment.seed}: compiling"
+        with precision, tqdm(total=steps, desc=name, unit="step", disable=hidden) as bar:
             trained = train(experiment, path, stop, _Progress(bar, experiment, label, screen), log)
+        if isinstance(experiment.tasks, Recorded):
+            summary = write_inference(experiment, path, trained, stop, screen.say)
+            log.finish(summary)
+            return summary
         screen.say(f"tuning the baselines and evaluating on {tasks} …")
         summary = write_results(experiment, path, trained, stop)
         log.finish(summary)

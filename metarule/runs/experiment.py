@@ -15,16 +15,19 @@ from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
 from metarule.config.imports import is_users_own
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
+from metarule.inference.settings import Inference
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.trial import try_out
 from metarule.meta import AnyOptimizer, Gradient, Population, list_phases
 from metarule.meta.phases import OwnOptimizer, lifetimes_of, parts_of, patience_of
 from metarule.prng import run_key
-from metarule.protocols import Circuit, Loss, Rule, TaskFamily
+from metarule.protocols import Circuit, Recorded, Rule, TaskFamily
+from metarule.recordings.family import Recordings
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.runs.following import check_inference, follow_tasks
 from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
 from metarule.tracing import memoised
@@ -37,7 +40,11 @@ FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
 
 # Fields of tasks that describe the data of a run, by the field that replaces these data.
-_REPLACED = {"tasks.data": ("sha256",), "tasks.dataset": ("sha256", "data", "label")}
+_REPLACED = {
+    "tasks.data": ("sha256",),
+    "tasks.dataset": ("sha256", "data", "label"),
+    "tasks.files": ("sha256", "outputs"),
+}
 
 FORMAT = 2  # of run directories
 
@@ -120,6 +127,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         inner_loop: length, bounds and loss of a lifetime.
         optimizer: the meta-optimiser.
         evaluation: evaluation of θ.
+        inference: report on a rule that is inferred from recordings.
         run: output directory and loggers.
 
     Raises:
@@ -130,10 +138,11 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
     rule: Annotated[Polynomial | MLP, Meta(extra={"protocol": Rule})] = Polynomial()
     circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
-    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
+    tasks: Annotated[AnyTasks | Recordings, Meta(extra={"protocol": TaskFamily})] = Boolean()
     inner_loop: InnerLoop = InnerLoop()
     optimizer: Annotated[AnyOptimizer, Meta(extra={"protocol": OwnOptimizer})] = Gradient()
     evaluation: Evaluation = Evaluation()
+    inference: Inference = Inference()
     run: Run = Run()
 
     def __post_init__(self) -> None:
@@ -141,6 +150,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
+        check_inference(self)
         self._check_size()
         if any(is_users_own(type(part)) for part in (self.rule, self.circuit, self.tasks)):
             try_out(self.lifetime)
@@ -175,7 +185,8 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     @property
     def split(self) -> Split:
         """Training and held-out tasks of the seed."""
-        return _split(self.tasks, self.seed)
+        # Recordings would be constants of a compiled program.
+        return self.tasks.split(self.seed) if isinstance(self.tasks, Recorded) else _split(self.tasks, self.seed)
 
     def _check_size(self) -> None:
         """Refuse a run that exceeds the memory of any machine, before any of it is allocated."""
@@ -192,28 +203,18 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
                 raise ValueError(f"{what} = {size}; allowed: up to {largest}")
 
 
-class _Parts(Checked, frozen=True, kw_only=True):
-    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
-    tasks: Annotated[AnyTasks, Meta(extra={"protocol": TaskFamily})] = Boolean()
-
-
 def decode_experiment(tree: Tree) -> Experiment:
-    """Decode an experiment; the output activation of the circuit follows the tasks unless it is set.
+    """Decode an experiment; what is not set follows the tasks, as `follow_tasks` says.
 
     Raises:
         ConfigError: naming the field, the value and what is allowed.
     """
-    circuit = tree.get("circuit", {})
-    if not isinstance(circuit, dict) or "output" in circuit:
-        return decode(tree, Experiment)
-    parts = decode({name: tree[name] for name in ("circuit", "tasks") if name in tree}, _Parts)
-    loss, output = parts.tasks.loss, getattr(parts.circuit, "output", None)
-    if isinstance(loss, Loss) and output not in (None, loss.activation):
-        try:
-            return decode(tree | {"circuit": circuit | {"output": loss.activation}}, Experiment)
-        except ConfigError as error:
-            if not str(error).startswith("circuit.output"):
-                raise
+    followed = follow_tasks(tree)
+    try:
+        return decode(followed, Experiment)
+    except ConfigError as error:
+        if followed is tree or not str(error).startswith("circuit.output"):
+            raise
     return decode(tree, Experiment)  # a circuit whose output is no field, or has other values
 
 
@@ -243,8 +244,9 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
     text, tree = read(file)
     if "format" in tree:  # a config from a run directory
         check_format(f"{file}: this config", tree.pop("format"), FORMAT, "write it anew")
-    if isinstance(tasks := tree.get("tasks"), dict) and "data" in tasks:
-        tree["tasks"] = tasks | {"data": beside(file, tasks["data"])}
+    if isinstance(tasks := tree.get("tasks"), dict):
+        paths = {name: beside(file, tasks[name]) for name in ("data", "files") if name in tasks}
+        tree["tasks"] = tasks | paths
     return text, tree
 
 

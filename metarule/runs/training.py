@@ -20,7 +20,7 @@ from metarule.lifetime.learner import Lifetime
 from metarule.meta.loop import advance, begin, enter
 from metarule.meta.phases import Phase, advice, is_comparable, list_phases, phase_at
 from metarule.prng import Purpose, run_key, stream
-from metarule.protocols import MetaOptimizer
+from metarule.protocols import MetaOptimizer, Recorded
 from metarule.runs.checkpoints import Checkpoints
 from metarule.runs.diagnosis import FIRST, HOPELESS, is_hopeless, trouble
 from metarule.runs.directory import CHECKPOINTS, check_ownership, experiment_hash
@@ -135,7 +135,9 @@ def _score(
     experiment: Experiment, path: Path, pools: Pools, theta: Theta, row: dict[str, Any], marks: list[dict[str, Any]]
 ) -> None:
     """Add the scores of θ to a row, and the row to the validated ones; store θ if it is the best so far."""
-    row |= _monitor(experiment, theta) | validate(experiment, theta, pools)
+    if not isinstance(experiment.tasks, Recorded):  # which are scored in the report
+        row |= _monitor(experiment, theta)
+    row |= validate(experiment, theta, pools)
     if VALIDATION in row:
         marks.append(row)
         if best_mark(experiment, marks) is row:

@@ -1,0 +1,153 @@
+"""Models that an inferred rule is compared with: rules by name, all terms, fixed weights, and means."""
+
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from msgspec.structs import replace
+
+from metarule.analysis.statistics import interval
+from metarule.inference.predictions import explained, observations, predictions
+from metarule.inference.problem import Fitted, Problem, make_problem
+from metarule.recordings.likelihood import GAUSSIAN, fit_of
+from metarule.rules.polynomial import Polynomial
+from metarule.rules.presets import RULES, TRACES
+from metarule.rules.terms import parse
+from metarule.types import Split
+
+__all__ = ["ALL_TERMS", "INFERRED", "Model", "compared_models", "models_report", "of_fit"]
+
+INFERRED, ALL_TERMS, FIXED, NULL, KNOWN_START = (
+    "inferred rule",
+    "all terms",
+    "fixed weights",
+    "null",
+    "initial weights 0",
+)
+
+
+class Model(NamedTuple):
+    """A model of the recordings.
+
+    Attributes:
+        log_likelihood: of each animal [animals].
+        parameters: number of fitted numbers.
+        explained: share of the held-out recordings that it explains, as from `explained`.
+    """
+
+    log_likelihood: Float[np.ndarray, " animals"]
+    parameters: int
+    explained: dict[str, Any]
+
+
+def of_fit(problem: Problem, fitted: Fitted) -> Model:
+    """Model of a fit."""
+    predicted = jax.device_get(predictions(problem.learner, problem.animals, fitted.iterate.point))
+    return Model(fitted.log_likelihood, fitted.parameters, explained(problem, predicted))
+
+
+def compared_models(
+    problem: Problem, split: Split, optimizer: Any, start: Any, names: Iterable[str]
+) -> Iterator[tuple[str, Model]]:
+    """Models to compare with, one after another: means, fixed weights, and rules by name.
+
+    Args:
+        problem: the recordings.
+        split: the animals.
+        optimizer: settings of the fits.
+        start: point in which all coefficients are 0.
+        names: rules by name; empty for all whose local variables the recordings have.
+    """
+    yield NULL, _null(problem)
+    if problem.terms:
+        yield FIXED, of_fit(problem, problem.fit_each([start], [problem.directions(())], fits=len(problem.terms))[0])
+    if start.own.shape[1] and len(problem.learner.tasks.own_unknowns(_first(problem), (0,))) == 1:
+        tasks = replace(problem.learner.tasks, initial="zero")
+        yield KNOWN_START, _fitted_anew(replace(problem.learner, tasks=tasks), split, optimizer)
+    for name in names or [name for name in RULES if name != "anti_hebb"]:  # Hebb with a coefficient below 0
+        direction = _direction(problem, name)
+        if direction is not None:
+            directions = np.concatenate([direction[None], problem.nuisance])
+            yield name, of_fit(problem, problem.fit_each([start], [directions], fits=len(problem.terms))[0])
+            continue
+        try:
+            learner = replace(problem.learner, rule=Polynomial(terms=(name,), hebbian_scale=_scale(problem)))
+        except ValueError:
+            if names:
+                raise
+            continue  # it reads local variables that the recordings do not have
+        yield name, _fitted_anew(learner, split, optimizer)
+
+
+def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:
+    """Models by name, with log-likelihoods, criteria and the paired difference to the inferred rule an animal."""
+    reference, report = models[INFERRED], {}
+    observed = jax.device_get(observations(problem.learner, problem.animals))
+    used = [np.isfinite(observed[kind][problem.is_fitted]).sum() for kind in problem.kinds]
+    for name, model in models.items():
+        fitted = float(model.log_likelihood[problem.is_fitted].sum())
+        difference = interval((reference.log_likelihood - model.log_likelihood)[problem.scored])
+        report[name] = {
+            "log_likelihood": float(model.log_likelihood[problem.scored].sum()),
+            "aic": 2 * model.parameters - 2 * fitted,
+            "bic": model.parameters * float(np.log(sum(used))) - 2 * fitted,
+            "parameters": model.parameters,
+            **model.explained,
+            "difference": None if name == INFERRED else difference._asdict(),
+        }
+    return report
+
+
+def _first(problem: Problem) -> Any:
+    return jax.tree.map(lambda leaf: leaf[0], problem.animals)
+
+
+def _fitted_anew(learner: Any, split: Split, optimizer: Any) -> Model:
+    """Model of another learner, whose θ is fitted from 0."""
+    other = make_problem(learner, split, optimizer)
+    start = other.start(jax.tree.map(lambda leaf: 0 * leaf, learner.init_theta(jax.random.key(0))))
+    return of_fit(other, other.fit(start, np.eye(other.size)))
+
+
+def _scale(problem: Problem) -> float:
+    rule = problem.learner.rule
+    return rule.hebbian_scale if isinstance(rule, Polynomial) else 0.1
+
+
+def _direction(problem: Problem, name: str) -> Any:
+    """Coefficients of a rule by name in the terms of the inferred one; None if these do not have it."""
+    if name in TRACES or problem.learner.theta_groups or not isinstance(problem.learner.rule, Polynomial):
+        return None
+    direction, terms = np.zeros(problem.size), [parse(term) for term in problem.terms if term not in RULES]
+    if len(terms) < len(problem.terms) or any(len(term) > 1 for term in terms):
+        return None
+    powers = [term[0].powers for term in terms]
+    for scale, wanted in parse(RULES[name]):
+        if wanted not in powers:
+            return None
+        direction[powers.index(wanted)] = scale / terms[powers.index(wanted)][0].scale
+    return direction
+
+
+def _null(problem: Problem) -> Model:
+    """Means of the fitted animals, of each neuron and synapse, with their variance; the mean choice."""
+    observed = jax.device_get(observations(problem.learner, problem.animals))
+    likelihood, parameters, predicted = np.zeros(len(problem.is_fitted)), 0, dict[str, Any]()
+    for kind, values in observed.items():
+        fitted = values[problem.is_fitted]
+        with np.errstate(invalid="ignore"):
+            mean = np.nan_to_num(np.nanmean(fitted, axis=(0, 1)))
+        predicted[kind] = np.broadcast_to(mean, values.shape)
+        if kind not in problem.kinds:
+            continue
+        parameters += mean.size
+        if kind in GAUSSIAN:
+            variance = max(float(np.nanmean((fitted - mean) ** 2)), np.finfo(float).tiny)
+            loss = (values - mean) ** 2 / (2 * variance) + np.log(2 * np.pi * variance) / 2
+            parameters += 1
+        else:
+            loss = np.where(np.isnan(values), np.nan, np.asarray(fit_of("choices", predicted[kind], values).loss))
+        likelihood -= np.nansum(loss, axis=(1, 2))
+    return Model(likelihood, parameters, explained(problem, predicted))
