@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 from msgspec.structs import replace
@@ -11,6 +12,7 @@ from msgspec.structs import replace
 from metarule.analysis.statistics import interval
 from metarule.inference.predictions import explained, observations, predictions
 from metarule.inference.problem import Fitted, Problem, make_problem
+from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN, fit_of
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES, TRACES
@@ -66,19 +68,37 @@ def compared_models(
     if start.own.shape[1] and len(problem.learner.tasks.own_unknowns(_first(problem), (0,))) == 1:
         tasks = replace(problem.learner.tasks, initial="zero")
         yield KNOWN_START, _fitted_anew(replace(problem.learner, tasks=tasks), split, optimizer)
-    for name in names or [name for name in RULES if name != "anti_hebb"]:  # Hebb with a coefficient below 0
-        direction = _direction(problem, name)
-        if direction is not None:
-            directions = np.concatenate([direction[None], problem.nuisance])
-            yield name, of_fit(problem, problem.fit_each([start], [directions], fits=len(problem.terms))[0])
-            continue
-        try:
-            learner = replace(problem.learner, rule=Polynomial(terms=(name,), hebbian_scale=_scale(problem)))
-        except ValueError:
-            if names:
-                raise
-            continue  # it reads local variables that the recordings do not have
-        yield name, _fitted_anew(learner, split, optimizer)
+    names = tuple(names) or tuple(name for name in RULES if name != "anti_hebb")  # Hebb with a coefficient below 0
+    inside = {name: _direction(problem, name) for name in names}
+    directions = {name: one for name, one in inside.items() if one is not None}
+    yield from _named(problem, start, directions)
+    outside = tuple(name for name in names if name not in directions and _is_possible(problem, name))
+    if outside:
+        rule = Polynomial(terms=outside, hebbian_scale=_scale(problem))
+        other = make_problem(replace(problem.learner, rule=rule), split, optimizer)
+        traces = sorted({trace for name in outside for trace in TRACES.get(name, {})})
+        rows = np.eye(other.size)
+        decays = {name: [len(outside) + traces.index(trace) for trace in TRACES.get(name, {})] for name in outside}
+        used = {name: [outside.index(name), *decays[name]] for name in outside}
+        theta = jax.tree.map(jnp.asarray, other.learner.init_theta(run_key(0)))
+        yield from _named(other, other.start(theta), {name: rows[used[name]] for name in outside}, len(traces))
+
+
+def _named(problem: Problem, start: Any, directions: dict[str, Any], decays: int = 0) -> Iterator[tuple[str, Model]]:
+    """Models that move in some directions and in those of unknowns that are no parameters of rules."""
+    if directions:
+        rows = [np.concatenate([np.atleast_2d(one), problem.nuisance[decays:]]) for one in directions.values()]
+        fits = problem.fit_each([start] * len(rows), rows, fits=max(len(problem.terms), len(rows)))
+        yield from ((name, of_fit(problem, fitted)) for name, fitted in zip(directions, fits, strict=True))
+
+
+def _is_possible(problem: Problem, name: str) -> bool:
+    """True if the recordings have all local variables that a rule by name reads."""
+    try:
+        replace(problem.learner, rule=Polynomial(terms=(name,)))
+    except ValueError:
+        return False
+    return True
 
 
 def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:
@@ -107,7 +127,7 @@ def _first(problem: Problem) -> Any:
 def _fitted_anew(learner: Any, split: Split, optimizer: Any) -> Model:
     """Model of another learner, whose θ is fitted from 0."""
     other = make_problem(learner, split, optimizer)
-    start = other.start(jax.tree.map(lambda leaf: 0 * leaf, learner.init_theta(jax.random.key(0))))
+    start = other.start(jax.tree.map(lambda leaf: 0 * leaf, learner.init_theta(run_key(0))))
     return of_fit(other, other.fit(start, np.eye(other.size)))
 
 

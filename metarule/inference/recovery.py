@@ -90,24 +90,25 @@ def resimulated(learner: Any, animals: RecordedTask, point: Point, noise: dict[s
 
     def one(own: Array, task: RecordedTask) -> RecordedTask:
         context, state = network_of(learner, theta, shared, own_unknowns(learner, theta, task, own), task)
-        own_key = jax.random.fold_in(key, task.number)
 
-        def step(state: Any, t: Integer) -> tuple[Any, Any]:
+        def step(state: Any, at: tuple[Integer, Array]) -> tuple[Any, Any]:
+            t, draw = at
             stimulus = learner.stimulus(context, t)
             choice = None
             if task.choices is not None:
                 _, response = learner.step(theta, context, state, stimulus)
                 p = learner.tasks.predict(context.task, state.weights, response).choice
-                choice = jax.random.bernoulli(jax.random.fold_in(own_key, t), p).astype(stimulus.input.dtype)
+                choice = (draw < p).astype(stimulus.input.dtype)
                 if learner.tasks.animals[0].targets is None:
                     stimulus = stimulus._replace(target=jnp.full_like(stimulus.target, choice))
             after, response = learner.step(theta, context, state, stimulus)
             predicted = learner.tasks.predict(context.task, state.weights, response)
             return after, predicted._replace(choice=choice)
 
-        predicted = loop(step, state, jnp.arange(learner.steps))[1]
-        kinds = ("activity", "weights")
-        keys = dict(zip(kinds, jax.random.split(jax.random.fold_in(own_key, learner.steps))))
+        choice_key, *rest = jax.random.split(jax.random.fold_in(key, task.number), 3)
+        draws = jax.random.uniform(choice_key, (learner.steps,))
+        predicted = loop(step, state, (jnp.arange(learner.steps), draws))[1]
+        keys = dict(zip(("activity", "weights"), rest))
 
         def noisy(kind: str, simulated: Any, recorded: Any) -> Any:
             noises = noise.get(kind, 0.0) * jax.random.normal(keys[kind], simulated.shape, simulated.dtype)

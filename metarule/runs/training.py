@@ -17,6 +17,7 @@ from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
+from metarule.meta import GaussNewton
 from metarule.meta.loop import advance, begin, enter
 from metarule.meta.phases import Phase, advice, is_comparable, list_phases, phase_at
 from metarule.prng import Purpose, run_key, stream
@@ -169,6 +170,8 @@ def _rows_up_to(path: Path, experiment: Experiment, step: int) -> Rows:
 def _diagnose(experiment: Experiment, first: Rows, recent: Rows) -> dict[str, str]:
     """Message about a run in trouble, if it is."""
     optimizer = experiment.optimizer
+    if isinstance(optimizer, GaussNewton):  # which rejects steps to find its damping
+        return {}
     bound = f"--inner_loop.weight_bound below {experiment.inner_loop.weight_bound:g}"
     settings = " or ".join((bound, *advice(optimizer, experiment.lifetime)))
     message = trouble(first if is_comparable(optimizer) else (), recent, settings)
