@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from metarule.analysis.ablation import term_names
+from metarule.meta.curvature import Curvature
 from metarule.meta.fits import Settings, Start, fit_all, floors, start_point, unflatten
 from metarule.meta.gauss_newton import GaussNewton
 from metarule.meta.levenberg import Iterate, Point, variances
@@ -21,7 +22,7 @@ from metarule.recordings.tasks import RecordedTask
 from metarule.rules.mlp import MLP
 from metarule.types import Split, Theta
 
-__all__ = ["Fitted", "Problem", "make_problem"]
+__all__ = ["Fitted", "Problem", "log_likelihood", "make_problem"]
 
 # Directions of fits that are tried side by side, in steps; each number of directions is a program of its own.
 _STEP = 8
@@ -161,8 +162,7 @@ class Problem(NamedTuple):
         is_gaussian = np.array([kind in GAUSSIAN for kind in self.kinds])
         # Each kind pays for the fitted numbers by its share of the observations.
         corrected = variance * counts / np.maximum(counts - free * counts / max(counts.sum(), 1), 1)
-        gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
-        likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
+        likelihood = log_likelihood(self.kinds, curvature, variance)
         return Fitted(iterate, directions, np.where(is_gaussian, corrected, 1.0), likelihood, free + noises)
 
     def _chunk_size(self, tangents: int) -> int:
@@ -170,6 +170,13 @@ class Problem(NamedTuple):
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.animals)
         state = jax.eval_shape(lambda task: self.learner.init(run_key(0), task)[1], first)
         return int(np.clip(_BYTES // max((tangents + 1) * bytes_of(state), 1), 1, _MOST_AT_ONCE))
+
+
+def log_likelihood(kinds: tuple[str, ...], curvature: Curvature, variance: Any) -> Float[np.ndarray, " animals"]:
+    """Log-likelihood of each animal, from the losses of its observations and the variance of the noise by kind."""
+    is_gaussian = np.array([kind in GAUSSIAN for kind in kinds])
+    gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
+    return -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
 
 
 def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:

@@ -1,6 +1,6 @@
 """Inference of a rule from recordings, from a fit with all terms to the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,11 +17,12 @@ from metarule.inference.settings import Inference
 from metarule.inference.uncertainty import Ends, bootstrap_intervals, laplace_intervals, profile_intervals
 from metarule.meta.fits import unflatten
 from metarule.recordings.likelihood import GAUSSIAN
+from metarule.recordings.tasks import Readout, SharedUnknowns
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Split, Theta
 
-__all__ = ["Inferred", "infer_rule"]
+__all__ = ["Inferred", "infer_rule", "shared_unknowns_from"]
 
 # Coefficients below this share of the parameter scale are 0 under a Laplace prior.
 _ZERO = 1e-3
@@ -186,6 +187,16 @@ def _shared_unknowns(problem: Problem, fitted: Fitted) -> dict[str, Any]:
     if shared.reward_logit is not None:
         named["reward_decay"] = float(jax.nn.sigmoid(shared.reward_logit))
     return named
+
+
+def shared_unknowns_from(tasks: Any, named: Mapping[str, Any]) -> Any:
+    """Shared unknowns of a task family with the values of a report, `unknowns`."""
+    first, readout, logit = tasks.shared_unknowns(), None, None
+    if first.readout is not None:
+        readout = Readout(jnp.asarray(named["readout"]["offset"]), jnp.asarray(named["readout"]["gains"]))
+    if first.reward_logit is not None:
+        logit = jax.scipy.special.logit(jnp.asarray(named["reward_decay"]))
+    return SharedUnknowns(readout, logit)
 
 
 def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], report: dict[str, Any]) -> list[str]:

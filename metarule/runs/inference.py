@@ -11,10 +11,11 @@ import numpy as np
 
 from metarule.analysis.readback import read_back
 from metarule.config.toml import ConfigError
+from metarule.inference.evaluation import evaluate_rule
 from metarule.inference.predictions import observations, predictions
-from metarule.inference.problem import Problem
+from metarule.inference.problem import Problem, make_problem
 from metarule.inference.recalling import Arrays, Recall
-from metarule.inference.report import Inferred, infer_rule
+from metarule.inference.report import Inferred, infer_rule, shared_unknowns_from
 from metarule.parallel.devices import single_device
 from metarule.prng import Purpose, run_key, stream
 from metarule.recordings.likelihood import GAUSSIAN
@@ -26,8 +27,9 @@ from metarule.runs.files import whole_file, write_json
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import write_theta
 from metarule.runs.training import Trained
+from metarule.types import Theta
 
-__all__ = ["PARTS", "in_double_precision", "score_of", "write_inference"]
+__all__ = ["PARTS", "evaluate_animals", "in_double_precision", "score_of", "write_inference"]
 
 # Folder of the parts of a report that were computed before a stop.
 PARTS = "inference"
@@ -87,6 +89,27 @@ def write_inference(
         write_json(path / "summary.json", summary)
         draw_inference(path / FIGURES, found, report)
     return summary
+
+
+def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, Any], is_new: bool) -> dict[str, Any]:
+    """Evaluate an inferred rule on held-out animals, or on all animals of other files.
+
+    Args:
+        experiment: of the run, with the files of the animals.
+        theta: the inferred θ.
+        report: report of the run, with the fitted noise and unknowns.
+        is_new: whether the files are others than those of the run.
+    """
+    with in_double_precision():
+        problem = make_problem(experiment.lifetime, experiment.split, experiment.optimizer)
+        if not is_new:
+            scored = np.flatnonzero(problem.scored)
+            animals = jax.tree.map(lambda leaf: leaf[scored], problem.animals)
+            problem = problem._replace(animals=animals, is_fitted=np.zeros(scored.size, bool))
+        else:
+            problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
+        unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
+        return evaluate_rule(problem, theta, unknowns, report["noise"])
 
 
 def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:
