@@ -10,7 +10,7 @@ from jaxtyping import Float
 from msgspec.structs import replace
 
 from metarule.analysis.statistics import interval
-from metarule.inference.predictions import explained, observations, predictions
+from metarule.inference.predictions import explained, mean_of, observations, predictions
 from metarule.inference.problem import Fitted, Problem, make_problem
 from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN, fit_of
@@ -157,8 +157,7 @@ def _null(problem: Problem) -> Model:
     likelihood, parameters, predicted = np.zeros(len(problem.is_fitted)), 0, dict[str, Any]()
     for kind, values in observed.items():
         fitted = values[problem.is_fitted]
-        with np.errstate(invalid="ignore"):
-            mean = np.nan_to_num(np.nanmean(fitted, axis=(0, 1)))
+        mean = mean_of(fitted)
         predicted[kind] = np.broadcast_to(mean, values.shape)
         if kind not in problem.kinds:
             continue

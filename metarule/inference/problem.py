@@ -26,9 +26,10 @@ __all__ = ["Fitted", "Problem", "log_likelihood", "make_problem"]
 
 # Directions of fits that are tried side by side, in steps; each number of directions is a program of its own.
 _STEP = 8
-# Bytes of the networks and tangents of fits that are computed at once.
+# Bytes of the networks and tangents of fits that are computed at once, and the most fits: all of them take as long as
+# the longest, and idle ones end soon.
 _BYTES = 2**24
-_MOST_AT_ONCE = 128
+_MOST_AT_ONCE = 16
 
 
 class Fitted(NamedTuple):

@@ -109,7 +109,9 @@ def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, 
         else:
             problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
         unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
-        return evaluate_rule(problem, theta, unknowns, report["noise"])
+        return evaluate_rule(
+            problem, jax.tree.map(lambda leaf: np.asarray(leaf, float), theta), unknowns, report["noise"]
+        )
 
 
 def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:
@@ -148,14 +150,27 @@ def _example(problem: Problem, number: int, kind: str, predicted: Any, observed:
     tasks, steps = problem.learner.tasks, int(problem.animals.length[number])
     entry = int(np.argmax(np.isfinite(observed[number]).any(axis=0)))
     simulated, recorded = predicted[number, :steps, entry], observed[number, :steps, entry]
-    width = _NORMAL * (np.sqrt(simulated * (1 - simulated) / _TRIALS) if kind == "choices" else noise)
+    width: Any = _NORMAL * noise
+    if kind == "choices":
+        width = _NORMAL * np.sqrt(_running_mean(simulated * (1 - simulated)) / _TRIALS)
+        simulated = _running_mean(simulated)
     neuron = tasks.neurons[entry] if tasks.neurons and kind == "activity" else entry
-    names = {"activity": f"activity of neuron {neuron}", "choices": "P(choice = 1)", "weights": f"weight {entry}"}
+    names = {
+        "activity": f"activity of neuron {neuron}",
+        "choices": f"P(choice = 1), mean of {_TRIALS} trials",
+        "weights": f"weight {entry}",
+    }
     animal = tasks.animals[int(problem.animals.number[number])].name
     band = {"low": simulated - width, "high": simulated + width}
     if kind == "choices":
         band = {name: np.clip(end, 0, 1) for name, end in band.items()}
     return {"animal": animal, "of": names[kind], "observed": recorded, "simulated": simulated} | band
+
+
+def _running_mean(values: Any) -> Any:
+    """Mean over the trials around each one; fewer at the ends."""
+    window = np.ones(min(_TRIALS, len(values)))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 def _residuals(kind: str, predicted: Any, observed: Any, noise: float) -> dict[str, Any]:
