@@ -14,8 +14,8 @@ from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.circuits.base import offered_variables, paths_of, plastic_of
 from metarule.lifetime.learner import Lifetime
 from metarule.parallel.devices import sharded_jit
-from metarule.protocols import Rule
-from metarule.rules.lifting import complete
+from metarule.protocols import Recorded, Rule
+from metarule.rules.lifting import complete, local_variables
 from metarule.types import Integer, LearnerState, PRNGKey, Synapse, Theta
 
 __all__ = ["Visited", "visited"]
@@ -56,6 +56,8 @@ def visited(lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes
         About 50,000 samples for each θ, or all if there are fewer.
     """
     variables = offered_variables(lifetime.circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
+    if isinstance(lifetime.tasks, Recorded):  # which may lack what the circuit offers, such as a reward
+        variables = tuple(name for name in variables if name in local_variables(lifetime.rule))
     learner = replace(lifetime, rule=_Recording(lifetime.rule, variables))
     groups = []
     samples = jax.device_get(_samples(learner, theta, pool, key, lifetimes))

@@ -63,8 +63,8 @@ def compared_models(
         names: rules by name; empty for all whose local variables the recordings have.
     """
     yield NULL, _null(problem)
-    if problem.terms:
-        yield FIXED, of_fit(problem, problem.fit_each([start], [problem.directions(())], fits=len(problem.terms))[0])
+    fixed = problem.fit_each([start], [problem.directions(())], fits=max(len(problem.terms), 1))[0]
+    yield FIXED, of_fit(problem, fixed._replace(parameters=fixed.parameters - _fixed_size(problem)))
     if start.own.shape[1] and len(problem.learner.tasks.own_unknowns(_first(problem), (0,))) == 1:
         tasks = replace(problem.learner.tasks, initial="zero")
         yield KNOWN_START, _fitted_anew(replace(problem.learner, tasks=tasks), split, optimizer)
@@ -118,6 +118,11 @@ def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:
             "difference": None if name == INFERRED else difference._asdict(),
         }
     return report
+
+
+def _fixed_size(problem: Problem) -> int:
+    """Numbers of θ that a fit without directions counts: those of an MLP."""
+    return 0 if problem.terms else int(problem.scale.size)
 
 
 def _first(problem: Problem) -> Any:

@@ -88,8 +88,8 @@ class Problem(NamedTuple):
 
     @property
     def nuisance(self) -> Any:
-        """Directions of the shared unknowns that are always fitted: all but coefficients."""
-        return np.eye(self.size)[len(self.terms) :]
+        """Directions of the shared unknowns that are always fitted: all but coefficients, or but the θ of an MLP."""
+        return np.eye(self.size)[len(self.terms) or self.scale.size :]
 
     def directions(self, terms: Iterable[int]) -> Any:
         """Directions of some coefficients and of what is always fitted."""
@@ -157,7 +157,8 @@ class Problem(NamedTuple):
         )
         iterate = iterate._replace(curvature=curvature)
         animals, noises = int(np.sum(weights > 0)), sum(kind in GAUSSIAN for kind in self.kinds)
-        free = used + animals * own
+        # The θ of an MLP was fitted before, if it is not fitted here.
+        free = max(used, 0 if self.terms else self.scale.size) + animals * own
         counts = weights @ curvature.observations
         variance = np.asarray(variances(self.kinds, curvature, weights, np.asarray(floors(self.learner))))
         is_gaussian = np.array([kind in GAUSSIAN for kind in self.kinds])

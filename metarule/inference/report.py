@@ -28,6 +28,8 @@ __all__ = ["Inferred", "infer_rule", "shared_unknowns_from"]
 _ZERO = 1e-3
 # Ratio of the largest coefficient to the parameter scale beyond which the scale is a poor one.
 _POOR_SCALE = 30.0
+# Parameters of an MLP up to which Gauss–Newton steps follow gradient descent.
+_SMALL = 300
 # Animals below which bootstrap intervals are too short.
 _FEW = 10
 
@@ -71,8 +73,9 @@ def infer_rule(
         recall: recalls what a stopped inference has computed.
     """
     problem = make_problem(learner, split, optimizer)
-    start = problem.start(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), theta))
-    empty = start._replace(shared=start.shared.at[: len(problem.terms)].set(0.0))
+    start = problem.start(jax.tree.map(lambda leaf: np.asarray(leaf, float), theta))
+    size = len(problem.terms) or problem.scale.size
+    empty = start._replace(shared=start.shared.at[:size].set(0.0))
     selection, everything = _selected(problem, start, empty, settings, say, recall)
     fitted, numbers = selection.fitted, list(selection.terms)
     models = {INFERRED: of_fit(problem, fitted)}
@@ -100,9 +103,12 @@ def infer_rule(
 def _selected(
     problem: Problem, start: Any, empty: Any, settings: Inference, say: Callable[[str], None], recall: Recall
 ) -> tuple[Selection, Fitted | None]:
-    """Selected terms, and the fit with all terms; rules without terms are only evaluated, but for other unknowns."""
+    """Selected terms, and the fit with all terms; a small MLP is fitted further, a larger one is only evaluated."""
     if not problem.terms:
-        return Selection((), problem.fit(start, problem.directions(())), ()), None
+        is_small = problem.size <= _SMALL
+        say("fitting the MLP further by Gauss–Newton" if is_small else "evaluating the MLP")
+        directions = np.eye(problem.size) if is_small else problem.directions(())
+        return Selection((), problem.fit(start, directions), ()), None
     say(f"fitting all {len(problem.terms)} terms")
     everything = problem.fit(start, np.eye(problem.size))
     terms = tuple(range(len(problem.terms)))
@@ -202,7 +208,7 @@ def shared_unknowns_from(tasks: Any, named: Mapping[str, Any]) -> Any:
 def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], report: dict[str, Any]) -> list[str]:
     """Reasons to doubt the result."""
     warnings = list[str]()
-    if not bool(selection.fitted.iterate.done):
+    if problem.terms and not bool(selection.fitted.iterate.done):
         warnings.append("the fit has not converged; set optimizer.steps higher")
     for term, one in report["coefficients"].items():
         if one["low"] is None or one["high"] is None or one["high"] - one["low"] > abs(one["estimate"]):
