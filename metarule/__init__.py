@@ -12,18 +12,32 @@ from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import conditioned_responses, phenomena_shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
+from metarule.inference.settings import Inference
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import meta_loss, unroll
-from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
+from metarule.meta import (
+    CMAES,
+    Annealing,
+    GaussNewton,
+    Genetic,
+    Gradient,
+    OpenES,
+    RandomSearch,
+    Rollback,
+    Schedule,
+    Sequence,
+)
 from metarule.parallel.devices import sharded_jit
+from metarule.recordings.family import Recordings
 from metarule.recordings.settings import Simulation
 from metarule.recordings.simulation import SimulationExperiment, simulate
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
+from metarule.runs.inferring import infer
 from metarule.tasks import Boolean, Conditioning, Points, Tabular
 
 __version__ = version("metarule")
@@ -43,8 +57,10 @@ __all__ = [
     "Experiment",
     "Feedforward",
     "Forward",
+    "GaussNewton",
     "Genetic",
     "Gradient",
+    "Inference",
     "InnerLoop",
     "Invertible",
     "Lifetime",
@@ -55,6 +71,7 @@ __all__ = [
     "Points",
     "Polynomial",
     "RandomSearch",
+    "Recordings",
     "Recurrent",
     "Remat",
     "Reverse",
@@ -75,6 +92,7 @@ __all__ = [
     "evaluate",
     "feedback_alignment",
     "final_metrics",
+    "infer",
     "learning_curves",
     "lift",
     "load",
