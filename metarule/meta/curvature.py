@@ -131,7 +131,7 @@ def _summed(kinds: tuple[str, ...], observed: Any, predicted: Any, tangents: Any
                 jnp.sum(fit.observed).astype(rows.dtype),
                 jnp.sum(fit.loss),
                 rows @ fit.slope.reshape(-1),
-                (rows * fit.curvature.reshape(-1)) @ rows.T,
+                (rows * fit.curvature.reshape(1, -1)) @ rows.T,
             )
         )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)

@@ -215,7 +215,7 @@ def _propose(
     reduced = reduce_own(curvature, variance, directions.shape[0], damping)
     strength = penalty.ridge + penalty.l1 / (jnp.abs(point.shared) + _ROUND * penalty.scale)
     gradient = _total(weights, reduced.gradient) + directions @ (strength * point.shared)
-    hessian = _total(weights, reduced.hessian) + (directions * strength) @ directions.T
+    hessian = _total(weights, reduced.hessian) + (directions * strength[None]) @ directions.T
     step = -_solve(hessian, gradient[:, None], damping)[:, 0]
     own = reduced.offset + reduced.slope @ step
     # An animal of weight 0 whose network diverges stays where it is.
