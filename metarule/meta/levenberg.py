@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime.unroll import either
@@ -141,9 +142,19 @@ def next_iterate(
 
 
 def variances(
-    kinds: tuple[str, ...], curvature: Curvature, weights: Float[Array, " animals"], floor: Float[Array, " kinds"]
+    kinds: tuple[str, ...],
+    curvature: Curvature,
+    weights: Float[Array | np.ndarray, " animals"],
+    floor: Float[Array | np.ndarray, " kinds"],
 ) -> Float[Array, " kinds"]:
-    """Variance of the noise of each Gaussian kind under which the fit is most likely; 1 for choices."""
+    """Variance of the noise of each Gaussian kind under which the fit is most likely; 1 for choices.
+
+    Args:
+        kinds: kinds of observations.
+        curvature: of each animal.
+        weights: weight of each animal.
+        floor: variance of noise that is always there, by kind.
+    """
     mean = 2 * _total(weights, curvature.loss) / jnp.maximum(_total(weights, curvature.observations), 1)
     is_gaussian = jnp.array([kind in GAUSSIAN for kind in kinds])
     return jnp.where(is_gaussian, mean + floor, 1.0)
@@ -233,7 +244,9 @@ def _objective(
     return jnp.sum(jnp.where(is_gaussian, gaussian, _total(weights, curvature.loss)))
 
 
-def _total(weights: Float[Array, " animals"], values: Float[Array, "animals *n"]) -> Float[Array, "*n"]:
+def _total(
+    weights: Float[Array | np.ndarray, " animals"], values: Float[Array | np.ndarray, "animals *n"]
+) -> Float[Array, "*n"]:
     """Weighted sum over animals, in which those of weight 0 do not count even if their networks diverge."""
     used = jnp.where(weights.reshape(-1, *(1,) * (values.ndim - 1)) > 0, values, 0.0)
     return jnp.tensordot(weights, used, axes=1)

@@ -17,7 +17,7 @@ from metarule.meta import curvature as module
 from metarule.meta.curvature import network_of
 from metarule.meta.fits import evaluate, start_point, unflatten
 from metarule.meta.levenberg import Point
-from metarule.recordings.likelihood import by_kind, fit_of
+from metarule.recordings.likelihood import by_kind
 
 STEPS, INPUTS, KEY = 9, 3, jax.random.key(0)
 TERMS = ("pre*post", "post^2*weight", "weight")
@@ -196,6 +196,7 @@ def recurrent(tmp_path, float64):
     return animals, lambda some, name: learner_on(tmp_path / name, some, TRACED, HIDDEN, **options)
 
 
+@partial(jax.jit, static_argnums=0)
 def random_point(learner, animals):
     start = start_point(learner, learner.init_theta(KEY), animals)
     shared, own = (one + 0.1 * jax.random.normal(KEY, one.shape) for one in start)
@@ -207,15 +208,16 @@ def test_derivatives_of_a_recurrent_network_in_sessions(recurrent):
     learner = learner_of(animals, "both")
     pool = learner.tasks.split(0).train
     row = list(pool.number).index(0)
-    point, task = random_point(learner, pool), jax.tree.map(lambda leaf: leaf[row], pool)
-    (theta, others), own = unflatten(learner, point.shared), point.own[row]
-    weights = network_of(learner, theta, others, (), task)[1].weights
-    restore = ravel_pytree(learner.tasks.own_unknowns(task, weights))[1]
-    size = point.shared.size
+    point, task = random_point(learner, pool), jax.tree.map(lambda leaf: jnp.asarray(leaf[row]), pool)
+    own, size = np.asarray(point.own[row]), point.shared.size
     assert own.size == 4 * 3 + 4 * 2  # recurrent weights were recorded
 
+    @jax.jit
+    @jax.vmap
     def predicted(shift):
-        theta = unflatten(learner, point.shared + shift[:size])[0]
+        theta, others = unflatten(learner, point.shared + shift[:size])
+        weights = network_of(learner, theta, others, (), task)[1].weights
+        restore = ravel_pytree(learner.tasks.own_unknowns(task, weights))[1]
         context, state = network_of(learner, theta, others, restore(own + shift[size:]), task)
 
         def step(state, t):
@@ -224,19 +226,19 @@ def test_derivatives_of_a_recurrent_network_in_sessions(recurrent):
 
         return jax.lax.scan(step, state, jnp.arange(learner.steps))[1]
 
-    shifts = 1e-6 * jnp.eye(size + own.size)
-    here, up, down = (jax.jit(jax.vmap(predicted))(one) for one in (jnp.zeros((1, len(shifts))), shifts, -shifts))
-    found = jax.tree.map(lambda leaf: leaf[row], curvature_at(learner, point, pool))
+    count = size + own.size
+    shifts = 1e-6 * np.eye(count)
+    outputs = jax.tree.map(np.asarray, predicted(np.concatenate([shifts, -shifts, np.zeros((1, count))])))
+    found = jax.tree.map(lambda leaf: np.asarray(leaf)[row], curvature_at(learner, point, pool))
     given = {"activity": animals[0]["activity"], "weights": animals[0]["weights_1"].reshape(7, -1)}
     for kind, name in enumerate(learner.tasks.fitted):
-        observed = jnp.pad(given[name], ((0, 2), (0, 0)), constant_values=np.nan)
-        fit = fit_of(name, here[name][0], observed)
-        jacobian = ((up[name] - down[name]) / 2e-6).reshape(len(shifts), -1)
-        assert found.observations[kind] == np.sum(~np.isnan(given[name]))
-        np.testing.assert_allclose(found.loss[kind], fit.loss.sum(), rtol=1e-12)
-        np.testing.assert_allclose(found.gradient[kind], jacobian @ fit.slope.reshape(-1), rtol=1e-6, atol=1e-7)
-        expected = (jacobian * fit.curvature.reshape(1, -1)) @ jacobian.T
-        np.testing.assert_allclose(found.hessian[kind], expected, rtol=1e-6, atol=1e-7)
+        is_observed = ~np.isnan(given[name])
+        up, down, (here,) = np.split(outputs[name][:, :7], [count, 2 * count])
+        jacobian, residual = ((up - down) / 2e-6)[:, is_observed], (here - given[name])[is_observed]
+        assert found.observations[kind] == is_observed.sum()
+        np.testing.assert_allclose(found.loss[kind], np.sum(residual**2) / 2, rtol=1e-12)
+        np.testing.assert_allclose(found.gradient[kind], jacobian @ residual, rtol=1e-6, atol=1e-7)
+        np.testing.assert_allclose(found.hessian[kind], jacobian @ jacobian.T, rtol=1e-6, atol=1e-7)
 
 
 def test_padding_changes_nothing(recurrent):
@@ -246,6 +248,8 @@ def test_padding_changes_nothing(recurrent):
     row = list(pool.number).index(0)
     point = random_point(both, pool)
     assert pool.length[row] == 7 < both.steps
-    found = jax.tree.map(lambda leaf: leaf[row], curvature_at(both, point, pool))
-    single = jax.tree.map(lambda leaf: leaf[0], curvature_at(alone, point._replace(own=point.own[row][None])))
+    found = jax.tree.map(lambda leaf: np.asarray(leaf)[row], curvature_at(both, point, pool))
+    single = jax.tree.map(
+        lambda leaf: np.asarray(leaf)[0], curvature_at(alone, point._replace(own=point.own[row][None]))
+    )
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), found, single)
