@@ -78,5 +78,5 @@ def predictions(arrays, values, output):
             third = reward if values.logit is None else reward - average
             average = decay * average + (1 - decay) * reward
             change = change + values.theta[3] * third * pre[:, None]
-        weights = weights + change * arrays.get("plastic", np.ones(STEPS))[t]
+        weights = weights + change * (arrays["plastic"][t] if "plastic" in arrays else 1)
     return {kind: np.stack([row[kind] for row in rows]) for kind in rows[0]}

@@ -206,12 +206,11 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
         It is 0 where no output was recorded.
         """
-        is_observed = ~jnp.isnan(target)
+        observed = jnp.sum(~jnp.isnan(target)).astype(output.dtype)
         if self.loss is _CHOICE:
-            left, whole = jnp.sum(fit_of("choices", output, target).loss), jnp.log(2) * jnp.sum(is_observed)
+            left, whole = jnp.sum(fit_of("choices", output, target).loss), math.log(2) * observed
         else:
-            mean = jnp.sum(jnp.where(is_observed, target, 0.0)) / jnp.maximum(jnp.sum(is_observed), 1)
-            predictions = output, jnp.full_like(output, mean)
+            predictions = output, jnp.full_like(output, jnp.nansum(target) / jnp.maximum(observed, 1))
             left, whole = (jnp.sum(fit_of("activity", one, target).loss) for one in predictions)
         return {"explained": jnp.where(whole > left, 1 - left / jnp.where(whole > left, whole, 1.0), 0.0)}
 
