@@ -312,9 +312,9 @@ def test_meta_loss_of_recordings_is_the_mean_misfit_of_a_step(tmp_path, float64)
         arrays = (DOING, LONGER)[int(number)]
         found = estimate(theta, jax.tree.map(lambda leaf, row=row: leaf[row], pool))
         expected = lambda theta, arrays=arrays: by_hand(arrays, theta) / learner.steps
-        np.testing.assert_allclose(found.loss, expected(np.asarray(theta)), rtol=1e-12)
-        shifts = 1e-6 * np.eye(theta.size)
-        numeric = [(expected(theta + shift) - expected(theta - shift)) / 2e-6 for shift in shifts]
+        point, shifts = np.asarray(theta), 1e-6 * np.eye(theta.size)
+        np.testing.assert_allclose(found.loss, expected(point), rtol=1e-12)
+        numeric = [(expected(point + shift) - expected(point - shift)) / 2e-6 for shift in shifts]
         np.testing.assert_allclose(found.gradient, numeric, rtol=1e-6, atol=1e-9)
 
 
