@@ -85,10 +85,16 @@ def _held_out(tasks: Any, seed: int) -> None:
     """Training and test pools share no task, unless the pools are the same."""
     split = jax.jit(tasks.split)(seed)
     pools = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
-    if all(one.shape == other.shape and bool(jnp.array_equal(one, other)) for one, other in pools):
+    if all(_is_same(one, other) for one, other in pools):
         return
     shared, of = shared_tasks(tasks, split, seed)
     assert not shared, f"{shared} of {of} test tasks are training tasks"
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """True if two arrays are equal; NaN is equal to NaN."""
+    has_nan = jnp.issubdtype(one.dtype, jnp.inexact)
+    return one.shape == other.shape and bool(jnp.array_equal(one, other, equal_nan=has_nan))
 
 
 def _incidentals(tasks: Any, seed: int) -> None:
@@ -108,12 +114,13 @@ def _one_trace(tasks: Any, seed: int) -> None:
 
 
 def _steps(tasks: Any, seed: int) -> None:
-    """Stimuli are finite from the first step to beyond the minimum length."""
+    """Stimuli are finite from the first step to beyond the minimum length; what is not observed is NaN."""
     length = 2 * min_steps(tasks) + 10
 
     def stimuli(key: PRNGKey) -> Stimulus:
         task = tasks.sample(key, tasks.split(seed).train, 0)
-        return jax.vmap(lambda t: tasks.stimulus(task, t, jax.random.fold_in(key, t)))(jnp.arange(length))
+        stimuli = jax.vmap(lambda t: tasks.stimulus(task, t, jax.random.fold_in(key, t)))(jnp.arange(length))
+        return stimuli._replace(observed=None)
 
     for leaf in jax.tree.leaves(jax.jit(stimuli)(run_key(seed))):
         assert np.all(np.isfinite(leaf)), "a stimulus is not finite"
