@@ -115,6 +115,7 @@ class Problem(NamedTuple):
         weights: Sequence[Any] | None = None,
         l1: bool = False,
         fits: int = 0,
+        settled: bool = True,
     ) -> list[Fitted]:
         """Fit from several starts side by side.
 
@@ -125,6 +126,8 @@ class Problem(NamedTuple):
             weights: weight of each animal, one vector a fit; by default 1 for those that are fitted.
             l1: whether the Laplace prior of the settings counts; the Gaussian one always does.
             fits: number of fits for which the program is made, at least that of the starts; further ones are idle.
+            settled: whether the own unknowns of animals that are not fitted are fitted to the end as well, given the
+                shared ones, so that their likelihoods count.
         """
         count, own = max(fits, len(starts)), starts[0].own.shape[1]
         most = max(map(len, directions))
@@ -141,7 +144,11 @@ class Problem(NamedTuple):
         settings = settings._replace(steps=jnp.asarray(settings.steps if steps is None else steps))
         begin = Start(points, jnp.asarray(np.stack(padded)), jnp.asarray(np.stack(each)))
         chunk = self._chunk_size(rows + own)
-        result = jax.device_get(fit_all(self.learner, self.animals, begin, settings, chunk))
+        result = fit_all(self.learner, self.animals, begin, settings, chunk)
+        if settled and own and steps != 1 and not all(np.all(one > 0) for one in each):
+            still = begin._replace(point=result.point, directions=0 * begin.directions, weights=1 + 0 * begin.weights)
+            result = _settled(result, fit_all(self.learner, self.animals, still, settings, chunk), begin.weights > 0)
+        result = jax.device_get(result)
         return [
             self._fitted(jax.tree.map(lambda leaf, n=n: leaf[n], result), directions[n], rows, each[n])
             for n in range(len(starts))
@@ -172,6 +179,14 @@ class Problem(NamedTuple):
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.animals)
         state = jax.eval_shape(lambda task: self.learner.init(run_key(0), task)[1], first)
         return int(np.clip(_BYTES // max((tangents + 1) * bytes_of(state), 1), 1, _MOST_AT_ONCE))
+
+
+def _settled(fitted: Iterate, own: Iterate, is_fitted: Any) -> Iterate:
+    """Fits in which animals that were not fitted have the own unknowns and the losses of other fits."""
+    chosen = jnp.asarray(is_fitted)[:, :, None]
+    point = fitted.point._replace(own=jnp.where(chosen, fitted.point.own, own.point.own))
+    loss = jnp.where(chosen, fitted.curvature.loss, own.curvature.loss)
+    return fitted._replace(point=point, curvature=fitted.curvature._replace(loss=loss))
 
 
 def log_likelihood(kinds: tuple[str, ...], curvature: Curvature, variance: Any) -> Float[np.ndarray, " animals"]:

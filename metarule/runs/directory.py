@@ -14,6 +14,7 @@ extended.json     hashes of the experiment before and after it was given more me
 summary.json      results at the end
 performance.json  scores along the lifetime on held-out tasks
 pruned.*          the shorter rule of `metarule prune`, in the format of theta.*
+inference/        parts of an inference that a resumed run recalls
 readback.*        the equation as which `metarule prune` reads a network back, in the same format
 evolve.json       generations of a structure search, from which it resumes
 front.json        results of a structure search
@@ -60,6 +61,7 @@ __all__ = [
     "EXTENDED",
     "FIGURES",
     "PARTIAL",
+    "PARTS",
     "RESOLVED",
     "SEARCH",
     "check_ownership",
@@ -75,6 +77,7 @@ __all__ = [
 ]
 
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
+PARTS = "inference"
 SEARCH = "evolve.json"
 
 RESOLVED, EXTENDED = "resolved.toml", "extended.json"
@@ -86,7 +89,7 @@ _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", SEARCH, "front.json")
 _THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN, "pruned", "readback") for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
-_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, EVALUATIONS, ADAPTATIONS, FIGURES)
+_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, PARTS, EVALUATIONS, ADAPTATIONS, FIGURES)
 
 
 @contextmanager

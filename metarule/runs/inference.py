@@ -21,7 +21,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.recordings.likelihood import GAUSSIAN
 from metarule.rules.mlp import MLP
 from metarule.runs import figures
-from metarule.runs.directory import FIGURES
+from metarule.runs.directory import FIGURES, PARTS
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import whole_file, write_json
 from metarule.runs.stopping import StopRequest
@@ -29,10 +29,8 @@ from metarule.runs.theta_files import write_theta
 from metarule.runs.training import Trained
 from metarule.types import Theta
 
-__all__ = ["PARTS", "evaluate_animals", "in_double_precision", "score_of", "write_inference"]
+__all__ = ["evaluate_animals", "in_double_precision", "score_of", "write_inference"]
 
-# Folder of the parts of a report that were computed before a stop.
-PARTS = "inference"
 # Animals whose trajectories are drawn, and trials over which choices are averaged there.
 _DRAWN, _TRIALS = 4, 15
 _NORMAL = 1.96
