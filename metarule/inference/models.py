@@ -65,7 +65,7 @@ def compared_models(
     yield NULL, _null(problem)
     fixed = problem.fit_each([start], [problem.directions(())], fits=max(len(problem.terms), 1))[0]
     yield FIXED, of_fit(problem, fixed._replace(parameters=fixed.parameters - _fixed_size(problem)))
-    if start.own.shape[1] and len(problem.learner.tasks.own_unknowns(_first(problem), (0,))) == 1:
+    if start.own.shape[1] and _count_projections(problem) == 1:  # in deep networks, weights of 0 would stay 0
         tasks = replace(problem.learner.tasks, initial="zero")
         yield KNOWN_START, _fitted_anew(replace(problem.learner, tasks=tasks), split, optimizer)
     names = tuple(names) or tuple(name for name in RULES if name != "anti_hebb")  # Hebb with a coefficient below 0
@@ -125,8 +125,9 @@ def _fixed_size(problem: Problem) -> int:
     return 0 if problem.terms else int(problem.scale.size)
 
 
-def _first(problem: Problem) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], problem.animals)
+def _count_projections(problem: Problem) -> int:
+    first = jax.tree.map(lambda leaf: leaf[0], problem.animals)
+    return len(jax.eval_shape(lambda: problem.learner.init(run_key(0), first)[1]).weights)
 
 
 def _fitted_anew(learner: Any, split: Split, optimizer: Any) -> Model:
@@ -172,6 +173,7 @@ def _null(problem: Problem) -> Model:
             loss = (values - mean) ** 2 / (2 * variance) + np.log(2 * np.pi * variance) / 2
             parameters += 1
         else:
-            loss = np.where(np.isnan(values), np.nan, np.asarray(fit_of("choices", predicted[kind], values).loss))
+            fit = fit_of("choices", jnp.asarray(predicted[kind]), jnp.asarray(values))
+            loss = np.where(fit.observed, fit.loss, np.nan)
         likelihood -= np.nansum(loss, axis=(1, 2))
     return Model(likelihood, parameters, explained(problem, predicted))

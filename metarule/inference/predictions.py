@@ -77,5 +77,6 @@ def mean_of(observed: Any) -> Any:
 def deviance_explained(predicted: Any, observed: Any, fitted: Any) -> float | None:
     """1 − deviance / deviance of the mean choice of the fitted animals."""
     mean = np.broadcast_to(mean_of(fitted), observed.shape)
-    left, whole = (float(np.sum(fit_of("choices", one, observed).loss)) for one in (predicted, mean))
+    predictions = jnp.asarray(predicted), jnp.asarray(mean)
+    left, whole = (float(jnp.sum(fit_of("choices", one, jnp.asarray(observed)).loss)) for one in predictions)
     return 1 - left / whole if whole > 0 else None
