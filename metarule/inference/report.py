@@ -74,8 +74,11 @@ def infer_rule(
     """
     problem = make_problem(learner, split, optimizer)
     start = problem.start(jax.tree.map(lambda leaf: np.asarray(leaf, float), theta))
+    if start.own.shape[1]:
+        alone = problem.fit_each([start], [np.zeros((1, problem.size))], fits=max(len(problem.terms), 1))
+        start = alone[0].iterate.point
     size = len(problem.terms) or problem.scale.size
-    empty = start._replace(shared=start.shared.at[:size].set(0.0))
+    empty = start._replace(shared=jnp.asarray(start.shared).at[:size].set(0.0))
     selection, everything = _selected(problem, start, empty, settings, say, recall)
     fitted, numbers = selection.fitted, list(selection.terms)
     models = {INFERRED: of_fit(problem, fitted)}
@@ -122,7 +125,9 @@ def _selected(
         is_kept = np.isin(np.arange(problem.size), left) | (np.arange(problem.size) >= len(terms))
         chosen = point._replace(shared=jnp.where(is_kept, point.shared, 0.0))
         return Selection(left, problem.fit(chosen, problem.directions(left)), ()), everything
-    return select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall), everything
+    selection = select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall)
+    longer = problem.fit(selection.fitted.iterate.point, np.eye(problem.size))
+    return selection, min(everything, longer, key=lambda one: float(np.nan_to_num(one.iterate.objective, nan=np.inf)))
 
 
 def _coefficients(
