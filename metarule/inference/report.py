@@ -73,7 +73,7 @@ def infer_rule(
         recall: recalls what a stopped inference has computed.
     """
     problem = make_problem(learner, split, optimizer)
-    start = problem.start(jax.tree.map(lambda leaf: np.asarray(leaf, float), theta))
+    start = problem.start(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta))
     if start.own.shape[1]:
         alone = problem.fit_each([start], [np.zeros((1, problem.size))], fits=max(len(problem.terms), 1))
         start = alone[0].iterate.point
