@@ -1,4 +1,4 @@
-"""Test of recovery: recordings are simulated from the estimate, and the rule is inferred from them anew."""
+"""Test of recovery: recordings are simulated from the estimate, and the coefficients are fitted to them anew."""
 
 from collections.abc import Callable
 from functools import partial

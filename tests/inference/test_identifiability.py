@@ -1,5 +1,3 @@
-import math
-
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -66,4 +64,3 @@ def test_unknowns_that_follow_the_coefficients_take_information_from_them():
     np.testing.assert_array_equal(_without_nuisance(matrix, 5), matrix)
     matrix[3:], matrix[:, 3:] = 0, 0
     np.testing.assert_array_equal(_without_nuisance(matrix, 3), matrix[:3, :3])
-    assert not math.isnan(left.sum())

@@ -96,6 +96,7 @@ def test_models_are_compared_in_order_and_impossible_ones_left_out(noisy, empty,
     assert best > scores["oja"]
 
 
+@pytest.mark.long
 def test_a_rule_outside_the_family_is_fitted_as_one_inside(noisy, wide, empty):
     split = noisy.learner.tasks.split(0)
     outside = dict(compared_models(noisy, split, GaussNewton(), empty, ("oja",)))["oja"]
@@ -104,6 +105,7 @@ def test_a_rule_outside_the_family_is_fitted_as_one_inside(noisy, wide, empty):
     np.testing.assert_allclose(inside.log_likelihood, outside.log_likelihood, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_initial_weights_that_are_fitted_are_compared_with_zero(tmp_path):
     animals = [{name: arrays[name] for name in ("inputs", "activity")} for arrays in recordings(0.1)]
     learner = learner_on(tmp_path, animals, replace(RULE, terms=("pre*post",)), test_animals=0)

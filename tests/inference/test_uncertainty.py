@@ -152,6 +152,7 @@ def test_a_profile_has_no_end_where_the_objective_does_not_rise():
         assert method(problem, unknown, [0]) == (-math.inf, math.inf)
 
 
+@pytest.mark.long
 def test_all_intervals_agree_where_data_are_many(noisy, selection):
     numbers = list(selection.terms)
     laplace = laplace_intervals(noisy, selection.fitted, numbers)
