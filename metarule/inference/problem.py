@@ -37,8 +37,8 @@ class Fitted(NamedTuple):
         iterate: the last state of the fit; only its best point counts.
         directions: directions of the shared unknowns in which it moved [directions, shared].
         variance: of the noise by kind, with the degrees of freedom of the fit.
-        log_likelihood: of each animal [animals].
-        parameters: number of fitted numbers, those of the noise and of single animals included.
+        log_likelihood: of each animal, whose own unknowns are integrated out [animals].
+        parameters: number of fitted numbers, those of the noise included, but not those of single animals.
     """
 
     iterate: Iterate
@@ -146,7 +146,12 @@ class Problem(NamedTuple):
         ]
 
     def _fitted(self, iterate: Iterate, directions: Any, rows: int, weights: Any) -> Fitted:
-        """Cut the idle directions off, and compute likelihoods."""
+        """Cut the idle directions off, and compute likelihoods.
+
+        What an animal has of its own is integrated out by Laplace's approximation, under a prior of variance 1. Else
+        rules that amplify differences between weights would win: under them the digits of an initial weight encode
+        what the animal did later.
+        """
         used, own = len(directions), iterate.point.own.shape[1]
         chosen = [*range(used), *range(rows, rows + own)]
         curvature = iterate.curvature._replace(
@@ -163,7 +168,9 @@ class Problem(NamedTuple):
         corrected = variance * counts / np.maximum(counts - free * counts / max(counts.sum(), 1), 1)
         gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
         likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
-        return Fitted(iterate, directions, np.where(is_gaussian, corrected, 1.0), likelihood, free + noises)
+        own_hessian = np.einsum("akuv,k->auv", curvature.hessian[:, :, used:, used:], 1 / variance)
+        likelihood -= np.linalg.slogdet(np.eye(own) + own_hessian)[1] / 2
+        return Fitted(iterate, directions, np.where(is_gaussian, corrected, 1.0), likelihood, used + noises)
 
     def _chunk_size(self, tangents: int) -> int:
         """Fits that are computed at once."""
