@@ -12,12 +12,25 @@ from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import conditioned_responses, phenomena_shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
+from metarule.inference import Inference
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
 from metarule.lifetime.unroll import meta_loss, unroll
-from metarule.meta import CMAES, Annealing, Genetic, Gradient, OpenES, RandomSearch, Rollback, Schedule, Sequence
+from metarule.meta import (
+    CMAES,
+    Annealing,
+    GaussNewton,
+    Genetic,
+    Gradient,
+    OpenES,
+    RandomSearch,
+    Rollback,
+    Schedule,
+    Sequence,
+)
 from metarule.parallel.devices import sharded_jit
+from metarule.recordings import Recordings
 from metarule.recordings.settings import Simulation
 from metarule.recordings.simulation import SimulationExperiment, simulate
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
@@ -43,8 +56,10 @@ __all__ = [
     "Experiment",
     "Feedforward",
     "Forward",
+    "GaussNewton",
     "Genetic",
     "Gradient",
+    "Inference",
     "InnerLoop",
     "Invertible",
     "Lifetime",
@@ -55,6 +70,7 @@ __all__ = [
     "Points",
     "Polynomial",
     "RandomSearch",
+    "Recordings",
     "Recurrent",
     "Remat",
     "Reverse",

@@ -3,6 +3,7 @@
 import importlib
 import math
 import pkgutil
+from pathlib import Path
 
 import jax
 import msgspec
@@ -16,6 +17,7 @@ from metarule import Boolean, Connection, Feedforward, Gradient, InnerLoop, Poly
 from metarule.circuits.conditioning import APLYSIA
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode
+from metarule.recordings import Recordings
 from metarule.runs.experiment import Experiment
 from metarule.sweeps.declaration import Case, Sweep
 from metarule.tasks.phenomena import STANDARD
@@ -35,6 +37,7 @@ EXAMPLES = {
         PHENOMENON.animal.phases[0],
         Case(name="one"),
         Sweep(config="configs/boolean.toml"),
+        Recordings(files=str(Path(__file__).parent / "fixtures/animal.csv")),
     )
 }
 

@@ -18,6 +18,7 @@ from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode_table, override
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import Recorded
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES
 from metarule.runs import figures
@@ -61,6 +62,8 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:], _OWN, _UNUSED)
+        if isinstance(transfer.experiment.tasks, Recorded):
+            raise ConfigError("tasks.kind: these tasks are recordings, to which nothing adapts; use: metarule infer")
         with new_folder(run.directory / ADAPTATIONS, transfer.options.directory) as path:
             return _run(transfer, path)
 

@@ -19,7 +19,7 @@ what held-out animals say against other rules, and which directions of θ the re
                          {", ".join(INFERENCES)}
   --tasks.files FILES    the recordings, such as 'animals/*.npz'; metarule simulate makes some
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]
-  --recover [N]          also simulate N experiments (default 20) from the estimate and infer the rule anew
+  --recover [N]          also simulate N experiments (default 20) from the estimate and fit them anew
   --overwrite            replace the run in --run.directory
   --resume RUN_DIR       continue a run that was stopped
   --help [TABLE]         this text, or the fields of a table
@@ -35,13 +35,14 @@ def main(words: list[str]) -> int:
 
 def _with_recovery(words: list[str]) -> list[str]:
     """Command line in which `--recover [N]` is a field."""
-    rest = list[str]()
-    remaining = list(words)
+    rest, remaining = list[str](), list(words)
     while remaining:
         word = remaining.pop(0)
-        if word != _RECOVER:
+        name, is_given, count = word.partition("=")
+        if name != _RECOVER:
             rest.append(word)
             continue
-        count = remaining.pop(0) if remaining and remaining[0].isdecimal() else _REPETITIONS
+        if not is_given:
+            count = remaining.pop(0) if remaining and remaining[0].isdecimal() else _REPETITIONS
         rest += ["--inference.recover", count]
     return rest

@@ -77,10 +77,11 @@ def _equation(terms: tuple[str, ...], direction: Float[np.ndarray, " terms"]) ->
     """Direction as an equation, its largest entries with the largest one as 1."""
     largest = np.argmax(np.abs(direction))
     shares = direction / direction[largest]
-    order = [n for n in np.argsort(-np.abs(shares), kind="stable") if abs(shares[n]) >= _WRITTEN][:_MOST_WRITTEN]
+    order = np.argsort(-np.abs(shares), kind="stable").tolist()
+    written = [number for number in order if abs(shares[number]) >= _WRITTEN][:_MOST_WRITTEN]
 
     def text(number: int) -> str:
         size = abs(round(float(shares[number]), 2))
         return typeset(terms[number]) if size == 1 else f"{size:g}·{typeset(terms[number])}"
 
-    return join_signed((shares[number], text(number)) for number in order)
+    return join_signed((shares[number], text(number)) for number in written)

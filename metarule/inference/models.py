@@ -65,7 +65,7 @@ def compared_models(
     yield NULL, _null(problem)
     if problem.terms:
         yield FIXED, of_fit(problem, problem.fit_each([start], [problem.directions(())], fits=len(problem.terms))[0])
-    if start.own.shape[1] and len(problem.learner.tasks.own_unknowns(_first(problem), (0,))) == 1:
+    if start.own.shape[1] and _count_projections(problem) == 1:  # in deep networks, weights of 0 would stay 0
         tasks = replace(problem.learner.tasks, initial="zero")
         yield KNOWN_START, _fitted_anew(replace(problem.learner, tasks=tasks), split, optimizer)
     names = tuple(names) or tuple(name for name in RULES if name != "anti_hebb")  # Hebb with a coefficient below 0
@@ -120,8 +120,9 @@ def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:
     return report
 
 
-def _first(problem: Problem) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0], problem.animals)
+def _count_projections(problem: Problem) -> int:
+    first = jax.tree.map(lambda leaf: leaf[0], problem.animals)
+    return len(jax.eval_shape(lambda: problem.learner.init(run_key(0), first)[1]).weights)
 
 
 def _fitted_anew(learner: Any, split: Split, optimizer: Any) -> Model:
@@ -168,6 +169,7 @@ def _null(problem: Problem) -> Model:
             loss = (values - mean) ** 2 / (2 * variance) + np.log(2 * np.pi * variance) / 2
             parameters += 1
         else:
-            loss = np.where(np.isnan(values), np.nan, np.asarray(fit_of("choices", predicted[kind], values).loss))
+            fit = fit_of("choices", jnp.asarray(predicted[kind]), jnp.asarray(values))
+            loss = np.where(fit.observed, fit.loss, np.nan)
         likelihood -= np.nansum(loss, axis=(1, 2))
     return Model(likelihood, parameters, explained(problem, predicted))

@@ -73,5 +73,6 @@ def r_squared(predicted: Any, observed: Any, fitted: Any) -> float | None:
 def deviance_explained(predicted: Any, observed: Any, fitted: Any) -> float | None:
     """1 − deviance / deviance of the mean choice of the fitted animals."""
     mean = np.full_like(observed, np.nanmean(fitted))
-    left, whole = (float(np.sum(fit_of("choices", one, observed).loss)) for one in (predicted, mean))
+    predictions = jnp.asarray(predicted), jnp.asarray(mean)
+    left, whole = (float(jnp.sum(fit_of("choices", one, jnp.asarray(observed)).loss)) for one in predictions)
     return 1 - left / whole if whole > 0 else None

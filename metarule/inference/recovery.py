@@ -1,4 +1,4 @@
-"""Test of recovery: recordings are simulated from the estimate, and the rule is inferred from them anew."""
+"""Test of recovery: recordings are simulated from the estimate, and the coefficients are fitted to them anew."""
 
 from collections.abc import Callable
 from functools import partial
@@ -50,7 +50,7 @@ def recover(
     """
     truth, deviation = fitted.shared[numbers], np.sqrt(fitted.variance)
     is_chosen = np.isin(np.arange(problem.size), numbers)
-    start = fitted.iterate.point._replace(shared=np.where(is_chosen, 0.0, fitted.shared))
+    start = fitted.iterate.point._replace(shared=jnp.where(is_chosen, 0.0, fitted.shared))
 
     def repeat(number: int) -> dict[str, Any]:
         key = jax.random.fold_in(run_key(seed), number)

@@ -112,8 +112,8 @@ def _selected(
         sizes = np.abs(shrunk.shared[: len(terms)]) / problem.scale[: len(terms)]
         left = tuple(np.flatnonzero(sizes > _ZERO).tolist())
         point = shrunk.iterate.point
-        chosen = point._replace(shared=np.where(np.isin(np.arange(problem.size), terms), 0.0, point.shared))
-        chosen.shared[list(left)] = point.shared[list(left)]
+        is_kept = np.isin(np.arange(problem.size), left) | (np.arange(problem.size) >= len(terms))
+        chosen = point._replace(shared=jnp.where(is_kept, point.shared, 0.0))
         return Selection(left, problem.fit(chosen, problem.directions(left)), ()), everything
     return select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall), everything
 
@@ -159,12 +159,13 @@ def _report(
     counts = dict(zip(problem.kinds, np.asarray(fitted.iterate.curvature.observations).sum(axis=0), strict=True))
     noise = dict(zip(problem.kinds, np.sqrt(fitted.variance), strict=True))
     theta = problem.theta(fitted.shared)
+    kinds: dict[type, str] = {Polynomial: "polynomial", MLP: "mlp"}
     report = {
         "animals": {"fitted": int(problem.is_fitted.sum()), "held_out": int((~problem.is_fitted).sum())},
         "observations": {kind: int(count) for kind, count in counts.items()},
         "selected": [problem.terms[number] for number in selection.terms],
         "terms": len(problem.terms),
-        "rule": {Polynomial: "polynomial", MLP: "mlp"}.get(type(rule), type(rule).__name__),
+        "rule": kinds.get(type(rule), type(rule).__name__),
         "equation": problem.learner.equation(theta),
         "noise": {kind: float(one) for kind, one in noise.items() if kind in GAUSSIAN},
         **models[INFERRED].explained,

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -103,7 +104,7 @@ def profile_intervals(problem: Problem, fitted: Fitted, numbers: list[int]) -> E
             for distance in _PROFILE:
                 shared = fitted.shared.copy()
                 shared[number] += sign * distance * errors[place]
-                starts.append(fitted.iterate.point._replace(shared=shared))
+                starts.append(fitted.iterate.point._replace(shared=jnp.asarray(shared)))
             fits = problem.fit_each(starts, [others] * len(starts), fits=len(_PROFILE))
             rises = [float(one.iterate.objective - fitted.iterate.objective) for one in fits]
             distance = _crossing(np.array((0.0, *_PROFILE)), np.array((0.0, *rises)))
@@ -124,4 +125,4 @@ def _crossing(distances: Any, rises: Any) -> float:
 
 def _reduced(fitted: Fitted, variance: Any) -> Reduced:
     noise = fitted.variance if variance is None else variance
-    return reduce_own(fitted.iterate.curvature, np.asarray(noise), len(fitted.directions))
+    return reduce_own(fitted.iterate.curvature, jnp.asarray(noise), len(fitted.directions))

@@ -63,6 +63,8 @@ def run_chunk(
     """
     first, *rest = state.weights
     stimuli = jax.vmap(partial(learner.stimulus, context))(ts)
+    # Chunks know inputs and targets only.
+    is_plain = all(one is None for one in stimuli[2:])
     pre, left, factor = jax.vmap(partial(_presynaptic, learner, theta, context, state))(stimuli)
     _, (before, after) = _loop(lambda p, g: (p * g, (p, p * g)), jnp.ones_like(factor[0]), factor)
     read, written = pre * before, left / after[:, None]
@@ -91,7 +93,7 @@ def run_chunk(
     last = after[-1][:, None] * first + (flat * after[-1][None]).T @ right.reshape(len(flat), -1)
     constants = jax.lax.stop_gradient((first, last, written, right, after))
     is_exact = _is_exact(learner.inner_loop.weight_bound, *constants)
-    return LearnerState((last, *weights), state.memory, circuit_state), loss, is_exact
+    return LearnerState((last, *weights), state.memory, circuit_state), loss, is_exact & is_plain
 
 
 def _loop(body: Callable[[Any, Any], Any], carry: Any, xs: Any) -> Any:

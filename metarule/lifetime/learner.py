@@ -229,7 +229,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     @property
     def chunkable(self) -> bool:
-        """True if steps can be computed in chunks, which takes a `Factored` rule and a `Chunkable` circuit."""
+        """True if a `Factored` rule and a `Chunkable` circuit allow chunks of steps, and tasks are not recordings."""
         return (
             isinstance(self.rule, Factored)
             and self.rule.factored
@@ -237,6 +237,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             and self.circuit.chunkable
             and all(map(self._plastic, range(len(self._paths))))
             and not self.inner_loop.bfloat16
+            and not isinstance(self.tasks, Recorded)
         )
 
     def run_chunk(

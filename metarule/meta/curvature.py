@@ -1,5 +1,6 @@
 """Fit of a network to the recording of one animal, and its derivatives: gradient and Gauss–Newton matrix."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -63,6 +64,9 @@ def curvature_of(
         directions: directions of the flat vector; a direction of zeros has derivatives of 0.
         task: the animal.
 
+    Returns:
+        The fit, summed over the steps of a lifetime.
+
     References:
         Schraudolph 2002 (generalised Gauss–Newton matrix); Williams, Zipser 1989 (forward propagation).
     """
@@ -78,7 +82,7 @@ def curvature_of(
     (theta, unknowns, state), derivative = jax.linearize(network, *zeros)
     basis = jnp.eye(count, dtype=flat.dtype)
     moving = jax.vmap(derivative)(basis[:, : zeros[0].size], basis[:, zeros[0].size :])
-    context, _ = network_of(learner, *restore(flat), restore_own(own), task)
+    context, _ = network_of(learner, theta, restore(flat)[1], restore_own(own), task)
 
     def step(theta: Theta, unknowns: Any, state: Any, t: Integer) -> tuple[Any, dict[str, Array]]:
         animal = context.task._replace(unknowns=unknowns._replace(initial=context.task.unknowns.initial))
@@ -89,7 +93,7 @@ def curvature_of(
 
     def body(carry: tuple[Any, Any], t: Integer) -> tuple[tuple[Any, Any], Any]:
         state, tangents = carry
-        (after, predicted), derivative = jax.linearize(lambda *given: step(*given, t), theta, unknowns, state)
+        (after, predicted), derivative = jax.linearize(partial(step, t=t), theta, unknowns, state)
         after_tangents, predicted_tangents = jax.vmap(derivative)(moving[0], moving[1], tangents)
         return (after, after_tangents), (predicted, predicted_tangents)
 
@@ -127,7 +131,7 @@ def _summed(kinds: tuple[str, ...], observed: Any, predicted: Any, tangents: Any
                 jnp.sum(fit.observed).astype(rows.dtype),
                 jnp.sum(fit.loss),
                 rows @ fit.slope.reshape(-1),
-                (rows * fit.curvature.reshape(-1)) @ rows.T,
+                (rows * fit.curvature.reshape(1, -1)) @ rows.T,
             )
         )
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)

@@ -53,13 +53,19 @@ class Start(NamedTuple):
 
 
 def unflatten(learner: Any, shared: Float[Array, " shared"]) -> tuple[Theta, Any]:
-    """(θ, shared unknowns) from a flat vector."""
+    """Return (θ, shared unknowns) of a flat vector."""
     return _restore_shared(learner)(shared)
 
 
 @partial(jax.jit, static_argnames="learner")
 def start_point(learner: Any, theta: Theta, animals: RecordedTask) -> Point:
-    """Point with a θ and the first values of the other unknowns."""
+    """Point with a θ and the first values of the other unknowns.
+
+    Args:
+        learner: a learner on recordings.
+        theta: θ.
+        animals: animals, along a leading axis.
+    """
     shared, _ = ravel_pytree((theta, learner.tasks.shared_unknowns()))
     own = jax.vmap(lambda task: ravel_pytree(_first_own(learner, theta, task))[0])(animals)
     return Point(shared, own.astype(shared.dtype))
@@ -79,7 +85,14 @@ def floors(learner: Any) -> Float[Array, " kinds"]:
 def evaluate(
     learner: Any, animals: RecordedTask, directions: Float[Array, "directions shared"], point: Point
 ) -> Curvature:
-    """Fit of each animal at a point, and its derivatives."""
+    """Fit of each animal at a point, and its derivatives.
+
+    Args:
+        learner: a learner on recordings.
+        animals: animals, along a leading axis.
+        directions: directions of the shared unknowns.
+        point: values of the unknowns.
+    """
     restore, tangents = _restore_shared(learner), directions.shape[0] + point.own.shape[1]
     first = jax.tree.map(lambda leaf: leaf[0], animals)
     theta, shared = restore(point.shared)
@@ -95,7 +108,7 @@ def evaluate(
 
 
 def fit_one(learner: Any, animals: RecordedTask, start: Start, settings: Settings) -> Iterate:
-    """Fit until the objective changes no more."""
+    """Fit until the objective changes no more; arguments as of `fit_all`."""
     kinds, directions = learner.tasks.fitted, start.directions
     step = partial(
         next_iterate,
@@ -124,6 +137,9 @@ def fit_all(learner: Any, animals: RecordedTask, starts: Start, settings: Settin
         starts: one a fit, along a leading axis.
         settings: of all fits.
         chunk_size: fits that are computed at once on a device.
+
+    Returns:
+        Last states of the fits, along a leading axis.
     """
 
     def one(start: Start) -> Iterate:

@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.config.schema import Checked
@@ -14,7 +15,8 @@ from metarule.meta.levenberg import Iterate, Penalty, Point, next_iterate, start
 from metarule.prng import run_key
 from metarule.protocols import Learner, Recorded
 from metarule.recordings.tasks import RecordedTask
-from metarule.types import Info, PRNGKey, Theta
+from metarule.tasks.subsets import Selected
+from metarule.types import LOGITS, Info, PRNGKey, Theta
 
 __all__ = ["GaussNewton", "GaussNewtonState"]
 
@@ -45,7 +47,7 @@ class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         tolerance: change of −ln L, in nats, below which the fit ends.
         ridge: strength of a Gaussian prior, −ln p(θ) = ridge/2·Σ(θ/scale)²; 0 for none.
         l1: strength of a Laplace prior, −ln p(θ) = l1·Σ|θ|/scale, under which terms are left out; the others are
-            fitted anew without it. 0 for none.
+            fitted anew without it. 0 for none. Neither prior is on the logits of decays.
 
     References:
         Levenberg 1944; Marquardt 1963; Schraudolph 2002 (choices: generalised Gauss–Newton matrix); Tibshirani 1996.
@@ -79,28 +81,30 @@ class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     def settings(self, learner: Learner) -> Settings:
         """Settings of further fits with this optimiser."""
         size = jax.eval_shape(partial(_first_point, learner), run_key(0)).shared.size
-        scale, _ = ravel_pytree(learner.theta_scale())
-        inverse = jnp.zeros(size).at[: scale.size].set(1 / scale)
-        return Settings(Penalty(self.ridge * inverse**2, self.l1 * inverse), self.damping, self.tolerance, self.steps)
+        inverse, _ = ravel_pytree(jax.tree_util.tree_map_with_path(_inverse_scale, learner.theta_scale()))
+        inverse = jnp.zeros(size).at[: inverse.size].set(inverse)
+        scale = 1 / jnp.where(inverse > 0, inverse, 1.0)
+        penalty = Penalty(self.ridge * inverse**2, self.l1 * inverse, scale)
+        return Settings(penalty, self.damping, self.tolerance, self.steps)
 
-    def init(self, learner: Any, pool: RecordedTask, theta: Theta, key: PRNGKey) -> GaussNewtonState:
+    def init(self, learner: Any, pool: RecordedTask | Selected, theta: Theta, key: PRNGKey) -> GaussNewtonState:
         """State before the first meta-step."""
-        point = start_point(learner, theta, pool)
+        point = start_point(learner, theta, _animals_of(pool)[0])
         directions, kinds = jnp.eye(point.shared.size), len(learner.tasks.fitted)
         return GaussNewtonState(theta, start_iterate(point, directions, kinds, self.damping))
 
     def step(
-        self, learner: Any, pool: RecordedTask, state: GaussNewtonState, key: PRNGKey
+        self, learner: Any, pool: RecordedTask | Selected, state: GaussNewtonState, key: PRNGKey
     ) -> tuple[GaussNewtonState, Info]:
         """Evaluate the proposal on all animals of a pool, and propose the next point; a finished fit stays."""
-        before, settings = state.fit, self.settings(learner)
+        before, settings, (animals, weights) = state.fit, self.settings(learner), _animals_of(pool)
         directions = jnp.eye(before.point.shared.size)
         move = partial(
             next_iterate,
-            evaluate=partial(evaluate, learner, pool, directions),
+            evaluate=partial(evaluate, learner, animals, directions),
             kinds=learner.tasks.fitted,
             directions=directions,
-            weights=jnp.ones(before.point.own.shape[0]),
+            weights=weights,
             floor=floors(learner),
             penalty=settings.penalty,
             tolerance=self.tolerance,
@@ -109,10 +113,10 @@ class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         theta, _ = unflatten(learner, after.point.shared)
         none = jnp.zeros((), int)
         info = Info(
-            loss=after.objective / jnp.maximum(jnp.sum(after.curvature.observations), 1),
+            loss=after.objective / jnp.maximum(jnp.sum(weights @ after.curvature.observations), 1),
             metrics={},
             observed={"damping": after.damping},
-            lifetimes=jnp.asarray(before.point.own.shape[0]),
+            lifetimes=jnp.sum(weights).astype(int),
             nonfinite_lifetimes=none,
             zero_gradient_lifetimes=none,
             rejected=~(after.objective < before.objective) & ~before.done,
@@ -123,6 +127,19 @@ class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     def theta(self, state: GaussNewtonState) -> Theta:
         """θ of a state."""
         return state.theta
+
+
+def _animals_of(pool: RecordedTask | Selected) -> tuple[RecordedTask, Float[Array, " animals"]]:
+    """Animals of a pool, and their weights: 0 for those that are not selected."""
+    if not isinstance(pool, Selected):
+        return pool, jnp.ones(pool.number.shape[0])
+    count = pool.pool.number.shape[0]
+    return pool.pool, jnp.zeros(count).at[pool.numbers % count].set(1.0)
+
+
+def _inverse_scale(path: tuple[Any, ...], scale: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Inverse of the parameter scale; 0 for logits of decays, which have no prior."""
+    return jnp.zeros_like(scale) if LOGITS in path else 1 / scale
 
 
 def _first_point(learner: Any, key: PRNGKey) -> Point:

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.lifetime.unroll import either
@@ -17,8 +18,8 @@ __all__ = ["Iterate", "Penalty", "Point", "Reduced", "next_iterate", "reduce_own
 _ACCEPTED, _REJECTED, _LEAST, _MOST = 0.15, 6.0, 1e-12, 1e9
 # Damping up to which a small change of the objective means that the optimum is near.
 _FREE = 1.0
-# Share of the largest curvature that is added where a matrix is inverted, against rounding.
-_RIDGE = 1e-13
+# Share of its diagonal that is added to a matrix where it is inverted, in units of the precision.
+_RIDGE = 500
 # Distance from 0, in the parameter scale, from which the slope of |θ| is 1.
 _ROUND = 1e-4
 
@@ -41,10 +42,12 @@ class Penalty(NamedTuple):
     Attributes:
         ridge: coefficient by entry of the shared unknowns, divided by the squared scale [shared].
         l1: likewise, divided by the scale [shared].
+        scale: parameter scale [shared], where l1 is not 0.
     """
 
     ridge: Float[Array, " shared"]
     l1: Float[Array, " shared"]
+    scale: Float[Array, " shared"] | float = 1.0
 
 
 class Iterate(NamedTuple):
@@ -69,8 +72,17 @@ class Iterate(NamedTuple):
     done: Bool[Array, ""]
 
 
-def start_iterate(point: Point, directions: Float[Array, "directions shared"], kinds: int, damping: float) -> Iterate:
-    """State before the first evaluation, which is that of a point."""
+def start_iterate(
+    point: Point, directions: Float[Array, "directions shared"], kinds: int, damping: Float[Array, ""] | float
+) -> Iterate:
+    """State before the first evaluation, which is that of a point.
+
+    Args:
+        point: first point.
+        directions: directions in which the shared unknowns move.
+        kinds: number of kinds of observations.
+        damping: λ of the first step.
+    """
     animals, own = point.own.shape
     shape, count = (animals, kinds), directions.shape[0] + own
     zeros = [jnp.zeros(shape + (count,) * axes, point.shared.dtype) for axes in (0, 0, 1, 2)]
@@ -87,7 +99,7 @@ def next_iterate(
     weights: Float[Array, " animals"],
     floor: Float[Array, " kinds"],
     penalty: Penalty,
-    tolerance: float,
+    tolerance: Float[Array, ""] | float,
 ) -> Iterate:
     """Evaluate the proposal, accept it if it is better, and propose the next point.
 
@@ -102,6 +114,9 @@ def next_iterate(
         floor: variance of noise that is always there, by kind.
         penalty: penalty on θ.
         tolerance: change of the objective, in nats, below which the fit is done.
+
+    Returns:
+        The next state; its best point is never worse than that before.
 
     References:
         Levenberg 1944; Marquardt 1963; Moré 1978.
@@ -127,10 +142,20 @@ def next_iterate(
 
 
 def variances(
-    kinds: tuple[str, ...], curvature: Curvature, weights: Float[Array, " animals"], floor: Float[Array, " kinds"]
+    kinds: tuple[str, ...],
+    curvature: Curvature,
+    weights: Float[Array | np.ndarray, " animals"],
+    floor: Float[Array | np.ndarray, " kinds"],
 ) -> Float[Array, " kinds"]:
-    """Variance of the noise of each Gaussian kind under which the fit is most likely; 1 for choices."""
-    mean = 2 * (weights @ curvature.loss) / jnp.maximum(weights @ curvature.observations, 1)
+    """Variance of the noise of each Gaussian kind under which the fit is most likely; 1 for choices.
+
+    Args:
+        kinds: kinds of observations.
+        curvature: of each animal.
+        weights: weight of each animal.
+        floor: variance of noise that is always there, by kind.
+    """
+    mean = 2 * _total(weights, curvature.loss) / jnp.maximum(_total(weights, curvature.observations), 1)
     is_gaussian = jnp.array([kind in GAUSSIAN for kind in kinds])
     return jnp.where(is_gaussian, mean + floor, 1.0)
 
@@ -181,7 +206,7 @@ def _solve(
     diagonal = jnp.diag(matrix)
     size = jnp.sqrt(jnp.where(diagonal > 0, diagonal, 1.0))
     scaled = matrix / size[:, None] / size[None, :]
-    fill = jnp.where(diagonal > 0, damping + _RIDGE, 1.0)
+    fill = jnp.where(diagonal > 0, damping + _RIDGE * jnp.finfo(matrix.dtype).eps, 1.0)
     factor = jnp.linalg.cholesky(scaled + jnp.diag(fill))
     solved = jax.scipy.linalg.cho_solve((factor, True), right / size[:, None])
     return jnp.where(diagonal[:, None] > 0, solved / size[:, None], 0.0)
@@ -199,11 +224,13 @@ def _propose(
 ) -> Point:
     variance = variances(kinds, curvature, weights, floor)
     reduced = reduce_own(curvature, variance, directions.shape[0], damping)
-    strength = penalty.ridge + penalty.l1 / (jnp.abs(point.shared) + _ROUND * _scale_of(penalty))
-    gradient = weights @ reduced.gradient + directions @ (strength * point.shared)
-    hessian = jnp.einsum("a,auv->uv", weights, reduced.hessian) + (directions * strength) @ directions.T
+    strength = penalty.ridge + penalty.l1 / (jnp.abs(point.shared) + _ROUND * penalty.scale)
+    gradient = _total(weights, reduced.gradient) + directions @ (strength * point.shared)
+    hessian = _total(weights, reduced.hessian) + (directions * strength[None]) @ directions.T
     step = -_solve(hessian, gradient[:, None], damping)[:, 0]
     own = reduced.offset + reduced.slope @ step
+    # An animal of weight 0 whose network diverges stays where it is.
+    own = jnp.where(jnp.all(jnp.isfinite(own), axis=1, keepdims=True), own, 0.0)
     return Point(point.shared + step @ directions, point.own + own)
 
 
@@ -213,13 +240,16 @@ def _objective(
     """−ln likelihood, with the most likely variances, but for constants."""
     variance = variances(kinds, curvature, weights, floor)
     is_gaussian = jnp.array([kind in GAUSSIAN for kind in kinds])
-    gaussian = (weights @ curvature.observations) * jnp.log(variance) / 2
-    return jnp.sum(jnp.where(is_gaussian, gaussian, weights @ curvature.loss))
+    gaussian = _total(weights, curvature.observations) * jnp.log(variance) / 2
+    return jnp.sum(jnp.where(is_gaussian, gaussian, _total(weights, curvature.loss)))
 
 
-def _scale_of(penalty: Penalty) -> Float[Array, " shared"]:
-    """Parameter scale, from the two strengths."""
-    return jnp.where(penalty.l1 > 0, 1 / jnp.where(penalty.l1 > 0, penalty.l1, 1.0), 1.0)
+def _total(
+    weights: Float[Array | np.ndarray, " animals"], values: Float[Array | np.ndarray, "animals *n"]
+) -> Float[Array, "*n"]:
+    """Weighted sum over animals, in which those of weight 0 do not count even if their networks diverge."""
+    used = jnp.where(weights.reshape(-1, *(1,) * (values.ndim - 1)) > 0, values, 0.0)
+    return jnp.tensordot(weights, used, axes=1)
 
 
 def _penalty(penalty: Penalty, shared: Float[Array, " shared"]) -> Float[Array, ""]:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
@@ -16,11 +15,12 @@ from msgspec.structs import force_setattr
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
 from metarule.recordings.animals import Animal
+from metarule.recordings.arrays import arrays_of, deviations_of
 from metarule.recordings.files import read_recordings
 from metarule.recordings.likelihood import GAUSSIAN, by_kind, fit_of
 from metarule.recordings.requirements import check_fields, check_network
 from metarule.recordings.rewards import third_factor
-from metarule.recordings.tasks import Readout, RecordedTask, SharedUnknowns, Unknowns, stack
+from metarule.recordings.tasks import Readout, RecordedTask, SharedUnknowns, Unknowns
 from metarule.tasks.losses import ActivatedLoss
 from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Split, StepOutput, Stimulus, Weights
 
@@ -137,7 +137,7 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     @property
     def deviations(self) -> Mapping[str, float]:
         """Standard deviation of the observations of each Gaussian kind, over all animals; 1 if they are constant."""
-        return _deviations(self)
+        return deviations_of(self)
 
     # --- Tasks
 
@@ -148,7 +148,7 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def split(self, seed: Integer) -> Split:
         """Split the animals into those that θ is fitted to and those that are held out; all are both if none is."""
-        arrays, held_out = _arrays(self), self.held_out
+        arrays, held_out = arrays_of(self), self.held_out
         order = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), len(self.animals))
 
         def some(numbers: Array) -> RecordedTask:
@@ -191,7 +191,7 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             observed=Observed(observed(task.activity), tuple(map(observed, task.weights)), observed(task.choices)),
             reward=None if third is None else third[at],
             plasticity=jnp.where(is_real, task.plastic[at], 0.0),
-            restart=None if restart is None else restart[at],
+            restart=None if restart is None else jnp.where(is_real, restart[at], 0.0),
         )
 
     def examples(self, task: RecordedTask) -> Stimulus:
@@ -211,7 +211,8 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             left, whole = jnp.sum(fit_of("choices", output, target).loss), jnp.log(2) * jnp.sum(is_observed)
         else:
             mean = jnp.sum(jnp.where(is_observed, target, 0.0)) / jnp.maximum(jnp.sum(is_observed), 1)
-            left, whole = (jnp.sum(fit_of("activity", one, target).loss) for one in (output, mean))
+            predictions = output, jnp.full_like(output, mean)
+            left, whole = (jnp.sum(fit_of("activity", one, target).loss) for one in predictions)
         return {"explained": jnp.where(whole > left, 1 - left / jnp.where(whole > left, whole, 1.0), 0.0)}
 
     def _recorded_output(self, stimulus: Stimulus) -> Float[Array, " outputs"]:
@@ -289,6 +290,7 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         known = dict(enumerate(given))
         initial = tuple(known.get(number) if weight is None else weight for number, weight in enumerate(own)) or given
         if shared.reward_logit is not None:
+            assert task.rewards is not None  # or the decay of their average would not be fitted
             third = third_factor(task.rewards, jax.nn.sigmoid(shared.reward_logit))
         return task._replace(unknowns=Unknowns(initial, shared.readout, third))
 
@@ -336,24 +338,3 @@ def _logit(p: float) -> float:
 def _as_jax(array: np.ndarray) -> Array:
     """Array in the precision that JAX is set to."""
     return jnp.asarray(array, int if array.dtype.kind == "i" else float)
-
-
-@lru_cache(maxsize=4)
-def _arrays(family: Recordings) -> RecordedTask:
-    """Arrays of all animals, of numpy."""
-    task = stack(family.animals, family.outputs)
-    initial = () if family.initial in ("zero", "fitted") else task.unknowns.initial
-    readout = None
-    if family.readout == "fitted":
-        animals = len(family.animals)
-        readout = Readout(np.zeros(animals), np.ones((animals, family.outputs)))
-    return task._replace(unknowns=Unknowns(initial, readout, None))
-
-
-@lru_cache(maxsize=16)
-def _deviations(family: Recordings) -> Mapping[str, float]:
-    task = _arrays(family)
-    values = {"activity": [task.activity], "weights": task.weights}
-    present = {kind: [one[~np.isnan(one)] for one in arrays if one is not None] for kind, arrays in values.items()}
-    deviations = {kind: float(np.concatenate(arrays).std()) for kind, arrays in present.items() if arrays}
-    return {kind: deviation or 1.0 for kind, deviation in deviations.items()}

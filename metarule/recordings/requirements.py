@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from metarule.recordings.arrays import arrays_of
+
 if TYPE_CHECKING:
     from metarule.recordings.family import Recordings
 
@@ -74,7 +76,7 @@ def check_network(
         count, width = sum(one.shape[-1] for one in activity), first.activity.shape[1]
         if max(family.neurons, default=width - 1) >= count or (not family.neurons and width != count):
             raise ValueError(f"files: activity has {width} columns, and the circuit {count} neurons but the inputs")
-    known = set(first.weights) | set(first.initial_weights)
+    known = {number for number, one in enumerate(arrays_of(family).unknowns.initial) if one is not None}
     if family.initial == "known" and (missing := [n for n in range(len(weights)) if n not in known]):
         raise ValueError(
             f"initial = 'known': those of projection {missing[0]} were not recorded; allowed: zero, fitted"

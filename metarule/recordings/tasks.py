@@ -81,8 +81,9 @@ def stack(animals: Sequence[Animal], outputs: int) -> RecordedTask:
         animals: with the same arrays, as from `read_recordings`.
         outputs: number of output neurons.
     """
-    lengths = [len(animal.inputs) for animal in animals]
-    steps, first = max(lengths), animals[0]
+    # Arrays of numpy stand for those of JAX until the animals are split.
+    lengths: Any = np.array([len(animal.inputs) for animal in animals])
+    steps, first = lengths.max(), animals[0]
 
     def padded(arrays: Sequence[Any], filler: float) -> Any:
         shape = (len(arrays), steps, *arrays[0].shape[1:])
@@ -100,16 +101,17 @@ def stack(animals: Sequence[Animal], outputs: int) -> RecordedTask:
         for number in range(max(first.weights, default=-1) + 1)
     )
     choices = optional("choices")
-    target = np.zeros((len(animals), steps, outputs))
+    target: Any = np.zeros((len(animals), steps, outputs))
     if first.targets is not None:
         target = np.nan_to_num(optional("targets"))
     elif choices is not None:
         # A choice that was not observed teaches nothing at chance.
         target = np.broadcast_to(np.nan_to_num(choices, nan=0.5)[..., None], target.shape).copy()
     gates = [np.ones(len(animal.inputs)) if animal.plastic is None else animal.plastic for animal in animals]
+    numbers: Any = np.arange(len(animals))
     return RecordedTask(
-        number=np.arange(len(animals)),
-        length=np.array(lengths),
+        number=numbers,
+        length=lengths,
         inputs=padded([animal.inputs for animal in animals], 0.0),
         target=target,
         activity=optional("activity"),
@@ -127,7 +129,7 @@ def _restarts(session: Any) -> np.ndarray:
     return (np.diff(session, prepend=session[:1]) != 0).astype(float)
 
 
-def _initial(animals: Sequence[Animal]) -> tuple[np.ndarray | None, ...]:
+def _initial(animals: Sequence[Animal]) -> tuple[Any, ...]:
     """Initial weights by projection: as given, or those before the first step; None where they are not known."""
     known = list[dict[int, np.ndarray]]()
     for animal in animals:

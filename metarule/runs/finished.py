@@ -12,7 +12,7 @@ from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
-from metarule.protocols import TaskFamily
+from metarule.protocols import Recorded, TaskFamily
 from metarule.rules.lifting import CompleteRule, complete
 from metarule.runs.directory import SEARCH, read_experiment, seed_directory
 from metarule.runs.experiment import Experiment
@@ -102,7 +102,8 @@ def load(run_dir: str | Path) -> FinishedRun:
     summary: _Summary = convert(file, read_json(file) or {}, _Summary)
     held_out = summary.held_out
     if held_out is None:
-        resume = f"metarule train --resume {quote(str(path))}{import_words()}"
+        command = "infer" if isinstance(experiment.tasks, Recorded) else "train"
+        resume = f"metarule {command} --resume {quote(str(path))}{import_words()}"
         raise ConfigError(f"{path}: this run is not finished; go on with: {resume}")
     learner = experiment.lifetime
     given = given_theta(path, learner)

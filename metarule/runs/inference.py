@@ -168,7 +168,7 @@ def _recall(folder: Path, stop: StopRequest, steps: int) -> Recall:
             except Exception as error:  # damaged files raise many kinds
                 raise ConfigError(f"{file}: damaged: {type(error).__name__}; remove it, and resume") from error
         stop.answer(steps)
-        arrays = {key: np.asarray(value) for key, value in compute().items()}
+        arrays: Mapping[str, Any] = {key: np.asarray(value) for key, value in compute().items()}
         folder.mkdir(exist_ok=True)
         with whole_file(file) as opened:
             np.savez(opened, **arrays)

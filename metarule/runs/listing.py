@@ -28,7 +28,7 @@ _DEPTH = 4
 # Characters of the reason why a run is damaged.
 _REASON = 60
 # Commands whose next word is a config, and names by the time, which lie in a directory named by the config.
-_TRAINING, _TIMED = ("train", "evolve"), re.compile(r"\d{4}-\d\d-\d\dT\d\d-")
+_TRAINING, _TIMED = ("train", "infer", "evolve"), re.compile(r"\d{4}-\d\d-\d\dT\d\d-")
 
 
 class Row(NamedTuple):

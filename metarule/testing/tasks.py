@@ -108,12 +108,13 @@ def _one_trace(tasks: Any, seed: int) -> None:
 
 
 def _steps(tasks: Any, seed: int) -> None:
-    """Stimuli are finite from the first step to beyond the minimum length."""
+    """Stimuli are finite from the first step to beyond the minimum length; what is not observed is NaN."""
     length = 2 * min_steps(tasks) + 10
 
     def stimuli(key: PRNGKey) -> Stimulus:
         task = tasks.sample(key, tasks.split(seed).train, 0)
-        return jax.vmap(lambda t: tasks.stimulus(task, t, jax.random.fold_in(key, t)))(jnp.arange(length))
+        stimuli = jax.vmap(lambda t: tasks.stimulus(task, t, jax.random.fold_in(key, t)))(jnp.arange(length))
+        return stimuli._replace(observed=None)
 
     for leaf in jax.tree.leaves(jax.jit(stimuli)(run_key(seed))):
         assert np.all(np.isfinite(leaf)), "a stimulus is not finite"

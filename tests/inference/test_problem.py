@@ -1,0 +1,58 @@
+import jax
+import numpy as np
+import pytest
+from scipy.stats import norm
+from two_terms import TRUTH
+
+from metarule.inference.predictions import observations, predictions
+
+
+def test_likelihoods_are_those_of_normal_noise(noisy, everything):
+    predicted = predictions(noisy.learner, noisy.animals, everything.iterate.point)["activity"]
+    observed = observations(noisy.learner, noisy.animals)["activity"]
+    residual = np.asarray(predicted - observed)
+    fitted = residual[noisy.is_fitted]
+    deviation = np.sqrt(np.mean(fitted**2))
+    expected = norm.logpdf(residual, scale=deviation).sum(axis=(1, 2))
+    np.testing.assert_allclose(everything.log_likelihood, expected, rtol=1e-9)
+    # The variance has the degrees of freedom of eight coefficients; the noise is one more fitted number.
+    assert everything.variance == pytest.approx(np.sum(fitted**2) / (fitted.size - 8))
+    assert everything.parameters == 9
+
+
+def test_all_coefficients_are_found_within_their_noise(noisy, everything):
+    truth = [TRUTH.get(name, 0.0) for name in noisy.terms]
+    np.testing.assert_allclose(everything.shared, truth, atol=0.005)
+    assert bool(everything.iterate.done)
+
+
+def test_a_fit_moves_in_its_directions_only(noisy, empty):
+    pre_post = noisy.terms.index("pre*post")
+    fitted = noisy.fit(empty, noisy.directions([pre_post]))
+    assert np.flatnonzero(fitted.shared).tolist() == [pre_post]
+    assert fitted.parameters == 2
+    assert fitted.iterate.curvature.gradient.shape == (8, 1, 1)
+
+
+def test_animals_of_weight_0_do_not_count(noisy, empty):
+    weights = noisy.is_fitted.astype(float)
+    weights[0] = 0
+    fits = noisy.fit_each([empty] * 2, [np.eye(8)] * 2, weights=[weights, noisy.is_fitted.astype(float)], fits=8)
+    changed = noisy.animals._replace(activity=noisy.animals.activity.at[0].add(1.0))
+    again = noisy._replace(animals=changed).fit_each([empty], [np.eye(8)], weights=[weights], fits=8)[0]
+    np.testing.assert_allclose(fits[0].shared, again.shared, rtol=1e-9)
+    assert not np.allclose(fits[0].shared, fits[1].shared, rtol=1e-6)
+
+
+def test_fits_side_by_side_are_those_alone(noisy, empty, everything):
+    pre_post = noisy.terms.index("pre*post")
+    directions = [noisy.directions([pre_post]), np.eye(8)]
+    small, large = noisy.fit_each([empty] * 2, directions, fits=8)
+    np.testing.assert_allclose(large.shared, everything.shared, rtol=1e-6, atol=1e-9)
+    assert (len(small.directions), len(large.directions)) == (1, 8)
+
+
+def test_theta_is_that_of_a_point(noisy, everything):
+    theta = noisy.theta(everything.shared)
+    np.testing.assert_array_equal(theta, everything.shared)
+    assert jax.tree.structure(theta) == jax.tree.structure(noisy.learner.init_theta(jax.random.key(0)))
