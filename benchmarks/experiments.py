@@ -16,12 +16,12 @@ from metarule.inference.selection import select
 from metarule.inference.uncertainty import laplace_intervals
 from metarule.recordings.animals import Animal
 
-__all__ = ["CHOICE", "TESTS", "Found", "Measure", "Test", "found", "oja"]
+__all__ = ["CHOICE", "TESTS", "Found", "Measure", "Setting", "found", "oja"]
 
 _RATE, _TERMS = 0.02, 27
 _OJA = {"pre*post": _RATE, "post^2*weight": -_RATE}
 _REWARDED = {"pre*neuromodulator": 1.0}
-_REINFORCE, _START = {"pre*modulator*neuromodulator": 0.1}, -2.0
+_REINFORCE, _STEP, _START = "pre*modulator*neuromodulator", 0.1, -2.0
 
 
 class Found(NamedTuple):
@@ -58,8 +58,8 @@ class Measure(NamedTuple):
     over: Literal["worst", "mean", "median"] = "worst"
 
 
-class Test(NamedTuple):
-    """Experiments and what is measured.
+class Setting(NamedTuple):
+    """Setting of a test: experiments and what is measured.
 
     Attributes:
         case: the experiments.
@@ -107,7 +107,7 @@ def _choice(rule: Mapping[str, float]) -> Case:
 
 def _reinforce(off: float | None) -> Case:
     """Animals that learn by REINFORCE, and 16 terms; initial weights are fitted, or assumed, off by some amount."""
-    animals = reinforce(rate=0.1, animals=20, steps=500, weight=_START)
+    animals = reinforce(rate=_STEP, animals=20, steps=500, weight=_START)
 
     def assumed(seed: int) -> list[Animal]:
         wrong = {0: np.array([[_START + (off or 0.0)], [0.0]])}
@@ -115,7 +115,7 @@ def _reinforce(off: float | None) -> Case:
 
     terms = ("taylor(pre, weight, modulator, neuromodulator; 1)",)
     tasks = {"fit": ("choices",), "initial": "fitted" if off is None else "known", "test_animals": 0}
-    return Case(assumed, _REINFORCE, terms, 0.1, linear("sigmoid", bias=True), tasks)
+    return Case(assumed, {_REINFORCE: _STEP}, terms, _STEP, linear("sigmoid", bias=True), tasks)
 
 
 # --- Measures
@@ -193,11 +193,11 @@ def _changes(one: Found) -> float:
 # --- Tests
 
 
-def _exact(case: Case, most: float | None, over: Literal["worst", "median"] = "worst") -> Test:
-    return Test(case, (Measure("largest error of 27 coefficients / rate", _error, (None, most), over),))
+def _exact(case: Case, most: float | None, over: Literal["worst", "median"] = "worst") -> Setting:
+    return Setting(case, (Measure("largest error of 27 coefficients / rate", _error, (None, most), over),))
 
 
-def _large(neurons: tuple[int, ...]) -> Test:
+def _large(neurons: tuple[int, ...]) -> Setting:
     tasks = {"fit": ("activity",), "neurons": neurons, "outputs": 20}
     settings: dict[str, Any] = {"inputs": 100, "outputs": 20, "activity_noise": 1.0}
     measures = (
@@ -205,20 +205,20 @@ def _large(neurons: tuple[int, ...]) -> Test:
         Measure("coefficients of 27 in their interval", lambda one: _covered(one).sum(), (24, None), "mean"),
         Measure("R² of activity", partial(_r2, kind="activity"), over="mean"),
     )
-    return Test(oja(20, tasks, neurons=neurons, record=("activity", "weights"), **settings), measures)
+    return Setting(oja(20, tasks, neurons=neurons, record=("activity", "weights"), **settings), measures)
 
 
-def _weak(noise: float) -> Test:
+def _weak(noise: float) -> Setting:
     measures = (
         Measure("R² of activity", partial(_r2, kind="activity"), (0.99, None)),
         Measure("share that is not identified, with loose directions", _is_not_identified, (1.0, None), "mean"),
         Measure("directions of 27 that are determined", _determined, over="mean"),
         Measure("largest error of 27 coefficients / rate", _error, over="median"),
     )
-    return Test(oja(20, steps=10, input_scale=0.1, activity_noise=noise), measures)
+    return Setting(oja(20, steps=10, input_scale=0.1, activity_noise=noise), measures)
 
 
-def _foraging(rule: Mapping[str, float], repeated: int) -> Test:
+def _foraging(rule: Mapping[str, float], repeated: int) -> Setting:
     measures = [
         Measure("share with exactly the true terms", _is_exact, (1.0, None), "mean"),
         Measure("R² of weights, held out", partial(_r2, kind="weights"), (0.99, None), "median"),
@@ -229,16 +229,18 @@ def _foraging(rule: Mapping[str, float], repeated: int) -> Test:
     for term in rule:
         measures.append(Measure(f"coefficient of {term}", partial(_coefficient, term=term), over="mean"))
         measures.append(Measure(f"share with {term} in its interval", partial(_holds, term=term), over="mean"))
-    return Test(_choice(rule), tuple(measures), is_selected=True, repeated=repeated)
+    return Setting(_choice(rule), tuple(measures), is_selected=True, repeated=repeated)
 
 
-def _reinforced(off: float | None) -> Test:
+def _reinforced(off: float | None) -> Setting:
     target = (None, 0.013 if off is None else None)
     measures = (
         Measure("RMSE of Δw", _changes, target),
         Measure("share with exactly the true terms", _is_exact, over="mean"),
+        Measure(f"coefficient of {_REINFORCE}", partial(_coefficient, term=_REINFORCE), over="mean"),
+        Measure("intervals of selected terms with the truth", _of_terms, over="mean"),
     )
-    return Test(_reinforce(off), measures, is_selected=True)
+    return Setting(_reinforce(off), measures, is_selected=True)
 
 
 CHOICE = _choice(_REWARDED)
@@ -246,7 +248,7 @@ _NOISY = oja(50, activity_noise=0.1)
 _HIDDEN: Mapping[str, Any] = {"initial_weights": "hidden"}
 TESTS = {
     "oja": _exact(oja(20), 0.001),
-    "noise": Test(
+    "noise": Setting(
         _NOISY,
         (
             Measure("largest error of the 2 true terms / rate", partial(_error, of=np.abs), (None, 0.03), "mean"),
@@ -255,7 +257,7 @@ TESTS = {
         ),
         repeated=2,
     ),
-    "noise, selected": Test(
+    "noise, selected": Setting(
         _NOISY,
         (
             Measure("share with exactly the true terms", _is_exact, (1.0, None), "mean"),

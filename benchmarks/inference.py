@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from benchmarks import program
-from benchmarks.experiments import CHOICE, TESTS, Found, Measure, Test, found, oja
+from benchmarks.experiments import CHOICE, TESTS, Found, Measure, Setting, found, oja
 from benchmarks.program import lay_out, read_or_measure
 from benchmarks.recorded import problems, write_recordings, zero
 from metarule.config.toml import ConfigError
@@ -26,7 +26,7 @@ from metarule.runs.files import read_json
 from metarule.runs.inference import in_double_precision
 from metarule.sweeps.rows import write_rows
 
-__all__ = ["Options", "main", "measured"]
+__all__ = ["Options", "large", "main", "measured"]
 
 _USAGE = """\
 Simulate animals that learn by a known rule, infer the rule from what was recorded, and compare. It takes half an hour
@@ -68,7 +68,7 @@ def _serve(options: Options, flags: list[str]) -> int:
     directory, rows = Path(options.directory), list[dict[str, Any]]()
     lay_out(directory, Options(directory=options.directory, seeds=options.seeds))
     for name in options.tests or measures:
-        of_test = read_or_measure(directory / f"{name.replace(' ', '-')}.json", measures[name])
+        of_test = read_or_measure(directory / f"{name.replace(',', '').replace(' ', '-')}.json", measures[name])
         formats = dict.fromkeys(("value", "mean", "sd", "worst", "seconds", "first"), ".3g")
         print(program.table(of_test, **formats), end="\n\n", flush=True)
         rows += of_test
@@ -76,7 +76,7 @@ def _serve(options: Options, flags: list[str]) -> int:
     return 0
 
 
-def measured(name: str, test: Test, seeds: int) -> list[dict[str, Any]]:
+def measured(name: str, test: Setting, seeds: int) -> list[dict[str, Any]]:
     """Infer the rule of one experiment after another.
 
     Args:
