@@ -50,12 +50,14 @@ class Measure(NamedTuple):
         of: its value in an experiment.
         target: least and largest value, or None.
         over: what is made of the values of all seeds.
+        note: on its value.
     """
 
     what: str
     of: Callable[[Found], float]
     target: tuple[float | None, float | None] = (None, None)
     over: Literal["worst", "mean", "median"] = "worst"
+    note: str = ""
 
 
 class Setting(NamedTuple):
@@ -209,9 +211,10 @@ def _large(neurons: tuple[int, ...]) -> Setting:
 
 
 def _weak(noise: float) -> Setting:
+    note = "" if noise >= 1e-3 else "partly: over half of the directions are determined, and the others named"
     measures = (
         Measure("R² of activity", partial(_r2, kind="activity"), (0.99, None)),
-        Measure("share that is not identified, with loose directions", _is_not_identified, (1.0, None), "mean"),
+        Measure("share that is not identified, with loose directions", _is_not_identified, (1.0, None), "mean", note),
         Measure("directions of 27 that are determined", _determined, over="mean"),
         Measure("largest error of 27 coefficients / rate", _error, over="median"),
     )
@@ -235,7 +238,7 @@ def _foraging(rule: Mapping[str, float], repeated: int) -> Setting:
 def _reinforced(off: float | None) -> Setting:
     target = (None, 0.013 if off is None else None)
     measures = (
-        Measure("RMSE of Δw", _changes, target),
+        Measure("RMSE of Δw", _changes, target, note="over animals, steps and synapses; the sd of Δw is .024"),
         Measure("share with exactly the true terms", _is_exact, over="mean"),
         Measure(f"coefficient of {_REINFORCE}", partial(_coefficient, term=_REINFORCE), over="mean"),
         Measure("intervals of selected terms with the truth", _of_terms, over="mean"),

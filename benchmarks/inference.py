@@ -17,7 +17,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 from benchmarks import program
-from benchmarks.experiments import CHOICE, TESTS, Found, Measure, Setting, found, oja
+from benchmarks.experiments import CHOICE, TESTS, Setting, found, oja
 from benchmarks.program import lay_out, read_or_measure
 from benchmarks.recorded import problems, write_recordings, zero
 from metarule.config.toml import ConfigError
@@ -86,7 +86,7 @@ def measured(name: str, test: Setting, seeds: int) -> list[dict[str, Any]]:
 
     Returns:
         One row a measure: `value` over seeds and its `target`, whether it was `met`, `mean`, `sd` and `worst` of all
-        seeds, `seconds` of a fit, and of the `first` one, whose programs were compiled.
+        seeds, a `note`, `seconds` of a fit, and of the `first` one, whose programs were compiled.
     """
     seeds, results, times = seeds * test.repeated, list[list[float]](), list[float]()
     with in_double_precision():
@@ -97,26 +97,34 @@ def measured(name: str, test: Setting, seeds: int) -> list[dict[str, Any]]:
             results.append([measure.of(one) for measure in test.measures])
     seconds = {"seconds": float(np.median(times[1:] or times)), "first": times[0]}
     columns = zip(test.measures, np.array(results, float).T, strict=True)
-    return [_row(name, measure, values) | seconds for measure, values in columns]
+    return [_row(name, one.what, values, one.target, one.over, one.note) | seconds for one, values in columns]
 
 
-def _row(test: str, measure: Measure, values: Any) -> dict[str, Any]:
+def _row(
+    test: str,
+    what: str,
+    values: Any,
+    target: tuple[float | None, float | None],
+    over: str = "worst",
+    note: str = "",
+) -> dict[str, Any]:
     """Row of a measure, from its values in all seeds."""
-    low, high = measure.target
+    low, high = target
     worst = float(values.max() if low is None else values.min())
-    value = {"worst": worst, "mean": float(values.mean()), "median": float(np.median(values))}[measure.over]
+    value = {"worst": worst, "mean": float(values.mean()), "median": float(np.median(values))}[over]
     is_met = (low is None or value >= low) and (high is None or value <= high)
     has_target = low is not None or high is not None
     numbers = {"mean": float(values.mean()), "sd": float(values.std(ddof=1)) if len(values) > 1 else None}
     return {
         "test": test,
-        "what": f"{measure.what}, {measure.over}",
+        "what": f"{what}, {over}" if len(values) > 1 else what,
         "value": value,
         "target": _text(low, high),
         "met": is_met if has_target else None,
         **numbers,
         "worst": worst if has_target else None,
         "seeds": len(values),
+        "note": note,
     }
 
 
@@ -143,15 +151,11 @@ def _commands() -> list[dict[str, Any]]:
                     env=os.environ | {VARIABLE: str(Path(temporary, "cache"))},
                 )
                 seconds = time.perf_counter() - clock
-                parts = read_json(run / "summary.json")["seconds"]
-                measure = Measure(f"seconds of metarule infer {name}, {what}", _none, (None, most))
-                spent = {"seconds": seconds, "first": parts["inference"]}
-                rows.append(_row(_COMMANDS, measure, np.array([seconds])) | spent)
+                parts = read_json(run / "summary.json")["seconds"].items()
+                parts = ", ".join(f"{part} {value:.1f} s" for part, value in parts if part != "total")
+                row = _row(_COMMANDS, f"seconds of {name}, {what}", np.array([seconds]), (None, most), note=parts)
+                rows.append(row | {"seconds": seconds, "first": None})
     return rows
-
-
-def _none(one: Found) -> float:
-    return float("nan")
 
 
 def _memory() -> list[dict[str, Any]]:
@@ -159,10 +163,9 @@ def _memory() -> list[dict[str, Any]]:
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         gib, first, again = pool.submit(large, *_LARGE).result()
     inputs, outputs = _LARGE
-    what = f"GiB of a process with {inputs}→{outputs} neurons, 50 animals, 27 terms"
-    return [
-        _row(_MEMORY, Measure(what, _none, (None, 4.0)), np.array([gib])) | {"seconds": again, "first": first},
-    ]
+    what = f"GiB of a process with {inputs}→{outputs} neurons, 50 animals, 50 steps"
+    row = _row(_MEMORY, what, np.array([gib]), (None, 4.0), note="an evaluation with 27 terms")
+    return [row | {"seconds": again, "first": first}]
 
 
 def large(inputs: int, outputs: int) -> tuple[float, float, float]:
