@@ -42,7 +42,7 @@ def evaluate_rule(problem: Problem, theta: Theta, shared: Any, noise: dict[str, 
         start = Point(jnp.asarray(shared), first.own)
         fitted = problem.fit_each([start], [none], weights=[weights])[0]
         predicted = jax.device_get(predictions(problem.learner, problem.animals, fitted.iterate.point))
-        likelihood = log_likelihood(problem.kinds, fitted.iterate.curvature, variance)
+        likelihood = log_likelihood(problem.kinds, fitted.iterate.curvature, variance, first.own.shape[1])
         return {"log_likelihood": likelihood} | explained(problem, predicted)
 
     rule, fixed = scores(flat), scores(still)

@@ -39,8 +39,8 @@ class Fitted(NamedTuple):
         iterate: the last state of the fit; only its best point counts.
         directions: directions of the shared unknowns in which it moved [directions, shared].
         variance: of the noise by kind, with the degrees of freedom of the fit.
-        log_likelihood: of each animal [animals].
-        parameters: number of fitted numbers, those of the noise and of single animals included.
+        log_likelihood: of each animal, whose own unknowns are integrated out [animals].
+        parameters: number of fitted numbers, those of the noise included, but not those of single animals.
     """
 
     iterate: Iterate
@@ -171,8 +171,9 @@ class Problem(NamedTuple):
         is_gaussian = np.array([kind in GAUSSIAN for kind in self.kinds])
         # Each kind pays for the fitted numbers by its share of the observations.
         corrected = variance * counts / np.maximum(counts - free * counts / max(counts.sum(), 1), 1)
-        likelihood = log_likelihood(self.kinds, curvature, variance)
-        return Fitted(iterate, directions, np.where(is_gaussian, corrected, 1.0), likelihood, free + noises)
+        likelihood = log_likelihood(self.kinds, curvature, variance, own)
+        corrected = np.where(is_gaussian, corrected, 1.0)
+        return Fitted(iterate, directions, corrected, likelihood, free - animals * own + noises)
 
     def _chunk_size(self, tangents: int) -> int:
         """Fits that are computed at once."""
@@ -182,18 +183,35 @@ class Problem(NamedTuple):
 
 
 def _settled(fitted: Iterate, own: Iterate, is_fitted: Any) -> Iterate:
-    """Fits in which animals that were not fitted have the own unknowns and the losses of other fits."""
-    chosen = jnp.asarray(is_fitted)[:, :, None]
-    point = fitted.point._replace(own=jnp.where(chosen, fitted.point.own, own.point.own))
-    loss = jnp.where(chosen, fitted.curvature.loss, own.curvature.loss)
-    return fitted._replace(point=point, curvature=fitted.curvature._replace(loss=loss))
+    """Fits in which animals that were not fitted have the own unknowns and the curvature of other fits."""
+
+    def chosen(one: Any, other: Any) -> Any:
+        return jnp.where(is_fitted.reshape(is_fitted.shape + (1,) * (one.ndim - 2)), one, other)
+
+    point = fitted.point._replace(own=chosen(fitted.point.own, own.point.own))
+    return fitted._replace(point=point, curvature=jax.tree.map(chosen, fitted.curvature, own.curvature))
 
 
-def log_likelihood(kinds: tuple[str, ...], curvature: Curvature, variance: Any) -> Float[np.ndarray, " animals"]:
-    """Log-likelihood of each animal, from the losses of its observations and the variance of the noise by kind."""
+def log_likelihood(
+    kinds: tuple[str, ...], curvature: Curvature, variance: Any, own: int
+) -> Float[np.ndarray, " animals"]:
+    """Log-likelihood of each animal, whose own unknowns are integrated out by Laplace's approximation.
+
+    Their prior has variance 1. Without it, rules that amplify differences between weights would win: under them the
+    digits of an initial weight encode what the animal did later.
+
+    Args:
+        kinds: kinds of observations.
+        curvature: fit of each animal, with the directions of its own unknowns last.
+        variance: of the noise by kind.
+        own: number of own unknowns.
+    """
     is_gaussian = np.array([kind in GAUSSIAN for kind in kinds])
     gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
-    return -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
+    likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
+    first = curvature.hessian.shape[-1] - own
+    hessian = np.einsum("akuv,k->auv", curvature.hessian[:, :, first:, first:], 1 / variance)
+    return np.asarray(likelihood - np.linalg.slogdet(np.eye(own) + hessian)[1] / 2)
 
 
 def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:
