@@ -16,7 +16,7 @@ from metarule.config.schema import Checked
 from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, encode, override, parse_overrides, read
 from metarule.recordings.animals import Animal
-from metarule.recordings.npz import save_recordings
+from metarule.recordings.npz import arrays_of, save_recordings
 from metarule.recordings.simulation import SimulationExperiment, simulate, truth
 from metarule.runs.files import write_json
 from metarule.runs.transfer import new_folder

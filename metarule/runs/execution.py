@@ -74,7 +74,7 @@ def run(
     progress: bool = True,
     loggers: Sequence[Logger] = (),
 ) -> FinishedRun | tuple[FinishedRun, ...]:
-    """Run a whole experiment in a directory as `metarule train` or `infer` does, and continue one that was stopped there.
+    """Run a whole experiment in a directory as `metarule train` or `infer` does, and continue one that was stopped.
 
     What it leaves is a run like any other: commands evaluate, adapt and prune it. Components of your own modules are
     stored by their import path, so that a later process can import them.
