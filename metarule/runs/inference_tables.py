@@ -13,6 +13,8 @@ __all__ = ["LOOSE", "evaluation_table", "inference_table", "largest_first", "lik
 
 # Standard deviation, in units of the scale, up to which a direction of θ is determined.
 LOOSE = 0.1
+# Explained shares below this are not written in full.
+_FAR_BELOW = -10.0
 _WIDTH = 100
 # Rows of a table, steps of the selection and loose directions on the screen; a summary has all of them.
 _ROWS, _STEPS, _DIRECTIONS = 30, 12, 5
@@ -127,10 +129,10 @@ def evaluation_table(report: Mapping[str, Any], of: str) -> str:
 def _shares(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     """Columns of explained shares, without those that no model has."""
     shares = {
-        f"R² {what}": [_number((row.get("r2") or {}).get(what), ".4f") for row in models.values()]
+        f"R² {what}": [_share((row.get("r2") or {}).get(what), ".4f") for row in models.values()]
         for what in ("activity", "weights")
     }
-    shares["deviance"] = [_number(row.get("deviance_explained"), ".1%") for row in models.values()]
+    shares["deviance"] = [_share(row.get("deviance_explained"), ".1%") for row in models.values()]
     return {head: texts for head, texts in shares.items() if set(texts) != {NO_INTERVAL}}
 
 
@@ -215,6 +217,11 @@ def _form(low: float | None, high: float | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return NO_INTERVAL if value is None or math.isnan(value) else f"{value:{form}}".replace("%", " %")
+
+
+def _share(value: float | None, form: str) -> str:
+    """Share that is explained; networks that diverge may explain any number below 0."""
+    return _number(value, form) if value is None or value > _FAR_BELOW else f"< {_number(_FAR_BELOW, form)}"
 
 
 def _decimal(value: float | None) -> str:
