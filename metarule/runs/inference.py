@@ -20,17 +20,15 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.recordings.likelihood import GAUSSIAN
 from metarule.rules.mlp import MLP
 from metarule.runs import figures
-from metarule.runs.directory import FIGURES
+from metarule.runs.directory import FIGURES, INFERENCE
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import whole_file, write_json
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import write_theta
 from metarule.runs.training import Trained
 
-__all__ = ["PARTS", "in_double_precision", "score_of", "write_inference"]
+__all__ = ["in_double_precision", "score_of", "write_inference"]
 
-# Folder of the parts of a report that were computed before a stop.
-PARTS = "inference"
 # Animals whose trajectories are drawn, and trials over which choices are averaged there.
 _DRAWN, _TRIALS = 4, 15
 _NORMAL = 1.96
@@ -62,7 +60,7 @@ def write_inference(
     began = time.perf_counter()
     with in_double_precision():
         split, lifetime, seed = experiment.split, experiment.lifetime, experiment.seed
-        recall = _recall(path / PARTS, stop, trained.steps)
+        recall = _recall(path / INFERENCE / str(trained.steps), stop, trained.steps)
         found = infer_rule(
             lifetime, split, trained.theta, experiment.optimizer, experiment.inference, seed, say, recall
         )
@@ -157,7 +155,7 @@ def _residuals(kind: str, predicted: Any, observed: Any, noise: float) -> dict[s
 
 
 def _recall(folder: Path, stop: StopRequest, steps: int) -> Recall:
-    """Recall parts of a report from a folder, where each is stored once it is computed."""
+    """Recall parts of a report from the folder of a number of steps, where each is stored once it is computed."""
 
     def recall(name: str, compute: Callable[[], Arrays]) -> Arrays:
         file = folder / f"{name}.npz"
@@ -169,7 +167,7 @@ def _recall(folder: Path, stop: StopRequest, steps: int) -> Recall:
                 raise ConfigError(f"{file}: damaged: {type(error).__name__}; remove it, and resume") from error
         stop.answer(steps)
         arrays: Mapping[str, Any] = {key: np.asarray(value) for key, value in compute().items()}
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as opened:
             np.savez(opened, **arrays)
         return arrays
