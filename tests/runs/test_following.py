@@ -60,7 +60,7 @@ def test_other_tasks_have_the_output_of_their_loss_only():
         ({"seeds": 2}, "seeds = 2: allowed with recordings: 1"),
         (
             {"inner_loop": InnerLoop(steps=9)},
-            "inner_loop.online_loss_weight = 0.5: allowed with recordings: 1, as every",
+            "inner_loop.online_loss_weight = 0.5: allowed with recordings: 1, ",
         ),
         ({"inner_loop": InnerLoop(steps=9, online_loss_weight=1.0, bfloat16=True)}, "inner_loop.bfloat16 = true: "),
         ({"inner_loop": InnerLoop(steps=10, online_loss_weight=1.0)}, "inner_loop.steps = 10: the longest recording "),
