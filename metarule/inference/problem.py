@@ -86,8 +86,9 @@ class Problem(NamedTuple):
 
     @property
     def nuisance(self) -> Any:
-        """Directions of the shared unknowns that are always fitted: all but coefficients."""
-        return np.eye(self.size)[len(self.terms) :]
+        """Directions of the shared unknowns that are always fitted: all but coefficients, or the whole θ of an MLP."""
+        first = len(self.terms) or len(self.scale)
+        return np.eye(self.size - first, self.size, first)
 
     def directions(self, terms: Iterable[int]) -> Any:
         """Directions of some coefficients and of what is always fitted."""
@@ -155,7 +156,7 @@ class Problem(NamedTuple):
         )
         iterate = iterate._replace(curvature=curvature)
         animals, noises = int(np.sum(weights > 0)), sum(kind in GAUSSIAN for kind in self.kinds)
-        free = used + animals * own
+        free = used + animals * own + (0 if self.terms else len(self.scale))
         counts = weights @ curvature.observations
         variance = np.asarray(variances(self.kinds, curvature, weights, np.asarray(floors(self.learner))))
         is_gaussian = np.array([kind in GAUSSIAN for kind in self.kinds])
