@@ -1,11 +1,13 @@
 """Every config runs, and opens with its command, its time and the expected result."""
 
+import json
 from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
 from small import overrides
 
+from metarule.commands import infer, simulate
 from metarule.config.toml import decode, override, parse_overrides, read
 from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment
@@ -25,7 +27,7 @@ UNTESTED = [
     for path in CONFIGS
     if all(f"train configs/{path.name}" not in (ROOT / readme).read_text() for readme in READMES)
     and path.stem != "boolean-2"
-    and not path.stem.startswith(("study-", "simulate-"))
+    and not path.stem.startswith(("study-", "simulate-", "infer-"))
 ]
 
 
@@ -41,11 +43,31 @@ def test_a_config_runs_a_few_steps(path, tmp_path):
     assert summary["held_out"]["learned"]["mean"] >= 0
 
 
+@pytest.mark.parametrize("name", ["oja", "choice"])
+def test_a_config_infers_the_rule_of_simulated_recordings(name, tmp_path):
+    sizes = ["--simulation.animals=4", "--simulation.steps=30"]
+    assert simulate.main([f"simulate-{name}", *sizes, "--out", str(tmp_path / "animals")]) == 0
+    # A few terms in place of all, because programs for fewer compile faster.
+    term = {"oja": "pre*post", "choice": "pre*neuromodulator"}[name]
+    small = ["--rule.terms", json.dumps([term, "pre"]), "--inference.models", '["hebb"]', "--inference.bootstrap=0"]
+    files = ["--tasks.files", str(tmp_path / "animals" / "*.npz"), "--run.directory", str(tmp_path / "run")]
+    assert infer.main([f"infer-{name}", *files, *small]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert summary["inference"]["animals"] == {"fitted": 3, "held_out": 1}
+    assert term in summary["inference"]["selected"]
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_opens_with_command_time_and_expectation(path):
     opening = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
-    programs = ("metarule train", "metarule evolve", "metarule simulate", "python -m benchmarks.study")
+    programs = (
+        "metarule train",
+        "metarule evolve",
+        "metarule simulate",
+        "metarule infer",
+        "python -m benchmarks.study",
+    )
     assert any(f"{program} configs/{path.name}" in opening for program in programs)
     for word in ("Time:", "Expect:"):
         assert word in opening

@@ -123,9 +123,9 @@ def read_back(
         Orthogonal least squares: Chen, Billings, Luo 1989, "Orthogonal Least Squares Methods and Their Application to
         Non-Linear System Identification".
     """
-    names, parsed = _candidates(lifetime, terms)
+    names, parsed, read = _candidates(lifetime, terms)
     pools = zip((split.train, split.train, split.test), jax.random.split(key, 3), strict=True)
-    draws = [visited(lifetime, theta, pool, one, lifetimes) for pool, one in pools]
+    draws = [visited(lifetime, theta, pool, one, lifetimes, read) for pool, one in pools]
     for one in (one for draw in draws for one in draw):
         if not one.change.size:
             raise ConfigError(f"rule: all {lifetimes} lifetimes under it diverge, so that it is not read back")
@@ -155,8 +155,8 @@ def readback_table(found: Readback, of: str) -> str:
     return "\n".join(lines)
 
 
-def _candidates(lifetime: Lifetime, texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[Term, ...]]:
-    """Candidate terms by name, and parsed."""
+def _candidates(lifetime: Lifetime, texts: Sequence[str]) -> tuple[tuple[str, ...], tuple[Term, ...], frozenset[str]]:
+    """Candidate terms by name, and parsed; and the local variables that are needed, as recordings may lack others."""
     variables = local_variables(lifetime.rule)
     powers = 2 if len(variables) <= _SQUARED else 1
     default = f"taylor({', '.join(variables)}; {powers})" if variables else "1"
@@ -164,9 +164,10 @@ def _candidates(lifetime: Lifetime, texts: Sequence[str]) -> tuple[tuple[str, ..
     for name in rule.traces:
         raise ConfigError(f"terms: trace '{name}' is no local variable; allowed: terms without traces")
     offered = offered_variables(lifetime.circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
-    for name in sorted(frozenset().union(*rule.variables) - set(offered)):
+    read = frozenset({"weight"}).union(*rule.variables)
+    for name in sorted(read - set(offered)):
         raise ConfigError(f"terms: synapses of this circuit see no {name}; allowed: {', '.join(offered)}")
-    return rule.names, rule.terms
+    return rule.names, rule.terms, read
 
 
 class _Moments(NamedTuple):

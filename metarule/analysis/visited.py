@@ -1,5 +1,6 @@
 """States that synapses visit in lifetimes under a rule, and the changes that the rule makes there."""
 
+from collections.abc import Collection
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,8 +15,8 @@ from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.circuits.base import offered_variables, paths_of, plastic_of
 from metarule.lifetime.learner import Lifetime
 from metarule.parallel.devices import sharded_jit
-from metarule.protocols import Recorded, Rule
-from metarule.rules.lifting import complete, local_variables
+from metarule.protocols import Rule
+from metarule.rules.lifting import complete
 from metarule.types import Integer, LearnerState, PRNGKey, Synapse, Theta
 
 __all__ = ["Visited", "visited"]
@@ -29,7 +30,7 @@ class Visited(NamedTuple):
 
     Attributes:
         group: path or projection with its own θ; empty where θ is shared.
-        variables: local variables in float64 [samples]; None for those that the circuit does not offer.
+        variables: local variables in float64 [samples]; None for those that were not sampled.
         change: Δw of the rule, before the bound of the weights [samples].
         lifetimes: number of lifetimes; diverged ones are left out.
     """
@@ -40,7 +41,9 @@ class Visited(NamedTuple):
     lifetimes: int
 
 
-def visited(lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int) -> tuple[Visited, ...]:
+def visited(
+    lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes: int, names: Collection[str] = Synapse._fields
+) -> tuple[Visited, ...]:
     """Sample the local variables and Δw of plastic synapses in lifetimes under a rule.
 
     All synapses of a θ are sampled equally often, and all steps but those whose gate of plasticity is 0.
@@ -51,13 +54,13 @@ def visited(lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, lifetimes
         pool: tasks.
         key: decides the lifetimes, and which of their synapses and steps are sampled.
         lifetimes: number of networks.
+        names: local variables that are sampled, if the circuit offers them.
 
     Returns:
         About 50,000 samples for each θ, or all if there are fewer.
     """
-    variables = offered_variables(lifetime.circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
-    if isinstance(lifetime.tasks, Recorded):  # which may lack what the circuit offers, such as a reward
-        variables = tuple(name for name in variables if name in local_variables(lifetime.rule))
+    offered = offered_variables(lifetime.circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
+    variables = tuple(name for name in offered if name in names)
     learner = replace(lifetime, rule=_Recording(lifetime.rule, variables))
     groups = []
     samples = jax.device_get(_samples(learner, theta, pool, key, lifetimes))

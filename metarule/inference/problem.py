@@ -88,8 +88,9 @@ class Problem(NamedTuple):
 
     @property
     def nuisance(self) -> Any:
-        """Directions of the shared unknowns that are always fitted: all but coefficients, or but the θ of an MLP."""
-        return np.eye(self.size)[len(self.terms) or self.scale.size :]
+        """Directions of the shared unknowns that are always fitted: all but coefficients, or the whole θ of an MLP."""
+        first = len(self.terms) or len(self.scale)
+        return np.eye(self.size - first, self.size, first)
 
     def directions(self, terms: Iterable[int]) -> Any:
         """Directions of some coefficients and of what is always fitted."""

@@ -30,6 +30,8 @@ _ZERO = 1e-3
 _POOR_SCALE = 30.0
 # Parameters of an MLP up to which Gauss–Newton steps follow gradient descent.
 _SMALL = 300
+# Difference of the BIC beyond which a model is better with strong evidence (Kass, Raftery 1995).
+_STRONG = 10.0
 # Animals below which bootstrap intervals are too short.
 _FEW = 10
 
@@ -223,6 +225,11 @@ def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], 
     if not 1 / _POOR_SCALE <= largest <= _POOR_SCALE:
         size = f"{largest:.2g} times the parameter scale"
         warnings.append(f"the largest coefficient is {size}, by which directions are judged; set rule.hebbian_scale")
+    bic = {name: one["bic"] for name, one in report["models"].items() if np.isfinite(one["bic"])}
+    best = min(bic, key=bic.__getitem__, default=INFERRED)
+    if bic.get(INFERRED, np.inf) - bic.get(best, np.inf) > _STRONG:
+        better = f"its BIC is {bic[best]:.1f}, that of the inferred rule {bic.get(INFERRED, np.inf):.1f}"
+        warnings.append(f"{best} explains the recordings better with its number of parameters: {better}")
     if ALL_TERMS in models:
         gain = (models[ALL_TERMS].log_likelihood - models[INFERRED].log_likelihood)[problem.scored]
         if gain.size > 1 and gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(gain.size) and not problem.is_fitted.all():

@@ -14,10 +14,10 @@ extended.json     hashes of the experiment before and after it was given more me
 summary.json      results at the end
 performance.json  scores along the lifetime on held-out tasks
 pruned.*          the shorter rule of `metarule prune`, in the format of theta.*
-inference/        parts of an inference that a resumed run recalls
 readback.*        the equation as which `metarule prune` reads a network back, in the same format
 evolve.json       generations of a structure search, from which it resumes
 front.json        results of a structure search
+inference/        parts of an inference, from which it resumes
 evaluations/      results of `metarule evaluate`, a folder each
 adaptations/      results of `metarule adapt`, a folder each
 figures/          figures of the above
@@ -60,8 +60,8 @@ __all__ = [
     "EVALUATIONS",
     "EXTENDED",
     "FIGURES",
+    "INFERENCE",
     "PARTIAL",
-    "PARTS",
     "RESOLVED",
     "SEARCH",
     "check_ownership",
@@ -77,8 +77,7 @@ __all__ = [
 ]
 
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
-PARTS = "inference"
-SEARCH = "evolve.json"
+SEARCH, INFERENCE = "evolve.json", "inference"
 
 RESOLVED, EXTENDED = "resolved.toml", "extended.json"
 # Fields of the evaluation on which the reported θ depends if there are validation tasks.
@@ -89,7 +88,8 @@ _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", SEARCH, "front.json")
 _THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN, "pruned", "readback") for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
-_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, CHECKPOINTS, PARTS, EVALUATIONS, ADAPTATIONS, FIGURES)
+_FOLDERS = (CHECKPOINTS, INFERENCE, EVALUATIONS, ADAPTATIONS, FIGURES)
+_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, *_FOLDERS)
 
 
 @contextmanager

@@ -74,8 +74,9 @@ def run(
     progress: bool = True,
     loggers: Sequence[Logger] = (),
 ) -> FinishedRun | tuple[FinishedRun, ...]:
-    """Run a whole experiment in a directory as `metarule train` or `infer` does, and continue one that was stopped.
+    """Run a whole experiment in a directory, and continue a run that was stopped there.
 
+    It does what `metarule train` does, or with recordings `metarule infer`.
     What it leaves is a run like any other: commands evaluate, adapt and prune it. Components of your own modules are
     stored by their import path, so that a later process can import them.
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metarule.analysis.readback import read_back
@@ -21,7 +22,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.recordings.likelihood import GAUSSIAN
 from metarule.rules.mlp import MLP
 from metarule.runs import figures
-from metarule.runs.directory import FIGURES, PARTS
+from metarule.runs.directory import FIGURES, INFERENCE
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import whole_file, write_json
 from metarule.runs.stopping import StopRequest
@@ -62,10 +63,10 @@ def write_inference(
     began = time.perf_counter()
     with in_double_precision():
         split, lifetime, seed = experiment.split, experiment.lifetime, experiment.seed
-        recall = _recall(path / PARTS, stop, trained.steps)
-        found = infer_rule(
-            lifetime, split, trained.theta, experiment.optimizer, experiment.inference, seed, say, recall
-        )
+        # Meta-training spreads θ over devices.
+        theta = jax.tree.map(jnp.asarray, jax.device_get(trained.theta))
+        recall = _recall(path / INFERENCE / str(trained.steps), stop, trained.steps)
+        found = infer_rule(lifetime, split, theta, experiment.optimizer, experiment.inference, seed, say, recall)
         report = dict(found.report)
         if isinstance(lifetime.rule, MLP):
             key = stream(run_key(seed), Purpose.PRUNING)
@@ -193,7 +194,7 @@ def _residuals(kind: str, predicted: Any, observed: Any, noise: float) -> dict[s
 
 
 def _recall(folder: Path, stop: StopRequest, steps: int) -> Recall:
-    """Recall parts of a report from a folder, where each is stored once it is computed."""
+    """Recall parts of a report from the folder of a number of steps, where each is stored once it is computed."""
 
     def recall(name: str, compute: Callable[[], Arrays]) -> Arrays:
         file = folder / f"{name}.npz"
@@ -205,7 +206,7 @@ def _recall(folder: Path, stop: StopRequest, steps: int) -> Recall:
                 raise ConfigError(f"{file}: damaged: {type(error).__name__}; remove it, and resume") from error
         stop.answer(steps)
         arrays: Mapping[str, Any] = {key: np.asarray(value) for key, value in compute().items()}
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with whole_file(file) as opened:
             np.savez(opened, **arrays)
         return arrays

@@ -1,9 +1,12 @@
 import jax
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy.stats import norm
 from two_terms import TRUTH
 
+from metarule import MLP, Gradient
+from metarule.inference import make_problem
 from metarule.inference.predictions import observations, predictions
 
 
@@ -56,3 +59,14 @@ def test_theta_is_that_of_a_point(noisy, everything):
     theta = noisy.theta(everything.shared)
     np.testing.assert_array_equal(theta, everything.shared)
     assert jax.tree.structure(theta) == jax.tree.structure(noisy.learner.init_theta(jax.random.key(0)))
+
+
+def test_the_theta_of_a_network_is_not_fitted_anew(noisy):
+    network = replace(noisy.learner, rule=MLP(inputs=("pre", "weight"), hidden=(3,)))
+    problem = make_problem(network, network.tasks.split(0), Gradient())
+    assert (problem.terms, problem.size, problem.nuisance.shape) == ((), 12, (0, 12))
+    start = problem.start(network.init_theta(jax.random.key(1)))
+    fitted = problem.fit(start, problem.directions(()))
+    np.testing.assert_array_equal(fitted.shared, start.shared)
+    assert fitted.parameters == 13
+    assert bool(fitted.iterate.done)

@@ -84,8 +84,9 @@ def row(estimate, low, high, scale=1.0):
     return {"estimate": estimate, "low": low, "high": high, "scale": scale}
 
 
-def warned(problem, selection, coefficients, models=None, done=True):
-    report = {"coefficients": coefficients, "selected": list(coefficients)}
+def warned(problem, selection, coefficients, models=None, done=True, bic=10.0):
+    criteria = {"inferred rule": {"bic": 20.0}, "oja": {"bic": bic}}
+    report = {"coefficients": coefficients, "selected": list(coefficients), "models": criteria}
     fitted = selection.fitted._replace(iterate=selection.fitted.iterate._replace(done=done))
     return _warnings(problem, Selection((), fitted, ()), models or {}, report)
 
@@ -99,6 +100,9 @@ def test_reasons_to_doubt_are_named(noisy, selection):
     assert unfinished == "the fit has not converged; set optimizer.steps higher"
     (scale,) = warned(problem, selection, {"pre": row(50.0, 49.0, 51.0)})
     assert scale.startswith("the largest coefficient is 50 times the parameter scale")
+    (better,) = warned(problem, selection, {"pre": row(1.0, 0.9, 1.1)}, bic=9.94)
+    assert better.startswith("oja explains the recordings better")
+    assert better.endswith("its BIC is 9.9, that of the inferred rule 20.0")
     (none,) = warned(problem, selection, {})
     assert none == "no term is worth its coefficient: fixed weights explain the recordings as well"
     few, alone = (noisy._replace(is_fitted=np.arange(8) < count) for count in (6, 8))
