@@ -48,7 +48,7 @@ def test_a_config_infers_the_rule_of_simulated_recordings(name, tmp_path):
     sizes = ["--simulation.animals=4", "--simulation.steps=30"]
     assert simulate.main([f"simulate-{name}", *sizes, "--out", str(tmp_path / "animals")]) == 0
     # A few terms in place of all, because programs for fewer compile faster.
-    term = {"oja": "pre*post", "choice": "pre*neuromodulator"}[name]
+    term = {"oja": "oja", "choice": "pre*neuromodulator"}[name]
     small = ["--rule.terms", json.dumps([term, "pre"]), "--inference.models", '["hebb"]', "--inference.bootstrap=0"]
     files = ["--tasks.files", str(tmp_path / "animals" / "*.npz"), "--run.directory", str(tmp_path / "run")]
     assert infer.main([f"infer-{name}", *files, *small]) == 0
