@@ -12,7 +12,7 @@ from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import conditioned_responses, phenomena_shown
 from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
-from metarule.inference import Inference
+from metarule.inference.settings import Inference
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
 from metarule.lifetime.scans import Invertible, Plain, Remat, Segmented
@@ -30,13 +30,14 @@ from metarule.meta import (
     Sequence,
 )
 from metarule.parallel.devices import sharded_jit
-from metarule.recordings import Recordings
+from metarule.recordings.family import Recordings
 from metarule.recordings.settings import Simulation
 from metarule.recordings.simulation import SimulationExperiment, simulate
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
+from metarule.runs.inferring import infer
 from metarule.tasks import Boolean, Conditioning, Points, Tabular
 
 __version__ = version("metarule")
@@ -91,6 +92,7 @@ __all__ = [
     "evaluate",
     "feedback_alignment",
     "final_metrics",
+    "infer",
     "learning_curves",
     "lift",
     "load",

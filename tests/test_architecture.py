@@ -77,8 +77,8 @@ def test_an_import_that_goes_up_is_detected(monkeypatch):
 
 def test_no_name_rebinds_a_module():
     names = {module.name for module in pkgutil.walk_packages(metarule.__path__, "metarule.")}
-    # The shell of `python -m metarule.evaluate` stands beside the public function of that name.
-    for name in names - {"metarule.evaluate", "metarule.__main__"}:
+    # The shells of `python -m metarule.evaluate` and `infer` stand beside the public functions of these names.
+    for name in names - {"metarule.evaluate", "metarule.infer", "metarule.__main__"}:
         parent, _, child = name.rpartition(".")
         importlib.import_module(name)
         assert isinstance(getattr(sys.modules[parent], child), types.ModuleType), name

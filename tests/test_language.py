@@ -19,6 +19,8 @@ REPLACED = {
     *("reached", "forms", "disasters", "abreast", "once", "told", "says", "worth", "kept"),
 }
 OPENINGS = re.compile(r"(What|Who|Whose|Where|How|Whether|Which|When|Why)\b")
+# Two shells replace themselves by the public functions of their names.
+SHELLS = ("metarule.evaluate", "metarule.infer", "metarule.__main__")
 MODULES = [
     name
     for package in (metarule, benchmarks)
@@ -26,7 +28,13 @@ MODULES = [
         package.__name__,
         *(module.name for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")),
     )
-    if name not in ("metarule.evaluate", "metarule.__main__", "benchmarks.speeds.torches")  # Torch is an extra
+    if name
+    not in (
+        "metarule.evaluate",
+        "metarule.infer",
+        "metarule.__main__",
+        "benchmarks.speeds.torches",
+    )  # Torch is an extra
 ]
 
 

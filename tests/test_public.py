@@ -10,11 +10,11 @@ import pytest
 
 import metarule
 
-# The shell metarule.evaluate replaces itself by the public function of that name.
+# The shells metarule.evaluate and metarule.infer replace themselves by the public functions of these names.
 MODULES = [
     name
     for name in ("metarule", *(module.name for module in pkgutil.walk_packages(metarule.__path__, "metarule.")))
-    if name != "metarule.evaluate"
+    if name not in ("metarule.evaluate", "metarule.infer")
 ]
 
 

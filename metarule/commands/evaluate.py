@@ -20,10 +20,13 @@ from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import Recorded
 from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.files import csv_text, write_json, write_text
+from metarule.runs.inference import evaluate_animals
+from metarule.runs.inference_tables import evaluation_table
 from metarule.runs.phenomena import measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
 from metarule.runs.transfer import EvaluationOptions, Transfer, contenders, new_folder, open_run, parse_transfer
@@ -56,7 +59,17 @@ def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:])
         with new_folder(run.directory / EVALUATIONS, transfer.options.directory) as path:
-            return _run(transfer, path)
+            return (_run_on_recordings if isinstance(transfer.experiment.tasks, Recorded) else _run)(transfer, path)
+
+
+def _run_on_recordings(transfer: Transfer, path: Path) -> int:
+    run, experiment = transfer.run, transfer.experiment
+    is_new = experiment.tasks != run.tasks
+    report = evaluate_animals(experiment, run.theta, run.summary["inference"], is_new)
+    of = "animals of other files" if is_new else run.summary["inference"]["held_out"]
+    write_json(path / "summary.json", transfer.tree() | {"equation": run.equation, "of": of} | report)
+    print(f"{run.equation}\n\n{evaluation_table(report, of)}\n\nnumbers: {path / 'summary.json'}")
+    return 0
 
 
 @figures.drawn_last()

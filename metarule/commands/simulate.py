@@ -16,6 +16,7 @@ from metarule.config.schema import Checked
 from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, encode, override, parse_overrides, read
 from metarule.recordings.animals import Animal
+from metarule.recordings.npz import arrays_of, save_recordings
 from metarule.recordings.simulation import SimulationExperiment, simulate, truth
 from metarule.runs.files import write_json
 from metarule.runs.transfer import new_folder
@@ -87,26 +88,15 @@ def _write(path: Path, animals: Sequence[Animal], known: dict[str, Any]) -> None
     """Write all files of an empty folder, or none."""
     with TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as temporary:
         folder = Path(temporary, path.name)
-        folder.mkdir()
-        for animal in animals:
-            np.savez(folder / f"{animal.name}.npz", **_arrays(animal))
+        save_recordings(animals, folder)
         write_json(folder / "truth.json", known)
         folder.replace(path)
-
-
-def _arrays(animal: Animal) -> dict[str, Any]:
-    """Arrays of a recording by their names in its file."""
-    fields = animal._asdict()
-    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
-    for name in ("weights", "initial_weights"):
-        arrays |= {f"{name}_{number}" if number else name: value for number, value in fields[name].items()}
-    return arrays
 
 
 def _summary(path: Path, animals: Sequence[Animal], equation: str) -> str:
     steps, choices = len(animals[0].inputs), [one.choices for one in animals if one.choices is not None]
     files = f"{animals[0].name}.npz" + (f" to {animals[-1].name}.npz" if len(animals) > 1 else "")
-    lines = [f"rule: {equation}", f"{len(animals)} animals, {steps} steps each: {', '.join(_arrays(animals[0]))}"]
+    lines = [f"rule: {equation}", f"{len(animals)} animals, {steps} steps each: {', '.join(arrays_of(animals[0]))}"]
     lines += [f"choices: {np.mean(choices):.0%} are 1"] if choices else []
     lines += [f"recordings: {path / files}   rule: {path / 'truth.json'}"]
     return "\n".join([*lines, f"next: metarule infer CONFIG --tasks.files {quote(f'{path}/*.npz')}"])

@@ -14,6 +14,7 @@ from metarule.config.toml import ConfigError, parse_overrides
 from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
 from metarule.protocols import Recorded
+from metarule.recordings import Recordings, unused_fields
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.execution import Screen, check_start, execute, summary_text
 from metarule.runs.experiment import Experiment, read_experiment_file
@@ -51,7 +52,11 @@ def serve_inference(words: list[str]) -> int:
     """Infer a rule as the words of a command line say."""
     with ExitStack() as stack:
         directory = _open(words, stack, "infer")
-        return _run(read_experiment(directory), directory, "infer")
+        experiment = read_experiment(directory)
+        if isinstance(experiment.tasks, Recordings):
+            if unused := unused_fields(experiment.tasks.files, experiment.tasks.columns):
+                print(f"fields of the recordings that are not used: {', '.join(unused)}", flush=True)
+        return _run(experiment, directory, "infer")
 
 
 def _serve(words: list[str]) -> int:

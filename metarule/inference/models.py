@@ -10,7 +10,7 @@ from jaxtyping import Float
 from msgspec.structs import replace
 
 from metarule.analysis.statistics import interval
-from metarule.inference.predictions import explained, observations, predictions
+from metarule.inference.predictions import explained, mean_of, observations, predictions
 from metarule.inference.problem import Fitted, Problem, make_problem
 from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN, fit_of
@@ -63,8 +63,8 @@ def compared_models(
         names: rules by name; empty for all whose local variables the recordings have.
     """
     yield NULL, _null(problem)
-    if problem.terms:
-        yield FIXED, of_fit(problem, problem.fit_each([start], [problem.directions(())], fits=len(problem.terms))[0])
+    fixed = problem.fit_each([start], [problem.directions(())], fits=max(len(problem.terms), 1))[0]
+    yield FIXED, of_fit(problem, fixed._replace(parameters=fixed.parameters - _fixed_size(problem)))
     if start.own.shape[1] and _count_projections(problem) == 1:  # in deep networks, weights of 0 would stay 0
         tasks = replace(problem.learner.tasks, initial="zero")
         yield KNOWN_START, _fitted_anew(replace(problem.learner, tasks=tasks), split, optimizer)
@@ -120,6 +120,11 @@ def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:
     return report
 
 
+def _fixed_size(problem: Problem) -> int:
+    """Numbers of θ that a fit without directions counts: those of an MLP."""
+    return 0 if problem.terms else int(problem.scale.size)
+
+
 def _count_projections(problem: Problem) -> int:
     first = jax.tree.map(lambda leaf: leaf[0], problem.animals)
     return len(jax.eval_shape(lambda: problem.learner.init(run_key(0), first)[1]).weights)
@@ -158,8 +163,7 @@ def _null(problem: Problem) -> Model:
     likelihood, parameters, predicted = np.zeros(len(problem.is_fitted)), 0, dict[str, Any]()
     for kind, values in observed.items():
         fitted = values[problem.is_fitted]
-        with np.errstate(invalid="ignore"):
-            mean = np.nan_to_num(np.nanmean(fitted, axis=(0, 1)))
+        mean = mean_of(fitted)
         predicted[kind] = np.broadcast_to(mean, values.shape)
         if kind not in problem.kinds:
             continue

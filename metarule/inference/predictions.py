@@ -17,7 +17,7 @@ from metarule.recordings.likelihood import GAUSSIAN, by_kind, fit_of
 from metarule.recordings.tasks import RecordedTask
 from metarule.types import Integer
 
-__all__ = ["deviance_explained", "explained", "observations", "predictions", "r_squared"]
+__all__ = ["deviance_explained", "explained", "mean_of", "observations", "predictions", "r_squared"]
 
 
 @partial(jax.jit, static_argnames="learner")
@@ -54,7 +54,8 @@ def explained(problem: Problem, predicted: dict[str, Any]) -> dict[str, Any]:
     observed = jax.device_get(observations(problem.learner, problem.animals))
     report: dict[str, Any] = {"r2": {}, "deviance_explained": None}
     for kind, values in observed.items():
-        fitted, scored = values[problem.is_fitted], values[problem.scored]
+        scored = values[problem.scored]
+        fitted = values[problem.is_fitted] if problem.is_fitted.any() else scored
         if kind in GAUSSIAN:
             report["r2"][kind] = r_squared(predicted[kind][problem.scored], scored, fitted)
         else:
@@ -64,15 +65,18 @@ def explained(problem: Problem, predicted: dict[str, Any]) -> dict[str, Any]:
 
 def r_squared(predicted: Any, observed: Any, fitted: Any) -> float | None:
     """1 − Σ (prediction − observation)² / Σ (mean − observation)², with the mean of each entry over fitted animals."""
-    with np.errstate(invalid="ignore"):
-        mean = np.nan_to_num(np.nanmean(np.where(np.isnan(fitted), np.nan, fitted), axis=(0, 1)))
-    total = np.nansum((observed - mean) ** 2)
+    total = np.nansum((observed - mean_of(fitted)) ** 2)
     return float(1 - np.nansum((predicted - observed) ** 2) / total) if total > 0 else None
+
+
+def mean_of(observed: Any) -> Any:
+    """Mean of each entry over animals and steps [animals, steps, entries]; 0 where it was never observed."""
+    return np.nansum(observed, axis=(0, 1)) / np.maximum(np.isfinite(observed).sum(axis=(0, 1)), 1)
 
 
 def deviance_explained(predicted: Any, observed: Any, fitted: Any) -> float | None:
     """1 − deviance / deviance of the mean choice of the fitted animals."""
-    mean = np.full_like(observed, np.nanmean(fitted))
+    mean = np.broadcast_to(mean_of(fitted), observed.shape)
     predictions = jnp.asarray(predicted), jnp.asarray(mean)
     left, whole = (float(jnp.sum(fit_of("choices", one, jnp.asarray(observed)).loss)) for one in predictions)
     return 1 - left / whole if whole > 0 else None

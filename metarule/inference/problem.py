@@ -11,6 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jaxtyping import Float
 
 from metarule.analysis.ablation import term_names
+from metarule.meta.curvature import Curvature
 from metarule.meta.fits import Settings, Start, fit_all, floors, start_point, unflatten
 from metarule.meta.gauss_newton import GaussNewton
 from metarule.meta.levenberg import Iterate, Point, variances
@@ -21,13 +22,14 @@ from metarule.recordings.tasks import RecordedTask
 from metarule.rules.mlp import MLP
 from metarule.types import Split, Theta
 
-__all__ = ["Fitted", "Problem", "make_problem"]
+__all__ = ["Fitted", "Problem", "log_likelihood", "make_problem"]
 
 # Directions of fits that are tried side by side, in steps; each number of directions is a program of its own.
 _STEP = 8
-# Bytes of the networks and tangents of fits that are computed at once.
+# Bytes of the networks and tangents of fits that are computed at once, and the most fits: all of them take as long as
+# the longest, and idle ones end soon.
 _BYTES = 2**24
-_MOST_AT_ONCE = 128
+_MOST_AT_ONCE = 16
 
 
 class Fitted(NamedTuple):
@@ -37,8 +39,8 @@ class Fitted(NamedTuple):
         iterate: the last state of the fit; only its best point counts.
         directions: directions of the shared unknowns in which it moved [directions, shared].
         variance: of the noise by kind, with the degrees of freedom of the fit.
-        log_likelihood: of each animal [animals].
-        parameters: number of fitted numbers, those of the noise and of single animals included.
+        log_likelihood: of each animal, whose own unknowns are integrated out [animals].
+        parameters: number of fitted numbers, those of the noise included, but not those of single animals.
     """
 
     iterate: Iterate
@@ -114,6 +116,7 @@ class Problem(NamedTuple):
         weights: Sequence[Any] | None = None,
         l1: bool = False,
         fits: int = 0,
+        settled: bool = True,
     ) -> list[Fitted]:
         """Fit from several starts side by side.
 
@@ -124,6 +127,8 @@ class Problem(NamedTuple):
             weights: weight of each animal, one vector a fit; by default 1 for those that are fitted.
             l1: whether the Laplace prior of the settings counts; the Gaussian one always does.
             fits: number of fits for which the program is made, at least that of the starts; further ones are idle.
+            settled: whether the own unknowns of animals that are not fitted are fitted to the end as well, given the
+                shared ones, so that their likelihoods count.
         """
         count, own = max(fits, len(starts)), starts[0].own.shape[1]
         most = max(map(len, directions))
@@ -140,7 +145,11 @@ class Problem(NamedTuple):
         settings = settings._replace(steps=jnp.asarray(settings.steps if steps is None else steps))
         begin = Start(points, jnp.asarray(np.stack(padded)), jnp.asarray(np.stack(each)))
         chunk = self._chunk_size(rows + own)
-        result = jax.device_get(fit_all(self.learner, self.animals, begin, settings, chunk))
+        result = fit_all(self.learner, self.animals, begin, settings, chunk)
+        if settled and own and steps != 1 and not all(np.all(one > 0) for one in each):
+            still = begin._replace(point=result.point, directions=0 * begin.directions, weights=1 + 0 * begin.weights)
+            result = _settled(result, fit_all(self.learner, self.animals, still, settings, chunk), begin.weights > 0)
+        result = jax.device_get(result)
         return [
             self._fitted(jax.tree.map(lambda leaf, n=n: leaf[n], result), directions[n], rows, each[n])
             for n in range(len(starts))
@@ -156,21 +165,54 @@ class Problem(NamedTuple):
         )
         iterate = iterate._replace(curvature=curvature)
         animals, noises = int(np.sum(weights > 0)), sum(kind in GAUSSIAN for kind in self.kinds)
-        free = used + animals * own + (0 if self.terms else len(self.scale))
+        # The θ of an MLP was fitted before, if it is not fitted here.
+        free = max(used, 0 if self.terms else self.scale.size) + animals * own
         counts = weights @ curvature.observations
         variance = np.asarray(variances(self.kinds, curvature, weights, np.asarray(floors(self.learner))))
         is_gaussian = np.array([kind in GAUSSIAN for kind in self.kinds])
         # Each kind pays for the fitted numbers by its share of the observations.
         corrected = variance * counts / np.maximum(counts - free * counts / max(counts.sum(), 1), 1)
-        gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
-        likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
-        return Fitted(iterate, directions, np.where(is_gaussian, corrected, 1.0), likelihood, free + noises)
+        likelihood = log_likelihood(self.kinds, curvature, variance, own)
+        corrected = np.where(is_gaussian, corrected, 1.0)
+        return Fitted(iterate, directions, corrected, likelihood, free - animals * own + noises)
 
     def _chunk_size(self, tangents: int) -> int:
         """Fits that are computed at once."""
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.animals)
         state = jax.eval_shape(lambda task: self.learner.init(run_key(0), task)[1], first)
         return int(np.clip(_BYTES // max((tangents + 1) * bytes_of(state), 1), 1, _MOST_AT_ONCE))
+
+
+def _settled(fitted: Iterate, own: Iterate, is_fitted: Any) -> Iterate:
+    """Fits in which animals that were not fitted have the own unknowns and the curvature of other fits."""
+
+    def chosen(one: Any, other: Any) -> Any:
+        return jnp.where(is_fitted.reshape(is_fitted.shape + (1,) * (one.ndim - 2)), one, other)
+
+    point = fitted.point._replace(own=chosen(fitted.point.own, own.point.own))
+    return fitted._replace(point=point, curvature=jax.tree.map(chosen, fitted.curvature, own.curvature))
+
+
+def log_likelihood(
+    kinds: tuple[str, ...], curvature: Curvature, variance: Any, own: int
+) -> Float[np.ndarray, " animals"]:
+    """Log-likelihood of each animal, whose own unknowns are integrated out by Laplace's approximation.
+
+    Their prior has variance 1. Without it, rules that amplify differences between weights would win: under them the
+    digits of an initial weight encode what the animal did later.
+
+    Args:
+        kinds: kinds of observations.
+        curvature: fit of each animal, with the directions of its own unknowns last.
+        variance: of the noise by kind.
+        own: number of own unknowns.
+    """
+    is_gaussian = np.array([kind in GAUSSIAN for kind in kinds])
+    gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
+    likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
+    first = curvature.hessian.shape[-1] - own
+    hessian = np.einsum("akuv,k->auv", curvature.hessian[:, :, first:, first:], 1 / variance)
+    return np.asarray(likelihood - np.linalg.slogdet(np.eye(own) + hessian)[1] / 2)
 
 
 def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:

@@ -1,6 +1,6 @@
 """Inference of a rule from recordings, from a fit with all terms to the report."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -17,16 +17,19 @@ from metarule.inference.settings import Inference
 from metarule.inference.uncertainty import Ends, bootstrap_intervals, laplace_intervals, profile_intervals
 from metarule.meta.fits import unflatten
 from metarule.recordings.likelihood import GAUSSIAN
+from metarule.recordings.tasks import Readout, SharedUnknowns
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Split, Theta
 
-__all__ = ["Inferred", "infer_rule"]
+__all__ = ["Inferred", "infer_rule", "shared_unknowns_from"]
 
 # Coefficients below this share of the parameter scale are 0 under a Laplace prior.
 _ZERO = 1e-3
 # Ratio of the largest coefficient to the parameter scale beyond which the scale is a poor one.
 _POOR_SCALE = 30.0
+# Parameters of an MLP up to which Gauss–Newton steps follow gradient descent.
+_SMALL = 300
 # Difference of the BIC beyond which a model is better with strong evidence (Kass, Raftery 1995).
 _STRONG = 10.0
 # Animals below which bootstrap intervals are too short.
@@ -72,8 +75,12 @@ def infer_rule(
         recall: recalls what a stopped inference has computed.
     """
     problem = make_problem(learner, split, optimizer)
-    start = problem.start(jax.tree.map(lambda leaf: jnp.asarray(leaf, float), theta))
-    empty = start._replace(shared=start.shared.at[: len(problem.terms)].set(0.0))
+    start = problem.start(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta))
+    if start.own.shape[1]:
+        alone = problem.fit_each([start], [np.zeros((1, problem.size))], fits=max(len(problem.terms), 1))
+        start = alone[0].iterate.point
+    size = len(problem.terms) or problem.scale.size
+    empty = start._replace(shared=jnp.asarray(start.shared).at[:size].set(0.0))
     selection, everything = _selected(problem, start, empty, settings, say, recall)
     fitted, numbers = selection.fitted, list(selection.terms)
     models = {INFERRED: of_fit(problem, fitted)}
@@ -101,9 +108,12 @@ def infer_rule(
 def _selected(
     problem: Problem, start: Any, empty: Any, settings: Inference, say: Callable[[str], None], recall: Recall
 ) -> tuple[Selection, Fitted | None]:
-    """Selected terms, and the fit with all terms; rules without terms are only evaluated, but for other unknowns."""
+    """Selected terms, and the fit with all terms; a small MLP is fitted further, a larger one is only evaluated."""
     if not problem.terms:
-        return Selection((), problem.fit(start, problem.directions(())), ()), None
+        is_small = problem.size <= _SMALL
+        say("fitting the MLP further by Gauss–Newton" if is_small else "evaluating the MLP")
+        directions = np.eye(problem.size) if is_small else problem.directions(())
+        return Selection((), problem.fit(start, directions), ()), None
     say(f"fitting all {len(problem.terms)} terms")
     everything = problem.fit(start, np.eye(problem.size))
     terms = tuple(range(len(problem.terms)))
@@ -117,7 +127,9 @@ def _selected(
         is_kept = np.isin(np.arange(problem.size), left) | (np.arange(problem.size) >= len(terms))
         chosen = point._replace(shared=jnp.where(is_kept, point.shared, 0.0))
         return Selection(left, problem.fit(chosen, problem.directions(left)), ()), everything
-    return select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall), everything
+    selection = select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall)
+    longer = problem.fit(selection.fitted.iterate.point, np.eye(problem.size))
+    return selection, min(everything, longer, key=lambda one: float(np.nan_to_num(one.iterate.objective, nan=np.inf)))
 
 
 def _coefficients(
@@ -191,10 +203,20 @@ def _shared_unknowns(problem: Problem, fitted: Fitted) -> dict[str, Any]:
     return named
 
 
+def shared_unknowns_from(tasks: Any, named: Mapping[str, Any]) -> Any:
+    """Shared unknowns of a task family with the values of a report, `unknowns`."""
+    first, readout, logit = tasks.shared_unknowns(), None, None
+    if first.readout is not None:
+        readout = Readout(jnp.asarray(named["readout"]["offset"]), jnp.asarray(named["readout"]["gains"]))
+    if first.reward_logit is not None:
+        logit = jax.scipy.special.logit(jnp.asarray(named["reward_decay"]))
+    return SharedUnknowns(readout, logit)
+
+
 def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], report: dict[str, Any]) -> list[str]:
     """Reasons to doubt the result."""
     warnings = list[str]()
-    if not bool(selection.fitted.iterate.done):
+    if problem.terms and not bool(selection.fitted.iterate.done):
         warnings.append("the fit has not converged; set optimizer.steps higher")
     for term, one in report["coefficients"].items():
         if one["low"] is None or one["high"] is None or one["high"] - one["low"] > abs(one["estimate"]):

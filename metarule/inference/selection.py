@@ -119,7 +119,9 @@ def _compare(problem: Problem, point: Point, candidates: Sequence[tuple[int, ...
     for begin in range(0, len(candidates), most):
         some = candidates[begin : begin + most]
         starts = [point._replace(shared=_only(problem, point.shared, terms)) for terms in some]
-        fits = problem.fit_each(starts, [problem.directions(terms) for terms in some], steps=_STEPS, fits=most)
+        fits = problem.fit_each(
+            starts, [problem.directions(terms) for terms in some], steps=_STEPS, fits=most, settled=False
+        )
         for number, fitted in enumerate(fits, begin):
             score = np.nan_to_num(_likelihoods(problem, fitted)[0], nan=-np.inf)
             if not found or score > best:

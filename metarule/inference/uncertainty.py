@@ -105,7 +105,7 @@ def profile_intervals(problem: Problem, fitted: Fitted, numbers: list[int]) -> E
                 shared = fitted.shared.copy()
                 shared[number] += sign * distance * errors[place]
                 starts.append(fitted.iterate.point._replace(shared=jnp.asarray(shared)))
-            fits = problem.fit_each(starts, [others] * len(starts), fits=len(_PROFILE))
+            fits = problem.fit_each(starts, [others] * len(starts), fits=len(_PROFILE), settled=False)
             rises = [float(one.iterate.objective - fitted.iterate.objective) for one in fits]
             distance = _crossing(np.array((0.0, *_PROFILE)), np.array((0.0, *rises)))
             ends[side].append(float(fitted.shared[number] + sign * distance * errors[place]))

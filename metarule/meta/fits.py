@@ -16,7 +16,8 @@ from metarule.recordings.likelihood import GAUSSIAN
 from metarule.recordings.tasks import RecordedTask
 from metarule.types import Theta
 
-__all__ = ["Settings", "Start", "evaluate", "fit_all", "floors", "own_unknowns", "start_point", "unflatten"]
+__all__ = ["Settings", "Start", "evaluate", "fit_all", "fit_one", "floors"]
+__all__ += ["own_unknowns", "start_point", "unflatten"]
 
 # Noise that is always there, as a share of the standard deviation of the observations: rounding.
 _FLOOR = 1e-9

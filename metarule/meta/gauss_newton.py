@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.config.schema import Checked
-from metarule.meta.fits import Settings, evaluate, floors, start_point, unflatten
+from metarule.meta.fits import Settings, Start, evaluate, fit_one, floors, start_point, unflatten
 from metarule.meta.levenberg import Iterate, Penalty, Point, next_iterate, start_iterate
 from metarule.prng import run_key
 from metarule.protocols import Learner, Recorded
@@ -88,8 +88,12 @@ class GaussNewton(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         return Settings(penalty, self.damping, self.tolerance, self.steps)
 
     def init(self, learner: Any, pool: RecordedTask | Selected, theta: Theta, key: PRNGKey) -> GaussNewtonState:
-        """State before the first meta-step."""
-        point = start_point(learner, theta, _animals_of(pool)[0])
+        """State before the first meta-step; unknowns of single animals are fitted alone first, or θ may be stuck."""
+        animals, weights = _animals_of(pool)
+        point = start_point(learner, theta, animals)
+        if point.own.shape[1]:
+            alone = Start(point, jnp.zeros((1, point.shared.size)), weights)
+            point = fit_one(learner, animals, alone, self.settings(learner)).point
         directions, kinds = jnp.eye(point.shared.size), len(learner.tasks.fitted)
         return GaussNewtonState(theta, start_iterate(point, directions, kinds, self.damping))
 

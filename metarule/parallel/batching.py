@@ -55,7 +55,11 @@ def batch_lifetimes(function: Callable[..., Any], chunk_size: int) -> Callable[.
             finally:
                 _WITHIN.reset(within)
 
-        results = jax.lax.map(one, numbers, batch_size=size) if chunks > 1 else jax.vmap(one)(numbers)
+        if chunks > 1:
+            results = jax.lax.map(jax.vmap(one), numbers.reshape(chunks, size))
+            results = jax.tree.map(lambda leaf: leaf.reshape(share, *leaf.shape[2:]), results)
+        else:
+            results = jax.vmap(one)(numbers)
         return jax.tree.map(lambda leaf: leaf[:lifetimes], _gather(results) if devices > 1 else results)
 
     return batch

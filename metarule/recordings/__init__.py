@@ -3,7 +3,9 @@
 from metarule.recordings.animals import Animal
 from metarule.recordings.family import Recordings
 from metarule.recordings.files import read_recordings, unused_fields
+from metarule.recordings.npz import save_recordings
 from metarule.recordings.settings import Simulation
 from metarule.recordings.simulation import SimulationExperiment, simulate
 
-__all__ = ["Animal", "Recordings", "Simulation", "SimulationExperiment", "read_recordings", "simulate", "unused_fields"]
+__all__ = ["Animal", "Recordings", "Simulation", "SimulationExperiment", "read_recordings", "save_recordings"]
+__all__ += ["simulate", "unused_fields"]

@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from immutabledict import immutabledict
 from jaxtyping import Array, Float
 from msgspec import Meta
@@ -148,17 +148,9 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def split(self, seed: Integer) -> Split:
         """Split the animals into those that θ is fitted to and those that are held out; all are both if none is."""
-        arrays, held_out = arrays_of(self), self.held_out
-        order = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), len(self.animals))
-
-        def some(numbers: Array) -> RecordedTask:
-            pool = jax.tree.map(lambda leaf: _as_jax(leaf)[numbers], arrays)
-            if pool.rewards is None:
-                return pool
-            third = jax.vmap(lambda rewards: third_factor(rewards, self._decay))(pool.rewards)
-            return pool._replace(unknowns=pool.unknowns._replace(third=third))
-
-        return Split(train=some(order[held_out:]), test=some(order[:held_out] if held_out else order))
+        # Arguments, because constants would be compiled into the program.
+        arrays = jax.tree.map(lambda leaf: jnp.asarray(leaf, int if leaf.dtype.kind == "i" else float), arrays_of(self))
+        return _split(arrays, seed, self.held_out, self._decay)
 
     def sample(self, key: PRNGKey, pool: RecordedTask, index: Integer) -> RecordedTask:
         """Animal number `index` of a pool; numbers beyond the last begin anew."""
@@ -206,12 +198,11 @@ class Recordings(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
         It is 0 where no output was recorded.
         """
-        is_observed = ~jnp.isnan(target)
+        observed = jnp.sum(~jnp.isnan(target)).astype(output.dtype)
         if self.loss is _CHOICE:
-            left, whole = jnp.sum(fit_of("choices", output, target).loss), jnp.log(2) * jnp.sum(is_observed)
+            left, whole = jnp.sum(fit_of("choices", output, target).loss), math.log(2) * observed
         else:
-            mean = jnp.sum(jnp.where(is_observed, target, 0.0)) / jnp.maximum(jnp.sum(is_observed), 1)
-            predictions = output, jnp.full_like(output, mean)
+            predictions = output, jnp.full_like(output, jnp.nansum(target) / jnp.maximum(observed, 1))
             left, whole = (jnp.sum(fit_of("activity", one, target).loss) for one in predictions)
         return {"explained": jnp.where(whole > left, 1 - left / jnp.where(whole > left, whole, 1.0), 0.0)}
 
@@ -335,6 +326,15 @@ def _logit(p: float) -> float:
     return math.log(p / (1 - p))
 
 
-def _as_jax(array: np.ndarray) -> Array:
-    """Array in the precision that JAX is set to."""
-    return jnp.asarray(array, int if array.dtype.kind == "i" else float)
+@partial(jax.jit, static_argnames=("held_out", "decay"))
+def _split(arrays: RecordedTask, seed: Integer, held_out: int, decay: float | None) -> Split:
+    order = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), arrays.number.shape[0])
+
+    def some(numbers: Array) -> RecordedTask:
+        pool = jax.tree.map(lambda leaf: leaf[numbers], arrays)
+        if pool.rewards is None:
+            return pool
+        third = jax.vmap(lambda rewards: third_factor(rewards, decay))(pool.rewards)
+        return pool._replace(unknowns=pool.unknowns._replace(third=third))
+
+    return Split(train=some(order[held_out:]), test=some(order[:held_out] if held_out else order))

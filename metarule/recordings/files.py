@@ -69,11 +69,11 @@ def read_recordings(pattern: str, columns: _Columns = MappingProxyType({})) -> t
     return _read_versions(tuple(versions), tuple(chosen.items()))
 
 
-def unused_fields(file: str | Path, columns: _Columns = MappingProxyType({})) -> tuple[str, ...]:
-    """Fields of a file that `read_recordings` does not read.
+def unused_fields(pattern: str, columns: _Columns = MappingProxyType({})) -> tuple[str, ...]:
+    """Fields that `read_recordings` does not read, of the first file that a pattern matches.
 
     Args:
-        file: path of a file.
+        pattern: as of `read_recordings`.
         columns: as of `read_recordings`.
 
     Returns:
@@ -82,7 +82,7 @@ def unused_fields(file: str | Path, columns: _Columns = MappingProxyType({})) ->
     Raises:
         ValueError: as of `read_recordings`.
     """
-    path, chosen = Path(file), _column_map(columns)
+    path, chosen = _matching(pattern)[0], _column_map(columns)
     with _named(path):
         check_file(path, _LARGEST_NWB)
         match path.suffix.lower():

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from metarule.recordings.animals import Animal
 from metarule.recordings.arrays import arrays_of
 
 if TYPE_CHECKING:
@@ -61,17 +62,7 @@ def check_network(
 ) -> None:
     """Refuse a network that does not fit the recordings; arguments and errors as of `Recordings.check`."""
     first = family.animals[0]
-    for name, given in (("weights", first.weights), ("initial_weights", first.initial_weights)):
-        for number, recorded in given.items():
-            shape = recorded.shape[-2:]
-            if number >= len(weights):
-                raise ValueError(f"files: {name} of projection {number}: the circuit has {len(weights)} projections")
-            if shape != weights[number].shape:
-                sizes = " × ".join(map(str, shape)), " × ".join(map(str, weights[number].shape))
-                raise ValueError(
-                    f"files: {name} of projection {number} are {sizes[0]} in the recordings, and {sizes[1]} in the "
-                    "circuit, in which a bias neuron has a row"
-                )
+    _check_weights(first, weights)
     if first.activity is not None and family.population == "all":
         count, width = sum(one.shape[-1] for one in activity), first.activity.shape[1]
         if max(family.neurons, default=width - 1) >= count or (not family.neurons and width != count):
@@ -87,3 +78,18 @@ def check_network(
         )
     if "neuromodulator" in variables and first.rewards is None:
         raise ValueError("rule: it reads the neuromodulator, which is the reward; no rewards were recorded")
+
+
+def _check_weights(first: Animal, weights: Sequence[Any]) -> None:
+    for name, given in (("weights", first.weights), ("initial_weights", first.initial_weights)):
+        if (last := max(given, default=0)) >= len(weights):
+            allowed = f"allowed: numbers below {len(weights)}, the projections of the circuit"
+            raise ValueError(f"files: {name} of projection {last}; {allowed}")
+        for number, recorded in given.items():
+            shapes = recorded.shape[-2:], weights[number].shape
+            if shapes[0] != shapes[1]:
+                sizes = [" × ".join(map(str, shape)) for shape in shapes]
+                raise ValueError(
+                    f"files: {name} of projection {number} are {sizes[0]} in the recordings, and {sizes[1]} in the "
+                    "circuit, in which a bias neuron has a row"
+                )

@@ -304,6 +304,8 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     tree = set_fields(to_tree(experiment), pairs)
     if "circuit.output" not in dict(pairs):
         tree |= {"circuit": {name: value for name, value in tree["circuit"].items() if name != "output"}}
+    if "tasks.files" in dict(pairs) and "inner_loop.steps" not in dict(pairs):  # as long as the longest recording
+        tree |= {"inner_loop": {name: value for name, value in tree["inner_loop"].items() if name != "steps"}}
     other = decode_experiment(tree)
     learned, needed = _shapes(experiment.lifetime), _shapes(other.lifetime)
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:

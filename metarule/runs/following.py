@@ -1,7 +1,7 @@
 """Settings of an experiment that follow its tasks unless they are set, and those that tasks do not allow."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from msgspec import Meta
 from msgspec.structs import replace
@@ -18,7 +18,7 @@ from metarule.tasks import AnyTasks, Boolean
 if TYPE_CHECKING:
     from metarule.runs.experiment import Experiment
 
-__all__ = ["check_inference", "follow_tasks"]
+__all__ = ["check_inference", "follow_tasks", "lifetime_of"]
 
 
 # Bound that no weight of a network that resembles an animal comes near.
@@ -52,11 +52,15 @@ def follow_tasks(tree: Tree) -> Tree:
     if "output" not in circuit and isinstance(loss, Loss) and output not in (None, loss.activation):
         followed["circuit"] = {**circuit, "output": loss.activation}
     if isinstance(parts.tasks, Recordings):
-        lifetime = {"steps": parts.tasks.longest, "weight_bound": _UNBOUNDED, "online_loss_weight": 1.0}
-        followed["inner_loop"] = lifetime | dict(inner_loop)
+        followed["inner_loop"] = lifetime_of(parts.tasks) | dict(inner_loop)
         if rule.get("kind") != "mlp":
             followed["optimizer"] = {"kind": "gauss_newton"} | dict(optimizer)
     return followed if followed != tree else tree
+
+
+def lifetime_of(recordings: Recordings) -> dict[str, Any]:
+    """Settings of the inner loop that follow recordings."""
+    return {"steps": recordings.longest, "weight_bound": _UNBOUNDED, "online_loss_weight": 1.0}
 
 
 def check_inference(experiment: "Experiment") -> None:

@@ -12,10 +12,11 @@ import numpy as np
 
 from metarule.analysis.readback import read_back
 from metarule.config.toml import ConfigError
+from metarule.inference.evaluation import evaluate_rule
 from metarule.inference.predictions import observations, predictions
-from metarule.inference.problem import Problem
+from metarule.inference.problem import Problem, make_problem
 from metarule.inference.recalling import Arrays, Recall
-from metarule.inference.report import Inferred, infer_rule
+from metarule.inference.report import Inferred, infer_rule, shared_unknowns_from
 from metarule.parallel.devices import single_device
 from metarule.prng import Purpose, run_key, stream
 from metarule.recordings.likelihood import GAUSSIAN
@@ -27,8 +28,9 @@ from metarule.runs.files import whole_file, write_json
 from metarule.runs.stopping import StopRequest
 from metarule.runs.theta_files import write_theta
 from metarule.runs.training import Trained
+from metarule.types import Theta
 
-__all__ = ["in_double_precision", "score_of", "write_inference"]
+__all__ = ["evaluate_animals", "in_double_precision", "score_of", "write_inference"]
 
 # Animals whose trajectories are drawn, and trials over which choices are averaged there.
 _DRAWN, _TRIALS = 4, 15
@@ -88,6 +90,29 @@ def write_inference(
     return summary
 
 
+def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, Any], is_new: bool) -> dict[str, Any]:
+    """Evaluate an inferred rule on held-out animals, or on all animals of other files.
+
+    Args:
+        experiment: of the run, with the files of the animals.
+        theta: the inferred θ.
+        report: report of the run, with the fitted noise and unknowns.
+        is_new: whether the files are others than those of the run.
+    """
+    with in_double_precision():
+        problem = make_problem(experiment.lifetime, experiment.split, experiment.optimizer)
+        if not is_new:
+            scored = np.flatnonzero(problem.scored)
+            animals = jax.tree.map(lambda leaf: leaf[scored], problem.animals)
+            problem = problem._replace(animals=animals, is_fitted=np.zeros(scored.size, bool))
+        else:
+            problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
+        unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
+        return evaluate_rule(
+            problem, jax.tree.map(lambda leaf: np.asarray(leaf, float), theta), unknowns, report["noise"]
+        )
+
+
 def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:
     """Name and value of the score to quote: R² of activity, the deviance of choices, or R² of weights."""
     if "activity" in report["r2"]:
@@ -124,14 +149,27 @@ def _example(problem: Problem, number: int, kind: str, predicted: Any, observed:
     tasks, steps = problem.learner.tasks, int(problem.animals.length[number])
     entry = int(np.argmax(np.isfinite(observed[number]).any(axis=0)))
     simulated, recorded = predicted[number, :steps, entry], observed[number, :steps, entry]
-    width = _NORMAL * (np.sqrt(simulated * (1 - simulated) / _TRIALS) if kind == "choices" else noise)
+    width: Any = _NORMAL * noise
+    if kind == "choices":
+        width = _NORMAL * np.sqrt(_running_mean(simulated * (1 - simulated)) / _TRIALS)
+        simulated = _running_mean(simulated)
     neuron = tasks.neurons[entry] if tasks.neurons and kind == "activity" else entry
-    names = {"activity": f"activity of neuron {neuron}", "choices": "P(choice = 1)", "weights": f"weight {entry}"}
+    names = {
+        "activity": f"activity of neuron {neuron}",
+        "choices": f"P(choice = 1), mean of {_TRIALS} trials",
+        "weights": f"weight {entry}",
+    }
     animal = tasks.animals[int(problem.animals.number[number])].name
     band = {"low": simulated - width, "high": simulated + width}
     if kind == "choices":
         band = {name: np.clip(end, 0, 1) for name, end in band.items()}
     return {"animal": animal, "of": names[kind], "observed": recorded, "simulated": simulated} | band
+
+
+def _running_mean(values: Any) -> Any:
+    """Mean over the trials around each one; fewer at the ends."""
+    window = np.ones(min(_TRIALS, len(values)))
+    return np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
 
 
 def _residuals(kind: str, predicted: Any, observed: Any, noise: float) -> dict[str, Any]:

@@ -9,10 +9,12 @@ from metarule.analysis.comparison import count_text
 from metarule.analysis.statistics import NO_INTERVAL, interval_text
 from metarule.rules.terms import typeset
 
-__all__ = ["LOOSE", "inference_table", "largest_first", "likeliest_first"]
+__all__ = ["LOOSE", "evaluation_table", "inference_table", "largest_first", "likeliest_first"]
 
 # Standard deviation, in units of the scale, up to which a direction of θ is determined.
 LOOSE = 0.1
+# Explained shares below this are not written in full.
+_FAR_BELOW = -10.0
 _WIDTH = 100
 # Rows of a table, steps of the selection and loose directions on the screen; a summary has all of them.
 _ROWS, _STEPS, _DIRECTIONS = 30, 12, 5
@@ -111,16 +113,34 @@ def _selection(steps: Sequence[Mapping[str, Any]]) -> list[str]:
     return lines + ([f"  … {count_text(more, 'further steps')} in the summary"] if more > 0 else [])
 
 
+def evaluation_table(report: Mapping[str, Any], of: str) -> str:
+    """Scores of a rule on animals, from `evaluate_animals`, beside fixed weights."""
+    models = report["models"]
+    shares = _shares(models)
+    rows = []
+    for number, (name, row) in enumerate(models.items()):
+        texts = [name, _decimal(row["log_likelihood"]), _difference(row.get("difference"))]
+        rows.append([*texts, *(column[number] for column in shares.values())])
+    head = ["model", "log-lik.", "inferred − model", *shares]
+    title = f"{of} ({len(report['animals'])}):"
+    return "\n".join([title, *_table(head, rows), "(inferred − model: log-likelihood an animal, paired)"])
+
+
+def _shares(models: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
+    """Columns of explained shares, without those that no model has."""
+    shares = {
+        f"R² {what}": [_share((row.get("r2") or {}).get(what), ".4f") for row in models.values()]
+        for what in ("activity", "weights")
+    }
+    shares["deviance"] = [_share(row.get("deviance_explained"), ".1%") for row in models.values()]
+    return {head: texts for head, texts in shares.items() if set(texts) != {NO_INTERVAL}}
+
+
 def _models(report: Mapping[str, Any]) -> list[str]:
     animals, models = report["animals"], likeliest_first(report["models"])
     if not models:
         return []
-    shares = {
-        f"R² {what}": [_number((row.get("r2") or {}).get(what), ".4f") for row in models.values()]
-        for what in ("activity", "weights")
-    }
-    shares["deviance"] = [_number(row.get("deviance_explained"), ".1%") for row in models.values()]
-    shares = {head: texts for head, texts in shares.items() if set(texts) != {NO_INTERVAL}}
+    shares = _shares(models)
     head = ["model", "parameters", "log-lik.", "inferred − model", "AIC", "BIC", *shares]
     rows = []
     for number, (name, row) in enumerate(models.items()):
@@ -197,6 +217,11 @@ def _form(low: float | None, high: float | None) -> str:
 
 def _number(value: float | None, form: str) -> str:
     return NO_INTERVAL if value is None or math.isnan(value) else f"{value:{form}}".replace("%", " %")
+
+
+def _share(value: float | None, form: str) -> str:
+    """Share that is explained; networks that diverge may explain any number below 0."""
+    return _number(value, form) if value is None or value > _FAR_BELOW else f"< {_number(_FAR_BELOW, form)}"
 
 
 def _decimal(value: float | None) -> str:

@@ -85,10 +85,16 @@ def _held_out(tasks: Any, seed: int) -> None:
     """Training and test pools share no task, unless the pools are the same."""
     split = jax.jit(tasks.split)(seed)
     pools = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
-    if all(one.shape == other.shape and bool(jnp.array_equal(one, other)) for one, other in pools):
+    if all(_is_same(one, other) for one, other in pools):
         return
     shared, of = shared_tasks(tasks, split, seed)
     assert not shared, f"{shared} of {of} test tasks are training tasks"
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    """True if two arrays are equal; NaN is equal to NaN."""
+    has_nan = jnp.issubdtype(one.dtype, jnp.inexact)
+    return one.shape == other.shape and bool(jnp.array_equal(one, other, equal_nan=has_nan))
 
 
 def _incidentals(tasks: Any, seed: int) -> None:

@@ -56,6 +56,8 @@ CASES = {
         f"recurrent, {path}": Case(Recurrent(neurons=5, feedback=path, derivative=path != "zero"))
         for path in ("transpose", "random", "zero")
     },
+    "feedforward, fixed": Case(Feedforward(hidden=(5,), feedback="learned", fixed=(0, 2))),
+    "recurrent, fixed": Case(Recurrent(neurons=5, fixed=(1,))),
     "recurrent, no bias": Case(Recurrent(neurons=5, bias=False, density=1.0, activation="sigmoid")),
 }
 

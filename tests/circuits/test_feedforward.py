@@ -1,3 +1,4 @@
+import re
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ from metarule import Boolean, InnerLoop, Lifetime, final_metrics, unroll
 from metarule.activations import ACTIVATIONS, derivative
 from metarule.circuits import ConditioningCircuit, Feedforward
 from metarule.circuits.base import target_dependent
+from metarule.circuits.parts import neuromodulator
 from metarule.rules import Polynomial
 from metarule.tasks.losses import binary_cross_entropy, cross_entropy
 from metarule.types import Stimulus
@@ -233,3 +235,17 @@ class TestLearnedFeedback:
 )
 def test_local_variables_that_depend_on_the_target_are_found(circuit, names):
     assert target_dependent(circuit, 3, 1) == names
+
+
+@pytest.mark.parametrize("fixed", [(0, 0), (3,), (-1,), (0, 1, 2)])
+def test_fixed_projections_that_do_not_exist_or_leave_none_plastic_are_refused(fixed):
+    message = f"fixed = {list(fixed)}; allowed: distinct numbers from 0 to 2, not all of them"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Feedforward(hidden=(4,), feedback="learned", fixed=fixed)
+
+
+def test_the_neuromodulator_is_the_reward_or_the_negative_mean_error():
+    error = jnp.array([1.0, -3.0])
+    stimulus = Stimulus(jnp.zeros(1), jnp.zeros(2))
+    assert neuromodulator(stimulus, error) == -5
+    assert neuromodulator(stimulus._replace(reward=jnp.asarray(0.25)), error) == 0.25

@@ -284,3 +284,25 @@ def test_each_path_may_have_its_own_theta():
 
     changed = [not np.array_equal(*pair) for pair in zip(*weights(), strict=True)]
     assert changed == [False, True, False]
+
+
+def test_fixed_projections_keep_their_weights():
+    learner = Lifetime(
+        rule=Polynomial(terms=("delta",), initial={"delta": 0.3}),
+        circuit=Recurrent(neurons=4, fixed=(0, 1)),
+        tasks=Boolean(inputs=2),
+        inner_loop=InnerLoop(steps=5),
+    )
+
+    @jax.jit
+    def weights():
+        task = learner.tasks.sample(KEY, learner.tasks.split(0).train, 0)
+        context, state = learner.init(KEY, task)
+        return state.weights, unroll(learner, learner.init_theta(KEY), context, state, jnp.arange(5))[0].weights
+
+    before, after = weights()
+    assert [bool(jnp.all(one == other)) for one, other in zip(before, after)] == [True, True, False]
+    with pytest.raises(
+        ValueError, match=r"^fixed = \[0, 1, 2\]; allowed: distinct numbers from 0 to 2, not all of them$"
+    ):
+        Recurrent(fixed=(0, 1, 2))

@@ -16,8 +16,9 @@ from lifetime_batches import (
     setting,
     with_clipped_weights,
 )
+from msgspec.structs import replace
 
-from metarule import MLP, Feedforward, Polynomial, Recurrent, Remat, Reverse, Trace
+from metarule import MLP, Boolean, Feedforward, Polynomial, Recurrent, Remat, Reverse, Trace
 from metarule.estimators import chunked as module
 from metarule.estimators import reverse
 from metarule.estimators.base import gradient_chunk_size
@@ -67,6 +68,20 @@ def test_a_chunk_whose_factors_vanish_or_explode_is_recomputed(float64):
         result = program(theta, networks)
         assert np.all(np.isfinite(np.asarray(result.gradient)))
         assert_equal(result, reference(learner, theta, networks))
+
+
+class Rewarded(Boolean, frozen=True, kw_only=True, tag="rewarded"):
+    """Boolean functions with a reward, and plasticity in every other step."""
+
+    def stimulus(self, task, t, key):
+        gate = (t % 2).astype(float)
+        return super().stimulus(task, t, key)._replace(plasticity=gate, reward=1 - gate)
+
+
+def test_steps_with_a_gate_or_a_reward_are_recomputed(float64):
+    learner = replace(lifetime(SQUARES), tasks=Rewarded(inputs=2))
+    theta, networks = setting(learner)
+    assert_equal(chunked(learner, theta, networks), reference(learner, theta, networks))
 
 
 def test_other_learners_are_not_chunkable():

@@ -63,7 +63,7 @@ class Table(Problem):
     def directions(self, terms):
         return tuple(terms)
 
-    def fit_each(self, starts, directions, steps=None, weights=None, l1=False, fits=0):
+    def fit_each(self, starts, directions, steps=None, weights=None, l1=False, fits=0, settled=True):
         return [self.fit_of(start, terms) for start, terms in zip(starts, directions, strict=True)]
 
     def fit_of(self, start, terms):

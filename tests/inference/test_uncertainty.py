@@ -62,7 +62,7 @@ def test_directions_without_information_have_no_bounds(matrix, variances):
 class Quadratic(Problem):
     """A problem whose objective is ½·(θ − θ̂)ᵀ·H·(θ − θ̂), with θ̂ and H in place of the learner."""
 
-    def fit_each(self, starts, directions, steps=None, weights=None, l1=False, fits=0):
+    def fit_each(self, starts, directions, steps=None, weights=None, l1=False, fits=0, settled=True):
         return [self.fit_in(start, moving) for start, moving in zip(starts, directions, strict=True)]
 
     def fit_in(self, start, moving):

@@ -7,8 +7,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from recorded import REWARDED, SIGMOID, STEPS, Values, learner_on, predictions, recording
 
-from metarule import MLP, Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Tabular, Trace, unroll
+from metarule import (
+    MLP,
+    Boolean,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Polynomial,
+    Recurrent,
+    Reverse,
+    Tabular,
+    Trace,
+    unroll,
+)
 from metarule.protocols import Learner
 from metarule.types import CircuitStep, Stimulus, Synapse
 
@@ -273,3 +286,66 @@ def test_a_circuit_with_two_methods_is_enough(sharing):
     assert np.isfinite(bare.evaluate(theta, context, state)[0])
     with pytest.raises(ValueError, match="synapses of this circuit see no pre_trace"):
         lifetime(rule=Polynomial(terms=("pre_trace",)), circuit=Bare())
+
+
+RULE = Polynomial(terms=REWARDED, initial=dict(zip(REWARDED, (0.1, -0.05, 0.02, 0.3))))
+DOING = recording(outputs=1, choices=True, plastic=np.arange(STEPS) % 3 > 0)
+LONGER = recording(outputs=1, choices=True, steps=STEPS + 2, seed=1, plastic=np.ones(STEPS + 2))
+
+
+def by_hand(arrays, theta):
+    """Misfit of an animal, from a loop in NumPy."""
+    found, loss = predictions(arrays, Values(theta, arrays["initial_weights"]), "sigmoid"), 0.0
+    for kind in ("activity", "weights"):
+        observed = arrays[kind].reshape(found[kind].shape)
+        deviation = np.nanstd(np.concatenate([DOING[kind].reshape(-1), LONGER[kind].reshape(-1)])) or 1.0
+        loss += np.nansum(((found[kind] - observed) / deviation) ** 2) / 2 / observed.shape[1]
+    p, choices = found["choices"][:, 0], arrays["choices"]
+    return loss - np.nansum(choices * np.log(p) + (1 - choices) * np.log(1 - p))
+
+
+def test_meta_loss_of_recordings_is_the_mean_misfit_of_a_step(tmp_path, float64):
+    learner = learner_on(tmp_path, [DOING, LONGER], RULE, SIGMOID)
+    pool, theta = learner.tasks.split(0).train, learner.init_theta(KEY)
+    estimate = jax.jit(lambda theta, task: Reverse().estimate(learner, theta, task, (), KEY)[0])
+    for row, number in enumerate(pool.number):
+        arrays = (DOING, LONGER)[int(number)]
+        found = estimate(theta, jax.tree.map(lambda leaf, row=row: leaf[row], pool))
+        expected = lambda theta, arrays=arrays: by_hand(arrays, theta) / learner.steps
+        point, shifts = np.asarray(theta), 1e-6 * np.eye(theta.size)
+        np.testing.assert_allclose(found.loss, expected(point), rtol=1e-12)
+        numeric = [(expected(point + shift) - expected(point - shift)) / 2e-6 for shift in shifts]
+        np.testing.assert_allclose(found.gradient, numeric, rtol=1e-6, atol=1e-9)
+
+
+class Sessions(Boolean, frozen=True, kw_only=True, tag="sessions"):
+    """Boolean functions in sessions, of which one starts at each of some steps."""
+
+    starts: tuple[int, ...] = ()
+
+    def stimulus(self, task, t, key):
+        restart = jnp.any(jnp.asarray(t) == jnp.array((-1, *self.starts)))
+        return super().stimulus(task, t, key)._replace(restart=restart.astype(float))
+
+
+def test_a_session_starts_with_activity_and_traces_anew_but_not_with_weights():
+    rule = Polynomial(terms=("e*modulator", "pre_trace"), traces={"e": Trace(of="pre*post", learned=False)})
+    of = lambda *starts: lifetime(rule=rule, circuit=Recurrent(neurons=4), tasks=Sessions(starts=starts), steps=6)
+    learner, theta = of(4), jnp.array([0.1, 0.05])
+    context, before, _ = run(learner, theta, 4)
+    _, start, _ = run(learner, theta, 0)
+
+    @partial(jax.jit, static_argnums=0)
+    def step(learner, state):
+        return learner.step(theta, context, state, learner.stimulus(context, 4))[0]
+
+    chex.assert_trees_all_equal(step(learner, before), step(of(), start._replace(weights=before.weights)))
+    assert not np.allclose(step(learner, before).memory[1]["e"], step(of(), before).memory[1]["e"])
+    # At the first step of a lifetime all is new anyway.
+    chex.assert_trees_all_equal(run(of(0), theta, 6)[1], run(of(), theta, 6)[1])
+
+
+def test_recordings_are_not_computed_in_chunks(tmp_path):
+    rule = Polynomial(terms=("pre*post",))
+    assert lifetime(rule=rule, circuit=SIGMOID).chunkable
+    assert not learner_on(tmp_path, [DOING], rule, SIGMOID).chunkable

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
-from recorded import LINEAR, SIGMOID, learner_on
+from recorded import INPUTS, LINEAR, REWARDED, SIGMOID, STEPS, TERMS, Values, learner_on, predictions, recording
 
 from metarule import Polynomial, Recurrent, Trace
 from metarule.kernels import kernels
@@ -19,50 +19,7 @@ from metarule.meta.fits import evaluate, start_point, unflatten
 from metarule.meta.levenberg import Point
 from metarule.recordings.likelihood import by_kind
 
-STEPS, INPUTS, KEY = 9, 3, jax.random.key(0)
-TERMS = ("pre*post", "post^2*weight", "weight")
-REWARDED = (*TERMS, "pre*neuromodulator")
-
-
-def recording(outputs=2, steps=STEPS, seed=0, choices=False, **others):
-    """Arrays of an animal that did anything, with gaps."""
-    draw = np.random.default_rng(seed)
-    arrays = {"inputs": draw.normal(size=(steps, INPUTS)), "initial_weights": draw.normal(size=(INPUTS, outputs)) / 2}
-    arrays["activity"] = np.where(draw.random((steps, outputs)) < 0.3, np.nan, draw.normal(size=(steps, outputs)))
-    arrays["weights"] = np.where(draw.random((steps, INPUTS, outputs)) < 0.8, np.nan, 0.5)
-    if choices:
-        arrays["choices"] = np.where(draw.random(steps) < 0.2, np.nan, draw.integers(0, 2, steps))
-        arrays["rewards"] = np.where(draw.random(steps) < 0.2, np.nan, draw.integers(0, 2, steps))
-    return {name: one for name, one in (arrays | others).items() if one is not None}
-
-
-class Values(NamedTuple):
-    """Values of all unknowns of one animal."""
-
-    theta: np.ndarray
-    weights: np.ndarray
-    offset: float | None = None
-    gains: np.ndarray | None = None
-    logit: float | None = None
-
-
-def predictions(arrays, values, output):
-    """What a network of one projection does: activity, weights and P(choice = 1) of each step, one row each."""
-    weights, average, rows = values.weights, 0.0, []
-    decay = 0.0 if values.logit is None else 1 / (1 + np.exp(-values.logit))
-    for t, pre in enumerate(arrays["inputs"]):
-        potential = pre @ weights
-        post = potential if output == "identity" else 1 / (1 + np.exp(-potential))
-        p = post[0] if values.gains is None else 1 / (1 + np.exp(-values.offset - values.gains @ post))
-        rows.append({"activity": post, "weights": weights.reshape(-1), "choices": np.array([p])})
-        change = values.theta[0] * np.outer(pre, post) + values.theta[1] * post**2 * weights + values.theta[2] * weights
-        reward = arrays["rewards"][t] if "rewards" in arrays else np.nan
-        if not np.isnan(reward):
-            third = reward if values.logit is None else reward - average
-            average = decay * average + (1 - decay) * reward
-            change = change + values.theta[3] * third * pre[:, None]
-        weights = weights + change * arrays.get("plastic", np.ones(STEPS))[t]
-    return {kind: np.stack([row[kind] for row in rows]) for kind in rows[0]}
+KEY = jax.random.key(0)
 
 
 def by_hand(arrays, values, output, kinds):

@@ -307,4 +307,4 @@ def test_a_file_that_is_no_archive_or_no_file_is_refused(tmp_path):
 
 def test_all_arrays_of_an_archive_are_used(save, tmp_path):
     save(**SMALL)
-    assert unused_fields(tmp_path / "a.npz") == ()
+    assert unused_fields(str(tmp_path / "a.npz")) == ()

@@ -45,7 +45,7 @@ def test_a_map_names_the_columns(write):
     path = write(HEADER + "tom,1,2,1,x\nada,3,4,0,x\n")
     (tom, ada), _ = read_recordings(path, MAP)
     np.testing.assert_array_equal([tom.inputs, ada.inputs], [[[1, 2]], [[3, 4]]])
-    assert unused_fields(path, MAP) == ("note",)
+    assert unused_fields(str(path), MAP) == ("note",)
     (single,), _ = read_recordings(path, {"inputs": "right", "choices": "choice"})
     assert single.name == "a"
     np.testing.assert_array_equal(single.inputs, [[2], [4]])

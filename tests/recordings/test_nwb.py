@@ -13,7 +13,7 @@ DATA = np.arange(10, dtype=np.int16).reshape(5, 2)
 def test_a_missing_package_is_named(tmp_path, monkeypatch):
     monkeypatch.setattr(nwb, "find_spec", lambda name: None)
     (tmp_path / "a.nwb").touch()
-    for call in (lambda: read_recordings(str(tmp_path), COLUMNS), lambda: unused_fields(tmp_path / "a.nwb", COLUMNS)):
+    for call in (lambda: read_recordings(str(tmp_path), COLUMNS), lambda: unused_fields(str(tmp_path), COLUMNS)):
         with pytest.raises(
             ValueError, match=r"a.nwb, pynwb is missing; install it with: pip install 'metarule\[nwb\]'"
         ):
@@ -59,7 +59,7 @@ def test_columns_of_several_fields_are_joined(path):
 
 
 def test_unused_fields_are_named(path):
-    assert unused_fields(path, COLUMNS) == (
+    assert unused_fields(str(path), COLUMNS) == (
         "processing/behavior/speed",
         "stimulus/presentation/movie",
         "trials/side",
