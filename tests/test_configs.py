@@ -43,12 +43,13 @@ def test_a_config_runs_a_few_steps(path, tmp_path):
     assert summary["held_out"]["learned"]["mean"] >= 0
 
 
-@pytest.mark.parametrize("name", ["oja", "choice"])
-def test_a_config_infers_the_rule_of_simulated_recordings(name, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "term"), [pytest.param("oja", "oja", marks=pytest.mark.long), ("choice", "pre*neuromodulator")]
+)
+def test_a_config_infers_the_rule_of_simulated_recordings(name, term, tmp_path):
     sizes = ["--simulation.animals=4", "--simulation.steps=30"]
     assert simulate.main([f"simulate-{name}", *sizes, "--out", str(tmp_path / "animals")]) == 0
     # A few terms in place of all, because programs for fewer compile faster.
-    term = {"oja": "oja", "choice": "pre*neuromodulator"}[name]
     small = ["--rule.terms", json.dumps([term, "pre"]), "--inference.models", '["hebb"]', "--inference.bootstrap=0"]
     files = ["--tasks.files", str(tmp_path / "animals" / "*.npz"), "--run.directory", str(tmp_path / "run")]
     assert infer.main([f"infer-{name}", *files, *small]) == 0
@@ -61,13 +62,8 @@ def test_a_config_infers_the_rule_of_simulated_recordings(name, tmp_path):
 def test_a_config_opens_with_command_time_and_expectation(path):
     opening = path.read_text().split("\n\n")[0]
     assert all(line.startswith("#") for line in opening.splitlines() if line)
-    programs = (
-        "metarule train",
-        "metarule evolve",
-        "metarule simulate",
-        "metarule infer",
-        "python -m benchmarks.study",
-    )
+    programs = [f"metarule {command}" for command in ("train", "evolve", "simulate", "infer")]
+    programs.append("python -m benchmarks.study")
     assert any(f"{program} configs/{path.name}" in opening for program in programs)
     for word in ("Time:", "Expect:"):
         assert word in opening
