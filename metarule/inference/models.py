@@ -19,7 +19,7 @@ from metarule.rules.presets import RULES, TRACES
 from metarule.rules.terms import parse
 from metarule.types import Split
 
-__all__ = ["ALL_TERMS", "INFERRED", "Model", "compared_models", "models_report", "of_fit"]
+__all__ = ["ALL_TERMS", "INFERRED", "Model", "compared_models", "known_sets", "models_report", "of_fit"]
 
 INFERRED, ALL_TERMS, FIXED, NULL, KNOWN_START = (
     "inferred rule",
@@ -82,6 +82,12 @@ def compared_models(
         used = {name: [outside.index(name), *decays[name]] for name in outside}
         theta = jax.tree.map(jnp.asarray, other.learner.init_theta(run_key(0)))
         yield from _named(other, other.start(theta), {name: rows[used[name]] for name in outside}, len(traces))
+
+
+def known_sets(problem: Problem) -> list[tuple[int, ...]]:
+    """Numbers of the terms of each rule by name that the terms of the inferred rule include."""
+    directions = [_direction(problem, name) for name in RULES]
+    return [tuple(np.flatnonzero(one).tolist()) for one in directions if one is not None]
 
 
 def _named(problem: Problem, start: Any, directions: dict[str, Any], decays: int = 0) -> Iterator[tuple[str, Model]]:

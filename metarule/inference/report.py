@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarule.inference.identifiability import Identified, identify
-from metarule.inference.models import ALL_TERMS, INFERRED, Model, compared_models, models_report, of_fit
+from metarule.inference.models import ALL_TERMS, INFERRED, Model, compared_models, known_sets, models_report, of_fit
 from metarule.inference.problem import Fitted, Problem, make_problem
 from metarule.inference.recalling import Recall, compute_anew
 from metarule.inference.recovery import recover
@@ -127,7 +127,8 @@ def _selected(
         is_kept = np.isin(np.arange(problem.size), left) | (np.arange(problem.size) >= len(terms))
         chosen = point._replace(shared=jnp.where(is_kept, point.shared, 0.0))
         return Selection(left, problem.fit(chosen, problem.directions(left)), ()), everything
-    selection = select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall)
+    known = known_sets(problem)
+    selection = select(problem, empty, lambda trial: say(f"{trial.step}: {trial.term}"), recall, everything, known)
     longer = problem.fit(selection.fitted.iterate.point, np.eye(problem.size))
     return selection, min(everything, longer, key=lambda one: float(np.nan_to_num(one.iterate.objective, nan=np.inf)))
 
