@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from two_terms import TRUTH
 
+from metarule.inference import selection as selection_module
 from metarule.inference.problem import Fitted, Problem
 from metarule.inference.selection import select
 from metarule.meta.curvature import Curvature
@@ -72,7 +73,7 @@ class Table(Problem):
         return Fitted(Iterate(start, curvature, *[None] * 5), None, None, np.array(values), len(terms))
 
 
-def selected(likelihoods, is_fitted=(True, False)):
+def selected(likelihoods, is_fitted=(True, False), **start):
     """Terms that are selected, and the steps to them."""
     terms, names = ("a", "b", "c"), [""]
     for name in terms:
@@ -80,11 +81,14 @@ def selected(likelihoods, is_fitted=(True, False)):
     table = dict.fromkeys(names, (-1000.0, -1000.0)) | {"": (0, 0)}
     table |= {name: one if isinstance(one, tuple) else (one, one) for name, one in likelihoods.items()}
     problem = Table(table, None, np.array(is_fitted), terms, np.ones(3), None, 3)
-    found = select(problem, Point(np.zeros(3), np.zeros((2, 0))))
+    point = Point(np.zeros(3), np.zeros((2, 0)))
+    if start:
+        start["whole"] = problem.fit_of(point, range(3))
+    found = select(problem, point, **start)
     return "".join(terms[number] for number in found.terms), [f"{step} {term}" for step, term, *_ in found.trials]
 
 
-# A term has to be worth ½·ln(50) + ln(3) = 3.05 nats, or 1.96 if it is the only one that is left.
+# A term has to be worth ½·ln(50) + ln(3) = 3.05 nats.
 PRICE = math.log(50) / 2 + math.log(3)
 
 
@@ -107,6 +111,14 @@ def test_a_term_is_exchanged_for_a_better_one():
     likelihoods = {"a": 50, "b": 50, "c": 100, "ac": 150, "bc": 140, "ab": 300, "abc": (301, 100)}
     assert selected(likelihoods) == ("ab", ["added c", "added a", "exchanged b"])
     assert selected(likelihoods | {"ab": (300, 140)}) == ("ac", ["added c", "added a"])
+
+
+def test_terms_that_are_useful_together_only_are_found_from_a_known_rule(monkeypatch):
+    monkeypatch.setattr(selection_module, "_largest", lambda problem, whole: [])
+    likelihoods = {"a": 1, "b": 1, "c": 10, "ab": 100, "abc": 100, "ac": 10, "bc": 10}
+    assert selected(likelihoods) == ("c", ["added c"])
+    assert selected(likelihoods, known=[(0, 1), ()]) == ("ab", ["added c", "restarted a + b"])
+    assert selected(likelihoods | {"ab": 11}, known=[(0, 1)]) == ("c", ["added c"])
 
 
 def test_fits_that_diverge_are_not_selected():
