@@ -84,12 +84,7 @@ def curvature_of(
     moving = jax.vmap(derivative)(basis[:, : zeros[0].size], basis[:, zeros[0].size :])
     context, _ = network_of(learner, theta, restore(flat)[1], restore_own(own), task)
 
-    def step(theta: Theta, unknowns: Any, state: Any, t: Integer) -> tuple[Any, dict[str, Array]]:
-        animal = context.task._replace(unknowns=unknowns._replace(initial=context.task.unknowns.initial))
-        here = context._replace(task=animal)
-        after, response = learner.step(theta, here, state, learner.stimulus(here, t))
-        predicted = by_kind(learner.tasks.predict(animal, state.weights, response))
-        return after, {kind: predicted[kind] for kind in kinds}
+    step = partial(_step, learner, context)
 
     def body(carry: tuple[Any, Any], t: Integer) -> tuple[tuple[Any, Any], Any]:
         state, tangents = carry
@@ -108,9 +103,18 @@ def curvature_of(
     length = _segment_length(steps, count, jax.eval_shape(lambda: step(theta, unknowns, state, 0)[1]))
     carry, filled = (state, moving[2], nothing), steps // length * length
     carry, _ = jax.lax.scan(segment, carry, jnp.arange(filled).reshape(-1, length))
-    if filled < steps:
-        carry, _ = segment(carry, jnp.arange(filled, steps))
-    return carry[2]
+    return (segment(carry, jnp.arange(filled, steps))[0] if filled < steps else carry)[2]
+
+
+def _step(
+    learner: Any, context: Any, theta: Theta, unknowns: Any, state: Any, t: Integer
+) -> tuple[Any, dict[str, Array]]:
+    """State after a step, and predictions of the kinds that are fitted."""
+    animal = context.task._replace(unknowns=unknowns._replace(initial=context.task.unknowns.initial))
+    here = context._replace(task=animal)
+    after, response = learner.step(theta, here, state, learner.stimulus(here, t))
+    predicted = by_kind(learner.tasks.predict(animal, state.weights, response))
+    return after, {kind: predicted[kind] for kind in learner.tasks.fitted}
 
 
 def _segment_length(steps: int, tangents: int, predicted: Any) -> int:
