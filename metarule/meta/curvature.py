@@ -70,18 +70,16 @@ def curvature_of(
     References:
         Schraudolph 2002 (generalised Gauss–Newton matrix); Williams, Zipser 1989 (forward propagation).
     """
-    kinds, count = learner.tasks.fitted, directions.shape[0] + own.size
+    kinds, count, steps = learner.tasks.fitted, directions.shape[0] + own.size, learner.steps
 
     def network(step: Float[Array, " directions"], own_step: Float[Array, " own"]) -> tuple[Any, Any, Any]:
         theta, shared = restore(flat + step @ directions)
         context, state = network_of(learner, theta, shared, restore_own(own + own_step), task)
-        unknowns = context.task.unknowns._replace(initial=())
-        return theta, unknowns, state
+        return theta, context.task.unknowns._replace(initial=()), state
 
-    zeros = jnp.zeros(directions.shape[0], flat.dtype), jnp.zeros_like(own)
-    (theta, unknowns, state), derivative = jax.linearize(network, *zeros)
-    basis = jnp.eye(count, dtype=flat.dtype)
-    moving = jax.vmap(derivative)(basis[:, : zeros[0].size], basis[:, zeros[0].size :])
+    zeros, basis = jnp.zeros(directions.shape[0], flat.dtype), jnp.eye(count, dtype=flat.dtype)
+    (theta, unknowns, state), derivative = jax.linearize(network, zeros, jnp.zeros_like(own))
+    moving = jax.vmap(derivative)(basis[:, : zeros.size], basis[:, zeros.size :])
     context, _ = network_of(learner, theta, restore(flat)[1], restore_own(own), task)
 
     step = partial(_step, learner, context)
@@ -98,8 +96,7 @@ def curvature_of(
         observed = jax.vmap(lambda t: by_kind(learner.stimulus(context, t).observed))(ts)
         return (state, tangents, jax.tree.map(jnp.add, total, _summed(kinds, observed, *results))), None
 
-    shape, steps = (len(kinds),), learner.steps
-    nothing = Curvature(*(jnp.zeros(shape + (count,) * axes, flat.dtype) for axes in (0, 0, 1, 2)))
+    nothing = Curvature(*(jnp.zeros((len(kinds),) + (count,) * axes, flat.dtype) for axes in (0, 0, 1, 2)))
     length = _segment_length(steps, count, jax.eval_shape(lambda: step(theta, unknowns, state, 0)[1]))
     carry, filled = (state, moving[2], nothing), steps // length * length
     carry, _ = jax.lax.scan(segment, carry, jnp.arange(filled).reshape(-1, length))
