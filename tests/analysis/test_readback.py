@@ -93,6 +93,7 @@ def test_a_smaller_tolerance_takes_more_terms(bent):
     assert len(found(NOTHING | {"bend": jnp.array(0.2)}, tolerance=0.001).rule.terms) > len(bent.rule.terms)
 
 
+@pytest.mark.long
 def test_a_constant_change_is_the_constant_term():
     constant = found(NOTHING | {"drift": jnp.array(0.01)})
     assert (constant.equation, constant.r2) == ("Δw = 0.01", 1.0)

@@ -139,6 +139,7 @@ def test_an_inference_that_was_stopped_goes_on_and_gives_the_same_bits(parts, fo
     assert (tmp_path / "again" / "theta.npz").read_bytes() == theta
 
 
+@pytest.mark.long
 def test_an_experiment_of_a_program_is_run_as_by_the_command(folder, tmp_path):
     experiment = load(folder / "run").config
     again = Experiment(
@@ -168,6 +169,7 @@ def test_recordings_that_have_changed_since_are_refused(folder, tmp_path, capsys
     assert listed(tmp_path) == before
 
 
+@pytest.mark.long
 def test_a_damaged_part_is_named(folder, tmp_path, capsys):
     copytree(folder / "run", tmp_path / "run")
     (tmp_path / "run" / "summary.json").unlink()

@@ -61,6 +61,7 @@ def test_the_same_seed_gives_the_same_files_bit_for_bit(oja, tmp_path):
     assert all(other[name] != files[name] for name in files)
 
 
+@pytest.mark.long
 def test_an_own_rule_in_layers_is_simulated_from_the_default_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     own = ["--import", NAME, "--rule.kind", RULE, "--rule.rate", "0.5", "--circuit.hidden", "[2]"]

@@ -1,3 +1,5 @@
+import pytest
+
 """Initial weights that are fitted for each animal, and the rules that they must not favour."""
 
 import numpy as np
@@ -6,6 +8,7 @@ from benchmarks.recorded import Case, linear, problems, reinforce, zero
 from metarule.runs.inference import in_double_precision
 
 
+@pytest.mark.long
 def test_rules_under_which_initial_weights_encode_later_choices_are_less_likely():
     learnt = "pre*modulator*neuromodulator"
     tasks = {"fit": ("choices",), "initial": "fitted", "test_animals": 0}

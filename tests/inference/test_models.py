@@ -80,6 +80,7 @@ def test_a_family_without_some_term_of_a_rule_does_not_have_it(noisy):
     assert _direction(noisy, "hebb") is not None
 
 
+@pytest.mark.long
 def test_models_are_compared_in_order_and_impossible_ones_left_out(noisy, empty, selection):
     split = noisy.learner.tasks.split(0)
     models = dict(compared_models(noisy, split, GaussNewton(), empty, ("hebb", "delta", "oja")))

@@ -37,6 +37,7 @@ def test_a_fit_moves_in_its_directions_only(noisy, empty):
     assert fitted.iterate.curvature.gradient.shape == (8, 1, 1)
 
 
+@pytest.mark.long
 def test_animals_of_weight_0_do_not_count(noisy, empty):
     weights = noisy.is_fitted.astype(float)
     weights[0] = 0
@@ -61,6 +62,7 @@ def test_theta_is_that_of_a_point(noisy, everything):
     assert jax.tree.structure(theta) == jax.tree.structure(noisy.learner.init_theta(jax.random.key(0)))
 
 
+@pytest.mark.long
 def test_the_theta_of_a_network_is_not_fitted_anew(noisy):
     network = replace(noisy.learner, rule=MLP(inputs=("pre", "weight"), hidden=(3,)))
     problem = make_problem(network, network.tasks.split(0), Gradient())

@@ -90,6 +90,7 @@ def test_coverage_and_bias_are_those_of_the_repetitions(noisy, selection):
     }
 
 
+@pytest.mark.long
 def test_an_estimate_is_recovered(noisy, selection):
     numbers, results = list(selection.terms), {}
     report = recover(

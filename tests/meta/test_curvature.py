@@ -160,6 +160,7 @@ def random_point(learner, animals):
     return Point(shared, own)
 
 
+@pytest.mark.long
 def test_derivatives_of_a_recurrent_network_in_sessions(recurrent):
     animals, learner_of = recurrent
     learner = learner_of(animals, "both")

@@ -75,6 +75,7 @@ def test_animals_that_are_not_selected_do_not_count(tmp_path, animals, float64):
     np.testing.assert_array_equal(infos.lifetimes, 3)
 
 
+@pytest.mark.long
 def test_ridge_shrinks(tmp_path, animals, float64):
     noisy = [animal | {"activity": animal["activity"] + 0.1 * np.sin(100 * animal["activity"])} for animal in animals]
     learner = learner_on(tmp_path, noisy, TERMS)

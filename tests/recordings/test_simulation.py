@@ -136,6 +136,7 @@ def test_what_is_recorded_has_noise_and_gaps_and_changes_nothing_else():
     assert recorded[0].initial_weights == {}
 
 
+@pytest.mark.long
 def test_activity_starts_anew_in_each_session():
     settings = mr.Simulation(animals=1, steps=6, sessions=2, inputs=1, outputs=1, input_scale=0.0)
     recurrent = mr.Recurrent(neurons=3, output="identity", feedback="zero", leak=0.2)

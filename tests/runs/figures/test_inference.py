@@ -62,6 +62,7 @@ def test_a_rule_without_coefficients_has_no_figure_of_them(tmp_path, texts):
     assert not (tmp_path / "none.png").exists()
 
 
+@pytest.mark.long
 def test_coefficients_that_are_all_zero(tmp_path, texts):
     report = inferred()
     for row in report["coefficients"].values():
@@ -100,6 +101,7 @@ def test_residuals_with_the_share_outside(tmp_path, texts):
     assert "standardised residual of weights (standard deviations; outermost bars: all beyond)" in texts
 
 
+@pytest.mark.long
 def test_spectra_with_loose_directions_and_without(tmp_path, texts):
     draw_spectrum(tmp_path / "loose.png", unidentified())
     assert inked(tmp_path / "loose.png")
