@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -16,12 +16,16 @@ from metarule.inference.selection import select
 from metarule.inference.uncertainty import laplace_intervals
 from metarule.recordings.animals import Animal
 
-__all__ = ["CHOICE", "TESTS", "Found", "Measure", "Setting", "found", "oja"]
+__all__ = ["CHOICE", "TESTS", "Found", "Measure", "Setting", "Terms", "found", "oja"]
 
-_RATE, _TERMS = 0.02, 27
+_RATE = 0.02
 _OJA = {"pre*post": _RATE, "post^2*weight": -_RATE}
 _REWARDED = {"pre*neuromodulator": 1.0}
+_FORGETTING = _REWARDED | {"weight": -0.05}
 _REINFORCE, _STEP, _START = "pre*modulator*neuromodulator", 0.1, -2.0
+
+
+Terms: TypeAlias = Literal["all", "selected", "true"]
 
 
 class Found(NamedTuple):
@@ -66,24 +70,24 @@ class Setting(NamedTuple):
     Attributes:
         case: the experiments.
         measures: what is measured of each.
-        is_selected: whether terms are selected; else all are fitted.
+        fitted: terms that are fitted.
         repeated: factor of the number of seeds.
     """
 
     case: Case
     measures: tuple[Measure, ...]
-    is_selected: bool = False
+    fitted: Terms = "all"
     repeated: int = 1
 
 
-def found(problem: Problem, case: Case, is_selected: bool) -> Found:
-    """Infer the rule of an experiment from θ = 0, with all terms or with selected ones."""
+def found(problem: Problem, case: Case, terms: Terms) -> Found:
+    """Infer the rule of an experiment from θ = 0, with all terms, selected ones, or only the true ones."""
     true = truth(problem, case.rule)
-    if is_selected:
+    if terms == "selected":
         selection = select(problem, zero(problem))
         return Found(problem, selection.fitted, selection.terms, true, case.scale)
-    fitted = problem.fit(zero(problem), np.eye(problem.size))
-    return Found(problem, fitted, range(len(problem.terms)), true, case.scale)
+    numbers = range(len(true)) if terms == "all" else np.flatnonzero(true).tolist()
+    return Found(problem, problem.fit(zero(problem), problem.directions(numbers)), numbers, true, case.scale)
 
 
 # --- Cases
@@ -232,7 +236,7 @@ def _foraging(rule: Mapping[str, float], repeated: int) -> Setting:
     for term in rule:
         measures.append(Measure(f"coefficient of {term}", partial(_coefficient, term=term), over="mean"))
         measures.append(Measure(f"share with {term} in its interval", partial(_holds, term=term), over="mean"))
-    return Setting(_choice(rule), tuple(measures), is_selected=True, repeated=repeated)
+    return Setting(_choice(rule), tuple(measures), fitted="selected", repeated=repeated)
 
 
 def _reinforced(off: float | None) -> Setting:
@@ -243,7 +247,7 @@ def _reinforced(off: float | None) -> Setting:
         Measure(f"coefficient of {_REINFORCE}", partial(_coefficient, term=_REINFORCE), over="mean"),
         Measure("intervals of selected terms with the truth", _of_terms, over="mean"),
     )
-    return Setting(_reinforce(off), measures, is_selected=True)
+    return Setting(_reinforce(off), measures, fitted="selected")
 
 
 CHOICE = _choice(_REWARDED)
@@ -266,7 +270,7 @@ TESTS = {
             Measure("share with exactly the true terms", _is_exact, (1.0, None), "mean"),
             Measure("intervals of selected terms with the truth", _of_terms, (0.9, 0.99), "mean"),
         ),
-        is_selected=True,
+        fitted="selected",
         repeated=5,
     ),
     "sigmoid": _exact(oja(50, output="sigmoid", inputs=10, outputs=10), 0.01),
@@ -278,7 +282,13 @@ TESTS = {
     "unknown weights": _exact(oja(20, **_HIDDEN), 0.001),
     "weights taken for 0": _exact(oja(20, {"initial": "zero"}, **_HIDDEN), None, "median"),
     "choices": _foraging(_REWARDED, repeated=2),
-    "choices and decay": _foraging(_REWARDED | {"weight": -0.05}, repeated=1),
+    "choices and decay": _foraging(_FORGETTING, repeated=2),
+    "choices, true terms": Setting(
+        _choice(_FORGETTING),
+        (Measure("intervals with the truth", _of_terms, (0.9, 0.99), "mean"),),
+        fitted="true",
+        repeated=10,
+    ),
     "REINFORCE, fitted weights": _reinforced(None),
     **{f"REINFORCE, weights off by {off:g}": _reinforced(off) for off in (0.5, 1.0, 2.0)},
 }

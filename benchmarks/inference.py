@@ -92,7 +92,7 @@ def measured(name: str, test: Setting, seeds: int) -> list[dict[str, Any]]:
     with in_double_precision():
         for problem in problems(test.case, range(seeds)):
             clock = time.perf_counter()
-            one = found(problem, test.case, test.is_selected)
+            one = found(problem, test.case, test.fitted)
             times.append(time.perf_counter() - clock)
             results.append([measure.of(one) for measure in test.measures])
     seconds = {"seconds": float(np.median(times[1:] or times)), "first": times[0]}

@@ -57,8 +57,8 @@ def select(
     """Select terms: add the one with the most likely fit, as long as it is worth it; then remove and exchange terms.
 
     A term is worth it if the log-likelihood of the fitted animals rises by more than ½·ln n + ln m, for n observations
-    and m candidates, and that of the animals that are held out rises, too. A term is exchanged for another one if both
-    likelihoods rise. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong terms,
+    and m candidates, and that of the animals that are held out rises, too. A term is exchanged for another one if
+    the sum of both rises. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong terms,
     because weights start near 0.
 
     Args:
@@ -103,7 +103,7 @@ def select(
         if not exchanges:
             break
         exchanged, other = most_likely(fitted.iterate.point, exchanges)
-        if not all(new > old for new, old in zip(_likelihoods(problem, other), _likelihoods(problem, fitted))):
+        if not sum(_likelihoods(problem, other)) > sum(_likelihoods(problem, fitted)):  # or it is not a number
             break
         terms, fitted = exchanged, accept("exchanged", exchanged[-1], other)
     return Selection(tuple(sorted(terms)), _refitted(problem, fitted.iterate.point, sorted(terms)), tuple(trials))
