@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from immutabledict import immutabledict
 
-from benchmarks.recorded import Case, linear, reinforce, simulated, truth, zero
+from benchmarks.recorded import Case, changes, linear, reinforce, simulated, truth, zero
 from metarule.inference.identifiability import identify
 from metarule.inference.predictions import explained, predictions
 from metarule.inference.problem import Fitted, Problem
@@ -16,7 +16,7 @@ from metarule.inference.selection import select
 from metarule.inference.uncertainty import laplace_intervals
 from metarule.recordings.animals import Animal
 
-__all__ = ["CHOICE", "TESTS", "Found", "Measure", "Setting", "Terms", "found", "oja"]
+__all__ = ["CHOICE", "TESTS", "Found", "Measure", "Setting", "found", "oja"]
 
 _RATE = 0.02
 _OJA = {"pre*post": _RATE, "post^2*weight": -_RATE}
@@ -25,11 +25,11 @@ _FORGETTING = _REWARDED | {"weight": -0.05}
 _REINFORCE, _STEP, _START = "pre*modulator*neuromodulator", 0.1, -2.0
 
 
-Terms: TypeAlias = Literal["all", "selected", "true"]
+_Terms: TypeAlias = Literal["all", "selected", "true"]
 
 
 class Found(NamedTuple):
-    """What was found in an experiment.
+    """Rule that was found in an experiment.
 
     Attributes:
         problem: the recordings.
@@ -47,7 +47,7 @@ class Found(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What is measured.
+    """Quantity that is measured.
 
     Attributes:
         what: its name.
@@ -76,11 +76,11 @@ class Setting(NamedTuple):
 
     case: Case
     measures: tuple[Measure, ...]
-    fitted: Terms = "all"
+    fitted: _Terms = "all"
     repeated: int = 1
 
 
-def found(problem: Problem, case: Case, terms: Terms) -> Found:
+def found(problem: Problem, case: Case, terms: _Terms) -> Found:
     """Infer the rule of an experiment from θ = 0, with all terms, selected ones, or only the true ones."""
     true = truth(problem, case.rule)
     if terms == "selected":
@@ -134,7 +134,7 @@ def _error(one: Found, of: Callable[[Any], Any] = np.ones_like) -> float:
 
 
 def _covered(one: Found) -> Any:
-    """Whether the interval of each fitted coefficient holds the truth."""
+    """True for each fitted coefficient whose interval holds the truth."""
     low, high = laplace_intervals(one.problem, one.fitted, list(one.terms))
     true = one.true[list(one.terms)]
     return (low <= true) & (true <= high)
@@ -191,9 +191,8 @@ def _is_not_identified(one: Found) -> float:
 
 def _changes(one: Found) -> float:
     """Root mean square of predicted minus true Δw, over animals, steps and synapses."""
-    predicted = jax.device_get(predictions(one.problem.learner, one.problem.animals, one.fitted.iterate.point))
-    true = np.asarray(one.problem.animals.weights[0]).reshape(predicted["weights"].shape)
-    return float(np.sqrt(np.mean(np.diff(predicted["weights"] - true, axis=1) ** 2)))
+    predicted, true = changes(one.problem, one.fitted)
+    return float(np.sqrt(np.mean((predicted - true) ** 2)))
 
 
 # --- Tests
@@ -282,7 +281,7 @@ TESTS = {
     "unknown weights": _exact(oja(20, **_HIDDEN), 0.001),
     "weights taken for 0": _exact(oja(20, {"initial": "zero"}, **_HIDDEN), None, "median"),
     "choices": _foraging(_REWARDED, repeated=2),
-    "choices and decay": _foraging(_FORGETTING, repeated=2),
+    "choices and decay": _foraging(_FORGETTING, repeated=1),
     "choices, true terms": Setting(
         _choice(_FORGETTING),
         (Measure("intervals with the truth", _of_terms, (0.9, 0.99), "mean"),),
