@@ -29,7 +29,7 @@ from metarule.sweeps.rows import write_rows
 __all__ = ["Options", "large", "main", "measured"]
 
 _USAGE = """\
-Simulate animals that learn by a known rule, infer the rule from what was recorded, and compare. It takes half an hour
+Simulate animals that learn by a known rule, infer the rule from what was recorded, and compare. It takes 20 minutes
 on two cores. A second start goes on where the first was stopped.
 
 --quick                            the tests of seconds, two seeds each: a minute
