@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 from immutabledict import immutabledict
 
-from benchmarks.recorded import Case, linear, reinforce, simulated, truth, zero
+from benchmarks.recorded import Case, changes, linear, reinforce, simulated, truth, zero
 from metarule.inference.identifiability import identify
 from metarule.inference.predictions import explained, predictions
 from metarule.inference.problem import Fitted, Problem
@@ -18,14 +18,18 @@ from metarule.recordings.animals import Animal
 
 __all__ = ["CHOICE", "TESTS", "Found", "Measure", "Setting", "found", "oja"]
 
-_RATE, _TERMS = 0.02, 27
+_RATE = 0.02
 _OJA = {"pre*post": _RATE, "post^2*weight": -_RATE}
 _REWARDED = {"pre*neuromodulator": 1.0}
+_FORGETTING = _REWARDED | {"weight": -0.05}
 _REINFORCE, _STEP, _START = "pre*modulator*neuromodulator", 0.1, -2.0
 
 
+_Terms: TypeAlias = Literal["all", "selected", "true"]
+
+
 class Found(NamedTuple):
-    """Findings of an experiment.
+    """Rule that was found in an experiment.
 
     Attributes:
         problem: the recordings.
@@ -43,7 +47,7 @@ class Found(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """Measures of an experiment.
+    """Quantity that is measured.
 
     Attributes:
         what: its name.
@@ -66,24 +70,24 @@ class Setting(NamedTuple):
     Attributes:
         case: the experiments.
         measures: what is measured of each.
-        is_selected: whether terms are selected; else all are fitted.
+        fitted: terms that are fitted.
         repeated: factor of the number of seeds.
     """
 
     case: Case
     measures: tuple[Measure, ...]
-    is_selected: bool = False
+    fitted: _Terms = "all"
     repeated: int = 1
 
 
-def found(problem: Problem, case: Case, is_selected: bool) -> Found:
-    """Infer the rule of an experiment from θ = 0, with all terms or with selected ones."""
+def found(problem: Problem, case: Case, terms: _Terms) -> Found:
+    """Infer the rule of an experiment from θ = 0, with all terms, selected ones, or only the true ones."""
     true = truth(problem, case.rule)
-    if is_selected:
+    if terms == "selected":
         selection = select(problem, zero(problem))
         return Found(problem, selection.fitted, selection.terms, true, case.scale)
-    fitted = problem.fit(zero(problem), np.eye(problem.size))
-    return Found(problem, fitted, range(len(problem.terms)), true, case.scale)
+    numbers = range(len(true)) if terms == "all" else np.flatnonzero(true).tolist()
+    return Found(problem, problem.fit(zero(problem), problem.directions(numbers)), numbers, true, case.scale)
 
 
 # --- Cases
@@ -130,7 +134,7 @@ def _error(one: Found, of: Callable[[Any], Any] = np.ones_like) -> float:
 
 
 def _covered(one: Found) -> Any:
-    """Whether the interval of each fitted coefficient holds the truth."""
+    """True for each fitted coefficient whose interval holds the truth."""
     low, high = laplace_intervals(one.problem, one.fitted, list(one.terms))
     true = one.true[list(one.terms)]
     return (low <= true) & (true <= high)
@@ -187,9 +191,8 @@ def _is_not_identified(one: Found) -> float:
 
 def _changes(one: Found) -> float:
     """Root mean square of predicted minus true Δw, over animals, steps and synapses."""
-    predicted = jax.device_get(predictions(one.problem.learner, one.problem.animals, one.fitted.iterate.point))
-    true = np.asarray(one.problem.animals.weights[0]).reshape(predicted["weights"].shape)
-    return float(np.sqrt(np.mean(np.diff(predicted["weights"] - true, axis=1) ** 2)))
+    predicted, true = changes(one.problem, one.fitted)
+    return float(np.sqrt(np.mean((predicted - true) ** 2)))
 
 
 # --- Tests
@@ -232,7 +235,7 @@ def _foraging(rule: Mapping[str, float], repeated: int) -> Setting:
     for term in rule:
         measures.append(Measure(f"coefficient of {term}", partial(_coefficient, term=term), over="mean"))
         measures.append(Measure(f"share with {term} in its interval", partial(_holds, term=term), over="mean"))
-    return Setting(_choice(rule), tuple(measures), is_selected=True, repeated=repeated)
+    return Setting(_choice(rule), tuple(measures), fitted="selected", repeated=repeated)
 
 
 def _reinforced(off: float | None) -> Setting:
@@ -243,7 +246,7 @@ def _reinforced(off: float | None) -> Setting:
         Measure(f"coefficient of {_REINFORCE}", partial(_coefficient, term=_REINFORCE), over="mean"),
         Measure("intervals of selected terms with the truth", _of_terms, over="mean"),
     )
-    return Setting(_reinforce(off), measures, is_selected=True)
+    return Setting(_reinforce(off), measures, fitted="selected")
 
 
 CHOICE = _choice(_REWARDED)
@@ -266,7 +269,7 @@ TESTS = {
             Measure("share with exactly the true terms", _is_exact, (1.0, None), "mean"),
             Measure("intervals of selected terms with the truth", _of_terms, (0.9, 0.99), "mean"),
         ),
-        is_selected=True,
+        fitted="selected",
         repeated=5,
     ),
     "sigmoid": _exact(oja(50, output="sigmoid", inputs=10, outputs=10), 0.01),
@@ -278,7 +281,13 @@ TESTS = {
     "unknown weights": _exact(oja(20, **_HIDDEN), 0.001),
     "weights taken for 0": _exact(oja(20, {"initial": "zero"}, **_HIDDEN), None, "median"),
     "choices": _foraging(_REWARDED, repeated=2),
-    "choices and decay": _foraging(_REWARDED | {"weight": -0.05}, repeated=1),
+    "choices and decay": _foraging(_FORGETTING, repeated=1),
+    "choices, true terms": Setting(
+        _choice(_FORGETTING),
+        (Measure("intervals with the truth", _of_terms, (0.9, 0.99), "mean"),),
+        fitted="true",
+        repeated=10,
+    ),
     "REINFORCE, fitted weights": _reinforced(None),
     **{f"REINFORCE, weights off by {off:g}": _reinforced(off) for off in (0.5, 1.0, 2.0)},
 }

@@ -29,7 +29,7 @@ from metarule.sweeps.rows import write_rows
 __all__ = ["Options", "large", "main", "measured"]
 
 _USAGE = """\
-Simulate animals that learn by a known rule, infer the rule from what was recorded, and compare. It takes half an hour
+Simulate animals that learn by a known rule, infer the rule from what was recorded, and compare. It takes 20 minutes
 on two cores. A second start goes on where the first was stopped.
 
 --quick                            the tests of seconds, two seeds each: a minute
@@ -92,7 +92,7 @@ def measured(name: str, test: Setting, seeds: int) -> list[dict[str, Any]]:
     with in_double_precision():
         for problem in problems(test.case, range(seeds)):
             clock = time.perf_counter()
-            one = found(problem, test.case, test.is_selected)
+            one = found(problem, test.case, test.fitted)
             times.append(time.perf_counter() - clock)
             results.append([measure.of(one) for measure in test.measures])
     seconds = {"seconds": float(np.median(times[1:] or times)), "first": times[0]}

@@ -23,6 +23,10 @@ from metarule.recordings.simulation import SimulationExperiment, simulate
 __all__ = ["Case", "changes", "linear", "problems", "reinforce", "simulated", "truth", "write_recordings", "zero"]
 
 
+# Weights of simulated animals have no bound.
+_UNBOUNDED = 1e9
+
+
 class Case(NamedTuple):
     """A kind of experiment, and the rules that are fitted to it.
 
@@ -129,10 +133,6 @@ def problems(case: Case, seeds: Iterable[int]) -> Iterator[Problem]:
             problem = make_problem(learner, tasks.split(seed), GaussNewton())
             first = first or problem
             yield first._replace(animals=problem.animals)
-
-
-# Weights of simulated animals have no bound.
-_UNBOUNDED = 1e9
 
 
 def truth(problem: Problem, rule: Mapping[str, float]) -> Any:

@@ -102,6 +102,9 @@ def infer_rule(
 
         report["recovery"] = recover(problem, fitted, numbers, settings.recover, seed, progress, recall)
     report["warnings"] = _warnings(problem, selection, models, report)
+    if settings.terms == "all" and start.own.shape[1]:
+        reason = "initial weights that are fitted may encode what came later"
+        report["warnings"].append(f"{reason}: coefficients of all terms are then biased; allowed: terms = selected")
     return Inferred(problem.theta(fitted.shared), problem, fitted, report)
 
 

@@ -62,8 +62,8 @@ def select(
     """Select terms: add the one with the most likely fit, as long as it is worth it; then remove and exchange terms.
 
     A term is worth it if the log-likelihood of the fitted animals rises by more than ½·ln n + ln m, for n observations
-    and m candidates, and that of the animals that are held out rises, too. A term is exchanged for another one if both
-    likelihoods rise. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong terms,
+    and m candidates, and that of the animals that are held out rises, too. A term is exchanged for another one if the
+    sum of both rises. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong terms,
     because weights start near 0. Terms that are useful together only are not found in this way. So the search is also
     started from the terms of known rules, and from the terms of largest |estimate|/error in the fit of all terms, and
     the better end counts.
@@ -146,8 +146,8 @@ class _Search:
             if not exchanges:
                 break
             other = self.best(state.fitted.iterate.point, exchanges)
-            both = zip(*(_likelihoods(self._problem, one.fitted) for one in (other, state)), strict=True)
-            if not all(new > old for new, old in both):
+            new, old = (sum(_likelihoods(self._problem, one.fitted)) for one in (other, state))
+            if not new > old:
                 break
             state = other
             self.record("exchanged", state.terms[-1:], state.fitted)
