@@ -10,6 +10,7 @@ from immutabledict import immutabledict
 
 from benchmarks.recorded import Case, changes, linear, reinforce, simulated, truth, zero
 from metarule.inference.identifiability import identify
+from metarule.inference.models import known_sets
 from metarule.inference.predictions import explained, predictions
 from metarule.inference.problem import Fitted, Problem
 from metarule.inference.selection import select
@@ -84,7 +85,8 @@ def found(problem: Problem, case: Case, terms: _Terms) -> Found:
     """Infer the rule of an experiment from θ = 0, with all terms, selected ones, or only the true ones."""
     true = truth(problem, case.rule)
     if terms == "selected":
-        selection = select(problem, zero(problem))
+        whole = problem.fit(zero(problem), np.eye(problem.size))
+        selection = select(problem, zero(problem), whole=whole, known=known_sets(problem))
         return Found(problem, selection.fitted, selection.terms, true, case.scale)
     numbers = range(len(true)) if terms == "all" else np.flatnonzero(true).tolist()
     return Found(problem, problem.fit(zero(problem), problem.directions(numbers)), numbers, true, case.scale)
