@@ -106,7 +106,9 @@ def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, 
             problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
         noise = {name: report["models"][name]["noise"] for name in (INFERRED, FIXED)}
         unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
-        return evaluate_rule(problem, jax.tree.map(lambda leaf: jnp.asarray(leaf, float), theta), unknowns, noise)
+        # Through numpy, because θ lies on all devices.
+        theta = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta)
+        return evaluate_rule(problem, theta, unknowns, noise)
 
 
 def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:
