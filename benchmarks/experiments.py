@@ -25,7 +25,7 @@ _REINFORCE, _STEP, _START = "pre*modulator*neuromodulator", 0.1, -2.0
 
 
 class Found(NamedTuple):
-    """What was found in an experiment.
+    """Findings of an experiment.
 
     Attributes:
         problem: the recordings.
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 
 class Measure(NamedTuple):
-    """What is measured.
+    """Measure of an inferred rule.
 
     Attributes:
         what: its name.
