@@ -18,13 +18,15 @@ from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import threshold_point
 from metarule.commands import cli
 from metarule.config.help import Source
+from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Recorded
+from metarule.recordings.family import Recordings
 from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
-from metarule.runs.files import csv_text, write_json, write_text
+from metarule.runs.files import csv_text, plain, write_json, write_text
 from metarule.runs.inference import evaluate_animals
 from metarule.runs.inference_tables import evaluation_table
 from metarule.runs.phenomena import measure_phenomena, phenomena_table
@@ -64,12 +66,25 @@ def _serve(words: list[str]) -> int:
 
 def _run_on_recordings(transfer: Transfer, path: Path) -> int:
     run, experiment = transfer.run, transfer.experiment
-    is_new = experiment.tasks != run.tasks
+    is_new = _is_new(run.tasks, experiment.tasks)
     report = evaluate_animals(experiment, run.theta, run.summary["inference"], is_new)
     of = "animals of other files" if is_new else run.summary["inference"]["held_out"]
     write_json(path / "summary.json", transfer.tree() | {"equation": run.equation, "of": of} | report)
     print(f"{run.equation}\n\n{evaluation_table(report, of)}\n\nnumbers: {path / 'summary.json'}")
     return 0
+
+
+def _is_new(before: Any, now: Any) -> bool:
+    """True if animals are others than those of the run; refuses other settings under which the rule was fitted."""
+    if not isinstance(before, Recordings):
+        raise ConfigError("tasks.kind: this rule was not inferred from recordings; use: metarule infer")
+    is_new = bool(now.sha256 != before.sha256)
+    for field in ("fitted", "readout", "reward", "reward_decay", *(() if is_new else ("test_animals",))):
+        value, allowed = getattr(now, field), getattr(before, field)
+        if value != allowed:
+            name, was = "fit" if field == "fitted" else field, "the rule was inferred otherwise"
+            raise ConfigError(f"tasks.{name} = {plain(value)}: {was}; allowed: {plain(allowed)}")
+    return is_new
 
 
 @figures.drawn_last()

@@ -1,5 +1,6 @@
 """Evaluation of an inferred rule on animals that were not fitted."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarule.analysis.statistics import interval
+from metarule.inference.models import FIXED, INFERRED
 from metarule.inference.predictions import explained, predictions
 from metarule.inference.problem import Problem, log_likelihood
 from metarule.meta.levenberg import Point
@@ -16,8 +18,10 @@ from metarule.types import Theta
 __all__ = ["evaluate_rule"]
 
 
-def evaluate_rule(problem: Problem, theta: Theta, shared: Any, noise: dict[str, float]) -> dict[str, Any]:
-    """Scores of a rule on all animals of a problem, beside networks whose weights do not change.
+def evaluate_rule(
+    problem: Problem, theta: Theta, shared: Any, noise: Mapping[str, Mapping[str, float]]
+) -> dict[str, Any]:
+    """Scores of a rule on the scored animals of a problem, beside networks whose weights do not change.
 
     θ, readout, decay and noise are those of the fit; initial weights that are not known are fitted to each animal,
     for the rule as for fixed weights.
@@ -26,7 +30,7 @@ def evaluate_rule(problem: Problem, theta: Theta, shared: Any, noise: dict[str, 
         problem: the animals.
         theta: θ.
         shared: unknowns that all animals share, as they were fitted.
-        noise: standard deviation of the noise by Gaussian kind.
+        noise: standard deviation of the noise by model and Gaussian kind, of the inferred rule and of fixed weights.
 
     Returns:
         Log-likelihood by animal, `r2`, `deviance_explained`, and the same for `fixed weights` with the paired
@@ -35,24 +39,24 @@ def evaluate_rule(problem: Problem, theta: Theta, shared: Any, noise: dict[str, 
     first = problem.start(theta)
     flat = jax.flatten_util.ravel_pytree((jax.tree.map(lambda leaf: jnp.asarray(leaf, float), theta), shared))[0]
     still = np.where(np.arange(problem.size) < problem.scale.size, 0.0, flat)
-    variance = np.array([noise[kind] ** 2 if kind in GAUSSIAN else 1.0 for kind in problem.kinds])
     none, weights = np.zeros((1, problem.size)), np.zeros(len(problem.is_fitted))
 
-    def scores(shared: Any) -> dict[str, Any]:
+    def scores(shared: Any, noise: Mapping[str, float]) -> dict[str, Any]:
+        variance = np.array([noise[kind] ** 2 if kind in GAUSSIAN else 1.0 for kind in problem.kinds])
         start = Point(jnp.asarray(shared), first.own)
         fitted = problem.fit_each([start], [none], weights=[weights])[0]
         predicted = jax.device_get(predictions(problem.learner, problem.animals, fitted.iterate.point))
         likelihood = log_likelihood(problem.kinds, fitted.iterate.curvature, variance, first.own.shape[1])
-        return {"log_likelihood": likelihood} | explained(problem, predicted)
+        return {"log_likelihood": likelihood[problem.scored]} | explained(problem, predicted)
 
-    rule, fixed = scores(flat), scores(still)
+    rule, fixed = scores(flat, noise[INFERRED]), scores(still, noise[FIXED])
     difference = interval(rule["log_likelihood"] - fixed["log_likelihood"])
-    names = [problem.learner.tasks.animals[number].name for number in np.asarray(problem.animals.number)]
+    numbers = np.asarray(problem.animals.number)[problem.scored]
+    names = [problem.learner.tasks.animals[number].name for number in numbers]
     return {
         "animals": dict(zip(names, rule["log_likelihood"].tolist(), strict=True)),
         "models": {
-            "inferred rule": rule | {"log_likelihood": float(rule["log_likelihood"].sum()), "difference": None},
-            "fixed weights": fixed
-            | {"log_likelihood": float(fixed["log_likelihood"].sum()), "difference": difference._asdict()},
+            INFERRED: rule | {"log_likelihood": float(rule["log_likelihood"].sum()), "difference": None},
+            FIXED: fixed | {"log_likelihood": float(fixed["log_likelihood"].sum()), "difference": difference._asdict()},
         },
     }

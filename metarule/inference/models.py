@@ -1,6 +1,7 @@
 """Models that an inferred rule is compared with: rules by name, all terms, fixed weights, and means."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +13,8 @@ from msgspec.structs import replace
 from metarule.analysis.statistics import interval
 from metarule.inference.predictions import explained, mean_of, observations, predictions
 from metarule.inference.problem import Fitted, Problem, make_problem
+from metarule.meta.fits import floors
+from metarule.meta.levenberg import variances
 from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN, fit_of
 from metarule.rules.polynomial import Polynomial
@@ -19,7 +22,7 @@ from metarule.rules.presets import RULES, TRACES
 from metarule.rules.terms import parse
 from metarule.types import Split
 
-__all__ = ["ALL_TERMS", "INFERRED", "Model", "compared_models", "known_sets", "models_report", "of_fit"]
+__all__ = ["ALL_TERMS", "FIXED", "INFERRED", "Model", "compared_models", "known_sets", "models_report", "of_fit"]
 
 INFERRED, ALL_TERMS, FIXED, NULL, KNOWN_START = (
     "inferred rule",
@@ -37,17 +40,22 @@ class Model(NamedTuple):
         log_likelihood: of each animal [animals].
         parameters: number of fitted numbers.
         explained: share of the held-out recordings that it explains, as from `explained`.
+        noise: standard deviation under which its fit is most likely, by Gaussian kind; empty for means.
     """
 
     log_likelihood: Float[np.ndarray, " animals"]
     parameters: int
     explained: dict[str, Any]
+    noise: Mapping[str, float] = MappingProxyType({})
 
 
 def of_fit(problem: Problem, fitted: Fitted) -> Model:
     """Model of a fit."""
     predicted = jax.device_get(predictions(problem.learner, problem.animals, fitted.iterate.point))
-    return Model(fitted.log_likelihood, fitted.parameters, explained(problem, predicted))
+    weights, floor = problem.is_fitted.astype(float), np.asarray(floors(problem.learner))
+    deviations = np.sqrt(np.asarray(variances(problem.kinds, fitted.iterate.curvature, weights, floor)))
+    noise = {kind: float(one) for kind, one in zip(problem.kinds, deviations, strict=True) if kind in GAUSSIAN}
+    return Model(fitted.log_likelihood, fitted.parameters, explained(problem, predicted), noise)
 
 
 def compared_models(
@@ -76,12 +84,8 @@ def compared_models(
     if outside:
         rule = Polynomial(terms=outside, hebbian_scale=_scale(problem))
         other = make_problem(replace(problem.learner, rule=rule), split, optimizer)
-        traces = sorted({trace for name in outside for trace in TRACES.get(name, {})})
-        rows = np.eye(other.size)
-        decays = {name: [len(outside) + traces.index(trace) for trace in TRACES.get(name, {})] for name in outside}
-        used = {name: [outside.index(name), *decays[name]] for name in outside}
         theta = jax.tree.map(jnp.asarray, other.learner.init_theta(run_key(0)))
-        yield from _named(other, other.start(theta), {name: rows[used[name]] for name in outside}, len(traces))
+        yield from _named(other, other.start(theta), *_parameters(other, outside))
 
 
 def known_sets(problem: Problem) -> list[tuple[int, ...]]:
@@ -96,6 +100,21 @@ def _named(problem: Problem, start: Any, directions: dict[str, Any], decays: int
         rows = [np.concatenate([np.atleast_2d(one), problem.nuisance[decays:]]) for one in directions.values()]
         fits = problem.fit_each([start] * len(rows), rows, fits=max(len(problem.terms), len(rows)))
         yield from ((name, of_fit(problem, fitted)) for name, fitted in zip(directions, fits, strict=True))
+
+
+def _parameters(problem: Problem, names: tuple[str, ...]) -> tuple[dict[str, Any], int]:
+    """Directions of the parameters of rules by name, of each θ that projections have, and the number of all decays."""
+    numbers = problem.theta(np.arange(problem.size, dtype=float))
+    coefficients, decays = numbers, np.zeros(0)
+    if isinstance(numbers, Mapping):
+        coefficients, decays = numbers["coefficients"], numbers["logit_decay"]
+    traces = sorted({trace for name in names for trace in TRACES.get(name, {})})
+    rows, directions = np.eye(problem.size), dict[str, Any]()
+    for place, name in enumerate(names):
+        of_traces = [decays[..., traces.index(trace)] for trace in TRACES.get(name, {})]
+        used = np.concatenate([np.ravel(one) for one in (coefficients[..., place], *of_traces)])
+        directions[name] = rows[used.astype(int)]
+    return directions, int(np.size(decays))
 
 
 def _is_possible(problem: Problem, name: str) -> bool:
@@ -121,6 +140,7 @@ def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:
             "bic": model.parameters * float(np.log(sum(used))) - 2 * fitted,
             "parameters": model.parameters,
             **model.explained,
+            "noise": dict(model.noise),
             "difference": None if name == INFERRED else difference._asdict(),
         }
     return report
@@ -150,7 +170,8 @@ def _scale(problem: Problem) -> float:
 
 def _direction(problem: Problem, name: str) -> Any:
     """Coefficients of a rule by name in the terms of the inferred one; None if these do not have it."""
-    if name in TRACES or problem.learner.theta_groups or not isinstance(problem.learner.rule, Polynomial):
+    rule = problem.learner.rule
+    if name in TRACES or problem.learner.theta_groups or not isinstance(rule, Polynomial) or rule.traces:
         return None
     direction, terms = np.zeros(problem.size), [parse(term) for term in problem.terms if term not in RULES]
     if len(terms) < len(problem.terms) or any(len(term) > 1 for term in terms):

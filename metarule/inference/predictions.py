@@ -64,9 +64,13 @@ def explained(problem: Problem, predicted: dict[str, Any]) -> dict[str, Any]:
 
 
 def r_squared(predicted: Any, observed: Any, fitted: Any) -> float | None:
-    """1 − Σ (prediction − observation)² / Σ (mean − observation)², with the mean of each entry over fitted animals."""
+    """1 − Σ (prediction − observation)² / Σ (mean − observation)², with the mean of each entry over fitted animals.
+
+    Sums are over what was observed; a prediction that is NaN there makes it NaN.
+    """
     total = np.nansum((observed - mean_of(fitted)) ** 2)
-    return float(1 - np.nansum((predicted - observed) ** 2) / total) if total > 0 else None
+    left = np.sum(np.where(np.isnan(observed), 0.0, predicted - observed) ** 2)
+    return float(1 - left / total) if total > 0 else None
 
 
 def mean_of(observed: Any) -> Any:

@@ -30,6 +30,8 @@ _STEP = 8
 # the longest, and idle ones end soon.
 _BYTES = 2**24
 _MOST_AT_ONCE = 16
+# Bytes of the curvatures of all fits of a program.
+_CURVATURES = 2**29
 
 
 class Fitted(NamedTuple):
@@ -130,13 +132,17 @@ class Problem(NamedTuple):
             settled: whether the own unknowns of animals that are not fitted are fitted to the end as well, given the
                 shared ones, so that their likelihoods count.
         """
-        count, own = max(fits, len(starts)), starts[0].own.shape[1]
-        most = max(map(len, directions))
+        own, most = starts[0].own.shape[1], max(map(len, directions))
         rows = min(-(-max(most, 1) // _STEP) * _STEP, self.size)
+        each = [self.is_fitted.astype(float)] * len(starts) if weights is None else list(weights)
+        if len(starts) > (block := self._most_fits(rows + own)):
+            parts = [slice(begin, begin + block) for begin in range(0, len(starts), block)]
+            blocks = ((starts[one], directions[one], steps, each[one], l1, block, settled) for one in parts)
+            return [fitted for one in blocks for fitted in self.fit_each(*one)]
+        count = max(min(fits, block), len(starts))
         idle = count - len(starts)
         padded = [np.pad(one, ((0, rows - len(one)), (0, 0))) for one in directions]
         padded += [np.zeros_like(padded[0])] * idle
-        each = [self.is_fitted.astype(float)] * len(starts) if weights is None else list(weights)
         each += [each[0]] * idle
         points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts, *[starts[0]] * idle)
         settings = self.settings
@@ -175,6 +181,10 @@ class Problem(NamedTuple):
         likelihood = log_likelihood(self.kinds, curvature, variance, own)
         corrected = np.where(is_gaussian, corrected, 1.0)
         return Fitted(iterate, directions, corrected, likelihood, free - animals * own + noises)
+
+    def _most_fits(self, tangents: int) -> int:
+        """Fits of one program, whose curvatures are stored together."""
+        return max(_CURVATURES // (8 * len(self.is_fitted) * len(self.kinds) * tangents**2), 1)
 
     def _chunk_size(self, tangents: int) -> int:
         """Fits that are computed at once."""

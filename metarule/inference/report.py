@@ -240,7 +240,7 @@ def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], 
             warnings.append("all terms together predict held-out animals better than the selected ones")
     if problem.is_fitted.all():
         warnings.append("no animal is held out: models are compared on the animals that they were fitted to")
-    if problem.is_fitted.sum() < _FEW and report["coefficients"]:
+    if problem.is_fitted.sum() < _FEW and any(one["bootstrap"] for one in report["coefficients"].values()):
         warnings.append(f"{int(problem.is_fitted.sum())} animals are few: bootstrap intervals are too short")
     if report["selected"] == [] and problem.terms:
         warnings.append("no term is worth its coefficient: fixed weights explain the recordings as well")

@@ -39,7 +39,8 @@ def fisher_matrix(fitted: Fitted, weights: Any, variance: Any = None) -> Float[n
         weights: weight of each animal.
         variance: of the noise by kind; by default that of the fit.
     """
-    return np.einsum("a,auv->uv", weights, np.asarray(_reduced(fitted, variance).hessian))
+    used = np.asarray(weights) > 0  # animals that are held out may diverge
+    return np.einsum("a,auv->uv", weights[used], np.asarray(_reduced(fitted, variance).hessian)[used])
 
 
 def covariance(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
@@ -57,8 +58,8 @@ def covariance(matrix: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
 
 def laplace_intervals(problem: Problem, fitted: Fitted, numbers: list[int]) -> Ends:
     """Intervals estimate ± 1.96·√(F⁻¹) of coefficients, by their numbers; F is Fisher matrix and Gaussian prior."""
-    prior = fitted.directions * np.asarray(problem.settings.penalty.ridge) @ fitted.directions.T
-    deviation = np.sqrt(np.diag(covariance(fisher_matrix(fitted, problem.is_fitted) + prior)))[: len(numbers)]
+    matrix = fisher_matrix(fitted, problem.is_fitted) + _prior(problem, fitted)[1]
+    deviation = np.sqrt(np.diag(covariance(matrix)))[: len(numbers)]
     estimate = fitted.shared[numbers]
     return Ends(estimate - _NORMAL * deviation, estimate + _NORMAL * deviation)
 
@@ -67,15 +68,16 @@ def bootstrap_intervals(problem: Problem, fitted: Fitted, numbers: list[int], dr
     """Percentile intervals of coefficients over draws of animals with replacement.
 
     Each draw moves θ by one Gauss–Newton step from the estimate, θ − (Σ nₐ·Hₐ)⁻¹·Σ nₐ·gₐ, which equals a fit up to the
-    curvature of the likelihood.
+    curvature of the likelihood; the sums include a Gaussian prior, once.
 
     References:
         Efron 1979; Davidson, MacKinnon 1999 (bootstrap by few Newton steps).
     """
     reduced, animals = _reduced(fitted, None), np.flatnonzero(problem.is_fitted)
     counts = np.random.default_rng(seed).multinomial(animals.size, np.full(animals.size, 1 / animals.size), draws)
-    gradients = counts @ np.asarray(reduced.gradient)[animals]
-    matrices = np.einsum("da,auv->duv", counts, np.asarray(reduced.hessian)[animals])
+    slope, prior = _prior(problem, fitted)
+    gradients = counts @ np.asarray(reduced.gradient)[animals] + slope
+    matrices = np.einsum("da,auv->duv", counts, np.asarray(reduced.hessian)[animals]) + prior
     size = np.sqrt(np.maximum(np.einsum("duu->du", matrices), np.finfo(float).tiny))
     scaled = matrices / size[:, :, None] / size[:, None, :]
     steps = np.einsum("duv,dv->du", np.linalg.pinv(scaled, rcond=_ROUNDING, hermitian=True), gradients / size) / size
@@ -121,6 +123,12 @@ def _crossing(distances: Any, rises: Any) -> float:
     end = above[0]
     share = (wanted - roots[end - 1]) / (roots[end] - roots[end - 1])
     return float(distances[end - 1] + share * (distances[end] - distances[end - 1]))
+
+
+def _prior(problem: Problem, fitted: Fitted) -> tuple[Any, Any]:
+    """Gradient and Hessian of the Gaussian prior, −ln p(θ), in the directions of a fit."""
+    ridge = np.asarray(problem.settings.penalty.ridge)
+    return fitted.directions @ (ridge * fitted.shared), fitted.directions * ridge @ fitted.directions.T
 
 
 def _reduced(fitted: Fitted, variance: Any) -> Reduced:

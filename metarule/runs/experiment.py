@@ -302,7 +302,8 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
     tree = set_fields(to_tree(experiment), pairs)
-    if "circuit.output" not in dict(pairs):
+    # Recordings do not tell the activation, except through choices, which allow one.
+    if "circuit.output" not in dict(pairs) and not isinstance(experiment.tasks, Recorded):
         tree |= {"circuit": {name: value for name, value in tree["circuit"].items() if name != "output"}}
     if "tasks.files" in dict(pairs) and "inner_loop.steps" not in dict(pairs):  # as long as the longest recording
         tree |= {"inner_loop": {name: value for name, value in tree["inner_loop"].items() if name != "steps"}}

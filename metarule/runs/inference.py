@@ -13,6 +13,7 @@ import numpy as np
 from metarule.analysis.readback import read_back
 from metarule.config.toml import ConfigError
 from metarule.inference.evaluation import evaluate_rule
+from metarule.inference.models import FIXED, INFERRED
 from metarule.inference.predictions import observations, predictions
 from metarule.inference.problem import Problem, make_problem
 from metarule.inference.recalling import Arrays, Recall
@@ -101,16 +102,13 @@ def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, 
     """
     with in_double_precision():
         problem = make_problem(experiment.lifetime, experiment.split, experiment.optimizer)
-        if not is_new:
-            scored = np.flatnonzero(problem.scored)
-            animals = jax.tree.map(lambda leaf: leaf[scored], problem.animals)
-            problem = problem._replace(animals=animals, is_fitted=np.zeros(scored.size, bool))
-        else:
+        if is_new:
             problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
+        noise = {name: report["models"][name]["noise"] for name in (INFERRED, FIXED)}
         unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
-        return evaluate_rule(
-            problem, jax.tree.map(lambda leaf: np.asarray(leaf, float), theta), unknowns, report["noise"]
-        )
+        # Through numpy, because θ lies on all devices.
+        theta = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta)
+        return evaluate_rule(problem, theta, unknowns, noise)
 
 
 def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:

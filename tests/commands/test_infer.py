@@ -10,7 +10,7 @@ import pytest
 
 import metarule
 from metarule import Experiment, GaussNewton, InnerLoop, Recordings
-from metarule.commands import adapt, infer, simulate, train
+from metarule.commands import adapt, evaluate, infer, simulate, train
 from metarule.config.toml import ConfigError
 from metarule.runs import inference
 from metarule.runs.finished import load
@@ -114,6 +114,32 @@ def test_a_finished_inference_is_loaded_listed_and_printed_again(folder, capsys)
     printed = capsys.readouterr().out
     assert f"\n{run.equation}\n" in printed
     assert "Recovery: 2 simulations with the estimate" in printed
+
+
+def test_an_evaluation_on_held_out_animals_is_that_of_the_report(folder, tmp_path):
+    run = str(folder / "run")
+    assert evaluate.main([run, "--directory", str(tmp_path / "held-out")]) == 0
+    found = json.loads((tmp_path / "held-out" / "summary.json").read_text())
+    models = json.loads((folder / "run" / "summary.json").read_text())["inference"]["models"]
+    assert (found["of"], len(found["animals"])) == ("held-out animals", 2)
+    for name in ("inferred rule", "fixed weights"):
+        assert found["models"][name]["log_likelihood"] == pytest.approx(models[name]["log_likelihood"], rel=1e-5)
+        assert found["models"][name]["r2"]["activity"] == pytest.approx(models[name]["r2"]["activity"], rel=1e-5)
+    sizes = [f"--simulation.{name}={value}" for name, value in (SIZES | {"animals": 3}).items()]
+    assert simulate.main(["simulate-oja", *RULE, *sizes, "--seed", "1", "--out", str(tmp_path / "others")]) == 0
+    others = ["--tasks.files", str(tmp_path / "others" / "*.npz"), "--tasks.test_animals", "0"]
+    assert evaluate.main([run, *others, "--directory", str(tmp_path / "new")]) == 0
+    found = json.loads((tmp_path / "new" / "summary.json").read_text())
+    assert (found["of"], len(found["animals"])) == ("animals of other files", 3)
+    assert found["models"]["inferred rule"]["r2"]["activity"] > 0.9
+
+
+def test_an_evaluation_with_animals_that_were_fitted_is_refused(folder, capsys):
+    before = listed(folder)
+    assert evaluate.main([str(folder / "run"), "--tasks.test_animals", "3"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("tasks.test_animals = 3.0: the rule was inferred otherwise; allowed: 2.0")
+    assert listed(folder) == before
 
 
 @pytest.mark.parametrize("parts", [pytest.param(0, marks=pytest.mark.long), 3, pytest.param(6, marks=pytest.mark.long)])

@@ -8,10 +8,22 @@ from recorded import learner_on
 from scipy.stats import norm
 from two_terms import RULE, recordings
 
+from metarule import Polynomial
 from metarule.inference import make_problem
-from metarule.inference.models import INFERRED, NULL, Model, _direction, _null, compared_models, models_report, of_fit
+from metarule.inference.models import (
+    INFERRED,
+    NULL,
+    Model,
+    _direction,
+    _null,
+    _parameters,
+    compared_models,
+    models_report,
+    of_fit,
+)
 from metarule.inference.predictions import observations
 from metarule.meta import GaussNewton
+from metarule.rules.terms import Trace
 from metarule.runs.inference import in_double_precision
 
 
@@ -27,6 +39,7 @@ def test_criteria_and_differences_by_hand(noisy):
         "parameters": 3,
         "r2": {"activity": 0.9},
         "deviance_explained": None,
+        "noise": {},
         "difference": None,
     }
     # Differences of 2 and 0; the 97.5th percentile of t with one degree of freedom is 12.706.
@@ -78,6 +91,29 @@ def test_rules_with_other_variables_are_no_directions(name, wide):
 def test_a_family_without_some_term_of_a_rule_does_not_have_it(noisy):
     assert _direction(noisy, "oja") is None
     assert _direction(noisy, "hebb") is not None
+
+
+def test_rules_with_traces_are_compared_with_rules_by_name_outside_of_them(noisy):
+    rule = replace(RULE, terms=("pre*post", "pre*slow"), traces={"slow": Trace(of="post", decay=0.5)})
+    learner = replace(noisy.learner, rule=rule)
+    assert _direction(make_problem(learner, learner.tasks.split(0), GaussNewton()), "hebb") is None
+
+
+def test_rules_by_name_have_the_parameters_of_all_projections(noisy):
+    rule, one = Polynomial(terms=("hebb", "covariance")), noisy.learner
+    parts = {
+        "circuit": replace(one.circuit, hidden=(2,)),
+        "inner_loop": replace(one.inner_loop, theta="per_projection"),
+    }
+    learner = replace(one, rule=rule, **parts)
+    problem = make_problem(learner, learner.tasks.split(0), GaussNewton())
+    directions, decays = _parameters(problem, ("hebb", "covariance"))
+    # θ: (hebb, covariance) of each projection, then two logits of each.
+    assert {name: np.nonzero(rows)[1].tolist() for name, rows in directions.items()} == {
+        "hebb": [0, 2],
+        "covariance": [1, 3, 5, 7, 4, 6],
+    }
+    assert (decays, problem.size) == (4, 8)
 
 
 @pytest.mark.long

@@ -44,6 +44,12 @@ def test_r_squared_is_relative_to_the_mean_of_fitted_animals():
     assert r_squared(predicted, np.full_like(observed, NAN), fitted) is None
 
 
+def test_networks_that_diverge_explain_nothing():
+    observed = np.array([[[3.0], [NAN], [1.0]]])
+    assert np.isnan(r_squared(np.full_like(observed, NAN), observed, observed))
+    assert r_squared(np.array([[[3.0], [NAN], [1.0]]]), observed, observed) == 1
+
+
 def test_deviance_is_relative_to_the_mean_choice_of_fitted_animals():
     fitted = np.array([[[1.0], [1.0], [1.0], [0.0], [NAN]]])
     observed, predicted = np.array([[[1.0], [0.0], [NAN]]]), np.array([[[0.9], [0.2], [0.5]]])

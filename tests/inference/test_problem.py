@@ -6,7 +6,7 @@ from scipy.stats import norm
 from two_terms import TRUTH
 
 from metarule import MLP, Gradient
-from metarule.inference import make_problem
+from metarule.inference import make_problem, problem
 from metarule.inference.predictions import observations, predictions
 
 
@@ -35,6 +35,15 @@ def test_a_fit_moves_in_its_directions_only(noisy, empty):
     assert np.flatnonzero(fitted.shared).tolist() == [pre_post]
     assert fitted.parameters == 2
     assert fitted.iterate.curvature.gradient.shape == (8, 1, 1)
+
+
+def test_fits_with_large_curvatures_run_one_after_another(noisy, empty, monkeypatch):
+    directions = [noisy.directions([number]) for number in range(3)]
+    together = noisy.fit_each([empty] * 3, directions, fits=8)
+    monkeypatch.setattr(problem, "_CURVATURES", 2 * 8 * 8 * 8**2)  # of two fits: eight animals, eight directions
+    one_by_one = noisy.fit_each([empty] * 3, directions, fits=8)
+    for one, other in zip(together, one_by_one, strict=True):
+        np.testing.assert_allclose(one.shared, other.shared, rtol=1e-9)
 
 
 @pytest.mark.long

@@ -81,7 +81,7 @@ def test_an_unknown_model_is_refused():
 
 
 def row(estimate, low, high, scale=1.0):
-    return {"estimate": estimate, "low": low, "high": high, "scale": scale}
+    return {"estimate": estimate, "low": low, "high": high, "scale": scale, "bootstrap": [low, high]}
 
 
 def warned(problem, selection, coefficients, models=None, done=True, bic=10.0):
@@ -108,6 +108,7 @@ def test_reasons_to_doubt_are_named(noisy, selection):
     few, alone = (noisy._replace(is_fitted=np.arange(8) < count) for count in (6, 8))
     (count,) = warned(few, selection, {"pre": row(1.0, 0.9, 1.1)})
     assert count == "6 animals are few: bootstrap intervals are too short"
+    assert warned(few, selection, {"pre": row(1.0, 0.9, 1.1) | {"bootstrap": None}}) == []
     assert warned(alone, selection, {"pre": row(1.0, 0.9, 1.1)})[0].startswith("no animal is held out: ")
 
 

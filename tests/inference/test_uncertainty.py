@@ -126,6 +126,15 @@ def test_animals_that_are_held_out_are_no_information():
     np.testing.assert_array_equal(drawn, alone)
 
 
+def test_animals_that_are_held_out_may_diverge():
+    problem, fitted, inputs, _ = linear()
+    curvature, is_fitted = fitted.iterate.curvature, np.arange(6) < 5
+    curvature.hessian[5] = np.nan
+    rows = inputs[:5].reshape(-1, 3)
+    np.testing.assert_allclose(fisher_matrix(fitted, is_fitted), rows.T @ rows)
+    assert np.isfinite(laplace_intervals(problem._replace(is_fitted=is_fitted), fitted, [0, 1, 2])).all()
+
+
 def test_one_newton_step_of_the_bootstrap_is_a_refit_of_a_linear_model():
     problem, fitted, inputs, observed = linear()
     ends = bootstrap_intervals(problem, fitted, [0, 1, 2], draws=200, seed=3)
@@ -133,6 +142,20 @@ def test_one_newton_step_of_the_bootstrap_is_a_refit_of_a_linear_model():
     for counts in np.random.default_rng(3).multinomial(6, np.full(6, 1 / 6), 200):
         root = np.sqrt(counts)[:, None]
         refits.append(np.linalg.lstsq((root[..., None] * inputs).reshape(-1, 3), (root * observed).ravel())[0])
+    np.testing.assert_allclose(ends, np.quantile(refits, [0.025, 0.975], axis=0), rtol=1e-9)
+
+
+def test_draws_of_the_bootstrap_have_the_prior_of_the_fit():
+    problem, fitted, inputs, observed = linear()
+    ridge, rows = np.array([0.0, 7.0, 100.0]), inputs.reshape(-1, 3)
+    best = np.linalg.solve(rows.T @ rows + np.diag(ridge), rows.T @ observed.ravel())
+    gradient = np.einsum("anu,an->au", inputs, inputs @ best - observed)[:, None]
+    fitted = fit_at(Point(best, np.zeros((6, 0))), np.eye(3), 0.0, gradient, fitted.iterate.curvature.hessian)
+    problem = problem._replace(settings=problem.settings._replace(penalty=Penalty(ridge, np.zeros(3))))
+    ends, refits = bootstrap_intervals(problem, fitted, [0, 1, 2], draws=200, seed=3), []
+    for counts in np.random.default_rng(3).multinomial(6, np.full(6, 1 / 6), 200):
+        each = np.repeat(counts, 10)[:, None] * rows
+        refits.append(np.linalg.solve(each.T @ rows + np.diag(ridge), each.T @ observed.ravel()))
     np.testing.assert_allclose(ends, np.quantile(refits, [0.025, 0.975], axis=0), rtol=1e-9)
 
 
