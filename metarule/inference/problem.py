@@ -208,8 +208,8 @@ def log_likelihood(
 ) -> Float[np.ndarray, " animals"]:
     """Log-likelihood of each animal, whose own unknowns are integrated out by Laplace's approximation.
 
-    Their prior has variance 1. Without it, rules that amplify differences between weights would win: under them the
-    digits of an initial weight encode what the animal did later.
+    Of a prior of variance 1 around the estimate the term −½·ln det(1 + H) counts. Without it, rules that amplify
+    differences between weights would win: under them the digits of an initial weight encode what the animal did later.
 
     Args:
         kinds: kinds of observations.

@@ -18,6 +18,7 @@ from metarule.inference.uncertainty import Ends, bootstrap_intervals, laplace_in
 from metarule.meta.fits import unflatten
 from metarule.recordings.likelihood import GAUSSIAN
 from metarule.recordings.tasks import Readout, SharedUnknowns
+from metarule.rules.lifting import local_variables
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Split, Theta
@@ -217,14 +218,31 @@ def shared_unknowns_from(tasks: Any, named: Mapping[str, Any]) -> Any:
     return SharedUnknowns(readout, logit)
 
 
+def _is_wide(one: Mapping[str, Any]) -> bool:
+    return bool(one["low"] is None or one["high"] is None or one["high"] - one["low"] > abs(one["estimate"]))
+
+
+def _misses_choices(problem: Problem) -> bool:
+    """True if the rule reads the modulator at steps whose choice was not observed."""
+    animals, learner = problem.animals, problem.learner
+    if animals.choices is None or "modulator" not in local_variables(learner.rule):
+        return False
+    is_real = np.arange(animals.choices.shape[1]) < np.asarray(animals.length)[:, None]
+    is_plastic = is_real & (np.asarray(animals.plastic) > 0)
+    return learner.tasks.animals[0].targets is None and bool(np.isnan(animals.choices)[is_plastic].any())
+
+
 def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], report: dict[str, Any]) -> list[str]:
     """Reasons to doubt the result."""
     warnings = list[str]()
     if problem.terms and not bool(selection.fitted.iterate.done):
         warnings.append("the fit has not converged; set optimizer.steps higher")
-    for term, one in report["coefficients"].items():
-        if one["low"] is None or one["high"] is None or one["high"] - one["low"] > abs(one["estimate"]):
-            warnings.append(f"{term}: its interval is wider than its estimate")
+    wide = [term for term, one in report["coefficients"].items() if _is_wide(one)]
+    if wide:
+        warnings.append(f"intervals are wider than the estimates of {', '.join(wide)}")
+    if _misses_choices(problem):
+        remedy = "set plastic to 0 there if nothing was learned"
+        warnings.append(f"choices are missing, for which the modulator is ½ − P(choice = 1): {remedy}")
     largest = max((abs(one["estimate"]) / one["scale"] for one in report["coefficients"].values()), default=1.0)
     if not 1 / _POOR_SCALE <= largest <= _POOR_SCALE:
         size = f"{largest:.2g} times the parameter scale"

@@ -62,11 +62,11 @@ def select(
     """Select terms: add the one with the most likely fit, as long as it is worth it; then remove and exchange terms.
 
     A term is worth it if the log-likelihood of the fitted animals rises by more than ½·ln n + ln m, for n observations
-    and m candidates, and that of the animals that are held out rises, too. A term is exchanged for another one if the
-    sum of both rises. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong terms,
-    because weights start near 0. Terms that are useful together only are not found in this way. So the search is also
-    started from the terms of known rules, and from the terms of largest |estimate|/error in the fit of all terms, and
-    the better end counts.
+    and m candidates. It stays if that of the animals that are held out rises, too. A term is exchanged for another one
+    if the sum of both rises. Each candidate is fitted with all terms so far: a score test at θ = 0 would pick wrong
+    terms, because weights start near 0. Terms that are useful together only are not found in this way. So the search is
+    also started from the terms of known rules, and from the terms of largest |estimate|/error in the fit of all terms,
+    and the better end counts.
 
     Args:
         problem: the recordings, and a rule with terms.
@@ -127,6 +127,7 @@ class _Search:
         """Add terms as long as they are worth it."""
         while others := [number for number in self._all if number not in state.terms]:
             longer = self.best(state.fitted.iterate.point, [(*state.terms, other) for other in others])
+            # Held-out animals judge terms in the end: few of them may not gain by the first term of several.
             if not _is_worth(self._problem, longer.fitted, state.fitted):
                 break
             state = longer
@@ -137,7 +138,8 @@ class _Search:
         """Remove terms that are not worth it, and exchange terms for better ones."""
         while state.terms:
             shorter = self.best(state.fitted.iterate.point, [_without(state.terms, number) for number in state.terms])
-            if not _is_worth(self._problem, state.fitted, shorter.fitted):
+            is_worth = _is_worth(self._problem, state.fitted, shorter.fitted)
+            if not (is_worth and _is_confirmed(self._problem, state.fitted, shorter.fitted)):
                 self.record("removed", sorted(set(state.terms) - set(shorter.terms)), shorter.fitted)
                 state = shorter
                 continue
@@ -204,10 +206,14 @@ def _price(problem: Problem, fitted: Fitted) -> float:
 
 
 def _is_worth(problem: Problem, more: Fitted, fewer: Fitted) -> bool:
-    """True if one more term is worth it."""
-    (train, test), (train_before, test_before) = (_likelihoods(problem, one) for one in (more, fewer))
-    is_likelier = train - train_before > _price(problem, more)
-    return bool(is_likelier and (problem.is_fitted.all() or test > test_before))
+    """True if the fitted animals say that one more term is worth it."""
+    gain = _likelihoods(problem, more)[0] - _likelihoods(problem, fewer)[0]
+    return bool(gain > _price(problem, more))
+
+
+def _is_confirmed(problem: Problem, more: Fitted, fewer: Fitted) -> bool:
+    """True if the animals that are held out, if any, say so, too."""
+    return bool(problem.is_fitted.all() or _likelihoods(problem, more)[1] > _likelihoods(problem, fewer)[1])
 
 
 def _likelihoods(problem: Problem, fitted: Fitted) -> tuple[float, float]:

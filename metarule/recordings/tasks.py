@@ -105,7 +105,7 @@ def stack(animals: Sequence[Animal], outputs: int) -> RecordedTask:
     if first.targets is not None:
         target = np.nan_to_num(optional("targets"))
     elif choices is not None:
-        # A choice that was not observed teaches nothing at chance.
+        # Of a choice that was not observed, the modulator is ½ − P(choice = 1).
         target = np.broadcast_to(np.nan_to_num(choices, nan=0.5)[..., None], target.shape).copy()
     gates = [np.ones(len(animal.inputs)) if animal.plastic is None else animal.plastic for animal in animals]
     numbers: Any = np.arange(len(animals))

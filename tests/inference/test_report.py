@@ -95,7 +95,7 @@ def test_reasons_to_doubt_are_named(noisy, selection):
     problem = noisy._replace(is_fitted=np.arange(20) < 12)
     assert warned(problem, selection, {"pre": row(1.0, 0.6, 1.4)}) == []
     wide = warned(problem, selection, {"pre": row(1.0, 0.4, 1.6), "post": row(1.0, None, None)})
-    assert wide == [f"{name}: its interval is wider than its estimate" for name in ("pre", "post")]
+    assert wide == ["intervals are wider than the estimates of pre, post"]
     (unfinished,) = warned(problem, selection, {"pre": row(1.0, 0.9, 1.1)}, done=False)
     assert unfinished == "the fit has not converged; set optimizer.steps higher"
     (scale,) = warned(problem, selection, {"pre": row(50.0, 49.0, 51.0)})

@@ -97,8 +97,8 @@ def test_a_term_is_added_if_it_is_worth_its_coefficient():
     assert selected({"a": PRICE + 0.01, "b": 1, "c": 2}) == ("a", ["added a"])
 
 
-def test_a_term_that_is_worse_for_held_out_animals_is_not_added():
-    assert selected({"a": (100, -0.1)}) == ("", [])
+def test_a_term_that_is_worse_for_held_out_animals_does_not_stay():
+    assert selected({"a": (100, -0.1)}) == ("", ["added a", "removed a"])
     assert selected({"a": 100}, is_fitted=(True, True)) == ("a", ["added a"])
 
 
