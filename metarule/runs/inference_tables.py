@@ -71,7 +71,8 @@ def _heading(report: Mapping[str, Any]) -> list[str]:
     lines.append(f"observed values: {', '.join(observed)}")
     lines += [f"standard deviation of the noise: {', '.join(noise)}"] if noise else []
     lines += [f"on {report['held_out']}: {', '.join(measures)}"] if measures else []
-    return [wrapped for line in lines for wrapped in _wrapped(line)]
+    # The equations of several projections are lines of their own.
+    return [wrapped for line in lines for one in line.splitlines() for wrapped in _wrapped(one)]
 
 
 def _measures(report: Mapping[str, Any]) -> list[str]:

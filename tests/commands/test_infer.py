@@ -209,6 +209,7 @@ def test_a_damaged_part_is_named(folder, tmp_path, capsys):
         (["--inference.models", '["sgd"]'], "models: 'sgd' is no rule by name; allowed: hebb, anti_hebb, "),
         (["--inference.recover", "-1"], "inference.recover = -1: "),
         (["--recover=-1"], "inference.recover = -1: "),
+        (["--recover", "-1"], "inference.recover = -1: "),
         (["--recover", "few"], "'few' is not expected here"),
     ],
 )
