@@ -289,7 +289,7 @@ def _split(tasks: TaskFamily, seed: Integer) -> Split:
 
 
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
-    """Set other tasks for a learned rule; the output activation follows the tasks unless it is set.
+    """Set other tasks for a learned rule; the output activation follows tasks, but not recordings, unless it is set.
 
     Args:
         experiment: in which the rule was learned.
@@ -302,7 +302,8 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
     tree = set_fields(to_tree(experiment), pairs)
-    if "circuit.output" not in dict(pairs):
+    # The output neurons of recordings are those of the animals, whatever the loss.
+    if "circuit.output" not in dict(pairs) and tree["tasks"].get("kind") != "recordings":
         tree |= {"circuit": {name: value for name, value in tree["circuit"].items() if name != "output"}}
     if "tasks.files" in dict(pairs) and "inner_loop.steps" not in dict(pairs):  # as long as the longest recording
         tree |= {"inner_loop": {name: value for name, value in tree["inner_loop"].items() if name != "steps"}}

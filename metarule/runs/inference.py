@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from metarule.analysis.readback import read_back
@@ -107,9 +108,8 @@ def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, 
         else:
             problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
         unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
-        return evaluate_rule(
-            problem, jax.tree.map(lambda leaf: np.asarray(leaf, float), theta), unknowns, report["noise"]
-        )
+        as_double = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), theta)
+        return evaluate_rule(problem, as_double, unknowns, report["noise"])
 
 
 def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:

@@ -10,7 +10,7 @@ import pytest
 
 import metarule
 from metarule import Experiment, GaussNewton, InnerLoop, Recordings
-from metarule.commands import adapt, infer, simulate, train
+from metarule.commands import adapt, evaluate, infer, simulate, train
 from metarule.config.toml import ConfigError
 from metarule.runs import inference
 from metarule.runs.finished import load
@@ -127,6 +127,17 @@ def test_a_finished_inference_is_loaded_listed_and_printed_again(folder, capsys)
     printed = capsys.readouterr().out
     assert f"\n{run.equation}\n" in printed
     assert "Recovery: 2 simulations with the estimate" in printed
+
+
+@pytest.mark.parametrize("others", [False, True])
+def test_a_rule_is_evaluated_in_the_circuit_in_which_it_was_inferred(others, folder, tmp_path):
+    words = ["--tasks.files", str(copytree(folder / "animals", tmp_path / "others") / "*.npz")] if others else []
+    assert evaluate.main([str(folder / "run"), "--directory", str(tmp_path / "found"), *words]) == 0
+    found = json.loads((tmp_path / "found" / "summary.json").read_text())
+    inferred_r2 = summary_of(folder / "run")["inference"]["r2"]["activity"]
+    assert found["models"]["inferred rule"]["r2"]["activity"] == pytest.approx(inferred_r2, abs=0.05)
+    assert found["models"]["inferred rule"]["difference"] is None
+    assert found["experiment"]["circuit"]["output"] == "identity"
 
 
 @pytest.mark.parametrize("parts", [0, 3, 6])
