@@ -108,7 +108,7 @@ def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, 
         else:
             problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
         unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
-        as_double = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), theta)
+        as_double = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta)  # on one device
         return evaluate_rule(problem, as_double, unknowns, report["noise"])
 
 
