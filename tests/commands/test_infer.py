@@ -13,6 +13,7 @@ from metarule import Experiment, GaussNewton, InnerLoop, Recordings
 from metarule.commands import adapt, evaluate, infer, simulate, train
 from metarule.config.toml import ConfigError
 from metarule.runs import inference
+from metarule.runs.experiment import decode_experiment
 from metarule.runs.finished import load
 from metarule.runs.listing import list_runs
 
@@ -127,6 +128,19 @@ def test_a_finished_inference_is_loaded_listed_and_printed_again(folder, capsys)
     printed = capsys.readouterr().out
     assert f"\n{run.equation}\n" in printed
     assert "Recovery: 2 simulations with the estimate" in printed
+
+
+def test_recurrent_circuits_have_all_synapses(folder, tmp_path, monkeypatch):
+    arrays = dict(np.load(folder / "animals" / "animal-1.npz"))
+    for number in range(2):
+        np.savez(tmp_path / f"{number}.npz", inputs=arrays["inputs"], activity=arrays["activity"])
+    monkeypatch.chdir(tmp_path)
+    tree = {"tasks": {"kind": "recordings", "files": "*.npz"}, "rule": {"terms": ["pre*post"]}}
+    assert decode_experiment(tree | {"circuit": {"kind": "recurrent"}}).circuit.density == 1
+    with pytest.raises(
+        ConfigError, match="^circuit.density = 0.5: it removes random synapses; allowed with recordings: 1"
+    ):
+        decode_experiment(tree | {"circuit": {"kind": "recurrent", "density": 0.5}})
 
 
 @pytest.mark.parametrize("others", [False, True])
