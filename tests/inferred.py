@@ -50,6 +50,7 @@ def inferred(variables="pre, post, weight", selected=(), **changes):
             "spectrum": np.geomspace(1e-4, 0.05, len(names)).tolist(),
         },
         "initial_weights": "known",
+        "unknowns": {},
         "warnings": [],
     }
     return report | changes

@@ -43,6 +43,6 @@ def _with_recovery(words: list[str]) -> list[str]:
             rest.append(word)
             continue
         if not is_given:
-            count = remaining.pop(0) if remaining and remaining[0].isdecimal() else _REPETITIONS
+            count = remaining.pop(0) if remaining and remaining[0].removeprefix("-").isdecimal() else _REPETITIONS
         rest += ["--inference.recover", count]
     return rest

@@ -191,10 +191,17 @@ def _report(
         "held_out": "animals that were fitted" if problem.is_fitted.all() else "held-out animals",
         "models": models_report(problem, models),
         "selection": [trial._asdict() for trial in selection.trials],
-        "initial_weights": "fitted" if fitted.iterate.point.own.shape[1] else "known",
+        "initial_weights": _initial_weights(problem, fitted),
         "unknowns": _shared_unknowns(problem, fitted),
     }
     return report | ({"identified": identified._asdict()} if identified else {})
+
+
+def _initial_weights(problem: Problem, fitted: Fitted) -> str:
+    """Where initial weights are from; those that were not recorded are 0 if they are not fitted."""
+    if fitted.iterate.point.own.shape[1]:
+        return "fitted"
+    return "zero" if problem.learner.tasks.initial == "zero" else "known"
 
 
 def _shared_unknowns(problem: Problem, fitted: Fitted) -> dict[str, Any]:
@@ -252,10 +259,11 @@ def _warnings(problem: Problem, selection: Selection, models: dict[str, Model], 
     if bic.get(INFERRED, np.inf) - bic.get(best, np.inf) > _STRONG:
         better = f"its BIC is {bic[best]:.1f}, that of the inferred rule {bic.get(INFERRED, np.inf):.1f}"
         warnings.append(f"{best} explains the recordings better with its number of parameters: {better}")
-    if ALL_TERMS in models:
-        gain = (models[ALL_TERMS].log_likelihood - models[INFERRED].log_likelihood)[problem.scored]
+    for name, model in models.items():
+        gain = (model.log_likelihood - models[INFERRED].log_likelihood)[problem.scored]
         if gain.size > 1 and gain.mean() > 2 * gain.std(ddof=1) / np.sqrt(gain.size) and not problem.is_fitted.all():
-            warnings.append("all terms together predict held-out animals better than the selected ones")
+            what = "all terms together predict" if name == ALL_TERMS else f"model '{name}' predicts"
+            warnings.append(f"{what} held-out animals better than the inferred rule")
     if problem.is_fitted.all():
         warnings.append("no animal is held out: models are compared on the animals that they were fitted to")
     if problem.is_fitted.sum() < _FEW and any(one["bootstrap"] for one in report["coefficients"].values()):

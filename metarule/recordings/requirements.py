@@ -51,9 +51,13 @@ def _check_neurons(family: "Recordings") -> None:
     width = first.activity.shape[1]
     if neurons and (len(set(neurons)) < len(neurons) or len(neurons) != width):
         raise ValueError(f"neurons = {list(neurons)}; allowed: {width} distinct numbers, one a column of activity")
-    if family.population == "output" and max(neurons, default=width - 1) >= outputs:
-        raise ValueError(f"neurons: {max(neurons, default=width - 1)} is beyond the last of {outputs} output neurons")
-    if family.population == "output" and not neurons and width != outputs:
+    if family.population == "all":
+        return
+    if max(neurons, default=0) >= outputs:
+        raise ValueError(f"neurons: {max(neurons)} is beyond the last of {outputs} output neurons")
+    if width > outputs:
+        raise ValueError(f"outputs = {outputs}: activity has {width} columns; allowed: {width} or more")
+    if not neurons and width != outputs:
         raise ValueError(f"outputs = {outputs}: activity has {width} columns; name their neurons, neurons = [0, …]")
 
 

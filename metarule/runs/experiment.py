@@ -289,7 +289,7 @@ def _split(tasks: TaskFamily, seed: Integer) -> Split:
 
 
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
-    """Set other tasks for a learned rule; the output activation follows the tasks unless it is set.
+    """Set other tasks for a learned rule; the output activation follows tasks, but not recordings, unless it is set.
 
     Args:
         experiment: in which the rule was learned.

@@ -13,6 +13,7 @@ from metarule.inference.settings import Inference
 from metarule.meta import GaussNewton
 from metarule.protocols import Circuit, Loss, Recorded, TaskFamily
 from metarule.recordings.family import Recordings
+from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
 
 if TYPE_CHECKING:
@@ -34,8 +35,8 @@ def follow_tasks(tree: Tree) -> Tree:
     """Nested tables of an experiment, completed by what follows its tasks.
 
     The output activation is that of the loss. Lifetimes on recordings are as long as the longest one, their weights are
-    not bounded in practice, their whole meta-loss is along the way, and θ is fitted by Gauss–Newton, that of an MLP by
-    gradient descent.
+    not bounded in practice, all recurrent synapses exist, their whole meta-loss is along the way, and θ is fitted by
+    Gauss–Newton, that of an MLP by gradient descent.
 
     Raises:
         ConfigError: a circuit or tasks that cannot be decoded.
@@ -53,6 +54,8 @@ def follow_tasks(tree: Tree) -> Tree:
         followed["circuit"] = {**circuit, "output": loss.activation}
     if isinstance(parts.tasks, Recordings):
         followed["inner_loop"] = lifetime_of(parts.tasks) | dict(inner_loop)
+        if isinstance(parts.circuit, Recurrent):  # those that exist were recorded, or are fitted
+            followed["circuit"] = {"density": 1.0} | dict(followed["circuit"])
         if rule.get("kind") != "mlp":
             followed["optimizer"] = {"kind": "gauss_newton"} | dict(optimizer)
     return followed if followed != tree else tree
@@ -74,6 +77,11 @@ def check_inference(experiment: "Experiment") -> None:
         if experiment.inference != Inference():
             raise ValueError("inference: these tasks are no recordings; allowed: with tasks.kind = 'recordings'")
         return
+    for name in experiment.inference.models:
+        try:
+            replace(experiment.lifetime, rule=Polynomial(terms=(name,)))
+        except ValueError as error:
+            raise ValueError(f"inference.models: '{name}' cannot be compared with here: {error}") from error
     inner_loop, evaluation = experiment.inner_loop, experiment.evaluation
     if experiment.seeds > 1:
         raise ValueError(f"seeds = {experiment.seeds}: allowed with recordings: 1")
@@ -82,6 +90,9 @@ def check_inference(experiment: "Experiment") -> None:
         raise ValueError(f"inner_loop.online_loss_weight = {weight}: allowed with recordings: 1, as every step counts")
     if inner_loop.bfloat16:
         raise ValueError("inner_loop.bfloat16 = true: allowed with recordings: false")
+    density = getattr(experiment.circuit, "density", 1.0)
+    if density < 1:
+        raise ValueError(f"circuit.density = {density:g}: it removes random synapses; allowed with recordings: 1")
     if isinstance(tasks, Recordings) and inner_loop.steps > tasks.longest:
         raise ValueError(f"inner_loop.steps = {inner_loop.steps}: the longest recording has {tasks.longest} steps")
     if replace(evaluation, monitor_every=1) != type(evaluation)(monitor_every=1):

@@ -59,6 +59,19 @@ def _shown(report: Mapping[str, Any]) -> list[str]:
     return [term for term in largest_first(report) if term in selected][:_ROWS]
 
 
+def _unknowns(fitted: Mapping[str, Any]) -> list[str]:
+    """What was fitted with θ for all animals."""
+    lines = list[str]()
+    if readout := fitted.get("readout"):
+        gains = ", ".join(f"{gain:.3g}" for gain in readout["gains"])
+        lines.append(
+            f"readout: offset {readout['offset']:.3g}, {'gain' if len(readout['gains']) == 1 else 'gains'} {gains}"
+        )
+    if (decay := fitted.get("reward_decay")) is not None:
+        lines.append(f"decay of the average reward: {decay:.3g}")
+    return lines
+
+
 def _heading(report: Mapping[str, Any]) -> list[str]:
     animals, measures = report["animals"], _measures(report)
     observed = [f"{count:,} of {what}" for what, count in report["observations"].items() if count]
@@ -70,8 +83,10 @@ def _heading(report: Mapping[str, Any]) -> list[str]:
     lines[-1] += f"; initial weights: {report['initial_weights']}"
     lines.append(f"observed values: {', '.join(observed)}")
     lines += [f"standard deviation of the noise: {', '.join(noise)}"] if noise else []
+    lines += _unknowns(report["unknowns"])
     lines += [f"on {report['held_out']}: {', '.join(measures)}"] if measures else []
-    return [wrapped for line in lines for wrapped in _wrapped(line)]
+    # The equations of several projections are lines of their own.
+    return [wrapped for line in lines for one in line.splitlines() for wrapped in _wrapped(one)]
 
 
 def _measures(report: Mapping[str, Any]) -> list[str]:

@@ -53,6 +53,8 @@ def infer(
         ConfigError: as of `run`.
         ValueError: recordings, rule and circuit that do not fit together.
     """
+    if not isinstance(recordings, Recordings):
+        raise ValueError(f"recordings = {recordings!r}; allowed: an object of Recordings, such as Recordings(files=…)")
     experiment = Experiment(
         seed=seed,
         rule=rule,  # type: ignore[arg-type]  # or a user's own

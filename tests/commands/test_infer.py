@@ -13,6 +13,7 @@ from metarule import Experiment, GaussNewton, InnerLoop, Recordings
 from metarule.commands import adapt, evaluate, infer, simulate, train
 from metarule.config.toml import ConfigError
 from metarule.runs import inference
+from metarule.runs.experiment import decode_experiment
 from metarule.runs.finished import load
 from metarule.runs.listing import list_runs
 
@@ -77,10 +78,9 @@ def test_the_directory_is_that_of_a_run_with_its_own_parts(folder):
     files = listed(folder / "run")
     for name in ("config.toml", "resolved.toml", "metrics.jsonl", "theta.json", "theta.npz", "summary.json"):
         assert name in files
-    parts = ["recovery-0000", "recovery-0001", *(f"selection-000{number}" for number in range(6))]
-    assert [name for name in files if name.startswith("inference/60/")] == [
-        f"inference/60/{name}.npz" for name in parts
-    ]
+    parts = [name.removeprefix("inference/60/") for name in files if name.startswith("inference/60/")]
+    assert parts[:3] == ["recovery-0000.npz", "recovery-0001.npz", "selection-0000.npz"]
+    assert all(name.startswith("selection-") for name in parts[2:])
     figures = ("coefficients", "identified", "models", "residuals", "trajectories")
     assert [name for name in files if name.startswith("figures/")] == [f"figures/{name}.png" for name in figures]
 
@@ -140,6 +140,19 @@ def test_an_evaluation_with_animals_that_were_fitted_is_refused(folder, capsys):
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("tasks.test_animals = 3.0: the rule was inferred otherwise; allowed: 2.0")
     assert listed(folder) == before
+
+
+def test_recurrent_circuits_have_all_synapses(folder, tmp_path, monkeypatch):
+    arrays = dict(np.load(folder / "animals" / "animal-1.npz"))
+    for number in range(2):
+        np.savez(tmp_path / f"{number}.npz", inputs=arrays["inputs"], activity=arrays["activity"])
+    monkeypatch.chdir(tmp_path)
+    tree = {"tasks": {"kind": "recordings", "files": "*.npz"}, "rule": {"terms": ["pre*post"]}}
+    assert decode_experiment(tree | {"circuit": {"kind": "recurrent"}}).circuit.density == 1
+    with pytest.raises(
+        ConfigError, match="^circuit.density = 0.5: it removes random synapses; allowed with recordings: 1"
+    ):
+        decode_experiment(tree | {"circuit": {"kind": "recurrent", "density": 0.5}})
 
 
 @pytest.mark.parametrize("parts", [pytest.param(0, marks=pytest.mark.long), 3, pytest.param(6, marks=pytest.mark.long)])
@@ -226,6 +239,7 @@ def test_a_damaged_part_is_named(folder, tmp_path, capsys):
         (["--inference.models", '["sgd"]'], "models: 'sgd' is no rule by name; allowed: hebb, anti_hebb, "),
         (["--inference.recover", "-1"], "inference.recover = -1: "),
         (["--recover=-1"], "inference.recover = -1: "),
+        (["--recover", "-1"], "inference.recover = -1: "),
         (["--recover", "few"], "'few' is not expected here"),
     ],
 )

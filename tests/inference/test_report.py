@@ -112,11 +112,14 @@ def test_reasons_to_doubt_are_named(noisy, selection):
     assert warned(alone, selection, {"pre": row(1.0, 0.9, 1.1)})[0].startswith("no animal is held out: ")
 
 
-def test_terms_that_were_left_out_and_predict_are_named(noisy, selection):
+def test_models_that_predict_better_are_named(noisy, selection):
     problem, rows = noisy._replace(is_fitted=np.arange(20) < 12), {"pre": row(1.0, 0.9, 1.1)}
     better = np.where(np.arange(20) % 2, 1.0, 1.5)
     models = {"inferred rule": Model(np.zeros(20), 2, {}), ALL_TERMS: Model(better, 9, {})}
-    (message,) = warned(problem, selection, rows, models)
-    assert message == "all terms together predict held-out animals better than the selected ones"
-    models[ALL_TERMS] = Model(better * np.where(np.arange(20) % 4 > 1, 1, -1), 9, {})
+    models["oja"] = models[ALL_TERMS]
+    assert warned(problem, selection, rows, models) == [
+        "all terms together predict held-out animals better than the inferred rule",
+        "model 'oja' predicts held-out animals better than the inferred rule",
+    ]
+    models["oja"] = models[ALL_TERMS] = Model(better * np.where(np.arange(20) % 4 > 1, 1, -1), 9, {})
     assert warned(problem, selection, rows, models) == []

@@ -36,6 +36,7 @@ FIELDS = [
     ("activity", {"neurons": (0,), "outputs": 2}, f"neurons = [0]; {COLUMNS}"),
     ("activity", {"neurons": (0, 0), "outputs": 2}, f"neurons = [0, 0]; {COLUMNS}"),
     ("activity", {"neurons": (0, 2), "outputs": 2}, "neurons: 2 is beyond the last of 2 output neurons"),
+    ("activity", {"outputs": 1}, "outputs = 1: activity has 2 columns; allowed: 2 or more"),
     ("activity", {"outputs": 3}, "outputs = 3: activity has 2 columns; name their neurons, neurons = [0, …]"),
     (
         "activity",

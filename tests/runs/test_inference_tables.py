@@ -123,3 +123,14 @@ def test_selected_terms_come_first():
     report["coefficients"]["pre"]["estimate"] = 7.0
     assert largest_first(report)[0] == "pre"
     assert largest_first(report | {"selected": list(SELECTED)})[:3] == [*SELECTED, "pre"]
+
+
+def test_what_is_fitted_with_the_rule_is_printed():
+    unknowns = {"readout": {"offset": -1.25, "gains": [2.0, 0.51]}, "reward_decay": 0.875}
+    text = inference_table(inferred(unknowns=unknowns))
+    assert "\nreadout: offset -1.25, gains 2, 0.51\ndecay of the average reward: 0.875\n" in text
+
+
+def test_rules_of_several_projections_have_a_line_each():
+    text = inference_table(inferred(equation="Δw₁ = 2·pre\nΔw₂ = 3·post"))
+    assert text.strip().splitlines()[:2] == ["Δw₁ = 2·pre", "Δw₂ = 3·post"]

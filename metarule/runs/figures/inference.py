@@ -81,7 +81,8 @@ def draw_models(file: Path, report: Mapping[str, Any]) -> None:
     axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_yticks(range(len(models)), [f"{name} ({row['parameters']})" for name, row in models.items()])
     axes.set(ylim=(len(models) - 0.5, -0.5), ylabel="model (parameters)")
-    axes.set_xlabel("log-likelihood of the inferred rule − model (nats an animal), 95 % interval")
+    scale = ", logarithmic beyond ±1" if axes.get_xscale() == "symlog" else ""
+    axes.set_xlabel(f"log-likelihood of the inferred rule − model (nats an animal), 95 % interval{scale}")
     axes.set_title(f"Models on {report['held_out']}; right of 0 the inferred rule is better", fontsize="medium")
     save(figure, file)
 
@@ -176,7 +177,8 @@ def draw_spectrum(file: Path, report: Mapping[str, Any]) -> None:
     axes.margins(y=0.12)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(0.4, len(drawn) + 0.6)
-    title = f"{identified['directions']} of {identified['of']} directions of θ are determined: {identified['verdict']}"
+    verdict = "partly identified" if identified["verdict"] == "partly" else identified["verdict"]
+    title = f"{identified['directions']} of {identified['of']} directions of θ are determined: {verdict}"
     axes.set_title(title, fontsize="medium")
     figure.legend(frameon=False, loc="outside lower left", fontsize="small")
     save(figure, file)
