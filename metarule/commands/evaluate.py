@@ -27,8 +27,7 @@ from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.files import csv_text, plain, write_json, write_text
-from metarule.runs.finished import load
-from metarule.runs.inference import evaluate_animals, in_double_precision
+from metarule.runs.inference import evaluate_animals
 from metarule.runs.inference_tables import evaluation_table
 from metarule.runs.phenomena import measure_phenomena, phenomena_table
 from metarule.runs.results import write_curves
@@ -68,9 +67,7 @@ def _serve(words: list[str]) -> int:
 def _run_on_recordings(transfer: Transfer, path: Path) -> int:
     run, experiment = transfer.run, transfer.experiment
     is_new = _is_new(run.tasks, experiment.tasks)
-    with in_double_precision():
-        theta = load(run.directory).theta
-    report = evaluate_animals(experiment, theta, run.summary["inference"], is_new)
+    report = evaluate_animals(experiment, run.directory, run.summary["inference"], is_new)
     of = "animals of other files" if is_new else run.summary["inference"]["held_out"]
     write_json(path / "summary.json", transfer.tree() | {"equation": run.equation, "of": of} | report)
     print(f"{run.equation}\n\n{evaluation_table(report, of)}\n\nnumbers: {path / 'summary.json'}")

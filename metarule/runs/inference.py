@@ -27,9 +27,8 @@ from metarule.runs.directory import FIGURES, INFERENCE
 from metarule.runs.experiment import Experiment
 from metarule.runs.files import whole_file, write_json
 from metarule.runs.stopping import StopRequest
-from metarule.runs.theta_files import write_theta
+from metarule.runs.theta_files import load_theta, theta_meaning, write_theta
 from metarule.runs.training import Trained
-from metarule.types import Theta
 
 __all__ = ["evaluate_animals", "in_double_precision", "score_of", "write_inference"]
 
@@ -91,12 +90,12 @@ def write_inference(
     return summary
 
 
-def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, Any], is_new: bool) -> dict[str, Any]:
+def evaluate_animals(experiment: Experiment, path: Path, report: Mapping[str, Any], is_new: bool) -> dict[str, Any]:
     """Evaluate an inferred rule on held-out animals, or on all animals of other files.
 
     Args:
         experiment: of the run, with the files of the animals.
-        theta: the inferred θ.
+        path: directory of the run, whose θ is read in double precision.
         report: report of the run, with the fitted noise and unknowns.
         is_new: whether the files are others than those of the run.
     """
@@ -106,8 +105,8 @@ def evaluate_animals(experiment: Experiment, theta: Theta, report: Mapping[str, 
             problem = problem._replace(is_fitted=np.zeros(len(problem.is_fitted), bool))
         noise = {name: report["models"][name]["noise"] for name in (INFERRED, FIXED)}
         unknowns = shared_unknowns_from(experiment.tasks, report["unknowns"])
-        # Through numpy, because θ lies on all devices.
-        theta = jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta)
+        lifetime = experiment.lifetime
+        theta = load_theta(path, lifetime.init_theta(run_key(0)), theta_meaning(lifetime))
         return evaluate_rule(problem, theta, unknowns, noise)
 
 
