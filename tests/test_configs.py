@@ -43,9 +43,8 @@ def test_a_config_runs_a_few_steps(path, tmp_path):
     assert summary["held_out"]["learned"]["mean"] >= 0
 
 
-@pytest.mark.parametrize(
-    ("name", "term"), [pytest.param("oja", "oja", marks=pytest.mark.long), ("choice", "pre*neuromodulator")]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("name", "term"), [("oja", "oja"), ("choice", "pre*neuromodulator")])
 def test_a_config_infers_the_rule_of_simulated_recordings(name, term, tmp_path):
     sizes = ["--simulation.animals=4", "--simulation.steps=30"]
     assert simulate.main([f"simulate-{name}", *sizes, "--out", str(tmp_path / "animals")]) == 0

@@ -10,7 +10,7 @@ from small import OVERRIDES, overrides, words
 
 from metarule.commands.train import main
 from metarule.config.toml import decode, read
-from metarule.runs.experiment import Experiment
+from metarule.runs.experiment import Experiment, decode_experiment
 from metarule.sweeps.declaration import Sweep
 
 pytestmark = pytest.mark.usefixtures("with_kernels")
@@ -31,6 +31,7 @@ SHORTER = {
         "steps=50, batch_size=16": "steps=6, batch_size=4",
         "lifetimes=256": "lifetimes=16",
         "runs=16": "runs=2",
+        '"taylor(pre, post, weight; 1)", "post^2*weight"': '"pre*post", "post^2*weight"',
     },
 }
 
@@ -80,6 +81,11 @@ def test_tables_are_parts_of_configs(text, tmp_path, monkeypatch):
     tree = tomllib.loads(text)
     if "config" in tree:
         assert decode(tree, Sweep)
+        return
+    if tree.get("tasks", {}).get("kind") == "recordings":
+        monkeypatch.chdir(tmp_path)
+        Path(tree["tasks"]["files"]).write_text("fly,odour_a,odour_b,accepted,sugar\n1,0,1,1,0\n2,1,0,0,\n")
+        assert decode_experiment(tree)
         return
     if "data" in tree.get("tasks", {}):
         monkeypatch.chdir(tmp_path)

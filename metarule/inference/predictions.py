@@ -13,6 +13,7 @@ from metarule.lifetime.scans import loop
 from metarule.meta.curvature import network_of
 from metarule.meta.fits import own_unknowns, unflatten
 from metarule.meta.levenberg import Point
+from metarule.prng import run_key
 from metarule.recordings.likelihood import GAUSSIAN, by_kind, fit_of
 from metarule.recordings.tasks import RecordedTask
 from metarule.types import Integer
@@ -43,7 +44,7 @@ def observations(learner: Any, animals: RecordedTask) -> dict[str, Array]:
 
     def one(task: RecordedTask) -> dict[str, Array]:
         ts = jnp.arange(learner.steps)
-        stimuli = jax.vmap(lambda t: learner.tasks.stimulus(task, t, jax.random.key(0)))(ts)
+        stimuli = jax.vmap(lambda t: learner.tasks.stimulus(task, t, run_key(0)))(ts)
         return by_kind(stimuli.observed, axes=1)
 
     return jax.vmap(one)(animals)

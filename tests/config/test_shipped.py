@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from metarule.commands import cli
-from metarule.commands.opening import CONFIGS, SIMULATIONS, STUDIES, parse_new_run
+from metarule.commands.opening import CONFIGS, INFERENCES, SIMULATIONS, STUDIES, parse_new_run
 from metarule.config import shipped as module
 from metarule.config.shipped import find_config, shipped
 from metarule.config.toml import ConfigError, read
@@ -29,7 +29,7 @@ def elsewhere(tmp_path, monkeypatch):
 
 def test_every_config_is_found_by_its_name(elsewhere):
     assert sorted(shipped().values()) == FILES
-    assert sorted((*CONFIGS, *SIMULATIONS, *STUDIES)) == sorted(file.stem for file in FILES)
+    assert sorted((*CONFIGS, *INFERENCES, *SIMULATIONS, *STUDIES)) == sorted(file.stem for file in FILES)
     for file in FILES:
         assert find_config(file.stem) == find_config(file.name) == file
 

@@ -247,7 +247,7 @@ CONFIGS = {
 
 def test_every_config_is_listed():
     folder = Path(__file__).parents[2] / "configs"
-    others = ("study-", "simulate-")
+    others = ("study-", "simulate-", "infer-")
     assert {path.stem for path in folder.glob("*.toml") if not path.stem.startswith(others)} == set(CONFIGS)
 
 

@@ -199,6 +199,7 @@ def test_derivatives_of_a_recurrent_network_in_sessions(recurrent):
         np.testing.assert_allclose(found.hessian[kind], jacobian @ jacobian.T, rtol=1e-6, atol=1e-7)
 
 
+@pytest.mark.long
 def test_padding_changes_nothing(recurrent):
     animals, learner_of = recurrent
     both, alone = learner_of(animals, "both"), learner_of(animals[:1], "alone")

@@ -49,6 +49,7 @@ def test_coefficients_are_found_with_initial_weights_that_are_not_known(tmp_path
     np.testing.assert_allclose(theta, TRUTH, rtol=0, atol=1e-8)
 
 
+@pytest.mark.long
 def test_a_finished_fit_stays_bit_for_bit(tmp_path, animals, float64):
     learner, optimizer = learner_on(tmp_path, animals, TERMS), GaussNewton()
     pool = learner.tasks.split(0).train
@@ -61,6 +62,7 @@ def test_a_finished_fit_stays_bit_for_bit(tmp_path, animals, float64):
     jax.tree.map(np.testing.assert_array_equal, state, after)
 
 
+@pytest.mark.long
 def test_animals_that_are_not_selected_do_not_count(tmp_path, animals, float64):
     spoilt = [*animals[:3], animals[3] | {"activity": -animals[3]["activity"]}]
     learner, optimizer = learner_on(tmp_path, spoilt, TERMS), GaussNewton(steps=15)

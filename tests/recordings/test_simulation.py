@@ -188,6 +188,7 @@ def test_components_that_do_not_fit_together_are_refused(change, message):
         replace(OJA, **change)
 
 
+@pytest.mark.long
 def test_a_modulator_that_is_a_neuron_needs_no_target_and_choices_need_no_reward():
     aplysia = mr.Simulation(animals=1, steps=5, inputs=3, outputs=1)
     rule = mr.Polynomial(terms=("pre*modulator*neuromodulator",))
