@@ -99,7 +99,6 @@ NUMERICS = {
     "estimators/test_contract.py",
     "estimators/test_inversion.py",
     "lifetime/test_learner.py",
-    "meta/test_curvature.py",
     "rules/test_polynomial.py",
 }
 

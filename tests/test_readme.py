@@ -32,6 +32,7 @@ SHORTER = {
         "lifetimes=256": "lifetimes=16",
         "runs=16": "runs=2",
         '"taylor(pre, post, weight; 1)", "post^2*weight"': '"pre*post", "post^2*weight"',
+        'directory="runs/inferred"': 'inference=mr.Inference(models=("hebb",)), directory="runs/inferred"',
     },
 }
 

@@ -43,6 +43,7 @@ def test_values_of_seeds_are_summarised(rows):
     assert {row["test"] for row in rows} == {"tiny"}
 
 
+@pytest.mark.long
 def test_rows_are_printed_written_and_read_again(tmp_path, monkeypatch, capsys, rows):
     monkeypatch.setattr(inference, "measured", lambda name, test, seeds: rows)
     words = ["--directory", str(tmp_path / "measured"), "--json", str(tmp_path / "rows.json"), "--tests", '["oja"]']

@@ -32,6 +32,7 @@ def test_recordings_are_never_taken_as_exact(noisy, everything):
     assert perfect.spectrum[0] > 0
 
 
+@pytest.mark.long
 def test_terms_that_are_equal_in_the_data_are_named(tmp_path):
     animals = [arrays | {"inputs": (arrays["inputs"] > 0).astype(float)} for arrays in recordings(0.1)]
     rule = Polynomial(terms=("pre", "pre*post", "pre^2"), hebbian_scale=10.0)

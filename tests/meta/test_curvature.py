@@ -126,6 +126,7 @@ def test_derivatives_of_kernels_are_the_same(everything, caplog):
     assert "time loops are compiled to one operation each" in caplog.text
 
 
+@pytest.mark.long
 def test_derivatives_in_segments_are_the_same(everything, monkeypatch):
     monkeypatch.setattr(module, "_SEGMENT", 4 * (4 + 3 + 1 + 6) * 9)  # coefficients, readout, decay, initial weights
     lengths = []

@@ -1,3 +1,5 @@
+import pytest
+
 """Several processes share a run: they stop together and refuse together; crashes are in test_faults."""
 
 import json
@@ -42,6 +44,7 @@ class Processes:
         return [(process.communicate(timeout=120)[1], process.returncode) for process in self.processes]
 
 
+@pytest.mark.long
 def test_processes_stop_when_one_is_stopped_and_all_continue(tmp_path):
     path = tmp_path / "shared"
     run = Processes(*NEW, path)

@@ -81,6 +81,7 @@ def test_models_in_order_even_without_an_interval(tmp_path, texts):
     assert any("rule − model (nats an animal), 95 % interval, logarithmic beyond ±1" in one for one in texts)
 
 
+@pytest.mark.long
 def test_trajectories_of_activity_and_choices(tmp_path, texts):
     choices, activity = np.tile([0.0, 1.0, np.nan], 10), [0.1, None, 0.4]
     draw_trajectories(
