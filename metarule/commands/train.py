@@ -53,9 +53,9 @@ def serve_inference(words: list[str]) -> int:
     with ExitStack() as stack:
         directory = _open(words, stack, "infer")
         experiment = read_experiment(directory)
-        if isinstance(experiment.tasks, Recordings):
-            if unused := unused_fields(experiment.tasks.files, experiment.tasks.columns):
-                print(f"fields of the recordings that are not used: {', '.join(unused)}", flush=True)
+        tasks = experiment.tasks
+        if isinstance(tasks, Recordings) and (unused := unused_fields(tasks.files, tasks.columns)):
+            print(f"fields of the recordings that are not used: {', '.join(unused)}", flush=True)
         return _run(experiment, directory, "infer")
 
 
