@@ -120,6 +120,7 @@ TINY = {
 }
 
 
+@pytest.mark.long
 @settings(max_examples=max(2, EXAMPLES // 100), suppress_health_check=list(HealthCheck))
 @given(settings_of_fields(most=1))
 @example([("seed", -1)])

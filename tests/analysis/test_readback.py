@@ -48,6 +48,7 @@ def bent():
     return found(NOTHING | {"bend": jnp.array(0.2)}, tolerance=0.02)
 
 
+@pytest.mark.long
 def test_a_polynomial_is_read_back_with_its_terms_and_coefficients():
     result = found(tolerance=1e-4)
     assert result.rule == Polynomial(terms=("pre*modulator", "weight"))

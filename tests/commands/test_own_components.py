@@ -95,6 +95,7 @@ def test_a_run_is_evaluated_adapted_and_pruned(own, capsys):
     assert callable(metarule.load(own).rule.update)
 
 
+@pytest.mark.long
 def test_own_rates_are_swept(config, tmp_path, capsys):
     text = f'config = "{config}"\nseeds = 1\n[set]\n'
     text += "".join(

@@ -40,6 +40,7 @@ def test_recordings_and_the_truth_are_written(oja):
     assert [file.name for file in oja.parent.iterdir()] == ["oja"]
 
 
+@pytest.mark.long
 def test_the_summary_names_what_was_recorded_and_the_next_command(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "flies").mkdir()

@@ -77,6 +77,7 @@ def test_theta_of_a_cell_of_one_point_is_bit_for_bit_that_of_a_run(tmp_path):
     np.testing.assert_array_equal(solve(cell, tmp_path / "states", StopRequest(), SILENT).theta[0], expected.theta)
 
 
+@pytest.mark.long
 def test_a_curve_has_the_score_of_each_marked_meta_step(tmp_path):
     search = RandomSearch(steps=4, population=4, batch_size=2, validation=2)
     experiment = replace(SMALL, optimizer=Sequence(first=search, then=replace(SMALL.optimizer, steps=3)))
