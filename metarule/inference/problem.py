@@ -106,9 +106,9 @@ class Problem(NamedTuple):
         """θ of a point."""
         return unflatten(self.learner, jnp.asarray(shared))[0]
 
-    def fit(self, start: Point, directions: Any, steps: int | None = None, weights: Any = None) -> Fitted:
+    def fit(self, start: Point, directions: Any, steps: int | None = None) -> Fitted:
         """Fit once, in some directions of the shared unknowns."""
-        return self.fit_each([start], [directions], steps, None if weights is None else [weights])[0]
+        return self.fit_each([start], [directions], steps)[0]
 
     def fit_each(
         self,

@@ -76,6 +76,7 @@ def infer_rule(
         recall: recalls what a stopped inference has computed.
     """
     problem = make_problem(learner, split, optimizer)
+    # Through numpy, because gradient descent leaves θ on several devices.
     start = problem.start(jax.tree.map(lambda leaf: jnp.asarray(np.asarray(leaf), float), theta))
     if start.own.shape[1]:
         alone = problem.fit_each([start], [np.zeros((1, problem.size))], fits=max(len(problem.terms), 1))

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from metarule.analysis.readback import read_back
@@ -63,10 +62,10 @@ def write_inference(
     began = time.perf_counter()
     with in_double_precision():
         split, lifetime, seed = experiment.split, experiment.lifetime, experiment.seed
-        # Meta-training spreads θ over devices.
-        theta = jax.tree.map(jnp.asarray, jax.device_get(trained.theta))
         recall = _recall(path / INFERENCE / str(trained.steps), stop, trained.steps)
-        found = infer_rule(lifetime, split, theta, experiment.optimizer, experiment.inference, seed, say, recall)
+        found = infer_rule(
+            lifetime, split, trained.theta, experiment.optimizer, experiment.inference, seed, say, recall
+        )
         report = dict(found.report)
         if isinstance(lifetime.rule, MLP):
             key = stream(run_key(seed), Purpose.PRUNING)
