@@ -8,8 +8,8 @@ from jax.tree_util import DictKey
 from jaxtyping import Bool, Float, Int, Key, PyTree, Shaped
 
 __all__ = ["LOGITS", "STIMULI", "Integer", "Metrics", "PRNGKey", "ScanFn", "Theta", "Weights"]
-__all__ += ["CircuitStep", "Estimate", "Info", "LearnerState", "LifetimeContext", "Observed", "Parts", "Split"]
-__all__ += ["StepOutput", "Stimulus", "Synapse"]
+__all__ += ["CircuitStep", "Estimate", "Info", "LearnerState", "LifetimeContext", "Observed", "Parts", "Reaction"]
+__all__ += ["Split", "StepOutput", "Stimulus", "Synapse"]
 
 # Stimuli of conditioning in the order of the sensory neurons: two conditioned stimuli and the unconditioned one.
 STIMULI = ("CS1", "CS2", "US")
@@ -76,6 +76,7 @@ class Stimulus(NamedTuple):
         reward: reward at this step, where a task gives one; it is the diffuse neuromodulator.
         plasticity: gate g of the plastic change, w ← w + g·Δw; None for 1.
         restart: 1 at the first step of a session, where activity and traces start anew, otherwise 0; None for 0.
+        key: source of randomness of a stochastic circuit at this step; None for its mean response.
     """
 
     input: Float[Array, "*batch inputs"]
@@ -84,6 +85,7 @@ class Stimulus(NamedTuple):
     reward: Float[Array, "*batch"] | None = None
     plasticity: Float[Array, "*batch"] | None = None
     restart: Float[Array, "*batch"] | None = None
+    key: Key[Array, "*batch"] | None = None
 
 
 class CircuitStep(NamedTuple):
@@ -94,12 +96,31 @@ class CircuitStep(NamedTuple):
         output: activity of the output neurons [outputs].
         synapses: local variables, one entry a projection.
         activity: activity of all neurons but the inputs, one array a layer or population.
+        log_probability: logarithm of the probability of what was sampled in this step; None if nothing was.
     """
 
     state: Any
     output: Float[Array, " outputs"]
     synapses: tuple[Synapse, ...]
     activity: tuple[Float[Array, " _"], ...] = ()
+    log_probability: Float[Array, ""] | None = None
+
+
+class Reaction(NamedTuple):
+    """Reaction of a task to the output of a network in a closed loop.
+
+    Attributes:
+        state: state of the task after the step.
+        reward: reward that arrives at this step, perhaps for earlier outputs; it is the diffuse neuromodulator.
+        loss: loss of this step; None for −reward.
+        target: wanted activity of the output neurons, from which errors are made; None for the output itself, so that
+            the error of a sampled choice is choice − probability.
+    """
+
+    state: Any
+    reward: Float[Array, ""]
+    loss: Float[Array, ""] | None = None
+    target: Float[Array, " outputs"] | None = None
 
 
 class Split(NamedTuple):
@@ -137,11 +158,13 @@ class LearnerState(NamedTuple):
         weights: one matrix [pre, post] a projection.
         memory: memory of the rule at each synapse, one entry a projection.
         circuit: state of the circuit.
+        task: state of the task, where it reacts to the network; otherwise `()`.
     """
 
     weights: Weights
     memory: tuple[PyTree[Float[Array, "..."]], ...]
     circuit: PyTree[Float[Array, "..."]]
+    task: PyTree[Shaped[Array, "..."]] = ()
 
 
 class StepOutput(NamedTuple):
@@ -151,11 +174,13 @@ class StepOutput(NamedTuple):
         loss: share of the meta-loss; the loss of a lifetime is the sum of these and of the final evaluation.
         output: activity of the output neurons before the weights changed [outputs].
         activity: as in `CircuitStep`.
+        log_probability: as in `CircuitStep`.
     """
 
     loss: Float[Array, ""]
     output: Float[Array, " outputs"]
     activity: tuple[Float[Array, " _"], ...] = ()
+    log_probability: Float[Array, ""] | None = None
 
 
 class Parts(NamedTuple):

@@ -157,7 +157,7 @@ def prepared_experiment(experiment: Experiment) -> Prepared:
     def first(number: Integer) -> tuple[LifetimeContext, LearnerState]:
         among = optimizer.train_tasks, optimizer.batch_size
         task, key = draw_lifetime(lifetime, pool, *among, 0, number, run_key(experiment.seed))
-        return lifetime.init(key, task)
+        return lifetime.init(lifetime.init_theta(key), key, task)
 
     started = jax.jit(jax.vmap(first))(jnp.arange(optimizer.batch_size))
     return _prepared(lifetime, lifetime.init_theta(run_key(experiment.seed)), *started)

@@ -119,7 +119,7 @@ def adapt(
     # Only the losses of steps count, not the final loss on the examples.
     inner_loop = replace(lifetime.inner_loop, online_loss_weight=1.0, l1=0.0)
     learner, transform = replace(lifetime, inner_loop=inner_loop), adaptation.transform(rate)
-    context, learner_state = lifetime.init(key, task)
+    context, learner_state = lifetime.init(theta, key, task)
 
     def window_loss(theta: Theta, learner_state: LearnerState, start: Integer) -> tuple[Scalar, LearnerState]:
         learner_state, outputs = unroll(learner, theta, context, learner_state, start + jnp.arange(window))

@@ -128,7 +128,7 @@ def _one_curve(
     learner: Learner, theta: Theta, task: Any, key: PRNGKey, ends: tuple[int, ...]
 ) -> dict[str, Float[Array, " points"]]:
     """Scores of one network after some steps."""
-    context, state = learner.init(key, task)
+    context, state = learner.init(theta, key, task)
     size = _chunk([end - start for start, end in pairwise(ends)])
 
     def step(state: LearnerState, now: tuple[Integer, Bool[Array, ""]]) -> tuple[LearnerState, None]:

@@ -50,7 +50,7 @@ def lyapunov_exponent(
 
 def _exponent(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: Integer) -> Float[Array, ""]:
     task, lifetime_key, _ = sample_lifetime(learner, pool, key, number)
-    context, state = learner.init(lifetime_key, task)
+    context, state = learner.init(theta, lifetime_key, task)
 
     def step(pair: _Pair, t: Integer) -> tuple[_Pair, Float[Array, ""]]:
         state, direction = jax.jvp(lambda state: step_at(learner, theta, context, state, t)[0], (pair[0],), (pair[1],))

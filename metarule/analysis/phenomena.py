@@ -151,7 +151,7 @@ def _animal(
     """Task of an animal, and its responses before each step and at the end."""
     only = pool._replace(schedules=schedule[None])
     task, lifetime_key, _ = sample_lifetime(lifetime, only, key, run, 1)
-    context, state = lifetime.init(lifetime_key, task)
+    context, state = lifetime.init(theta, lifetime_key, task)
 
     def probe(state: LearnerState) -> Float[Array, " 2"]:
         present = partial(lifetime.circuit.step, state.weights, context.wiring, state.circuit)

@@ -105,7 +105,7 @@ def _of_lifetime(
 ) -> dict[str, tuple[Float[Array, "samples columns"], Bool[Array, " samples"], Bool[Array, ""]]]:
     task, lifetime_key, _ = sample_lifetime(learner, pool, key, number)
     synapse_key, row_key = jax.random.split(jax.random.split(jax.random.fold_in(key, number), 3)[2])
-    context, state = learner.init(lifetime_key, task)
+    context, state = learner.init(theta, lifetime_key, task)
     each = -(-count // learner.steps)
 
     def step(state: LearnerState, t: Integer) -> tuple[LearnerState, Any]:

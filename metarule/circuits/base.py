@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 
 from metarule.prng import run_key
-from metarule.protocols import Circuit, PartlyPlastic, Paths
+from metarule.protocols import Circuit, PartlyPlastic, Paths, SignConstrained, Stochastic
 from metarule.tracing import memoised, reads, returns_as_is
 from metarule.types import CircuitStep, Stimulus, Synapse
 
-__all__ = ["network_shapes", "offered_variables", "paths_of", "plastic_of", "sees_own_weights", "target_dependent"]
+__all__ = ["is_sampled", "is_stochastic", "lower_bounds_of", "network_shapes", "offered_variables", "paths_of"]
+__all__ += ["plastic_of", "sees_own_weights", "target_dependent"]
 
 
 @memoised
@@ -65,6 +66,26 @@ def network_shapes(circuit: Circuit, inputs: int, outputs: int) -> tuple[tuple[A
 def plastic_of(circuit: Circuit, projections: int) -> tuple[bool, ...]:
     """Plasticity of each projection; without the ability `PartlyPlastic` all are."""
     return circuit.plastic if isinstance(circuit, PartlyPlastic) else (True,) * projections
+
+
+def lower_bounds_of(circuit: Circuit, projections: int) -> tuple[float | None, ...]:
+    """Lower bound of the weights of each projection; None, as without `SignConstrained`, for −weight_bound."""
+    return circuit.lower_bounds if isinstance(circuit, SignConstrained) else (None,) * projections
+
+
+def is_stochastic(circuit: Circuit) -> bool:
+    """True if a circuit draws random numbers at each step."""
+    return isinstance(circuit, Stochastic) and circuit.stochastic
+
+
+@memoised
+def is_sampled(circuit: Circuit, inputs: int, outputs: int) -> bool:
+    """True if a circuit samples, such as actions, by tracing its `step`; noise that is added is no sample."""
+    if not is_stochastic(circuit):
+        return False
+    *network, stimulus = _shapes(circuit, inputs, outputs)
+    key = jax.eval_shape(run_key, 0)
+    return jax.eval_shape(circuit.step, *network, stimulus._replace(key=key)).log_probability is not None
 
 
 def _shapes(circuit: Circuit, inputs: int, outputs: int) -> tuple[Any, Any, Any, Stimulus]:

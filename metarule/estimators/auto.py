@@ -61,9 +61,9 @@ class Auto(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_f
         sizes = f"{lifetimes} lifetimes of {learner.steps} steps and {_parameters(learner)} parameters"
         return method, f"{name}: about {_shown(size)} {verdict} {_shown(memory)} for {sizes}"
 
-    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> tuple[()]:
-        """No state."""
-        return ()
+    def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Any:
+        """State of the chosen method."""
+        return self.choose(learner)[0].init(learner, theta, key)
 
     def estimate(self, learner: Learner, theta: Theta, task: Any, state: Any, key: PRNGKey) -> tuple[Estimate, Any]:
         """Estimate meta-loss and θ-gradient of one lifetime, with memory for this lifetime alone."""
@@ -94,8 +94,8 @@ def _shapes(learner: Learner) -> tuple[Any, Any, Any]:
     """Shapes of the state, of the intermediates of a step, and of the record of a step."""
 
     def step(key: PRNGKey) -> tuple[Any, Any, Any]:
-        context, state = learner.init(key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
         theta = learner.init_theta(key)
+        context, state = learner.init(theta, key, learner.tasks.sample(key, learner.tasks.split(0).train, 0))
         _, backward = jax.vjp(lambda theta, state: step_at(learner, theta, context, state, 0), theta, state)
         record = ()
         if isinstance(learner, InvertibleLearner):

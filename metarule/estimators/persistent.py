@@ -62,7 +62,7 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Perturbed:
         """Make lifetimes that are over, with the start of the next ones."""
-        lifetime = ended_lifetime(learner, self.window, self.staggered, key, self._copies)
+        lifetime = ended_lifetime(learner, theta, self.window, self.staggered, key, self._copies)
         return Perturbed(lifetime, jnp.zeros_like(draw(theta, key, self.pairs, self.sigma)))
 
     def estimate(
@@ -73,7 +73,7 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         The task is that of the next lifetime, if one begins. The key decides the perturbations and its fresh weights.
         """
         lifetime_key, noise_key = jax.random.split(key)
-        now = continue_or_restart(learner, state.lifetime, task, lifetime_key, self._copies)
+        now = continue_or_restart(learner, theta, state.lifetime, task, lifetime_key, self._copies)
         noise = draw(theta, noise_key, self.pairs, self.sigma)
         moved = jnp.where(is_over(learner, state.lifetime), 0.0, state.moved) + noise
 

@@ -44,7 +44,7 @@ class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> RunningLifetime:
         """Make a lifetime that is over, with the start of the next one."""
-        return ended_lifetime(learner, self.window, self.staggered, key)
+        return ended_lifetime(learner, theta, self.window, self.staggered, key)
 
     def estimate(
         self, learner: Learner, theta: Theta, task: Any, state: RunningLifetime, key: PRNGKey
@@ -53,7 +53,7 @@ class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
         The task is that of the next lifetime, if one begins, and the key decides its fresh weights.
         """
-        now = continue_or_restart(learner, state, task, key)
+        now = continue_or_restart(learner, theta, state, task, key)
 
         def meta_loss(theta: Theta) -> tuple[Any, tuple[LearnerState, Metrics]]:
             return segment_loss(learner, theta, now.context, now.state, now.t, self.window, self.scan)

@@ -8,7 +8,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from metarule.lifetime.unroll import either
 from metarule.protocols import Learner
-from metarule.types import LearnerState, LifetimeContext, PRNGKey
+from metarule.types import LearnerState, LifetimeContext, PRNGKey, Theta
 
 __all__ = ["RunningLifetime", "continue_or_restart", "ended_lifetime", "is_over"]
 
@@ -30,12 +30,13 @@ class RunningLifetime(NamedTuple):
 
 
 def ended_lifetime(
-    learner: Learner, window: int, staggered: bool, key: PRNGKey, copies: tuple[int, ...] = ()
+    learner: Learner, theta: Theta, window: int, staggered: bool, key: PRNGKey, copies: tuple[int, ...] = ()
 ) -> RunningLifetime:
     """Make a lifetime that is over, as the state before the first one; it is never run.
 
     Args:
         learner: the learner.
+        theta: θ.
         window: steps of a window.
         staggered: let the first lifetime begin at a random window.
         key: decides which.
@@ -45,7 +46,7 @@ def ended_lifetime(
         The lifetime.
     """
     task = learner.tasks.sample(key, learner.tasks.split(0).train, 0)
-    context, state = learner.init(key, task)
+    context, state = learner.init(theta, key, task)
     windows = -(-learner.steps // window) if staggered else 1
     start = window * jax.random.randint(key, (), 0, windows, int)
     return RunningLifetime(context, _copied(state, copies), jnp.asarray(learner.steps, start.dtype), start)
@@ -58,10 +59,15 @@ def is_over(learner: Learner, lifetime: RunningLifetime) -> Bool[Array, ""]:
 
 
 def continue_or_restart(
-    learner: Learner, lifetime: RunningLifetime, task: PyTree, key: PRNGKey, copies: tuple[int, ...] = ()
+    learner: Learner,
+    theta: Theta,
+    lifetime: RunningLifetime,
+    task: PyTree,
+    key: PRNGKey,
+    copies: tuple[int, ...] = (),
 ) -> RunningLifetime:
     """Continue a lifetime, or start a new one on the task where it is over, with fresh weights that the key decides."""
-    context, state = learner.init(key, task)
+    context, state = learner.init(theta, key, task)
     new = RunningLifetime(context, _copied(state, copies), lifetime.start, jnp.zeros_like(lifetime.start))
     return either(is_over(learner, lifetime), new, lifetime)
 

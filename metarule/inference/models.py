@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from metarule.analysis.statistics import interval
 from metarule.inference.predictions import explained, mean_of, observations, predictions
-from metarule.inference.problem import Fitted, Problem, make_problem
+from metarule.inference.problem import Fitted, Problem, fresh_state, make_problem
 from metarule.meta.fits import floors
 from metarule.meta.levenberg import variances
 from metarule.prng import run_key
@@ -153,7 +153,7 @@ def _fixed_size(problem: Problem) -> int:
 
 def _count_projections(problem: Problem) -> int:
     first = jax.tree.map(lambda leaf: leaf[0], problem.animals)
-    return len(jax.eval_shape(lambda: problem.learner.init(run_key(0), first)[1]).weights)
+    return len(jax.eval_shape(lambda: fresh_state(problem.learner, first)).weights)
 
 
 def _fitted_anew(learner: Any, split: Split, optimizer: Any) -> Model:

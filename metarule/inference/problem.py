@@ -22,7 +22,7 @@ from metarule.recordings.tasks import RecordedTask
 from metarule.rules.mlp import MLP
 from metarule.types import Split, Theta
 
-__all__ = ["Fitted", "Problem", "log_likelihood", "make_problem"]
+__all__ = ["Fitted", "Problem", "fresh_state", "log_likelihood", "make_problem"]
 
 # Directions of fits that are tried side by side, in steps; each number of directions is a program of its own.
 _STEP = 8
@@ -189,8 +189,13 @@ class Problem(NamedTuple):
     def _chunk_size(self, tangents: int) -> int:
         """Fits that are computed at once."""
         first = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), self.animals)
-        state = jax.eval_shape(lambda task: self.learner.init(run_key(0), task)[1], first)
+        state = jax.eval_shape(lambda task: fresh_state(self.learner, task), first)
         return int(np.clip(_BYTES // max((tangents + 1) * bytes_of(state), 1), 1, _MOST_AT_ONCE))
+
+
+def fresh_state(learner: Any, animal: RecordedTask) -> Any:
+    """State of a fresh network of an animal, for its shapes."""
+    return learner.init(learner.init_theta(run_key(0)), run_key(0), animal)[1]
 
 
 def _settled(fitted: Iterate, own: Iterate, is_fitted: Any) -> Iterate:

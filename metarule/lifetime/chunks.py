@@ -36,6 +36,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
 from metarule.kernels import kernels
+from metarule.lifetime.losses import step_loss
 from metarule.lifetime.scans import loop
 from metarule.rules.factorising import outer_sum
 from metarule.types import LearnerState, LifetimeContext, Stimulus, Synapse, Theta
@@ -84,7 +85,7 @@ def run_chunk(
         right = _parts(learner, theta, first_synapse._replace(pre=pre)).right
         others = enumerate(zip(weights, state.memory[1:], synapses, strict=True), start=1)
         weights = tuple(learner.apply_rule(theta, place, *other)[0] for place, other in others)
-        total += learner.step_loss(result.output, target)
+        total += step_loss(learner, result.output, target)
         return (rows + outer_sum(added, right), weights, result.state, total), right
 
     start = rows, tuple(rest), state.circuit, jnp.zeros(())

@@ -10,8 +10,17 @@ from jaxtyping import Array, Bool, Float, Int
 from msgspec import Struct
 from msgspec.structs import replace
 
-from metarule.circuits.base import network_shapes, offered_variables, paths_of, plastic_of, sees_own_weights
-from metarule.lifetime import chunks, sharing
+from metarule.circuits.base import (
+    is_sampled,
+    is_stochastic,
+    lower_bounds_of,
+    network_shapes,
+    offered_variables,
+    paths_of,
+    plastic_of,
+    sees_own_weights,
+)
+from metarule.lifetime import chunks, closed_loop, initial, losses, sharing
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.protocols import (
@@ -19,19 +28,18 @@ from metarule.protocols import (
     AffineInWeight,
     Chunkable,
     Circuit,
+    ClosedLoop,
     Factored,
     InitialWeights,
-    Loss,
     Recorded,
     Rule,
     Sized,
     TaskFamily,
 )
 from metarule.rules.lifting import complete, local_variables
-from metarule.tasks.base import min_steps
-from metarule.tasks.scores import scores_of
+from metarule.tasks.base import check_loop, min_steps, output_activation
 from metarule.types import (
-    LOGITS,
+    CircuitStep,
     Integer,
     LearnerState,
     LifetimeContext,
@@ -54,8 +62,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     meta-loss = online_loss_weight · mean_t loss(output_t) + (1 − online_loss_weight) · mean_examples loss(final output)
               + l1 · Σ|θ| / scale
 
-    The sum is over all of θ but `logit_decay`: a logit of 0 is a decay of ½, not a shorter rule. The weights change
-    after the output of a step. In the final evaluation plasticity is off.
+    The sum is over θ of the rule but `logit_decay`: a logit of 0 is a decay of ½, not a shorter rule. The weights
+    change after the output of a step. In the final evaluation plasticity is off. Tasks in a closed loop give the loss
+    of each step, and the meta-loss is its mean; there is no final evaluation.
 
     Attributes:
         rule: Δw = f(local variables; θ); a rule with `init` and `delta` alone is completed with defaults.
@@ -81,9 +90,12 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
                 f"circuit: it has {sizes[0]} input and {sizes[1]} output neurons; these tasks have "
                 f"{self.tasks.inputs} inputs and {self.tasks.outputs} outputs"
             )
-        circuit, loss = self.circuit, self.tasks.loss
-        if isinstance(circuit, Activated) and isinstance(loss, Loss) and circuit.output != loss.activation:
-            raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{loss.activation}'")
+        check_loop(self.tasks)
+        circuit, needed = self.circuit, output_activation(self.tasks)
+        if isinstance(circuit, Activated) and needed and circuit.output != needed:
+            raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{needed}'")
+        if initial.learns_initial(circuit) and isinstance(self.tasks, InitialWeights):
+            raise ValueError("circuit.initial = 'learned': these tasks give the initial weights; allowed: random")
         offered = offered_variables(circuit, *self._sizes)
         if missing := [name for name in local_variables(self.rule) if name not in offered]:
             raise ValueError(
@@ -108,19 +120,29 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ; where it is not shared, its leaves have a leading axis [groups, …]."""
-        if not self.theta_groups:
-            return self.rule.init(key)
-        return jax.vmap(self.rule.init)(jax.random.split(key, len(self.theta_groups)))
+        init, groups = self.rule.init, len(self.theta_groups)
+        theta = jax.vmap(init)(jax.random.split(key, groups)) if groups else init(key)
+        if not initial.learns_initial(self.circuit):
+            return theta
+        values = initial.draw(self.circuit, jax.random.fold_in(key, 0), self._sizes)
+        return {initial.RULE: theta, initial.INITIAL: values}
 
     def theta_scale(self) -> Theta:
         """Natural size of each parameter, shaped as θ."""
         scale = complete(self.rule).scale()
-        if not self.theta_groups:
+        if self.theta_groups:
+            scale = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.theta_groups)), scale)
+        if not initial.learns_initial(self.circuit):
             return scale
-        return jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.theta_groups)), scale)
+        return {initial.RULE: scale, initial.INITIAL: initial.scale(self.circuit, self._sizes)}
+
+    def rule_theta(self, theta: Theta) -> Theta:
+        """θ of the rule alone, without initial weights that are meta-learned."""
+        return initial.rule_of(self.circuit, theta)
 
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """θ of a projection, by its number."""
+        theta = self.rule_theta(theta)
         if self.inner_loop.theta == "per_path":
             projection = self.theta_groups.index(self._paths[projection])
         return self._narrow(theta if self.inner_loop.theta == "shared" else sharing.member(theta, projection))
@@ -132,31 +154,39 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def describe(self, theta: Theta) -> Mapping[str, Any]:
         """Named parameters, by path or projection where each has its own."""
-        return sharing.describe(complete(self.rule), self.theta_groups, theta)
+        return sharing.describe(complete(self.rule), self.theta_groups, self.rule_theta(theta))
 
     def equation(self, theta: Theta) -> str:
         """The rule as one equation a θ."""
-        return sharing.equation(complete(self.rule), self.inner_loop.theta, self.theta_groups, theta)
+        rule, sharing_of = complete(self.rule), self.inner_loop.theta
+        return sharing.equation(rule, sharing_of, self.theta_groups, self.rule_theta(theta))
 
     # --- The lifetime
 
-    def init(self, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
+    def init(self, theta: Theta, key: PRNGKey, task: PyTree) -> tuple[LifetimeContext, LearnerState]:
         """Draw a network with fresh weights for a task, as from `tasks.sample`.
 
-        The key decides weights, wiring and the randomness of stimuli.
+        The key decides weights, wiring and the randomness of stimuli. Initial weights that are meta-learned are those
+        of θ.
         """
         weight_key, stimulus_key = jax.random.split(key)
         weights, wiring, circuit_state = self.circuit.init(weight_key, *self._sizes)
+        weights, wiring = initial.placed(self.circuit, theta, weights, wiring)
         if isinstance(self.tasks, InitialWeights):
             weights = self.tasks.initial_weights(task, weights)
         weights, wiring, circuit_state = self._narrow((weights, wiring, circuit_state))
         memory = tuple(complete(self.rule).memory(weight) for weight in weights)
         context = LifetimeContext(task, wiring, stimulus_key, rest=circuit_state)
-        return context, LearnerState(weights, memory, circuit_state)
+        task_state = self.tasks.start(task) if isinstance(self.tasks, ClosedLoop) else ()
+        return context, LearnerState(weights, memory, circuit_state, task_state)
 
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
-        """Stimulus at step t."""
-        return self.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
+        """Stimulus at step t, with a key where circuit or task draw random numbers."""
+        key = jax.random.fold_in(context.key, t)
+        stimulus = self.tasks.stimulus(context.task, t, key)
+        if isinstance(self.tasks, ClosedLoop) or is_stochastic(self.circuit):
+            return stimulus._replace(key=jax.random.fold_in(key, 0))
+        return stimulus
 
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
@@ -174,20 +204,16 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         """
         if stimulus.restart is not None:
             state = self._restarted(context, state, stimulus.restart)
-        response = self.circuit.step(state.weights, context.wiring, state.circuit, self._narrow(stimulus))
+        response, reaction = closed_loop.respond(self, context, state, stimulus)
         output = response.output.astype(stimulus.target.dtype)
         projections = enumerate(zip(state.weights, state.memory, response.synapses, strict=True))
         changed = [self.apply_rule(theta, number, *one, stimulus.plasticity) for number, one in projections]
         weights, memory = zip(*changed, strict=True)
-        if isinstance(self.tasks, Recorded) and stimulus.observed is not None:
-            predicted = self.tasks.predict(context.task, state.weights, response)
-            loss = self.tasks.misfit(context.task, predicted, stimulus.observed) / self.steps
-        else:
-            loss = self.step_loss(output, stimulus.target)
+        loss = losses.online_loss(self, context, state, stimulus, response, reaction)
         variables = tuple({k: v for k, v in one._asdict().items() if k != "weight"} for one in response.synapses)
-        after = LearnerState(weights, memory, response.state)
+        after = LearnerState(weights, memory, response.state, () if reaction is None else reaction.state)
         record = (state.circuit, variables, stimulus.plasticity)
-        return after, StepOutput(loss, output, response.activity), record
+        return after, StepOutput(loss, output, response.activity, response.log_probability), record
 
     def apply_rule(
         self,
@@ -203,27 +229,28 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             return weight, memory
         change, memory = complete(self.rule).update(self.theta_of(theta, projection), memory, synapse)
         change = change if gate is None else gate.astype(change.dtype) * change
-        return bounded(weight + change, self.inner_loop.weight_bound), memory
-
-    def step_loss(self, output: Float[Array, " outputs"], target: Float[Array, " targets"]) -> Float[Array, ""]:
-        """Share of one step in the meta-loss."""
-        return self.inner_loop.online_loss_weight / self.steps * self.tasks.loss(output, target)
+        lower = lower_bounds_of(self.circuit, projection + 1)[projection]
+        return bounded(weight + change, self.inner_loop.weight_bound, lower), memory
 
     def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         """Evaluate the network with plasticity off; only the penalty `l1` depends on θ.
+
+        Tasks in a closed loop are scored by what the network has done so far, and have no loss here.
 
         Returns:
             (1 − online_loss_weight) · mean loss over the examples + l1 · Σ|θ| / scale, and the metrics; a network that
             diverged has the primary metric 0.
         """
-        examples = self.tasks.examples(context.task)
-        respond = jax.vmap(lambda stimulus: self.circuit.step(state.weights, context.wiring, state.circuit, stimulus))
-        outputs = respond(self._narrow(examples)).output.astype(examples.target.dtype)
-        mean_loss = jnp.mean(jax.vmap(self.tasks.loss)(outputs, examples.target))
-        loss = (1 - self.inner_loop.online_loss_weight) * mean_loss
-        if self.inner_loop.l1:
-            loss += self.inner_loop.l1 * _penalty(theta, self.theta_scale())
-        return loss, scores_of(self.tasks, state.weights, outputs, examples.target)
+        return losses.final_loss(self, theta, context, state)
+
+    @property
+    def samples(self) -> bool:
+        """True if the circuit samples, such as actions."""
+        return is_sampled(self.circuit, *self._sizes)
+
+    def present(self, context: LifetimeContext, state: LearnerState, stimulus: Stimulus) -> CircuitStep:
+        """Response of the network to a stimulus, before its weights change."""
+        return self.circuit.step(state.weights, context.wiring, state.circuit, self._narrow(stimulus))
 
     # --- Chunks of steps
 
@@ -237,7 +264,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             and self.circuit.chunkable
             and all(map(self._plastic, range(len(self._paths))))
             and not self.inner_loop.bfloat16
-            and not isinstance(self.tasks, Recorded)
+            and not isinstance(self.tasks, Recorded | ClosedLoop)
+            and not is_stochastic(self.circuit)
+            and not initial.learns_initial(self.circuit)
         )
 
     def run_chunk(
@@ -256,6 +285,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         return (
             (is_affine or "weight" not in local_variables(self.rule))
             and not self.inner_loop.bfloat16
+            and not isinstance(self.tasks, ClosedLoop)
+            and not initial.learns_initial(self.circuit)
+            and all(bound is None for bound in lower_bounds_of(self.circuit, len(self._paths)))
             and sees_own_weights(self.circuit, *self._sizes)
             and not jax.tree.leaves(jax.eval_shape(rule.memory, scalar))
         )
@@ -315,10 +347,3 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             return tree
         real = jnp.floating
         return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16) if jnp.issubdtype(leaf.dtype, real) else leaf, tree)
-
-
-def _penalty(theta: Theta, scale: Theta) -> Float[Array, ""]:
-    """Σ|θ| / scale without the logits of decays."""
-    leaves = zip(jax.tree.leaves_with_path(theta), jax.tree.leaves(scale), strict=True)
-    sizes = [jnp.sum(jnp.abs(leaf) / size) for (path, leaf), size in leaves if LOGITS not in path]
-    return jnp.sum(jnp.stack(sizes))

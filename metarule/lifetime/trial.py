@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from metarule.config.imports import located
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import run_key
+from metarule.protocols import ClosedLoop, OpenLoop
 from metarule.tracing import memoised
-from metarule.types import PRNGKey
+from metarule.types import Metrics, PRNGKey, Reaction, Stimulus
 
 __all__ = ["try_out"]
 
@@ -41,20 +42,48 @@ def _run(lifetime: Lifetime, key: PRNGKey) -> None:
     if not leaves or not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves):
         raise _Unfit(f"rule: θ = {jax.typeof(theta) if len(leaves) == 1 else theta}; allowed: arrays of floats")
     task, _ = tasks.sample(key, split.train, 0), tasks.sample(key, split.test, 0)
-    context, before = lifetime.init(key, task)
+    context, before = lifetime.init(lifetime.init_theta(key), key, task)
     stimulus = lifetime.stimulus(context, 0)
     _expect("tasks: the shape of the input of a stimulus", stimulus.input.shape, (tasks.inputs,))
     output = lifetime.circuit.step(before.weights, context.wiring, before.circuit, stimulus).output
     _expect("circuit: the shape of the output", output.shape, (tasks.outputs,))
-    _expect("tasks: the shape of the loss", tasks.loss(output, stimulus.target).shape, ())
+    if isinstance(tasks, ClosedLoop):
+        _check_closed(tasks, task, before.task, stimulus, key)
+    elif isinstance(tasks, OpenLoop):
+        _check_open(tasks, task, output, stimulus)
     after, _ = lifetime.step(lifetime.init_theta(key), context, before, stimulus)
     shapes = [str(jax.tree.map(jax.typeof, state)) for state in (after, before)]
     _expect("rule, circuit: the types of weights, memory and state after a step", *shapes)
+    lifetime.evaluate(lifetime.init_theta(key), context, after)
+
+
+def _check_open(tasks: OpenLoop, task: Any, output: Any, stimulus: Stimulus) -> None:
+    """Refuse losses and metrics of other shapes."""
+    _expect("tasks: the shape of the loss", tasks.loss(output, stimulus.target).shape, ())
     examples = tasks.examples(task)
     outputs = jnp.zeros((examples.input.shape[0], tasks.outputs))
-    for name, value in tasks.metrics(outputs, examples.target).items():
-        _expect(f"tasks: the shape of the metric '{name}'", value.shape, ())
-    lifetime.evaluate(lifetime.init_theta(key), context, after)
+    _check_scalars(tasks.metrics(outputs, examples.target))
+
+
+def _check_closed(tasks: ClosedLoop, task: Any, state: Any, stimulus: Stimulus, key: PRNGKey) -> None:
+    """Refuse stimuli, reactions and scores of other shapes."""
+    sensed = tasks.sense(task, state, stimulus)
+    _expect("tasks: the shape of the input that sense returns", sensed.input.shape, (tasks.inputs,))
+    reaction = tasks.react(task, state, jnp.zeros(tasks.outputs), key)
+    if not isinstance(reaction, Reaction):
+        raise _Unfit(f"tasks: react returns a {type(reaction).__name__}; allowed: a Reaction")
+    kinds = [str(jax.tree.map(jax.typeof, one)) for one in (reaction.state, state)]
+    _expect("tasks: the types of the state that react returns", *kinds)
+    _expect("tasks: the shape of the reward", jnp.shape(reaction.reward), ())
+    _expect("tasks: the shape of the loss", () if reaction.loss is None else jnp.shape(reaction.loss), ())
+    if reaction.target is not None:
+        _expect("tasks: the shape of the target", reaction.target.shape, stimulus.target.shape)
+    _check_scalars(tasks.scores(task, state))
+
+
+def _check_scalars(metrics: Metrics) -> None:
+    for name, value in metrics.items():
+        _expect(f"tasks: the shape of the metric '{name}'", jnp.shape(value), ())
 
 
 def _expect(what: str, found: Any, needed: Any) -> None:

@@ -8,10 +8,12 @@ from jaxtyping import Array, Bool, Float, Int, PyTree
 
 from metarule.kernels import why_not
 from metarule.lifetime.scans import loop
+from metarule.lifetime.score_function import samples, score_term, to_go
 from metarule.protocols import Learner
 from metarule.types import Integer, LearnerState, LifetimeContext, Metrics, PRNGKey, ScanFn, StepOutput, Theta
 
-__all__ = ["draw_index", "either", "is_compiled", "lifetime_loss", "meta_loss", "segment_loss", "step_at", "unroll"]
+__all__ = ["draw_index", "either", "is_compiled", "lifetime_loss", "meta_loss", "sampled_loss"]
+__all__ += ["segment_loss", "step_at", "unroll"]
 
 
 def step_at(
@@ -64,8 +66,12 @@ def segment_loss(
     Σ_t loss_t over the segment, plus the loss of the final evaluation if the lifetime ends with it
 
     The segment begins at step `start`, a multiple of `length`; the last segment of a lifetime may be shorter. The loop
-    sums the losses, so that nothing is stored over time.
+    sums the losses, so that nothing is stored over time, unless actions are sampled: then the derivative has the
+    score-function term for the losses of the segment.
     """
+    if samples(learner):
+        loss, (state, metrics, _) = sampled_loss(learner, theta, context, state, start, length, scan)
+        return loss, (state, metrics)
     last = learner.steps - 1
 
     def step(carry: tuple[LearnerState, Array], t: Integer) -> tuple[tuple[LearnerState, Array], None]:
@@ -83,6 +89,48 @@ def segment_loss(
     return online + jnp.where(start + length > last, final, 0.0), (state, metrics)
 
 
+def sampled_loss(
+    learner: Learner,
+    theta: Theta,
+    context: LifetimeContext,
+    state: LearnerState,
+    start: Integer,
+    length: int,
+    scan: ScanFn = loop,
+    baseline: Float[Array, " length"] | None = None,
+) -> tuple[Float[Array, ""], tuple[LearnerState, Metrics, Float[Array, " length"]]]:
+    """Compute `segment_loss` of a learner that samples, with the score-function term in its derivative.
+
+    Args:
+        learner: the learner.
+        theta: θ.
+        context: constants of the lifetime.
+        state: state before the segment.
+        start: first step.
+        length: steps.
+        scan: runs the loop.
+        baseline: expected losses from each step on, independent of what is sampled there; None for 0.
+
+    Returns:
+        (share in the meta-loss, (state after the segment, metrics, losses from each step on)).
+    """
+    last = learner.steps - 1
+
+    def step(state: LearnerState, t: Integer) -> tuple[LearnerState, tuple[Array, Array]]:
+        after, output = step_at(learner, theta, context, state, jnp.minimum(t, last))
+        inside = t <= last
+        assert output.log_probability is not None
+        seen = jnp.where(inside, output.loss, 0.0), jnp.where(inside, output.log_probability, 0.0)
+        return either(inside, after, state), seen
+
+    state, (losses, log_probabilities) = scan(step, state, start + jnp.arange(length))
+    final, metrics = learner.evaluate(theta, context, state)
+    final = jnp.where(start + length > last, final, 0.0)
+    left = to_go(losses, final)
+    loss = jnp.sum(losses) + final + score_term(left, log_probabilities, baseline)
+    return loss, (state, metrics, left)
+
+
 def either(condition: bool | Bool[Array, ""], one: Any, other: Any) -> Any:
     """The first of two pytrees if a condition holds, else the second."""
     return jax.tree.map(lambda one, other: jnp.where(condition, one, other), one, other)
@@ -92,7 +140,7 @@ def lifetime_loss(
     learner: Learner, theta: Theta, task: PyTree, key: PRNGKey, scan: ScanFn = loop
 ) -> tuple[Float[Array, ""], Metrics]:
     """Meta-loss of one lifetime on a task, and the metrics at its end."""
-    context, state = learner.init(key, task)
+    context, state = learner.init(theta, key, task)
     loss, (_, metrics) = segment_loss(learner, theta, context, state, 0, learner.steps, scan)
     return loss, metrics
 

@@ -38,7 +38,7 @@ class Curvature(NamedTuple):
 def network_of(learner: Any, theta: Theta, shared: Any, own: Any, task: RecordedTask) -> tuple[Any, Any]:
     """Context and initial state of the network of an animal under some values of the unknowns; nothing is drawn."""
     animal = learner.tasks.assume(task, shared, own)
-    return learner.init(jax.random.fold_in(run_key(0), task.number), animal)
+    return learner.init(theta, jax.random.fold_in(run_key(0), task.number), animal)
 
 
 def curvature_of(

@@ -189,7 +189,9 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
             estimate, after = estimator.estimate(learner, theta, task, state, lifetime_key)
             return estimate._replace(gradient=_times(scale, estimate.gradient)), after
 
-        initial = jax.eval_shape(lambda key: learner.init(key, learner.tasks.sample(key, *numbered(pool, 0)))[1], key)
+        initial = jax.eval_shape(
+            lambda key: learner.init(theta, key, learner.tasks.sample(key, *numbered(pool, 0)))[1], key
+        )
         chunk_size = gradient_chunk_size(estimator, learner, initial)
         return batch_lifetimes(one_lifetime, chunk_size)(jnp.arange(self.batch_size), states)
 

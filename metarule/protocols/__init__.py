@@ -5,13 +5,24 @@ arrays and are passed as arguments. Methods are pure functions that JAX can trac
 their own, with defaults. See `metarule.types` for arguments and results, and `metarule.testing` for checks.
 """
 
-from metarule.protocols.circuits import Activated, Chunkable, Circuit, PartlyPlastic, Paths, Sized
+from metarule.protocols.circuits import (
+    Activated,
+    Chunkable,
+    Circuit,
+    LearnedInitial,
+    PartlyPlastic,
+    Paths,
+    SignConstrained,
+    Sized,
+    Stochastic,
+)
 from metarule.protocols.learners import (
     ChunkableLearner,
     Estimator,
     InvertibleLearner,
     Learner,
     MetaOptimizer,
+    Sampling,
     WorkingSet,
 )
 from metarule.protocols.rules import (
@@ -25,18 +36,21 @@ from metarule.protocols.rules import (
     Scaled,
 )
 from metarule.protocols.tasks import (
+    ClosedLoop,
     HasTaskIds,
     InitialWeights,
     InRounds,
     Loss,
     MinimumLength,
+    OpenLoop,
     PrimaryMetric,
     Recorded,
     TaskFamily,
 )
 
 __all__ = ["AffineInWeight", "Described", "Factored", "HasEquation", "HasMemory", "MatrixForm", "Rule", "Scaled"]
-__all__ += ["Activated", "Chunkable", "Circuit", "PartlyPlastic", "Paths", "Sized"]
-__all__ += ["HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "PrimaryMetric", "Recorded"]
-__all__ += ["TaskFamily"]
-__all__ += ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "WorkingSet"]
+__all__ += ["Activated", "Chunkable", "Circuit", "LearnedInitial", "PartlyPlastic", "Paths", "SignConstrained"]
+__all__ += ["Sized", "Stochastic"]
+__all__ += ["ClosedLoop", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "OpenLoop"]
+__all__ += ["PrimaryMetric", "Recorded", "TaskFamily"]
+__all__ += ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "Sampling", "WorkingSet"]

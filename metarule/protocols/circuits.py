@@ -2,9 +2,12 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+from jaxtyping import Array, Float
+
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Weights
 
-__all__ = ["Activated", "Chunkable", "Circuit", "PartlyPlastic", "Paths", "Sized"]
+__all__ = ["Activated", "Chunkable", "Circuit", "LearnedInitial", "PartlyPlastic", "Paths", "SignConstrained"]
+__all__ += ["Sized", "Stochastic"]
 
 
 @runtime_checkable
@@ -61,3 +64,38 @@ class Chunkable(Protocol):
     @property
     def chunkable(self) -> bool:
         """True if it does; its first projection reads the stimulus only, and its weights make potentials only."""
+
+
+@runtime_checkable
+class Stochastic(Protocol):
+    """A circuit that may draw random numbers at each step, from the key of the stimulus."""
+
+    @property
+    def stochastic(self) -> bool:
+        """True if it does."""
+
+
+@runtime_checkable
+class SignConstrained(Protocol):
+    """A circuit with weights that the rule cannot move below a bound, such as 0 for the size of a synapse."""
+
+    @property
+    def lower_bounds(self) -> tuple[float | None, ...]:
+        """Lower bound of the weights of each projection; None for −weight_bound."""
+
+
+@runtime_checkable
+class LearnedInitial(Protocol):
+    """A circuit whose initial weights may be meta-learned together with θ of the rule."""
+
+    @property
+    def learns_initial(self) -> bool:
+        """True if they are."""
+
+    def initial_values(self, weights: Weights, wiring: Any) -> dict[str, Float[Array, "..."]]:
+        """Arrays that are meta-learned, by name, as `init` has drawn them."""
+
+    def with_initial_values(
+        self, values: dict[str, Float[Array, "..."]], weights: Weights, wiring: Any
+    ) -> tuple[Weights, Any]:
+        """Weights and wiring with the arrays that are meta-learned in their places."""

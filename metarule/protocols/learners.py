@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.protocols.tasks import TaskFamily
 from metarule.types import Estimate, Info, Integer, LearnerState, Metrics, PRNGKey, StepOutput, Stimulus, Theta
 
-__all__ = ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "WorkingSet"]
+__all__ = ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "Sampling", "WorkingSet"]
 
 
 @runtime_checkable
@@ -31,8 +31,11 @@ class Learner(Protocol):
     def theta_scale(self) -> Theta:
         """Natural size of each parameter, shaped as θ."""
 
-    def init(self, key: PRNGKey, task: Any) -> tuple[Any, Any]:
-        """Draw a fresh network for a task: (constants of its lifetime, initial state)."""
+    def init(self, theta: Theta, key: PRNGKey, task: Any) -> tuple[Any, Any]:
+        """Draw a fresh network for a task: (constants of its lifetime, initial state).
+
+        Both depend on θ where initial weights are meta-learned.
+        """
 
     def stimulus(self, context: Any, t: Integer) -> Stimulus:
         """Stimulus at step t."""
@@ -80,6 +83,15 @@ class ChunkableLearner(Learner, Protocol):
         self, theta: Theta, context: Any, state: LearnerState, ts: Int[Array, " n"]
     ) -> tuple[LearnerState, Float[Array, ""], Bool[Array, ""]]:
         """State after the steps `ts`, the sum of their losses, and true if both are certainly exact."""
+
+
+@runtime_checkable
+class Sampling(Protocol):
+    """A learner that may sample, such as actions; `step` then returns the logarithm of the probability."""
+
+    @property
+    def samples(self) -> bool:
+        """True if it samples."""
 
 
 @runtime_checkable

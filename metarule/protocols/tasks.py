@@ -5,15 +5,15 @@ from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Array, Float
 
-from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Split, Stimulus, Weights
+from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Reaction, Split, Stimulus, Weights
 
-__all__ = ["HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "PrimaryMetric", "Recorded"]
-__all__ += ["TaskFamily"]
+__all__ = ["ClosedLoop", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "OpenLoop"]
+__all__ += ["PrimaryMetric", "Recorded", "TaskFamily"]
 
 
 @runtime_checkable
 class Loss(Protocol):
-    """A loss that names the output activation that it is made for, so that the circuit is checked against it."""
+    """A loss, or a family in a closed loop, that names its output activation, so that the circuit is checked."""
 
     @property
     def activation(self) -> str:
@@ -22,7 +22,7 @@ class Loss(Protocol):
 
 @runtime_checkable
 class TaskFamily(Protocol):
-    """A distribution over learning problems."""
+    """A distribution over learning problems; it is also `OpenLoop` or `ClosedLoop`."""
 
     @property
     def inputs(self) -> int:
@@ -31,10 +31,6 @@ class TaskFamily(Protocol):
     @property
     def outputs(self) -> int:
         """Number of output neurons."""
-
-    @property
-    def loss(self) -> Callable[[Float[Array, " outputs"], Float[Array, " targets"]], Float[Array, ""]]:
-        """Function of one output and its target, in the form that `stimulus` gives; it may be a `Loss`."""
 
     def split(self, seed: Integer) -> Split:
         """Split the tasks into two disjoint pools, which are pytrees of arrays; the seed may be traced."""
@@ -45,11 +41,37 @@ class TaskFamily(Protocol):
     def stimulus(self, task: Any, t: Integer, key: PRNGKey) -> Stimulus:
         """Stimulus of step t ≥ 0; the key draws noise."""
 
+
+@runtime_checkable
+class OpenLoop(TaskFamily, Protocol):
+    """A task family whose stimuli do not depend on the network, which is evaluated on examples."""
+
+    @property
+    def loss(self) -> Callable[[Float[Array, " outputs"], Float[Array, " targets"]], Float[Array, ""]]:
+        """Function of one output and its target, in the form that `stimulus` gives; it may be a `Loss`."""
+
     def examples(self, task: Any) -> Stimulus:
         """Batch of stimuli on which the network is evaluated, with plasticity off."""
 
     def metrics(self, output: Float[Array, "n outputs"], target: Float[Array, "n targets"]) -> Metrics:
         """Scalars by name from the outputs to `examples`, finite for finite outputs."""
+
+
+@runtime_checkable
+class ClosedLoop(TaskFamily, Protocol):
+    """A task family whose tasks have a state and react to the network, which is scored by what it did."""
+
+    def start(self, task: Any) -> Any:
+        """State of a task before the first step, a pytree of arrays."""
+
+    def sense(self, task: Any, state: Any, stimulus: Stimulus) -> Stimulus:
+        """Stimulus of a step in a state, made of that which `stimulus` returned."""
+
+    def react(self, task: Any, state: Any, output: Float[Array, " outputs"], key: PRNGKey) -> Reaction:
+        """React to the output of a step; the key draws whatever is random in the reaction."""
+
+    def scores(self, task: Any, state: Any) -> Metrics:
+        """Scalars by name from a state, about the lifetime so far; finite in every state, the first included."""
 
 
 @runtime_checkable

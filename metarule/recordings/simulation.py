@@ -194,7 +194,7 @@ def _simulated(settings: Simulation, learner: Lifetime, theta: Theta, key: PRNGK
 def _recording(settings: Simulation, learner: Lifetime, theta: Theta, key: PRNGKey) -> _Track:
     network_key, choice_key, noise_key, trials_key = jax.random.split(key, 4)
     trials = learner.tasks.sample(trials_key, (), 0)
-    context, state = learner.init(network_key, trials)
+    context, state = learner.init(theta, network_key, trials)
     draws = jax.random.uniform(choice_key, (settings.steps,))
     step = partial(_step, settings, learner, theta, context)
     start = state, jnp.zeros((), draws.dtype)

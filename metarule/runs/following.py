@@ -11,10 +11,11 @@ from metarule.config.schema import Checked
 from metarule.config.toml import Tree, decode
 from metarule.inference.settings import Inference
 from metarule.meta import GaussNewton
-from metarule.protocols import Circuit, Loss, Recorded, TaskFamily
+from metarule.protocols import Circuit, ClosedLoop, Recorded, TaskFamily
 from metarule.recordings.family import Recordings
 from metarule.rules.polynomial import Polynomial
 from metarule.tasks import AnyTasks, Boolean
+from metarule.tasks.base import output_activation
 
 if TYPE_CHECKING:
     from metarule.runs.experiment import Experiment
@@ -34,9 +35,9 @@ class _Parts(Checked, frozen=True, kw_only=True):
 def follow_tasks(tree: Tree) -> Tree:
     """Nested tables of an experiment, completed by what follows its tasks.
 
-    The output activation is that of the loss. Lifetimes on recordings are as long as the longest one, their weights are
-    not bounded in practice, all recurrent synapses exist, their whole meta-loss is along the way, and θ is fitted by
-    Gauss–Newton, that of an MLP by gradient descent.
+    The output activation is that of the loss. In a closed loop the whole meta-loss is along the way. Lifetimes on
+    recordings are as long as the longest one, their weights are not bounded in practice, all recurrent synapses exist,
+    their whole meta-loss is along the way, and θ is fitted by Gauss–Newton, that of an MLP by gradient descent.
 
     Raises:
         ConfigError: a circuit or tasks that cannot be decoded.
@@ -48,10 +49,12 @@ def follow_tasks(tree: Tree) -> Tree:
     if "output" in circuit and tasks.get("kind") != "recordings":
         return tree
     parts = decode({name: tree[name] for name in ("circuit", "tasks") if name in tree}, _Parts)
-    followed, loss = dict(tree), parts.tasks.loss
+    followed, needed = dict(tree), output_activation(parts.tasks)
     output = getattr(parts.circuit, "output", None)
-    if "output" not in circuit and isinstance(loss, Loss) and output not in (None, loss.activation):
-        followed["circuit"] = {**circuit, "output": loss.activation}
+    if "output" not in circuit and needed and output not in (None, needed):
+        followed["circuit"] = {**circuit, "output": needed}
+    if isinstance(parts.tasks, ClosedLoop):
+        followed["inner_loop"] = {"online_loss_weight": 1.0} | dict(inner_loop)
     if isinstance(parts.tasks, Recordings):
         followed["inner_loop"] = lifetime_of(parts.tasks) | dict(inner_loop)
         if isinstance(parts.circuit, Recurrent):  # those that exist were recorded, or are fitted

@@ -7,11 +7,45 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 from metarule.prng import run_key
-from metarule.protocols import HasTaskIds, InRounds, MinimumLength, PrimaryMetric, TaskFamily
+from metarule.protocols import (
+    ClosedLoop,
+    HasTaskIds,
+    InRounds,
+    Loss,
+    MinimumLength,
+    OpenLoop,
+    PrimaryMetric,
+    TaskFamily,
+)
 from metarule.tracing import memoised
 from metarule.types import Integer, PRNGKey, Stimulus
 
-__all__ = ["min_steps", "primary_metric", "round_steps", "rounds", "task_id"]
+__all__ = ["check_loop", "min_steps", "output_activation", "primary_metric", "round_steps", "rounds", "task_id"]
+
+# Members of families besides those of every family.
+_MEMBERS = {
+    OpenLoop: ("loss", "examples", "metrics"),
+    ClosedLoop: ("start", "sense", "react", "scores"),
+}
+
+
+def check_loop(tasks: TaskFamily) -> None:
+    """Refuse a family that lacks members both of an open and of a closed loop.
+
+    Raises:
+        ValueError: naming what is missing.
+    """
+    if not isinstance(tasks, OpenLoop | ClosedLoop):
+        loop = ClosedLoop if hasattr(tasks, "react") else OpenLoop
+        missing = [name for name in _MEMBERS[loop] if not hasattr(tasks, name)]
+        allowed = " or ".join(", ".join(names) for names in _MEMBERS.values())
+        raise ValueError(f"tasks: {type(tasks).__name__} lacks {', '.join(missing)}; allowed: a family with {allowed}")
+
+
+def output_activation(tasks: TaskFamily) -> str:
+    """Activation of the output neurons that a loss or a closed loop is made for; empty if it does not say."""
+    subject = tasks if isinstance(tasks, ClosedLoop) else tasks.loss if isinstance(tasks, OpenLoop) else None
+    return subject.activation if isinstance(subject, Loss) else ""
 
 
 def min_steps(tasks: TaskFamily) -> int:
@@ -36,7 +70,11 @@ def primary_metric(tasks: TaskFamily) -> str:
         return tasks.primary_metric
 
     def metrics(key: Any) -> Any:
-        examples: Stimulus = tasks.examples(tasks.sample(key, tasks.split(0).train, 0))
+        task = tasks.sample(key, tasks.split(0).train, 0)
+        if isinstance(tasks, ClosedLoop):
+            return list(tasks.scores(task, tasks.start(task)))
+        assert isinstance(tasks, OpenLoop)
+        examples: Stimulus = tasks.examples(task)
         output = jnp.zeros((examples.target.shape[0], tasks.outputs), examples.target.dtype)
         return list(tasks.metrics(output, examples.target))
 

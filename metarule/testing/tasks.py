@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from metarule.prng import run_key
-from metarule.protocols import TaskFamily
+from metarule.protocols import ClosedLoop, OpenLoop, TaskFamily
 from metarule.tasks.base import min_steps, primary_metric, task_id
 from metarule.tasks.scores import DIVERGED
 from metarule.tasks.subsets import shared_tasks
@@ -37,20 +37,22 @@ def check_tasks(tasks: Any, *, checks: Sequence[str] | None = None, seed: int = 
 
 def _protocol(tasks: Any, seed: int) -> None:
     """It has every member, and is equal by value, so that equal families share compiled programs."""
-    missing = [name for name in vars(TaskFamily) if not name.startswith("_") and not hasattr(tasks, name)]
+    loop = ClosedLoop if hasattr(tasks, "react") else OpenLoop
+    missing = [name for name in (*vars(TaskFamily), *vars(loop)) if name[0] != "_" and not hasattr(tasks, name)]
     assert not missing, f"it has no {', no '.join(missing)}"
     assert_equal_by_value(tasks)
 
 
 def _shapes(tasks: Any, seed: int) -> None:
     """Stimuli and examples have as many inputs as the family says; losses and metrics are scalars."""
-    stimulus, examples, loss, metrics = jax.eval_shape(partial(_results, tasks, seed), run_key(seed))
+    stimulus, shown, loss, metrics = jax.eval_shape(partial(_results, tasks, seed), run_key(seed))
     assert stimulus.input.shape == (tasks.inputs,), (
         f"a stimulus has input {stimulus.input.shape}, not ({tasks.inputs},)"
     )
-    assert examples.input.shape[1:] == (tasks.inputs,), f"the examples have inputs {examples.input.shape[1:]}"
-    targets = stimulus.target.shape, examples.target.shape[1:]
-    assert targets[0] == targets[1], f"a stimulus has target {targets[0]}, an example {targets[1]}"
+    name = "a sensed stimulus" if isinstance(tasks, ClosedLoop) else "an example"
+    assert shown.input.shape[1:] == (tasks.inputs,), f"{name} has input {shown.input.shape[1:]}"
+    targets = stimulus.target.shape, shown.target.shape[1:]
+    assert targets[0] == targets[1], f"a stimulus has target {targets[0]}, {name} {targets[1]}"
     assert loss.shape == (), f"the loss has shape {loss.shape}"
     for name, value in metrics.items():
         assert value.shape == (), f"the metric '{name}' has shape {value.shape}"
@@ -126,12 +128,50 @@ def _steps(tasks: Any, seed: int) -> None:
         assert np.all(np.isfinite(leaf)), "a stimulus is not finite"
 
 
-TASK_CHECKS = named((_protocol, _shapes, _metrics, _dtypes, _pools, _held_out, _incidentals, _one_trace, _steps))
+def _reactions(tasks: Any, seed: int) -> None:
+    """In a closed loop states keep their types, and sensed stimuli, rewards, losses and scores stay finite."""
+    if not isinstance(tasks, ClosedLoop):
+        return
+    length = 2 * min_steps(tasks) + 50
+
+    def run(key: PRNGKey) -> Any:
+        task = tasks.sample(key, tasks.split(seed).train, 0)
+
+        def step(state: Any, t: Any) -> tuple[Any, Any]:
+            after, sensed, reaction = _one_step(tasks, task, state, t, jax.random.fold_in(key, t))
+            return after, (sensed._replace(key=None), reaction, tasks.scores(task, after))
+
+        return jax.lax.scan(step, tasks.start(task), jnp.arange(length))[1]  # raises if a state changes its types
+
+    for leaf in jax.tree.leaves(jax.jit(run)(run_key(seed))):
+        assert np.all(np.isfinite(leaf)), "a sensed stimulus, a reaction or a score is not finite"
+
+
+TASK_CHECKS = named(
+    (_protocol, _shapes, _metrics, _dtypes, _pools, _held_out, _incidentals, _one_trace, _steps, _reactions)
+)
+
+
+def _one_step(tasks: ClosedLoop, task: Any, state: Any, t: Any, key: PRNGKey) -> tuple[Any, Stimulus, Any]:
+    """State after a step with a random choice as output, the sensed stimulus, and (reward, loss, target)."""
+    stimulus_key, output_key, reaction_key = jax.random.split(key, 3)
+    sensed = tasks.sense(task, state, tasks.stimulus(task, t, stimulus_key))
+    output = jax.nn.one_hot(jax.random.randint(output_key, (), 0, tasks.outputs), tasks.outputs)
+    reaction = tasks.react(task, state, output, reaction_key)
+    loss = -reaction.reward if reaction.loss is None else reaction.loss
+    return reaction.state, sensed, (reaction.reward, loss, reaction.target)
 
 
 def _results(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
-    """A stimulus, the examples, the loss of the first of them, and the metrics, for random outputs."""
+    """A stimulus, what is shown to the network, the loss, and the metrics, for random outputs.
+
+    In an open loop the examples are shown, in a closed one the stimulus of a first step, along a leading axis of 1.
+    """
     task = tasks.sample(key, tasks.split(seed).train, 0)
+    if isinstance(tasks, ClosedLoop):
+        after, sensed, (_, loss, _) = _one_step(tasks, task, tasks.start(task), 0, key)
+        shown = jax.tree.map(lambda leaf: leaf[None], sensed)
+        return tasks.stimulus(task, 0, key), shown, loss, tasks.scores(task, after)
     examples = tasks.examples(task)
     outputs = jax.nn.softmax(jax.random.normal(key, (examples.input.shape[0], tasks.outputs)))
     outputs = outputs if tasks.outputs > 1 else jax.random.uniform(key, outputs.shape)

@@ -57,9 +57,9 @@ class MaskedLearner(NamedTuple):
         """Scale of each parameter."""
         return self.lifetime.theta_scale()
 
-    def init(self, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
+    def init(self, theta: Theta, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
         """Draw a fresh network for a task."""
-        return self.lifetime.init(key, task)
+        return self.lifetime.init(self.masked(theta), key, task)
 
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t."""

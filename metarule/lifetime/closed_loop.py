@@ -1,0 +1,41 @@
+"""Response of a network to a step, to which a task in a closed loop reacts before the synapses see it."""
+
+from functools import partial
+from typing import Any
+
+import jax
+
+from metarule.protocols import ClosedLoop
+from metarule.types import CircuitStep, LearnerState, LifetimeContext, Reaction, Stimulus
+
+__all__ = ["respond"]
+
+
+def respond(
+    lifetime: Any, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
+) -> tuple[CircuitStep, Reaction | None]:
+    """Compute the response of a network, and in a closed loop the reaction of its task.
+
+    In a closed loop the circuit responds twice from the same random numbers: first for its output, then, with the
+    target and the reward of the reaction, for the local variables. Compilers merge what both have in common.
+
+    Args:
+        lifetime: the learner.
+        context: constants of the lifetime.
+        state: state before the step.
+        stimulus: stimulus of the step, with a key in a closed loop.
+
+    Returns:
+        (response with the local variables that the reaction makes, reaction; None in an open loop).
+    """
+    tasks, present = lifetime.tasks, partial(lifetime.present, context, state)
+    if not isinstance(tasks, ClosedLoop):
+        return present(stimulus), None
+    if stimulus.key is None:
+        raise ValueError("stimulus.key: a step in a closed loop needs a key, as `Lifetime.stimulus` gives")
+    circuit_key, reaction_key = jax.random.split(stimulus.key)
+    stimulus = tasks.sense(context.task, state.task, stimulus)._replace(key=circuit_key)
+    output = present(stimulus).output.astype(stimulus.target.dtype)
+    reaction = tasks.react(context.task, state.task, output, reaction_key)
+    target = output if reaction.target is None else reaction.target
+    return present(stimulus._replace(target=target, reward=reaction.reward)), reaction
