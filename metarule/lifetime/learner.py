@@ -23,6 +23,7 @@ from metarule.circuits.base import (
 from metarule.lifetime import chunks, closed_loop, initial, losses, sharing
 from metarule.lifetime.bounds import bounded
 from metarule.lifetime.inner_loop import InnerLoop
+from metarule.prng import run_key
 from metarule.protocols import (
     Activated,
     AffineInWeight,
@@ -96,6 +97,10 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{needed}'")
         if initial.learns_initial(circuit) and isinstance(self.tasks, InitialWeights):
             raise ValueError("circuit.initial = 'learned': these tasks give the initial weights; allowed: random")
+        if not any(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(self.init_theta, run_key(0)))):
+            raise ValueError(
+                "rule: no parameter is left; allowed: a free term, a learned decay, or initial = 'learned'"
+            )
         offered = offered_variables(circuit, *self._sizes)
         if missing := [name for name in local_variables(self.rule) if name not in offered]:
             raise ValueError(
