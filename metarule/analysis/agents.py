@@ -68,6 +68,7 @@ class Agent(Struct, frozen=True, kw_only=True):
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
     ) -> tuple[LearnerState, StepOutput]:
         """Choose, let the task react, and learn."""
+        assert stimulus.key is not None, "a step in a closed loop needs a key"
         choice_key, reaction_key = jax.random.split(stimulus.key)
         sensed = self.tasks.sense(context.task, state.task, stimulus)
         choice, memory = self.choose(theta, context.task, state.memory[0], sensed, choice_key)

@@ -113,7 +113,9 @@ def load(run_dir: str | Path) -> FinishedRun:
     initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA)) if given is None else given
     theta = load_theta(path, initial, theta_meaning(learner))
     rates: dict[str, float] = {name: one.learning_rate for name, one in held_out.baselines.items()}
-    decays = {name: one.trace_decay for name, one in held_out.baselines.items() if one.trace_decay is not None}
+    decays: dict[str, float] = {
+        name: one.trace_decay for name, one in held_out.baselines.items() if one.trace_decay is not None
+    }
     return FinishedRun(path, experiment, theta, initial, rates, decays)
 
 
