@@ -38,7 +38,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Boolean, Conditioning, Points, Tabular
+from metarule.tasks import Bandit, Boolean, Conditioning, Points, Tabular
 
 __version__ = version("metarule")
 
@@ -47,6 +47,7 @@ __all__ = [
     "MLP",
     "Annealing",
     "Auto",
+    "Bandit",
     "Boolean",
     "Conditioning",
     "ConditioningCircuit",
