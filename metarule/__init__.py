@@ -39,7 +39,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Boolean, Conditioning, Points, Tabular
+from metarule.tasks import Bandit, Boolean, Conditioning, Points, Tabular
 
 __version__ = version("metarule")
 
@@ -48,6 +48,7 @@ __all__ = [
     "MLP",
     "Annealing",
     "Auto",
+    "Bandit",
     "Boolean",
     "Conditioning",
     "ConditioningCircuit",

@@ -2,6 +2,7 @@
 
 from typing import TypeAlias
 
+from metarule.tasks.bandit import Bandit, BanditBelief, BanditState, BanditTask
 from metarule.tasks.boolean import Boolean, BooleanTask
 from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
 from metarule.tasks.phenomena import STANDARD, Phenomenon
@@ -9,7 +10,8 @@ from metarule.tasks.points import Points, PointsTask
 from metarule.tasks.schedules import TrialPhase, TrialSchedule
 from metarule.tasks.tabular import Tabular, TabularTask
 
-AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning
+AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning | Bandit
 
-__all__ = ["STANDARD", "AnyTasks", "Boolean", "BooleanTask", "Conditioning", "ConditioningPool", "ConditioningTask"]
+__all__ = ["STANDARD", "AnyTasks", "Bandit", "BanditBelief", "BanditState", "BanditTask", "Boolean", "BooleanTask"]
+__all__ += ["Conditioning", "ConditioningPool", "ConditioningTask"]
 __all__ += ["Phenomenon", "Points", "PointsTask", "Tabular", "TabularTask", "TrialPhase", "TrialSchedule"]
