@@ -114,6 +114,10 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         """θ of the rule alone, without initial weights that are meta-learned."""
         return initial.rule_of(self.circuit, theta)
 
+    def with_rule_theta(self, theta: Theta, rule: Theta) -> Theta:
+        """θ with another θ of the rule, and the same initial weights where they are meta-learned."""
+        return initial.with_rule(self.circuit, theta, rule)
+
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """θ of a projection, by its number."""
         theta = self.rule_theta(theta)
