@@ -32,7 +32,7 @@ def run(circuit, weights, wiring, activity):
     """Activity, output and local variables [steps, …]."""
 
     def step(activity, stimulus):
-        after, output, projections, _ = circuit.step(weights, wiring, activity, stimulus)
+        after, output, projections, *_ = circuit.step(weights, wiring, activity, stimulus)
         return after, (after, output, projections)
 
     return jax.lax.scan(step, activity, stimuli())[1]
@@ -129,7 +129,7 @@ def test_without_memory_it_equals_a_layered_network(feedback, bias):
         steps_of(circuit, (into, recurrent, out), wiring, activity),
         strict=True,
     ):
-        _, same, projections, _ = respond((into, out), feedback_weights, (), Stimulus(*stimulus))
+        _, same, projections, *_ = respond((into, out), feedback_weights, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
         for one, two in zip((first, last), projections, strict=True):
             jax.tree.map(
@@ -172,7 +172,7 @@ class TestAbsentSynapses:
         lifetime = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), steps=30)
         theta = jnp.array([0.1, 0.01])
         context, state = jax.jit(
-            lambda: lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
+            lambda: lifetime.init(theta, KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
         )()
         other, step, evaluate = state, jax.jit(partial(step_at, lifetime)), jax.jit(lifetime.evaluate)
         for t in range(30):
@@ -258,7 +258,7 @@ def test_the_previous_input_can_be_learned():
 
         def step(state, pair):
             weights, activity = state
-            activity, output, projections, _ = circuit.step(weights, wiring, activity, Stimulus(*pair))
+            activity, output, projections, *_ = circuit.step(weights, wiring, activity, Stimulus(*pair))
             changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in projections]
             changes[0], changes[1] = 0 * changes[0], 0 * changes[1]
             weights = tuple(weight + change for weight, change in zip(weights, changes, strict=True))
@@ -279,7 +279,7 @@ def test_each_path_may_have_its_own_theta():
 
     @jax.jit
     def weights():
-        context, state = lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
+        context, state = lifetime.init(theta, KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
         return state.weights, unroll(lifetime, theta, context, state, jnp.arange(20))[0].weights
 
     changed = [not np.array_equal(*pair) for pair in zip(*weights(), strict=True)]
@@ -297,8 +297,9 @@ def test_fixed_projections_keep_their_weights():
     @jax.jit
     def weights():
         task = learner.tasks.sample(KEY, learner.tasks.split(0).train, 0)
-        context, state = learner.init(KEY, task)
-        return state.weights, unroll(learner, learner.init_theta(KEY), context, state, jnp.arange(5))[0].weights
+        theta = learner.init_theta(KEY)
+        context, state = learner.init(theta, KEY, task)
+        return state.weights, unroll(learner, theta, context, state, jnp.arange(5))[0].weights
 
     before, after = weights()
     assert [bool(jnp.all(one == other)) for one, other in zip(before, after)] == [True, True, False]

@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from metarule import Bandit, Boolean, Conditioning, Points, Tabular
+from metarule import Bandit, Boolean, Conditioning, Navigation, Points, Tabular
 from metarule.recordings import Recordings
 from metarule.runs.experiment import Experiment
 from metarule.testing import TASK_CHECKS, check_tasks
@@ -17,6 +17,8 @@ FAMILIES = {
     "tabular, features": Tabular(features=5, train_examples=3, test_examples=3, scaling="standardised"),
     "conditioning": Conditioning(),
     "bandit": Bandit(),
+    "navigation": Navigation(),
+    "navigation, place fields": Navigation(size=4, place_width=0.8, test_fraction=0.1),
     "bandit, many arms, no delay": Bandit(arms=5, delay=0, reversal=0),
 }
 
