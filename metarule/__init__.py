@@ -38,7 +38,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Boolean, Conditioning, Points, Tabular
+from metarule.tasks import Boolean, Conditioning, Memory, Points, Tabular
 
 __version__ = version("metarule")
 
@@ -65,6 +65,7 @@ __all__ = [
     "Invertible",
     "Lifetime",
     "Lifted",
+    "Memory",
     "OpenES",
     "Persistent",
     "Plain",

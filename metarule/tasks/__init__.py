@@ -4,12 +4,14 @@ from typing import TypeAlias
 
 from metarule.tasks.boolean import Boolean, BooleanTask
 from metarule.tasks.conditioning import Conditioning, ConditioningPool, ConditioningTask
+from metarule.tasks.memory import Memory, MemoryPool, MemoryState, MemoryTask
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.points import Points, PointsTask
 from metarule.tasks.schedules import TrialPhase, TrialSchedule
 from metarule.tasks.tabular import Tabular, TabularTask
 
-AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning
+AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning | Memory
 
 __all__ = ["STANDARD", "AnyTasks", "Boolean", "BooleanTask", "Conditioning", "ConditioningPool", "ConditioningTask"]
+__all__ += ["Memory", "MemoryPool", "MemoryState", "MemoryTask"]
 __all__ += ["Phenomenon", "Points", "PointsTask", "Tabular", "TabularTask", "TrialPhase", "TrialSchedule"]

@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from metarule import Boolean, Conditioning, Points, Tabular
+from metarule import Boolean, Conditioning, Memory, Points, Tabular
 from metarule.recordings import Recordings
 from metarule.runs.experiment import Experiment
 from metarule.testing import TASK_CHECKS, check_tasks
@@ -16,6 +16,8 @@ FAMILIES = {
     "tabular": Tabular(dataset="iris", test_classes="all", ways=2, train_examples=3, test_examples=3),
     "tabular, features": Tabular(features=5, train_examples=3, test_examples=3, scaling="standardised"),
     "conditioning": Conditioning(),
+    "memory, match": Memory(delays=(0, 3)),
+    "memory, n-back": Memory(task="n_back", features=4),
 }
 
 
