@@ -39,7 +39,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Bandit, Boolean, Conditioning, Navigation, Points, Tabular
+from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Navigation, Points, Tabular
 
 __version__ = version("metarule")
 
@@ -67,6 +67,7 @@ __all__ = [
     "Invertible",
     "Lifetime",
     "Lifted",
+    "Memory",
     "Navigation",
     "OpenES",
     "Persistent",
