@@ -5,8 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from compiled import assert_same, gradients, setting
 
-from metarule.kernels import why_not
+from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
+from metarule.kernels import kernels
+from metarule.lifetime.unroll import is_compiled
 from metarule.protocols import ClosedLoop, HasIdealObserver
 from metarule.tasks import Bandit
 from metarule.tasks.bandit import BanditBelief, BanditTask
@@ -167,7 +170,8 @@ def brute_force(probabilities, hazard, choices, rewards, last):
 @pytest.mark.parametrize("arms", [2, 3])
 def test_the_belief_of_the_ideal_observer_is_that_of_enumerated_paths(arms, delay):
     family, probabilities = Bandit(arms=arms, delay=delay, reversal=5), np.array([0.2, 0.75, 0.1])[:arms]
-    task, belief = BanditTask(jnp.array(probabilities)), family.ideal_start(None)
+    task = BanditTask(jnp.array(probabilities, float))
+    belief = family.ideal_start(task)
     choices, rewards = [0, 1, arms - 1, 1, 0, 0], [0, 1, 1, 0, 1, 0]  # of each choice, which come after the delay
     update = jax.jit(family.ideal_update)
     for t, choice in enumerate(choices):
@@ -190,20 +194,25 @@ def test_the_ideal_observer_is_better_than_the_last_rewarded_arm_and_below_the_b
     family = Bandit()
     rates = [np.asarray(play(family, agent)[3]["reward"]) for agent in (ideal, last_rewarded)]
     best = np.asarray(play(family, ideal)[0]).max(axis=2).mean(axis=1)
-    assert np.all(rates[0] < best)
+    assert np.all(rates[0] <= best + 1e-5)
+    assert rates[0].mean() < best.mean() - 0.05
     difference = rates[0] - rates[1]
-    assert difference.mean() > 0.05 + 5 * difference.std() / np.sqrt(LIFETIMES)
+    assert difference.mean() > 0.03 + 5 * difference.std() / np.sqrt(LIFETIMES)
 
 
-def test_is_compiled():
-    family, task = Bandit(arms=3, delay=5), BanditTask(jnp.array([0.1, 0.8, 0.2]))
-
-    def step(state, t):
-        choice = jnp.where(state.queue[0] > 0.5, jax.nn.one_hot(t % 3, 3), jnp.array([1.0, 0.0, 0.0]))
-        reaction = family.react(task, state, choice, jax.random.fold_in(KEY, t))
-        return reaction.state, (reaction.reward, reaction.loss)
-
-    assert why_not(step, family.start(task), jnp.arange(20)) == ""
+@pytest.mark.parametrize("fields", [{}, {"arms": 3, "delay": 0, "reversal": 0}], ids=["default", "stationary"])
+def test_lifetimes_are_compiled(fields):
+    learner = Lifetime(
+        rule=Polynomial(terms=("delta",), initial={"delta": 0.1}),
+        circuit=Feedforward(hidden=(), output="choice"),
+        tasks=Bandit(**fields),
+        inner_loop=InnerLoop(steps=30, online_loss_weight=1.0),
+    )
+    theta, contexts, states = setting(learner, 0.05)
+    with kernels("auto"):
+        one = jax.tree.map(lambda leaf: leaf[0], (contexts, states))
+        assert is_compiled(learner, theta, *one)
+    assert_same(partial(gradients, learner), theta, contexts, states)
 
 
 @pytest.mark.parametrize(
