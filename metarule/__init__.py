@@ -38,7 +38,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Boolean, Conditioning, Memory, Points, Tabular
+from metarule.tasks import Boolean, Conditioning, Memory, Points, SymbolSequence, Tabular
 
 __version__ = version("metarule")
 
@@ -82,6 +82,7 @@ __all__ = [
     "Sequence",
     "Simulation",
     "SimulationExperiment",
+    "SymbolSequence",
     "Tabular",
     "Trace",
     "Truncated",

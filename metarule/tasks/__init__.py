@@ -8,10 +8,12 @@ from metarule.tasks.memory import Memory, MemoryPool, MemoryState, MemoryTask
 from metarule.tasks.phenomena import STANDARD, Phenomenon
 from metarule.tasks.points import Points, PointsTask
 from metarule.tasks.schedules import TrialPhase, TrialSchedule
+from metarule.tasks.sequence import SequencePool, SequenceState, SequenceTask, SymbolSequence
 from metarule.tasks.tabular import Tabular, TabularTask
 
-AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning | Memory
+AnyTasks: TypeAlias = Boolean | Points | Tabular | Conditioning | Memory | SymbolSequence
 
 __all__ = ["STANDARD", "AnyTasks", "Boolean", "BooleanTask", "Conditioning", "ConditioningPool", "ConditioningTask"]
 __all__ += ["Memory", "MemoryPool", "MemoryState", "MemoryTask"]
 __all__ += ["Phenomenon", "Points", "PointsTask", "Tabular", "TabularTask", "TrialPhase", "TrialSchedule"]
+__all__ += ["SequencePool", "SequenceState", "SequenceTask", "SymbolSequence"]

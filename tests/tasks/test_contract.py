@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from metarule import Boolean, Conditioning, Memory, Points, Tabular
+from metarule import Boolean, Conditioning, Memory, Points, SymbolSequence, Tabular
 from metarule.recordings import Recordings
 from metarule.runs.experiment import Experiment
 from metarule.testing import TASK_CHECKS, check_tasks
@@ -18,6 +18,8 @@ FAMILIES = {
     "conditioning": Conditioning(),
     "memory, match": Memory(delays=(0, 3)),
     "memory, n-back": Memory(task="n_back", features=4),
+    "sequence": SymbolSequence(symbols=5, length=5),
+    "sequence, symbols repeat": SymbolSequence(symbols=2, length=8, distinct=False),
 }
 
 
