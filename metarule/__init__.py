@@ -39,7 +39,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Navigation, Points, Tabular
+from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Navigation, Points, SymbolSequence, Tabular
 
 __version__ = version("metarule")
 
@@ -85,6 +85,7 @@ __all__ = [
     "Sequence",
     "Simulation",
     "SimulationExperiment",
+    "SymbolSequence",
     "Tabular",
     "Trace",
     "Truncated",

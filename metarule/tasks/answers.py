@@ -14,24 +14,24 @@ class Answers(NamedTuple):
     """Answers so far.
 
     Attributes:
-        count: number of answers, n.
+        number: number of answers, n.
         right: number of right ones.
         accuracy: running share of right answers; 0 before the first.
     """
 
-    count: Int[Array, ""]
+    number: Int[Array, ""]
     right: Int[Array, ""]
     accuracy: Float[Array, ""]
 
     def scores(self) -> Metrics:
         """Running accuracy, and that of all answers so far; 0 before the first."""
-        least_one = jnp.maximum(self.count, 1).astype(float)
+        least_one = jnp.maximum(self.number, 1).astype(float)
         return {"accuracy": self.accuracy, "mean_accuracy": self.right.astype(float) / least_one}
 
 
 def no_answers() -> Answers:
     """Before the first answer."""
-    return Answers(count=jnp.zeros((), jnp.int32), right=jnp.zeros((), jnp.int32), accuracy=jnp.zeros(()))
+    return Answers(number=jnp.zeros((), jnp.int32), right=jnp.zeros((), jnp.int32), accuracy=jnp.zeros(()))
 
 
 def counted(answers: Answers, answering: Bool[Array, ""], right: Bool[Array, ""], window: int) -> Answers:
@@ -45,11 +45,11 @@ def counted(answers: Answers, answering: Bool[Array, ""], right: Bool[Array, ""]
         right: whether it is right.
         window: number of answers n from which on older ones are forgotten.
     """
-    count = jnp.where(answering, answers.count + 1, answers.count)
-    rate = 1 / jnp.clip(count, 1, window).astype(float)
+    number = jnp.where(answering, answers.number + 1, answers.number)
+    rate = 1 / jnp.clip(number, 1, window).astype(float)
     accuracy = answers.accuracy + rate * (right.astype(float) - answers.accuracy)
     return Answers(
-        count=count,
+        number=number,
         right=jnp.where(answering & right, answers.right + 1, answers.right),
         accuracy=jnp.where(answering, accuracy, answers.accuracy),
     )

@@ -201,7 +201,7 @@ class Memory(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def scores(self, task: MemoryTask, state: MemoryState) -> Metrics:
         """Running accuracy, accuracy of all answers, and their number."""
-        return state.answers.scores() | {"answers": state.answers.count.astype(float)}
+        return state.answers.scores() | {"answers": state.answers.number.astype(float)}
 
     def _first(self, key: PRNGKey) -> Present:
         """First trial, or a stream that begins with a random item."""
