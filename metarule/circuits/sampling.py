@@ -82,5 +82,5 @@ def choose(probabilities: Float[Array, " n"], key: PRNGKey) -> Float[Array, " n"
     # The same order of summation for each row keeps the rounded sums from decreasing.
     cumulative = jnp.sum(jnp.where(jnp.tri(n, dtype=bool), probabilities, 0), axis=1)
     level = jax.random.uniform(key, (), dtype) * cumulative[-1]
-    chosen = jnp.sum((cumulative <= level).astype(jnp.int32))
-    return (jnp.arange(n, dtype=jnp.int32) == chosen).astype(dtype)
+    chosen = jnp.sum((cumulative <= level).astype(float))
+    return (jnp.arange(n, dtype=float) == chosen).astype(dtype)
