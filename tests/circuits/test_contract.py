@@ -97,7 +97,7 @@ def test_gradient_of_a_lifetime_equals_finite_differences(name, float64):
     task = training_task(case.tasks, 3)
 
     def loss(theta):
-        context, state = lifetime.init(KEY, task)
+        context, state = lifetime.init(theta, KEY, task)
         state, outputs = unroll(lifetime, theta, context, state, jnp.arange(lifetime.steps))
         return jnp.sum(outputs.loss) + lifetime.evaluate(theta, context, state)[0]
 

@@ -183,8 +183,8 @@ class TestLearnedFeedback:
             xor = learner.tasks.sample(KEY, learner.tasks.split(0).train, 6)._replace(
                 table=jnp.array([0.0, 1.0, 1.0, 0.0])
             )
-            context, initial = learner.init(jax.random.key(4), xor)
             theta = jnp.array([0.3, -0.003])
+            context, initial = learner.init(theta, jax.random.key(4), xor)
             final, _ = unroll(learner, theta, context, initial, jnp.arange(3000))
             return learner.evaluate(theta, context, final)[1], initial, final
 
@@ -207,9 +207,9 @@ class TestLearnedFeedback:
 
         @jax.jit
         def lifetimes():
-            context, initial = learner.init(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 6))
+            context, initial = learner.init(theta, KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 6))
             final, _ = unroll(learner, theta, context, initial, jnp.arange(20))
-            other, _ = unroll(random, theta[0], *random.init(KEY, context.task), jnp.arange(20))
+            other, _ = unroll(random, theta[0], *random.init(theta[0], KEY, context.task), jnp.arange(20))
             return initial, final, other
 
         initial, final, other = lifetimes()

@@ -172,7 +172,7 @@ class TestAbsentSynapses:
         lifetime = learner(self.CIRCUIT, Polynomial(terms=("delta", "1")), steps=30)
         theta = jnp.array([0.1, 0.01])
         context, state = jax.jit(
-            lambda: lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
+            lambda: lifetime.init(theta, KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
         )()
         other, step, evaluate = state, jax.jit(partial(step_at, lifetime)), jax.jit(lifetime.evaluate)
         for t in range(30):
@@ -279,7 +279,7 @@ def test_each_path_may_have_its_own_theta():
 
     @jax.jit
     def weights():
-        context, state = lifetime.init(KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
+        context, state = lifetime.init(theta, KEY, lifetime.tasks.sample(KEY, lifetime.tasks.split(0).train, 6))
         return state.weights, unroll(lifetime, theta, context, state, jnp.arange(20))[0].weights
 
     changed = [not np.array_equal(*pair) for pair in zip(*weights(), strict=True)]
@@ -297,8 +297,9 @@ def test_fixed_projections_keep_their_weights():
     @jax.jit
     def weights():
         task = learner.tasks.sample(KEY, learner.tasks.split(0).train, 0)
-        context, state = learner.init(KEY, task)
-        return state.weights, unroll(learner, learner.init_theta(KEY), context, state, jnp.arange(5))[0].weights
+        theta = learner.init_theta(KEY)
+        context, state = learner.init(theta, KEY, task)
+        return state.weights, unroll(learner, theta, context, state, jnp.arange(5))[0].weights
 
     before, after = weights()
     assert [bool(jnp.all(one == other)) for one, other in zip(before, after)] == [True, True, False]
