@@ -73,7 +73,7 @@ def test_two_windows_by_hand():
     """Plain gradient descent on the loss of the steps, from one draw of weights."""
     plain = Adaptation(window=4, name="sgd", clip=1e9)
     lifetime = replace(LEARNER, inner_loop=replace(LEARNER.inner_loop, steps=8))
-    context, state = jax.jit(lifetime.init)(KEY, TASK)
+    context, state = jax.jit(lifetime.init)(THETA, KEY, TASK)
     theta, theta_scale = THETA, lifetime.theta_scale()
 
     @partial(jax.grad, has_aux=True)

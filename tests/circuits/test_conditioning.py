@@ -15,7 +15,7 @@ def respond(circuit, inputs, weights=None):
     outputs, steps = [], []
     for stimuli in inputs:
         stimulus = Stimulus(jnp.array(stimuli, float), TARGET)
-        activity, output, projections, _ = circuit.step(weights or initial, wiring, activity, stimulus)
+        activity, output, projections, *_ = circuit.step(weights or initial, wiring, activity, stimulus)
         outputs.append(float(output[0]))
         steps.append(projections)
     return initial, outputs, steps

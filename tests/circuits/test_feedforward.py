@@ -43,7 +43,7 @@ def changes(projections):
 @pytest.mark.parametrize("hidden", [(), (5,), (6, 5)])
 def test_delta_rule_over_the_transpose_with_derivative_is_backprop(output, bias, hidden, float64):
     circuit = Feedforward(hidden=hidden, output=output, bias=bias, feedback="transpose", derivative=True)
-    weights, wiring, stimulus, (_, _, projections, _) = respond(circuit, target=output)
+    weights, wiring, stimulus, (_, _, projections, *_) = respond(circuit, target=output)
     loss = lambda weights: LOSSES[output](circuit.step(weights, wiring, (), stimulus).output, stimulus.target)
     for change, gradient in zip(changes(projections), jax.jit(jax.grad(loss))(weights), strict=True):
         np.testing.assert_allclose(change, -gradient, rtol=1e-6, atol=1e-9)
@@ -59,12 +59,12 @@ def test_derivative_equals_finite_differences(activation, float64):
 
 
 def test_output_modulator_is_target_minus_output():
-    _, _, stimulus, (_, output, projections, _) = respond(Feedforward())
+    _, _, stimulus, (_, output, projections, *_) = respond(Feedforward())
     np.testing.assert_array_equal(projections[-1].modulator, stimulus.target - output)
 
 
 def test_random_feedback_is_fixed_and_not_the_transpose():
-    weights, wiring, _, (_, _, projections, _) = respond(Feedforward(hidden=(6,), feedback="random"))
+    weights, wiring, _, (_, _, projections, *_) = respond(Feedforward(hidden=(6,), feedback="random"))
     np.testing.assert_allclose(projections[0].modulator, projections[1].modulator @ wiring[0], rtol=1e-5)
     assert wiring[0].shape == (3, 6)
     assert not np.allclose(wiring[0], weights[1][:-1].T)
@@ -72,12 +72,12 @@ def test_random_feedback_is_fixed_and_not_the_transpose():
 
 @pytest.mark.parametrize("feedback", ["transpose", "random", "zero"])
 def test_a_network_without_hidden_layers_has_no_feedback(feedback):
-    weights, wiring, _, (_, output, projections, _) = respond(Feedforward(hidden=(), feedback=feedback))
+    weights, wiring, _, (_, output, projections, *_) = respond(Feedforward(hidden=(), feedback=feedback))
     assert (len(weights), wiring, output.shape, len(projections)) == (1, (), (3,), 1)
 
 
 def test_zero_feedback_makes_hidden_modulators_zero():
-    *_, (_, _, projections, _) = respond(Feedforward(hidden=(6, 5), feedback="zero"))
+    *_, (_, _, projections, *_) = respond(Feedforward(hidden=(6, 5), feedback="zero"))
     assert not projections[0].modulator.any()
     assert not projections[1].modulator.any()
     assert projections[2].modulator.all()
@@ -90,7 +90,7 @@ def test_forward_weights_do_not_depend_on_the_feedback_path():
 
 
 def test_local_variables_are_those_of_the_network():
-    weights, _, stimulus, (_, output, projections, _) = respond(Feedforward(hidden=(6,)))
+    weights, _, stimulus, (_, output, projections, *_) = respond(Feedforward(hidden=(6,)))
     first, second = projections
     np.testing.assert_array_equal(first.pre, [*stimulus.input, 1])
     np.testing.assert_allclose(first.potential, first.pre @ weights[0], rtol=1e-5)
@@ -143,13 +143,13 @@ class TestLearnedFeedback:
     @pytest.mark.parametrize("slope", [True, False])
     def test_modulators_equal_those_of_random_feedback(self, slope):
         circuits = [Feedforward(hidden=(6, 5), feedback=path, derivative=slope) for path in ("learned", "random")]
-        (*_, (_, one, learned, _)), (*_, (_, two, random, _)) = (respond(circuit) for circuit in circuits)
+        (*_, (_, one, learned, *_)), (*_, (_, two, random, *_)) = (respond(circuit) for circuit in circuits)
         np.testing.assert_array_equal(one, two)
         jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
 
     @pytest.mark.parametrize("slope", [True, False])
     def test_local_variables(self, slope):
-        weights, _, _, (_, _, projections, _) = respond(
+        weights, _, _, (_, _, projections, *_) = respond(
             Feedforward(hidden=(6, 5), feedback="learned", derivative=slope)
         )
         for layer, back in enumerate(projections[3:]):
@@ -163,7 +163,7 @@ class TestLearnedFeedback:
             np.testing.assert_allclose(back.post, back.potential * factor, rtol=1e-5, atol=1e-7)
 
     def test_the_delta_rule_changes_feedback_and_forward_weights_equally(self):
-        *_, (_, _, projections, _) = respond(Feedforward(hidden=(6, 5), feedback="learned"))
+        *_, (_, _, projections, *_) = respond(Feedforward(hidden=(6, 5), feedback="learned"))
         changed = changes(projections)
         for forward, feedback in zip(changed[1:3], changed[3:], strict=True):
             np.testing.assert_allclose(feedback, forward[:-1].T, rtol=1e-6)

@@ -32,7 +32,7 @@ def run(circuit, weights, wiring, activity):
     """Activity, output and local variables [steps, …]."""
 
     def step(activity, stimulus):
-        after, output, projections, _ = circuit.step(weights, wiring, activity, stimulus)
+        after, output, projections, *_ = circuit.step(weights, wiring, activity, stimulus)
         return after, (after, output, projections)
 
     return jax.lax.scan(step, activity, stimuli())[1]
@@ -129,7 +129,7 @@ def test_without_memory_it_equals_a_layered_network(feedback, bias):
         steps_of(circuit, (into, recurrent, out), wiring, activity),
         strict=True,
     ):
-        _, same, projections, _ = respond((into, out), feedback_weights, (), Stimulus(*stimulus))
+        _, same, projections, *_ = respond((into, out), feedback_weights, (), Stimulus(*stimulus))
         np.testing.assert_allclose(output, same, rtol=1e-6)
         for one, two in zip((first, last), projections, strict=True):
             jax.tree.map(
@@ -258,7 +258,7 @@ def test_the_previous_input_can_be_learned():
 
         def step(state, pair):
             weights, activity = state
-            activity, output, projections, _ = circuit.step(weights, wiring, activity, Stimulus(*pair))
+            activity, output, projections, *_ = circuit.step(weights, wiring, activity, Stimulus(*pair))
             changes = [rule.update(jnp.array([0.05]), (), projection)[0] for projection in projections]
             changes[0], changes[1] = 0 * changes[0], 0 * changes[1]
             weights = tuple(weight + change for weight, change in zip(weights, changes, strict=True))
