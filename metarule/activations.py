@@ -10,7 +10,9 @@ __all__ = ["ACTIVATIONS", "Activation", "derivative"]
 
 Activation = Callable[[Float[Array, " n"]], Float[Array, " n"]]
 
+# `choice` is the mean of a sampled choice: the probabilities.
 ACTIVATIONS: dict[str, Activation] = {
+    "choice": jax.nn.softmax,
     "identity": lambda potential: potential,
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,

@@ -8,8 +8,8 @@ import jax
 from jaxtyping import Array, Float
 from msgspec import Meta
 
-from metarule.activations import ACTIVATIONS, Activation, derivative
-from metarule.circuits import parts
+from metarule.activations import ACTIVATIONS, derivative
+from metarule.circuits import parts, sampling
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -30,6 +30,11 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     backprop. The diffuse neuromodulator carries the reward of the stimulus, or
     without one −mean (target − output)².
 
+    With the output `choice` one output neuron fires at each step, k with the probability softmax(potential)_k. Output
+    and post are then the one-hot choice, and the error is target − probabilities, so that with the choice as target it
+    is ∂ln P(choice)/∂potential. Noise and choices are drawn from the key of the stimulus. Without a key there is no
+    noise, and the output is the probabilities.
+
     Plastic feedback weights are projections after the forward ones. A feedback synapse connects the modulatory neurons
     of two layers and is modulated by the forward neuron paired with its postsynaptic neuron: pre = modulator_{l+1},
     post = modulator_l, potential = B_lᵀ·modulator_{l+1}, modulator = post_l. So the delta rule changes B_l and W_{l+1}ᵀ
@@ -38,10 +43,11 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         hidden: size of each hidden layer; empty for none.
         activation: f, activation of the hidden neurons.
-        output: activation of the output neurons.
+        output: activation of the output neurons; with `choice` one of them fires, drawn by its softmax probability.
         bias: whether every neuron has a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the hidden modulators.
         derivative: whether hidden modulators have the factor f′(potential).
+        noise: standard deviation of the Gaussian noise on the potentials of hidden neurons at each step.
         weight_scale: initial weights are N(0, weight_scale²/pre).
         feedback_scale: random and initial learned feedback weights are N(0, feedback_scale²/post).
         fixed: numbers of the projections that are not plastic, from 0, the one from the inputs.
@@ -50,7 +56,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         ValueError: a fixed projection that does not exist, or no plastic one.
 
     References:
-        Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned).
+        Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned);
+        Williams 1992 (choices).
     """
 
     hidden: Annotated[tuple[Size, ...], Meta(max_length=64)] = (8,)
@@ -59,6 +66,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     bias: bool = True
     feedback: Literal["transpose", "random", "learned", "zero"] = "random"
     derivative: bool = False
+    noise: Annotated[float, Meta(ge=0)] = 0.0
     weight_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
     fixed: tuple[int, ...] = ()
@@ -78,6 +86,11 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     def plastic(self) -> tuple[bool, ...]:
         """Plasticity of each projection."""
         return parts.plastic(self.fixed, len(self.paths))
+
+    @property
+    def stochastic(self) -> bool:
+        """True if steps draw random numbers."""
+        return self.output == sampling.CHOICE or self.noise > 0
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Weights, tuple[()]]:
         """Draw fresh weights.
@@ -103,23 +116,32 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         forward, plastic = weights[:layers], weights[layers:]
         chex.assert_shape(stimulus.input, (forward[0].shape[0] - self.bias,))
         chex.assert_shape(stimulus.target, (forward[-1].shape[1],))
-        pres, potentials, posts = self._forward(forward, stimulus.input)
-        error = stimulus.target - posts[-1]
+        noise_key, choice_key = sampling.split_key(stimulus.key)
+        pres, potentials, posts = self._forward(forward, stimulus.input, noise_key)
+        response = sampling.respond(self.output, potentials[-1], choice_key)
+        posts.append(response.output)
+        error = stimulus.target - response.mean
         feedbacks, modulators = self._modulators(forward, wiring or plastic, potentials, error)
         local = [*zip(pres, posts, potentials, forward, modulators, strict=True)]
         if plastic:
             local += zip(modulators[1:], modulators[:-1], feedbacks, plastic, posts[:-1], strict=True)
         diffuse = parts.neuromodulator(stimulus, error)
         synapses = tuple(Synapse(*values, neuromodulator=diffuse) for values in local)
-        return CircuitStep((), posts[-1], synapses, tuple(posts))
+        return CircuitStep((), response.output, synapses, tuple(posts), response.log_probability)
 
-    def _forward(self, weights: Weights, signal: Float[Array, " inputs"]) -> tuple[list, list, list]:
+    def _forward(
+        self, weights: Weights, signal: Float[Array, " inputs"], noise_key: PRNGKey | None
+    ) -> tuple[list, list, list]:
+        """Presynaptic activities and potentials of each layer, and activities of the hidden ones."""
         pres, potentials, posts = [], [], []
-        for matrix, f in zip(weights, self._activations, strict=True):
+        for layer, matrix in enumerate(weights):
             pres.append(parts.append_bias(signal, self.bias))
-            potentials.append(pres[-1] @ matrix)
-            signal = f(potentials[-1])
-            posts.append(signal)
+            potential = pres[-1] @ matrix
+            if layer < len(self.hidden):
+                potential = sampling.noisy(potential, self.noise, noise_key, layer)
+                signal = ACTIVATIONS[self.activation](potential)
+                posts.append(signal)
+            potentials.append(potential)
         return pres, potentials, posts
 
     def _modulators(
@@ -134,10 +156,6 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
             modulator = parts.feedback_potentials(self.feedback, outgoing, separate, modulators[0])
             feedbacks.insert(0, modulator)
             if self.derivative:
-                modulator *= derivative(self._activations[layer], potentials[layer])
+                modulator *= derivative(ACTIVATIONS[self.activation], potentials[layer])
             modulators.insert(0, modulator)
         return feedbacks, modulators
-
-    @property
-    def _activations(self) -> tuple[Activation, ...]:
-        return (ACTIVATIONS[self.activation],) * len(self.hidden) + (ACTIVATIONS[self.output],)

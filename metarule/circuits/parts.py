@@ -14,7 +14,7 @@ __all__ = ["HiddenActivation", "OutputActivation", "append_bias", "feedback_pote
 __all__ += ["normal_matrices", "plastic"]
 
 HiddenActivation = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
-OutputActivation = Literal["sigmoid", "softmax", "tanh", "identity"]
+OutputActivation = Literal["sigmoid", "softmax", "tanh", "identity", "choice"]
 
 
 def normal_matrices(key: PRNGKey, shapes: list[tuple[int, int]], scales: list[float]) -> Weights:

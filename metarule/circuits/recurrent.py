@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits import parts
+from metarule.circuits import parts, sampling
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -47,7 +47,7 @@ class Activity(NamedTuple):
 class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recurrent"):
     """A rate network with plastic input, recurrent and output weights.
 
-    potential_t = (1 − leak)·potential_{t−1} + leak·(W_inᵀ·[input_t; 1] + (M ∘ W_rec)ᵀ·rate_{t−1})
+    potential_t = (1 − leak)·potential_{t−1} + leak·(W_inᵀ·[input_t; 1] + (M ∘ W_rec)ᵀ·rate_{t−1}) + noise·ξ_t
     rate_t      = f(potential_t),  output_t = g(W_outᵀ·[rate_t; 1])
     modulator_t = Bᵀ·(target_t − output_t) [∘ f′(potential_t)]
 
@@ -62,15 +62,21 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     output modulators are target − output, and the diffuse neuromodulator carries the reward of the
     stimulus, or without one −mean (target − output)².
 
+    ξ_t is standard normal. With the output `choice` one output neuron fires at each step, k with the probability
+    softmax(potential)_k. Output and post are then the one-hot choice, and the error is target − probabilities, so that
+    with the choice as target it is ∂ln P(choice)/∂potential. Noise and choices are drawn from the key of the stimulus.
+    Without a key there is no noise, and the output is the probabilities.
+
     Attributes:
         neurons: recurrent neurons.
         leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 no potential remains.
         density: probability that a recurrent synapse exists.
         activation: f, activation of the recurrent neurons.
-        output: g, activation of the output neurons.
+        output: g, activation of the output neurons; with `choice` one of them fires, drawn by its softmax probability.
         bias: whether recurrent and output neurons have a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the modulators of recurrent neurons.
         derivative: whether these modulators have the factor f′(potential).
+        noise: standard deviation of the Gaussian noise on the potentials of recurrent neurons at each step.
         weight_scale: initial input and output weights are N(0, weight_scale²/pre).
         recurrent_scale: initial recurrent weights are N(0, recurrent_scale²/(density·neurons)); this is the spectral
             radius for large networks.
@@ -83,7 +89,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
 
     References:
         Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016 (leaky potentials, fixed mask); Murray 2019
-        (errors over a random path, not through time).
+        (errors over a random path, not through time); Williams 1992 (choices).
     """
 
     neurons: Annotated[int, Meta(ge=1, le=65_536)] = 16
@@ -94,6 +100,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     bias: bool = True
     feedback: Literal["transpose", "random", "zero"] = "random"
     derivative: bool = False
+    noise: Annotated[float, Meta(ge=0)] = 0.0
     weight_scale: Annotated[float, Meta(ge=0)] = 1.0
     recurrent_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
@@ -109,6 +116,11 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     def plastic(self) -> tuple[bool, ...]:
         """Plasticity of each projection."""
         return parts.plastic(self.fixed, len(self.paths))
+
+    @property
+    def stochastic(self) -> bool:
+        """True if steps draw random numbers."""
+        return self.output == sampling.CHOICE or self.noise > 0
 
     def init(self, key: PRNGKey, inputs: int, outputs: int) -> tuple[Weights, Wiring, Activity]:
         """Draw (input, recurrent and output weights [pre (+1 with bias), post], wiring, activity at rest).
@@ -139,8 +151,11 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
         chex.assert_shape(stimulus.target, (weights[2].shape[1],))
         weights = (weights[0], jnp.where(wiring.mask > 0, weights[1], 0.0), weights[2])
-        pres, potentials, posts = self._forward(weights, state.potential, stimulus.input)
-        error = stimulus.target - posts[2]
+        noise_key, choice_key = sampling.split_key(stimulus.key)
+        pres, potentials, rate = self._forward(weights, state.potential, stimulus.input, noise_key)
+        response = sampling.respond(self.output, potentials[2], choice_key)
+        posts = (rate, rate, response.output)
+        error = stimulus.target - response.mean
         modulator = parts.feedback_potentials(self.feedback, weights[2][: self.neurons], wiring.feedback, error)
         if self.derivative:
             modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
@@ -152,17 +167,22 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         synapses = tuple(Synapse(*local) for local in values)
         d = self.trace_decay
         traces = jax.tree.map(lambda trace, activity: d * trace + (1 - d) * activity, traces, (pres, posts))
-        return CircuitStep(Activity(potentials[1], *traces), posts[2], synapses, posts[1:])
+        after = Activity(potentials[1], *traces)
+        return CircuitStep(after, response.output, synapses, posts[1:], response.log_probability)
 
     def _forward(
-        self, weights: Weights, before: Float[Array, " neurons"], signal: Float[Array, " inputs"]
-    ) -> tuple[Vectors, Vectors, Vectors]:
-        """Presynaptic activities, potentials and postsynaptic activities of each projection."""
-        f, g = ACTIVATIONS[self.activation], ACTIVATIONS[self.output]
+        self,
+        weights: Weights,
+        before: Float[Array, " neurons"],
+        signal: Float[Array, " inputs"],
+        noise_key: PRNGKey | None,
+    ) -> tuple[Vectors, Vectors, Float[Array, " neurons"]]:
+        """Presynaptic activities and potentials of each projection, and the rates of the recurrent neurons."""
+        f = ACTIVATIONS[self.activation]
         inputs, rate_before = parts.append_bias(signal, self.bias), f(before)
         drive = inputs @ weights[0] + rate_before @ weights[1]
         potential = (1 - self.leak) * before + self.leak * drive
+        potential = sampling.noisy(potential, self.noise, noise_key)
         rate = f(potential)
         rate_and_bias = parts.append_bias(rate, self.bias)
-        output = rate_and_bias @ weights[2]
-        return (inputs, rate_before, rate_and_bias), (potential, potential, output), (rate, rate, g(output))
+        return (inputs, rate_before, rate_and_bias), (potential, potential, rate_and_bias @ weights[2]), rate
