@@ -73,14 +73,14 @@ def respond(activation: str, potentials: Float[Array, " outputs"], key: PRNGKey 
 def choose(probabilities: Float[Array, " n"], key: PRNGKey) -> Float[Array, " n"]:
     """Draw one of n neurons by its probability, as a one-hot vector that has no derivative.
 
-    k = #{j : P(neuron ≤ j) ≤ u · Σ P},  u ~ U(0, 1)
+    e_k = 1 where P(neuron < k) ≤ u · Σ P < P(neuron ≤ k),  u ~ U(0, 1)
 
-    Exactly one entry is 1: u·Σ P, rounded, is less than Σ P, so that k is less than n.
+    Exactly one entry is 1: the sums do not decrease, and u·Σ P, rounded, is less than Σ P.
     """
     probabilities = jax.lax.stop_gradient(probabilities)
     n, dtype = len(probabilities), probabilities.dtype
     # The same order of summation for each row keeps the rounded sums from decreasing.
     cumulative = jnp.sum(jnp.where(jnp.tri(n, dtype=bool), probabilities, 0), axis=1)
     level = jax.random.uniform(key, (), dtype) * cumulative[-1]
-    chosen = jnp.sum((cumulative <= level).astype(float))
-    return (jnp.arange(n, dtype=float) == chosen).astype(dtype)
+    before = jnp.concatenate([jnp.zeros(1, dtype), cumulative[:-1]])
+    return jnp.where((before <= level) & (level < cumulative), jnp.ones((), dtype), jnp.zeros((), dtype))

@@ -178,7 +178,9 @@ class Bandit(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         """
         rotation = self._later(belief.rotation, self.delay)
         expected = jnp.sum(rotation[:, None] * self._rotated(task), axis=0)
-        return jax.nn.one_hot(jnp.argmax(expected), self.arms)
+        largest = jnp.where(expected >= jnp.max(expected), 1.0, 0.0)
+        earlier = jnp.sum(jnp.tri(self.arms, k=-1) * largest[None], axis=1)
+        return jnp.where(earlier > 0, 0.0, largest)  # the first of equal arms
 
     def ideal_update(
         self, task: BanditTask, belief: BanditBelief, choice: Float[Array, " arms"], reward: Float[Array, ""]
