@@ -9,6 +9,7 @@ from compiled import assert_same, gradients, setting
 
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.kernels import kernels
+from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import is_compiled
 from metarule.protocols import ClosedLoop, HasIdealObserver
 from metarule.tasks import Bandit
@@ -67,7 +68,7 @@ def play(family, agent):
             after = reaction.state, update(task, memory, choice, reaction.reward)
             return after, (state.probabilities, reaction.reward, reaction.loss)
 
-        (state, _), seen = jax.lax.scan(step, (family.start(task), start(task)), jnp.arange(STEPS))
+        (state, _), seen = loop(step, (family.start(task), start(task)), jnp.arange(STEPS))
         return *seen, family.scores(task, state)
 
     return jax.vmap(lifetime)(jax.random.split(KEY, LIFETIMES), jnp.arange(LIFETIMES))
@@ -198,6 +199,11 @@ def test_the_ideal_observer_is_better_than_the_last_rewarded_arm_and_below_the_b
     assert rates[0].mean() < best.mean() - 0.05
     difference = rates[0] - rates[1]
     assert difference.mean() > 0.03 + 5 * difference.std() / np.sqrt(LIFETIMES)
+
+
+def test_the_loop_of_the_ideal_observer_is_compiled():
+    with kernels("auto"):
+        assert "@metarule_loop_" in play.lower(Bandit(), ideal).as_text()
 
 
 @pytest.mark.parametrize("fields", [{}, {"arms": 3, "delay": 0, "reversal": 0}], ids=["default", "stationary"])
