@@ -143,7 +143,7 @@ class TestLearnedFeedback:
     @pytest.mark.parametrize("slope", [True, False])
     def test_modulators_equal_those_of_random_feedback(self, slope):
         circuits = [Feedforward(hidden=(6, 5), feedback=path, derivative=slope) for path in ("learned", "random")]
-        (*_, (_, one, learned, _)), (*_, (_, two, random, _)) = (respond(circuit) for circuit in circuits)
+        (*_, (_, one, learned, *_)), (*_, (_, two, random, *_)) = (respond(circuit) for circuit in circuits)
         np.testing.assert_array_equal(one, two)
         jax.tree.map(np.testing.assert_array_equal, learned[:3], random)
 
