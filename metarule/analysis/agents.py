@@ -142,8 +142,8 @@ class QLearning(Agent, frozen=True, kw_only=True):
 
     e ← γ·λ·e + x ⊗ a,  Q ← Q + η·(r + γ·[r = 0]·max_b Q(x′, b) − Q(x, a))·e,  P(a) = (1 − ε)·[a is best] + ε/n
 
-    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. θ is the learning rate η and, as its
-    logit, the decay λ of the trace. Equal values are chosen with equal chances.
+    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. θ is the
+    learning rate η and, as its logit, the decay λ of the trace. Equal values are chosen with equal chances.
 
     Attributes:
         discount: γ.
