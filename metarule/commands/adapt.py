@@ -79,7 +79,8 @@ def _run(transfer: Transfer, path: Path) -> int:
     print(f"{transfer.novelty}: {transfer.lifetimes} networks", flush=True)
     starts = _starts(transfer)
     if f"{_CLASSIC}, adapting" not in starts:
-        print(f"left out: {_CLASSIC}: the rule cannot express it, or the run did not tune it", flush=True)
+        reason = "the rule cannot express it, the run did not tune it, or initial weights are learned"
+        print(f"left out: {_CLASSIC}: {reason}", flush=True)
     curves, tuned = _adapt(transfer, starts, adaptation)
     score, tasks = primary_metric(lifetime.tasks), len(np.unique(curves[_LEARNED].task))
     rows = summarise(curves, lifetime, options.threshold, _LEARNED)

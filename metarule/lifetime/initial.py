@@ -38,12 +38,12 @@ def draw(circuit: LearnedInitial, key: PRNGKey, sizes: tuple[int, int]) -> Theta
     return circuit.initial_values(weights, wiring)
 
 
-def scale(circuit: LearnedInitial, sizes: tuple[int, int]) -> Theta:
-    """Natural size of each array: the root of the mean square of what a circuit draws, or 1 if it draws zeros."""
+def scale(circuit: LearnedInitial, sizes: tuple[int, int], multiple: float = 1.0) -> Theta:
+    """Scale of each array: a multiple of the root of the mean square of what a circuit draws, or of 1 if that is 0."""
 
     def size(values: Any) -> Any:
         root = jnp.sqrt(jnp.mean(values**2))
-        return jnp.full_like(values, jnp.where(root > 0, root, 1.0))
+        return jnp.full_like(values, multiple * jnp.where(root > 0, root, 1.0))
 
     return jax.tree.map(size, draw(circuit, run_key(0), sizes))
 

@@ -108,7 +108,8 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
             scale = jax.tree.map(lambda leaf: jnp.stack([leaf] * len(self.theta_groups)), scale)
         if not initial.learns_initial(self.circuit):
             return scale
-        return {initial.RULE: scale, initial.INITIAL: initial.scale(self.circuit, self._sizes)}
+        steps = initial.scale(self.circuit, self._sizes, self.inner_loop.initial_scale)
+        return {initial.RULE: scale, initial.INITIAL: steps}
 
     def rule_theta(self, theta: Theta) -> Theta:
         """θ of the rule alone, without initial weights that are meta-learned."""
