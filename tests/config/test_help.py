@@ -34,7 +34,7 @@ def test_the_overview_lists_fields_and_tables():
     text = overview(CONFIG)
     assert "  --seed " in text
     assert "  circuit " in text
-    assert "(feedforward|recurrent|conditioning) [feedforward]" in text
+    assert re.search(r"\(feedforward\|recurrent\|conditioning\|excitatory_inhibitory\)\s+\[feedforward\]", text)
     assert "--circuit.hidden" not in text
 
 
