@@ -1,6 +1,7 @@
 """Help from docstrings: one screen for a command, the fields of a table, and a description of every field."""
 
 import importlib
+import re
 import subprocess
 import sys
 
