@@ -6,10 +6,11 @@ Components are hashable objects that hold hyper-parameters; θ, weights, tasks a
 from importlib.metadata import version
 
 from metarule import startup  # noqa: F401 - before anything imports JAX
-from metarule.analysis.baselines import Tuned, backprop, delta_rule, feedback_alignment, tune
+from metarule.analysis.baselines import backprop, delta_rule, feedback_alignment
 from metarule.analysis.evaluation import Curves, evaluate, final_metrics, learning_curves
 from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import conditioned_responses, phenomena_shown
+from metarule.analysis.tuning import Tuned, tune
 from metarule.circuits import ConditioningCircuit, Connection, ExcitatoryInhibitory, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.inference.settings import Inference
@@ -38,7 +39,7 @@ from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Boolean, Conditioning, Points, Tabular
+from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Navigation, Points, SymbolSequence, Tabular
 
 __version__ = version("metarule")
 
@@ -47,6 +48,7 @@ __all__ = [
     "MLP",
     "Annealing",
     "Auto",
+    "Bandit",
     "Boolean",
     "Conditioning",
     "ConditioningCircuit",
@@ -66,6 +68,8 @@ __all__ = [
     "Invertible",
     "Lifetime",
     "Lifted",
+    "Memory",
+    "Navigation",
     "OpenES",
     "Persistent",
     "Plain",
@@ -82,6 +86,7 @@ __all__ = [
     "Sequence",
     "Simulation",
     "SimulationExperiment",
+    "SymbolSequence",
     "Tabular",
     "Trace",
     "Truncated",

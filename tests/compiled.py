@@ -55,7 +55,7 @@ def setting(learner, spread):
     flat, unravel = ravel_pytree(learner.init_theta(key))
     theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape, flat.dtype))
     pool, keys = learner.tasks.split(0).train, jax.random.split(key, 3)
-    init = lambda key, number: learner.init(key, learner.tasks.sample(key, pool, number))
+    init = lambda key, number: learner.init(theta, key, learner.tasks.sample(key, pool, number))
     return theta, *jax.vmap(init)(keys, jnp.arange(3))
 
 

@@ -23,7 +23,7 @@ def lifetime(rule=SEVEN, circuit=SMALL, **inner_loop):
 def initial_state(learner):
     """Shapes of the initial state."""
     task = lambda: learner.tasks.sample(KEY, learner.tasks.split(0).train, 0)
-    return jax.eval_shape(lambda: learner.init(KEY, task())[1])
+    return jax.eval_shape(lambda: learner.init(learner.init_theta(KEY), KEY, task())[1])
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -32,7 +32,7 @@ def setting(learner, spread=0.05):
     flat, unravel = ravel_pytree(learner.init_theta(KEY))
     theta = unravel(flat + spread * jax.random.normal(jax.random.key(5), flat.shape))
     pool, keys = learner.tasks.split(0).train, jax.random.split(KEY, LIFETIMES)
-    init = jax.vmap(lambda key, number: learner.init(key, learner.tasks.sample(key, pool, number)))
+    init = jax.vmap(lambda key, number: learner.init(theta, key, learner.tasks.sample(key, pool, number)))
     return theta, init(keys, jnp.arange(LIFETIMES))
 
 

@@ -45,7 +45,7 @@ class Quadratic(NamedTuple):
     def theta_scale(self):
         return SCALE
 
-    def init(self, key, task):
+    def init(self, theta, key, task):
         return LifetimeContext(task, (), key), LearnerState((jnp.zeros((1, 1)),), ((),), ())
 
     def stimulus(self, context, t):

@@ -33,7 +33,7 @@ def drawn(words):
         one = Experiment(seed=3, tasks=tasks, circuit=Feedforward(output=output))
         key = stream(run_key(one.seed), Purpose.HELD_OUT)
         task = one.tasks.sample(key, one.split.test, 5)
-        results.append((one.split, task, one.lifetime.init(key, task)[1].weights))
+        results.append((one.split, task, one.lifetime.init(one.lifetime.init_theta(key), key, task)[1].weights))
     print(json.dumps([leaf.tolist() for leaf in jax.tree.leaves(results)]))
     return 0
 

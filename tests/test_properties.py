@@ -78,7 +78,7 @@ def numbers_of_a_meta_step(lifetime, optimizer):
     def step():
         pool, key = lifetime.tasks.split(0).train, run_key(0)
         state, phase = begin(lifetime, optimizer, pool, key), list_phases(optimizer, lifetime)[0]
-        network = phase.learner.init(key, lifetime.tasks.sample(key, pool, 0))
+        network = phase.learner.init(phase.learner.init_theta(key), key, lifetime.tasks.sample(key, pool, 0))
         return phase.optimizer.step(phase.learner, pool, state, key), (pool, network, phase.optimizer.theta(state))
 
     _, sizes = jax.eval_shape(step)

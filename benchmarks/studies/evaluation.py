@@ -13,9 +13,10 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.studies.declaration import Study, Test
-from metarule.analysis.baselines import baselines, theta_at_rate, tune
+from metarule.analysis.baselines import baselines
 from metarule.analysis.comparison import LEARNED, evaluation_steps, shot_points
 from metarule.analysis.evaluation import learning_curves
+from metarule.analysis.tuning import theta_at_rate, tune
 from metarule.config.toml import ConfigError
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream

@@ -171,7 +171,7 @@ def term_names(lifetime: Lifetime, theta: Theta) -> list[str]:
     if isinstance(rule, MLP):
         raise ConfigError("rule = MLP: it has no terms that could be removed; allowed: Polynomial, or a rule of yours")
     if not isinstance(rule, Polynomial):
-        return list(by_name(theta))
+        return list(by_name(lifetime.rule_theta(theta)))
     free = [name for name in rule.names if name not in rule.frozen]
     if lifetime.inner_loop.theta == "shared":
         return free
@@ -180,6 +180,7 @@ def term_names(lifetime: Lifetime, theta: Theta) -> list[str]:
 
 def coefficients_of(lifetime: Lifetime, theta: Theta) -> Coefficients:
     """Coefficients of a θ, which for a polynomial may also hold decays."""
+    theta = lifetime.rule_theta(theta)
     if not isinstance(lifetime.rule, Polynomial):
         return ravel_pytree(theta)[0]
     return theta["coefficients"] if isinstance(theta, Mapping) else theta
@@ -187,9 +188,12 @@ def coefficients_of(lifetime: Lifetime, theta: Theta) -> Coefficients:
 
 def with_coefficients(lifetime: Lifetime, theta: Theta, coefficients: Coefficients) -> Theta:
     """The same θ with other coefficients."""
+    before = lifetime.rule_theta(theta)
     if not isinstance(lifetime.rule, Polynomial):
-        return ravel_pytree(theta)[1](coefficients)
-    return {**theta, "coefficients": coefficients} if isinstance(theta, Mapping) else coefficients
+        rule = ravel_pytree(before)[1](coefficients)
+    else:
+        rule = {**before, "coefficients": coefficients} if isinstance(before, Mapping) else coefficients
+    return lifetime.with_rule_theta(theta, rule)
 
 
 def without_term(coefficients: Coefficients, number: int) -> Coefficients:

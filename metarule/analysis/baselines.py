@@ -1,44 +1,41 @@
-"""Baselines of a learned rule: classic rules in its circuit, and backprop, each with a tuned learning rate."""
+"""Baselines of a learned rule: classic rules in its circuit, backprop, and agents that are no networks."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from immutabledict import immutabledict
 from jaxtyping import Array, Float, Shaped
 from msgspec import Struct
 from msgspec.structs import replace
 
-from metarule.analysis.evaluation import paired_curves
+from metarule.analysis.agents import IdealObserver, QLearning
 from metarule.circuits.base import offered_variables
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
+from metarule.lifetime.initial import learns_initial
 from metarule.lifetime.learner import Lifetime
 from metarule.meta.transforms import Arguments, make_transform
-from metarule.prng import run_key
-from metarule.protocols import Learner
+from metarule.protocols import ClosedLoop, HasIdealObserver, Learner
 from metarule.rules.polynomial import Polynomial
-from metarule.tasks.base import primary_metric
-from metarule.types import LOGITS, PRNGKey, PyTree, Synapse, Theta
+from metarule.rules.terms import Trace
+from metarule.tasks.base import output_activation
+from metarule.types import PRNGKey, PyTree, Synapse, Theta
 
 __all__ = [
-    "RATES",
+    "ELIGIBILITY",
     "BaselineName",
     "Descent",
-    "Tuned",
     "backprop",
     "baselines",
     "delta_rule",
     "descent",
     "feedback_alignment",
+    "reinforce",
     "rescorla_wagner",
+    "reward_hebb",
     "sutton_barto",
-    "theta_at_rate",
-    "tune",
-    "tune_all",
     "with_rule",
 ]
 
@@ -56,12 +53,15 @@ BaselineName = Literal[
     "three_factor",
     "rescorla_wagner",
     "sutton_barto",
+    "reward_hebb",
+    "reinforce",
+    "q_learning",
+    "ideal_observer",
 ]
-# The coarse grid of learning rates, and the factors of the finer grid around its best rate.
-RATES = 10.0 ** np.linspace(-3, 1, 13)
-_FINE = (RATES[1] / RATES[0]) ** np.linspace(-1, 1, RATES.size + 2)[1:-1]
-# Points of a lifetime over which scores are averaged, to rank rates with equal final scores.
-_POINTS = 4
+# Name of the trace whose decay is tuned with the learning rate.
+ELIGIBILITY = "eligibility"
+# Decay of the running mean of the reward, E[R].
+_MEAN_REWARD = 0.9
 
 
 class Descent(Struct, frozen=True, kw_only=True):
@@ -98,7 +98,7 @@ class Descent(Struct, frozen=True, kw_only=True):
         return make_transform(self.name, theta[0], self.arguments).update(gradient, memory, projection.weight)
 
 
-def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Lifetime]:
+def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Learner]:
     """Make baselines of a learned rule.
 
     Args:
@@ -106,7 +106,8 @@ def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Lifeti
         names: of the baselines; `()` for the defaults of the circuit.
 
     Returns:
-        Learners by name. θ of each is one learning rate; steps, bounds and initial weights are those of `lifetime`.
+        Learners by name. θ of each is one learning rate, with an eligibility trace also its decay; steps, bounds and
+        initial weights are those of `lifetime`, but random where it learns them.
 
     Raises:
         ValueError: an unknown baseline, or one that needs another circuit.
@@ -115,11 +116,16 @@ def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Lifeti
     for name in names:
         if name not in _BASELINES:
             raise ValueError(f"baseline '{name}' does not exist; allowed: {', '.join(_BASELINES)}")
+    if learns_initial(lifetime.circuit):
+        lifetime = replace(lifetime, circuit=replace(lifetime.circuit, initial="random"))  # type: ignore[type-var]
     return {name: _BASELINES[name](lifetime) for name in names or _defaults(lifetime)}
 
 
 def _defaults(lifetime: Lifetime) -> tuple[str, ...]:
-    """Default baselines of a circuit."""
+    """Default baselines of tasks where actions are chosen, or of a circuit."""
+    if isinstance(lifetime.tasks, ClosedLoop) and output_activation(lifetime.tasks) == "choice":
+        ideal = ("ideal_observer",) if isinstance(lifetime.tasks, HasIdealObserver) else ()
+        return ("reward_hebb", "reinforce", "q_learning", *ideal)
     match lifetime.circuit:
         case Feedforward(hidden=hidden):
             # Without hidden neurons feedback alignment equals the delta rule.
@@ -177,6 +183,42 @@ def sutton_barto(lifetime: Lifetime) -> Lifetime:
     return with_rule(lifetime, "pre_trace*post - pre_trace*post_trace")
 
 
+def reward_hebb(lifetime: Lifetime) -> Lifetime:
+    """The same circuit with Δw = η·(R − E[R])·e, e ← λ·e + (1 − λ)·pre·post, and E[R] a running mean.
+
+    R is the diffuse neuromodulator, the reward in a closed loop. The decay λ is tuned with η (Frémaux, Gerstner 2016).
+    """
+    return _with_rewarded_trace(lifetime, "pre*post")
+
+
+def reinforce(lifetime: Lifetime) -> Lifetime:
+    """The same network with Δw = η·(R − E[R])·e, e ← λ·e + (1 − λ)·∂ln P(choice)/∂w, and E[R] a running mean.
+
+    The derivative is pre·modulator with feedback over the transpose and f′. The decay λ is tuned with η (Williams 1992;
+    Baxter, Bartlett 2001).
+    """
+    if output_activation(lifetime.tasks) != "choice":
+        raise ValueError("reinforce needs tasks in which outputs are choices")
+    if isinstance(lifetime.circuit, Feedforward):
+        lifetime = _with_feedback(lifetime, "transpose")
+    return _with_rewarded_trace(lifetime, "pre*modulator")
+
+
+def _with_rewarded_trace(lifetime: Lifetime, of: str) -> Lifetime:
+    if not isinstance(lifetime.tasks, ClosedLoop):
+        raise ValueError("this baseline needs tasks in a closed loop, which give rewards")
+    traces = {ELIGIBILITY: Trace(of=of), "reward": Trace(of="neuromodulator", decay=_MEAN_REWARD, learned=False)}
+    term = f"{ELIGIBILITY}*neuromodulator - {ELIGIBILITY}*reward"
+    rule = Polynomial(terms=(term,), traces=immutabledict(traces))
+    return replace(with_rule(lifetime, "hebb"), rule=rule)
+
+
+def _agent(lifetime: Lifetime, kind: type[IdealObserver] | type[QLearning]) -> Learner:
+    if not isinstance(lifetime.tasks, ClosedLoop) or output_activation(lifetime.tasks) != "choice":
+        raise ValueError("this baseline needs tasks in a closed loop in which outputs are choices")
+    return kind(tasks=lifetime.tasks, inner_loop=lifetime.inner_loop)
+
+
 def _us_drives(circuit: ConditioningCircuit) -> bool:
     """True if the US drives the modulators and the motor neuron with weight 1, as `rescorla_wagner` needs."""
     fixed = {(synapse.pre, synapse.post): synapse.weight_range for synapse in circuit.synapses if not synapse.plastic}
@@ -195,7 +237,7 @@ def _with_feedback(lifetime: Lifetime, feedback: Literal["transpose", "random"])
 
 _PRESETS = ("hebb", "anti_hebb", "covariance", "oja", "bcm", "three_factor")
 _DESCENTS = {"momentum": Descent(name="sgd", arguments=immutabledict(momentum=0.9)), "adam": Descent(name="adam")}
-_BASELINES: dict[str, Callable[[Lifetime], Lifetime]] = {
+_BASELINES: dict[str, Callable[[Lifetime], Learner]] = {
     **{name: partial(with_rule, rule=name) for name in _PRESETS},
     **{name: partial(descent, name=name) for name in _DESCENTS},
     "delta": delta_rule,
@@ -203,98 +245,8 @@ _BASELINES: dict[str, Callable[[Lifetime], Lifetime]] = {
     "backprop": backprop,
     "rescorla_wagner": rescorla_wagner,
     "sutton_barto": sutton_barto,
+    "reward_hebb": reward_hebb,
+    "reinforce": reinforce,
+    "q_learning": partial(_agent, kind=QLearning),
+    "ideal_observer": partial(_agent, kind=IdealObserver),
 }
-
-
-class Tuned(NamedTuple):
-    """Result of tuning a learning rate.
-
-    Attributes:
-        rate: best rate.
-        theta: θ at that rate.
-        rates: all rates, the coarse grid first [rates].
-        scores: mean score of each rate on training tasks, at the end of a lifetime and along it [rates, 2].
-        lifetimes: lifetimes used.
-    """
-
-    rate: float
-    theta: Theta
-    rates: np.ndarray
-    scores: np.ndarray
-    lifetimes: int
-
-
-def theta_at_rate(learner: Learner, rate: float | Float[Array, ""]) -> Theta:
-    """θ of a learner whose rule has one learning rate; decays of traces stay at their initial values."""
-    theta = learner.init_theta(run_key(0))
-    return jax.tree.map_with_path(lambda path, leaf: leaf if LOGITS in path else jnp.full_like(leaf, rate), theta)
-
-
-def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
-    """Find the learning rate with the best mean final score on training tasks.
-
-    Rates with equal final scores are ranked by their mean score along the lifetime. Half of the budget is used for a
-    grid over four decades, half for a finer grid around its best rate.
-
-    Args:
-        learner: a learner whose θ is one learning rate.
-        pool: training tasks.
-        key: decides the lifetimes, which are the same for all rates of a grid.
-        budget: lifetimes in all.
-
-    Returns:
-        The best rate, and all rates with their scores.
-    """
-    return tune_all({"": learner}, pool, key, budget)[""]
-
-
-def tune_all(
-    learners: Mapping[str, Learner],
-    pool: Any,
-    key: PRNGKey,
-    budget: int,
-    pause: Callable[[], None] = lambda: None,
-) -> dict[str, Tuned]:
-    """Tune several learners of the same tasks side by side, in one program.
-
-    Args:
-        learners: by name; see `tune`.
-        pool: training tasks.
-        key: decides the lifetimes, which are the same for all learners.
-        budget: lifetimes of each.
-        pause: is called before each evaluation, and may raise to stop.
-
-    Returns:
-        What `tune` returns for each.
-    """
-    if not learners:
-        return {}
-    names, contenders, count = list(learners), tuple(learners.values()), RATES.size + _FINE.size
-    lifetimes, metric = max(budget // count, 1), primary_metric(contenders[0].tasks)
-    at_rate = jax.jit(theta_at_rate, static_argnums=0)
-
-    def scores(rates: Float[np.ndarray, " learners"], key: PRNGKey) -> Float[np.ndarray, "learners 2"]:
-        pause()
-        thetas = tuple(map(at_rate, contenders, rates.tolist()))
-        curves = jax.device_get(paired_curves(contenders, thetas, pool, key, lifetimes, _POINTS))
-        values = [np.asarray(one.metrics[metric], float) for one in curves]
-        return np.array([(np.mean(one[:, -1]), np.mean(one)) for one in values])
-
-    def grid(rates: Float[np.ndarray, "learners rates"], key: PRNGKey) -> Float[np.ndarray, "learners rates 2"]:
-        return np.stack([scores(column, key) for column in rates.T], axis=1)
-
-    coarse_key, fine_key = jax.random.split(key)
-    coarse = np.tile(RATES, (len(names), 1))
-    coarse_scores = grid(coarse, coarse_key)
-    fine = np.multiply.outer([RATES[_best(own)] for own in coarse_scores], _FINE)
-    fine_scores = grid(fine, fine_key)
-    best = [float(rates[_best(own)]) for rates, own in zip(fine, fine_scores, strict=True)]
-    tables = np.hstack([coarse, fine]), np.hstack([coarse_scores, fine_scores])
-    return {
-        name: Tuned(rate, at_rate(learner, rate), rates, scored, lifetimes * count)
-        for name, learner, rate, rates, scored in zip(names, contenders, best, *tables, strict=True)
-    }
-
-
-def _best(scores: Float[np.ndarray, "rates 2"]) -> int:
-    return max(range(len(scores)), key=lambda number: tuple(scores[number]))

@@ -133,7 +133,7 @@ def read_back(
     used = tuple(dict.fromkeys(name for fit in fits for name in fit.terms)) or ("1",)
     rule, own = Polynomial(terms=used), {fit.group: dict(zip(fit.terms, fit.coefficients, strict=True)) for fit in fits}
     rows = [[own.get(group, {}).get(name, 0.0) for name in used] for group in lifetime.theta_groups or ("",)]
-    fitted = jnp.asarray(rows if lifetime.theta_groups else rows[0])
+    fitted = lifetime.with_rule_theta(theta, jnp.asarray(rows if lifetime.theta_groups else rows[0]))
     return Readback(rule, fitted, replace(lifetime, rule=rule).equation(fitted), names, fits)
 
 

@@ -16,6 +16,7 @@ from metarule.analysis.evaluation import Curves
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode_table, override
+from metarule.lifetime.initial import learns_initial
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Recorded
@@ -134,17 +135,17 @@ def _starts(transfer: Transfer) -> dict[str, tuple[Theta, bool]]:
 
 
 def _random_theta(lifetime: Lifetime, key: PRNGKey) -> Theta:
-    """θ ~ N(0, (0.1 · parameter scale)²)."""
-    leaves, treedef = jax.tree.flatten(lifetime.theta_scale())
+    """θ ~ N(0, (0.1 · parameter scale)²), and initial weights as they are drawn where they are learned."""
+    leaves, treedef = jax.tree.flatten(lifetime.rule_theta(lifetime.theta_scale()))
     keys = jax.random.split(key, len(leaves))
     drawn = [_SPREAD * scale * jax.random.normal(one, scale.shape) for one, scale in zip(keys, leaves, strict=True)]
-    return jax.tree.unflatten(treedef, drawn)
+    return lifetime.with_rule_theta(lifetime.init_theta(key), jax.tree.unflatten(treedef, drawn))
 
 
 def _classic_theta(lifetime: Lifetime, rate: float | None) -> Theta | None:
-    """θ of the delta rule at its tuned rate; None if the rule cannot express it."""
+    """θ of the delta rule at its tuned rate; None if the rule cannot express it, or initial weights are learned."""
     rule, term = lifetime.rule, RULES[_CLASSIC]
-    if rate is None or not isinstance(rule, Polynomial) or term not in rule.names:
+    if rate is None or learns_initial(lifetime.circuit) or not isinstance(rule, Polynomial) or term not in rule.names:
         return None
     classic = replace(rule, initial=immutabledict({term: rate}), initial_spread=0.0)
     return replace(lifetime, rule=classic).init_theta(run_key(0))

@@ -33,6 +33,7 @@ from metarule.config.help import Source
 from metarule.config.imports import import_words
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode_table, override
+from metarule.lifetime.initial import learns_initial
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
@@ -147,6 +148,8 @@ def _check(experiment: Experiment) -> None:
         raise ConfigError(
             "optimizer.patience, evaluation.theta: a structure search has no validation tasks; allowed: 0, last"
         )
+    if learns_initial(experiment.circuit):
+        raise ConfigError("circuit.initial = 'learned': a structure search learns rules alone; allowed: random")
     if experiment.seeds > 1:
         raise ConfigError(f"seeds = {experiment.seeds}: a structure search has one seed; allowed: 1")
     term_library(experiment.lifetime)

@@ -14,17 +14,15 @@ from metarule.circuits.base import (
     is_sampled,
     is_stochastic,
     lower_bounds_of,
-    network_shapes,
-    offered_variables,
     paths_of,
     plastic_of,
     sees_own_weights,
 )
 from metarule.lifetime import chunks, closed_loop, initial, losses, sharing
 from metarule.lifetime.bounds import bounded
+from metarule.lifetime.checks import check_parts
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.protocols import (
-    Activated,
     AffineInWeight,
     Chunkable,
     Circuit,
@@ -33,11 +31,9 @@ from metarule.protocols import (
     InitialWeights,
     Recorded,
     Rule,
-    Sized,
     TaskFamily,
 )
 from metarule.rules.lifting import complete, local_variables
-from metarule.tasks.base import check_loop, min_steps, output_activation
 from metarule.types import (
     CircuitStep,
     Integer,
@@ -83,29 +79,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     inner_loop: InnerLoop = InnerLoop()
 
     def __post_init__(self) -> None:
-        complete(self.rule)
-        sizes = self.circuit.sizes if isinstance(self.circuit, Sized) else None
-        if sizes is not None and sizes != self._sizes:
-            raise ValueError(
-                f"circuit: it has {sizes[0]} input and {sizes[1]} output neurons; these tasks have "
-                f"{self.tasks.inputs} inputs and {self.tasks.outputs} outputs"
-            )
-        check_loop(self.tasks)
-        circuit, needed = self.circuit, output_activation(self.tasks)
-        if isinstance(circuit, Activated) and needed and circuit.output != needed:
-            raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{needed}'")
-        if initial.learns_initial(circuit) and isinstance(self.tasks, InitialWeights):
-            raise ValueError("circuit.initial = 'learned': these tasks give the initial weights; allowed: random")
-        offered = offered_variables(circuit, *self._sizes)
-        if missing := [name for name in local_variables(self.rule) if name not in offered]:
-            raise ValueError(
-                f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: {', '.join(offered)}"
-            )
-        if isinstance(self.tasks, Recorded):
-            weights, activity = network_shapes(circuit, *self._sizes)
-            self.tasks.check(weights, activity, local_variables(self.rule))
-        if self.steps < min_steps(self.tasks):
-            raise ValueError(f"inner_loop.steps = {self.steps}: these tasks need at least {min_steps(self.tasks)}")
+        check_parts(self)
 
     @property
     def steps(self) -> int:
@@ -139,6 +113,10 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def rule_theta(self, theta: Theta) -> Theta:
         """θ of the rule alone, without initial weights that are meta-learned."""
         return initial.rule_of(self.circuit, theta)
+
+    def with_rule_theta(self, theta: Theta, rule: Theta) -> Theta:
+        """θ with another θ of the rule, and the same initial weights where they are meta-learned."""
+        return initial.with_rule(self.circuit, theta, rule)
 
     def theta_of(self, theta: Theta, projection: int) -> Theta:
         """θ of a projection, by its number."""

@@ -37,6 +37,7 @@ from metarule.protocols.rules import (
 )
 from metarule.protocols.tasks import (
     ClosedLoop,
+    HasIdealObserver,
     HasTaskIds,
     InitialWeights,
     InRounds,
@@ -51,6 +52,6 @@ from metarule.protocols.tasks import (
 __all__ = ["AffineInWeight", "Described", "Factored", "HasEquation", "HasMemory", "MatrixForm", "Rule", "Scaled"]
 __all__ += ["Activated", "Chunkable", "Circuit", "LearnedInitial", "PartlyPlastic", "Paths", "SignConstrained"]
 __all__ += ["Sized", "Stochastic"]
-__all__ += ["ClosedLoop", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "OpenLoop"]
-__all__ += ["PrimaryMetric", "Recorded", "TaskFamily"]
+__all__ += ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength"]
+__all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
 __all__ += ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "Sampling", "WorkingSet"]

@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Reaction, Split, Stimulus, Weights
 
-__all__ = ["ClosedLoop", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength", "OpenLoop"]
-__all__ += ["PrimaryMetric", "Recorded", "TaskFamily"]
+__all__ = ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength"]
+__all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
 
 
 @runtime_checkable
@@ -72,6 +72,20 @@ class ClosedLoop(TaskFamily, Protocol):
 
     def scores(self, task: Any, state: Any) -> Metrics:
         """Scalars by name from a state, about the lifetime so far; finite in every state, the first included."""
+
+
+@runtime_checkable
+class HasIdealObserver(ClosedLoop, Protocol):
+    """A task family in a closed loop with an ideal observer, an agent that knows all but the hidden state."""
+
+    def ideal_start(self, task: Any) -> Any:
+        """Belief of the observer before the first step, a pytree of arrays."""
+
+    def ideal_choice(self, task: Any, belief: Any) -> Float[Array, " outputs"]:
+        """Choice of the observer in a step, in the form that `react` takes."""
+
+    def ideal_update(self, task: Any, belief: Any, choice: Float[Array, " outputs"], reward: Float[Array, ""]) -> Any:
+        """Belief after a step, from the choice and the reward of the reaction."""
 
 
 @runtime_checkable

@@ -77,9 +77,6 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
             raise ValueError(f"initial = {', '.join(self.initial)}: two terms are equal; allowed: distinct terms")
         force_setattr(self, "initial", immutabledict(initial))
         force_setattr(self, "frozen", tuple(rule.find(name) for name in self.frozen))
-        if not self._free and not self._learned:
-            frozen = f"frozen = {', '.join(self.frozen)}" if self.frozen else "terms"
-            raise ValueError(f"{frozen}: no parameter is left; allowed: at least one free term or learned decay")
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -27,7 +27,7 @@ from metarule.recordings.family import Recordings
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
-from metarule.runs.following import check_inference, follow_tasks
+from metarule.runs.following import check_inference, check_online, follow_tasks
 from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
 from metarule.tracing import memoised
@@ -150,6 +150,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         if self.seed + self.seeds > 2**31:
             raise ValueError(f"seeds = {self.seeds}: the last seed would be beyond {2**31 - 1}")
         list_phases(self.optimizer, self.lifetime)  # raises where components do not fit together
+        check_online(self)
         check_inference(self)
         self._check_size()
         if any(is_users_own(type(part)) for part in (self.rule, self.circuit, self.tasks)):

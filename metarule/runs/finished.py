@@ -34,6 +34,7 @@ class FinishedRun:
         theta: the learned θ.
         initial: θ before the first meta-step.
         rates: learning rates of the baselines, as tuned on training tasks; none in a member of a sweep.
+        decays: decays of their eligibility traces, where they have one.
     """
 
     directory: Path
@@ -41,6 +42,7 @@ class FinishedRun:
     theta: Theta
     initial: Theta
     rates: dict[str, float]
+    decays: dict[str, float]
 
     @property
     def learner(self) -> Lifetime:
@@ -74,6 +76,7 @@ class FinishedRun:
 
 class _Baseline(Struct):
     learning_rate: Annotated[float, Meta(gt=0, le=1e18)]
+    trace_decay: Annotated[float, Meta(gt=0, lt=1)] | None = None
 
 
 class _HeldOut(Struct):
@@ -109,8 +112,11 @@ def load(run_dir: str | Path) -> FinishedRun:
     given = given_theta(path, learner)
     initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA)) if given is None else given
     theta = load_theta(path, initial, theta_meaning(learner))
-    rates: dict[str, float] = {name: baseline.learning_rate for name, baseline in held_out.baselines.items()}
-    return FinishedRun(path, experiment, theta, initial, rates)
+    rates: dict[str, float] = {name: one.learning_rate for name, one in held_out.baselines.items()}
+    decays: dict[str, float] = {
+        name: one.trace_decay for name, one in held_out.baselines.items() if one.trace_decay is not None
+    }
+    return FinishedRun(path, experiment, theta, initial, rates, decays)
 
 
 def load_seeds(run_dir: str | Path) -> tuple[FinishedRun, ...]:

@@ -20,7 +20,7 @@ from metarule.tasks.base import output_activation
 if TYPE_CHECKING:
     from metarule.runs.experiment import Experiment
 
-__all__ = ["check_inference", "follow_tasks", "lifetime_of"]
+__all__ = ["check_inference", "check_online", "follow_tasks", "lifetime_of"]
 
 
 # Bound that no weight of a network that resembles an animal comes near.
@@ -69,6 +69,18 @@ def lifetime_of(recordings: Recordings) -> dict[str, Any]:
     return {"steps": recordings.longest, "weight_bound": _UNBOUNDED, "online_loss_weight": 1.0}
 
 
+def check_online(experiment: "Experiment") -> None:
+    """Refuse a final loss where tasks have none: with recordings and in a closed loop every step counts.
+
+    Raises:
+        ValueError: naming the field, its value and what is allowed.
+    """
+    weight, tasks = experiment.inner_loop.online_loss_weight, experiment.tasks
+    if weight != 1 and isinstance(tasks, Recorded | ClosedLoop):
+        kind = "recordings" if isinstance(tasks, Recorded) else "tasks in a closed loop"
+        raise ValueError(f"inner_loop.online_loss_weight = {weight:g}: allowed with {kind}: 1, as every step counts")
+
+
 def check_inference(experiment: "Experiment") -> None:
     """Refuse settings that do nothing, or nothing good, with recordings or without them.
 
@@ -88,9 +100,6 @@ def check_inference(experiment: "Experiment") -> None:
     inner_loop, evaluation = experiment.inner_loop, experiment.evaluation
     if experiment.seeds > 1:
         raise ValueError(f"seeds = {experiment.seeds}: allowed with recordings: 1")
-    if inner_loop.online_loss_weight != 1:
-        weight = f"{inner_loop.online_loss_weight:g}"
-        raise ValueError(f"inner_loop.online_loss_weight = {weight}: allowed with recordings: 1, as every step counts")
     if inner_loop.bfloat16:
         raise ValueError("inner_loop.bfloat16 = true: allowed with recordings: false")
     density = getattr(experiment.circuit, "density", 1.0)

@@ -7,7 +7,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from metarule.analysis.baselines import RATES, theta_at_rate
 from metarule.analysis.comparison import INITIAL, LEARNED, Contender
 from metarule.analysis.phenomena import (
     Example,
@@ -17,6 +16,7 @@ from metarule.analysis.phenomena import (
     phenomena_shown,
     timings,
 )
+from metarule.analysis.tuning import RATES, theta_at_rate
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.lifetime.learner import Lifetime
 from metarule.protocols import Learner

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from metarule.analysis.ablation import limited_contribution_report
-from metarule.analysis.baselines import baselines, tune_all
+from metarule.analysis.baselines import baselines
 from metarule.analysis.comparison import (
     INITIAL,
     LEARNED,
@@ -26,6 +26,7 @@ from metarule.analysis.comparison import (
 )
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import confidence_band
+from metarule.analysis.tuning import Tuned, tune_all
 from metarule.meta.phases import lifetimes_of
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
@@ -84,7 +85,7 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         contributions = limited_contribution_report(lifetime, trained.theta, split, held_out_key, lifetimes)
     with _timed(seconds, "statistics"):
         rows, tasks = read_metrics(path), describe_split(split)
-        rates = {name: {"learning_rate": one.rate, "tuning_lifetimes": one.lifetimes} for name, one in tuned.items()}
+        rates = {name: _tuning(one) for name, one in tuned.items()}
         summary = _training_summary(experiment, trained, rows) | report(experiment, rows)
         summary["held_out"] = held_out_report(lifetime, curves, rates, tasks)
         if contributions is not None:
@@ -151,6 +152,11 @@ def held_out_curves(
     """
     key = stream(run_key(experiment.seed), Purpose.HELD_OUT)
     return compare(contenders, experiment.split.test, key, experiment.evaluation.lifetimes, points)
+
+
+def _tuning(tuned: Tuned) -> dict[str, Any]:
+    decay = {} if tuned.decay is None else {"trace_decay": tuned.decay}
+    return {"learning_rate": tuned.rate} | decay | {"tuning_lifetimes": tuned.lifetimes}
 
 
 def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from metarule.config.arrays import declared_arrays
 from metarule.config.imports import import_path
 from metarule.config.schema import leaves
 from metarule.config.toml import ConfigError, check_file, check_format
+from metarule.lifetime.initial import INITIAL, learns_initial
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import run_key
 from metarule.rules.mlp import MLP
@@ -44,7 +45,10 @@ def theta_meaning(lifetime: Lifetime) -> dict[str, Any]:
     meaning = rule.meaning if isinstance(rule, Polynomial | MLP) else {"kind": import_path(type(rule))}
     shapes = jax.eval_shape(lifetime.init_theta, run_key(0))
     names = flat_parameters(lifetime, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes))
-    return {"rule": meaning, "names": list(names)}
+    described = {"rule": meaning, "names": list(names)}
+    if learns_initial(lifetime.circuit):
+        described["initial"] = {name: list(leaf.shape) for name, leaf in shapes[INITIAL].items()}
+    return described
 
 
 def flat_parameters(lifetime: Lifetime, theta: Theta) -> dict[str, Any]:

@@ -9,8 +9,9 @@ import jax
 from msgspec import Meta
 from msgspec.structs import asdict
 
-from metarule.analysis.baselines import baselines, theta_at_rate
+from metarule.analysis.baselines import baselines
 from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
+from metarule.analysis.tuning import theta_at_rate
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
@@ -148,7 +149,7 @@ def contenders(run: FinishedRun, experiment: Experiment) -> tuple[dict[str, Cont
     for name in experiment.evaluation.baselines or run.rates:
         try:
             learner = baselines(lifetime, (name,))[name]
-            compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name]))
+            compared[name] = Contender(learner, theta_at_rate(learner, run.rates[name], run.decays.get(name)))
         except ValueError as error:
             left_out[name] = str(error)
     return compared, left_out

@@ -49,7 +49,7 @@ def test_rate_zero_is_a_lifetime_with_a_frozen_rule():
 
     @jax.jit
     def frozen():
-        context, state = LEARNER.init(KEY, TASK)
+        context, state = LEARNER.init(THETA, KEY, TASK)
         state, _ = unroll(LEARNER, THETA, context, state, jnp.arange(20))
         return state, LEARNER.evaluate(THETA, context, state)[1]["accuracy"]
 
@@ -73,7 +73,7 @@ def test_two_windows_by_hand():
     """Plain gradient descent on the loss of the steps, from one draw of weights."""
     plain = Adaptation(window=4, name="sgd", clip=1e9)
     lifetime = replace(LEARNER, inner_loop=replace(LEARNER.inner_loop, steps=8))
-    context, state = jax.jit(lifetime.init)(KEY, TASK)
+    context, state = jax.jit(lifetime.init)(THETA, KEY, TASK)
     theta, theta_scale = THETA, lifetime.theta_scale()
 
     @partial(jax.grad, has_aux=True)
@@ -244,7 +244,7 @@ def test_derivatives_of_baselines_are_finite_where_neurons_are_dead(name):
     lifetime = Lifetime(rule=ZERO, circuit=circuit, tasks=Boolean(inputs=2), inner_loop=InnerLoop(steps=4))
 
     def end(learner, theta):
-        context, state = learner.init(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).test, 1))
+        context, state = learner.init(theta, KEY, learner.tasks.sample(KEY, learner.tasks.split(0).test, 1))
         state, outputs = unroll(learner, theta, context, state, jnp.arange(4))
         return outputs.loss.sum() + learner.evaluate(theta, context, state)[0]
 

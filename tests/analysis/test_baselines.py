@@ -53,7 +53,7 @@ POOL = LEARNER.tasks.split(0).train
 
 
 def start(learner):
-    return jax.jit(learner.init)(KEY, training_task(LEARNER.tasks, 1))
+    return jax.jit(learner.init)(learner.init_theta(KEY), KEY, training_task(LEARNER.tasks, 1))
 
 
 def first_step(learner):
@@ -138,7 +138,7 @@ def test_classic_conditioning_rules_by_hand(baseline, change):
         weights, wiring, activity = learner.circuit.init(KEY, 3, 1)
         for us in (0.0, 1.0):
             stimulus = Stimulus(jnp.array([1.0, 0.0, us]), jnp.zeros(3))
-            activity, _, (synapses,), _ = learner.circuit.step(weights, wiring, activity, stimulus)
+            activity, _, (synapses,), *_ = learner.circuit.step(weights, wiring, activity, stimulus)
         return weights, learner.rule.update(jnp.array([0.3]), (), synapses)[0]
 
     weights, delta_w = second_change()

@@ -69,7 +69,7 @@ def test_curves_use_the_given_number_of_tasks():
     expected = []
     for number in range(6):
         task_key, lifetime_key = jax.random.split(jax.random.fold_in(KEY, number))
-        context, state = LEARNER.init(lifetime_key, LEARNER.tasks.sample(task_key, pool, 0))
+        context, state = LEARNER.init(jnp.array([0.0]), lifetime_key, LEARNER.tasks.sample(task_key, pool, 0))
         expected.append(LEARNER.evaluate(jnp.array([0.0]), context, state)[1]["accuracy"])
     np.testing.assert_array_equal(initial[:, 0], expected)
 

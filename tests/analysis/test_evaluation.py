@@ -50,7 +50,7 @@ def test_curves_equal_those_of_single_lifetimes():
     @jax.jit
     def expected(number):
         task_key, lifetime_key = jax.random.split(jax.random.fold_in(KEY, number))
-        context, state = LEARNER.init(lifetime_key, LEARNER.tasks.sample(task_key, POOL, number))
+        context, state = LEARNER.init(THETA, lifetime_key, LEARNER.tasks.sample(task_key, POOL, number))
         ends = [unroll(LEARNER, THETA, context, state, jnp.arange(end))[0] for end in (0, 25, 50)]
         return [LEARNER.evaluate(THETA, context, state)[1]["accuracy"] for state in ends]
 

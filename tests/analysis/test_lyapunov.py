@@ -42,7 +42,7 @@ def test_the_exponent_is_that_of_the_product_of_all_jacobians():
     learner = lifetime({"pre*modulator": 0.4, "pre*post": 0.1})
     theta, pool = learner.init_theta(KEY), learner.tasks.split(0).train
     task_key, lifetime_key, perturbation_key = jax.random.split(jax.random.fold_in(KEY, 1), 3)
-    context, state = learner.init(lifetime_key, learner.tasks.sample(task_key, pool, 1))
+    context, state = learner.init(theta, lifetime_key, learner.tasks.sample(task_key, pool, 1))
     direction = state._replace(
         weights=tuple(
             jax.random.normal(key, weight.shape)

@@ -72,7 +72,9 @@ def test_its_tasks_repeat_their_examples_in_order():
     assert jnp.array_equal(first.input, again.input)
     assert first.input.shape == (64,)
     assert first.target.shape == (10,)
-    assert [weight.shape for weight in learner(3).init(jax.random.key(0), task)[1].weights] == [(65, 32), (33, 10)]
+    key, one = jax.random.key(0), learner(3)
+    weights = one.init(one.init_theta(key), key, task)[1].weights
+    assert [weight.shape for weight in weights] == [(65, 32), (33, 10)]
 
 
 def test_differences_are_shares_of_the_largest_number():

@@ -23,7 +23,7 @@ def test_gradient_equals_finite_differences(circuit, tasks, float64):
     task = training_task(tasks, 3)
 
     def loss(theta):
-        context, state = learner.init(KEY, task)
+        context, state = learner.init(theta, KEY, task)
         state, outputs = unroll(learner, theta, context, state, jnp.arange(learner.steps))
         return jnp.sum(outputs.loss) + learner.evaluate(theta, context, state)[0]
 

@@ -41,7 +41,7 @@ def lifetime(rule=None, circuit=None, tasks=None, **inner_loop):
 def run(learner, theta, steps):
     """Context of a lifetime, its state after some steps, and the observables of these."""
     task = learner.tasks.sample(KEY, learner.tasks.split(0).train, 0)
-    context, state = learner.init(KEY, task)
+    context, state = learner.init(theta, KEY, task)
     return context, *unroll(learner, theta, context, state, jnp.arange(steps))
 
 
@@ -58,7 +58,7 @@ def test_a_step_changes_weights_by_the_rule():
     learner, theta = lifetime(), jnp.array([0.3])
     context, state, _ = run(learner, theta, 0)
     stimulus = learner.tasks.stimulus(context.task, 0, KEY)
-    _, output, projections, _ = jax.jit(learner.circuit.step)(state.weights, context.wiring, (), stimulus)
+    _, output, projections, *_ = jax.jit(learner.circuit.step)(state.weights, context.wiring, (), stimulus)
     after, outputs = jax.jit(learner.step)(theta, context, state, stimulus)
     np.testing.assert_array_equal(outputs.output, output)
     for before, projection, weight in zip(state.weights, projections, after.weights, strict=True):
@@ -163,7 +163,7 @@ def test_equal_lifetimes_share_one_trace(tasks):
     @chex.assert_max_traces(n=1)
     def end(theta, key):
         task = learner.tasks.sample(key, learner.tasks.split(0).train, 0)
-        return unroll(learner, theta, *learner.init(key, task), jnp.arange(10))[0].weights
+        return unroll(learner, theta, *learner.init(theta, key, task), jnp.arange(10))[0].weights
 
     output = tasks.loss.activation
     for seed in range(3):
@@ -233,7 +233,7 @@ class GivenWeights(Boolean, frozen=True, kw_only=True, tag="given"):
 
 def test_a_task_may_give_the_initial_weights():
     learner = lifetime(tasks=GivenWeights(inputs=2))
-    _, state = learner.init(KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 0))
+    _, state = learner.init(learner.init_theta(KEY), KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 0))
     for weight in state.weights:
         np.testing.assert_array_equal(weight, 0.5)
 

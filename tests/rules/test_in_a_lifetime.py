@@ -38,7 +38,7 @@ def test_every_parameter_affects_the_loss_of_a_lifetime(rule, theta):
     task = lifetime.tasks.sample(jax.random.key(0), lifetime.tasks.split(0).train, 0)
 
     def loss(theta):
-        context, state = lifetime.init(jax.random.key(1), task)
+        context, state = lifetime.init(theta, jax.random.key(1), task)
         state, outputs = unroll(lifetime, theta, context, state, jnp.arange(6))
         return outputs.loss.sum() + lifetime.evaluate(theta, context, state)[0]
 

@@ -60,8 +60,9 @@ def test_hebb_stays_within_the_weight_bound():
         inner_loop=InnerLoop(steps=50, weight_bound=1.5),
     )
     task = lifetime.tasks.sample(jax.random.key(0), lifetime.tasks.split(0).train, 0)
-    context, state = lifetime.init(jax.random.key(1), task)
-    state, _ = unroll(lifetime, rule.init(jax.random.key(0)), context, state, jnp.arange(50))
+    theta = rule.init(jax.random.key(0))
+    context, state = lifetime.init(theta, jax.random.key(1), task)
+    state, _ = unroll(lifetime, theta, context, state, jnp.arange(50))
     assert np.abs(state.weights[0]).max() == 1.5
 
 

@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from metarule import Boolean, Conditioning, Points, Tabular
+from metarule import Bandit, Boolean, Conditioning, Memory, Navigation, Points, SymbolSequence, Tabular
 from metarule.recordings import Recordings
 from metarule.runs.experiment import Experiment
 from metarule.testing import TASK_CHECKS, check_tasks
@@ -16,6 +16,14 @@ FAMILIES = {
     "tabular": Tabular(dataset="iris", test_classes="all", ways=2, train_examples=3, test_examples=3),
     "tabular, features": Tabular(features=5, train_examples=3, test_examples=3, scaling="standardised"),
     "conditioning": Conditioning(),
+    "bandit": Bandit(),
+    "navigation": Navigation(),
+    "navigation, place fields": Navigation(size=4, place_width=0.8, test_fraction=0.1),
+    "bandit, many arms, no delay": Bandit(arms=5, delay=0, reversal=0),
+    "memory, match": Memory(delays=(0, 3)),
+    "memory, n-back": Memory(task="n_back", features=4),
+    "sequence": SymbolSequence(symbols=5, length=5),
+    "sequence, symbols repeat": SymbolSequence(symbols=2, length=8, distinct=False),
 }
 
 

@@ -3,13 +3,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from metarule import Boolean, Points, Tabular
+from metarule import Bandit, Boolean, Navigation, Points, Tabular
 from metarule.tasks.base import task_id
 from metarule.tasks.subsets import Selected, numbered, split_off
 
 
 @pytest.mark.parametrize(
-    ("tasks", "most"), [(Boolean(inputs=3), 25), (Points(), 256), (Tabular(ways=3, test_classes=4), 4)]
+    ("tasks", "most"),
+    [
+        (Boolean(inputs=3), 25),
+        (Points(), 256),
+        (Tabular(ways=3, test_classes=4), 4),
+        (Navigation(), 3),
+        (Bandit(), 256),
+    ],
 )
 def test_no_validation_task_is_a_training_task(tasks, most):
     pool = tasks.split(0).train
