@@ -18,7 +18,7 @@ INITIAL = np.array([0.3, -0.2, 0.5])
 
 @dataclass(frozen=True)
 class Arms:
-    """Two arms, of which one is chosen, and a wager w: the reward is pay · w − w² / 4.
+    """Two arms, of which one is chosen, and a wager w: the reward is pay · w.
 
     Attributes:
         delay: 1 if a reward arrives in the step after its choice.
@@ -48,7 +48,7 @@ class Arms:
         return stimulus
 
     def react(self, task, state, output, key):
-        pay = jnp.sum(task * output[:2]) * output[2] - output[2] ** 2 / 4
+        pay = jnp.sum(task * output[:2]) * output[2]
         reward = state["due"] if self.delay else pay
         after = {"collected": state["collected"] + reward, "due": pay, "steps": state["steps"] + 1}
         loss, target = (output[2] ** 2, jnp.zeros(3)) if self.graded else (None, None)
@@ -106,6 +106,19 @@ class Chooser:
 
 
 @dataclass(frozen=True)
+class LearnedChooser(Chooser):
+    """The same network, whose initial weights are meta-learned."""
+
+    learns_initial = True
+
+    def initial_values(self, weights, wiring):
+        return {"weights": weights[0]}
+
+    def with_initial_values(self, values, weights, wiring):
+        return (values["weights"],), wiring
+
+
+@dataclass(frozen=True)
 class Rewarded:
     """Δw = θ₀·reward·(target − mean) + θ₁·reward"""
 
@@ -147,7 +160,7 @@ def _expected(theta, pay):
         for choice in choices:
             exponentials = np.exp(weights[:2])
             mean, wager = exponentials / exponentials.sum(), 1 / (1 + np.exp(-weights[2]))
-            reward = pay[choice] * wager - wager**2 / 4
+            reward = pay[choice] * wager
             probability, loss = probability * mean[choice], loss - reward / STEPS
             error = np.append(np.eye(2)[choice] - mean, 0.0)
             weights = weights + reward * (theta[0] * error + theta[1])

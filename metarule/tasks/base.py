@@ -37,7 +37,7 @@ def check_loop(tasks: TaskFamily) -> None:
         ValueError: naming what is missing.
     """
     name, loop = type(tasks).__name__, ClosedLoop if hasattr(tasks, "react") else OpenLoop
-    if missing := [member for member in _MEMBERS[loop] if not hasattr(tasks, member)]:
+    if missing := [member for member in _MEMBERS[loop] if getattr(tasks, member, None) is None]:
         allowed = " or ".join(", ".join(members) for members in _MEMBERS.values())
         raise ValueError(f"tasks: {name} lacks {', '.join(missing)}; allowed: a family with {allowed}")
     if is_users_own(type(tasks)) and (faults := list(other_arguments(type(tasks), loop, _MEMBERS[loop]))):

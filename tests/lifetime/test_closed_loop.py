@@ -49,8 +49,7 @@ def delayed():
 
 def pays(task, outputs):
     """Pay of each choice [lifetimes, steps], from the outputs."""
-    wager = outputs[..., 2]
-    return np.sum(task[:, None] * outputs[..., :2], axis=-1) * wager - wager**2 / 4
+    return np.sum(task[:, None] * outputs[..., :2], axis=-1) * outputs[..., 2]
 
 
 def test_it_is_a_closed_loop_whose_choices_are_one_hot_and_differ(lifetimes):
@@ -110,9 +109,7 @@ def test_a_step_without_a_key_is_refused():
 
 
 def test_a_network_without_samples_acts_in_a_closed_loop_too():
-    learner = Lifetime(
-        rule=Rewarded(), circuit=Chooser(stochastic=False), tasks=Arms(), inner_loop=LOOP
-    )
+    learner = Lifetime(rule=Rewarded(), circuit=Chooser(stochastic=False), tasks=Arms(), inner_loop=LOOP)
     assert not learner.samples
     outputs = lived(learner)[3]
     assert outputs.log_probability is None

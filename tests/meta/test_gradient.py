@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import chex
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
