@@ -11,7 +11,7 @@ from metarule.analysis.evaluation import Curves, evaluate, final_metrics, learni
 from metarule.analysis.lyapunov import lyapunov_exponent
 from metarule.analysis.phenomena import conditioned_responses, phenomena_shown
 from metarule.analysis.tuning import Tuned, tune
-from metarule.circuits import ConditioningCircuit, Connection, Feedforward, Recurrent
+from metarule.circuits import ConditioningCircuit, Connection, ExcitatoryInhibitory, Feedforward, Recurrent
 from metarule.estimators import Auto, Evolution, Forward, Persistent, Reverse, Truncated
 from metarule.inference.settings import Inference
 from metarule.lifetime.inner_loop import InnerLoop
@@ -56,6 +56,7 @@ __all__ = [
     "Curves",
     "Evaluation",
     "Evolution",
+    "ExcitatoryInhibitory",
     "Experiment",
     "Feedforward",
     "Forward",

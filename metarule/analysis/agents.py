@@ -120,7 +120,7 @@ class IdealObserver(Agent, frozen=True, kw_only=True):
 
 
 class QMemory(NamedTuple):
-    """What Q-learning remembers.
+    """Memory of Q-learning.
 
     Attributes:
         values: Q, one row an input [inputs, outputs].
@@ -140,14 +140,15 @@ class QMemory(NamedTuple):
 class QLearning(Agent, frozen=True, kw_only=True):
     """Q(λ) with values that are linear in the input, tabular where inputs are one-hot.
 
-    e ← γ·λ·e + x ⊗ a,  Q ← Q + η·(r + γ·max_b Q(x′, b) − Q(x, a))·e,  P(a) = (1 − ε)·[a is best] + ε/n
+    e ← γ·λ·e + x ⊗ a,  Q ← Q + η·(r + γ·[r = 0]·max_b Q(x′, b) − Q(x, a))·e,  P(a) = (1 − ε)·[a is best] + ε/n
 
-    x is the input, a the choice, r the reward after it and x′ the next input. θ is the learning rate η and, as its
-    logit, the decay λ of the trace. Equal values are chosen with equal chances.
+    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. θ is the
+    learning rate η and, as its logit, the decay λ of the trace. Equal values are chosen with equal chances.
 
     Attributes:
         discount: γ.
         exploration: ε.
+        optimism: initial value; the largest reward makes the agent try every choice.
 
     References:
         Watkins 1989; Sutton, Barto 2018, section 12.10, without the cut of traces after exploration.
@@ -155,22 +156,24 @@ class QLearning(Agent, frozen=True, kw_only=True):
 
     discount: float = 0.9
     exploration: float = 0.05
+    optimism: float = 1.0
 
     def init_theta(self, key: PRNGKey) -> Theta:
         """A learning rate of 0 and a decay of ½."""
         return {"coefficients": jnp.zeros(1), "logit_decay": jnp.zeros(1)}
 
     def start(self, task: Any) -> QMemory:
-        """Values of 0."""
-        values = jnp.zeros((self.tasks.inputs, self.tasks.outputs))
-        return QMemory(values, values, jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+        """Optimistic values, and traces of 0."""
+        trace = jnp.zeros((self.tasks.inputs, self.tasks.outputs))
+        return QMemory(trace + self.optimism, trace, jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
 
     def choose(
         self, theta: Theta, task: Any, memory: QMemory, stimulus: Stimulus, key: PRNGKey
     ) -> tuple[Float[Array, " outputs"], QMemory]:
         """Learn from the step before, now that the next input is known, then choose."""
         x, rate, decay = stimulus.input, theta["coefficients"][0], jax.nn.sigmoid(theta["logit_decay"][0])
-        error = memory.reward + self.discount * jnp.max(x @ memory.values) - memory.value
+        later = jnp.where(memory.reward > 0, 0.0, self.discount * jnp.max(x @ memory.values))
+        error = memory.reward + later - memory.value
         values = memory.values + rate * memory.started * error * memory.trace
         random_key, tie_key = jax.random.split(key)
         now, outputs = x @ values, self.tasks.outputs

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits import parts, sampling
+from metarule.circuits import initial_weights, parts, sampling
 from metarule.config.schema import Checked
 from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
 
@@ -50,6 +50,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         noise: standard deviation of the Gaussian noise on the potentials of hidden neurons at each step.
         weight_scale: initial weights are N(0, weight_scale²/pre).
         feedback_scale: random and initial learned feedback weights are N(0, feedback_scale²/post).
+        initial: `learned` initial weights, and `random` feedback weights, are part of θ, the same in all lifetimes;
+            `random` ones are drawn for each lifetime.
         fixed: numbers of the projections that are not plastic, from 0, the one from the inputs.
 
     Raises:
@@ -57,7 +59,8 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     References:
         Rumelhart, Hinton, Williams 1986 (transpose); Lillicrap et al. 2016 (random); Kolen & Pollack 1994 (learned);
-        Williams 1992 (choices).
+        Williams 1992 (choices); Finn, Abbeel, Levine 2017 (learned initial weights); Lindsey, Litwin-Kumar 2020
+        (learned fixed feedback weights).
     """
 
     hidden: Annotated[tuple[Size, ...], Meta(max_length=64)] = (8,)
@@ -69,6 +72,7 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     noise: Annotated[float, Meta(ge=0)] = 0.0
     weight_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
+    initial: initial_weights.Initial = "random"
     fixed: tuple[int, ...] = ()
     chunkable: ClassVar[bool] = True
 
@@ -109,6 +113,21 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
         scales = [self.feedback_scale / later**0.5 for later, _ in shapes]
         feedback = parts.normal_matrices(feedback_key, shapes, scales)
         return (forward, feedback, ()) if self.feedback == "random" else (forward + feedback, (), ())
+
+    @property
+    def learns_initial(self) -> bool:
+        """True if the initial weights are part of θ."""
+        return self.initial == initial_weights.LEARNED
+
+    def initial_values(self, weights: Weights, wiring: Weights) -> dict[str, Float[Array, "..."]]:
+        """Arrays that are part of θ: `weights_0`, … by projection, and `feedback_0`, … of the `random` path."""
+        return initial_weights.named(weights, wiring)
+
+    def with_initial_values(
+        self, values: dict[str, Float[Array, "..."]], weights: Weights, wiring: Weights
+    ) -> tuple[Weights, Weights]:
+        """Weights and wiring with the arrays that are part of θ."""
+        return initial_weights.weights_of(values), initial_weights.feedback_of(values)
 
     def step(self, weights: Weights, wiring: Weights, state: tuple[()], stimulus: Stimulus) -> CircuitStep:
         """Compute the response to one stimulus with a target [outputs]; the activity is that of each layer."""

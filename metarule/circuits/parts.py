@@ -8,10 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from metarule.types import PRNGKey, Stimulus, Weights
+from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["HiddenActivation", "OutputActivation", "append_bias", "feedback_potentials", "neuromodulator"]
-__all__ += ["normal_matrices", "plastic"]
+__all__ += ["Traces", "Vectors", "decayed", "normal_matrices", "plastic", "synapses"]
+
+Vectors = tuple[Float[Array, " _"], ...]
+# Traces of presynaptic and of postsynaptic activities, by projection.
+Traces = tuple[Vectors, Vectors]
 
 HiddenActivation = Literal["tanh", "sigmoid", "relu", "softplus", "identity"]
 OutputActivation = Literal["sigmoid", "softmax", "tanh", "identity", "choice"]
@@ -55,6 +59,24 @@ def feedback_potentials(
 def neuromodulator(stimulus: Stimulus, error: Float[Array, " outputs"]) -> Float[Array, ""]:
     """Concentration of the diffuse neuromodulator: the reward of the stimulus, or −mean error² without one."""
     return -jnp.mean(error**2) if stimulus.reward is None else stimulus.reward
+
+
+def synapses(
+    local: tuple[Vectors, Vectors, Vectors, Weights, Vectors], traces: Traces, diffuse: Float[Array, ""]
+) -> tuple[Synapse, ...]:
+    """Local variables of each projection.
+
+    Args:
+        local: pre, post, potential, weight and modulator by projection.
+        traces: traces before this step.
+        diffuse: concentration of the diffuse neuromodulator.
+    """
+    return tuple(Synapse(*values) for values in zip(*local, *traces, (diffuse,) * len(local[3]), strict=True))
+
+
+def decayed(traces: Traces, activities: tuple[Vectors, Vectors], decay: float) -> Traces:
+    """Traces after a step, decay·trace + (1 − decay)·activity."""
+    return jax.tree.map(lambda trace, activity: decay * trace + (1 - decay) * activity, traces, activities)
 
 
 def plastic(fixed: Collection[int], projections: int) -> tuple[bool, ...]:

@@ -9,13 +9,11 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.activations import ACTIVATIONS, derivative
-from metarule.circuits import parts, sampling
+from metarule.circuits import initial_weights, parts, sampling
 from metarule.config.schema import Checked
-from metarule.types import CircuitStep, PRNGKey, Stimulus, Synapse, Weights
+from metarule.types import CircuitStep, PRNGKey, Stimulus, Weights
 
 __all__ = ["Activity", "Recurrent", "Wiring"]
-
-Vectors = tuple[Float[Array, " _"], ...]
 
 
 class Wiring(NamedTuple):
@@ -40,8 +38,8 @@ class Activity(NamedTuple):
     """
 
     potential: Float[Array, " neurons"]
-    pre_traces: Vectors
-    post_traces: Vectors
+    pre_traces: parts.Vectors
+    post_traces: parts.Vectors
 
 
 class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="recurrent"):
@@ -82,14 +80,18 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             radius for large networks.
         feedback_scale: random feedback weights are N(0, feedback_scale²/outputs).
         trace_decay: share of a trace left after one step.
+        initial: `learned` initial weights, and `random` feedback weights, are part of θ, the same in all lifetimes;
+            `random` ones are drawn for each lifetime. For `learned` the density must be 1.
         fixed: numbers of the projections that are not plastic: 0 input, 1 recurrent, 2 output.
 
     Raises:
-        ValueError: a fixed projection that does not exist, or no plastic one.
+        ValueError: a fixed projection that does not exist, no plastic one, or learned initial weights of synapses that
+            each lifetime draws.
 
     References:
         Sompolinsky, Crisanti, Sommers 1988 (scale); Song, Yang, Wang 2016 (leaky potentials, fixed mask); Murray 2019
-        (errors over a random path, not through time); Williams 1992 (choices).
+        (errors over a random path, not through time); Williams 1992 (choices); Finn, Abbeel, Levine 2017
+        (learned initial weights); Lindsey, Litwin-Kumar 2020 (learned fixed feedback weights).
     """
 
     neurons: Annotated[int, Meta(ge=1, le=65_536)] = 16
@@ -105,12 +107,17 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     recurrent_scale: Annotated[float, Meta(ge=0)] = 1.0
     feedback_scale: Annotated[float, Meta(ge=0)] = 1.0
     trace_decay: Annotated[float, Meta(ge=0, lt=1)] = 0.5
+    initial: initial_weights.Initial = "random"
     fixed: tuple[int, ...] = ()
     paths: ClassVar[tuple[str, ...]] = ("input", "recurrent", "output")
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _ = self.plastic
+        if self.initial == initial_weights.LEARNED and self.density < 1:
+            raise ValueError(
+                f"density = {self.density}: each lifetime draws its own synapses; allowed with initial = 'learned': 1"
+            )
 
     @property
     def plastic(self) -> tuple[bool, ...]:
@@ -146,6 +153,22 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
         return weights, wiring, Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces)
 
+    @property
+    def learns_initial(self) -> bool:
+        """True if the initial weights are part of θ."""
+        return self.initial == initial_weights.LEARNED
+
+    def initial_values(self, weights: Weights, wiring: Wiring) -> dict[str, Float[Array, "..."]]:
+        """Arrays that are part of θ: `weights_0`, … by projection, and `feedback_0` of the `random` path."""
+        return initial_weights.named(weights, () if wiring.feedback is None else (wiring.feedback,))
+
+    def with_initial_values(
+        self, values: dict[str, Float[Array, "..."]], weights: Weights, wiring: Wiring
+    ) -> tuple[Weights, Wiring]:
+        """Weights and wiring with the arrays that are part of θ."""
+        feedback = next(iter(initial_weights.feedback_of(values)), None)
+        return initial_weights.weights_of(values), wiring._replace(feedback=feedback)
+
     def step(self, weights: Weights, wiring: Wiring, state: Activity, stimulus: Stimulus) -> CircuitStep:
         """Compute the response to one stimulus with a target [outputs]; the activity is that of both populations."""
         chex.assert_shape(stimulus.input, (weights[0].shape[0] - self.bias,))
@@ -161,12 +184,9 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
             modulator *= derivative(ACTIVATIONS[self.activation], potentials[1])
         modulators = (modulator, modulator, error)
 
-        traces = state.pre_traces, state.post_traces
-        diffuse = (parts.neuromodulator(stimulus, error),) * len(weights)
-        values = zip(pres, posts, potentials, weights, modulators, *traces, diffuse, strict=True)
-        synapses = tuple(Synapse(*local) for local in values)
-        d = self.trace_decay
-        traces = jax.tree.map(lambda trace, activity: d * trace + (1 - d) * activity, traces, (pres, posts))
+        local, traces = (pres, posts, potentials, weights, modulators), (state.pre_traces, state.post_traces)
+        synapses = parts.synapses(local, traces, parts.neuromodulator(stimulus, error))
+        traces = parts.decayed(traces, (pres, posts), self.trace_decay)
         after = Activity(potentials[1], *traces)
         return CircuitStep(after, response.output, synapses, posts[1:], response.log_probability)
 
@@ -176,7 +196,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         before: Float[Array, " neurons"],
         signal: Float[Array, " inputs"],
         noise_key: PRNGKey | None,
-    ) -> tuple[Vectors, Vectors, Float[Array, " neurons"]]:
+    ) -> tuple[parts.Vectors, parts.Vectors, Float[Array, " neurons"]]:
         """Presynaptic activities and potentials of each projection, and the rates of the recurrent neurons."""
         f = ACTIVATIONS[self.activation]
         inputs, rate_before = parts.append_bias(signal, self.bias), f(before)

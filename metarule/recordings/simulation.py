@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float
 from msgspec import Meta, Struct
 
-from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
+from metarule.circuits import AnyCircuit, Feedforward
 from metarule.circuits.base import target_dependent
 from metarule.config.schema import Checked
 from metarule.lifetime.inner_loop import InnerLoop
@@ -49,7 +49,7 @@ class SimulationExperiment(Checked, frozen=True, kw_only=True, forbid_unknown_fi
     rule: Annotated[Polynomial | MLP, Meta(extra={"protocol": Rule})] = Polynomial(
         terms=("oja",), initial={"oja": 0.02}
     )
-    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward(
+    circuit: Annotated[AnyCircuit, Meta(extra={"protocol": Circuit})] = Feedforward(
         hidden=(), output="identity", bias=False, feedback="zero"
     )
     simulation: Simulation = Simulation()

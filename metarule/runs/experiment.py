@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from metarule.analysis.baselines import BaselineName, baselines
 from metarule.analysis.comparison import HORIZONS
-from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
+from metarule.circuits import AnyCircuit, Feedforward
 from metarule.config.imports import is_users_own
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
@@ -137,7 +137,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
     seed: Annotated[int, Meta(ge=0, lt=2**31)] = 0
     seeds: Annotated[int, Meta(ge=1, le=10_000)] = 1
     rule: Annotated[Polynomial | MLP, Meta(extra={"protocol": Rule})] = Polynomial()
-    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
+    circuit: Annotated[AnyCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
     tasks: Annotated[AnyTasks | Recordings, Meta(extra={"protocol": TaskFamily})] = Boolean()
     inner_loop: InnerLoop = InnerLoop()
     optimizer: Annotated[AnyOptimizer, Meta(extra={"protocol": OwnOptimizer})] = Gradient()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from msgspec import Meta
 from msgspec.structs import replace
 
-from metarule.circuits import ConditioningCircuit, Feedforward, Recurrent
+from metarule.circuits import AnyCircuit, Feedforward, Recurrent
 from metarule.config.schema import Checked
 from metarule.config.toml import Tree, decode
 from metarule.inference.settings import Inference
@@ -28,7 +28,7 @@ _UNBOUNDED = 1e9
 
 
 class _Parts(Checked, frozen=True, kw_only=True):
-    circuit: Annotated[Feedforward | Recurrent | ConditioningCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
+    circuit: Annotated[AnyCircuit, Meta(extra={"protocol": Circuit})] = Feedforward()
     tasks: Annotated[AnyTasks | Recordings, Meta(extra={"protocol": TaskFamily})] = Boolean()
 
 

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from metarule.types import Metrics
 
@@ -11,7 +11,7 @@ __all__ = ["Answers", "counted", "no_answers"]
 
 
 class Answers(NamedTuple):
-    """Answers so far.
+    """Answers so far; numbers are floats, because the derivative of a loop with integers in its state is not compiled.
 
     Attributes:
         number: number of answers, n.
@@ -19,19 +19,18 @@ class Answers(NamedTuple):
         accuracy: running share of right answers; 0 before the first.
     """
 
-    number: Int[Array, ""]
-    right: Int[Array, ""]
+    number: Float[Array, ""]
+    right: Float[Array, ""]
     accuracy: Float[Array, ""]
 
     def scores(self) -> Metrics:
         """Running accuracy, and that of all answers so far; 0 before the first."""
-        least_one = jnp.maximum(self.number, 1).astype(float)
-        return {"accuracy": self.accuracy, "mean_accuracy": self.right.astype(float) / least_one}
+        return {"accuracy": self.accuracy, "mean_accuracy": self.right / jnp.maximum(self.number, 1)}
 
 
 def no_answers() -> Answers:
     """Before the first answer."""
-    return Answers(number=jnp.zeros((), jnp.int32), right=jnp.zeros((), jnp.int32), accuracy=jnp.zeros(()))
+    return Answers(number=jnp.zeros(()), right=jnp.zeros(()), accuracy=jnp.zeros(()))
 
 
 def counted(answers: Answers, answering: Bool[Array, ""], right: Bool[Array, ""], window: int) -> Answers:
@@ -45,11 +44,10 @@ def counted(answers: Answers, answering: Bool[Array, ""], right: Bool[Array, ""]
         right: whether it is right.
         window: number of answers n from which on older ones are forgotten.
     """
-    number = jnp.where(answering, answers.number + 1, answers.number)
-    rate = 1 / jnp.clip(number, 1, window).astype(float)
-    accuracy = answers.accuracy + rate * (right.astype(float) - answers.accuracy)
+    number, is_right = answers.number + answering.astype(float), right.astype(float)
+    accuracy = answers.accuracy + (is_right - answers.accuracy) / jnp.clip(number, 1, window)
     return Answers(
         number=number,
-        right=jnp.where(answering & right, answers.right + 1, answers.right),
+        right=answers.right + jnp.where(answering, is_right, 0.0),
         accuracy=jnp.where(answering, accuracy, answers.accuracy),
     )

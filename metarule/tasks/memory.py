@@ -34,7 +34,7 @@ class MemoryPool(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """Trial of a delayed match to sample.
+    """Trial of a delayed match to sample; numbers are floats, as in `Answers`.
 
     Attributes:
         step: steps since the sample.
@@ -43,22 +43,22 @@ class Trial(NamedTuple):
         test: number of the second item.
     """
 
-    step: Int[Array, ""]
-    delay: Int[Array, ""]
-    sample: Int[Array, ""]
-    test: Int[Array, ""]
+    step: Float[Array, ""]
+    delay: Float[Array, ""]
+    sample: Float[Array, ""]
+    test: Float[Array, ""]
 
 
 class Recent(NamedTuple):
-    """Recent items of an n-back stream.
+    """Recent items of an n-back stream; numbers are floats, as in `Answers`.
 
     Attributes:
         step: steps since the first item.
         items: numbers of the last n + 1 items, the present one last.
     """
 
-    step: Int[Array, ""]
-    items: Int[Array, " recent"]
+    step: Float[Array, ""]
+    items: Float[Array, " recent"]
 
 
 Present: TypeAlias = Trial | Recent
@@ -180,7 +180,7 @@ class Memory(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     def sense(self, task: MemoryTask, state: MemoryState, stimulus: Stimulus) -> Stimulus:
         """Stimulus with the item of a state, if there is one, and its cue."""
         number, is_sample, is_test = _shown(state.present)
-        chosen = (jnp.arange(self.items, dtype=jnp.int32) == number) & (is_sample | is_test)
+        chosen = (jnp.arange(self.items, dtype=float) == number) & (is_sample | is_test)
         # Not a matrix product, whose precision is lower on accelerators than on CPUs.
         pattern = jnp.sum(jnp.where(chosen[:, None], task.patterns, 0.0), axis=0)
         cues = jnp.stack([is_sample.astype(float), is_test.astype(float)])
@@ -201,31 +201,33 @@ class Memory(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def scores(self, task: MemoryTask, state: MemoryState) -> Metrics:
         """Running accuracy, accuracy of all answers, and their number."""
-        return state.answers.scores() | {"answers": state.answers.number.astype(float)}
+        return state.answers.scores() | {"answers": state.answers.number}
 
     def _first(self, key: PRNGKey) -> Present:
         """First trial, or a stream that begins with a random item."""
         if self.task == "match":
             return self._trial(key)
-        item = jax.random.randint(key, (1,), 0, self.items, jnp.int32)
-        before = jnp.zeros(self.n, jnp.int32)
-        return Recent(step=jnp.zeros((), jnp.int32), items=jnp.concatenate([before, item]))
+        return Recent(step=jnp.zeros(()), items=jnp.concatenate([jnp.zeros(self.n), self._item(key)[None]]))
 
     def _trial(self, key: PRNGKey) -> Trial:
         """Draw a trial."""
         delay_key, sample_key, test_key = jax.random.split(key, 3)
-        sample = jax.random.randint(sample_key, (), 0, self.items, jnp.int32)
+        sample = self._item(sample_key)
         return Trial(
-            step=jnp.zeros((), jnp.int32),
-            delay=jax.random.randint(delay_key, (), self.delays[0], self.delays[1] + 1, jnp.int32),
+            step=jnp.zeros(()),
+            delay=jax.random.randint(delay_key, (), self.delays[0], self.delays[1] + 1).astype(float),
             sample=sample,
             test=self._equal_or_not(sample, test_key),
         )
 
-    def _equal_or_not(self, item: Int[Array, ""], key: PRNGKey) -> Int[Array, ""]:
+    def _item(self, key: PRNGKey) -> Float[Array, ""]:
+        """Draw an item."""
+        return jax.random.randint(key, (), 0, self.items).astype(float)
+
+    def _equal_or_not(self, item: Float[Array, ""], key: PRNGKey) -> Float[Array, ""]:
         """The same item with probability ½, otherwise one of the others."""
         equal_key, other_key = jax.random.split(key)
-        other = item + jax.random.randint(other_key, (), 1, self.items, jnp.int32)
+        other = item + jax.random.randint(other_key, (), 1, self.items).astype(float)
         other = jnp.where(other >= self.items, other - self.items, other)
         return jnp.where(jax.random.bernoulli(equal_key), item, other)
 
@@ -237,15 +239,11 @@ class Memory(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             over = step >= present.delay + 2 + self.pause
             return jax.tree.map(lambda one, other: jnp.where(over, one, other), drawn, same)
         any_key, next_key = jax.random.split(key)
-        item = jnp.where(
-            step < self.n,
-            jax.random.randint(any_key, (), 0, self.items, jnp.int32),
-            self._equal_or_not(present.items[1], next_key),
-        )
+        item = jnp.where(step < self.n, self._item(any_key), self._equal_or_not(present.items[1], next_key))
         return Recent(step, jnp.concatenate([present.items[1:], item[None]]))
 
 
-def _shown(present: Present) -> tuple[Int[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
+def _shown(present: Present) -> tuple[Float[Array, ""], Bool[Array, ""], Bool[Array, ""]]:
     """Item of a step, whether it is a sample, and whether it is a test item."""
     if isinstance(present, Recent):
         return present.items[-1], jnp.zeros((), bool), jnp.ones((), bool)

@@ -52,11 +52,11 @@ class SequenceState(NamedTuple):
     """State of a task.
 
     Attributes:
-        position: position in the cycle.
+        position: position in the cycle; it is a float, as in `Answers`.
         answers: predictions so far.
     """
 
-    position: Int[Array, ""]
+    position: Float[Array, ""]
     answers: Answers
 
 
@@ -138,7 +138,7 @@ class SymbolSequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def start(self, task: SequenceTask) -> SequenceState:
         """State at the first symbol."""
-        return SequenceState(jnp.zeros((), jnp.int32), no_answers())
+        return SequenceState(jnp.zeros(()), no_answers())
 
     def sense(self, task: SequenceTask, state: SequenceState, stimulus: Stimulus) -> Stimulus:
         """The stimulus itself, because the cycle goes on whatever is predicted."""
@@ -149,8 +149,8 @@ class SymbolSequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=T
     ) -> Reaction:
         """Score a prediction, and go on to the next symbol; equally probable symbols are no prediction."""
         after = state.position + 1
-        after = jnp.where(after >= self.length, 0, after)
-        is_after = jnp.arange(self.length, dtype=jnp.int32) == after
+        after = jnp.where(after >= self.length, 0.0, after)
+        is_after = jnp.arange(self.length, dtype=float) == after
         following = jax.nn.one_hot(task.cycle, self.symbols, dtype=output.dtype)
         # Not a matrix product, whose precision is lower on accelerators than on CPUs.
         target = jnp.sum(jnp.where(is_after[:, None], following, 0.0), axis=0)
