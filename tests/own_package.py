@@ -156,6 +156,29 @@ class Broken(Decaying):
         return theta["slope"] * synapse.pre, memory
 
 
+@dataclass(frozen=True)
+class Unexamined(CopyOneInput):
+    examples = metrics = None
+
+
+@dataclass(frozen=True)
+class Unscored(CopyOneInput):
+    def start(self, task): ...
+    def react(self, task, state, output, key): ...
+
+
+@dataclass(frozen=True)
+class Keyless(Unscored):
+    def sense(self, task, state, stimulus): ...
+    def react(self, task, state, output): ...
+    def scores(self, task, state): ...
+
+
+@dataclass(frozen=True)
+class Untargeted(CopyOneInput):
+    def metrics(self, output): ...
+
+
 @dataclass
 class Thawed(Decaying.__mro__[-1]):
     def init(self, key): ...

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from metarule.analysis.evaluation import Curves, map_lifetimes, sample_lifetime
 from metarule.config.schema import Checked
 from metarule.lifetime.learner import Lifetime
+from metarule.lifetime.score_function import score_term, to_go
 from metarule.lifetime.unroll import unroll
 from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
 from metarule.parallel.devices import sharded_jit
@@ -100,7 +101,8 @@ def adapt(
         wₖ₊₁ = the weights after the window under θₖ
         θₖ₊₁ = θₖ + u ∘ Optax(u ∘ ∂/∂θ mean loss of its steps; rate)
 
-    The gradient is that through the window, from its first weights; u is the parameter scale. The loss of a step
+    The gradient is that through the window, from its first weights, with the score-function term of the window where
+    actions are sampled; u is the parameter scale. The loss of a step
     precedes its change of the weights, and the test examples do not affect θ. An update with a gradient that is not
     finite is skipped. With rate 0, θ is frozen. The function is pure; it can be jitted, vmapped and differentiated.
 
@@ -123,7 +125,10 @@ def adapt(
 
     def window_loss(theta: Theta, learner_state: LearnerState, start: Integer) -> tuple[Scalar, LearnerState]:
         learner_state, outputs = unroll(learner, theta, context, learner_state, start + jnp.arange(window))
-        return jnp.sum(outputs.loss) * (lifetime.steps / window), learner_state
+        loss = jnp.sum(outputs.loss)
+        if outputs.log_probability is not None:
+            loss += score_term(to_go(outputs.loss), outputs.log_probability, None)
+        return loss * (lifetime.steps / window), learner_state
 
     def one_window(state: _State, start: Integer) -> tuple[_State, tuple[Scalar, Metrics]]:
         theta, learner_state, opt_state = state

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from metarule.lifetime.inner_loop import InnerLoop
+from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, HasIdealObserver
 from metarule.tasks.scores import scores_of
 from metarule.types import (
@@ -51,7 +52,7 @@ class Agent(Struct, frozen=True, kw_only=True):
 
     def theta_scale(self) -> Theta:
         """Scale of each parameter, 1."""
-        return jax.tree.map(jnp.ones_like, self.init_theta(jax.random.key(0)))
+        return jax.tree.map(jnp.ones_like, self.init_theta(run_key(0)))
 
     def init(self, theta: Theta, key: PRNGKey, task: Any) -> tuple[LifetimeContext, LearnerState]:
         """Constants of a lifetime, and the state before its first step; the memory is that of the agent."""

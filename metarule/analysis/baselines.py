@@ -117,7 +117,8 @@ def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Learne
         if name not in _BASELINES:
             raise ValueError(f"baseline '{name}' does not exist; allowed: {', '.join(_BASELINES)}")
     if learns_initial(lifetime.circuit):
-        lifetime = replace(lifetime, circuit=replace(lifetime.circuit, initial="random"))  # type: ignore[type-var]
+        circuit = replace(lifetime.circuit, initial="random")  # type: ignore[type-var]
+        lifetime = replace(with_rule(lifetime, "delta"), circuit=circuit)  # the learned rule may have no parameter
     return {name: _BASELINES[name](lifetime) for name in names or _defaults(lifetime)}
 
 

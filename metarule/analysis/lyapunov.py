@@ -30,6 +30,7 @@ def lyapunov_exponent(
 
     A lifetime with λ > 0 is chaotic: its gradients grow as exp(λ·T), and those of long lifetimes are useless. With
     λ < 0 perturbations decay. λ = −∞ means that the perturbation vanished, for example because all weights are clipped.
+    The state of a task in a closed loop is not perturbed, and what is sampled stays the same.
 
     Args:
         learner: the learner.
@@ -53,17 +54,28 @@ def _exponent(learner: Learner, theta: Theta, pool: Any, key: PRNGKey, number: I
     context, state = learner.init(theta, lifetime_key, task)
 
     def step(pair: _Pair, t: Integer) -> tuple[_Pair, Float[Array, ""]]:
-        state, direction = jax.jvp(lambda state: step_at(learner, theta, context, state, t)[0], (pair[0],), (pair[1],))
+        state, direction = pair
+
+        def after(network: LearnerState) -> tuple[LearnerState, Any]:
+            changed, _ = step_at(learner, theta, context, network._replace(task=state.task), t)
+            return _network(changed), changed.task
+
+        changed, direction, task = jax.jvp(after, (_network(state),), (direction,), has_aux=True)
         direction, length = _normalised(direction)
-        return (state, direction), jnp.log(length)
+        return (changed._replace(task=task), direction), jnp.log(length)
 
     perturbation_key = jax.random.split(jax.random.fold_in(key, number), 3)[2]
-    leaves, structure = jax.tree.flatten(state)
+    leaves, structure = jax.tree.flatten(_network(state))
     keys = jax.random.split(perturbation_key, len(leaves))
     noise = [jax.random.normal(key, leaf.shape, leaf.dtype) for key, leaf in zip(keys, leaves, strict=True)]
     direction, _ = _normalised(jax.tree.unflatten(structure, noise))
     _, log_lengths = loop(step, (state, direction), jnp.arange(learner.steps))
     return jnp.mean(log_lengths)
+
+
+def _network(state: LearnerState) -> LearnerState:
+    """State of the network alone, which has derivatives; that of a task may hold counts."""
+    return state._replace(task=())
 
 
 def _normalised(direction: LearnerState) -> tuple[LearnerState, Float[Array, ""]]:

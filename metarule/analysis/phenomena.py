@@ -141,7 +141,8 @@ def example_animals(lifetime: Lifetime, theta: Theta, pool: ConditioningPool, ke
 
 
 def _tasks(lifetime: Lifetime) -> Conditioning:
-    assert isinstance(lifetime.tasks, Conditioning)
+    if not isinstance(lifetime.tasks, Conditioning):
+        raise ValueError(f"tasks: phenomena are those of Conditioning; these are {type(lifetime.tasks).__name__}")
     return lifetime.tasks
 
 

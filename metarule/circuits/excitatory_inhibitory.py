@@ -73,7 +73,8 @@ class ExcitatoryInhibitory(
         excitatory: excitatory neurons.
         inhibitory: inhibitory neurons.
         leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 no potential remains.
-        activation: f, activation of excitatory and inhibitory neurons.
+        activation: f, activation of excitatory and inhibitory neurons; with `relu` and `softplus`, activity explodes
+            where a rule makes EE synapses strong.
         output: g, activation of the output neurons; with `choice` one of them fires, drawn by its softmax probability.
         bias: whether excitatory and output neurons have a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the modulators of excitatory and inhibitory neurons.

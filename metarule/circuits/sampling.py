@@ -67,20 +67,19 @@ def respond(activation: str, potentials: Float[Array, " outputs"], key: PRNGKey 
     if activation != CHOICE or key is None:
         return Response(mean, mean, None)
     output = choose(mean, key)
-    return Response(output, mean, jnp.sum(output * jax.nn.log_softmax(potentials)))
+    return Response(output, mean, jnp.sum(output * jax.nn.log_softmax(potentials)).astype(float))
 
 
 def choose(probabilities: Float[Array, " n"], key: PRNGKey) -> Float[Array, " n"]:
     """Draw one of n neurons by its probability, as a one-hot vector that has no derivative.
 
-    e_k = 1 where P(neuron < k) ≤ u · Σ P < P(neuron ≤ k),  u ~ U(0, 1)
+    k = min(n − 1, #{j : P(neuron ≤ j) ≤ u · Σ P}),  u ~ U(0, 1)
 
-    Exactly one entry is 1: the sums do not decrease, and u·Σ P, rounded, is less than Σ P.
+    Exactly one entry is 1, the first where probabilities are not finite, and the last where all are 0.
     """
-    probabilities = jax.lax.stop_gradient(probabilities)
-    n, dtype = len(probabilities), probabilities.dtype
+    n, exact = len(probabilities), jax.lax.stop_gradient(probabilities).astype(float)
     # The same order of summation for each row keeps the rounded sums from decreasing.
-    cumulative = jnp.sum(jnp.where(jnp.tri(n, dtype=bool), probabilities, 0), axis=1)
-    level = jax.random.uniform(key, (), dtype) * cumulative[-1]
-    before = jnp.concatenate([jnp.zeros(1, dtype), cumulative[:-1]])
-    return jnp.where((before <= level) & (level < cumulative), jnp.ones((), dtype), jnp.zeros((), dtype))
+    cumulative = jnp.sum(jnp.where(jnp.tri(n, dtype=bool), exact, 0), axis=1)
+    level = jax.random.uniform(key) * cumulative[-1]
+    chosen = jnp.minimum(n - 1.0, jnp.sum((cumulative <= level).astype(float)))
+    return (jnp.arange(n, dtype=float) == chosen).astype(probabilities.dtype)

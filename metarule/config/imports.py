@@ -40,6 +40,7 @@ __all__ = [
     "members_of",
     "module_files",
     "modules_of",
+    "other_arguments",
     "table_struct",
 ]
 
@@ -241,10 +242,17 @@ def _faults(component: type, protocol: type) -> Iterator[str]:
     """Describe members of a protocol that a class lacks, or that take other arguments."""
     names = [name for name, *_ in _declared(component)]
     for member in members_of(protocol):
-        own, needed = getattr(component, member, None), getattr(protocol, member, None)
-        if own is None and member not in names:
+        if getattr(component, member, None) is None and member not in names:
             yield f"lacks {member}"
-        elif callable(own) and callable(needed) and not _binds(own, list(signature(needed).parameters)):
+        else:
+            yield from other_arguments(component, protocol, (member,))
+
+
+def other_arguments(component: type, protocol: type, members: Iterable[str]) -> Iterator[str]:
+    """Describe those members of a class that take other arguments than a protocol says."""
+    for member in members:
+        own, needed = getattr(component, member, None), getattr(protocol, member, None)
+        if callable(own) and callable(needed) and not _binds(own, list(signature(needed).parameters)):
             takes, needs = (", ".join(list(signature(one).parameters)[1:]) for one in (own, needed))
             yield f"has {member}({takes}) in place of {member}({needs})"
 

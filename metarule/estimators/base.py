@@ -2,11 +2,12 @@
 
 from typing import Any, Protocol, runtime_checkable
 
+from metarule.config.schema import Checked
 from metarule.parallel.batching import default_chunk_size
-from metarule.protocols import Estimator, Learner, WorkingSet
+from metarule.protocols import Estimator, InitialInTheta, Learner, WorkingSet
 from metarule.types import LearnerState
 
-__all__ = ["Antithetic", "Windowed", "gradient_chunk_size", "lifetimes_per_estimate"]
+__all__ = ["Antithetic", "Windowed", "check_estimator", "gradient_chunk_size", "lifetimes_per_estimate"]
 
 
 @runtime_checkable
@@ -25,6 +26,20 @@ class Windowed(Protocol):
     @property
     def window(self) -> int:
         """Steps of the window."""
+
+
+def check_estimator(estimator: Estimator, learner: Learner) -> None:
+    """Refuse an estimator of windows where initial weights are learned, because only the first window depends on them.
+
+    Raises:
+        ValueError: naming the estimator and what is allowed.
+    """
+    if isinstance(estimator, Windowed) and isinstance(learner, InitialInTheta) and learner.learns_initial:
+        kind = estimator.__struct_config__.tag if isinstance(estimator, Checked) else type(estimator).__name__
+        raise ValueError(
+            f"optimizer.estimator.kind = '{kind}': initial weights are learned; allowed: reverse, forward, evolution, "
+            "auto"
+        )
 
 
 def lifetimes_per_estimate(estimator: Estimator) -> int:

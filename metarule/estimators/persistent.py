@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.config.schema import Checked
+from metarule.estimators.base import check_estimator
 from metarule.estimators.perturbation import antithetic, draw, gradient, mean
 from metarule.estimators.windows import RunningLifetime, continue_or_restart, ended_lifetime, is_over
 from metarule.lifetime.unroll import segment_loss
@@ -61,7 +62,8 @@ class Persistent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     pairs: Annotated[int, Meta(ge=1, le=100_000)] = 8
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> Perturbed:
-        """Make lifetimes that are over, with the start of the next ones."""
+        """Make lifetimes that are over, with the start of the next ones; refuse learned initial weights."""
+        check_estimator(self, learner)
         lifetime = ended_lifetime(learner, theta, self.window, self.staggered, key, self._copies)
         return Perturbed(lifetime, jnp.zeros_like(draw(theta, key, self.pairs, self.sigma)))
 

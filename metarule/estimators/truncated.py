@@ -6,6 +6,7 @@ import jax
 from msgspec import Meta
 
 from metarule.config.schema import Checked
+from metarule.estimators.base import check_estimator
 from metarule.estimators.windows import RunningLifetime, continue_or_restart, ended_lifetime
 from metarule.lifetime.scans import Plain, Remat, Segmented
 from metarule.lifetime.unroll import segment_loss
@@ -43,7 +44,8 @@ class Truncated(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
     scan: Plain | Remat | Segmented = Remat()
 
     def init(self, learner: Learner, theta: Theta, key: PRNGKey) -> RunningLifetime:
-        """Make a lifetime that is over, with the start of the next one."""
+        """Make a lifetime that is over, with the start of the next one; refuse learned initial weights."""
+        check_estimator(self, learner)
         return ended_lifetime(learner, theta, self.window, self.staggered, key)
 
     def estimate(

@@ -227,6 +227,11 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         """True if the circuit samples, such as actions."""
         return is_sampled(self.circuit, *self._sizes)
 
+    @property
+    def learns_initial(self) -> bool:
+        """True if the initial weights are meta-learned."""
+        return initial.learns_initial(self.circuit)
+
     def present(self, context: LifetimeContext, state: LearnerState, stimulus: Stimulus) -> CircuitStep:
         """Response of the network to a stimulus, before its weights change."""
         return self.circuit.step(state.weights, context.wiring, state.circuit, self._narrow(stimulus))

@@ -1,29 +1,40 @@
-"""Trial of a learner by tracing, which computes nothing."""
+"""Trial of a learner: by tracing, which computes nothing, and in users' own closed loops by a few steps."""
 
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
 
-from metarule.config.imports import located
+from metarule.config.imports import is_users_own, located
+from metarule.lifetime.closed_loop import respond
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, OpenLoop
 from metarule.tracing import memoised
-from metarule.types import Metrics, PRNGKey, Reaction, Stimulus
+from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Reaction, Stimulus
 
 __all__ = ["try_out"]
+
+# Most steps that are computed, and what is to be finite in them.
+_STEPS = 20
+_FINITE = ("circuit: the output", "tasks: the reward", "tasks: the loss")
 
 
 @memoised
 def try_out(lifetime: Lifetime) -> None:
     """Trace a step and an evaluation, so that errors of users' own components show before anything is written.
 
+    A few steps of a user's own closed loop are computed, too, in a network whose weights do not change.
+
     Raises:
-        ValueError: parts that do not fit together, or an error of a component.
+        ValueError: parts that do not fit together, an error of a component, or a reaction that is not finite.
     """
     try:
         jax.eval_shape(lambda: _run(lifetime, run_key(0)))
+        if isinstance(lifetime.tasks, ClosedLoop) and is_users_own(type(lifetime.tasks)):
+            _check_finite(jax.device_get(jax.jit(lambda key: _react(lifetime, key))(run_key(0))))
     except _Unfit:
         raise
     except Exception as error:  # of any kind: it comes of a user's own code
@@ -79,6 +90,29 @@ def _check_closed(tasks: ClosedLoop, task: Any, state: Any, stimulus: Stimulus, 
     if reaction.target is not None:
         _expect("tasks: the shape of the target", reaction.target.shape, stimulus.target.shape)
     _check_scalars(tasks.scores(task, state))
+
+
+def _react(lifetime: Lifetime, key: PRNGKey) -> tuple[Float[Array, "steps ..."], ...]:
+    """What is to be finite in each of some steps, in the order of `_FINITE`."""
+    tasks = lifetime.tasks
+    context, start = lifetime.init(lifetime.init_theta(key), key, tasks.sample(key, tasks.split(0).train, 0))
+
+    def step(state: LearnerState, t: Integer) -> tuple[LearnerState, tuple[Array, ...]]:
+        response, reaction = respond(lifetime, context, state, lifetime.stimulus(context, t))
+        assert reaction is not None
+        loss = -reaction.reward if reaction.loss is None else reaction.loss
+        seen = response.output, reaction.reward, loss
+        return state._replace(circuit=response.state, task=reaction.state), seen
+
+    return jax.lax.scan(step, start, jnp.arange(min(lifetime.steps, _STEPS)))[1]
+
+
+def _check_finite(seen: tuple[Float[np.ndarray, "steps ..."], ...]) -> None:
+    """Refuse the first step with a number that is not finite."""
+    for t, values in enumerate(zip(*seen, strict=True)):
+        for name, value in zip(_FINITE, values, strict=True):
+            if not np.all(np.isfinite(value)):
+                raise _Unfit(f"{name} at step {t} = {value}; allowed: finite numbers")
 
 
 def _check_scalars(metrics: Metrics) -> None:

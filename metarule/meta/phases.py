@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checka
 
 from msgspec.structs import replace
 
-from metarule.estimators.base import lifetimes_per_estimate
+from metarule.estimators.base import check_estimator, lifetimes_per_estimate
 from metarule.lifetime.inner_loop import LONGEST
 from metarule.meta.gauss_newton import GaussNewton
 from metarule.meta.gradient import Gradient, scaled_steps
@@ -77,7 +77,8 @@ def list_phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
         The phases.
 
     Raises:
-        ValueError: lifetimes that are too short for the tasks, or too long, or a search without its library.
+        ValueError: lifetimes that are too short for the tasks, or too long, an estimator of windows where initial
+            weights are learned, or a search without its library.
     """
     match optimizer:
         case Sequence(first=first, then=then):
@@ -85,6 +86,7 @@ def list_phases(optimizer: Any, learner: Learner) -> tuple[Phase, ...]:
             shifted = [phase._replace(begin=phase.begin + first.steps, end=phase.end + first.steps) for phase in later]
             return (*list_phases(first, learner), *shifted)
         case Gradient():
+            check_estimator(optimizer.estimator, learner)
             parts = zip(_curriculum(optimizer, learner), optimizer.ends, strict=True)
             return tuple(Phase(learner.with_steps(length), optimizer, 0, end) for length, end in parts)
         case GaussNewton():

@@ -19,6 +19,7 @@ from metarule.protocols.circuits import (
 from metarule.protocols.learners import (
     ChunkableLearner,
     Estimator,
+    InitialInTheta,
     InvertibleLearner,
     Learner,
     MetaOptimizer,
@@ -54,4 +55,5 @@ __all__ += ["Activated", "Chunkable", "Circuit", "LearnedInitial", "PartlyPlasti
 __all__ += ["Sized", "Stochastic"]
 __all__ += ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength"]
 __all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
-__all__ += ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "Sampling", "WorkingSet"]
+__all__ += ["ChunkableLearner", "Estimator", "InitialInTheta", "InvertibleLearner", "Learner", "MetaOptimizer"]
+__all__ += ["Sampling", "WorkingSet"]

@@ -7,7 +7,8 @@ from jaxtyping import Array, Bool, Float, Int
 from metarule.protocols.tasks import TaskFamily
 from metarule.types import Estimate, Info, Integer, LearnerState, Metrics, PRNGKey, StepOutput, Stimulus, Theta
 
-__all__ = ["ChunkableLearner", "Estimator", "InvertibleLearner", "Learner", "MetaOptimizer", "Sampling", "WorkingSet"]
+__all__ = ["ChunkableLearner", "Estimator", "InitialInTheta", "InvertibleLearner", "Learner", "MetaOptimizer"]
+__all__ += ["Sampling", "WorkingSet"]
 
 
 @runtime_checkable
@@ -92,6 +93,15 @@ class Sampling(Protocol):
     @property
     def samples(self) -> bool:
         """True if it samples."""
+
+
+@runtime_checkable
+class InitialInTheta(Protocol):
+    """A learner whose initial weights may be a part of θ, so that the state before the first step depends on θ."""
+
+    @property
+    def learns_initial(self) -> bool:
+        """True if they are."""
 
 
 @runtime_checkable

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from metarule.config.imports import is_users_own, other_arguments
 from metarule.prng import run_key
 from metarule.protocols import (
     ClosedLoop,
@@ -30,16 +31,17 @@ _MEMBERS = {
 
 
 def check_loop(tasks: TaskFamily) -> None:
-    """Refuse a family that lacks members both of an open and of a closed loop.
+    """Refuse a family that lacks members of its loop, which is closed if it has `react`, or has others than needed.
 
     Raises:
         ValueError: naming what is missing.
     """
-    if not isinstance(tasks, OpenLoop | ClosedLoop):
-        loop = ClosedLoop if hasattr(tasks, "react") else OpenLoop
-        missing = [name for name in _MEMBERS[loop] if not hasattr(tasks, name)]
-        allowed = " or ".join(", ".join(names) for names in _MEMBERS.values())
-        raise ValueError(f"tasks: {type(tasks).__name__} lacks {', '.join(missing)}; allowed: a family with {allowed}")
+    name, loop = type(tasks).__name__, ClosedLoop if hasattr(tasks, "react") else OpenLoop
+    if missing := [member for member in _MEMBERS[loop] if getattr(tasks, member, None) is None]:
+        allowed = " or ".join(", ".join(members) for members in _MEMBERS.values())
+        raise ValueError(f"tasks: {name} lacks {', '.join(missing)}; allowed: a family with {allowed}")
+    if is_users_own(type(tasks)) and (faults := list(other_arguments(type(tasks), loop, _MEMBERS[loop]))):
+        raise ValueError(f"tasks: {name} {' and '.join(faults)}")
 
 
 def output_activation(tasks: TaskFamily) -> str:

@@ -141,7 +141,8 @@ def _reactions(tasks: Any, seed: int) -> None:
             after, sensed, reaction = _one_step(tasks, task, state, t, jax.random.fold_in(key, t))
             return after, (sensed._replace(key=None), reaction, tasks.scores(task, after))
 
-        return jax.lax.scan(step, tasks.start(task), jnp.arange(length))[1]  # raises if a state changes its types
+        start = tasks.start(task)
+        return tasks.scores(task, start), jax.lax.scan(step, start, jnp.arange(length))[1]  # raises for other types
 
     for leaf in jax.tree.leaves(jax.jit(run)(run_key(seed))):
         assert np.all(np.isfinite(leaf)), "a sensed stimulus, a reaction or a score is not finite"

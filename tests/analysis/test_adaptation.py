@@ -2,6 +2,7 @@ import itertools
 from functools import partial
 
 import chex
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,7 +26,7 @@ from metarule import (
 )
 from metarule.analysis.adaptation import Adaptation, adapt, adaptation_curves, tune_adaptation
 from metarule.analysis.baselines import descent
-from metarule.lifetime.unroll import step_at
+from metarule.lifetime.unroll import lifetime_loss, step_at
 
 KEY = jax.random.key(0)
 LEARNER = Lifetime(
@@ -92,6 +93,22 @@ def test_two_windows_by_hand():
     adapted = jax.jit(lambda: adapt(lifetime, THETA, TASK, KEY, plain, 0.05))()
     np.testing.assert_allclose(adapted.theta, theta, rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(adapted.state.weights[0], state.weights[0], rtol=1e-4, atol=1e-5)
+
+
+def test_where_choices_are_sampled_the_gradient_has_the_score_function_term():
+    """One window that is the whole lifetime, and a step along the gradient of its meta-loss."""
+    learner, theta = closed.LEARNER, jnp.array([1.5, 1.0])
+    task, plain = learner.tasks.split(0).test[0], Adaptation(window=closed.STEPS, name="sgd", clip=1e9)
+
+    @jax.jit
+    def both():
+        slope = jax.grad(lambda theta: lifetime_loss(learner, theta, task, KEY)[0])(theta)
+        return adapt(learner, theta, task, KEY, plain, 0.05), slope
+
+    adapted, slope = both()
+    assert np.all(np.abs(slope) > 1e-3)
+    np.testing.assert_allclose(theta - adapted.theta, 0.05 * slope, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(adapted.losses, -adapted.metrics["reward"][-1:], rtol=1e-5)
 
 
 def test_test_examples_do_not_affect_theta():

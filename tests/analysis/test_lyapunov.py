@@ -1,5 +1,6 @@
 import math
 
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, unroll
 from metarule.analysis.lyapunov import lyapunov_exponent
+from metarule.lifetime.unroll import step_at
 
 KEY = jax.random.key(0)
 
@@ -53,3 +55,22 @@ def test_the_exponent_is_that_of_the_product_of_all_jacobians():
     _, after = jax.jvp(run, (state,), (direction,))
     size = lambda tree: np.sqrt(sum(np.sum(np.square(leaf)) for leaf in jax.tree.leaves(tree)))
     np.testing.assert_allclose(exponents(learner)[1], np.log(size(after) / size(direction)) / 20, rtol=1e-4, atol=1e-6)
+
+
+def test_in_a_closed_loop_the_network_is_perturbed_and_the_task_is_not():
+    """The product of the Jacobians of the weights along the trajectory; the state of the task holds counts."""
+    learner, theta = closed.LEARNER, jnp.array([3.0, 2.0])
+    pool = learner.tasks.split(0).train
+    exponent = lyapunov_exponent(learner, theta, pool, KEY, 2)[1]
+    task_key, lifetime_key, perturbation_key = jax.random.split(jax.random.fold_in(KEY, 1), 3)
+    context, state = learner.init(theta, lifetime_key, learner.tasks.sample(task_key, pool, 1))
+    first = direction = jax.random.normal(jax.random.split(perturbation_key, 1)[0], state.weights[0].shape)
+    for t in range(learner.steps):
+        of_weights = lambda weights, state=state, t=t: step_at(
+            learner, theta, context, state._replace(weights=(weights,)), jnp.asarray(t)
+        )[0].weights[0]
+        _, direction = jax.jvp(of_weights, (state.weights[0],), (direction,))
+        state, _ = step_at(learner, theta, context, state, jnp.asarray(t))
+    expected = np.log(np.linalg.norm(direction) / np.linalg.norm(first)) / learner.steps
+    assert abs(expected) > 1e-2
+    np.testing.assert_allclose(exponent, expected, rtol=1e-4)

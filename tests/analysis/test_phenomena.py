@@ -1,3 +1,4 @@
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -159,3 +160,9 @@ def test_responses_that_are_not_finite_show_no_phenomenon(responses):
     infinite = jax.tree.map(lambda leaf: np.full_like(leaf, np.inf), responses)
     for phenomenon in STANDARD[:6]:
         assert not phenomena_shown(Conditioning(phenomena=(phenomenon,)), infinite)[phenomenon.name].any()
+
+
+def test_phenomena_of_other_tasks_are_refused():
+    pool = TASKS.split(0).train
+    with pytest.raises(ValueError, match=r"^tasks: phenomena are those of Conditioning; these are Arms"):
+        conditioned_responses(closed.LEARNER, jnp.ones(2), pool, KEY, 2)

@@ -8,12 +8,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from arms import Arms
 from small import training_task
 
 from metarule import (
     Boolean,
     Conditioning,
     ConditioningCircuit,
+    ExcitatoryInhibitory,
     Feedforward,
     InnerLoop,
     Lifetime,
@@ -25,7 +27,7 @@ from metarule.circuits.base import offered_variables
 from metarule.protocols import Circuit, TaskFamily
 from metarule.runs.experiment import Experiment
 from metarule.tasks import Phenomenon, TrialPhase, TrialSchedule
-from metarule.tasks.base import min_steps
+from metarule.tasks.base import min_steps, output_activation
 from metarule.testing import CIRCUIT_CHECKS, check_circuit
 
 KEY = jax.random.key(0)
@@ -58,6 +60,18 @@ CASES = {
     },
     "feedforward, fixed": Case(Feedforward(hidden=(5,), feedback="learned", fixed=(0, 2))),
     "recurrent, fixed": Case(Recurrent(neurons=5, fixed=(1,))),
+    **{
+        f"excitatory_inhibitory, {path}": Case(
+            ExcitatoryInhibitory(excitatory=4, inhibitory=3, feedback=path, derivative=path != "zero")
+        )
+        for path in ("transpose", "random", "zero")
+    },
+    "feedforward, choice": Case(Feedforward(hidden=(5,), output="choice", noise=0.1, initial="learned"), Arms()),
+    "recurrent, choice": Case(Recurrent(neurons=5, output="choice", noise=0.1), Arms()),
+    "excitatory_inhibitory, choice": Case(
+        ExcitatoryInhibitory(excitatory=4, inhibitory=3, bias=False, activation="softplus", output="choice", noise=0.1),
+        Arms(),
+    ),
     "recurrent, no bias": Case(Recurrent(neurons=5, bias=False, density=1.0, activation="sigmoid")),
 }
 
@@ -74,12 +88,19 @@ def test_every_circuit_satisfies_the_contract(case, check):
 
 
 def test_the_output_activation_fits_the_loss(case):
-    assert case.circuit.output == case.tasks.loss.activation
+    assert case.circuit.output == output_activation(case.tasks)
 
 
 # One of each kind: the others differ in omitted parts.
 KINDS = pytest.mark.parametrize(
-    "name", ["conditioning", "feedforward, transpose", "feedforward, learned", "recurrent, random"]
+    "name",
+    [
+        "conditioning",
+        "feedforward, transpose",
+        "feedforward, learned",
+        "recurrent, random",
+        "excitatory_inhibitory, random",
+    ],
 )
 
 

@@ -139,3 +139,27 @@ def test_bad_imports_are_refused_in_one_line(given, message, config, capsys):
     errors = capsys.readouterr().err
     assert message in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        (
+            "Unexamined",
+            "lacks examples, metrics; allowed: a family with loss, examples, metrics or start, sense, react, ",
+        ),
+        ("Unscored", "lacks sense, scores; allowed: a family with loss, examples, metrics or start, sense, react, "),
+        ("Keyless", "has react(task, state, output) in place of react(task, state, output, key)"),
+        ("Untargeted", "has metrics(output) in place of metrics(output, target)"),
+    ],
+)
+def test_tasks_that_lack_members_of_their_loop_are_refused_before_anything_is_written(
+    name, fault, config, tmp_path, capsys
+):
+    path = tmp_path / "run"
+    fields = FIELDS | SMALL | {"run.directory": str(path), "tasks.kind": f"{NAME}.parts:{name}"}
+    assert train.main([str(config), *IMPORT, *words(fields)]) == 2
+    errors = capsys.readouterr().err
+    assert f"tasks: {name} {fault}" in errors
+    assert errors.count("\n") == 1
+    assert not path.exists()

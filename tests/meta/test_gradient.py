@@ -2,6 +2,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import chex
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -281,3 +282,17 @@ def test_an_own_estimator_needs_no_registry():
     np.testing.assert_array_equal(own, ours)
     with pytest.raises(ValueError, match="estimator = 3: "):
         Gradient(estimator=3)
+
+
+def test_lifetimes_of_several_lengths_share_the_baseline_of_sampled_choices():
+    lengths = Gradient(steps=6, batch_size=2, estimator=Reverse(scan=Remat()), lengths=(0.5, 1.0, 2.0))
+    pool = closed.LEARNER.tasks.split(0).train
+    state = lengths.init(closed.LEARNER, pool, closed.LEARNER.init_theta(KEY), KEY)
+    step, losses = jax.jit(partial(lengths.step, closed.LEARNER)), []
+    for number in range(1, 7):
+        state, info = step(pool, state, KEY)
+        losses.append(float(info.loss))
+        np.testing.assert_array_equal(state.estimator.lifetimes, number)
+    assert np.all(np.isfinite(losses))
+    assert np.all(state.estimator.values != 0)
+    assert np.all(np.asarray(lengths.theta(state)) != np.asarray(closed.LEARNER.init_theta(KEY)))

@@ -6,6 +6,7 @@ import itertools
 import jax
 import jax.numpy as jnp
 import pytest
+from closed import Arms
 
 from metarule.testing import TASK_CHECKS, check_tasks
 from metarule.types import Split, Stimulus
@@ -96,6 +97,27 @@ class NaNAtStepFive(Signs):
         return good._replace(input=jnp.where(t == 5, jnp.nan, good.input))
 
 
+class NoScores:
+    inputs, outputs = 1, 2
+    split = sample = stimulus = start = sense = react = None
+
+
+class WiderThanSaid(Arms):
+    def sense(self, task, state, stimulus):
+        return stimulus._replace(input=jnp.ones(2))
+
+
+class RewardIsNaNAtStepTwo(Arms):
+    def react(self, task, state, output, key):
+        reaction = super().react(task, state, output, key)
+        return reaction._replace(reward=jnp.where(state["steps"] == 2, jnp.nan, reaction.reward))
+
+
+class ScoreIsNaNAtFirst(Arms):
+    def scores(self, task, state):
+        return {"reward": state["collected"] / state["steps"].astype(float)}
+
+
 BROKEN = {
     NoLoss: "protocol",
     AnotherInput: "shapes",
@@ -107,6 +129,8 @@ BROKEN = {
     IdsByCall: "incidentals",
     NeverTheSame: "one trace",
     NaNAtStepFive: "steps",
+    WiderThanSaid: "shapes",
+    RewardIsNaNAtStepTwo: "reactions",
 }
 
 
@@ -120,5 +144,16 @@ def test_every_check_catches_something():
     assert set(BROKEN.values()) == set(TASK_CHECKS)
 
 
-def test_a_sound_family_passes():
-    check_tasks(Signs())
+def test_a_closed_loop_without_scores_is_named():
+    with pytest.raises(AssertionError, match="it has no scores"):
+        check_tasks(NoScores(), checks=("protocol",))
+
+
+def test_a_score_of_the_first_state_is_finite():
+    with pytest.raises(AssertionError, match="ScoreIsNaNAtFirst fails 'reactions'"):
+        check_tasks(ScoreIsNaNAtFirst())
+
+
+@pytest.mark.parametrize("family", [Signs(), Arms(), Arms(delay=1, graded=True)], ids=["open", "closed", "delayed"])
+def test_a_sound_family_passes(family):
+    check_tasks(family)

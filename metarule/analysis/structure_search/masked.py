@@ -41,6 +41,16 @@ class MaskedLearner(NamedTuple):
         """Tasks to learn."""
         return self.lifetime.tasks
 
+    @property
+    def samples(self) -> bool:
+        """True if the circuit samples, such as actions."""
+        return self.lifetime.samples
+
+    @property
+    def learns_initial(self) -> bool:
+        """True if the initial weights are meta-learned."""
+        return self.lifetime.learns_initial
+
     def masked(self, theta: Theta) -> Theta:
         """θ with 0 for the other terms."""
         return jnp.where(self.mask, theta, 0)

@@ -1,5 +1,8 @@
 """A masked learner equals a learner whose rule has only these terms."""
 
+from functools import partial
+
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,10 +10,10 @@ import pytest
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule import Gradient, Polynomial
+from metarule import Gradient, Polynomial, meta_loss
 from metarule.analysis.structure_search.masked import MaskedLearner, fit
 from metarule.meta import train
-from metarule.protocols import Learner
+from metarule.protocols import Learner, Sampling
 
 TERMS = ("pre", "pre*modulator", "post", "pre*weight")
 INITIAL = {"pre*modulator": 0.1, "post": 0.05}
@@ -48,3 +51,15 @@ def test_a_masked_learner_is_a_learner():
     assert isinstance(MaskedLearner(LEARNER, MASKS[0]), Learner)
     assert MaskedLearner(LEARNER, MASKS[0]).with_steps(7).steps == 7
     np.testing.assert_allclose(MaskedLearner(LEARNER, MASKS[0]).init_theta(KEY), [0, 0.1, 0, 0], rtol=1e-6)
+
+
+def test_a_structure_of_a_network_that_samples_has_the_score_function_term():
+    rule = Polynomial(terms=("pre*modulator*neuromodulator", "pre*neuromodulator", "pre"))
+    learner = replace(closed.LEARNER, rule=rule)
+    masked, theta = MaskedLearner(learner, jnp.array([True, True, False])), jnp.array([1.5, 1.0, 0.0])
+    assert isinstance(masked, Sampling)
+    assert masked.samples
+    pool = learner.tasks.split(0).train
+    gradients = [jax.jit(jax.grad(partial(meta_loss, one)))(theta, pool, KEY) for one in (masked, learner)]
+    assert gradients[1][0] != 0
+    np.testing.assert_allclose(gradients[0], gradients[1] * masked.mask, rtol=1e-5)
