@@ -239,6 +239,7 @@ CONFIGS = {
     "boolean-2": "",
     "conditioning": "",
     "digits": "",
+    "digits-5-shot": "",
     "paper": "",
     "points": "",
     "structure-search": "",

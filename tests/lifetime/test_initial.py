@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
+from msgspec.structs import replace
 from small import training_task
 
 from metarule import Boolean, ExcitatoryInhibitory, Feedforward, InnerLoop, Lifetime, Polynomial, Recurrent
@@ -74,6 +75,16 @@ def test_the_loop_of_a_lifetime_is_compiled(name):
     theta, task = one.init_theta(KEY), training_task(one.tasks, 3)
     with kernels("on"):
         assert is_compiled(one, theta, *one.init(theta, KEY, task))
+
+
+def test_the_scale_of_initial_weights_is_a_multiple_of_their_natural_one():
+    one = learner(CIRCUITS["feedforward"])
+    whole, part = (
+        replace(one, inner_loop=replace(one.inner_loop, initial_scale=multiple)).theta_scale() for multiple in (1, 0.25)
+    )
+    np.testing.assert_array_equal(part["rule"], whole["rule"])
+    for name, scale in whole["initial"].items():
+        np.testing.assert_allclose(part["initial"][name], scale / 4, rtol=1e-6)
 
 
 def test_random_initial_weights_are_no_part_of_theta():
