@@ -80,12 +80,17 @@ def is_stochastic(circuit: Circuit) -> bool:
 
 @memoised
 def is_sampled(circuit: Circuit, inputs: int, outputs: int) -> bool:
-    """True if a circuit samples, such as actions, by tracing its `step`; noise that is added is no sample."""
-    if not is_stochastic(circuit):
-        return False
+    """Tell whether a circuit samples, such as actions, by tracing its `step`; noise that is added is no sample.
+
+    Raises:
+        ValueError: a circuit that samples and does not say that it is stochastic, so that nobody gives it a key.
+    """
     *network, stimulus = _shapes(circuit, inputs, outputs)
     key = jax.eval_shape(run_key, 0)
-    return jax.eval_shape(circuit.step, *network, stimulus._replace(key=key)).log_probability is not None
+    samples = jax.eval_shape(circuit.step, *network, stimulus._replace(key=key)).log_probability is not None
+    if samples and not is_stochastic(circuit):
+        raise ValueError("circuit: step returns a log_probability, as it samples; allowed: with stochastic = True")
+    return samples
 
 
 def _shapes(circuit: Circuit, inputs: int, outputs: int) -> tuple[Any, Any, Any, Stimulus]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 
-from metarule.circuits.base import network_shapes, offered_variables
+from metarule.circuits.base import is_sampled, network_shapes, offered_variables
 from metarule.lifetime.initial import learns_initial
 from metarule.prng import run_key
 from metarule.protocols import Activated, InitialWeights, Recorded, Sized
@@ -41,6 +41,7 @@ def check_parts(lifetime: Any) -> None:
         raise ValueError(
             f"rule: synapses of this circuit see no {' and no '.join(missing)}; allowed: {', '.join(offered)}"
         )
+    is_sampled(circuit, *needed)  # raises where a circuit hides that it samples
     if isinstance(tasks, Recorded):
         weights, activity = network_shapes(circuit, *needed)
         tasks.check(weights, activity, read)

@@ -4,6 +4,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jaxtyping import Array, Float
 
 from metarule.protocols import ClosedLoop
 from metarule.types import CircuitStep, LearnerState, LifetimeContext, Reaction, Stimulus
@@ -13,7 +14,7 @@ __all__ = ["respond"]
 
 def respond(
     lifetime: Any, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
-) -> tuple[CircuitStep, Reaction | None]:
+) -> tuple[CircuitStep, Reaction | None, Float[Array, ""] | None]:
     """Compute the response of a network, and in a closed loop the reaction of its task.
 
     In a closed loop the circuit responds twice from the same random numbers: first for its output, then, with the
@@ -26,11 +27,12 @@ def respond(
         stimulus: stimulus of the step, with a key in a closed loop.
 
     Returns:
-        (response with the local variables that the reaction makes, reaction; None in an open loop).
+        (response with the local variables that the reaction makes, reaction or None in an open loop, gate of the
+        plastic change or None for 1).
     """
     tasks, present = lifetime.tasks, partial(lifetime.present, context, state)
     if not isinstance(tasks, ClosedLoop):
-        return present(stimulus), None
+        return present(stimulus), None, stimulus.plasticity
     if stimulus.key is None:
         raise ValueError("stimulus.key: a step in a closed loop needs a key, as `Lifetime.stimulus` gives")
     circuit_key, reaction_key = jax.random.split(stimulus.key)
@@ -38,4 +40,5 @@ def respond(
     output = present(stimulus).output.astype(stimulus.target.dtype)
     reaction = tasks.react(context.task, state.task, output, reaction_key)
     target = output if reaction.target is None else reaction.target
-    return present(stimulus._replace(target=target, reward=reaction.reward)), reaction
+    response = present(stimulus._replace(target=target, reward=reaction.reward))
+    return response, reaction, stimulus.plasticity

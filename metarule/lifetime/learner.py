@@ -183,15 +183,15 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
         """
         if stimulus.restart is not None:
             state = self._restarted(context, state, stimulus.restart)
-        response, reaction = closed_loop.respond(self, context, state, stimulus)
+        response, reaction, gate = closed_loop.respond(self, context, state, stimulus)
         output = response.output.astype(stimulus.target.dtype)
         projections = enumerate(zip(state.weights, state.memory, response.synapses, strict=True))
-        changed = [self.apply_rule(theta, number, *one, stimulus.plasticity) for number, one in projections]
+        changed = [self.apply_rule(theta, number, *one, gate) for number, one in projections]
         weights, memory = zip(*changed, strict=True)
         loss = losses.online_loss(self, context, state, stimulus, response, reaction)
         variables = tuple({k: v for k, v in one._asdict().items() if k != "weight"} for one in response.synapses)
         after = LearnerState(weights, memory, response.state, () if reaction is None else reaction.state)
-        record = (state.circuit, variables, stimulus.plasticity)
+        record = (state.circuit, variables, gate)
         return after, StepOutput(loss, output, response.activity, response.log_probability), record
 
     def apply_rule(

@@ -65,7 +65,7 @@ class ClosedLoop(TaskFamily, Protocol):
         """State of a task before the first step, a pytree of arrays."""
 
     def sense(self, task: Any, state: Any, stimulus: Stimulus) -> Stimulus:
-        """Stimulus of a step in a state, made of that which `stimulus` returned."""
+        """Stimulus of a step in a state, made of that which `stimulus` returned; its `restart` is not read."""
 
     def react(self, task: Any, state: Any, output: Float[Array, " outputs"], key: PRNGKey) -> Reaction:
         """React to the output of a step; the key draws whatever is random in the reaction."""

@@ -216,7 +216,9 @@ def decode_experiment(tree: Tree) -> Experiment:
     except ConfigError as error:
         if followed is tree or not str(error).startswith("circuit.output"):
             raise
-    return decode(tree, Experiment)  # a circuit whose output is no field, or has other values
+    # A circuit whose output is no field, or has other values.
+    followed = {name: table for name, table in followed.items() if name != "circuit"}
+    return decode(followed | {"circuit": tree["circuit"]} if "circuit" in tree else followed, Experiment)
 
 
 def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:

@@ -45,9 +45,7 @@ def follow_tasks(tree: Tree) -> Tree:
     tables = [tree.get(name, {}) for name in ("circuit", "tasks", "inner_loop", "optimizer", "rule")]
     if not all(isinstance(table, Mapping) for table in tables):
         return tree
-    circuit, tasks, inner_loop, optimizer, rule = tables
-    if "output" in circuit and tasks.get("kind") != "recordings":
-        return tree
+    circuit, _, inner_loop, optimizer, rule = tables
     parts = decode({name: tree[name] for name in ("circuit", "tasks") if name in tree}, _Parts)
     followed, needed = dict(tree), output_activation(parts.tasks)
     output = getattr(parts.circuit, "output", None)

@@ -134,8 +134,13 @@ def test_curves_and_scores_of_held_out_tasks_come_from_the_state():
 
 
 FAULTS = {
-    "state": r"tasks: the types of the state that react returns = .*; allowed: .*",
-    "count": r"tasks: the types of the state that react returns = .*float.*; allowed: .*int32.*",
+    "state": r"tasks: state that react returns: \['.*'\] = .*; allowed: .*",
+    "count": r"tasks: state that react returns: \['.*'\] = float32\[\]; allowed: int32\[\]",
+    "number": r"tasks: start returns state\['steps'\] = 0; allowed: arrays of numbers, such as jnp.zeros\(\(\)\)",
+    "rewardless": r"tasks: the reward that react returns = None; allowed: a number",
+    "unscored": r"tasks: scores returns {}; allowed: scalars by name, at least one",
+    "unseen": r"tasks: sense returns a .*; allowed: a Stimulus",
+    "primary": r"tasks.primary_metric = 'best'; allowed: reward.*",
     "vector": r"tasks: the shape of the reward = \(1,\); allowed: \(\)",
     "tuple": r"tasks: react returns a tuple; allowed: a Reaction",
     "target": r"tasks: the shape of the target = \(2,\); allowed: \(3,\)",
