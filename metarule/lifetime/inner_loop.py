@@ -22,8 +22,8 @@ class InnerLoop(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         online_loss_weight: share of the mean loss over the steps in the meta-loss; the rest is the mean loss of the
             final network on the evaluation examples.
         l1: weight of Σ|θ| / scale in the meta-loss, which shrinks terms of little use to 0.
-        initial_scale: parameter scale of learned initial weights, as a multiple of their root mean square. They are many,
-            and fit the training tasks; with a smaller scale they move less than θ of the rule.
+        initial_scale: parameter scale of learned initial weights, as a multiple of their root mean square. They are
+            many, and fit the training tasks; with a smaller scale they move less than θ of the rule.
         theta: one θ `shared` by all projections, one `per_path` of the circuit (such as forward and feedback), or one
             `per_projection`.
         bfloat16: weights and activities have 8 significant bits, which halves memory traffic on accelerators; θ, the
