@@ -43,6 +43,9 @@ def overrides(config: Path) -> dict[str, str]:
     """Overrides that make the run of a config small; schedules of conditioning cannot be shortened."""
     if "\nlengths = " in config.read_text(encoding="utf-8"):
         return OVERRIDES | {"optimizer.lengths": "[0.5, 1.0]"}  # each length is a program
+    closed = {"bandit": "reward_hebb", "navigation": "reinforce", "memory": "delta"}
+    if config.stem in closed:
+        return OVERRIDES | {"evaluation.baselines": f'["{closed[config.stem]}"]'}
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.steps"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from small import overrides
 
 from metarule.commands import infer, simulate
-from metarule.config.toml import decode, override, parse_overrides, read
+from metarule.config.toml import override, parse_overrides, read
 from metarule.runs.directory import start_run
-from metarule.runs.experiment import Experiment
+from metarule.runs.experiment import Experiment, decode_experiment
 from metarule.runs.results import write_results
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import train
@@ -34,7 +34,7 @@ UNTESTED = [
 @pytest.mark.parametrize("path", UNTESTED, ids=lambda path: path.stem)
 def test_a_config_runs_a_few_steps(path, tmp_path):
     pairs = parse_overrides([f"--{field}={value}" for field, value in overrides(path).items()])
-    experiment = decode(override(read(path)[1], pairs), Experiment)
+    experiment = decode_experiment(override(read(path)[1], pairs))
     start_run(tmp_path, experiment, path.read_text())
     trained = train(experiment, tmp_path, StopRequest(), lambda step, row: None)
     summary = write_results(experiment, tmp_path, trained, StopRequest())

@@ -24,12 +24,12 @@ from metarule import (
     Tabular,
     Trace,
 )
-from metarule.config.toml import decode, read
+from metarule.config.toml import read
 from metarule.kernels import kernels, why_not
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import lifetime_loss
 from metarule.rules import RULES
-from metarule.runs.experiment import Experiment
+from metarule.runs.experiment import decode_experiment
 
 KEY, LENGTH = jax.random.key(0), 10
 
@@ -235,11 +235,14 @@ def test_a_state_that_changes_its_type_is_an_error_as_in_the_scan(name):
 
 # The loops of the configs in the mode that users have.
 CONFIGS = {
+    "bandit": "",
     "boolean": "",
     "boolean-2": "",
     "conditioning": "",
     "digits": "",
     "digits-5-shot": "",
+    "memory": "",
+    "navigation": "",
     "paper": "",
     "points": "",
     "structure-search": "",
@@ -254,5 +257,5 @@ def test_every_config_is_listed():
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_loop_of_a_config_is_compiled_or_the_reason_is_given(name):
-    experiment = decode(read(Path(__file__).parents[2] / "configs" / f"{name}.toml")[1], Experiment)
+    experiment = decode_experiment(read(Path(__file__).parents[2] / "configs" / f"{name}.toml")[1])
     assert reasons(experiment.lifetime, "auto") == [CONFIGS[name]]
