@@ -23,7 +23,7 @@ class Arms:
     Attributes:
         delay: 1 if a reward arrives in the step after its choice.
         graded: the loss of a step is w² in place of −reward, and the target of the output neurons is 0.
-        fault: name of a fault of `react`.
+        fault: name of a fault of a member.
     """
 
     delay: int = 0
@@ -42,10 +42,11 @@ class Arms:
         return Stimulus(jnp.ones(1), jnp.zeros(3))
 
     def start(self, task):
-        return {"collected": jnp.zeros(()), "due": jnp.zeros(()), "steps": jnp.zeros((), jnp.int32)}
+        steps = 0 if self.fault == "number" else jnp.zeros((), jnp.int32)
+        return {"collected": jnp.zeros(()), "due": jnp.zeros(()), "steps": steps}
 
     def sense(self, task, state, stimulus):
-        return stimulus
+        return stimulus.input if self.fault == "unseen" else stimulus
 
     def react(self, task, state, output, key):
         pay = jnp.sum(task * output[:2]) * output[2]
@@ -60,6 +61,8 @@ class Arms:
                 after = after | {"steps": jnp.zeros(())}
             case "vector":
                 reward = reward[None]
+            case "rewardless":
+                reward = None
             case "tuple":
                 return after, reward
             case "target":
@@ -72,7 +75,13 @@ class Arms:
                 return state["missing"]
         return Reaction(after, reward, loss, target)
 
+    @property
+    def primary_metric(self):
+        return "best" if self.fault == "primary" else "reward"
+
     def scores(self, task, state):
+        if self.fault == "unscored":
+            return {}
         return {"reward": state["collected"] / jnp.maximum(state["steps"], 1).astype(float)}
 
 

@@ -51,7 +51,7 @@ def test_a_path_stays_as_it_is(name, elsewhere):
 
 def test_an_unknown_name_lists_those_that_are_shipped(elsewhere):
     with pytest.raises(
-        ConfigError, match=r"bolean\.toml: No such file or directory; shipped configs: boolean, .*"
+        ConfigError, match=r"bolean\.toml: No such file or directory; shipped configs: bandit, .*"
     ) as error:
         find_config("bolean.toml")
     assert str(error.value).endswith("; did you mean 'boolean'?")
