@@ -51,7 +51,7 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     Raises:
         ValueError: a text that is not a term, a term given twice, an initial, frozen or excluded term that is not in
-            the rule, or a trace that no term uses.
+            the rule, no term, or a trace that no term uses.
 
     References:
         S. Bengio, Y. Bengio, J. Cloutier, J. Gecsei, "On the Optimization of a Synaptic Learning Rule", 1992.
@@ -68,6 +68,8 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def __post_init__(self) -> None:
         super().__post_init__()
         rule = self._expansion
+        if not rule.names:
+            raise ValueError(f"without = {', '.join(self.without)}: no term is left; allowed: at least one")
         for field in ("initial", "frozen"):
             for name in getattr(self, field):
                 if rule.find(name) is None:

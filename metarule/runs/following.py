@@ -74,7 +74,7 @@ def check_online(experiment: "Experiment") -> None:
         ValueError: naming the field, its value and what is allowed.
     """
     weight, tasks = experiment.inner_loop.online_loss_weight, experiment.tasks
-    if weight != 1 and isinstance(tasks, Recorded | ClosedLoop):
+    if isinstance(tasks, Recorded | ClosedLoop) and weight != 1:
         kind = "recordings" if isinstance(tasks, Recorded) else "tasks in a closed loop"
         raise ValueError(f"inner_loop.online_loss_weight = {weight:g}: allowed with {kind}: 1, as every step counts")
 

@@ -25,16 +25,14 @@ from metarule import (
 )
 from metarule.analysis.baselines import (
     Descent,
-    _best,
     baselines,
     descent,
     feedback_alignment,
     rescorla_wagner,
     sutton_barto,
-    theta_at_rate,
-    tune_all,
     with_rule,
 )
+from metarule.analysis.tuning import _best, theta_at_rate, tune_all
 from metarule.config.toml import ConfigError, decode
 from metarule.lifetime.unroll import step_at
 from metarule.runs.experiment import Experiment

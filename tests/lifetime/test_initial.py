@@ -87,6 +87,14 @@ def test_the_scale_of_initial_weights_is_a_multiple_of_their_natural_one():
         np.testing.assert_allclose(part["initial"][name], scale / 4, rtol=1e-6)
 
 
+def test_a_rule_without_parameters_needs_learned_initial_weights():
+    frozen = Polynomial(terms=("hebb",), frozen=("hebb",))
+    parts = {"rule": frozen, "tasks": Boolean(inputs=2)}
+    assert Lifetime(circuit=Feedforward(hidden=(), initial="learned"), **parts).init_theta(KEY)["rule"].size == 0
+    with pytest.raises(ValueError, match=r"rule: no parameter is left; allowed: .*circuit.initial = 'learned'"):
+        Lifetime(circuit=Feedforward(hidden=()), **parts)
+
+
 def test_random_initial_weights_are_no_part_of_theta():
     assert learner(Feedforward(hidden=(3,))).init_theta(KEY).shape == (3,)
 

@@ -7,8 +7,9 @@ from inking import inked
 from msgspec.structs import replace
 
 from metarule import Conditioning, ConditioningCircuit, InnerLoop, Lifetime, Polynomial
-from metarule.analysis.baselines import RATES, rescorla_wagner
+from metarule.analysis.baselines import rescorla_wagner
 from metarule.analysis.comparison import Contender
+from metarule.analysis.tuning import RATES
 from metarule.runs.phenomena import join_phenomena, measure_phenomena, phenomena_table
 from metarule.tasks import STANDARD
 from metarule.tasks.base import min_steps
