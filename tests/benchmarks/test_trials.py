@@ -1,0 +1,28 @@
+"""Path efficiency trial by trial."""
+
+import jax
+import numpy as np
+from small import finished_run
+
+from benchmarks import trials
+from metarule import InnerLoop, Navigation
+from metarule.analysis.agents import QLearning
+from metarule.analysis.evaluation import learning_curves
+from metarule.analysis.tuning import theta_at_rate
+
+
+def test_trials_are_those_that_the_task_counts():
+    tasks, steps = Navigation(size=3, timeout=6), 40
+    agent = QLearning(tasks=tasks, inner_loop=InnerLoop(steps=steps, online_loss_weight=1.0))
+    theta, pool, key = theta_at_rate(agent, 0.5, 0.5), tasks.split(0).test, jax.random.key(0)
+    curves = np.asarray(trials.by_trial(agent, theta, pool, key, 8, 20, steps))
+    final = {name: values[:, -1] for name, values in learning_curves(agent, theta, pool, key, 8, 1).metrics.items()}
+    np.testing.assert_array_equal(np.sum(curves > 0, axis=1), final["goals"])
+    for curve, count, last in zip(curves, final["trials"], final["last"], strict=True):
+        assert curve[int(count) - 1] == last
+        assert np.all(curve[int(count) :] == 0)
+
+
+def test_a_run_on_other_tasks_is_refused(tmp_path, capsys):
+    assert trials.main(["--run", str(finished_run(tmp_path / "run"))]) == 2
+    assert "its tasks are no `navigation`" in capsys.readouterr().err
