@@ -14,27 +14,16 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.base import rounds
 from metarule.tasks.functions import ENUMERABLE, are_separable, enumerate_tables, npn_classes, patterns, sample_tables
 from metarule.tasks.losses import BINARY_CROSS_ENTROPY, ActivatedLoss
+from metarule.tasks.pools import MemberPool, share_held_out
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
-__all__ = ["Boolean", "BooleanPool", "BooleanTask"]
+__all__ = ["Boolean", "BooleanTask"]
 
 # Passes through the patterns, each with its own order; longer lifetimes repeat them.
 _SHUFFLES = 32
 
 # Seed of the sample of functions from families that are too large to enumerate; the same for all runs.
 _SAMPLE_SEED = 1992
-
-
-class BooleanPool(NamedTuple):
-    """Subset of the functions of a family, as data, so that one compiled program serves every split.
-
-    Attributes:
-        members: numbers of all functions, those of the pool first [n].
-        size: number of functions of the pool, from 1 to n.
-    """
-
-    members: Int[Array, " n"]
-    size: Int[Array, ""]
 
 
 class BooleanTask(NamedTuple):
@@ -92,28 +81,28 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
         members = jax.random.permutation(order_key, len(tables))
         match self.split_by:
             case "random":
-                is_test = jnp.arange(len(tables)) < self._held_out(len(tables))
+                is_test = jnp.arange(len(tables)) < share_held_out(self.test_fraction, len(tables))
             case "npn":
                 count = int(classes.max()) + 1
                 rank = jax.random.permutation(class_key, count)
-                is_test = rank[jnp.asarray(classes)[members]] < self._held_out(count)
+                is_test = rank[jnp.asarray(classes)[members]] < share_held_out(self.test_fraction, count)
             case "leave_one_out":
                 is_test = members == seed % len(tables)
             case "none":
-                pool = BooleanPool(members, jnp.asarray(len(tables)))
+                pool = MemberPool(members, jnp.asarray(len(tables)))
                 return Split(train=pool, test=pool)
         return Split(train=_pool(members, ~is_test), test=_pool(members, is_test))
 
-    def sample(self, key: PRNGKey, pool: BooleanPool, index: Integer) -> BooleanTask:
+    def sample(self, key: PRNGKey, pool: MemberPool, index: Integer) -> BooleanTask:
         """Sample function number `index` of a pool, modulo its size; the key decides the order of patterns."""
         return BooleanTask(
             table=jnp.asarray(self._family[0])[self.task_id(pool, index)].astype(float),
             order=rounds(key, 2**self.inputs, _SHUFFLES).reshape(-1),
         )
 
-    def task_id(self, pool: BooleanPool, index: Integer) -> Integer:
+    def task_id(self, pool: MemberPool, index: Integer) -> Integer:
         """Number of the function."""
-        return pool.members[index % pool.size]
+        return pool.member(index)
 
     def stimulus(self, task: BooleanTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Pattern of step t, and its target."""
@@ -137,13 +126,9 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     def _signs(self) -> Float[Array, "patterns inputs"]:
         return jnp.asarray(2.0 * patterns(self.inputs) - 1.0)
 
-    def _held_out(self, count: int) -> int:
-        """Number of functions or classes held out: at least one, and not all."""
-        return min(max(round(self.test_fraction * count), 1), count - 1)
 
-
-def _pool(members: Int[Array, " n"], chosen: Bool[Array, " n"]) -> BooleanPool:
-    return BooleanPool(members=members[jnp.argsort(~chosen, stable=True)], size=jnp.sum(chosen))
+def _pool(members: Int[Array, " n"], chosen: Bool[Array, " n"]) -> MemberPool:
+    return MemberPool(members=members[jnp.argsort(~chosen, stable=True)], size=jnp.sum(chosen))
 
 
 @lru_cache(maxsize=16)

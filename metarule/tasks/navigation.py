@@ -5,14 +5,15 @@ from typing import Annotated, ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 from msgspec import Meta
 
 from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
+from metarule.tasks.pools import MemberPool, split_members
 from metarule.types import Integer, Metrics, PRNGKey, Reaction, Split, Stimulus
 
-__all__ = ["MOVES", "Navigation", "NavigationPool", "NavigationState", "NavigationTask"]
+__all__ = ["MOVES", "Navigation", "NavigationState", "NavigationTask"]
 
 # (Δx, Δy) of north, east, south and west, in the order of the output neurons.
 MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))
@@ -20,18 +21,6 @@ MOVES = ((0, 1), (1, 0), (0, -1), (-1, 0))
 # Trials over which efficiency is averaged, about; narrowest place fields that are not those of single cells.
 _RECENT = 5
 _NARROWEST = 0.1
-
-
-class NavigationPool(NamedTuple):
-    """Subset of the goals, as data, so that one compiled program serves every split.
-
-    Attributes:
-        members: all cells, those of the pool first [cells].
-        size: number of goals of the pool, from 1 to cells − 1.
-    """
-
-    members: Int[Array, " cells"]
-    size: Int[Array, ""]
 
 
 class NavigationTask(NamedTuple):
@@ -116,19 +105,16 @@ class Navigation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     def split(self, seed: Integer) -> Split:
         """Split the cells at random into goals of training and of test tasks, at least one each."""
-        members = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), self.inputs)
-        held_out = min(max(round(self.test_fraction * self.inputs), 1), self.inputs - 1)
-        train = NavigationPool(jnp.roll(members, -held_out), jnp.asarray(self.inputs - held_out))
-        return Split(train=train, test=NavigationPool(members, jnp.asarray(held_out)))
+        return split_members(stream(run_key(seed), Purpose.SPLIT), self.inputs, self.test_fraction)
 
-    def sample(self, key: PRNGKey, pool: NavigationPool, index: Integer) -> NavigationTask:
+    def sample(self, key: PRNGKey, pool: MemberPool, index: Integer) -> NavigationTask:
         """Sample goal number `index` of a pool, modulo its size; the key decides the first start."""
         goal = self._place(self.task_id(pool, index))
         return NavigationTask(goal, self._draw_start(key, goal))
 
-    def task_id(self, pool: NavigationPool, index: Integer) -> Integer:
+    def task_id(self, pool: MemberPool, index: Integer) -> Integer:
         """Number of the cell of the goal, y · size + x."""
-        return pool.members[index % pool.size]
+        return pool.member(index)
 
     def stimulus(self, task: NavigationTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Silent place cells: all of their activity depends on the position."""

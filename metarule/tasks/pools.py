@@ -1,4 +1,4 @@
-"""Pools of rows: training and test tasks of the same classes, with different rows of the data."""
+"""Pools of numbered members of a family, and of rows: the same classes with different rows of the data."""
 
 from typing import NamedTuple
 
@@ -7,12 +7,47 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
-from metarule.types import PRNGKey, Split
+from metarule.types import Integer, PRNGKey, Split
 
-__all__ = ["RowPool", "count_held_out", "draw_rows", "split_rows"]
+__all__ = ["MemberPool", "share_held_out", "split_members"]
+__all__ += ["RowPool", "count_held_out", "draw_rows", "split_rows"]
 
 # Size of the largest class whose rows are drawn by sorting random numbers.
 _SORTED = 512
+
+
+class MemberPool(NamedTuple):
+    """Subset of the numbered members of a family, as data, so that one compiled program serves every split.
+
+    Attributes:
+        members: numbers of all members, those of the pool first [n].
+        size: number of members of the pool, from 1 to n.
+    """
+
+    members: Int[Array, " n"]
+    size: Int[Array, ""]
+
+    def member(self, index: Integer) -> Integer:
+        """Number of the member at an index, modulo the size of the pool."""
+        return self.members[index % self.size]
+
+
+def share_held_out(share: float, count: int) -> int:
+    """Number of members that are held out: at least one, and not all."""
+    return min(max(round(share * count), 1), count - 1)
+
+
+def split_members(key: PRNGKey, count: int, share: float) -> Split:
+    """Split the members of a family at random into two `MemberPool`s without a common member.
+
+    Args:
+        key: decides the split.
+        count: number of members.
+        share: share of the members in the test pool, at least one and not all.
+    """
+    members, held_out = jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32)), share_held_out(share, count)
+    train = MemberPool(jnp.roll(members, -held_out), jnp.asarray(count - held_out))
+    return Split(train=train, test=MemberPool(members, jnp.asarray(held_out)))
 
 
 class RowPool(NamedTuple):

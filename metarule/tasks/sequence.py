@@ -16,26 +16,15 @@ from metarule.config.schema import Checked
 from metarule.prng import Purpose, run_key, stream
 from metarule.tasks.answers import Answers, counted, no_answers
 from metarule.tasks.losses import cross_entropy
+from metarule.tasks.pools import MemberPool, split_members
 from metarule.types import Integer, Metrics, PRNGKey, Reaction, Split, Stimulus
 
-__all__ = ["SequencePool", "SequenceState", "SequenceTask", "SymbolSequence"]
+__all__ = ["SequenceState", "SequenceTask", "SymbolSequence"]
 
 # Most cycles of a family; from larger ones a sample is drawn, the same for all runs.
 _MOST, _SAMPLE_SEED = 1024, 2025
 # Most rows of symbols that are all tried; more of them make thousands of cycles, of which few are drawn twice.
 _ENUMERABLE = 2**16
-
-
-class SequencePool(NamedTuple):
-    """Subset of the cycles of a family, as data, so that one compiled program serves every split.
-
-    Attributes:
-        members: numbers of all cycles, those of the pool first [n].
-        size: number of cycles of the pool, from 1 to n.
-    """
-
-    members: Int[Array, " n"]
-    size: Int[Array, ""]
 
 
 class SequenceTask(NamedTuple):
@@ -113,23 +102,17 @@ class SymbolSequence(Checked, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def split(self, seed: Integer) -> Split:
         """Split the cycles into a training and a test pool, which are disjoint."""
-        cycles = len(self._cycles)
-        held_out = min(max(round(self.test_fraction * cycles), 1), cycles - 1)
-        members = jax.random.permutation(stream(run_key(seed), Purpose.SPLIT), jnp.arange(cycles, dtype=jnp.int32))
-        return Split(
-            train=SequencePool(jnp.roll(members, -held_out), jnp.asarray(cycles - held_out)),
-            test=SequencePool(members, jnp.asarray(held_out)),
-        )
+        return split_members(stream(run_key(seed), Purpose.SPLIT), len(self._cycles), self.test_fraction)
 
-    def sample(self, key: PRNGKey, pool: SequencePool, index: Integer) -> SequenceTask:
+    def sample(self, key: PRNGKey, pool: MemberPool, index: Integer) -> SequenceTask:
         """Sample cycle number `index` of a pool, modulo its size; the key decides the start."""
         cycle = jnp.asarray(self._cycles)[self.task_id(pool, index)]
         start = jax.random.randint(key, (), 0, self.length)
         return SequenceTask(cycle[(start + jnp.arange(self.length)) % self.length])
 
-    def task_id(self, pool: SequencePool, index: Integer) -> Integer:
+    def task_id(self, pool: MemberPool, index: Integer) -> Integer:
         """Number of the cycle."""
-        return pool.members[index % pool.size]
+        return pool.member(index)
 
     def stimulus(self, task: SequenceTask, t: Integer, key: PRNGKey) -> Stimulus:
         """Symbol of step t, and the next one as target."""

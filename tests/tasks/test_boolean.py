@@ -7,8 +7,8 @@ import pytest
 from small import split
 
 from metarule.tasks import Boolean
-from metarule.tasks.boolean import BooleanPool
 from metarule.tasks.functions import is_separable, npn_classes
+from metarule.tasks.pools import MemberPool
 
 KEY = jax.random.key(0)
 
@@ -112,7 +112,7 @@ def test_a_pool_has_its_share_of_the_functions():
 
 
 def test_task_numbers_are_modulo_the_size_of_the_pool():
-    pool = BooleanPool(members=jnp.array([4, 7, 1, 2]), size=jnp.array(3))
+    pool = MemberPool(members=jnp.array([4, 7, 1, 2]), size=jnp.array(3))
     assert [int(Boolean().task_id(pool, index)) for index in (*range(7), 12345)] == [4, 7, 1, 4, 7, 1, 4, 4]
 
 
