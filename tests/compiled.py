@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from small import split
 
 from metarule.kernels import kernels
-from metarule.lifetime.unroll import segment_loss
+from metarule.lifetime.unroll import is_compiled, meta_loss, segment_loss
 
 # Of the largest number of an array.
 TOLERANCE = {np.dtype("float32"): 2e-5, np.dtype("float64"): 1e-11}
@@ -67,6 +68,27 @@ def gradients(learner, theta, contexts, states):
         return loss, state
 
     return jax.vmap(jax.value_and_grad(loss, has_aux=True), (None, 0, 0))(theta, contexts, states)
+
+
+def assert_lifetimes_are_compiled(learner):
+    """Assert that lifetimes in a closed loop are compiled, with the losses, states and gradients of XLA's loop."""
+    theta, contexts, states = setting(learner, 0.05)
+    with kernels("auto"):
+        one = jax.tree.map(lambda leaf: leaf[0], (contexts, states))
+        assert is_compiled(learner, theta, *one)
+    assert_same(partial(gradients, learner), theta, contexts, states)
+
+
+def assert_meta_loss_is_compiled(learner):
+    """Assert that the meta-loss and its gradient are those of XLA's loop, finite, and not zero."""
+    key = jax.random.key(0)
+    theta, keys = learner.init_theta(key), jax.random.split(key, 3)
+    lifetimes = jax.vmap(jax.value_and_grad(partial(meta_loss, learner)), (None, None, 0))
+    compiled, scanned = both(lifetimes, theta, split(learner.tasks, 0).train, keys)
+    assert_close(compiled, scanned)
+    loss, gradient = scanned
+    assert np.all((loss > 0.2) & (loss < 4))
+    assert np.all(np.isfinite(gradient) & (gradient != 0))
 
 
 def _padded(*edges):

@@ -20,7 +20,7 @@ THETA = jnp.array([0.5, 0.2])
 LIFETIMES = 16
 
 
-def lived(learner):
+def run_lifetime(learner):
     """Initial states, states at the end, and observables, local variables and scores of some lifetimes."""
 
     def one(key, number):
@@ -39,12 +39,12 @@ def lived(learner):
 
 @pytest.fixture(scope="module")
 def lifetimes():
-    return lived(LEARNER)
+    return run_lifetime(LEARNER)
 
 
 @pytest.fixture(scope="module")
 def delayed():
-    return lived(with_tasks(delay=1))
+    return run_lifetime(with_tasks(delay=1))
 
 
 def pays(task, outputs):
@@ -82,7 +82,7 @@ def test_without_a_target_the_error_is_choice_minus_probability(lifetimes):
 
 
 def test_a_target_and_a_loss_of_the_reaction_count():
-    *_, outputs, variables, _ = lived(with_tasks(graded=True))
+    *_, outputs, variables, _ = run_lifetime(with_tasks(graded=True))
     wager = outputs.output[..., 2]
     np.testing.assert_allclose(variables["modulator"][..., 2], -wager, rtol=1e-6)
     np.testing.assert_allclose(outputs.loss, wager**2 / STEPS, rtol=1e-5)
@@ -111,7 +111,7 @@ def test_a_step_without_a_key_is_refused():
 def test_a_network_without_samples_acts_in_a_closed_loop_too():
     learner = Lifetime(rule=Rewarded(), circuit=Chooser(stochastic=False), tasks=Arms(), inner_loop=LOOP)
     assert not learner.samples
-    outputs = lived(learner)[3]
+    outputs = run_lifetime(learner)[3]
     assert outputs.log_probability is None
     assert np.all((outputs.output > 0) & (outputs.output < 1))
 

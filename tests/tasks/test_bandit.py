@@ -5,12 +5,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import assert_same, gradients, setting
+from compiled import assert_lifetimes_are_compiled
 
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.kernels import kernels
 from metarule.lifetime.scans import loop
-from metarule.lifetime.unroll import is_compiled
 from metarule.protocols import ClosedLoop, HasIdealObserver
 from metarule.tasks import Bandit
 from metarule.tasks.bandit import BanditBelief, BanditTask
@@ -214,11 +213,7 @@ def test_lifetimes_are_compiled(fields):
         tasks=Bandit(**fields),
         inner_loop=InnerLoop(steps=30, online_loss_weight=1.0),
     )
-    theta, contexts, states = setting(learner, 0.05)
-    with kernels("auto"):
-        one = jax.tree.map(lambda leaf: leaf[0], (contexts, states))
-        assert is_compiled(learner, theta, *one)
-    assert_same(partial(gradients, learner), theta, contexts, states)
+    assert_lifetimes_are_compiled(learner)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import assert_close, both
+from compiled import assert_meta_loss_is_compiled
 from small import split
 
 from metarule import Feedforward, InnerLoop, Lifetime, Memory, Polynomial, Recurrent
-from metarule.lifetime.unroll import meta_loss
 
 KEY = jax.random.key(1)
 MATCH = Memory(features=5, items=3, delays=(2, 4), pause=2)
@@ -162,13 +161,7 @@ def test_items_are_drawn_evenly_and_may_be_the_whole_pool():
 def test_a_lifetime_is_compiled_and_has_the_gradient_of_the_scan(tasks, circuit):
     rule = Polynomial(terms=("pre*post", "pre*modulator", "weight"), initial_spread=0.5)
     learner = Lifetime(rule=rule, circuit=circuit, tasks=tasks, inner_loop=InnerLoop(steps=40, online_loss_weight=1))
-    theta, keys = learner.init_theta(KEY), jax.random.split(KEY, 3)
-    lifetimes = jax.vmap(jax.value_and_grad(partial(meta_loss, learner)), (None, None, 0))
-    compiled, scanned = both(lifetimes, theta, split(learner.tasks, 0).train, keys)
-    assert_close(compiled, scanned)
-    loss, gradient = scanned
-    assert np.all((loss > 0.2) & (loss < 4))
-    assert np.all(np.isfinite(gradient) & (gradient != 0))
+    assert_meta_loss_is_compiled(learner)
 
 
 @pytest.mark.parametrize(

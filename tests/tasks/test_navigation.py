@@ -4,11 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import assert_same, gradients, setting
+from compiled import assert_lifetimes_are_compiled
 
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial
-from metarule.kernels import kernels
-from metarule.lifetime.unroll import is_compiled
 from metarule.protocols import ClosedLoop
 from metarule.tasks import Navigation
 from metarule.tasks.navigation import NavigationTask
@@ -188,11 +186,7 @@ def test_lifetimes_are_compiled(width):
         tasks=Navigation(size=3, timeout=6, place_width=width),
         inner_loop=InnerLoop(steps=30, online_loss_weight=1.0),
     )
-    theta, contexts, states = setting(learner, 0.05)
-    with kernels("auto"):
-        one = jax.tree.map(lambda leaf: leaf[0], (contexts, states))
-        assert is_compiled(learner, theta, *one)
-    assert_same(partial(gradients, learner), theta, contexts, states)
+    assert_lifetimes_are_compiled(learner)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from compiled import assert_close, both
+from compiled import assert_meta_loss_is_compiled
 from small import split
 
 from metarule import Feedforward, InnerLoop, Lifetime, Polynomial, Recurrent, SymbolSequence
-from metarule.lifetime.unroll import meta_loss
 from metarule.tasks.sequence import SequenceTask
 
 KEY = jax.random.key(1)
@@ -116,13 +115,7 @@ def test_a_lifetime_is_compiled_and_has_the_gradient_of_the_scan(circuit):
     rule = Polynomial(terms=("pre*post", "pre*modulator", "weight"), initial_spread=0.5)
     inner = InnerLoop(steps=30, online_loss_weight=1)
     learner = Lifetime(rule=rule, circuit=circuit, tasks=SymbolSequence(symbols=4, length=4), inner_loop=inner)
-    theta, keys = learner.init_theta(KEY), jax.random.split(KEY, 3)
-    lifetimes = jax.vmap(jax.value_and_grad(partial(meta_loss, learner)), (None, None, 0))
-    compiled, scanned = both(lifetimes, theta, split(learner.tasks, 0).train, keys)
-    assert_close(compiled, scanned)
-    loss, gradient = scanned
-    assert np.all((loss > 0.2) & (loss < 4))
-    assert np.all(np.isfinite(gradient) & (gradient != 0))
+    assert_meta_loss_is_compiled(learner)
 
 
 @pytest.mark.parametrize(
