@@ -4,7 +4,6 @@ import sys
 from functools import partial
 from typing import Annotated, Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -14,8 +13,9 @@ from benchmarks import program
 from benchmarks.program import QUICK
 from metarule import Navigation
 from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
-from metarule.analysis.statistics import interval, threshold_point
+from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
+from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
@@ -78,7 +78,7 @@ def by_trial(
             after, _ = step_at(learner, theta, context, state, t)
             return after, (after.task.trials, after.task.last)
 
-        _, (ended, last) = jax.lax.scan(step, state, jnp.arange(steps))
+        _, (ended, last) = loop(step, state, jnp.arange(steps))
         is_end = jnp.diff(ended, prepend=0.0) > 0
         is_trial = is_end[:, None] & (ended[:, None] == jnp.arange(1, trials + 1)[None])
         return jnp.sum(jnp.where(is_trial, last[:, None], 0.0), axis=0)
@@ -109,7 +109,6 @@ def _serve(options: Options, flags: list[str]) -> int:
     rows = []
     for name in seeds[0]:
         needed = [one[name][1] for one in seeds]
-        final = interval(np.array([one[name][0][-1] for one in seeds]))
         never = sum(one is None for one in needed)
         rows.append(
             {
@@ -117,7 +116,7 @@ def _serve(options: Options, flags: list[str]) -> int:
                 "trials": float(np.mean([one for one in needed if one is not None])) if never < len(needed) else None,
                 "by_seed": needed,
                 "never": never,
-                "efficiency at the end": final.mean,
+                "efficiency at the end": float(np.mean([one[name][0][-1] for one in seeds])),
             }
         )
     print(program.table(rows))

@@ -102,9 +102,9 @@ def adapt(
         θₖ₊₁ = θₖ + u ∘ Optax(u ∘ ∂/∂θ mean loss of its steps; rate)
 
     The gradient is that through the window, from its first weights, with the score-function term of the window where
-    actions are sampled; u is the parameter scale. The loss of a step
-    precedes its change of the weights, and the test examples do not affect θ. An update with a gradient that is not
-    finite is skipped. With rate 0, θ is frozen. The function is pure; it can be jitted, vmapped and differentiated.
+    actions are sampled; u is the parameter scale. The loss of a step precedes its change of the weights, and the test
+    examples do not affect θ. An update with a gradient that is not finite is skipped. With rate 0, θ is frozen. The
+    function is pure; it can be jitted, vmapped and differentiated.
 
     Args:
         lifetime: the learner; its lifetime is divided into windows.

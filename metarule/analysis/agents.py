@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, HasIdealObserver
+from metarule.tasks.base import reaction_loss
 from metarule.tasks.scores import scores_of
 from metarule.types import (
     Integer,
@@ -75,8 +76,8 @@ class Agent(Struct, frozen=True, kw_only=True):
         choice, memory = self.choose(theta, context.task, state.memory[0], sensed, choice_key)
         reaction = self.tasks.react(context.task, state.task, choice, reaction_key)
         memory = self.learn(context.task, memory, choice, reaction.reward)
-        loss = (-reaction.reward if reaction.loss is None else reaction.loss) / self.steps
-        return LearnerState((), (memory,), (), reaction.state), StepOutput(loss, choice)
+        output = StepOutput(reaction_loss(reaction) / self.steps, choice)
+        return LearnerState((), (memory,), (), reaction.state), output
 
     def evaluate(self, theta: Theta, context: LifetimeContext, state: LearnerState) -> tuple[Float[Array, ""], Metrics]:
         """No final loss, and the scores of the task."""
@@ -128,14 +129,12 @@ class QMemory(NamedTuple):
         trace: eligibility of each entry.
         value: Q of the last choice.
         reward: reward after it.
-        started: 0 before the first step, then 1.
     """
 
     values: Float[Array, "inputs outputs"]
     trace: Float[Array, "inputs outputs"]
     value: Float[Array, ""]
     reward: Float[Array, ""]
-    started: Float[Array, ""]
 
 
 class QLearning(Agent, frozen=True, kw_only=True):
@@ -166,7 +165,7 @@ class QLearning(Agent, frozen=True, kw_only=True):
     def start(self, task: Any) -> QMemory:
         """Optimistic values, and traces of 0."""
         trace = jnp.zeros((self.tasks.inputs, self.tasks.outputs))
-        return QMemory(trace + self.optimism, trace, jnp.zeros(()), jnp.zeros(()), jnp.zeros(()))
+        return QMemory(trace + self.optimism, trace, jnp.zeros(()), jnp.zeros(()))
 
     def choose(
         self, theta: Theta, task: Any, memory: QMemory, stimulus: Stimulus, key: PRNGKey
@@ -175,7 +174,7 @@ class QLearning(Agent, frozen=True, kw_only=True):
         x, rate, decay = stimulus.input, theta["coefficients"][0], jax.nn.sigmoid(theta["logit_decay"][0])
         later = jnp.where(memory.reward > 0, 0.0, self.discount * jnp.max(x @ memory.values))
         error = memory.reward + later - memory.value
-        values = memory.values + rate * memory.started * error * memory.trace
+        values = memory.values + rate * error * memory.trace
         random_key, tie_key = jax.random.split(key)
         now, outputs = x @ values, self.tasks.outputs
         # Random numbers order equal values.
@@ -184,7 +183,7 @@ class QLearning(Agent, frozen=True, kw_only=True):
         order = jnp.where(draw[0] < self.exploration, draw[1:], ranks)
         choice = (order >= jnp.max(order)).astype(now.dtype)
         trace = self.discount * decay * memory.trace + jnp.outer(x, choice)
-        return choice, QMemory(values, trace, now @ choice, memory.reward, jnp.ones(()))
+        return choice, QMemory(values, trace, now @ choice, memory.reward)
 
     def learn(self, task: Any, memory: QMemory, choice: Float[Array, " outputs"], reward: Float[Array, ""]) -> QMemory:
         """Remember the reward until the next input is known."""

@@ -148,8 +148,7 @@ class ExcitatoryInhibitory(
         scales = [signed[0], *excitation, *inhibition, signed[1], *feedback_scales]
         *drawn, to_e, to_i = parts.normal_matrices(key, shapes, scales)
         weights = self._without_own(self._sized(tuple(drawn)))
-        pre_traces = tuple(jnp.zeros_like(matrix[:, 0]) for matrix in weights)
-        post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
+        pre_traces, post_traces = parts.no_traces(weights)
         rest = PopulationActivity((post_traces[1], post_traces[2]), pre_traces, post_traces)
         return weights, (to_e, to_i) if self.feedback == "random" else (), rest
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from metarule.types import PRNGKey, Stimulus, Synapse, Weights
 
 __all__ = ["HiddenActivation", "OutputActivation", "append_bias", "feedback_potentials", "neuromodulator"]
-__all__ += ["Traces", "Vectors", "decayed", "normal_matrices", "plastic", "synapses"]
+__all__ += ["Traces", "Vectors", "decayed", "no_traces", "normal_matrices", "plastic", "synapses"]
 
 Vectors = tuple[Float[Array, " _"], ...]
 # Traces of presynaptic and of postsynaptic activities, by projection.
@@ -72,6 +72,11 @@ def synapses(
         diffuse: concentration of the diffuse neuromodulator.
     """
     return tuple(Synapse(*values) for values in zip(*local, *traces, (diffuse,) * len(local[3]), strict=True))
+
+
+def no_traces(weights: Weights) -> Traces:
+    """Traces before the first step, 0."""
+    return tuple(jnp.zeros_like(one[:, 0]) for one in weights), tuple(jnp.zeros_like(one[0]) for one in weights)
 
 
 def decayed(traces: Traces, activities: tuple[Vectors, Vectors], decay: float) -> Traces:

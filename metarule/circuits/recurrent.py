@@ -149,9 +149,7 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         exists = (jax.scipy.special.ndtr(noise) <= self.density) & ~jnp.eye(n, dtype=bool)
         weights = (into, jnp.where(exists, recurrent, 0.0), out)
         wiring = Wiring(exists.astype(recurrent.dtype), feedback if self.feedback == "random" else None)
-        pre_traces = tuple(jnp.zeros_like(matrix[:, 0]) for matrix in weights)
-        post_traces = tuple(jnp.zeros_like(matrix[0]) for matrix in weights)
-        return weights, wiring, Activity(jnp.zeros_like(recurrent[0]), pre_traces, post_traces)
+        return weights, wiring, Activity(jnp.zeros_like(recurrent[0]), *parts.no_traces(weights))
 
     @property
     def learns_initial(self) -> bool:

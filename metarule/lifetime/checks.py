@@ -2,13 +2,10 @@
 
 from typing import Any
 
-import jax
-
 from metarule.circuits.base import is_sampled, network_shapes, offered_variables
 from metarule.lifetime.initial import learns_initial
-from metarule.prng import run_key
 from metarule.protocols import Activated, InitialWeights, Recorded, Sized
-from metarule.rules.lifting import complete, local_variables
+from metarule.rules.lifting import complete, has_parameters, local_variables
 from metarule.tasks.base import check_loop, min_steps, output_activation
 
 __all__ = ["check_parts"]
@@ -34,7 +31,7 @@ def check_parts(lifetime: Any) -> None:
         raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{activation}'")
     if learns_initial(circuit) and isinstance(tasks, InitialWeights):
         raise ValueError("circuit.initial = 'learned': these tasks give the initial weights; allowed: random")
-    if not any(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(lifetime.init_theta, run_key(0)))):
+    if not learns_initial(circuit) and not has_parameters(rule):
         raise ValueError("rule: no parameter is left; allowed: at least one, or circuit.initial = 'learned'")
     offered, read = offered_variables(circuit, *needed), local_variables(rule)
     if missing := [name for name in read if name not in offered]:

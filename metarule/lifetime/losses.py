@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from metarule.protocols import ClosedLoop, OpenLoop, Recorded
+from metarule.tasks.base import reaction_loss
 from metarule.tasks.scores import scores_of
 from metarule.types import (
     LOGITS,
@@ -48,7 +49,7 @@ def online_loss(
     """
     tasks = lifetime.tasks
     if reaction is not None:
-        return (-reaction.reward if reaction.loss is None else reaction.loss) / lifetime.steps
+        return reaction_loss(reaction) / lifetime.steps
     if isinstance(tasks, Recorded) and stimulus.observed is not None:
         predicted = tasks.predict(context.task, state.weights, response)
         return tasks.misfit(context.task, predicted, stimulus.observed) / lifetime.steps

@@ -13,7 +13,7 @@ from metarule.lifetime.closed_loop import respond
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, OpenLoop, TaskFamily
-from metarule.tasks.base import primary_metric
+from metarule.tasks.base import primary_metric, reaction_loss
 from metarule.tracing import memoised
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Reaction, Stimulus
 
@@ -115,9 +115,8 @@ def _react(lifetime: Lifetime, key: PRNGKey) -> tuple[Float[Array, "steps ..."],
     def step(state: LearnerState, t: Integer) -> tuple[LearnerState, tuple[Array, ...]]:
         response, reaction, _ = respond(lifetime, context, state, lifetime.stimulus(context, t))
         assert reaction is not None
-        loss = -reaction.reward if reaction.loss is None else reaction.loss
         scores = jnp.stack([*map(jnp.asarray, tasks.scores(context.task, state.task).values())])
-        seen = scores, response.output, reaction.reward, loss
+        seen = scores, response.output, reaction.reward, reaction_loss(reaction)
         return state._replace(circuit=response.state, task=reaction.state), seen
 
     return jax.lax.scan(step, start, jnp.arange(min(lifetime.steps, _STEPS)))[1]

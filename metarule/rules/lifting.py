@@ -14,7 +14,8 @@ from metarule.protocols import Described, HasEquation, HasMemory, MatrixForm, Ru
 from metarule.tracing import memoised, reads
 from metarule.types import PRNGKey, Synapse, Theta
 
-__all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "by_name", "complete", "lift", "local_variables"]
+__all__ = ["POST_SIDE", "PRE_SIDE", "CompleteRule", "Lifted", "by_name", "complete", "has_parameters", "lift"]
+__all__ += ["local_variables"]
 
 PRE_SIDE = ("pre", "pre_trace")
 POST_SIDE = ("post", "potential", "modulator", "post_trace")
@@ -120,6 +121,12 @@ def local_variables(rule: Any) -> tuple[str, ...]:
     synapse = Synapse(*(scalar for _ in Synapse._fields))  # type: ignore[arg-type]
     is_read = reads(rule.delta, theta, memory, synapse)[-len(Synapse._fields) :]
     return tuple(name for name, read in zip(Synapse._fields, is_read, strict=True) if read)
+
+
+@memoised
+def has_parameters(rule: Any) -> bool:
+    """True if θ of a rule has at least one number."""
+    return any(leaf.size for leaf in jax.tree.leaves(jax.eval_shape(rule.init, run_key(0))))
 
 
 def by_name(theta: Theta) -> dict[str, Float[Array, ""]]:

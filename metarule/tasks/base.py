@@ -4,7 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array, Float, Int
 
 from metarule.config.imports import is_users_own, other_arguments
 from metarule.prng import run_key
@@ -19,9 +19,10 @@ from metarule.protocols import (
     TaskFamily,
 )
 from metarule.tracing import memoised
-from metarule.types import Integer, PRNGKey, Stimulus
+from metarule.types import Integer, PRNGKey, Reaction, Stimulus
 
-__all__ = ["check_loop", "min_steps", "output_activation", "primary_metric", "round_steps", "rounds", "task_id"]
+__all__ = ["check_loop", "min_steps", "output_activation", "primary_metric", "reaction_loss", "round_steps"]
+__all__ += ["rounds", "task_id"]
 
 # Members of families besides those of every family.
 _MEMBERS = {
@@ -42,6 +43,11 @@ def check_loop(tasks: TaskFamily) -> None:
         raise ValueError(f"tasks: {name} lacks {', '.join(missing)}; allowed: a family with {allowed}")
     if is_users_own(type(tasks)) and (faults := list(other_arguments(type(tasks), loop, _MEMBERS[loop]))):
         raise ValueError(f"tasks: {name} {' and '.join(faults)}")
+
+
+def reaction_loss(reaction: Reaction) -> Float[Array, ""]:
+    """Loss of a step in a closed loop, which is −reward unless the task gives another."""
+    return -reaction.reward if reaction.loss is None else reaction.loss
 
 
 def output_activation(tasks: TaskFamily) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 
 from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, OpenLoop, TaskFamily
-from metarule.tasks.base import min_steps, primary_metric, task_id
+from metarule.tasks.base import min_steps, primary_metric, reaction_loss, task_id
 from metarule.tasks.scores import DIVERGED
 from metarule.tasks.subsets import shared_tasks
 from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
@@ -159,8 +159,7 @@ def _one_step(tasks: ClosedLoop, task: Any, state: Any, t: Any, key: PRNGKey) ->
     sensed = tasks.sense(task, state, tasks.stimulus(task, t, stimulus_key))
     output = jax.nn.one_hot(jax.random.randint(output_key, (), 0, tasks.outputs), tasks.outputs)
     reaction = tasks.react(task, state, output, reaction_key)
-    loss = -reaction.reward if reaction.loss is None else reaction.loss
-    return reaction.state, sensed, (reaction.reward, loss, reaction.target)
+    return reaction.state, sensed, (reaction.reward, reaction_loss(reaction), reaction.target)
 
 
 def _results(tasks: Any, seed: int, key: PRNGKey) -> tuple[Stimulus, Stimulus, Any, Any]:
