@@ -4,7 +4,14 @@ import tomli_w
 
 from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
 from metarule.config.toml import ConfigError, decode, override
-from metarule.runs.experiment import Experiment, read_experiment_file, set_fields, to_tree, with_tasks
+from metarule.runs.experiment import (
+    Experiment,
+    decode_experiment,
+    read_experiment_file,
+    set_fields,
+    to_tree,
+    with_tasks,
+)
 
 
 def test_components_are_assembled_into_a_lifetime():
