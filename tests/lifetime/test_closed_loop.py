@@ -1,6 +1,7 @@
 """Closed loops: a network acts, its task reacts, and the synapses see the reward of the step in which it arrives."""
 
 import re
+from dataclasses import dataclass
 
 import chex
 import jax
@@ -155,6 +156,34 @@ def test_a_faulty_reaction_is_refused_in_one_line(fault):
     with pytest.raises(ValueError, match=FAULTS[fault]) as caught:
         try_out(with_tasks(fault=fault))
     assert re.fullmatch(FAULTS[fault], str(caught.value))
+
+
+def test_a_circuit_that_hides_its_samples_is_refused():
+    @dataclass(frozen=True)
+    class Hiding(Chooser):
+        def step(self, weights, wiring, state, stimulus):
+            return Chooser().step(weights, wiring, state, stimulus)
+
+    with pytest.raises(
+        ValueError, match=r"circuit: step returns a log_probability, .* allowed: with stochastic = True"
+    ):
+        Lifetime(rule=Rewarded(), circuit=Hiding(stochastic=False), tasks=Arms(), inner_loop=LOOP)
+
+
+def test_the_state_of_a_task_may_gate_plasticity():
+    @dataclass(frozen=True)
+    class Gated(Arms):
+        def sense(self, task, state, stimulus):
+            return stimulus._replace(plasticity=jnp.where(state["steps"] == 1, 1.0, 0.0))
+
+    learner = Lifetime(rule=Rewarded(), circuit=Chooser(), tasks=Gated(), inner_loop=LOOP)
+    context, state = learner.init(THETA, KEY, jnp.ones(2))
+    changes = []
+    for t in range(3):
+        after, _ = learner.step(THETA, context, state, learner.stimulus(context, t))
+        changes.append(float(jnp.max(jnp.abs(after.weights[0] - state.weights[0]))))
+        state = after
+    assert changes[0] == changes[2] == 0 < changes[1]
 
 
 def test_a_sound_closed_loop_passes():

@@ -38,6 +38,12 @@ def test_the_output_activation_follows_the_tasks_unless_it_is_set():
         with_tasks(Experiment(), [("tasks.kind", "tabular"), ("circuit.output", "tanh")])
 
 
+@pytest.mark.parametrize("circuit", [{}, {"output": "choice"}])
+def test_the_online_loss_follows_a_closed_loop_also_where_the_output_is_set(circuit):
+    experiment = decode_experiment({"circuit": circuit, "tasks": {"kind": "bandit"}})
+    assert (experiment.circuit.output, experiment.inner_loop.online_loss_weight) == ("choice", 1.0)
+
+
 @pytest.mark.parametrize(
     ("pairs", "message"),
     [
