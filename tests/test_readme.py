@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -83,6 +84,9 @@ def test_tables_are_parts_of_configs(text, tmp_path, monkeypatch):
     if "config" in tree:
         assert decode(tree, Sweep)
         return
+    if tree.get("tasks", {}).get("kind") == "foraging:Foraging":
+        _train_own_tasks(text, tmp_path, monkeypatch)
+        return
     if tree.get("tasks", {}).get("kind") == "recordings":
         monkeypatch.chdir(tmp_path)
         Path(tree["tasks"]["files"]).write_text("fly,odour_a,odour_b,accepted,sugar\n1,0,1,1,0\n2,1,0,0,\n")
@@ -96,6 +100,18 @@ def test_tables_are_parts_of_configs(text, tmp_path, monkeypatch):
         conditioning = read(ROOT / "configs" / "conditioning.toml")[1]
         tree = conditioning | {"tasks": conditioning["tasks"] | tree["tasks"]}
     assert decode(tree, Experiment)
+
+
+def _train_own_tasks(config, folder, monkeypatch):
+    """Write the module and the config that the README shows, and train for two meta-steps."""
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "foraging", raising=False)
+    module = next(block for block in BLOCKS["metarule/README.md"] if "class Foraging" in block)
+    (folder / "foraging.py").write_text(module)
+    (folder / "foraging.toml").write_text(config)
+    small = OVERRIDES | {"inner_loop.steps": "10", "optimizer.steps": "2", "evaluation.baselines": '["reward_hebb"]'}
+    command = [str(folder / "foraging.toml"), "--import", "foraging", "--run.directory", str(folder / "run")]
+    assert main(command + words(small)) == 0
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(ROOT)))

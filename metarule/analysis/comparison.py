@@ -247,13 +247,16 @@ def rows_table(
     Args:
         title: of the column of names.
         metric: name of the primary metric.
-        rows: by name, the reference of the differences first.
+        rows: by name, the reference of the differences first; shots and horizons are shown that all of them have.
         threshold: score of `steps_to_threshold`; None if the rows lack it.
         reference: its name in the head of the differences; empty for that of its row.
     """
     leader = next(iter(rows.values()))
     reference = reference or next(iter(rows)).partition(" (")[0]
-    shots, horizons = list(leader.get("shots", ())), list(leader["horizon"])
+    shots, horizons = (
+        [at for at in leader.get(name, ()) if all(at in row.get(name, ()) for row in rows.values())]
+        for name in ("shots", "horizon")
+    )
     width = max(34, *(len(name) for name in rows), len(title) - 2)
     head = f"{title:<{width + 2}}{metric:>9}   {'95 % interval':<18}  {f'{reference} − other':<28}{'diverged':>8}"
     head += "" if threshold is None else f"{f'to {threshold:g}':>8}"

@@ -114,6 +114,8 @@ def test_horizons_are_beyond_a_lifetime():
     lines = rows_table("tasks", "accuracy", rows, 0.9).splitlines()
     assert lines[-3].split()[-6:] == ["1", "×", "2", "×", "20", "×"]
     assert lines[-2].split() == ["one", "1.0000", "0.2000", "0.4000"]
+    rows["two"]["horizon"].pop("2")
+    assert rows_table("tasks", "accuracy", rows, 0.9).splitlines()[-3].split()[-4:] == ["1", "×", "20", "×"]
 
 
 def test_the_table_has_differences_and_steps_to_threshold():
