@@ -75,11 +75,13 @@ class ExcitatoryInhibitory(
         leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 no potential remains.
         activation: f, activation of excitatory and inhibitory neurons; with `relu` and `softplus`, activity explodes
             where a rule makes EE synapses strong.
-        output: g, activation of the output neurons; with `choice` one of them fires, drawn by its softmax probability.
+        output: g, activation of the output neurons; a config that does not set it follows the tasks. With `choice` one
+            of them fires, drawn by its softmax probability.
         bias: whether excitatory and output neurons have a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the modulators of excitatory and inhibitory neurons.
         derivative: whether these modulators have the factor f′(potential).
-        noise: standard deviation of the Gaussian noise on the potentials of both populations at each step.
+        noise: standard deviation of the Gaussian noise on the potentials of both populations at each step; the final
+            evaluation on examples has none.
         weight_scale: initial input and output weights are N(0, weight_scale²/pre).
         excitation: mean total size of the excitatory synapses onto a neuron; each is half-normal.
         inhibition: mean total size of the inhibitory synapses onto a neuron; each is half-normal.

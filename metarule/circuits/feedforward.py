@@ -43,11 +43,13 @@ class Feedforward(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True
     Attributes:
         hidden: size of each hidden layer; empty for none.
         activation: f, activation of the hidden neurons.
-        output: activation of the output neurons; with `choice` one of them fires, drawn by its softmax probability.
+        output: activation of the output neurons; a config that does not set it follows the tasks. With `choice` one of
+            them fires, drawn by its softmax probability.
         bias: whether every neuron has a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the hidden modulators.
         derivative: whether hidden modulators have the factor f′(potential).
-        noise: standard deviation of the Gaussian noise on the potentials of hidden neurons at each step.
+        noise: standard deviation of the Gaussian noise on the potentials of hidden neurons at each step; the final
+            evaluation on examples has none.
         weight_scale: initial weights are N(0, weight_scale²/pre).
         feedback_scale: random and initial learned feedback weights are N(0, feedback_scale²/post).
         initial: `learned` initial weights, and `random` feedback weights, are part of θ, the same in all lifetimes;

@@ -70,11 +70,13 @@ class Recurrent(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, 
         leak: share of the potential that is replaced by the drive in one step, dt/τ; at 1 no potential remains.
         density: probability that a recurrent synapse exists.
         activation: f, activation of the recurrent neurons.
-        output: g, activation of the output neurons; with `choice` one of them fires, drawn by its softmax probability.
+        output: g, activation of the output neurons; a config that does not set it follows the tasks. With `choice` one
+            of them fires, drawn by its softmax probability.
         bias: whether recurrent and output neurons have a plastic synapse from a neuron with constant activity 1.
         feedback: feedback path of the modulators of recurrent neurons.
         derivative: whether these modulators have the factor f′(potential).
-        noise: standard deviation of the Gaussian noise on the potentials of recurrent neurons at each step.
+        noise: standard deviation of the Gaussian noise on the potentials of recurrent neurons at each step; the final
+            evaluation on examples has none.
         weight_scale: initial input and output weights are N(0, weight_scale²/pre).
         recurrent_scale: initial recurrent weights are N(0, recurrent_scale²/(density·neurons)); this is the spectral
             radius for large networks.

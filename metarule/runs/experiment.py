@@ -79,7 +79,8 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
             optimiser has patience. Validation tasks are a fifth of the training tasks, at most 256, and θ does not
             learn from them.
         baselines: baselines at the end, each tuned with as many lifetimes as meta-training takes, longer ones counted
-            by their length; empty for those of the circuit.
+            by their length; empty for those of circuit and tasks. `reward_hebb` needs rewards, from tasks in a closed
+            loop; `reinforce`, `q_learning` and `ideal_observer` also choices.
     """
 
     lifetimes: Annotated[int, Meta(ge=2, le=1_000_000)] = 1024

@@ -72,7 +72,7 @@ class Bandit(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     Attributes:
         arms: number of arms, each of which is one output neuron.
         reversal: mean number of steps between reversals; 0 for none.
-        delay: steps from a choice to its reward.
+        delay: steps from a choice to its reward; 0 for a reward in the same step.
         best: range of the reward probability of the best arm, from which each task draws.
         other: range of the reward probability of every other arm.
 

@@ -107,9 +107,9 @@ class Memory(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         task: delayed `match` to sample, or `n_back`.
         items: items of a task, each a pattern of its own.
         features: inputs that show an item, each ±1; two more inputs are cues, 1 with a sample or a test item.
-        delays: fewest and most steps between sample and test, drawn for each trial with equal probabilities.
-        pause: steps between test and next sample.
-        n: an item is compared with the one that many steps earlier, in `n_back`.
+        delays: fewest and most steps between sample and test in `match`, drawn for each trial with equal probabilities.
+        pause: steps between test and next sample in `match`.
+        n: steps back to the item with which the present one is compared, in `n_back`.
 
     Raises:
         ValueError: more items than half of the patterns, or delays that are not in order.

@@ -74,7 +74,7 @@ class Navigation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     Attributes:
         size: cells along each side.
         place_width: width of place fields in cells; 0 for single cells.
-        timeout: most steps of a trial.
+        timeout: most steps of a trial, at least those of the longest path, 2·(size − 1).
         test_fraction: share of the cells that are goals of test tasks.
 
     Raises:
