@@ -64,7 +64,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t, with the key of a network at this step."""
         key = jax.random.fold_in(context.key, t)
-        return self.tasks.stimulus(context.task, t, key)._replace(key=jax.random.fold_in(key, 0))
+        stimulus = self.tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
+        return stimulus._replace(key=jax.random.fold_in(key, 0))
 
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
@@ -72,7 +73,7 @@ class Agent(Struct, frozen=True, kw_only=True):
         """Choose, let the task react, and learn."""
         assert stimulus.key is not None, "a step in a closed loop needs a key"
         choice_key, reaction_key = jax.random.split(stimulus.key)
-        sensed = self.tasks.sense(context.task, state.task, stimulus)
+        sensed = self.tasks.sense(context.task, state.task, stimulus._replace(key=None))
         choice, memory = self.choose(theta, context.task, state.memory[0], sensed, choice_key)
         reaction = self.tasks.react(context.task, state.task, choice, reaction_key)
         memory = self.learn(context.task, memory, choice, reaction.reward)

@@ -88,7 +88,7 @@ def _check_closed(tasks: ClosedLoop, task: Any, state: Any, stimulus: Stimulus, 
         if not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             found = f"state{jax.tree_util.keystr(path)} = {_kind(leaf)}"
             raise _Unfit(f"tasks: start returns {found}; allowed: arrays of numbers, such as jnp.zeros(())")
-    sensed = tasks.sense(task, state, stimulus)
+    sensed = tasks.sense(task, state, stimulus._replace(key=None))
     if not isinstance(sensed, Stimulus):
         raise _Unfit(f"tasks: sense returns a {type(sensed).__name__}; allowed: a Stimulus")
     _expect("tasks: the shape of the input that sense returns", sensed.input.shape, (tasks.inputs,))

@@ -186,6 +186,24 @@ def test_the_state_of_a_task_may_gate_plasticity():
     assert changes[0] == changes[2] == 0 < changes[1]
 
 
+def test_stimuli_and_reactions_draw_other_random_numbers():
+    @dataclass(frozen=True)
+    class Drawing(Arms):
+        def stimulus(self, task, t, key):
+            key = jax.random.split(jax.random.split(key)[0])[1]
+            return super().stimulus(task, t, key)._replace(input=jax.random.uniform(key, (1,)))
+
+        def sense(self, task, state, stimulus):
+            assert stimulus.key is None
+            return stimulus
+
+        def react(self, task, state, output, key):
+            return super().react(task, state, output, key)._replace(reward=jax.random.uniform(key))
+
+    variables = run_lifetime(Lifetime(rule=Rewarded(), circuit=Chooser(), tasks=Drawing(), inner_loop=LOOP))[4]
+    assert np.all(variables["pre"][..., 0] != variables["neuromodulator"])
+
+
 def test_a_sound_closed_loop_passes():
     try_out(LEARNER)
     try_out(with_tasks(delay=1))
