@@ -139,6 +139,8 @@ FAULTS = {
     "count": r"tasks: state that react returns: \['.*'\] = float32\[\]; allowed: int32\[\]",
     "number": r"tasks: start returns state\['steps'\] = 0; allowed: arrays of numbers, such as jnp.zeros\(\(\)\)",
     "rewardless": r"tasks: the reward that react returns = None; allowed: a number",
+    "word": r"tasks: the reward that react returns = 'much'; allowed: a number",
+    "blind": r"tasks: the input that sense returns at step 2 = \[nan\]; allowed: finite numbers",
     "unscored": r"tasks: scores returns {}; allowed: scalars by name, at least one",
     "unseen": r"tasks: sense returns a .*; allowed: a Stimulus",
     "primary": r"tasks.primary_metric = 'best'; allowed: reward.*",
