@@ -60,7 +60,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     The sum is over θ of the rule but `logit_decay`: a logit of 0 is a decay of ½, not a shorter rule. The weights
     change after the output of a step. In the final evaluation plasticity is off. Tasks in a closed loop give the loss
-    of each step, and the meta-loss is its mean; there is no final evaluation.
+    of each step, and the meta-loss is its mean, whatever `online_loss_weight` is; there is no final evaluation.
 
     Attributes:
         rule: Δw = f(local variables; θ); a rule with `init` and `delta` alone is completed with defaults.

@@ -1,6 +1,7 @@
 """Sampled choices and noise, in every circuit that has them."""
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -138,3 +139,12 @@ def test_a_closed_loop_samples_and_is_compiled(circuit):
 def test_a_task_that_needs_a_choice_refuses_other_outputs():
     with pytest.raises(ValueError, match=r"circuit.output = 'softmax': the loss of these tasks needs 'choice'"):
         Lifetime(rule=Polynomial(terms=("delta",)), circuit=Feedforward(output="softmax"), tasks=Arms())
+
+
+def test_an_unknown_activation_of_own_tasks_is_named():
+    class Unknown(Arms, frozen=True, kw_only=True):
+        activation: ClassVar[str] = "sampled"
+
+    allowed = "allowed here: sigmoid, softmax, tanh, identity, choice"
+    with pytest.raises(ValueError, match=f"tasks: their activation is 'sampled'; {allowed}"):
+        Lifetime(rule=Polynomial(terms=("delta",)), circuit=Feedforward(), tasks=Unknown())
