@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.prng import run_key
-from metarule.protocols import ClosedLoop, HasIdealObserver
+from metarule.protocols import ClosedLoop, HasIdealObserver, InEpisodes
 from metarule.tasks.base import reaction_loss
 from metarule.tasks.scores import scores_of
 from metarule.types import (
@@ -143,8 +143,9 @@ class QLearning(Agent, frozen=True, kw_only=True):
 
     e ← γ·λ·e + x ⊗ a,  Q ← Q + η·(r + γ·[r = 0]·max_b Q(x′, b) − Q(x, a))·e,  P(a) = (1 − ε)·[a is best] + ε/n
 
-    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. θ is the
-    learning rate η and, as its logit, the decay λ of the trace. Equal values are chosen with equal chances.
+    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. So does
+    the trace where tasks are `InEpisodes`; elsewhere later rewards may be for earlier choices. θ is the learning rate η
+    and, as its logit, the decay λ of the trace. Equal values are chosen with equal chances.
 
     Attributes:
         discount: γ.
@@ -183,8 +184,10 @@ class QLearning(Agent, frozen=True, kw_only=True):
         draw = jax.random.uniform(random_key, (outputs + 1,))
         order = jnp.where(draw[0] < self.exploration, draw[1:], ranks)
         choice = (order >= jnp.max(order)).astype(now.dtype)
-        trace = self.discount * decay * memory.trace + jnp.outer(x, choice)
-        return choice, QMemory(values, trace, now @ choice, memory.reward)
+        left = self.discount * decay * memory.trace
+        if isinstance(self.tasks, InEpisodes) and self.tasks.in_episodes:
+            left = jnp.where(memory.reward > 0, 0.0, left)
+        return choice, QMemory(values, left + jnp.outer(x, choice), now @ choice, memory.reward)
 
     def learn(self, task: Any, memory: QMemory, choice: Float[Array, " outputs"], reward: Float[Array, ""]) -> QMemory:
         """Remember the reward until the next input is known."""
