@@ -46,6 +46,8 @@ class Arms:
         return {"collected": jnp.zeros(()), "due": jnp.zeros(()), "steps": steps}
 
     def sense(self, task, state, stimulus):
+        if self.fault == "blind":
+            return stimulus._replace(input=jnp.where(state["steps"] == 2, jnp.nan, stimulus.input))
         return stimulus.input if self.fault == "unseen" else stimulus
 
     def react(self, task, state, output, key):
@@ -63,6 +65,8 @@ class Arms:
                 reward = reward[None]
             case "rewardless":
                 reward = None
+            case "word":
+                reward = "much"
             case "tuple":
                 return after, reward
             case "target":

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.prng import run_key
-from metarule.protocols import ClosedLoop, HasIdealObserver
+from metarule.protocols import ClosedLoop, HasIdealObserver, InEpisodes
 from metarule.tasks.base import reaction_loss
 from metarule.tasks.scores import scores_of
 from metarule.types import (
@@ -64,7 +64,8 @@ class Agent(Struct, frozen=True, kw_only=True):
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t, with the key of a network at this step."""
         key = jax.random.fold_in(context.key, t)
-        return self.tasks.stimulus(context.task, t, key)._replace(key=jax.random.fold_in(key, 0))
+        stimulus = self.tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
+        return stimulus._replace(key=jax.random.fold_in(key, 0))
 
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
@@ -72,7 +73,7 @@ class Agent(Struct, frozen=True, kw_only=True):
         """Choose, let the task react, and learn."""
         assert stimulus.key is not None, "a step in a closed loop needs a key"
         choice_key, reaction_key = jax.random.split(stimulus.key)
-        sensed = self.tasks.sense(context.task, state.task, stimulus)
+        sensed = self.tasks.sense(context.task, state.task, stimulus._replace(key=None))
         choice, memory = self.choose(theta, context.task, state.memory[0], sensed, choice_key)
         reaction = self.tasks.react(context.task, state.task, choice, reaction_key)
         memory = self.learn(context.task, memory, choice, reaction.reward)
@@ -142,8 +143,9 @@ class QLearning(Agent, frozen=True, kw_only=True):
 
     e ← γ·λ·e + x ⊗ a,  Q ← Q + η·(r + γ·[r = 0]·max_b Q(x′, b) − Q(x, a))·e,  P(a) = (1 − ε)·[a is best] + ε/n
 
-    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. θ is the
-    learning rate η and, as its logit, the decay λ of the trace. Equal values are chosen with equal chances.
+    x is the input, a the choice, r the reward after it and x′ the next input; an episode ends with its reward. So does
+    the trace where tasks are `InEpisodes`; elsewhere later rewards may be for earlier choices. θ is the learning rate η
+    and, as its logit, the decay λ of the trace. Equal values are chosen with equal chances.
 
     Attributes:
         discount: γ.
@@ -182,8 +184,10 @@ class QLearning(Agent, frozen=True, kw_only=True):
         draw = jax.random.uniform(random_key, (outputs + 1,))
         order = jnp.where(draw[0] < self.exploration, draw[1:], ranks)
         choice = (order >= jnp.max(order)).astype(now.dtype)
-        trace = self.discount * decay * memory.trace + jnp.outer(x, choice)
-        return choice, QMemory(values, trace, now @ choice, memory.reward)
+        left = self.discount * decay * memory.trace
+        if isinstance(self.tasks, InEpisodes) and self.tasks.in_episodes:
+            left = jnp.where(memory.reward > 0, 0.0, left)
+        return choice, QMemory(values, left + jnp.outer(x, choice), now @ choice, memory.reward)
 
     def learn(self, task: Any, memory: QMemory, choice: Float[Array, " outputs"], reward: Float[Array, ""]) -> QMemory:
         """Remember the reward until the next input is known."""

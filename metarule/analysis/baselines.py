@@ -1,6 +1,8 @@
 """Baselines of a learned rule: classic rules in its circuit, backprop, and agents that are no networks."""
 
+import dataclasses
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
@@ -11,13 +13,12 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from metarule.analysis.agents import IdealObserver, QLearning
-from metarule.circuits.base import offered_variables
 from metarule.circuits.conditioning import ConditioningCircuit
 from metarule.circuits.feedforward import Feedforward
 from metarule.lifetime.initial import learns_initial
 from metarule.lifetime.learner import Lifetime
 from metarule.meta.transforms import Arguments, make_transform
-from metarule.protocols import ClosedLoop, HasIdealObserver, Learner
+from metarule.protocols import ClosedLoop, Learner
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.terms import Trace
 from metarule.tasks.base import output_activation
@@ -103,39 +104,54 @@ def baselines(lifetime: Lifetime, names: Iterable[str] = ()) -> dict[str, Learne
 
     Args:
         lifetime: the learner of the learned rule.
-        names: of the baselines; `()` for the defaults of the circuit.
+        names: of the baselines; `()` for the defaults of tasks and circuit, as far as they fit.
 
     Returns:
         Learners by name. θ of each is one learning rate, with an eligibility trace also its decay; steps, bounds and
         initial weights are those of `lifetime`, but random where it learns them.
 
     Raises:
-        ValueError: an unknown baseline, or one that needs another circuit.
+        ValueError: an unknown baseline, or one that needs another circuit or other tasks.
     """
-    names = tuple(names)
-    for name in names:
+    names, made = tuple(names), dict[str, Learner]()
+    for name in names or _defaults(lifetime):
         if name not in _BASELINES:
             raise ValueError(f"baseline '{name}' does not exist; allowed: {', '.join(_BASELINES)}")
-    if learns_initial(lifetime.circuit):
-        circuit = replace(lifetime.circuit, initial="random")  # type: ignore[type-var]
-        lifetime = replace(with_rule(lifetime, "delta"), circuit=circuit)  # the learned rule may have no parameter
-    return {name: _BASELINES[name](lifetime) for name in names or _defaults(lifetime)}
+        try:
+            made[name] = _BASELINES[name](lifetime if name in _AGENTS else _with_random_weights(lifetime))
+        except ValueError:
+            if names:
+                raise
+    return made
 
 
 def _defaults(lifetime: Lifetime) -> tuple[str, ...]:
-    """Default baselines of tasks where actions are chosen, or of a circuit."""
+    """Default baselines of tasks where actions are chosen, or of a circuit, whether or not they fit."""
     if isinstance(lifetime.tasks, ClosedLoop) and output_activation(lifetime.tasks) == "choice":
-        ideal = ("ideal_observer",) if isinstance(lifetime.tasks, HasIdealObserver) else ()
-        return ("reward_hebb", "reinforce", "q_learning", *ideal)
+        return ("reward_hebb", "reinforce", *_AGENTS)
     match lifetime.circuit:
         case Feedforward(hidden=hidden):
             # Without hidden neurons feedback alignment equals the delta rule.
             return ("delta", "feedback_alignment", "backprop", "adam") if hidden else ("delta", "backprop", "adam")
-        case ConditioningCircuit() as circuit:
-            return ("rescorla_wagner", "sutton_barto") if _us_drives(circuit) else ("sutton_barto",)
-        case circuit:
-            offered = offered_variables(circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
-            return ("delta",) if {"pre", "modulator"} <= set(offered) else ()
+        case ConditioningCircuit():
+            return ("rescorla_wagner", "sutton_barto")
+        case _:
+            return ("delta",)
+
+
+def _with_random_weights(lifetime: Lifetime) -> Lifetime:
+    """The learner with random initial weights in place of learned ones; its rule is replaced afterwards."""
+    circuit = lifetime.circuit
+    if not learns_initial(circuit):
+        return lifetime
+    replaced: Any = replace if isinstance(circuit, Struct) else dataclasses.replace
+    with suppress(TypeError):  # a circuit of a user's own may have no such field
+        circuit = replaced(circuit, initial="random")
+    if learns_initial(circuit):
+        reason = "it learns its initial weights, and baselines begin with random ones"
+        raise ValueError(f"circuit = {type(circuit).__name__}: {reason}; allowed: a field `initial` that may be random")
+    # The learned rule may have no parameter; this one has one, and reads no local variable.
+    return replace(with_rule(lifetime, "1"), circuit=circuit)
 
 
 def with_rule(lifetime: Lifetime, rule: str) -> Lifetime:
@@ -238,6 +254,7 @@ def _with_feedback(lifetime: Lifetime, feedback: Literal["transpose", "random"])
 
 _PRESETS = ("hebb", "anti_hebb", "covariance", "oja", "bcm", "three_factor")
 _DESCENTS = {"momentum": Descent(name="sgd", arguments=immutabledict(momentum=0.9)), "adam": Descent(name="adam")}
+_AGENTS: dict[str, type[IdealObserver] | type[QLearning]] = {"q_learning": QLearning, "ideal_observer": IdealObserver}
 _BASELINES: dict[str, Callable[[Lifetime], Learner]] = {
     **{name: partial(with_rule, rule=name) for name in _PRESETS},
     **{name: partial(descent, name=name) for name in _DESCENTS},
@@ -248,6 +265,5 @@ _BASELINES: dict[str, Callable[[Lifetime], Learner]] = {
     "sutton_barto": sutton_barto,
     "reward_hebb": reward_hebb,
     "reinforce": reinforce,
-    "q_learning": partial(_agent, kind=QLearning),
-    "ideal_observer": partial(_agent, kind=IdealObserver),
+    **{name: partial(_agent, kind=kind) for name, kind in _AGENTS.items()},
 }

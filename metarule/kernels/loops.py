@@ -221,7 +221,10 @@ adjoint_p = _make("lifetime_adjoint", _adjoint, _active)
 
 
 def _forward_jvp(primals: Any, tangents: Any, *, stored: bool, loop: Loop, **params: Any) -> Any:
-    if stored or any(is_count(kind.dtype) for kind in loop.step.out_avals[: loop.states]):
+    counts = any(is_count(kind.dtype) for kind in loop.step.out_avals[: loop.states])
+    if counts:
+        warn("the derivative of a step, because of integers in its state")
+    if stored or counts:
         return _further(primals, tangents, stored=stored, loop=loop, **params)
     states, batched = range(loop.constants, loop.constants + loop.states), params.pop("batched")
     active = tuple(not isinstance(t, ad.Zero) or number in states for number, t in enumerate(tangents))

@@ -1,8 +1,10 @@
 """Checks that the parts of a learner fit together."""
 
-from typing import Any
+from typing import Any, get_args
 
 from metarule.circuits.base import is_sampled, network_shapes, offered_variables
+from metarule.circuits.parts import OutputActivation
+from metarule.config.imports import is_users_own
 from metarule.lifetime.initial import learns_initial
 from metarule.protocols import Activated, InitialWeights, Recorded, Sized
 from metarule.rules.lifting import complete, has_parameters, local_variables
@@ -28,6 +30,9 @@ def check_parts(lifetime: Any) -> None:
     check_loop(tasks)
     activation = output_activation(tasks)
     if isinstance(circuit, Activated) and activation and circuit.output != activation:
+        known = get_args(OutputActivation)
+        if is_users_own(type(tasks)) and activation not in known and circuit.output in known:
+            raise ValueError(f"tasks: their activation is '{activation}'; allowed here: {', '.join(known)}")
         raise ValueError(f"circuit.output = '{circuit.output}': the loss of these tasks needs '{activation}'")
     if learns_initial(circuit) and isinstance(tasks, InitialWeights):
         raise ValueError("circuit.initial = 'learned': these tasks give the initial weights; allowed: random")

@@ -36,7 +36,8 @@ def respond(
     if stimulus.key is None:
         raise ValueError("stimulus.key: a step in a closed loop needs a key, as `Lifetime.stimulus` gives")
     circuit_key, reaction_key = jax.random.split(stimulus.key)
-    stimulus = tasks.sense(context.task, state.task, stimulus)._replace(key=circuit_key)
+    # Without the key, from which a task would draw what the network and its own reaction draw.
+    stimulus = tasks.sense(context.task, state.task, stimulus._replace(key=None))._replace(key=circuit_key)
     output = present(stimulus).output.astype(stimulus.target.dtype)
     reaction = tasks.react(context.task, state.task, output, reaction_key)
     target = output if reaction.target is None else reaction.target

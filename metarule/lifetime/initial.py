@@ -7,12 +7,14 @@ from typing import Any, TypeGuard
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import DictKey
+from jaxtyping import Array, Float
 
 from metarule.prng import run_key
 from metarule.protocols import Circuit, LearnedInitial
-from metarule.types import PRNGKey, Theta, Weights
+from metarule.types import LOGITS, PRNGKey, Theta, Weights
 
-__all__ = ["INITIAL", "RULE", "draw", "learns_initial", "placed", "rule_of", "scale", "with_rule"]
+__all__ = ["INITIAL", "RULE", "draw", "learns_initial", "placed", "rule_of", "scale", "with_rule", "with_scaled_rule"]
 
 RULE, INITIAL = "rule", "initial"
 
@@ -30,6 +32,16 @@ def rule_of(circuit: Circuit, theta: Theta) -> Theta:
 def with_rule(circuit: Circuit, theta: Theta, rule: Theta) -> Theta:
     """θ with another θ of the rule, and the same initial weights."""
     return theta | {RULE: rule} if learns_initial(circuit) else rule
+
+
+def with_scaled_rule(theta: Theta, share: Float[Array, ""]) -> Theta:
+    """θ with a share of the rule; its decays, and initial weights that are meta-learned, keep their values."""
+
+    def scaled(path: Any, leaf: Float[Array, "..."]) -> Float[Array, "..."]:
+        is_kept = LOGITS in path or path[:1] == (DictKey(INITIAL),)
+        return leaf if is_kept else leaf * share.astype(leaf.dtype)
+
+    return jax.tree.map_with_path(scaled, theta)
 
 
 def draw(circuit: LearnedInitial, key: PRNGKey, sizes: tuple[int, int]) -> Theta:

@@ -60,7 +60,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     The sum is over θ of the rule but `logit_decay`: a logit of 0 is a decay of ½, not a shorter rule. The weights
     change after the output of a step. In the final evaluation plasticity is off. Tasks in a closed loop give the loss
-    of each step, and the meta-loss is its mean; there is no final evaluation.
+    of each step, and the meta-loss is its mean, whatever `online_loss_weight` is; there is no final evaluation.
 
     Attributes:
         rule: Δw = f(local variables; θ); a rule with `init` and `delta` alone is completed with defaults.
@@ -94,9 +94,10 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ; where it is not shared, its leaves have a leading axis [groups, …]."""
-        init, groups = self.rule.init, len(self.theta_groups)
-        theta = jax.vmap(init)(jax.random.split(key, groups)) if groups else init(key)
-        if not initial.learns_initial(self.circuit):
+        init, groups, learns_initial = self.rule.init, len(self.theta_groups), initial.learns_initial(self.circuit)
+        rule_key = jax.random.fold_in(key, 1) if learns_initial else key
+        theta = jax.vmap(init)(jax.random.split(rule_key, groups)) if groups else init(rule_key)
+        if not learns_initial:
             return theta
         values = initial.draw(self.circuit, jax.random.fold_in(key, 0), self._sizes)
         return {initial.RULE: theta, initial.INITIAL: values}
@@ -162,7 +163,8 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t, with a key where circuit or task draw random numbers."""
         key = jax.random.fold_in(context.key, t)
-        stimulus = self.tasks.stimulus(context.task, t, key)
+        # Not the key itself: what it is split into has the key of the network and of the reaction.
+        stimulus = self.tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
         if isinstance(self.tasks, ClosedLoop) or is_stochastic(self.circuit):
             return stimulus._replace(key=jax.random.fold_in(key, 0))
         return stimulus

@@ -21,7 +21,8 @@ __all__ = ["try_out"]
 
 # Most steps that are computed, and what is to be finite in them.
 _STEPS = 20
-_FINITE = ("tasks: the scores", "circuit: the output", "tasks: the reward", "tasks: the loss")
+_FINITE = ("tasks: the scores", "tasks: the input that sense returns", "circuit: the output")
+_FINITE += ("circuit: log_probability", "tasks: the reward", "tasks: the loss")
 
 
 @memoised
@@ -88,7 +89,7 @@ def _check_closed(tasks: ClosedLoop, task: Any, state: Any, stimulus: Stimulus, 
         if not hasattr(leaf, "dtype") or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             found = f"state{jax.tree_util.keystr(path)} = {_kind(leaf)}"
             raise _Unfit(f"tasks: start returns {found}; allowed: arrays of numbers, such as jnp.zeros(())")
-    sensed = tasks.sense(task, state, stimulus)
+    sensed = tasks.sense(task, state, stimulus._replace(key=None))
     if not isinstance(sensed, Stimulus):
         raise _Unfit(f"tasks: sense returns a {type(sensed).__name__}; allowed: a Stimulus")
     _expect("tasks: the shape of the input that sense returns", sensed.input.shape, (tasks.inputs,))
@@ -99,7 +100,8 @@ def _check_closed(tasks: ClosedLoop, task: Any, state: Any, stimulus: Stimulus, 
     _expect_kinds("tasks: state that react returns", reaction.state, state)
     loss = reaction.reward if reaction.loss is None else reaction.loss
     for name, value in (("reward", reaction.reward), ("loss", loss)):
-        if value is None or not jnp.issubdtype(jnp.result_type(value), jnp.number):
+        is_number = hasattr(value, "dtype") or isinstance(value, int | float)
+        if not is_number or not jnp.issubdtype(jnp.result_type(value), jnp.number):
             raise _Unfit(f"tasks: the {name} that react returns = {_kind(value)}; allowed: a number")
         _expect(f"tasks: the shape of the {name}", jnp.shape(value), ())
     if reaction.target is not None:
@@ -113,10 +115,13 @@ def _react(lifetime: Lifetime, key: PRNGKey) -> tuple[Float[Array, "steps ..."],
     context, start = lifetime.init(lifetime.init_theta(key), key, tasks.sample(key, tasks.split(0).train, 0))
 
     def step(state: LearnerState, t: Integer) -> tuple[LearnerState, tuple[Array, ...]]:
-        response, reaction, _ = respond(lifetime, context, state, lifetime.stimulus(context, t))
+        stimulus = lifetime.stimulus(context, t)
+        response, reaction, _ = respond(lifetime, context, state, stimulus)
         assert reaction is not None
         scores = jnp.stack([*map(jnp.asarray, tasks.scores(context.task, state.task).values())])
-        seen = scores, response.output, reaction.reward, reaction_loss(reaction)
+        sensed = tasks.sense(context.task, state.task, stimulus._replace(key=None)).input
+        log_probability = jnp.zeros(()) if response.log_probability is None else response.log_probability
+        seen = scores, sensed, response.output, log_probability, reaction.reward, reaction_loss(reaction)
         return state._replace(circuit=response.state, task=reaction.state), seen
 
     return jax.lax.scan(step, start, jnp.arange(min(lifetime.steps, _STEPS)))[1]

@@ -48,7 +48,7 @@ def unroll(
 
 
 def is_compiled(learner: Learner, theta: Theta, context: LifetimeContext, state: LearnerState) -> bool:
-    """True if the loop of a lifetime is compiled to one operation."""
+    """True if the loop of a lifetime is compiled to one operation; its derivative is not if a state has integers."""
     return not why_not(lambda state, t: step_at(learner, theta, context, state, t), state, jnp.arange(learner.steps))
 
 

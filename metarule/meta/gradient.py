@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from metarule.config.schema import Checked
 from metarule.estimators import AnyEstimator, Auto, Reverse
 from metarule.estimators.base import Windowed, gradient_chunk_size
+from metarule.lifetime.initial import with_scaled_rule
 from metarule.lifetime.unroll import either, lifetime_loss
 from metarule.meta.batch_mean import robust_mean, standard_error
 from metarule.meta.rollback import BatchSummary, Iterate, Rollback, RollbackState
@@ -204,7 +205,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return Iterate(optax.apply_updates(theta, step), optimizer)
 
     def _idle(self, learner: Learner, pool: Any, theta: Theta, key: PRNGKey) -> BatchSummary:
-        """Summary of lifetimes under θ = 0, where most rules change nothing."""
+        """Summary of lifetimes under θ = 0, where most rules change nothing; learned initial weights are those of θ."""
 
         def batch(pool: Any, zero: Theta, key: PRNGKey) -> Float[Array, " lifetimes"]:
             def one_lifetime(number: Integer) -> Float[Array, ""]:
@@ -214,7 +215,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
 
             return batch_lifetimes(one_lifetime, self.batch_size)(jnp.arange(self.batch_size))
 
-        losses = sharded_jit()(batch)(pool, jax.tree.map(jnp.zeros_like, theta), key)
+        losses = sharded_jit()(batch)(pool, with_scaled_rule(theta, jnp.zeros(())), key)
         none = jnp.zeros(())
         return BatchSummary(jnp.mean(losses), standard_error(losses, jnp.isfinite(losses)), none, none)
 

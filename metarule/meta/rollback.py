@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 from msgspec import Meta
 
 from metarule.config.schema import Checked
+from metarule.lifetime.initial import with_scaled_rule
 from metarule.lifetime.unroll import either
-from metarule.types import LOGITS, Theta
+from metarule.types import Theta
 
 __all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState"]
 
@@ -103,8 +103,9 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     bad:   θ ← last good θ;       scale ← scale / 2
 
     The meta-step after a rollback is always accepted. If lifetimes are useless under the initial θ, θ ← θ/4 until eight
-    θ with useful lifetimes were tried, and training begins at the best of these. Decays keep their value. At the start
-    the typical meta-loss is that of θ = 0, and lifetimes under a θ that is far worse count as useless.
+    θ with useful lifetimes were tried, and training begins at the best of these. Decays and learned initial weights
+    keep their values. At the start the typical meta-loss is that of θ = 0, with the same initial weights, and lifetimes
+    under a θ that is far worse count as useless.
 
     A lifetime diverged if its loss or gradient is not finite. It is useless if it diverged, or if its gradient is
     exactly zero though it has a loss, as when all weights are at their bounds. The training lifetimes of the next
@@ -220,10 +221,5 @@ def _record(shrinkage: Shrinkage, batch: BatchSummary, useful: Bool[Array, ""]) 
 
 
 def _smaller(initial: Iterate, factors: Int[Array, ""]) -> Iterate:
-    """The initial iterate with a θ that is smaller by some factors, and the same decays."""
-    share = _FACTOR**factors
-
-    def shrink(path: Any, leaf: Float[Array, "..."]) -> Float[Array, "..."]:
-        return leaf if LOGITS in path else leaf * share.astype(leaf.dtype)
-
-    return initial._replace(theta=jax.tree.map_with_path(shrink, initial.theta))
+    """The initial iterate with a rule that is smaller by some factors."""
+    return initial._replace(theta=with_scaled_rule(initial.theta, _FACTOR**factors))

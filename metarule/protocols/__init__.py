@@ -40,6 +40,7 @@ from metarule.protocols.tasks import (
     ClosedLoop,
     HasIdealObserver,
     HasTaskIds,
+    InEpisodes,
     InitialWeights,
     InRounds,
     Loss,
@@ -53,7 +54,16 @@ from metarule.protocols.tasks import (
 __all__ = ["AffineInWeight", "Described", "Factored", "HasEquation", "HasMemory", "MatrixForm", "Rule", "Scaled"]
 __all__ += ["Activated", "Chunkable", "Circuit", "LearnedInitial", "PartlyPlastic", "Paths", "SignConstrained"]
 __all__ += ["Sized", "Stochastic"]
-__all__ += ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength"]
+__all__ += [
+    "ClosedLoop",
+    "HasIdealObserver",
+    "HasTaskIds",
+    "InEpisodes",
+    "InRounds",
+    "InitialWeights",
+    "Loss",
+    "MinimumLength",
+]
 __all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
 __all__ += ["ChunkableLearner", "Estimator", "InitialInTheta", "InvertibleLearner", "Learner", "MetaOptimizer"]
 __all__ += ["Sampling", "WorkingSet"]

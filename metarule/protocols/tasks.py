@@ -7,7 +7,16 @@ from jaxtyping import Array, Float
 
 from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Reaction, Split, Stimulus, Weights
 
-__all__ = ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InRounds", "InitialWeights", "Loss", "MinimumLength"]
+__all__ = [
+    "ClosedLoop",
+    "HasIdealObserver",
+    "HasTaskIds",
+    "InEpisodes",
+    "InRounds",
+    "InitialWeights",
+    "Loss",
+    "MinimumLength",
+]
 __all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
 
 
@@ -86,6 +95,15 @@ class HasIdealObserver(ClosedLoop, Protocol):
 
     def ideal_update(self, task: Any, belief: Any, choice: Float[Array, " outputs"], reward: Float[Array, ""]) -> Any:
         """Belief after a step, from the choice and the reward of the reaction."""
+
+
+@runtime_checkable
+class InEpisodes(Protocol):
+    """A task family whose episodes may end with a reward; by default later rewards may be for earlier outputs."""
+
+    @property
+    def in_episodes(self) -> bool:
+        """True if a reward ends an episode, so that no later one depends on what was done before it."""
 
 
 @runtime_checkable

@@ -30,6 +30,7 @@ from metarule.rules.polynomial import Polynomial
 from metarule.runs.following import check_inference, check_online, follow_tasks
 from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
+from metarule.tasks.base import output_activation
 from metarule.tracing import memoised
 from metarule.types import Integer, Split
 
@@ -293,7 +294,9 @@ def _split(tasks: TaskFamily, seed: Integer) -> Split:
 
 
 def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Experiment:
-    """Set other tasks for a learned rule; the output activation follows tasks, but not recordings, unless it is set.
+    """Set other tasks for a learned rule.
+
+    Unless they are set, the output activation follows the tasks where it did before, and no baselines are named.
 
     Args:
         experiment: in which the rule was learned.
@@ -305,13 +308,15 @@ def with_tasks(experiment: Experiment, pairs: Iterable[tuple[str, Any]]) -> Expe
     for name, _ in pairs:
         if name.split(".")[0] not in FREE_TABLES:
             raise ConfigError(f"{name}: θ depends on it; allowed: fields of {', '.join(FREE_TABLES)}")
-    tree = set_fields(to_tree(experiment), pairs)
-    # Recordings do not tell the activation, except through choices, which allow one.
-    if "circuit.output" not in dict(pairs) and not isinstance(experiment.tasks, Recorded):
-        tree |= {"circuit": {name: value for name, value in tree["circuit"].items() if name != "output"}}
-    if "tasks.files" in dict(pairs) and "inner_loop.steps" not in dict(pairs):  # as long as the longest recording
-        tree |= {"inner_loop": {name: value for name, value in tree["inner_loop"].items() if name != "steps"}}
-    other = decode_experiment(tree)
+    tree = to_tree(experiment)
+    open_fields = [("evaluation", "baselines")]  # all that were tuned, as far as they fit
+    if output_activation(experiment.tasks):
+        open_fields.append(("circuit", "output"))
+    if "tasks.files" in dict(pairs):  # as long as the longest recording
+        open_fields.append(("inner_loop", "steps"))
+    for table, field in open_fields:
+        tree[table] = {name: value for name, value in tree[table].items() if name != field}
+    other = decode_experiment(set_fields(tree, pairs))
     learned, needed = _shapes(experiment.lifetime), _shapes(other.lifetime)
     if learned != needed or experiment.inner_loop.theta != other.inner_loop.theta:
         shape = f"θ was learned in shape {learned} ({experiment.inner_loop.theta})"

@@ -138,8 +138,7 @@ def parse_transfer(
             raise ConfigError(f"--{name}: this command does not use it")
     fields = [(name, value) for name, value in pairs if "." in name and name.split(".")[0] != own]
     experiment = with_tasks(run.config, fields)
-    is_given = any(name == "evaluation.baselines" for name, _ in fields)
-    for name in experiment.evaluation.baselines if run.rates or is_given else ():
+    for name in experiment.evaluation.baselines:
         if name not in run.rates:
             message = f"evaluation.baselines: the rate of '{name}' was not tuned by this run"
             raise ConfigError(f"{message}; allowed: {', '.join(run.rates) or 'none, as in all members of sweeps'}")

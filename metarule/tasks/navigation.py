@@ -89,6 +89,7 @@ class Navigation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     outputs: ClassVar[int] = len(MOVES)
     activation: ClassVar[str] = "choice"
     primary_metric: ClassVar[str] = "efficiency"
+    in_episodes: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         super().__post_init__()

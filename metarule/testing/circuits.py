@@ -10,10 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from metarule.circuits.base import offered_variables, paths_of, plastic_of
+from metarule.circuits.base import is_stochastic, lower_bounds_of, offered_variables, paths_of, plastic_of
 from metarule.prng import run_key
-from metarule.protocols import Circuit, Sized
+from metarule.protocols import Circuit, LearnedInitial, Sized
 from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
+from metarule.tracing import reads
 from metarule.types import CircuitStep, PRNGKey, Stimulus
 
 __all__ = ["CIRCUIT_CHECKS", "check_circuit"]
@@ -147,9 +148,42 @@ def _gradients(subject: _Subject, seed: int) -> None:
         check_grads(respond, (weights,), order=1, modes=("fwd", "rev"), rtol=1e-5, atol=1e-6)
 
 
-CIRCUIT_CHECKS = named(
-    (_protocol, _shapes, _offered_variables, _own_weights, _dtypes, _one_trace, _batch, _finite_at_rest, _gradients)
-)
+def _randomness(subject: _Subject, seed: int) -> None:
+    """It reads the key of the stimulus if, and only if, it says that it is stochastic."""
+
+    def respond(key: PRNGKey) -> Any:
+        network = subject.circuit.init(run_key(seed), subject.inputs, subject.outputs)
+        return subject.circuit.step(*network, _stimulus(subject, run_key(seed))._replace(key=key))
+
+    (is_read,), stochastic = reads(respond, run_key(seed)), is_stochastic(subject.circuit)
+    message = f"a step reads the key of its stimulus: {is_read}, and `stochastic` is {stochastic}"
+    assert is_read == stochastic, message
+
+
+def _lower_bounds(subject: _Subject, seed: int) -> None:
+    """It has one lower bound a projection, and no initial weight is below."""
+    weights, _, _ = subject.circuit.init(run_key(seed), subject.inputs, subject.outputs)
+    bounds = lower_bounds_of(subject.circuit, len(weights))
+    assert len(bounds) == len(weights), f"it has {len(weights)} projections, and {len(bounds)} lower bounds"
+    for number, (weight, bound) in enumerate(zip(weights, bounds, strict=True)):
+        least = float(jnp.min(weight))
+        assert bound is None or least >= bound, f"a weight of projection {number} is {least:g}, and its bound {bound:g}"
+
+
+def _initial_values(subject: _Subject, seed: int) -> None:
+    """Initial values that are learned replace those of another network."""
+    circuit, sizes = subject.circuit, (subject.inputs, subject.outputs)
+    if not isinstance(circuit, LearnedInitial) or not circuit.learns_initial:
+        return
+    one, other = (subject.circuit.init(run_key(seed + number), *sizes)[:2] for number in range(2))
+    values = circuit.initial_values(*one)
+    placed = circuit.with_initial_values(values, *other)
+    chex.assert_trees_all_equal_shapes_and_dtypes(placed, other)
+    chex.assert_trees_all_equal(circuit.initial_values(*placed), values)
+
+
+_OF_STEPS = (_own_weights, _dtypes, _one_trace, _batch, _finite_at_rest, _gradients, _randomness)
+CIRCUIT_CHECKS = named((_protocol, _shapes, _offered_variables, *_OF_STEPS, _lower_bounds, _initial_values))
 
 
 def _stimulus(subject: _Subject, key: PRNGKey) -> Stimulus:

@@ -1,5 +1,7 @@
+from dataclasses import dataclass
 from functools import partial
 
+import closed
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,6 +155,47 @@ def test_rescorla_wagner_needs_a_circuit_that_the_us_drives():
     ):
         other = replace(CONDITIONING, circuit=replace(CONDITIONING.circuit, synapses=synapses))
         assert list(baselines(other)) == ["sutton_barto"]
+
+
+@dataclass(frozen=True)
+class Chooser(closed.LearnedChooser):
+    """A network whose synapses see no modulator, and whose initial weights are learned unless they are random."""
+
+    initial: str = "random"
+    modulated: bool = True
+
+    @property
+    def learns_initial(self):
+        return self.initial == "learned"
+
+    def step(self, weights, wiring, state, stimulus):
+        step = super().step(weights, wiring, state, stimulus)
+        return step if self.modulated else step._replace(synapses=(step.synapses[0]._replace(modulator=None),))
+
+
+@dataclass(frozen=True)
+class Choices(closed.Arms):
+    activation = "choice"
+
+
+def chooser(circuit):
+    return Lifetime(rule=Polynomial(terms=("pre*neuromodulator",)), circuit=circuit, tasks=Choices())
+
+
+def test_default_baselines_of_a_circuit_of_ones_own_are_those_that_fit():
+    assert list(baselines(chooser(Chooser()))) == ["reward_hebb", "reinforce", "q_learning"]
+    assert list(baselines(chooser(Chooser(modulated=False)))) == ["reward_hebb", "q_learning"]
+    assert list(baselines(chooser(closed.LearnedChooser()))) == ["q_learning"]
+    with pytest.raises(
+        ValueError, match=r"circuit = LearnedChooser: it learns its initial weights, .*; allowed: a field"
+    ):
+        baselines(chooser(closed.LearnedChooser()), ("reward_hebb",))
+
+
+def test_baselines_of_a_circuit_of_ones_own_begin_with_random_weights():
+    learners = baselines(chooser(Chooser(initial="learned", modulated=False)))
+    assert list(learners) == ["reward_hebb", "q_learning"]
+    assert not learners["reward_hebb"].learns_initial
 
 
 def test_every_baseline_of_a_feedforward_circuit_stays_finite():

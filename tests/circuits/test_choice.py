@@ -1,15 +1,15 @@
 """Sampled choices and noise, in every circuit that has them."""
 
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arms import Arms
 from msgspec.structs import replace
 
-from metarule import ExcitatoryInhibitory, Feedforward, InnerLoop, Lifetime, Polynomial, Recurrent
+from metarule import Bandit, ExcitatoryInhibitory, Feedforward, InnerLoop, Lifetime, Polynomial, Recurrent
 from metarule.circuits.base import is_sampled, is_stochastic
 from metarule.circuits.sampling import choose, respond
 from metarule.kernels import kernels
@@ -125,16 +125,25 @@ def test_a_closed_loop_samples_and_is_compiled(circuit):
     learner = Lifetime(
         rule=Polynomial(terms=("pre*modulator*neuromodulator", "weight")),
         circuit=replace(circuit, noise=0.1),
-        tasks=Arms(),
+        tasks=Bandit(arms=3),
         inner_loop=InnerLoop(steps=20),
     )
     assert learner.samples
     theta = learner.init_theta(KEY)
-    task = learner.tasks.sample(KEY, None, 0)
+    task = learner.tasks.sample(KEY, learner.tasks.split(0).train, 0)
     with kernels("on"):
         assert is_compiled(learner, theta, *learner.init(theta, KEY, task))
 
 
 def test_a_task_that_needs_a_choice_refuses_other_outputs():
     with pytest.raises(ValueError, match=r"circuit.output = 'softmax': the loss of these tasks needs 'choice'"):
-        Lifetime(rule=Polynomial(terms=("delta",)), circuit=Feedforward(output="softmax"), tasks=Arms())
+        Lifetime(rule=Polynomial(terms=("delta",)), circuit=Feedforward(output="softmax"), tasks=Bandit(arms=3))
+
+
+def test_an_unknown_activation_of_own_tasks_is_named():
+    class Unknown(Bandit, frozen=True, kw_only=True):
+        activation: ClassVar[str] = "sampled"
+
+    allowed = "allowed here: sigmoid, softmax, tanh, identity, choice"
+    with pytest.raises(ValueError, match=f"tasks: their activation is 'sampled'; {allowed}"):
+        Lifetime(rule=Polynomial(terms=("delta",)), circuit=Feedforward(), tasks=Unknown())

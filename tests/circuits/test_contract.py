@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from arms import Arms
 from small import training_task
 
 from metarule import (
+    Bandit,
     Boolean,
     Conditioning,
     ConditioningCircuit,
@@ -66,11 +66,13 @@ CASES = {
         )
         for path in ("transpose", "random", "zero")
     },
-    "feedforward, choice": Case(Feedforward(hidden=(5,), output="choice", noise=0.1, initial="learned"), Arms()),
-    "recurrent, choice": Case(Recurrent(neurons=5, output="choice", noise=0.1), Arms()),
+    "feedforward, choice": Case(
+        Feedforward(hidden=(5,), output="choice", noise=0.1, initial="learned"), Bandit(arms=3)
+    ),
+    "recurrent, choice": Case(Recurrent(neurons=5, output="choice", noise=0.1), Bandit(arms=3)),
     "excitatory_inhibitory, choice": Case(
         ExcitatoryInhibitory(excitatory=4, inhibitory=3, bias=False, activation="softplus", output="choice", noise=0.1),
-        Arms(),
+        Bandit(arms=3),
     ),
     "recurrent, no bias": Case(Recurrent(neurons=5, bias=False, density=1.0, activation="sigmoid")),
 }

@@ -10,6 +10,7 @@ import pytest
 from compiled import compiles
 
 from metarule.kernels import choice, compiled_scan, kernels, why_not
+from metarule.kernels.log import warn
 from metarule.lifetime.scans import loop
 
 XS = np.linspace(0.5, 1, 4, dtype=np.float32)
@@ -103,8 +104,9 @@ def test_numbers_that_are_no_floats_are_left_to_xla():
         assert why_not(words, (jnp.ones(3), jnp.arange(3, dtype=jnp.uint32)), XS) == "numbers of float32 and uint32"
 
 
-def test_a_state_may_count():
+def test_a_state_may_count_but_its_derivative_is_left_to_xla(caplog):
     """As optimisers of Optax do."""
+    warn.cache_clear()
     step = lambda state, x: ((jnp.where(state[1] > 2, state[0] * x, state[0]), state[1] + 1), 0.9 ** state[1] * x)
     start, xs = (jnp.ones(3), jnp.zeros((), jnp.int32)), jnp.linspace(0.5, 1, 7)
     with kernels("on"):
@@ -116,6 +118,7 @@ def test_a_state_may_count():
     losses = [lambda x, scan=scan: jnp.sum(scan(step, (x, start[1]), xs)[0][0]) for scan in (loop, jax.lax.scan)]
     with kernels("on"):
         np.testing.assert_allclose(*(jax.grad(loss)(start[0]) for loss in losses), rtol=1e-6)
+    assert caplog.messages[-1].endswith("the derivative of a step, because of integers in its state")
 
 
 def test_a_loop_backwards_is_that_of_xla():

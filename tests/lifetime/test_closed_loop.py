@@ -139,6 +139,8 @@ FAULTS = {
     "count": r"tasks: state that react returns: \['.*'\] = float32\[\]; allowed: int32\[\]",
     "number": r"tasks: start returns state\['steps'\] = 0; allowed: arrays of numbers, such as jnp.zeros\(\(\)\)",
     "rewardless": r"tasks: the reward that react returns = None; allowed: a number",
+    "word": r"tasks: the reward that react returns = 'much'; allowed: a number",
+    "blind": r"tasks: the input that sense returns at step 2 = \[nan\]; allowed: finite numbers",
     "unscored": r"tasks: scores returns {}; allowed: scalars by name, at least one",
     "unseen": r"tasks: sense returns a .*; allowed: a Stimulus",
     "primary": r"tasks.primary_metric = 'best'; allowed: reward.*",
@@ -184,6 +186,24 @@ def test_the_state_of_a_task_may_gate_plasticity():
         changes.append(float(jnp.max(jnp.abs(after.weights[0] - state.weights[0]))))
         state = after
     assert changes[0] == changes[2] == 0 < changes[1]
+
+
+def test_stimuli_and_reactions_draw_other_random_numbers():
+    @dataclass(frozen=True)
+    class Drawing(Arms):
+        def stimulus(self, task, t, key):
+            key = jax.random.split(jax.random.split(key)[0])[1]
+            return super().stimulus(task, t, key)._replace(input=jax.random.uniform(key, (1,)))
+
+        def sense(self, task, state, stimulus):
+            assert stimulus.key is None
+            return stimulus
+
+        def react(self, task, state, output, key):
+            return super().react(task, state, output, key)._replace(reward=jax.random.uniform(key))
+
+    variables = run_lifetime(Lifetime(rule=Rewarded(), circuit=Chooser(), tasks=Drawing(), inner_loop=LOOP))[4]
+    assert np.all(variables["pre"][..., 0] != variables["neuromodulator"])
 
 
 def test_a_sound_closed_loop_passes():

@@ -87,6 +87,15 @@ def test_the_scale_of_initial_weights_is_a_multiple_of_their_natural_one():
         np.testing.assert_allclose(part["initial"][name], scale / 4, rtol=1e-6)
 
 
+def test_rule_and_initial_weights_are_drawn_from_other_numbers():
+    one = learner(Recurrent(neurons=3, density=1.0, weight_scale=2.0, initial="learned"))
+    one = replace(one, inner_loop=replace(one.inner_loop, theta="per_projection"))
+    theta = one.init_theta(KEY)
+    draws = theta["rule"][0] / one.theta_scale()["rule"][0]
+    ratios = draws / theta["initial"]["weights_0"].ravel()[: draws.size]
+    assert np.ptp(ratios) > 0.01
+
+
 def test_a_rule_without_parameters_needs_learned_initial_weights():
     frozen = Polynomial(terms=("hebb",), frozen=("hebb",))
     parts = {"rule": frozen, "tasks": Boolean(inputs=2)}

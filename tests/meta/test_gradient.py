@@ -138,6 +138,12 @@ def test_theta_shrinks_where_no_lifetime_is_finite():
     np.testing.assert_array_equal(adam.theta(after), state.iterate.theta)
 
 
+def test_the_typical_loss_at_the_start_is_that_of_learned_initial_weights_without_a_rule():
+    circuit = Feedforward(hidden=(4,), weight_scale=9.0, initial="learned")
+    learner = replace(LEARNER, circuit=circuit)
+    assert begun(PAPER, learner).rollback.typical.loss > 1.5  # ln 2 for weights of 0
+
+
 def test_gradients_that_are_exactly_zero_are_counted():
     learner = replace(LEARNER, rule=Polynomial(terms=("1",), initial={"1": 100.0}))
     _, info = stepped(PAPER, begun(PAPER, learner), learner)

@@ -150,13 +150,15 @@ def test_a_lifetime_that_diverged_is_replaced_in_the_next_window():
     assert int(info.nonfinite_lifetimes) == 0
 
 
-def test_decays_do_not_shrink():
-    start = Iterate({"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}, jnp.zeros(()))
+def test_decays_and_learned_initial_weights_do_not_shrink():
+    rule = {"coefficients": jnp.array([8.0]), "logit_decay": jnp.array([4.6])}
+    start = Iterate({"rule": rule, "initial": {"weights_0": jnp.array([[3.0]])}}, jnp.zeros(()))
     diverged = BatchSummary(jnp.asarray(jnp.nan), jnp.asarray(jnp.nan), jnp.asarray(1.0), jnp.asarray(1.0))
     after, _, rejected = ROLLBACK.move(ROLLBACK.init(start), start, start, diverged)
     assert bool(rejected)
-    np.testing.assert_array_equal(after.theta["coefficients"], [2.0])
-    np.testing.assert_array_equal(after.theta["logit_decay"], start.theta["logit_decay"])
+    np.testing.assert_array_equal(after.theta["rule"]["coefficients"], [2.0])
+    np.testing.assert_array_equal(after.theta["rule"]["logit_decay"], rule["logit_decay"])
+    np.testing.assert_array_equal(after.theta["initial"]["weights_0"], [[3.0]])
 
 
 def test_the_typical_loss_of_short_lifetimes_is_forgotten_where_they_get_longer():

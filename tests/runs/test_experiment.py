@@ -1,8 +1,11 @@
+from dataclasses import dataclass
+
+import jax.numpy as jnp
 import msgspec
 import pytest
 import tomli_w
 
-from metarule import Boolean, Feedforward, Lifetime, Polynomial, Tabular
+from metarule import Boolean, Evaluation, Feedforward, Lifetime, Polynomial, Tabular
 from metarule.config.toml import ConfigError, decode, override
 from metarule.runs.experiment import (
     Experiment,
@@ -36,6 +39,45 @@ def test_the_output_activation_follows_the_tasks_unless_it_is_set():
     assert with_tasks(other, []) == other
     with pytest.raises(ConfigError, match="circuit.output = 'tanh': the loss of these tasks needs 'softmax'"):
         with_tasks(Experiment(), [("tasks.kind", "tabular"), ("circuit.output", "tanh")])
+
+
+@dataclass(frozen=True)
+class Squared:
+    """Boolean functions with a loss that is made for no activation."""
+
+    inputs: int = 2
+    outputs: int = 1
+
+    def split(self, seed):
+        return Boolean(inputs=2).split(seed)
+
+    def sample(self, key, pool, index):
+        return Boolean(inputs=2).sample(key, pool, index)
+
+    def stimulus(self, task, t, key):
+        return Boolean(inputs=2).stimulus(task, t, key)
+
+    def loss(self, output, target):
+        return jnp.sum((output - target) ** 2)
+
+    def examples(self, task):
+        return Boolean(inputs=2).examples(task)
+
+    def metrics(self, output, target):
+        return Boolean(inputs=2).metrics(output, target)
+
+
+def test_an_output_activation_that_followed_no_tasks_is_kept():
+    experiment = Experiment(tasks=Squared(), circuit=Feedforward(output="tanh"))
+    assert with_tasks(experiment, [("inner_loop.steps", 30)]).circuit.output == "tanh"
+
+
+def test_baselines_that_were_named_for_other_tasks_are_not_demanded():
+    experiment = Experiment(circuit=Feedforward(), evaluation=Evaluation(baselines=("backprop",)))
+    recurrent = ("circuit.kind", "recurrent")
+    assert with_tasks(experiment, [recurrent]).evaluation.baselines == ()
+    with pytest.raises(ConfigError, match="'backprop' cannot be compared with here: .*needs a Feedforward circuit"):
+        with_tasks(experiment, [recurrent, ("evaluation.baselines", ["backprop"])])
 
 
 @pytest.mark.parametrize("circuit", [{}, {"output": "choice"}])

@@ -111,6 +111,31 @@ class WrongGradient(Linear):
         return result._replace(output=_wrong(result.output))
 
 
+class NoiseWithoutKey(Linear):
+    stochastic = True
+
+
+class HiddenNoise(Linear):
+    def step(self, *given):
+        result = super().step(*given)
+        key = given[-1].key
+        return result if key is None else result._replace(output=result.output + jax.random.normal(key))
+
+
+class BelowItsBound(Linear):
+    lower_bounds = (0.0,)
+
+
+class LosesItsValues(Linear):
+    learns_initial = True
+
+    def initial_values(self, weights, wiring):
+        return {"weights": weights[0]}
+
+    def with_initial_values(self, values, weights, wiring):
+        return weights, wiring
+
+
 BROKEN = {
     NoStep: "protocol",
     NotEqualToItsCopy: "protocol",
@@ -123,6 +148,10 @@ BROKEN = {
     MixedBatch: "batch",
     NaNAtRest: "finite at rest",
     WrongGradient: "gradients",
+    NoiseWithoutKey: "randomness",
+    HiddenNoise: "randomness",
+    BelowItsBound: "lower bounds",
+    LosesItsValues: "initial values",
 }
 
 
