@@ -94,10 +94,10 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ; where it is not shared, its leaves have a leading axis [groups, …]."""
-        init, groups, learns_initial = self.rule.init, len(self.theta_groups), initial.learns_initial(self.circuit)
-        rule_key = jax.random.fold_in(key, 1) if learns_initial else key
+        init, groups = self.rule.init, len(self.theta_groups)
+        rule_key = jax.random.fold_in(key, 1) if self.learns_initial else key
         theta = jax.vmap(init)(jax.random.split(rule_key, groups)) if groups else init(rule_key)
-        if not learns_initial:
+        if not initial.learns_initial(self.circuit):
             return theta
         values = initial.draw(self.circuit, jax.random.fold_in(key, 0), self._sizes)
         return {initial.RULE: theta, initial.INITIAL: values}
