@@ -245,7 +245,7 @@ def rows_table(
     """Format rows of `summarise` for the screen.
 
     Args:
-        title: of the column of names.
+        title: of the column of names; a long one has a line of its own.
         metric: name of the primary metric.
         rows: by name, the reference of the differences first; shots and horizons are shown that all of them have.
         threshold: score of `steps_to_threshold`; None if the rows lack it.
@@ -257,8 +257,9 @@ def rows_table(
         [at for at in leader.get(name, ()) if all(at in row.get(name, ()) for row in rows.values())]
         for name in ("shots", "horizon")
     )
-    width = max(34, *(len(name) for name in rows), len(title) - 2)
-    head = f"{title:<{width + 2}}{metric:>9}   {'95 % interval':<18}  {f'{reference} − other':<28}{'diverged':>8}"
+    width = max(34, *(len(name) for name in rows))
+    over, title = (title + "\n", "") if len(title) > width + 2 else ("", title)
+    head = f"{over}{title:<{width + 2}}{metric:>9}   {'95 % interval':<18}  {f'{reference} − other':<28}{'diverged':>8}"
     head += "" if threshold is None else f"{f'to {threshold:g}':>8}"
     lines = [head + "".join(f"{f'{shot} each':>8}" for shot in shots)]
     for name, row in rows.items():

@@ -72,9 +72,9 @@ def theta_at_rate(learner: Learner, rate: float | Float[Array, ""], decay: float
 def tune(learner: Learner, pool: Any, key: PRNGKey, budget: int) -> Tuned:
     """Find the learning rate with the best mean final score on training tasks.
 
-    Rates with equal final scores are ranked by their mean score along the lifetime. Half of the budget is used for a
-    grid over four decades, half for a finer grid around its best rate. With an eligibility trace the coarse grid is
-    tried with each of `DECAYS`, within the same budget.
+    Rates with equal final scores are ranked by their mean score along the lifetime. A coarse grid spans four decades; a
+    finer one surrounds its best rate. Without eligibility traces each has half of the budget. With a trace the coarse
+    grid is tried with each of `DECAYS`, at ten times the rates, because rewards are rare and traces small.
 
     Args:
         learner: a learner whose θ is one learning rate, or also the decay of an eligibility trace.
@@ -130,7 +130,8 @@ def _tune_group(
 ) -> dict[str, Tuned]:
     """Tune learners with the same grids; arguments as of `tune_all`."""
     names, contenders = list(learners), tuple(learners.values())
-    coarse = [(decay, rate) for decay in decays for rate in RATES.tolist()]
+    coarse_rates = 10 * RATES if decays is DECAYS else RATES
+    coarse = [(decay, rate) for decay in decays for rate in coarse_rates.tolist()]
     count = len(coarse) + _FINE.size
     lifetimes, metric = max(budget // count, 1), primary_metric(contenders[0].tasks)
     at_rate = jax.jit(theta_at_rate, static_argnums=(0, 2))

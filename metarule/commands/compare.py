@@ -5,7 +5,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
-from metarule.analysis.comparison import THRESHOLD, count_text, describe_split, rows_table
+from metarule.analysis.comparison import THRESHOLD, count_text, rows_table
 from metarule.analysis.statistics import confidence_band
 from metarule.commands import cli
 from metarule.config.help import Source
@@ -14,6 +14,7 @@ from metarule.config.toml import decode, parse_overrides
 from metarule.runs import figures
 from metarule.runs.differences import Measured, common_points, difference, measure, open_runs, summary_row
 from metarule.runs.directory import FIGURES
+from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.files import write_json
 from metarule.runs.transfer import new_folder
 from metarule.sweeps.rows import check_place, write_rows
@@ -22,14 +23,16 @@ from metarule.tasks.base import primary_metric
 __all__ = ["FIELDS", "USAGE", "Options", "main"]
 
 USAGE = """\
-usage: metarule compare RUN RUN ... [--OPTION VALUE ...]
+usage: metarule compare RUN RUN ... [--OPTION VALUE ...] [--TABLE.FIELD VALUE ...]
 
 Compare the learned rules of finished runs, θ frozen. Each is evaluated on its own held-out tasks with the draws of its
-own evaluation. Intervals are over tasks for one seed, and over seeds for several. Differences from the first run are
-paired: over tasks where two runs have the same tasks and seed, and over the seeds that two runs of several share.
+own evaluation, or all on others, such as --tasks.delays '[6, 10]'. Intervals are over tasks for one seed, and over
+seeds for several. Differences from the first run are paired: over tasks where two runs have the same tasks and seed,
+and over the seeds that two runs of several share.
 
-  RUN             directory of a run of one or several seeds, or of a member of a sweep
-  --help [TABLE]  this text, or the fields of a table
+  RUN                    directory of a run of one or several seeds, or of a member of a sweep
+  --TABLE.FIELD VALUE    set a field of the configs, otherwise as in each run; output neurons follow the tasks
+  --help [TABLE]         this text, or the fields of a table
 """
 _TEXTS = ("directory", "json")
 
@@ -48,7 +51,7 @@ class Options(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     json: str = ""
 
 
-FIELDS = (Source(Options),)
+FIELDS = (Source(Options), Source(Experiment, only=FREE_TABLES))
 
 
 def main(words: list[str]) -> int:
@@ -58,14 +61,15 @@ def main(words: list[str]) -> int:
 
 def _serve(words: list[str]) -> int:
     runs = list(takewhile(lambda word: not word.startswith("--"), words))
-    pairs = {name: str(value) if name in _TEXTS else value for name, value in parse_overrides(words[len(runs) :])}
-    options = decode(pairs, Options)
+    pairs = parse_overrides(words[len(runs) :])
+    given = {name: str(value) if name in _TEXTS else value for name, value in pairs if "." not in name}
+    options = decode(given, Options)
     check_place(options.json)
-    compared = open_runs(runs)
+    compared = open_runs(runs, [pair for pair in pairs if "." in pair[0]])
     with new_folder(Path("runs", "comparisons"), options.directory) as path, figures.drawn_last():
         measured = measure(compared, common_points(compared))
         rows = {one.compared.name: _row(measured[0], one, options.threshold) for one in measured}
-        metric, of = primary_metric(compared[0].runs[0].tasks), _tasks(measured)
+        metric, of = primary_metric(compared[0].runs[0].tasks), " or ".join(sorted({one.of for one in compared}))
         summary = {"metric": metric, "of": of, "threshold": options.threshold, "runs": rows}
         write_json(path / "summary.json", summary)
         _write_curves(path, measured, metric, of)
@@ -73,11 +77,6 @@ def _serve(words: list[str]) -> int:
         print(f"\n{_table(of, metric, rows, options.threshold)}\n")
         print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}")
     return 0
-
-
-def _tasks(measured: Sequence[Measured]) -> str:
-    """Description of the tasks, as of the runs themselves."""
-    return " or ".join(sorted({describe_split(one.compared.runs[0].config.split) for one in measured}))
 
 
 def _row(first: Measured, one: Measured, threshold: float) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def init_theta(self, key: PRNGKey) -> Theta:
         """Draw an initial θ; where it is not shared, its leaves have a leading axis [groups, …]."""
         init, groups = self.rule.init, len(self.theta_groups)
-        rule_key = jax.random.fold_in(key, 1) if self.learns_initial else key
+        rule_key = jax.random.fold_in(key, 1) if initial.learns_initial(self.circuit) else key
         theta = jax.vmap(init)(jax.random.split(rule_key, groups)) if groups else init(rule_key)
         if not initial.learns_initial(self.circuit):
             return theta
@@ -163,11 +163,11 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t, with a key where circuit or task draw random numbers."""
         key = jax.random.fold_in(context.key, t)
-        # Not the key itself: what it is split into has the key of the network and of the reaction.
+        if not (isinstance(self.tasks, ClosedLoop) or is_stochastic(self.circuit)):
+            return self.tasks.stimulus(context.task, t, key)
+        # A key of its own for the task, so that it cannot split the network's or that of the reaction off `key`.
         stimulus = self.tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
-        if isinstance(self.tasks, ClosedLoop) or is_stochastic(self.circuit):
-            return stimulus._replace(key=jax.random.fold_in(key, 0))
-        return stimulus
+        return stimulus._replace(key=jax.random.fold_in(key, 0))
 
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus

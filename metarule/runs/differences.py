@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ from metarule.analysis.comparison import Contender, by_task, evaluation_steps
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import Interval, interval, steps_to_threshold
 from metarule.config.toml import ConfigError
+from metarule.runs.experiment import with_tasks
 from metarule.runs.finished import FinishedRun, load_seeds
 from metarule.runs.results import held_out_curves
+from metarule.runs.transfer import describe_novelty
 from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 
@@ -27,12 +30,14 @@ class Compared(NamedTuple):
     Attributes:
         name: its path, without what it shares with those of the others.
         directory: its path.
-        runs: finished runs in it, one a seed.
+        runs: finished runs in it, one a seed, on the tasks of the comparison.
+        of: description of these tasks.
     """
 
     name: str
     directory: Path
     runs: tuple[FinishedRun, ...]
+    of: str
 
 
 class Measured(NamedTuple):
@@ -63,11 +68,16 @@ class Measured(NamedTuple):
         return self.scores[:, self.steps.index(self.length)]
 
 
-def open_runs(words: Sequence[str]) -> list[Compared]:
+def open_runs(words: Sequence[str], fields: Sequence[tuple[str, Any]] = ()) -> list[Compared]:
     """Load the finished runs in some directories.
 
+    Args:
+        words: the directories.
+        fields: (dotted field, value) pairs of other tasks, as of `with_tasks`.
+
     Raises:
-        ConfigError: as `load`; fewer than two directories, one that is named twice, or runs of different scores.
+        ConfigError: as `load` and `with_tasks`; fewer than two directories, one that is named twice, or runs of
+            different scores.
     """
     if len(words) < 2:
         raise ConfigError("two runs or more are compared; see --help")
@@ -77,12 +87,18 @@ def open_runs(words: Sequence[str]) -> list[Compared]:
     paths = [Path(os.path.abspath(word)) for word in words]  # noqa: PTH100 (without `..`, which links may change)
     shared = os.path.commonpath([path.parent for path in paths])
     named = zip(words, paths, strict=True)
-    compared = [Compared(str(path.relative_to(shared)), Path(word), load_seeds(word)) for word, path in named]
+    compared = [_open(str(path.relative_to(shared)), Path(word), fields) for word, path in named]
     metrics = {one.name: primary_metric(one.runs[0].tasks) for one in compared}
     if len(set(metrics.values())) > 1:
         scores = ", ".join(f"{metric} in {name}" for name, metric in metrics.items())
         raise ConfigError(f"these runs have different scores: {scores}; allowed: runs of the same score")
     return compared
+
+
+def _open(name: str, directory: Path, fields: Sequence[tuple[str, Any]]) -> Compared:
+    runs = load_seeds(directory)
+    on_tasks = tuple(replace(run, config=with_tasks(run.config, fields)) for run in runs) if fields else runs
+    return Compared(name, directory, on_tasks, describe_novelty(runs[0].tasks, on_tasks[0].config))
 
 
 def common_points(compared: Sequence[Compared]) -> tuple[int, ...]:

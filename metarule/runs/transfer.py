@@ -15,13 +15,22 @@ from metarule.analysis.tuning import theta_at_rate
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.prng import Purpose, run_key, stream
+from metarule.protocols import TaskFamily
 from metarule.runs.directory import locked_run, timestamped
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.finished import FinishedRun, load
 from metarule.tasks.tabular import Tabular
 from metarule.types import PRNGKey
 
-__all__ = ["EvaluationOptions", "Transfer", "contenders", "new_folder", "open_run", "parse_transfer"]
+__all__ = [
+    "EvaluationOptions",
+    "Transfer",
+    "contenders",
+    "describe_novelty",
+    "new_folder",
+    "open_run",
+    "parse_transfer",
+]
 
 _MONITORING = ("monitor_every", "monitor_lifetimes", "theta")
 
@@ -72,19 +81,24 @@ class Transfer(NamedTuple):
     @property
     def novelty(self) -> str:
         """Relation of the test tasks to those of the run, in words."""
-        tasks, trained = self.experiment.tasks, self.run.tasks
-        if tasks == trained:
-            return describe_split(self.experiment.split)
-        if type(tasks) is not type(trained):
-            return "another family of tasks"
-        if isinstance(tasks, Tabular) and isinstance(trained, Tabular) and tasks.source != trained.source:
-            return "tasks made of other data"
-        return "the same family with another split or other settings: some of these tasks may have been trained on"
+        return describe_novelty(self.run.tasks, self.experiment)
 
     def tree(self) -> dict[str, Any]:
         """Settings for a summary."""
         settings = {"options": asdict(self.options), "experiment": to_tree(self.experiment)}
         return {"run": str(self.run.directory), "novelty": self.novelty} | settings
+
+
+def describe_novelty(trained: TaskFamily, experiment: Experiment) -> str:
+    """Describe in words how the test tasks of an experiment relate to those of a run."""
+    tasks = experiment.tasks
+    if tasks == trained:
+        return describe_split(experiment.split)
+    if type(tasks) is not type(trained):
+        return "another family of tasks"
+    if isinstance(tasks, Tabular) and isinstance(trained, Tabular) and tasks.source != trained.source:
+        return "tasks made of other data"
+    return "the same family with another split or other settings: some of these tasks may have been trained on"
 
 
 @contextmanager

@@ -38,6 +38,27 @@ def held_out(path):
     return solved.reshape(2, 8).mean(axis=0)  # 16 lifetimes on 8 tasks
 
 
+def test_runs_are_compared_on_other_tasks(runs, capsys):
+    words = [str(runs / name) for name in "ab"]
+    assert main([*words, "--tasks.split_by", "npn", "--directory", str(runs / "npn")]) == 0
+    found = json.loads((runs / "npn" / "summary.json").read_text())["runs"]["b"]
+    run = load(runs / "b")
+    other = replace(run.config, tasks=replace(run.tasks, split_by="npn"))
+    key = stream(run_key(other.seed), Purpose.HELD_OUT)
+    solved = final_metrics(other.lifetime, run.theta, other.split.test, key, other.evaluation.lifetimes)["solved"]
+    assert found["mean"] == pytest.approx(float(np.mean(solved)))
+    assert found["pairs"] == found["count"] > 1
+    printed = capsys.readouterr().out
+    assert "\nthe same family with another split or other settings" in printed
+    assert max(map(len, printed.splitlines())) < 140
+
+
+@pytest.mark.parametrize("field", ["rule.kind", "optimizer.steps"])
+def test_fields_on_which_theta_depends_are_refused(runs, capsys, field):
+    assert main([str(runs / "a"), str(runs / "b"), f"--{field}", "1"]) == 2
+    assert f"{field}: θ depends on it" in capsys.readouterr().err
+
+
 def test_runs_are_evaluated_as_they_were_and_paired(runs, capsys):
     words = [str(runs / name) for name in "abc"]
     files = ["--directory", str(runs / "compared"), "--json", str(runs / "rows.json"), "--threshold=0.5"]
