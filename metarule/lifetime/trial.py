@@ -21,8 +21,14 @@ __all__ = ["try_out"]
 
 # Most steps that are computed, and what is to be finite in them.
 _STEPS = 20
-_FINITE = ("tasks: the scores", "tasks: the input that sense returns", "circuit: the output")
-_FINITE += ("circuit: log_probability", "tasks: the reward", "tasks: the loss")
+_OF_CIRCUIT = ("circuit: the output", "circuit: log_probability")
+_FINITE = (
+    "tasks: the scores",
+    "tasks: the input that sense returns",
+    *_OF_CIRCUIT,
+    "tasks: the reward",
+    "tasks: the loss",
+)
 
 
 @memoised
