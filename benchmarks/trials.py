@@ -13,7 +13,7 @@ from benchmarks import program
 from benchmarks.program import QUICK
 from metarule import Navigation
 from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
-from metarule.analysis.statistics import threshold_point
+from metarule.analysis.statistics import interval, threshold_point
 from metarule.config.toml import ConfigError
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
@@ -30,7 +30,8 @@ __all__ = ["Options", "by_trial", "main", "trials_needed"]
 _USAGE = """\
 Compare the learned rule of a finished run on `navigation` with its tuned baselines, trial by trial, on goals that
 meta-training never met: mean path efficiency (steps of the shortest path / steps taken, 0 at a timeout) of each trial,
-and the first trial from which this mean stays at a threshold. A trial that a lifetime does not reach counts as 0.
+and the first trial from which this mean stays at a threshold, with its 95 % interval over seeds. A trial that a
+lifetime does not reach counts as 0.
 
 --quick                            few lifetimes and trials: under a minute
 """
@@ -109,16 +110,11 @@ def _serve(options: Options, flags: list[str]) -> int:
     rows = []
     for name in seeds[0]:
         needed = [one[name][1] for one in seeds]
-        never = sum(one is None for one in needed)
-        rows.append(
-            {
-                "contender": name,
-                "trials": float(np.mean([one for one in needed if one is not None])) if never < len(needed) else None,
-                "by_seed": needed,
-                "never": never,
-                "efficiency at the end": float(np.mean([one[name][0][-1] for one in seeds])),
-            }
-        )
+        never = needed.count(None)
+        middle = (None, None, None) if never else interval(np.array(needed, float))
+        row = {"contender": name} | dict(zip(("trials", "low", "high"), middle, strict=True))
+        end = np.mean([one[name][0][-1] for one in seeds])
+        rows.append(row | {"never": never, "by_seed": needed, "efficiency at the end": round(float(end), 3)})
     print(program.table(rows))
     write_rows(options.json, rows)
     return 0
