@@ -20,7 +20,7 @@ from metarule.meta.phases import resolved
 from metarule.prng import run_key
 from metarule.protocols import Estimator
 from metarule.runs.experiment import Experiment
-from metarule.runs.figures.canvas import COLOURS, blank, picture, save
+from metarule.runs.figures.canvas import COLOURS, blank, picture
 from metarule.runs.files import read_json
 from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.report import interquartile
@@ -98,7 +98,7 @@ def lifetimes_to(racer: Racer, score: float) -> float | None:
 
 
 @picture
-def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
+def draw_races(races: Mapping[str, Sequence[Racer]]) -> Any:
     """Draw the held-out score of racers by family, mean and interval over seeds, against lifetimes and seconds."""
     sizes = sorted({racer.terms for racers in races.values() for racer in racers})
     methods = list(dict.fromkeys(racer.method for racers in races.values() for racer in racers))
@@ -116,11 +116,10 @@ def draw_races(file: Path, races: Mapping[str, Sequence[Racer]]) -> None:
             axes.xaxis.set_minor_formatter("")  # labels of short axes overlap
             axes.set_xlabel("lifetimes" if spent == "lifetimes" else "seconds a seed")
             axes.set_title(f"{family}, {terms} terms", fontsize="medium")
-            axes.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel("held-out score")
     lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
-    figure.legend(lines.values(), lines, frameon=False, ncols=len(lines), loc="outside lower center")
-    save(figure, file)
+    figure.legend(lines.values(), lines, ncols=len(lines), loc="outside lower center")
+    return figure
 
 
 def relative_cost(experiment: Experiment) -> float:

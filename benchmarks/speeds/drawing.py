@@ -1,12 +1,11 @@
 """Figure of the times of implementations, of the cost of work, and of starts."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from metarule.runs.figures.canvas import COLOURS, blank, picture, save
+from metarule.runs.figures.canvas import COLOURS, blank, picture
 
 __all__ = ["draw_speeds"]
 
@@ -24,7 +23,7 @@ _STARTS = {"off": COLOURS[4], "cold": COLOURS[5], "warm": COLOURS[0]}
 
 
 @picture
-def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows) -> None:
+def draw_speeds(implementations: _Rows, costs: _Rows, starts: _Rows) -> Any:
     """Draw rows of `compared` as times over that of C, of `cost_curve` against work, and of `starts`."""
     # Problems without C have no bars, and no panel beside those with C.
     compared = [row for row in implementations if row["ratio"]] or implementations
@@ -45,9 +44,7 @@ def draw_speeds(file: Path, implementations: _Rows, costs: _Rows, starts: _Rows)
     pairs = bottom.subplots(2, lower, squeeze=False, sharex="col").T
     for axes, option in zip(pairs, options, strict=False):
         _draw_costs(axes, option, [row for row in costs if row["axis"].partition(",")[0] == option])
-    for axes in (*panels, *pairs.flat):
-        axes.spines[["top", "right"]].set_visible(False)
-    save(figure, file)
+    return figure
 
 
 def _draw_implementations(axes: Any, rows: _Rows, limits: tuple[float, float], named: bool) -> None:
@@ -80,7 +77,7 @@ def _draw_starts(axes: Any, rows: _Rows) -> None:
         axes.bar_label(bars, fmt="%.1f", fontsize="small")
     axes.set_xticks(range(len(rows)), [row["config"] for row in rows])
     axes.set_ylabel("seconds to the first meta-step")
-    axes.legend(frameon=False, fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(_STARTS))
+    axes.legend(fontsize="small", loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(_STARTS))
 
 
 def _draw_costs(pair: Sequence[Any], option: str, rows: _Rows) -> None:
@@ -103,4 +100,4 @@ def _draw_costs(pair: Sequence[Any], option: str, rows: _Rows) -> None:
     times.set_ylabel(f"µs a {rows[0]['item']}")
     memory.set_ylabel("temporary MiB")
     memory.set_xlabel(option)
-    times.legend(frameon=False, fontsize="small")
+    times.legend(fontsize="small")

@@ -1,6 +1,5 @@
 """Study D: rules learned on some classes of real data, evaluated on other classes and other data."""
 
-from pathlib import Path
 from typing import Any
 
 from benchmarks.studies.declaration import Study
@@ -9,7 +8,7 @@ from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED, SHOTS
 from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
@@ -67,7 +66,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 
 
 @picture
-def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
+def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw errors along the lifetime on a logarithmic scale, a panel a test."""
     figure, panels = figure_of(len(results.tests), width=3.4, height=4.2)
     for axes, test in zip(panels, results.tests, strict=True):
@@ -82,6 +81,6 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
         axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
         axes.set(xlabel="steps", title=test, ylim=(0.75 * final, 0.7))
     panels[0].set_ylabel(f"1 − {results.plan.score}")
-    panels[-1].legend(frameon=False, loc="upper right", fontsize="small")
+    panels[-1].legend(loc="upper right", fontsize="small")
     figure.suptitle("Interquartile mean over seeds; grey: final error of backprop")
-    save(figure, file)
+    return figure

@@ -1,6 +1,5 @@
 """Study B: kinds of Boolean functions, by circuit and rule."""
 
-from pathlib import Path
 from typing import Any
 
 from benchmarks.studies.declaration import Study
@@ -8,7 +7,7 @@ from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.rows import lines_of
 
@@ -62,7 +61,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 
 
 @picture
-def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
+def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw the share of solved new functions, and that of solved training functions."""
     circuits, rules = (list(dict.fromkeys(row[name] for row in rows)) for name in ("circuit", "rule"))
     figure, panels = figure_of(len(circuits), width=5.6)
@@ -80,5 +79,5 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
         axes.scatter([], [], facecolors="none", edgecolors="0.3", s=60, label="trained on")
         axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
         axes.set(ylim=(-0.03, 1.03), ylabel="share of functions solved", title=circuit)
-    panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    save(figure, file)
+    panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

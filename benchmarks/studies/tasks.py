@@ -7,7 +7,6 @@ coefficients, the gap between the errors on new and on training tasks is bounded
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +16,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
@@ -88,7 +87,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 
 
 @picture
-def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
+def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
     for colour, (rule, (numbers, gaps)) in zip(COLOURS, _gaps(results).items()):
@@ -108,10 +107,10 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
         axes.set(xlabel="training tasks", ylabel=label)
-        axes.legend(frameon=False, fontsize="small")
+        axes.legend(fontsize="small")
     gap_axes.set_title("Gap; dashed: power law, dash-dotted: form of the bound", fontsize="medium")
     errors.set_title("Interquartile mean over seeds and 95 % interval", fontsize="medium")
-    save(figure, file)
+    return figure
 
 
 def _draw_laws(axes: Any, numbers: list[int], gaps: Float[np.ndarray, " numbers"], size: int, colour: str) -> None:

@@ -1,7 +1,6 @@
 """Study C: rules learned on one task family, evaluated on each of the others."""
 
 from itertools import permutations
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.statistics import interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import figure_of, picture, save
+from metarule.runs.figures.canvas import figure_of, picture
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
@@ -49,7 +48,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 
 
 @picture
-def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
+def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw the matrix as colours and numbers."""
     tests = results.tests
     values = np.array([[row[test].mean if row[test] else np.nan for test in tests] for row in rows])
@@ -65,4 +64,4 @@ def draw(file: Path, rows: list[dict[str, Any]], results: Results) -> None:
     axes.set_yticks(range(len(rows)), [row["learned on"] for row in rows])
     axes.set(xlabel="evaluated on", ylabel="learned on", title=f"{results.plan.score}; the best of each column in bold")
     axes.spines[:].set_visible(False)
-    save(figure, file)
+    return figure

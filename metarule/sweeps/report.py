@@ -14,7 +14,7 @@ from jaxtyping import Real
 
 from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture
 from metarule.runs.files import csv_text, read_json
 from metarule.runs.members import member_name
 from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
@@ -174,7 +174,7 @@ def _summary(plan: Mapping[str, Any], rows: Rows, reference: str) -> Iterator[di
 
 
 @picture
-def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
+def _draw(plan: Mapping[str, Any], report: Report) -> Any:
     """Draw the score against the first numeric axis, a line for each value of the others; else a row a setting."""
     varied = [axis for axis in plan["axes"] if len({_axes(plan, one)[axis] for one in plan["settings"]}) > 1]
     axis = next((axis for axis in varied if _is_numeric(plan, axis)), None)
@@ -186,9 +186,9 @@ def _draw(file: Path, plan: Mapping[str, Any], report: Report) -> None:
     else:
         _draw_lines(axes, plan, report, axis, others)
         if lines > 1:
-            figure.legend(frameon=False, fontsize="small", loc="outside lower center")
+            figure.legend(fontsize="small", loc="outside lower center")
     figure.suptitle("Held-out tasks: each seed, interquartile mean and 95 % interval")
-    save(figure, file)
+    return figure
 
 
 def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:

@@ -1,7 +1,6 @@
 """Figures of conditioning: the circuit, responses, and shares by timing and rate."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -9,7 +8,7 @@ import numpy as np
 
 from metarule.analysis.phenomena import Example
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
-from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
 
@@ -22,7 +21,7 @@ _PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 
 
 @picture
-def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
+def draw_circuit(circuit: ConditioningCircuit) -> Any:
     """Draw neurons and synapses, plastic or fixed, with their modulating neurons."""
     figure, (axes,) = figure_of(1, height=4.5)
     box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"}
@@ -32,18 +31,17 @@ def draw_circuit(file: Path, circuit: ConditioningCircuit) -> None:
         _draw_synapse(axes, synapse, names, circuit.neurons)
     for label, colour, line in (("plastic", _PLASTIC, "-"), ("fixed", _FIXED, "-"), ("modulates", _MODULATION, "--")):
         axes.plot([], [], color=colour, linestyle=line, label=label)
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(loc="upper right")
     axes.set(xlim=(-0.4, 2.4), ylim=(-1.1, len(STIMULI) - 0.5), title="Synapses, with their initial strength")
     axes.set_axis_off()
-    save(figure, file)
+    return figure
 
 
 @picture
-def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> None:
+def draw_phenomena(tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> Any:
     """Draw one panel a phenomenon: stimuli above, target and learned responses below.
 
     Args:
-        file: of the figure.
         tasks: the task family, with its phenomena.
         example: one run of each schedule.
         shown: by phenomenon, the share of animals that show it at the weakest timing.
@@ -60,12 +58,12 @@ def draw_phenomena(file: Path, tasks: Conditioning, example: Example, shown: Map
         _draw_stimuli(above, animal.task)
         _draw_responses(below, animal, control, targets=number in tasks.trained)
         below.set(xlabel="step", ylabel="response / US")
-    figure.legend(*below.get_legend_handles_labels(), frameon=False, ncols=2 * columns, loc="outside lower center")
-    save(figure, file)
+    figure.legend(*below.get_legend_handles_labels(), ncols=2 * columns, loc="outside lower center")
+    return figure
 
 
 @picture
-def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
+def draw_timings(report: Mapping[str, Any]) -> Any:
     """Draw a map of the learned rule's shares `by_timing` in a report from `measure_phenomena`, a row a phenomenon."""
     timings = next(iter(report.values()))["by_timing"]
     columns: dict[str, list[int]] = {}
@@ -85,11 +83,11 @@ def draw_timings(file: Path, report: Mapping[str, Any]) -> None:
         axes.tick_params(length=0)
     panels[0].set_yticks(range(len(report)), list(report), fontsize="small")
     figure.suptitle("Share of animals that show each phenomenon, by timing and intensity", fontsize="medium")
-    save(figure, file)
+    return figure
 
 
 @picture
-def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
+def draw_rates(report: Mapping[str, Any]) -> Any:
     """Draw the shares `by_rate` in a report from `measure_phenomena` against the rate, one panel a baseline."""
     names = list(next(iter(report.values()))["baselines"])
     figure, panels = figure_of(len(names), width=5.5)
@@ -100,8 +98,8 @@ def draw_rates(file: Path, report: Mapping[str, Any]) -> None:
             width = 3.2 - 0.25 * min(number, 8)  # so that lines that coincide remain visible
             axes.plot(rates, shares, linewidth=width, marker=".", label=phenomenon, **style)
         axes.set(xscale="log", ylim=(-0.05, 1.05), title=name, xlabel="learning rate", ylabel="share of animals")
-    figure.legend(*panels[0].get_legend_handles_labels(), frameon=False, ncols=3, loc="outside lower center")
-    save(figure, file)
+    figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+    return figure
 
 
 def _schedule(example: Example, number: int) -> Example:
@@ -162,4 +160,3 @@ def _draw_responses(axes: Any, animal: Example, control: Example, targets: bool)
         values = np.append(task.targets[steps, 0], final[:, 0])
         circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
         axes.scatter(times, values / us, label=f"target, {name}", **circles)
-    axes.spines[["top", "right"]].set_visible(False)

@@ -1,7 +1,6 @@
 """Figures of an inferred rule: coefficients, models, trajectories, residuals and identifiability."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from metarule.rules.terms import typeset
-from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture
 from metarule.runs.inference_tables import LOOSE, largest_first, likeliest_first
 
 __all__ = ["draw_inferred_coefficients", "draw_models", "draw_residuals", "draw_spectrum", "draw_trajectories"]
@@ -30,11 +29,11 @@ _OTHER, _PLAIN = "0.55", "{x:g}"
 
 
 @picture
-def draw_inferred_coefficients(file: Path, report: Mapping[str, Any]) -> None:
+def draw_inferred_coefficients(report: Mapping[str, Any]) -> Any:
     """Draw the largest coefficients with their 95 % intervals, selected ones first; nothing if there are none."""
     terms = largest_first(report)[:_ROWS]
     if not terms:
-        return
+        return None
     rows, selected = report["coefficients"], set(report["selected"] or report["coefficients"])
     figure, (axes,) = figure_of(1, width=8.0, height=1.8 + 0.24 * len(terms))
     limit = _limit([rows[term] for term in terms])
@@ -58,12 +57,12 @@ def draw_inferred_coefficients(file: Path, report: Mapping[str, Any]) -> None:
     if any(_furthest(rows[term]) > limit for term in terms):
         keys.append(({"color": "0.2", "marker": ">", "linestyle": "none"}, "goes on beyond the axis"))
     handles = [axes.plot([], [], label=label, **style)[0] for style, label in keys]
-    figure.legend(handles=handles, frameon=False, ncols=2, loc="outside lower center", fontsize="small")
-    save(figure, file)
+    figure.legend(handles=handles, ncols=2, loc="outside lower center", fontsize="small")
+    return figure
 
 
 @picture
-def draw_models(file: Path, report: Mapping[str, Any]) -> None:
+def draw_models(report: Mapping[str, Any]) -> Any:
     """Draw how much the held-out log-likelihood of the inferred rule is above that of each model, the best first."""
     models = likeliest_first(report["models"])
     figure, (axes,) = figure_of(1, width=8.0, height=1.5 + 0.36 * len(models))
@@ -84,15 +83,14 @@ def draw_models(file: Path, report: Mapping[str, Any]) -> None:
     scale = ", logarithmic beyond ±1" if axes.get_xscale() == "symlog" else ""
     axes.set_xlabel(f"log-likelihood of the inferred rule − model (nats an animal), 95 % interval{scale}")
     axes.set_title(f"Models on {report['held_out']}; right of 0 the inferred rule is better", fontsize="medium")
-    save(figure, file)
+    return figure
 
 
 @picture
-def draw_trajectories(file: Path, examples: Sequence[Mapping[str, Any]]) -> None:
+def draw_trajectories(examples: Sequence[Mapping[str, Any]]) -> Any:
     """Draw what was observed and what the inferred rule simulates, in one panel an example.
 
     Args:
-        file: of the figure.
         examples: of each, `animal`, `of` (such as `weight 0→1` or `P(choice = 1)`), and at each step `observed` (NaN
             where nothing was), `simulated`, and `low` and `high` of the 95 % band.
     """
@@ -111,21 +109,19 @@ def draw_trajectories(file: Path, examples: Sequence[Mapping[str, Any]]) -> None
         unit = "" if is_choice else "\n(recorded units)"
         axes.set(xlabel="trial" if is_choice else "step", ylabel=f"{example['of']}{unit}")
         axes.set_title(str(example["animal"]), fontsize="medium")
-        axes.spines[["top", "right"]].set_visible(False)
         handles, labels = axes.get_legend_handles_labels()
         entries |= zip(labels, handles, strict=True)
     for axes in panels[len(examples) :]:
         axes.set_axis_off()
-    figure.legend(entries.values(), entries, frameon=False, ncols=2 * columns, loc="outside lower center")
-    save(figure, file)
+    figure.legend(entries.values(), entries, ncols=2 * columns, loc="outside lower center")
+    return figure
 
 
 @picture
-def draw_residuals(file: Path, residuals: Mapping[str, Any]) -> None:
+def draw_residuals(residuals: Mapping[str, Any]) -> Any:
     """Draw the distribution of standardised residuals beside N(0, 1), which it follows if model and noise are right.
 
     Args:
-        file: of the figure.
         residuals: `residual`, an array with NaN where nothing was observed (of choices: randomised quantile residuals,
             because others are not normal); `of`, the name of what was observed; `lag1`, their autocorrelation from step
             to step.
@@ -144,12 +140,12 @@ def draw_residuals(file: Path, residuals: Mapping[str, Any]) -> None:
     axes.set_title(text + ("–" if lag1 is None else f"{lag1:.2f} (0 expected)"), fontsize="medium")
     beyond = "; outermost bars: all beyond" if np.any(np.abs(values) > _END) else ""
     axes.set(xlabel=f"standardised residual of {residuals['of']} (standard deviations{beyond})", ylabel="density")
-    axes.legend(frameon=False)
-    save(figure, file)
+    axes.legend()
+    return figure
 
 
 @picture
-def draw_spectrum(file: Path, report: Mapping[str, Any]) -> None:
+def draw_spectrum(report: Mapping[str, Any]) -> Any:
     """Draw the standard deviation of each eigendirection of θ in units of the scale; the loosest have equations."""
     identified = report["identified"]
     spectrum = np.array(identified["spectrum"], float)  # None, which is infinite, becomes NaN
@@ -180,8 +176,8 @@ def draw_spectrum(file: Path, report: Mapping[str, Any]) -> None:
     verdict = "partly identified" if identified["verdict"] == "partly" else identified["verdict"]
     title = f"{identified['directions']} of {identified['of']} directions of θ are determined: {verdict}"
     axes.set_title(title, fontsize="medium")
-    figure.legend(frameon=False, loc="outside lower left", fontsize="small")
-    save(figure, file)
+    figure.legend(loc="outside lower left", fontsize="small")
+    return figure
 
 
 def _limit(rows: Sequence[Mapping[str, Any]]) -> float:

@@ -1,13 +1,12 @@
 """Figures of a run: meta-loss, coefficients, performance, seeds, tasks and structures."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from metarule.rules.terms import typeset
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture, save
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture
 
 __all__ = ["draw_coefficients", "draw_front", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
 
@@ -18,7 +17,7 @@ _STYLES = ("-", "--", "-.", ":")
 
 
 @picture
-def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | None]) -> None:
+def draw_meta_loss(steps: Sequence[int], losses: Sequence[float | None]) -> Any:
     """Draw the meta-loss over meta-steps, with its running median."""
     figure, (axes,) = figure_of(1)
     values = np.array(losses, float)
@@ -28,14 +27,14 @@ def draw_meta_loss(file: Path, steps: Sequence[int], losses: Sequence[float | No
         windows = np.lib.stride_tricks.sliding_window_view(values, width)
         medians = np.nanmedian(windows, axis=1)
         axes.plot(steps[width - 1 :], medians, color=COLOURS[0], label=f"median of the last {width}")
-        axes.legend(frameon=False)
+        axes.legend()
     axes.set(xlabel="meta-step", ylabel="meta-loss", title="Meta-loss on training tasks")
     axes.set_ylim(bottom=0)
-    save(figure, file)
+    return figure
 
 
 @picture
-def draw_coefficients(file: Path, steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> None:
+def draw_coefficients(steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
     """Draw the coefficients over meta-steps, by title and term; the largest final ones are labelled."""
     figure, all_axes = figure_of(len(panels), width=5.6)
     for axes, (title, terms) in zip(all_axes, panels.items(), strict=True):
@@ -48,16 +47,15 @@ def draw_coefficients(file: Path, steps: Sequence[int], panels: Mapping[str, Map
             axes.plot([], [], color="0.8", label=f"{len(terms) - _LABELLED} others")
         axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
         axes.set(xlabel="meta-step", ylabel="coefficient", title=title)
-        axes.legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
-    save(figure, file)
+        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 @picture
-def draw_performance(file: Path, performance: Mapping[str, Any], length: int, title: str) -> None:
+def draw_performance(performance: Mapping[str, Any], length: int, title: str) -> Any:
     """Draw the score along lifetimes, with 95 % intervals; beyond their length in a second panel.
 
     Args:
-        file: of the figure.
         performance: `steps`, `score`, and by contender `mean`, `low` and `high` at each point.
         length: of a lifetime in meta-training.
         title: of the figure.
@@ -81,14 +79,14 @@ def draw_performance(file: Path, performance: Mapping[str, Any], length: int, ti
         panels[-1].set_xlabel("steps, in lengths of a lifetime")
     figure.suptitle(title, fontsize="medium")
     if below:
-        figure.legend(*panels[-1].get_legend_handles_labels(), frameon=False, loc="outside lower center")
+        figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center")
     else:
-        panels[-1].legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    save(figure, file)
+        panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 @picture
-def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
+def draw_seeds(contenders: Mapping[str, Sequence[float]], score: str, title: str) -> Any:
     """Draw the final score of each seed, one line a seed, one column a contender."""
     figure, (axes,) = figure_of(1)
     columns = np.array(list(contenders.values()))
@@ -99,23 +97,23 @@ def draw_seeds(file: Path, contenders: Mapping[str, Sequence[float]], score: str
         axes.hlines(values.mean(), number - 0.2, number + 0.2, color=colour)
     axes.set_xticks(range(len(contenders)), contenders)
     axes.set(ylabel=score, title=title)
-    save(figure, file)
+    return figure
 
 
 @picture
-def draw_tasks(file: Path, contenders: Mapping[str, Sequence[float]], score: str, title: str) -> None:
+def draw_tasks(contenders: Mapping[str, Sequence[float]], score: str, title: str) -> Any:
     """Draw the final scores of all tasks as cumulative distributions, one a contender."""
     figure, (axes,) = figure_of(1)
     for colour, (name, values) in zip(COLOURS, contenders.items()):
         axes.ecdf(values, color=colour, label=name)
     count = len(next(iter(contenders.values())))
     axes.set(xlabel=score, ylabel="share of tasks up to this score", title=f"{title}, {count} tasks")
-    axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
-    save(figure, file)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
 
 
 @picture
-def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, title: str) -> None:
+def draw_front(rows: Sequence[Mapping[str, Any]], score: str, title: str) -> Any:
     """Draw the held-out score of each structure against its number of terms; the shortest rules are labelled.
 
     Rows hold `terms`, `mean`, `low`, `high` and `names` of a structure.
@@ -131,4 +129,4 @@ def draw_front(file: Path, rows: Sequence[Mapping[str, Any]], score: str, title:
         axes.annotate(text, (row["terms"], row["mean"]), xytext=(8, -12), textcoords="offset points", fontsize="small")
     axes.set_xticks(sorted({row["terms"] for row in rows}))
     axes.set(xlabel="terms of the rule", ylabel=score, title=title)
-    save(figure, file)
+    return figure

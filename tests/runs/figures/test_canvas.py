@@ -1,6 +1,5 @@
 """Figures that cannot be drawn, and settings of the user."""
 
-import ast
 import os
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from matplotlib.figure import Figure
 
 from metarule.config.messages import collect_warnings
 from metarule.runs.figures import draw_tasks, drawn_last
+from metarule.runs.figures.canvas import FORMATS, formats, picture
 
 ROOT = Path(__file__).parents[3]
 VALUES = {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}
@@ -34,7 +34,7 @@ def test_files_and_variables_that_prevent_the_import_of_matplotlib_are_ignored(t
     settings = tmp_path / "settings"
     settings.write_bytes(b"\xff\xfe no text")
     script = "from pathlib import Path; from metarule.runs.figures.canvas import *; f = Path('x.png')\n"
-    script += "picture(lambda file: save(blank(1, 1), file))(f); assert f.exists()\n"
+    script += "picture(lambda: blank(1, 1))(f); assert f.exists()\n"
     env = os.environ | {"MATPLOTLIBRC": str(settings), "MPLBACKEND": "nonsense", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, "could not be drawn" in done.stderr) == (0, False), done.stderr
@@ -67,18 +67,20 @@ def test_figures_are_drawn_after_the_numbers_unless_these_fail(tmp_path):
     assert not (tmp_path / "two.png").exists()
 
 
-def test_every_function_that_saves_a_figure_is_a_picture():
-    saving = {}
-    for file in (*(ROOT / "metarule").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        if "figures.canvas import" not in file.read_text(encoding="utf-8"):
-            continue
-        for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
-            calls = [
-                node.func.id for node in ast.walk(function) if isinstance(node, ast.Call) and hasattr(node.func, "id")
-            ]
-            if "save" in calls:
-                decorators = [one.id for one in function.decorator_list if isinstance(one, ast.Name)]
-                saving[f"{file.name}: {function.name}"] = decorators
-    assert len(saving) > 10
-    assert {name for name, decorators in saving.items() if decorators != ["picture"]} == set()
+def test_figures_are_written_in_each_format(tmp_path):
+    with formats(FORMATS):
+        draw_tasks(tmp_path / "one.png", VALUES, "solved", "held-out tasks")
+        with drawn_last():
+            draw_tasks(tmp_path / "two.png", VALUES, "solved", "held-out tasks")
+    assert {file.suffix[1:] for file in tmp_path.glob("two.*")} == set(FORMATS)
+    for name in FORMATS:
+        assert (tmp_path / f"one.{name}").read_bytes() == (tmp_path / f"two.{name}").read_bytes()
+
+
+def test_the_svg_element_of_a_figure_has_its_text():
+    text = draw_tasks.svg(VALUES, "solved", "held-out tasks")
+    assert text.startswith("<svg")
+    assert "held-out tasks" in text
+    assert "learned" in text
+    assert text == draw_tasks.svg(VALUES, "solved", "held-out tasks")
+    assert picture(lambda: None).svg() == ""
