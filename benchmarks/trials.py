@@ -1,7 +1,9 @@
 """Trials that a network needs to find goals: `python -m benchmarks.trials --run DIRECTORY [--json FILE]`."""
 
 import sys
+from collections.abc import Mapping
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import jax.numpy as jnp
@@ -12,20 +14,22 @@ from msgspec import Meta, Struct
 from benchmarks import program
 from benchmarks.program import QUICK
 from metarule import Navigation
+from metarule.analysis.comparison import count_text
 from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
-from metarule.analysis.statistics import interval, threshold_point
+from metarule.analysis.statistics import confidence_band, interval, threshold_point
 from metarule.config.toml import ConfigError
 from metarule.lifetime.scans import loop
 from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
+from metarule.runs.figures.canvas import COLOURS, figure_of, picture
 from metarule.runs.finished import FinishedRun, load_seeds
 from metarule.runs.transfer import contenders
 from metarule.sweeps.rows import write_rows
 from metarule.types import Integer, LearnerState, PRNGKey, Theta
 
-__all__ = ["Options", "by_trial", "main", "trials_needed"]
+__all__ = ["Options", "by_trial", "draw_trials", "main", "trials_needed"]
 
 _USAGE = """\
 Compare the learned rule of a finished run on `navigation` with its tuned baselines, trial by trial, on goals that
@@ -46,6 +50,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         lifetimes: held-out lifetimes of each seed.
         threshold: mean path efficiency; ⅔ is a path of 1.5 times the shortest one.
         json: file for the rows of the table; none if empty.
+        figure: file for a picture of all trials; none if empty.
     """
 
     run: Annotated[str, Meta(min_length=1)]
@@ -53,6 +58,7 @@ class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     lifetimes: Annotated[int, Meta(ge=1, le=1_000_000)] = 1024
     threshold: Annotated[float, Meta(gt=0, le=1)] = 2 / 3
     json: str = ""
+    figure: str = ""
 
 
 @sharded_jit("learner", "lifetimes", "trials", "steps")
@@ -105,6 +111,23 @@ def trials_needed(run: FinishedRun, options: Options) -> dict[str, tuple[np.ndar
     return {name: (curve, threshold_point(curve, numbers, options.threshold)) for name, curve in curves.items()}
 
 
+@picture
+def draw_trials(efficiencies: Mapping[str, Float[np.ndarray, "seeds trials"]], threshold: float, title: str) -> Any:
+    """Draw the path efficiency of each trial: the mean over seeds, and its 95 % interval where there are several."""
+    figure, (axes,) = figure_of(1)
+    for (name, curves), colour in zip(efficiencies.items(), COLOURS):
+        numbers, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
+        axes.plot(numbers, mean, color=colour, label=name)
+        if len(curves) > 1:
+            band = confidence_band(curves)
+            axes.fill_between(numbers, band["low"], band["high"], color=colour, alpha=0.2, linewidth=0)
+    axes.axhline(threshold, color="0.5", linestyle=":", label=f"paths of {1 / threshold:.3g} times the shortest")
+    axes.set(xscale="log", xlabel="trial", ylabel="shortest path / steps taken", ylim=(0, 1), title=title)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure
+
+
 def _serve(options: Options, flags: list[str]) -> int:
     seeds = [trials_needed(run, options) for run in load_seeds(options.run)]
     rows = []
@@ -117,6 +140,10 @@ def _serve(options: Options, flags: list[str]) -> int:
         rows.append(row | {"never": never, "by_seed": needed, "efficiency at the end": round(float(end), 3)})
     print(program.table(rows))
     write_rows(options.json, rows)
+    if options.figure:
+        efficiencies = {name: np.array([one[name][0] for one in seeds]) for name in seeds[0]}
+        title = f"Goals that meta-training never met, {count_text(len(seeds), 'seeds')}"
+        draw_trials(Path(options.figure), efficiencies, options.threshold, title)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+from inking import inked
 from small import finished_run
 
 from benchmarks import trials
@@ -21,6 +22,13 @@ def test_trials_are_those_that_the_task_counts():
     for curve, count, last in zip(curves, final["trials"], final["last"], strict=True):
         assert curve[int(count) - 1] == last
         assert np.all(curve[int(count) :] == 0)
+
+
+def test_trials_are_drawn_for_one_seed_and_for_several(tmp_path):
+    for seeds in (1, 3):
+        efficiencies = {name: np.random.default_rng(0).random((seeds, 9)) for name in ("learned", "reinforce")}
+        trials.draw_trials(tmp_path / f"{seeds}.png", efficiencies, 2 / 3, "title")
+        assert inked(tmp_path / f"{seeds}.png")
 
 
 def test_a_run_on_other_tasks_is_refused(tmp_path, capsys):
