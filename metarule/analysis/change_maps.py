@@ -11,7 +11,6 @@ from jaxtyping import Float
 
 from metarule.analysis.visited import Visited, term_values
 from metarule.lifetime.learner import Lifetime
-from metarule.prng import run_key
 from metarule.rules.expansion import expand
 from metarule.rules.lifting import complete, local_variables
 from metarule.rules.polynomial import Polynomial

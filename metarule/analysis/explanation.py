@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float
+from msgspec.structs import replace
 
 from metarule.analysis.change_maps import ChangeMap, change_maps
+from metarule.analysis.statistics import Interval, jackknife
 from metarule.analysis.visited import Visited, term_values, visited
-from metarule.circuits.base import lower_bounds_of, offered_variables
+from metarule.circuits.base import lower_bounds_of
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
 from metarule.rules.expansion import expand
@@ -20,12 +22,14 @@ from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES
 from metarule.types import PRNGKey, Theta
 
-__all__ = ["ALL", "Explanation", "Mixture", "Part", "cosine", "explain_rule", "mixture_of", "shares_of_variance"]
+__all__ = ["ALL", "Explanation", "Mixture", "Part", "cosines", "explain_rule", "is_possible", "mixture_of"]
+__all__ += ["shares_of_variance"]
 
 # Name of the synapses that share a θ, where all do.
 ALL = "all synapses"
-# Share of the mean square below which a variance is rounding. Weights are float32.
-_ROUNDING = 1e-12
+# Share of the largest Δw below which a deviation is rounding. Weights are float32.
+_ROUNDING = 1e-6
+_TINY = np.finfo(float).tiny
 
 
 class Mixture(NamedTuple):
@@ -33,7 +37,7 @@ class Mixture(NamedTuple):
 
     Attributes:
         coefficients: by rule, those above 0.
-        cosine: between the sum and Δw.
+        cosine: between the sum and Δw; 0 if there are none.
     """
 
     coefficients: Mapping[str, float]
@@ -41,7 +45,7 @@ class Mixture(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Numbers of the synapses that share a θ, or of those in one projection.
+    """Numbers of the synapses that share a θ, or of those in one projection; intervals are over lifetimes.
 
     Attributes:
         part: their name.
@@ -61,8 +65,8 @@ class Part(NamedTuple):
     samples: int
     deviation: float
     beyond: float
-    shares: Mapping[str, float] | None
-    cosines: Mapping[str, float]
+    shares: Mapping[str, Interval] | None
+    cosines: Mapping[str, Interval]
     mixture: Mixture | None
 
 
@@ -98,7 +102,7 @@ def explain_rule(lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, life
     Raises:
         ConfigError: a rule under which all lifetimes diverge.
     """
-    named = _offered_rules(lifetime)
+    named = {name: Polynomial(terms=(name,), initial={name: 1.0}) for name in RULES if is_possible(lifetime, name)}
     names = {"weight", *local_variables(lifetime.rule)}
     draws = visited(lifetime, theta, pool, key, lifetimes, names, tuple(named.values()))
     if not all(draw.change.size for draw in draws):
@@ -107,15 +111,22 @@ def explain_rule(lifetime: Lifetime, theta: Theta, pool: Any, key: PRNGKey, life
     left_out = dict.fromkeys(still, "its Δw is 0 in all visited states")
     parts = [part for draw in draws for part in _parts(lifetime, theta, draw, tuple(named))]
     if not isinstance(lifetime.rule, Polynomial):
-        left_out["shares"] = f"the rule is a {type(lifetime.rule).__name__}, which is no sum of terms"
+        left_out["shares"] = f"rule = {type(lifetime.rule).__name__}: it is no sum of terms"
     maps, reason = change_maps(lifetime, theta, draws)
     left_out |= {"maps": reason} if reason else {}
     return Explanation(tuple(parts), maps, left_out, min(draw.lifetimes for draw in draws))
 
 
-def shares_of_variance(
-    contributions: Sequence[Float[np.ndarray, " samples"]],
-) -> tuple[Float[np.ndarray, " terms"], float]:
+def is_possible(lifetime: Lifetime, name: str) -> bool:
+    """True if circuit and tasks have all local variables that a rule by name reads."""
+    try:
+        replace(lifetime, rule=Polynomial(terms=(name,)))
+    except ValueError:
+        return False
+    return True
+
+
+def shares_of_variance(contributions: Float[np.ndarray, "terms samples"]) -> Float[np.ndarray, " terms"]:
     """Share of each term in the variance of a sum.
 
     shareₖ = cov(termₖ, Σ terms) / var(Σ terms)
@@ -123,23 +134,17 @@ def shares_of_variance(
     Shares add up to 1. A share is negative if its term counteracts the others, which then have more than 1 together.
 
     Args:
-        contributions: values of each term, with its coefficient.
-
-    Returns:
-        (shares, NaN if the sum is constant; standard deviation of the sum).
+        contributions: values of each term, with its coefficient; their sum is not constant.
     """
-    total = np.sum(contributions, axis=0)
-    centred, square = total - total.mean(), np.mean(total**2)
-    variance = np.mean(centred**2)
-    if not variance > _ROUNDING * square:
-        return np.full(len(contributions), np.nan), 0.0
-    return np.array([np.mean(one * centred) / variance for one in contributions]), float(np.sqrt(variance))
+    total = contributions.sum(axis=0)
+    centred = total - total.mean()
+    return contributions @ centred / max(centred @ centred, _TINY)
 
 
-def cosine(one: Float[np.ndarray, " samples"], other: Float[np.ndarray, " samples"]) -> float:
-    """Cosine Σ a·b / (|a|·|b|) between two changes, without subtraction of their means; NaN if one is 0."""
-    size = np.linalg.norm(one) * np.linalg.norm(other)
-    return float(one @ other / size) if size > 0 else float("nan")
+def cosines(changes: Float[np.ndarray, "rules samples"]) -> Float[np.ndarray, " others"]:
+    """Cosine Σ a·b / (|a|·|b|) of the first change with each other, without subtraction of their means; none is 0."""
+    first, *others = changes / np.maximum(np.linalg.norm(changes, axis=1, keepdims=True), _TINY)
+    return np.array([first @ other for other in others])
 
 
 def mixture_of(change: Float[np.ndarray, " samples"], rules: Mapping[str, Float[np.ndarray, " samples"]]) -> Mixture:
@@ -147,48 +152,41 @@ def mixture_of(change: Float[np.ndarray, " samples"], rules: Mapping[str, Float[
 
     Args:
         change: Δw, not 0 everywhere.
-        rules: Δw of each rule by name in the same states; those that are 0 everywhere are left out.
+        rules: Δw of each rule by name in the same states, none of them 0 everywhere.
 
     References:
         Lawson, Hanson 1974, "Solving Least Squares Problems" (non-negative least squares).
     """
     from scipy.optimize import nnls  # imported late: slow, and only reports need it
 
-    sizes = {name: float(np.linalg.norm(one)) for name, one in rules.items() if one.any()}
-    if not sizes:
-        return Mixture({}, float("nan"))
+    sizes = {name: float(np.linalg.norm(one)) for name, one in rules.items()}
     columns = np.stack([rules[name] / size for name, size in sizes.items()], axis=1)
     size = float(np.linalg.norm(change))
     weights, _ = nnls(columns, change / size)
     coefficients = {
         name: float(weight * size / own) for (name, own), weight in zip(sizes.items(), weights, strict=True) if weight
     }
-    return Mixture(coefficients, cosine(columns @ weights, change))
-
-
-def _offered_rules(lifetime: Lifetime) -> dict[str, Polynomial]:
-    """Rules by name, with coefficient 1, whose local variables the circuit offers."""
-    offered = offered_variables(lifetime.circuit, lifetime.tasks.inputs, lifetime.tasks.outputs)
-    rules = {name: Polynomial(terms=(name,), initial={name: 1.0}) for name in RULES}
-    return {name: rule for name, rule in rules.items() if set(local_variables(rule)) <= set(offered)}
+    return Mixture(coefficients, float(cosines(np.stack([columns @ weights, change]))[0]))
 
 
 def _parts(lifetime: Lifetime, theta: Theta, draw: Visited, named: Sequence[str]) -> Iterator[Part]:
     """Parts of the synapses of one θ."""
-    terms, numbers = _contributions(lifetime, theta, draw), np.unique(draw.projection)
-    whole, beyond = draw.group or ALL, _beyond(lifetime, draw)
+    terms, contributions = _contributions(lifetime, theta, draw)
+    whole, beyond, numbers = draw.group or ALL, _beyond(lifetime, draw), np.unique(draw.projection)
 
     def part(name: str, chosen: Bool[np.ndarray, " samples"]) -> Part:
-        change, deviation, shares = draw.change[chosen], float(draw.change[chosen].std()), None
-        if terms:
-            each, deviation = shares_of_variance([one[chosen] for one in terms.values()])
-            shares = dict(zip(terms, each.tolist(), strict=True)) if deviation else None
-        others = {rule: row[chosen] for rule, row in zip(named, draw.others, strict=True) if row[chosen].any()}
-        cosines = {rule: cosine(change, other) for rule, other in others.items()} if change.any() else {}
-        ordered = dict(sorted(cosines.items(), key=lambda one: -one[1]))
-        mixture = mixture_of(change, others) if cosines else None
+        change, others = draw.change[chosen], draw.others[:, chosen]
+        shares, near, mixture = None, dict[str, Interval](), None
+        deviation = float(change.std())
+        if terms and deviation > _ROUNDING * np.abs(change).max():
+            shares = dict(zip(terms, jackknife(contributions[:, chosen], shares_of_variance), strict=True))
+        moving = {rule: row for rule, row in zip(named, others, strict=True) if row.any()}
+        if change.any() and moving:
+            found = zip(moving, jackknife(np.stack([change, *moving.values()]), cosines), strict=True)
+            near = dict(sorted(found, key=lambda one: -one[1].mean))
+            mixture = mixture_of(change, moving)
         cut = float(beyond[chosen].mean())
-        return Part(name, draw.group, name == whole, len(change), deviation, cut, shares, ordered, mixture)
+        return Part(name, draw.group, name == whole, len(change), deviation, cut, shares, near, mixture)
 
     yield part(whole, np.ones(len(draw.change), bool))
     for number in numbers if numbers.size > 1 else ():
@@ -203,13 +201,17 @@ def _beyond(lifetime: Lifetime, draw: Visited) -> Bool[np.ndarray, " samples"]:
     return (after > bound) | (after < np.array(lowest)[numbers])
 
 
-def _contributions(lifetime: Lifetime, theta: Theta, draw: Visited) -> dict[str, Float[np.ndarray, " samples"]]:
-    """Values of each term with its coefficient, of those that are not 0; none for a rule without terms."""
-    rule = lifetime.rule
+def _contributions(
+    lifetime: Lifetime, theta: Theta, draw: Visited
+) -> tuple[list[str], Float[np.ndarray, "terms samples"]]:
+    """Terms whose coefficient is not 0, and their values with it; none for a rule without terms."""
+    rule, size = lifetime.rule, len(draw.change)
     if not isinstance(rule, Polynomial):
-        return {}
+        return [], np.zeros((0, size))
     parsed = expand(rule.terms, rule.traces, rule.without)
     coefficients = np.asarray(rule.coefficients(lifetime.theta_of(theta, int(draw.projection[0]))), float)
-    values, ones = (*draw.variables, *draw.traces.values()), np.ones(len(draw.change))
-    terms = zip(parsed.names, parsed.terms, coefficients.tolist(), strict=True)
-    return {name: number * ones * term_values(term, values) for name, term, number in terms if number}
+    values, used = (*draw.variables, *draw.traces.values()), np.flatnonzero(coefficients).tolist()
+    rows = np.zeros((len(used), size))
+    for row, number in zip(rows, used, strict=True):
+        row[:] = coefficients[number] * term_values(parsed.terms[number], values)
+    return [parsed.names[number] for number in used], rows

@@ -7,7 +7,7 @@ held-out tasks, which decide nothing, measure R².
 
 from collections.abc import Sequence
 from itertools import starmap
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp

@@ -125,13 +125,16 @@ class _Recording(Struct, frozen=True):
     def delta(self, theta: Theta, memory: Any, synapse: Synapse) -> tuple[Float[Array, ""], Any]:
         own, columns, others = memory
         change, own = self.rule.delta(theta, own, synapse)
-        narrow = partial(jax.tree.map, lambda leaf: leaf.astype(columns.dtype))  # as the memory of a network in bfloat16
-        thetas = [narrow(rule.init(run_key(0))) for rule in self.others]
-        pairs = [rule.delta(*one, synapse) for rule, *one in zip(self.others, thetas, others, strict=True)]
+        # Memories keep the type of the weights, as those of a network in bfloat16.
+        narrow = partial(jax.tree.map, lambda leaf: leaf.astype(columns.dtype))
+        rows = [
+            rule.delta(narrow(rule.init(run_key(0))), one, synapse)
+            for rule, one in zip(self.others, others, strict=True)
+        ]
         values = [getattr(synapse, name) for name in self.variables] + [own[name] for name in self.traces]
-        values += [*(one for one, _ in pairs), change]
+        values += [*(one for one, _ in rows), change]
         row = jnp.stack([jnp.asarray(value, columns.dtype) for value in values])
-        return change, (own, row, tuple(one for _, one in pairs))
+        return change, (own, row, tuple(one for _, one in rows))
 
 
 @sharded_jit("learner", "lifetimes")

@@ -106,8 +106,6 @@ def _rows(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     for part in report["parts"]:
         for of, numbers in (("share", part["shares"] or {}), ("cosine", part["cosines"])):
             for name, value in numbers.items():
-                yield {"of": of, "part": part["part"], "name": name, "value": value, "low": None, "high": None}
+                yield {"of": of, "part": part["part"], "name": name} | value
     for row in (report["contributions"] or {}).get("terms", ()):
-        found = row["difference"]
-        place = {"of": "effect", "part": None, "name": row["term"]}
-        yield place | {"value": found["mean"], "low": found["low"], "high": found["high"]}
+        yield {"of": "effect", "part": None, "name": row["term"]} | row["difference"]

@@ -43,7 +43,7 @@ def explain(run: FinishedRun, lifetimes: int = 256) -> dict[str, Any]:
             limited_contribution_report(learner, run.theta, split, stream(key, Purpose.CONTRIBUTIONS), lifetimes)
         )
         if contributions is None:
-            left_out["ablation"] = "the rule has no terms that could be removed"
+            left_out["ablation"] = f"rule = {type(learner.rule).__name__}: it has no terms that could be removed"
     report: dict[str, Any] = plain(
         {
             "equation": run.equation,

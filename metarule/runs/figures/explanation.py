@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from metarule.analysis.explanation_text import percent_text
 from metarule.rules.terms import typeset
 from metarule.runs.figures.canvas import COLOURS, blank, picture
 
@@ -24,27 +25,23 @@ def draw_shares(report: Mapping[str, Any]) -> Any:
     parts = [part for part in report["parts"] if part["shares"]][:_PARTS]
     if not parts:
         return None
-    sizes: dict[str, float] = {}
-    for part in parts:
-        for term, share in part["shares"].items():
-            sizes[term] = max(sizes.get(term, 0.0), abs(share))
-    order = sorted(sizes, key=lambda term: -sizes[term])
+    means = [{term: row["mean"] for term, row in part["shares"].items()} for part in parts]
+    every = dict.fromkeys(term for one in means for term in one)
+    order = sorted(every, key=lambda term: -sum(abs(one.get(term, 0.0)) for one in means))
     terms, others = order[:_TERMS], order[_TERMS:]
     labels = [typeset(term) for term in terms] + ([f"{len(others)} other terms"] if others else [])
     columns = min(len(parts), _COLUMNS)
     rows = -(-len(parts) // columns)
     figure = blank(2.2 + 3.2 * columns, (0.9 + 0.28 * len(labels)) * rows)
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False).reshape(-1)
-    for axes, part in zip(panels, parts):
-        shares = [part["shares"].get(term, 0.0) for term in terms]
-        shares += [sum(part["shares"].get(term, 0.0) for term in others)] if others else []
-        colours = [COLOURS[0] if share >= 0 else COLOURS[1] for share in shares]
-        bars = axes.barh(labels, shares, color=colours)
-        texts = [f"{100 * share:.0f} %".replace("-", "−") for share in shares]
-        axes.bar_label(bars, texts, padding=3, fontsize="small")
+    for axes, part, own in zip(panels, parts, means):
+        shares = [own.get(term, 0.0) for term in terms]
+        shares += [sum(own.get(term, 0.0) for term in others)] if others else []
+        bars = axes.barh(labels, shares, color=[COLOURS[share < 0] for share in shares])
+        axes.bar_label(bars, [percent_text(share) for share in shares], padding=3, fontsize="small")
         axes.axvline(0, color="0.5", linewidth=0.6)
-        axes.set_title(f"{part['part']}: standard deviation of Δw {part['deviation']:.2g}", fontsize="medium")
-        axes.margins(x=0.2)
+        axes.set_title(f"{part['part']}\n(standard deviation of Δw: {part['deviation']:.2g})", fontsize="medium")
+        axes.margins(x=0.25)
     panels[0].invert_yaxis()
     for axes in panels[len(parts) :]:
         axes.set_axis_off()
@@ -74,8 +71,9 @@ def draw_maps(report: Mapping[str, Any], group: str = "") -> Any:
         extent = (x[0], x[-1], y[0], y[-1])
         style = {"cmap": "RdBu_r", "vmin": -most, "vmax": most, "interpolation": "bilinear"}
         image = axes.imshow(change, origin="lower", aspect="auto", extent=extent, **style)
-        seen = {"color": "black", "s": 4, "alpha": 0.35, "linewidths": 0, "clip_on": True}
-        axes.scatter(one["x_visited"], one["y_visited"], **seen)
+        states = np.array([one["x_visited"], one["y_visited"]], float)
+        inside = (states >= [[x[0]], [y[0]]]) & (states <= [[x[-1]], [y[-1]]])
+        axes.scatter(*states[:, inside.all(axis=0)], color="black", s=5, alpha=0.4, linewidths=0, clip_on=False)
         axes.set(xlim=extent[:2], ylim=extent[2:], xlabel=one["x"], ylabel=one["y"])
         figure.colorbar(image, ax=axes, label="Δw")
         means |= one["means"]
