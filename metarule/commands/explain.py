@@ -73,15 +73,14 @@ def _serve(words: list[str]) -> int:
 def _folder(run: FinishedRun, options: Options) -> AbstractContextManager[Path]:
     if options.directory:
         return new_folder(run.directory, options.directory)
-    path = run.directory / EXPLANATION
-    path.mkdir(exist_ok=True)
-    return nullcontext(path)
+    return nullcontext(run.directory / EXPLANATION)
 
 
 @figures.drawn_last()
 def _run(run: FinishedRun, options: Options, path: Path) -> int:
     print(f"{run.equation}\n", flush=True)
     report = explain(run, options.lifetimes)
+    path.mkdir(exist_ok=True)
     write_json(path / "summary.json", {"run": str(run.directory)} | report)
     write_rows(options.json, list(_rows(report)))
     figures.draw_shares(path / FIGURES / "shares.png", report)

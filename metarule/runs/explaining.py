@@ -47,7 +47,7 @@ def explain(run: FinishedRun, lifetimes: int = 256) -> dict[str, Any]:
     report: dict[str, Any] = plain(
         {
             "equation": run.equation,
-            "of": describe_split(split),
+            "of": run.summary["inference"]["held_out"] if isinstance(run.tasks, Recorded) else describe_split(split),
             "lifetimes": lifetimes,
             "diverged": lifetimes - found.lifetimes,
             "parts": found.parts,
