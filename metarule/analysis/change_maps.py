@@ -16,12 +16,12 @@ from metarule.rules.lifting import complete, local_variables
 from metarule.rules.polynomial import Polynomial
 from metarule.types import Synapse, Theta
 
-__all__ = ["ChangeMap", "change_maps"]
+__all__ = ["ChangeMap", "change_maps", "chosen_maps"]
 
 # Maps of one θ, points along each axis, and visited states that are shown.
 _MAPS, _POINTS, _STATES = 6, 31, 200
 # Quantiles at the ends of an axis, and the share of the largest variation below which a map is left out.
-_ENDS, _LEAST = (0.05, 0.95), 0.02
+_ENDS, _LEAST = (0.05, 0.95), 0.05
 
 Values = Mapping[str, Float[np.ndarray, "*points"]]
 
@@ -53,9 +53,10 @@ class ChangeMap(NamedTuple):
 
 
 def change_maps(lifetime: Lifetime, theta: Theta, draws: Sequence[Visited]) -> tuple[tuple[ChangeMap, ...], str]:
-    """Map Δw over the pairs of variables over which it varies most, at most six for each θ.
+    """Map Δw over pairs of variables, at most six for each θ.
 
-    The variables are local variables, and traces of a polynomial.
+    The variables are local variables, and traces of a polynomial. The first map is that over which Δw varies most. The
+    next ones are those of the largest variation besides effects of single variables that earlier maps show.
 
     Args:
         lifetime: the learner.
@@ -63,7 +64,7 @@ def change_maps(lifetime: Lifetime, theta: Theta, draws: Sequence[Visited]) -> t
         draws: visited states of each θ.
 
     Returns:
-        (the maps of one θ after another, in descending order of the variation of Δw; the reason why there are none).
+        (the maps of one θ after another; the reason why there are none).
     """
     rule, scalar = complete(lifetime.rule), jax.ShapeDtypeStruct((), float)
     if not isinstance(rule, Polynomial) and jax.tree.leaves(jax.eval_shape(rule.memory, scalar)):
@@ -79,7 +80,7 @@ def _maps(lifetime: Lifetime, theta: Theta, draw: Visited) -> list[ChangeMap]:
     axes = {name: axis for name, values in seen.items() if (axis := _axis(values)) is not None}
     means = {name: float(values.mean()) for name, values in seen.items()}
     some = np.random.default_rng(0).permutation(len(draw.change))[:_STATES]
-    maps = []
+    maps = list[ChangeMap]()
     for x, y in combinations(axes, 2):
         grid = dict(zip((x, y), np.meshgrid(axes[x], axes[y]), strict=True))
         shape = grid[x].shape
@@ -87,8 +88,24 @@ def _maps(lifetime: Lifetime, theta: Theta, draw: Visited) -> list[ChangeMap]:
         values = change(grid | {name: np.full(shape, mean) for name, mean in rest.items()})
         visited = (seen[x][some], seen[y][some])
         maps.append(ChangeMap(draw.group, x, y, axes[x], axes[y], values, rest, *visited))
-    maps.sort(key=lambda one: -one.change.std())
-    return [one for one in maps[:_MAPS] if one.change.std() > _LEAST * maps[0].change.std()]
+    return chosen_maps(maps)
+
+
+def chosen_maps(maps: list[ChangeMap]) -> list[ChangeMap]:
+    """Maps with the most variation that those before do not show."""
+    chosen, shown = list[ChangeMap](), set[str]()
+    least = _LEAST * max((one.change.std() for one in maps), default=0.0)
+
+    def new(one: ChangeMap) -> float:
+        rest = one.change - one.change.mean()
+        of_x, of_y = rest.mean(axis=0), rest.mean(axis=1)[:, None]
+        return float((rest - (one.x in shown) * of_x - (one.y in shown) * of_y).std())
+
+    while maps and len(chosen) < _MAPS and new(best := max(maps, key=new)) > least:
+        chosen.append(best)
+        shown |= {best.x, best.y}
+        maps = [one for one in maps if one is not best]
+    return chosen
 
 
 def _axis(values: Float[np.ndarray, " samples"]) -> Float[np.ndarray, " points"] | None:

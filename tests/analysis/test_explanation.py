@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial, Trace
+from metarule.analysis.change_maps import ChangeMap, chosen_maps
 from metarule.analysis.explanation import ALL, cosines, explain_rule, mixture_of, shares_of_variance
 from metarule.analysis.visited import term_values, visited
 from metarule.config.toml import ConfigError
@@ -88,8 +89,15 @@ def test_maps_show_the_rule_at_the_means_of_the_other_variables(found):
     np.testing.assert_allclose(first.change, 0.1 * (pre * post - post**2 * first.means["weight"]))
     second = [{one.x, one.y} for one in found.maps if one.group == "projection 2"]
     assert {"modulator", "e"} in second
-    variation = [one.change.std() for one in found.maps if one.group == "projection 2"]
-    assert variation == sorted(variation, reverse=True)
+
+
+def test_a_map_is_chosen_for_what_earlier_ones_do_not_show():
+    axis, none = np.linspace(-1, 1, 5), np.zeros(0)
+    first, second = np.meshgrid(axis, axis)
+    changes = {"ac": 3 * first, "bc": 0.5 * first * second, "ab": 3 * first + first * second, "bd": second / 9}
+    maps = [ChangeMap("", *names, axis, axis, change, {}, none, none) for names, change in changes.items()]
+    assert [one.x + one.y for one in chosen_maps(maps)] == ["ab", "bc"]
+    assert chosen_maps([maps[0]._replace(change=0 * first)]) == chosen_maps([]) == []
 
 
 def test_updates_beyond_the_bound_are_counted():

@@ -1,6 +1,7 @@
 """Figures of an explanation: shares of terms in the variance of Δw, and Δw over pairs of variables."""
 
 from collections.abc import Mapping
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from metarule.runs.figures.canvas import COLOURS, blank, picture
 
 __all__ = ["draw_maps", "draw_shares"]
 
-# Terms of a panel, panels in a row, and parts that are drawn.
-_TERMS, _COLUMNS, _PARTS = 12, 3, 6
+# Terms of a panel, panels in a row, parts that are drawn, and characters above a map.
+_TERMS, _COLUMNS, _PARTS, _CHARACTERS = 12, 3, 6, 44
 
 
 @picture
@@ -37,15 +38,17 @@ def draw_shares(report: Mapping[str, Any]) -> Any:
     for axes, part, own in zip(panels, parts, means):
         shares = [own.get(term, 0.0) for term in terms]
         shares += [sum(own.get(term, 0.0) for term in others)] if others else []
-        bars = axes.barh(labels, shares, color=[COLOURS[share < 0] for share in shares])
+        percent = [100 * share for share in shares]
+        bars = axes.barh(labels, percent, color=[COLOURS[share < 0] for share in shares])
         axes.bar_label(bars, [percent_text(share) for share in shares], padding=3, fontsize="small")
         axes.axvline(0, color="0.5", linewidth=0.6)
         axes.set_title(f"{part['part']}\n(standard deviation of Δw: {part['deviation']:.2g})", fontsize="medium")
         axes.margins(x=0.25)
+        axes.tick_params(labelbottom=True)
     panels[0].invert_yaxis()
     for axes in panels[len(parts) :]:
         axes.set_axis_off()
-    figure.supxlabel("share of the variance of Δw", fontsize="medium")
+    figure.supxlabel("share of the variance of Δw (%)", fontsize="medium")
     return figure
 
 
@@ -80,6 +83,8 @@ def draw_maps(report: Mapping[str, Any], group: str = "") -> Any:
     for axes in panels[len(maps) :]:
         axes.set_axis_off()
     listed = ", ".join(f"{name} {value:.2g}".replace("-", "−") for name, value in means.items())
-    rest = f"\nvariables that are not on the axes have their means: {listed}" if means else ""
-    figure.suptitle(f"Δw{group and f' of {group}'}, and visited states (dots){rest}", fontsize="medium")
+    title = f"Δw{group and f' of {group}'}, and visited states (dots)"
+    if means:
+        title += f"\n{fill(f'variables that are not on the axes have their means: {listed}', _CHARACTERS * columns)}"
+    figure.suptitle(title, fontsize="medium")
     return figure
