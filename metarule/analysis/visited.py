@@ -96,7 +96,12 @@ def visited(
 
 
 def term_values(term: Term, values: Iterable[Any]) -> Any:
-    """Values of a term in float64, in which `term_value` is not; its variables in their order, arrays or None."""
+    """Compute the values of a term in float64, where `term_value` has the precision of JAX.
+
+    Args:
+        term: the term.
+        values: arrays in the order of its variables; None for those that it lacks.
+    """
     return sum(
         scale * prod(one**power for one, power in zip(values, powers, strict=True) if power) for scale, powers in term
     )

@@ -82,7 +82,7 @@ def draw_maps(report: Mapping[str, Any], group: str = "") -> Any:
         means |= one["means"]
     for axes in panels[len(maps) :]:
         axes.set_axis_off()
-    listed = ", ".join(f"{name} {value:.2g}".replace("-", "−") for name, value in means.items())
+    listed = ", ".join(f"{name}\N{NO-BREAK SPACE}{value:.2g}".replace("-", "−") for name, value in means.items())
     title = f"Δw{group and f' of {group}'}, and visited states (dots)"
     if means:
         title += f"\n{fill(f'variables that are not on the axes have their means: {listed}', _CHARACTERS * columns)}"

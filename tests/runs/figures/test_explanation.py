@@ -29,7 +29,7 @@ def test_maps_name_axes_and_means(tmp_path):
     draw_maps(tmp_path / "map.png", report())
     assert inked(tmp_path / "map.png")
     text = draw_maps.svg(report(maps=1))
-    for words in ("pre", "post", "Δw", "Δw, and visited states (dots)", "weight −0.5"):
+    for words in ("pre", "post", "Δw", "Δw, and visited states (dots)", "weight\N{NO-BREAK SPACE}−0.5"):
         assert words in text
 
 
