@@ -37,6 +37,7 @@ from metarule.recordings.simulation import SimulationExperiment, simulate
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
+from metarule.runs.explaining import explain
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
 from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Navigation, Points, SymbolSequence, Tabular
@@ -96,6 +97,7 @@ __all__ = [
     "conditioned_responses",
     "delta_rule",
     "evaluate",
+    "explain",
     "feedback_alignment",
     "final_metrics",
     "infer",

@@ -15,6 +15,7 @@ COMMANDS = {
     "infer": "Infer a rule from recordings of animals.",
     "adapt": "Continue to learn a learned rule on new tasks.",
     "prune": "Find a shorter rule with the same score.",
+    "explain": "Explain a learned rule in words, numbers and figures.",
     "evolve": "Search for the set of terms of a rule.",
     "sweep": "Run a config over settings and seeds.",
     "compare": "Compare learned rules of several runs.",

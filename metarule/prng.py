@@ -28,6 +28,7 @@ class Purpose(IntEnum):
     CONTRIBUTIONS = 12
     VALIDATION = 13
     SIMULATION = 14
+    EXPLANATION = 15
 
 
 def run_key(seed: Integer) -> PRNGKey:

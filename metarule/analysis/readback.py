@@ -5,10 +5,9 @@ draws of lifetimes under the rule are used: one orders and fits the terms, one d
 held-out tasks, which decide nothing, measure R².
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import starmap
-from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +17,7 @@ from jaxtyping import Float
 from msgspec.structs import replace
 
 from metarule.analysis.comparison import count_text
-from metarule.analysis.visited import Visited, visited
+from metarule.analysis.visited import Visited, term_values, visited
 from metarule.circuits.base import offered_variables
 from metarule.config.toml import ConfigError
 from metarule.lifetime.learner import Lifetime
@@ -206,18 +205,10 @@ def _moments(terms: tuple[Term, ...], draw: Visited) -> _Moments:
         block = slice(start, start + _BLOCK)
         some = [None if values is None else values[block] for values in draw.variables]
         one = np.ones_like(draw.change[block])
-        columns = np.stack([*(one * _value(term, some) for term in terms), draw.change[block], one])
+        columns = np.stack([*(one * term_values(term, some) for term in terms), draw.change[block], one])
         products += columns @ columns.T
     products /= size
     return _Moments(products[:count, :count], products[:count, count], products[count, count], products[count, -1])
-
-
-def _value(term: Term, synapse: Iterable[Any]) -> Any:
-    """Values of a term in float64, where `term_value` has the precision of JAX."""
-    return sum(
-        scale * prod(values**power for values, power in zip(synapse, powers, strict=True) if power)
-        for scale, powers in term
-    )
 
 
 def _forward_selection(moments: _Moments) -> tuple[list[int], list[Float[np.ndarray, " terms"]]]:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from msgspec.structs import replace
 
+from metarule.analysis.explanation import is_possible
 from metarule.analysis.statistics import interval
 from metarule.inference.predictions import explained, mean_of, observations, predictions
 from metarule.inference.problem import Fitted, Problem, fresh_state, make_problem
@@ -80,7 +81,7 @@ def compared_models(
     inside = {name: _direction(problem, name) for name in names}
     directions = {name: one for name, one in inside.items() if one is not None}
     yield from _named(problem, start, directions)
-    outside = tuple(name for name in names if name not in directions and _is_possible(problem, name))
+    outside = tuple(name for name in names if name not in directions and is_possible(problem.learner, name))
     if outside:
         rule = Polynomial(terms=outside, hebbian_scale=_scale(problem))
         other = make_problem(replace(problem.learner, rule=rule), split, optimizer)
@@ -115,15 +116,6 @@ def _parameters(problem: Problem, names: tuple[str, ...]) -> tuple[dict[str, Any
         used = np.concatenate([np.ravel(one) for one in (coefficients[..., place], *of_traces)])
         directions[name] = rows[used.astype(int)]
     return directions, int(np.size(decays))
-
-
-def _is_possible(problem: Problem, name: str) -> bool:
-    """True if the recordings have all local variables that a rule by name reads."""
-    try:
-        replace(problem.learner, rule=Polynomial(terms=(name,)))
-    except ValueError:
-        return False
-    return True
 
 
 def models_report(problem: Problem, models: dict[str, Model]) -> dict[str, Any]:

@@ -20,6 +20,7 @@ front.json        results of a structure search
 inference/        parts of an inference, from which it resumes
 evaluations/      results of `metarule evaluate`, a folder each
 adaptations/      results of `metarule adapt`, a folder each
+explanation/      results of `metarule explain`
 figures/          figures of the above
 metarule.*        the lock, and the process that holds it or held it last
 """
@@ -58,6 +59,7 @@ __all__ = [
     "ADAPTATIONS",
     "CHECKPOINTS",
     "EVALUATIONS",
+    "EXPLANATION",
     "EXTENDED",
     "FIGURES",
     "INFERENCE",
@@ -77,7 +79,7 @@ __all__ = [
 ]
 
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
-SEARCH, INFERENCE = "evolve.json", "inference"
+SEARCH, INFERENCE, EXPLANATION = "evolve.json", "inference", "explanation"
 
 RESOLVED, EXTENDED = "resolved.toml", "extended.json"
 # Fields of the evaluation on which the reported θ depends if there are validation tasks.
@@ -88,7 +90,7 @@ _INPUTS = ("config.toml", RESOLVED, ENVIRONMENT)
 _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", SEARCH, "front.json")
 _THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN, "pruned", "readback") for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
-_FOLDERS = (CHECKPOINTS, INFERENCE, EVALUATIONS, ADAPTATIONS, FIGURES)
+_FOLDERS = (CHECKPOINTS, INFERENCE, EVALUATIONS, ADAPTATIONS, EXPLANATION, FIGURES)
 _CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, *_FOLDERS)
 
 

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from metarule.analysis.statistics import confidence_band, interval, interval_text, steps_to_threshold, threshold_point
+from metarule.analysis.statistics import (
+    confidence_band,
+    interval,
+    interval_text,
+    jackknife,
+    steps_to_threshold,
+    threshold_point,
+)
 
 
 def test_values_without_spread_have_no_interval():
@@ -89,3 +96,13 @@ def test_a_curve_has_to_stay_at_the_threshold():
     assert threshold_point(np.array([0.95, 0.8]), [0, 1], 0.9) is None
     assert threshold_point(np.array([0.95, 0.9]), [0, 1], 0.9) == 0
     assert steps_to_threshold(np.array([[0.0, 1.0, 0.5]] * 3), [0, 1, 2], 0.9) == (None, None, None)
+
+
+def test_the_jackknife_of_a_mean_is_student_s_interval_of_the_means_of_blocks():
+    values = np.random.default_rng(0).normal(size=(2, 70)).cumsum(axis=1)
+    found = jackknife(values, lambda some: some.mean(axis=1))
+    for one, row in zip(found, values, strict=True):
+        assert one == pytest.approx(interval(row.reshape(10, 7).mean(axis=1)))
+    few = jackknife(values[:, :3], lambda some: some.mean(axis=1))[0]
+    assert few.mean == values[0, :3].mean()
+    assert np.isnan([few.low, few.high]).all()

@@ -10,7 +10,7 @@ from own_package import CIRCUIT, NAME, RULE, SOURCE, TASKS, forget_package, pack
 from small import SIMPLEST, words
 
 import metarule
-from metarule.commands import adapt, evaluate, prune, sweep, train
+from metarule.commands import adapt, evaluate, explain, prune, sweep, train
 
 IMPORT = ["--import", NAME]
 FIELDS = {"rule.kind": RULE, "circuit.kind": CIRCUIT, "tasks.kind": TASKS, "rule.rate": "0.5"}
@@ -91,6 +91,8 @@ def test_a_run_is_evaluated_adapted_and_pruned(own, capsys):
     assert "of 2 terms removed" in capsys.readouterr().out
     assert prune.main([str(own), *IMPORT, "--lifetimes", "8", "--terms", "taylor(pre, weight; 1)"]) == 0
     assert "all 4 terms" in capsys.readouterr().out
+    assert explain.main([str(own), *IMPORT, "--lifetimes", "8"]) == 0
+    assert "left out: shares: rule = Decaying: it is no sum of terms" in capsys.readouterr().out
     assert metarule.load(own).config.rule.rate == 0.5
     assert callable(metarule.load(own).rule.update)
 

@@ -9,7 +9,7 @@ from filelock import FileLock
 from msgspec.structs import replace
 from small import EXPERIMENT
 
-from metarule.commands import adapt, evaluate, evolve, prune, train
+from metarule.commands import adapt, evaluate, evolve, explain, prune, train
 from metarule.config.toml import ConfigError
 from metarule.runs import execution, transfer
 from metarule.runs.directory import SEARCH, check_ownership, locked_run, start_run
@@ -56,7 +56,7 @@ def test_a_second_run_is_refused_with_directory_and_process(main, resumed, held,
     (path / SEARCH).unlink(missing_ok=True)
 
 
-@pytest.mark.parametrize("main", [evaluate.main, adapt.main, prune.main])
+@pytest.mark.parametrize("main", [evaluate.main, adapt.main, prune.main, explain.main])
 def test_a_locked_run_is_not_evaluated(main, held, capsys, monkeypatch):
     path, process = held
     monkeypatch.setattr(transfer, "load", lambda path: None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from small import EXPERIMENT
 
-from metarule.commands import adapt, evaluate, prune, train
+from metarule.commands import adapt, evaluate, explain, prune, train
 from metarule.config.toml import ConfigError
 from metarule.runs.files import write_json
 from metarule.runs.finished import load
@@ -44,13 +44,14 @@ def test_a_baseline_of_a_member_is_refused(command, member, capsys):
         )
 
 
-def test_a_member_is_adapted_and_pruned(member, monkeypatch):
+def test_a_member_is_adapted_pruned_and_explained(member, monkeypatch):
     taken = []
     monkeypatch.setattr(adapt, "_run", lambda transfer, path: taken.append(adapt._starts(transfer)) or 0)
     monkeypatch.setattr(prune, "_run", lambda run, options: taken.append(run.equation) or 0)
-    assert adapt.main([str(member)]) == prune.main([str(member)]) == 0
+    monkeypatch.setattr(explain, "_run", lambda run, options, path: taken.append(run.equation) or 0)
+    assert adapt.main([str(member)]) == prune.main([str(member)]) == explain.main([str(member)]) == 0
     assert list(taken[0]) == ["learned, adapting", "learned, frozen", "random, adapting"]
-    assert taken[1] == load(member).equation
+    assert taken[1] == taken[2] == load(member).equation
 
 
 def test_a_member_is_not_resumed(member, capsys):

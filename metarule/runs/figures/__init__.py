@@ -2,6 +2,7 @@
 
 from metarule.runs.figures.canvas import drawn_last
 from metarule.runs.figures.conditioning import draw_circuit, draw_phenomena, draw_rates, draw_timings
+from metarule.runs.figures.explanation import draw_maps, draw_shares
 from metarule.runs.figures.inference import (
     draw_inferred_coefficients,
     draw_models,
@@ -23,6 +24,7 @@ __all__ = [
     "draw_coefficients",
     "draw_front",
     "draw_inferred_coefficients",
+    "draw_maps",
     "draw_meta_loss",
     "draw_models",
     "draw_performance",
@@ -30,6 +32,7 @@ __all__ = [
     "draw_rates",
     "draw_residuals",
     "draw_seeds",
+    "draw_shares",
     "draw_spectrum",
     "draw_tasks",
     "draw_timings",
