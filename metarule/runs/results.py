@@ -91,7 +91,7 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         write_curves(path, curves, lifetime, summary["held_out"], figures.run_name(path))
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
     write_json(path / "summary.json", summary)
-    _draw_training(path, rows, list(flat_parameters(lifetime, trained.theta)), primary_metric(lifetime.tasks))
+    _draw_training(path, rows, list(flat_parameters(lifetime, trained.theta)), summary["held_out"])
     return summary
 
 
@@ -165,10 +165,10 @@ def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[d
     }
 
 
-def _draw_training(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str], metric: str) -> None:
+def _draw_training(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str], held_out: dict[str, Any]) -> None:
     """Draw the meta-loss, and the named parameters over meta-steps."""
     run = figures.run_name(path)
-    figures.draw_meta_loss(path / FIGURES / "meta-loss.png", rows, metric, run)
+    figures.draw_meta_loss(path / FIGURES / "meta-loss.png", rows, held_out, run)
     figures.draw_coefficients(path / FIGURES / "coefficients.png", names, rows, run)
 
 

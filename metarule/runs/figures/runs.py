@@ -24,16 +24,17 @@ _ENDS = ("mean", "low", "high")
 
 
 @picture
-def draw_meta_loss(rows: Sequence[Mapping[str, Any]], metric: str, run: str = "") -> Any:
+def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str = "") -> Any:
     """Draw the meta-loss over meta-steps with its running median, and below it the scores during meta-training.
 
     Args:
         rows: of the metrics.
-        metric: the primary one.
+        held_out: of the summary; its `metric`, and `of`, which says what tasks these are.
         run: name of the run.
     """
+    metric, tasks = held_out["metric"], {"held_out": held_out["of"], "validation": "validation tasks"}
     steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
-    kinds = [kind for kind in ("held_out", "validation") if any(metric in row.get(kind, ()) for row in rows)]
+    kinds = [kind for kind in tasks if any(metric in row.get(kind, ()) for row in rows)]
     figure = blank(7.5, 5.6 if kinds else 3.6)
     top, *below = figure.subplots(
         1 + bool(kinds), 1, sharex=True, squeeze=False, height_ratios=[3, 2][: 1 + bool(kinds)]
@@ -52,7 +53,7 @@ def draw_meta_loss(rows: Sequence[Mapping[str, Any]], metric: str, run: str = ""
         style = style_of(LEARNED) | (
             {} if kind == "held_out" else {"color": COLOURS[2], "marker": "s", "linestyle": "--"}
         )
-        axes.plot(*np.array(points, float).T, label=f"{kind.replace('_', '-')} tasks", **style)
+        axes.plot(*np.array(points, float).T, label=tasks[kind], **style)
         axes.set(ylabel=score_label(metric), title="Score of the learned rule during meta-training")
         axes.margins(y=0.2)
         axes.legend()

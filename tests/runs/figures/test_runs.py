@@ -15,6 +15,8 @@ from metarule.runs.figures import (
     seeds_notes,
 )
 
+SOLVED = {"metric": "solved", "of": "training tasks (nothing held out)"}
+
 
 def metrics(steps, **others):
     return [{"step": step, "loss": 1 / step, "lifetimes": 4, "theta": [0.1 * step]} | others for step in steps]
@@ -22,13 +24,13 @@ def metrics(steps, **others):
 
 def test_meta_loss_with_values_that_are_not_finite(tmp_path):
     rows = [row | {"loss": None} if row["step"] % 7 == 0 else row for row in metrics(range(1, 61))]
-    draw_meta_loss(tmp_path / "figures" / "loss.png", rows, "solved")
+    draw_meta_loss(tmp_path / "figures" / "loss.png", rows, SOLVED)
     assert inked(tmp_path / "figures" / "loss.png")
 
 
 def test_negative_meta_losses_are_within_the_axes():
     rows = [row | {"loss": -0.5 - 0.01 * row["step"]} for row in metrics(range(1, 31))]
-    (axes,) = draw_meta_loss.__wrapped__(rows, "reward").axes
+    (axes,) = draw_meta_loss.__wrapped__(rows, SOLVED | {"metric": "reward"}).axes
     low, high = axes.get_ylim()
     assert low < -0.8 < -0.51 < high
 
@@ -38,10 +40,12 @@ def test_the_meta_loss_stands_above_the_scores_with_its_rejected_steps():
     rows[9] |= {"rejected": True}
     for at in (49, 99):
         rows[at] |= {"held_out": {"solved": 0.5, "accuracy": 0.7}, "validation": {"solved": 0.6}}
-    top, below = draw_meta_loss.__wrapped__(rows, "solved", "boolean/s0").axes
+    top, below = draw_meta_loss.__wrapped__(rows, SOLVED, "boolean/s0").axes
     labels = [text.get_text() for text in top.get_legend().get_texts()]
     assert labels == ["each meta-step", "median of 5 around each", "rejected: 1"]
     assert [line.get_ydata().tolist() for line in below.get_lines()] == [[0.5, 0.5], [0.6, 0.6]]
+    labels = [text.get_text() for text in below.get_legend().get_texts()]
+    assert labels == ["training tasks (nothing held out)", "validation tasks"]
     assert below.get_ylabel() == "tasks solved (fraction)"
     middle = top.get_lines()[1].get_ydata()
     assert middle[50] == 1 / 51  # the median of what is around it, not of what was before
@@ -50,7 +54,7 @@ def test_the_meta_loss_stands_above_the_scores_with_its_rejected_steps():
 def test_one_meta_step_is_enough(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_meta_loss(tmp_path / "loss.png", metrics([1]), "solved")
+        draw_meta_loss(tmp_path / "loss.png", metrics([1]), SOLVED)
         draw_coefficients(tmp_path / "coefficients.png", ["pre*post"], metrics([1]))
     assert inked(tmp_path / "loss.png")
     assert inked(tmp_path / "coefficients.png")
