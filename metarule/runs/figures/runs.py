@@ -18,13 +18,15 @@ __all__ += ["performance_notes", "seeds_notes"]
 
 # Terms that are labelled, at most.
 _LABELLED = 8
+# Style of scores on validation tasks.
+_VALIDATED = {"color": COLOURS[2], "linestyle": "--", "marker": "s"}
 # Share of the meta-steps over which a median runs, and markers along a curve, about.
 _WINDOW, _MARKERS = 0.05, 8
 _ENDS = ("mean", "low", "high")
 
 
 @picture
-def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str = "") -> Any:
+def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str) -> Any:
     """Draw the meta-loss over meta-steps with its running median, and below it the scores during meta-training.
 
     Args:
@@ -35,10 +37,9 @@ def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any
     metric, tasks = held_out["metric"], {"held_out": held_out["of"], "validation": "validation tasks"}
     steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
     kinds = [kind for kind in tasks if any(metric in row.get(kind, ()) for row in rows)]
-    figure = blank(7.5, 5.6 if kinds else 3.6)
-    top, *below = figure.subplots(
-        1 + bool(kinds), 1, sharex=True, squeeze=False, height_ratios=[3, 2][: 1 + bool(kinds)]
-    )[:, 0]
+    heights = [3.4, 2.2] if kinds else [3.4]
+    figure = blank(7.5, sum(heights))
+    top, *below = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
     top.plot(steps, losses, color=COLOURS[5], linewidth=0.6, alpha=0.7, label="each meta-step")
     half = int(_WINDOW * len(rows) / 2)
     if half:
@@ -50,9 +51,7 @@ def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any
     top.legend()
     for axes, kind in ((axes, kind) for axes in below for kind in kinds):
         points = [(row["step"], row[kind][metric]) for row in rows if metric in row.get(kind, ())]
-        style = style_of(LEARNED) | (
-            {} if kind == "held_out" else {"color": COLOURS[2], "marker": "s", "linestyle": "--"}
-        )
+        style = style_of(LEARNED) if kind == "held_out" else _VALIDATED
         axes.plot(*np.array(points, float).T, label=tasks[kind], **style)
         axes.set(ylabel=score_label(metric), title="Score of the learned rule during meta-training")
         axes.margins(y=0.2)
@@ -63,7 +62,7 @@ def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any
 
 
 @picture
-def draw_coefficients(names: Sequence[str], rows: Sequence[Mapping[str, Any]], run: str = "") -> Any:
+def draw_coefficients(names: Sequence[str], rows: Sequence[Mapping[str, Any]], run: str) -> Any:
     """Draw the coefficients over meta-steps, a panel a θ; those that end largest in a panel are labelled.
 
     Args:

@@ -24,13 +24,13 @@ def metrics(steps, **others):
 
 def test_meta_loss_with_values_that_are_not_finite(tmp_path):
     rows = [row | {"loss": None} if row["step"] % 7 == 0 else row for row in metrics(range(1, 61))]
-    draw_meta_loss(tmp_path / "figures" / "loss.png", rows, SOLVED)
+    draw_meta_loss(tmp_path / "figures" / "loss.png", rows, SOLVED, "a run")
     assert inked(tmp_path / "figures" / "loss.png")
 
 
 def test_negative_meta_losses_are_within_the_axes():
     rows = [row | {"loss": -0.5 - 0.01 * row["step"]} for row in metrics(range(1, 31))]
-    (axes,) = draw_meta_loss.__wrapped__(rows, SOLVED | {"metric": "reward"}).axes
+    (axes,) = draw_meta_loss.__wrapped__(rows, SOLVED | {"metric": "reward"}, "a run").axes
     low, high = axes.get_ylim()
     assert low < -0.8 < -0.51 < high
 
@@ -54,8 +54,8 @@ def test_the_meta_loss_stands_above_the_scores_with_its_rejected_steps():
 def test_one_meta_step_is_enough(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw_meta_loss(tmp_path / "loss.png", metrics([1]), SOLVED)
-        draw_coefficients(tmp_path / "coefficients.png", ["pre*post"], metrics([1]))
+        draw_meta_loss(tmp_path / "loss.png", metrics([1]), SOLVED, "a run")
+        draw_coefficients(tmp_path / "coefficients.png", ["pre*post"], metrics([1]), "a run")
     assert inked(tmp_path / "loss.png")
     assert inked(tmp_path / "coefficients.png")
 
