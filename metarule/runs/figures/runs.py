@@ -225,9 +225,7 @@ def draw_front(report: Mapping[str, Any], caption: str = "") -> Any:
             axes.annotate(text, place, xytext=(8, -12), textcoords="offset points", fontsize="small")
     axes.set_xticks(sorted({row["terms"] for row in rows}))
     axes.set(xlabel="terms of the rule (number)", ylabel=score_label(report["metric"]))
-    axes.set_title(
-        f"{report['of'].capitalize()}: score of the best rule of each length, and its 95 % interval over tasks"
-    )
+    axes.set_title(f"{report['of'].capitalize()}: rules of the front, mean and 95 % interval over tasks")
     draw_caption(figure, caption)
     return figure
 
