@@ -9,7 +9,9 @@ from metarule.runs.figures.inference import (
     draw_residuals,
     draw_spectrum,
     draw_trajectories,
+    inference_caption,
 )
+from metarule.runs.figures.labels import run_name
 from metarule.runs.figures.runs import (
     draw_coefficients,
     draw_front,
@@ -17,6 +19,8 @@ from metarule.runs.figures.runs import (
     draw_performance,
     draw_seeds,
     draw_tasks,
+    performance_notes,
+    seeds_notes,
 )
 
 __all__ = [
@@ -38,4 +42,8 @@ __all__ = [
     "draw_timings",
     "draw_trajectories",
     "drawn_last",
+    "inference_caption",
+    "performance_notes",
+    "run_name",
+    "seeds_notes",
 ]
