@@ -23,7 +23,8 @@ from metarule.lifetime.unroll import step_at
 from metarule.parallel.devices import sharded_jit
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Learner
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.runs.figures.canvas import figure_of, picture
+from metarule.runs.figures.methods import draw_threshold, style_of
 from metarule.runs.finished import FinishedRun, load_seeds
 from metarule.runs.transfer import contenders
 from metarule.sweeps.rows import write_rows
@@ -113,18 +114,18 @@ def trials_needed(run: FinishedRun, options: Options) -> dict[str, tuple[np.ndar
 
 @picture
 def draw_trials(efficiencies: Mapping[str, Float[np.ndarray, "seeds trials"]], threshold: float, title: str) -> Any:
-    """Draw the path efficiency of each trial: the mean over seeds, and its 95 % interval where there are several."""
+    """Draw the path efficiency of each trial, mean over seeds and 95 % interval, and the threshold."""
     figure, (axes,) = figure_of(1)
-    for (name, curves), colour in zip(efficiencies.items(), COLOURS):
-        numbers, mean = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0)
-        axes.plot(numbers, mean, color=colour, label=name)
+    for name, curves in efficiencies.items():
+        numbers, mean, style = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0), style_of(name)
+        axes.plot(numbers, mean, color=style["color"], linestyle=style["linestyle"], label=name)
         if len(curves) > 1:
             band = confidence_band(curves)
-            axes.fill_between(numbers, band["low"], band["high"], color=colour, alpha=0.2, linewidth=0)
-    axes.axhline(threshold, color="0.5", linestyle=":", label=f"paths of {1 / threshold:.3g} times the shortest")
-    axes.set(xscale="log", xlabel="trial", ylabel="shortest path / steps taken", ylim=(0, 1), title=title)
+            axes.fill_between(numbers, band["low"], band["high"], color=style["color"], alpha=0.2, linewidth=0)
+    draw_threshold([axes], threshold)
+    axes.set(xscale="log", xlabel="trial", ylabel="shortest path / steps taken (fraction)", ylim=(0, 1), title=title)
     axes.xaxis.set_major_formatter("{x:g}")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+    axes.legend(loc="center left", bbox_to_anchor=(1.05, 0.5))
     return figure
 
 

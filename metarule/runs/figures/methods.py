@@ -81,4 +81,4 @@ def draw_threshold(panels: Sequence[Any], threshold: float | None) -> None:
     for axes in panels:
         axes.axhline(threshold, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     where = {"transform": axes.get_yaxis_transform(), "ha": "left", "va": "center"}
-    axes.text(1.01, threshold, f"{threshold:g}", color="0.45", fontsize="small", **where)
+    axes.text(1.01, threshold, f"{threshold:.3g}", color="0.45", fontsize="small", **where)
