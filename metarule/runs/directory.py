@@ -21,6 +21,7 @@ inference/        parts of an inference, from which it resumes
 evaluations/      results of `metarule evaluate`, a folder each
 adaptations/      results of `metarule adapt`, a folder each
 figures/          figures of the above
+report.html       page with all of the above, of `metarule report`
 metarule.*        the lock, and the process that holds it or held it last
 """
 
@@ -62,6 +63,7 @@ __all__ = [
     "FIGURES",
     "INFERENCE",
     "PARTIAL",
+    "REPORT",
     "RESOLVED",
     "SEARCH",
     "check_ownership",
@@ -79,7 +81,7 @@ __all__ = [
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
 SEARCH, INFERENCE = "evolve.json", "inference"
 
-RESOLVED, EXTENDED = "resolved.toml", "extended.json"
+RESOLVED, EXTENDED, REPORT = "resolved.toml", "extended.json", "report.html"
 # Fields of the evaluation on which the reported θ depends if there are validation tasks.
 _VALIDATION = ("theta", "monitor_every", "monitor_lifetimes")
 # Name of resolved.toml while a new run is laid out, or an old one removed.
@@ -89,7 +91,7 @@ _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", SEARCH, "fr
 _THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN, "pruned", "readback") for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
 _FOLDERS = (CHECKPOINTS, INFERENCE, EVALUATIONS, ADAPTATIONS, FIGURES)
-_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, *_FOLDERS)
+_CONTENTS = (*_INPUTS, EXTENDED, REPORT, *_LOGS, *_RESULTS, *_THETAS, *_FOLDERS)
 
 
 @contextmanager

@@ -22,7 +22,8 @@ from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["FIGURE", "Report", "axis_value", "best_member", "interquartile", "make_report", "paired", "table"]
+__all__ = ["FIGURE", "Report", "axis_value", "best_member", "draw_sweep", "interquartile", "make_report", "of_metric"]
+__all__ += ["paired", "read_plan", "read_report", "table"]
 
 FIGURE = "sweep.png"
 # Axes whose values span more than this factor are logarithmic.
@@ -55,26 +56,41 @@ def make_report(directory: Path) -> Report:
     """Make the tables and the figure of the finished cells of a sweep, and write them into its directory.
 
     Raises:
+        ConfigError: as of `read_report`.
+    """
+    report = read_report(directory)
+    write_whole(directory / "results.csv", csv_text(report.rows))
+    write_whole(directory / "summary.csv", csv_text(report.summary))
+    draw_sweep(directory / FIGURE, read_plan(directory), report)
+    return report
+
+
+def read_report(directory: Path) -> Report:
+    """Make the tables of the finished cells of a sweep.
+
+    Raises:
         ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
-    plan = read_json(directory / PLAN)
-    if plan is None:
-        raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
+    plan = read_plan(directory)
     rows = list(_rows(directory, plan))
     if not rows:
         raise ConfigError(f"{directory}: no cell of this sweep is finished")
     reference = plan["settings"][plan["reference"]]["label"]
     summary, done = list(_summary(plan, rows, reference)), len({row["cell"] for row in rows})
-    report = Report(rows, summary, plan["score"], reference, done, len(plan["cells"]))
-    write_whole(directory / "results.csv", csv_text(report.rows))
-    write_whole(directory / "summary.csv", csv_text(report.summary))
-    _draw(directory / FIGURE, plan, report)
-    return report
+    return Report(rows, summary, plan["score"], reference, done, len(plan["cells"]))
+
+
+def read_plan(directory: Path) -> dict[str, Any]:
+    """Read the plan of a sweep: its axes, settings and cells; a directory without one is a ConfigError."""
+    plan = read_json(directory / PLAN)
+    if plan is None:
+        raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
+    return dict(plan)
 
 
 def table(report: Report) -> str:
     """Format the score of each setting for the screen, with the number of finished cells if some are missing."""
-    summary = _of_metric(report.summary, report.score)
+    summary = of_metric(report.summary, report.score)
     width = max((len(row["setting"]) for row in summary), default=0) + 2
     lines = [
         f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired; "
@@ -84,7 +100,7 @@ def table(report: Report) -> str:
     ]
     for row in summary:
         # The mean over all seeds: an interquartile mean would miss rare values.
-        diverged = [one["value"] for one in _of_metric(report.rows, DIVERGED) if one["setting"] == row["setting"]]
+        diverged = [one["value"] for one in of_metric(report.rows, DIVERGED) if one["setting"] == row["setting"]]
         line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   "
         line += f"{interval_text(row['low'], row['high']):<18}{np.mean(diverged) if diverged else np.nan:>10.4f}"
         if row["paired"]:
@@ -102,7 +118,7 @@ def best_member(directory: Path, report: Report) -> tuple[str, Path] | None:
     Returns:
         (description, its directory); None where that score was not measured, or the cell has no members.
     """
-    rows = _of_metric(report.rows, f"training_{report.score}")
+    rows = of_metric(report.rows, f"training_{report.score}")
     if not rows:
         return None
     best = max(rows, key=lambda row: row["value"])
@@ -135,8 +151,8 @@ def axis_value(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _of_metric(rows: Rows, metric: str) -> Rows:
-    """Rows of a metric, without values that are not finite."""
+def of_metric(rows: Rows, metric: str) -> Rows:
+    """Select the rows of a metric, without values that are not finite."""
     return [row for row in rows if row["metric"] == metric and row.get("value", 0.0) is not None]
 
 
@@ -174,7 +190,7 @@ def _summary(plan: Mapping[str, Any], rows: Rows, reference: str) -> Iterator[di
 
 
 @picture
-def _draw(plan: Mapping[str, Any], report: Report) -> Any:
+def draw_sweep(plan: Mapping[str, Any], report: Report) -> Any:
     """Draw the score against the first numeric axis, a line for each value of the others; else a row a setting."""
     varied = [axis for axis in plan["axes"] if len({_axes(plan, one)[axis] for one in plan["settings"]}) > 1]
     axis = next((axis for axis in varied if _is_numeric(plan, axis)), None)
@@ -197,13 +213,13 @@ def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
 
 
 def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:
-    names, summary = plan["names"], _of_metric(report.summary, report.score)
+    names, summary = plan["names"], of_metric(report.summary, report.score)
     lines = dict.fromkeys(tuple(row[name] for name in others) for row in summary)
     for number, line in enumerate(lines):
         colour = COLOURS[number % len(COLOURS)]
         settings, seeds = (
             [row for row in rows if tuple(row[name] for name in others) == line]
-            for rows in (sorted(summary, key=lambda row: row[axis]), _of_metric(report.rows, report.score))
+            for rows in (sorted(summary, key=lambda row: row[axis]), of_metric(report.rows, report.score))
         )
         positions = [row[axis] for row in settings]
         parts = (str(value) if name == CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
@@ -220,7 +236,7 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
 
 
 def _draw_rows(axes: Any, report: Report) -> None:
-    summary, rows = (_of_metric(rows, report.score) for rows in (report.summary, report.rows))
+    summary, rows = (of_metric(rows, report.score) for rows in (report.summary, report.rows))
     for number, row in enumerate(summary):
         colour = COLOURS[number % len(COLOURS)]
         values = [one["value"] for one in rows if one["setting"] == row["setting"]]
