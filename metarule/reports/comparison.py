@@ -1,7 +1,6 @@
 """Page about the comparison of several runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from shlex import join
 from typing import Any
 
@@ -65,8 +64,16 @@ def _table(rows: Mapping[str, Mapping[str, Any]], metric: str) -> Any:
         cells += [signed(difference.get("mean")), interval_cell(difference, "+.4f"), cell(row.get("pairs"))]
         cells += [cell(row["diverged"]), Cell("never", float("inf")) if at is None else cell(at)]
         body.append([*cells, *(cell(row["horizon"].get(multiple, {}).get("mean")) for multiple in multiples)])
-    head = ("run", "seeds", "tasks or seeds", metric, "95 % interval", "first − other", "95 % interval of the difference")
-    head += ("pairs", "diverged", f"steps to {THRESHOLD:g}", *(f"after {multiple} lifetimes" for multiple in multiples))
+    head = [
+        "run",
+        "seeds",
+        "tasks or seeds",
+        metric,
+        "95 % interval",
+        "first − other",
+        "95 % interval of the difference",
+    ]
+    head += ["pairs", "diverged", f"steps to {THRESHOLD:g}", *(f"after {multiple} lifetimes" for multiple in multiples)]
     return table(f"{metric} at the end of a lifetime", head, body, "Differences are paired over tasks, or over seeds.")
 
 

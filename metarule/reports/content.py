@@ -9,7 +9,19 @@ from metarule.analysis.statistics import NO_INTERVAL, interval_text
 from metarule.config.messages import first_line
 from metarule.reports.svg import inline_svg
 
-__all__ = ["Cell", "Details", "Figure", "Page", "Section", "Table", "cell", "figure", "interval_cell", "signed", "table"]
+__all__ = [
+    "Cell",
+    "Details",
+    "Figure",
+    "Page",
+    "Section",
+    "Table",
+    "cell",
+    "figure",
+    "interval_cell",
+    "signed",
+    "table",
+]
 
 
 class Cell(NamedTuple):

@@ -34,7 +34,9 @@ def _sides(baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     for side, rows in sides.items():
         if rows:
             best = max(rows, key=lambda name: rows[name]["mean"])
-            which = f"{best}" if len(rows) == 1 else f"{count_text(len(rows), 'baselines')}, of which {best} is the best"
+            which = (
+                f"{best}" if len(rows) == 1 else f"{count_text(len(rows), 'baselines')}, of which {best} is the best"
+            )
             score, gain = f"{rows[best]['mean']:.4f}", difference_text(rows[best]["difference"])
             yield f"{texts[side]} {which}: {score}; learned − {best} = {gain}, paired."
 
@@ -48,7 +50,7 @@ def _side(difference: Mapping[str, float | None]) -> str:
 
 def _gain(initial: Mapping[str, Any] | None) -> Iterator[str]:
     if initial and (difference := initial.get("difference")) and _side(difference) != "above":
-        yield f"Training did not make it better than its initial rule: learned − initial = {difference_text(difference)}."
+        yield f"Training did not make the initial rule better: learned − initial = {difference_text(difference)}."
 
 
 def score_tables(report: Mapping[str, Any]) -> tuple[Table, ...]:

@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from metarule.analysis.comparison import count_text
-from metarule.reports.content import Cell, Section, Table, cell, figure, interval_cell, signed, table
+from metarule.reports.content import Cell, Figure, Section, Table, cell, figure, interval_cell, signed, table
 from metarule.reports.mathml import typeset_equation
 from metarule.reports.stored import stored_figure
 from metarule.rules.terms import typeset
 from metarule.runs import figures
 from metarule.runs.inference_tables import LOOSE, largest_first, likeliest_first
 
-__all__ = ["inference_lead", "inference_sections"]
+__all__ = ["inference_figure", "inference_lead", "inference_sections"]
 
 _INTERVALS = {"bootstrap": "bootstrap interval", "profile": "profile interval"}
 _VERDICTS = {"identified": "Identified", "partly": "Partly identified", "not identified": "Not identified"}
@@ -26,13 +26,21 @@ def inference_lead(report: Mapping[str, Any]) -> tuple[str, ...]:
         shares.append(f"{report['deviance_explained']:.1%} of the deviance of choices".replace("%", " %"))
     animals = report["animals"]
     of = f"{count_text(animals['fitted'], 'animals')} fitted, {animals['held_out']} held out"
-    terms = f"{len(report['selected'])} of {count_text(report['terms'], 'terms')} selected; " if report["selected"] else ""
+    terms = (
+        f"{len(report['selected'])} of {count_text(report['terms'], 'terms')} selected; " if report["selected"] else ""
+    )
     lines = [f"{terms}{of}. On {report['held_out']}: {', '.join(shares) or 'no share is explained'}."]
-    return tuple([*lines, *_against(report["models"]), *_identified(report.get("identified")), *report["warnings"]])
+    return (*lines, *_against(report["models"]), *_identified(report.get("identified")), *report["warnings"])
+
+
+def inference_figure(report: Mapping[str, Any]) -> tuple[Figure, ...]:
+    """Figure of the inferred coefficients."""
+    caption = "Coefficients with their 95 % intervals, selected ones first"
+    return figure("coefficients", caption, lambda: figures.draw_inferred_coefficients.svg(report))
 
 
 def inference_sections(path: Path, report: Mapping[str, Any]) -> tuple[Section, ...]:
-    """Sections: coefficients, models, identifiability, recovery and predictions.
+    """Sections: tables of coefficients, models, identifiability, recovery and predictions.
 
     Args:
         path: directory of the run.
@@ -42,13 +50,11 @@ def inference_sections(path: Path, report: Mapping[str, Any]) -> tuple[Section, 
 
 
 def _sections(path: Path, report: Mapping[str, Any]) -> Iterator[Section]:
-    caption = "Coefficients with their 95 % intervals, selected ones first"
-    drawn = figure("coefficients", caption, lambda: figures.draw_inferred_coefficients.svg(report))
     readback = report.get("readback")
     read = (f"Read back as a polynomial, R² {readback['r2']:.4f}:",) if readback else ()
     equations = typeset_equation(readback["equation"]) if readback else ()
     tables = filter(None, (_coefficients(report), _selection(report), _recovery(report.get("recovery"))))
-    yield Section("What was inferred", read, drawn, tuple(tables), equations=equations)
+    yield Section("What was inferred", read, (), tuple(tables), equations=equations)
     models = figure("models", "Inferred rule against each model", lambda: figures.draw_models.svg(report))
     yield Section("What was compared", (), models, (_models(report),))
     if identified := report.get("identified"):
@@ -93,7 +99,9 @@ def _coefficients(report: Mapping[str, Any]) -> Table | None:
         inside = None if None in (row["low"], row["high"]) else bool(row["low"] <= 0 <= row["high"])
         side = Cell("–") if inside is None else Cell("inside" if inside else "outside")
         chosen = Cell("yes" if term in selected else "no") if selected else Cell("")
-        body.append([Cell(typeset(term)), cell(row["estimate"], ".4g"), interval_cell(row, ".4g"), *others, side, chosen])
+        body.append(
+            [Cell(typeset(term)), cell(row["estimate"], ".4g"), interval_cell(row, ".4g"), *others, side, chosen]
+        )
     head = ("coefficient", "estimate", "95 % interval", *_INTERVALS.values(), "0 is", "selected")
     return table("Coefficients (Δw per unit of the term)", head, body, "95 % intervals by Laplace's approximation.")
 
@@ -104,7 +112,11 @@ def _pair(ends: Any) -> Cell:
 
 def _selection(report: Mapping[str, Any]) -> Table | None:
     rows = [
-        [Cell(f"{one['step']} {typeset(one['term'])}"), cell(one["log_likelihood"], ".1f"), cell(one["held_out"], ".1f")]
+        [
+            Cell(f"{one['step']} {typeset(one['term'])}"),
+            cell(one["log_likelihood"], ".1f"),
+            cell(one["held_out"], ".1f"),
+        ]
         for one in report["selection"]
     ]
     head = ("step", "log-likelihood, fitted (nats)", "held out (nats)")
@@ -130,7 +142,9 @@ def _models(report: Mapping[str, Any]) -> Table:
         cells = [Cell(name), cell(row["parameters"]), cell(row["log_likelihood"], ".1f")]
         cells += [signed(difference.get("mean"), "+.2f"), interval_cell(difference, "+.2f")]
         cells += [cell(row.get("aic"), ".1f"), cell(row.get("bic"), ".1f")]
-        rows.append([*cells, *(cell(r2.get(what)) for what in ("activity", "weights")), cell(row.get("deviance_explained"))])
+        rows.append(
+            [*cells, *(cell(r2.get(what)) for what in ("activity", "weights")), cell(row.get("deviance_explained"))]
+        )
     head = ("model", "parameters", "log-likelihood (nats)", "inferred − model (nats an animal)", "95 % interval")
     note = "Above 0 the inferred rule is better."
     if not report["animals"]["held_out"]:
@@ -142,7 +156,9 @@ def _models(report: Mapping[str, Any]) -> Table:
 def _observed(report: Mapping[str, Any]) -> Table:
     noise = report.get("noise") or {}
     rows = [
-        [Cell(kind), cell(count), cell(noise.get(kind), ".3g")] for kind, count in report["observations"].items() if count
+        [Cell(kind), cell(count), cell(noise.get(kind), ".3g")]
+        for kind, count in report["observations"].items()
+        if count
     ]
     note = f"Initial weights: {report['initial_weights']}."
     return table("Recordings", ("observed", "values", "standard deviation of the noise"), rows, note)

@@ -10,14 +10,18 @@ __all__ = ["typeset_equation"]
 _POWERS, _INDICES = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
 _POWER_DIGITS = str.maketrans(_POWERS, "0123456789")
 _INDEX_DIGITS = str.maketrans(_INDICES, "0123456789")
-_GREEK = dict(
-    zip(
-        ("alpha", "beta", "gamma", "delta", "epsilon", "zeta", "eta", "theta", "kappa", "lambda", "mu", "nu", "rho")
-        + ("sigma", "tau", "phi", "chi", "psi", "omega"),
-        "αβγδεζηθκλμνρστφχψω",
-        strict=True,
-    )
-)
+_GREEK = dict(alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", zeta="ζ", eta="η", theta="θ", kappa="κ", mu="μ")
+_GREEK |= {
+    "lambda": "λ",
+    "nu": "ν",
+    "rho": "ρ",
+    "sigma": "σ",
+    "tau": "τ",
+    "phi": "φ",
+    "chi": "χ",
+    "psi": "ψ",
+    "omega": "ω",
+}
 _TOKEN = re.compile(
     rf"""\s*(?:
     (?P<change>Δw)(?:\[(?P<path>[^\]]*)\]|(?P<number>[{_INDICES}]+))?
@@ -62,7 +66,10 @@ def _pieces(text: str) -> Iterator[str]:
 
 
 def _row(text: str) -> Markup:
-    return Markup("<mrow>{}</mrow>").format(Markup("").join(map(_element, _TOKEN.finditer(text))))
+    # A sign at the start of a piece joins it to the one before, and is no sign of a number.
+    sign = Markup('<mo form="infix">{}</mo>').format(text[0]) if text[:2] in ("+ ", "− ") else Markup("")
+    rest = text[2:] if sign else text
+    return Markup("<mrow>{}{}</mrow>").format(sign, Markup("").join(map(_element, _TOKEN.finditer(rest))))
 
 
 def _element(token: re.Match[str]) -> Markup:

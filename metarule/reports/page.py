@@ -17,7 +17,7 @@ from metarule.runs.directory import REPORT
 from metarule.runs.listing import list_runs
 from metarule.sweeps.rows import write_whole
 
-__all__ = ["LARGEST", "read_page", "render", "write_report"]
+__all__ = ["LARGEST", "print_report", "read_page", "render"]
 
 # Bytes of a page, at most; larger figures are left out.
 LARGEST = 2_000_000
@@ -78,19 +78,15 @@ def render(page: Page, refresh: int = 0) -> str:
     return template.render(page=_smaller(page), style=style, script=script, policy=policy, refresh=refresh)
 
 
-def write_report(path: Path) -> Path | None:
-    """Write the page of a run or a sweep into its directory, at its end; an error becomes a warning.
-
-    Returns:
-        The file; None after an error.
-    """
+def print_report(path: Path) -> None:
+    """Write the page of a run or a sweep into its directory at its end, and print its name; an error is a warning."""
     file = path / REPORT
     try:
         write_whole(file, render(read_page([str(path)])))
     except Exception as error:  # it must not lose the run
         warn(f"{file}: this report could not be written: {first_line(error)}")
-        return None
-    return file
+        return
+    print(f"report: {file}", flush=True)
 
 
 def _key(cell: Cell) -> str:

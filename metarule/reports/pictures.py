@@ -19,6 +19,7 @@ _POINTS = 400
 _LARGEST = 30
 # Characters of a name beside the axes, at most.
 _BESIDE = 40
+_MEAN = "mean, 95 % interval"
 
 
 @picture
@@ -52,12 +53,11 @@ def draw_training(rows: Sequence[Mapping[str, Any]], metric: str) -> Any:
 
 
 @picture
-def draw_spread(values: Mapping[str, Sequence[float]], rate: str = "seed") -> Any:
+def draw_spread(values: Mapping[str, Sequence[float]]) -> Any:
     """Draw the largest coefficients: a dot a seed, and with several seeds their mean and its 95 % interval.
 
     Args:
         values: of each seed, by name of the coefficient.
-        rate: name of a single value.
     """
     names = sorted(values, key=lambda name: -abs(float(np.mean(values[name]))))[:_LARGEST]
     if not names:
@@ -66,14 +66,14 @@ def draw_spread(values: Mapping[str, Sequence[float]], rate: str = "seed") -> An
     count = max(len(values[name]) for name in names)
     for row, name in enumerate(names):
         seeds = np.array(values[name], float)
-        label = None if row else ("coefficient" if count == 1 else f"each {rate}")
-        size, colour = (26, COLOURS[0]) if count == 1 else (10, "0.6")
-        axes.scatter(seeds, np.full(len(seeds), row), s=size, color=colour, label=label, gid=f"{CURVE}{label}")
+        size, colour, label = (26, COLOURS[0], "coefficient") if count == 1 else (12, "0.5", "each seed")
+        dots = {"s": size, "color": colour, "gid": CURVE + label, "label": None if row else label}
+        axes.scatter(seeds, np.full(len(seeds), row), **dots)
         if count > 1:
             mean, low, high = interval(seeds)
-            place = {"color": COLOURS[0], "gid": f"{CURVE}mean and interval", "zorder": 3}
-            axes.plot([mean], [row], "D", markersize=4, label=None if row else "mean, 95 % interval", **place)
-            axes.hlines(row, low, high, linewidth=2, **place)
+            whole = {"color": COLOURS[0], "gid": CURVE + _MEAN, "zorder": 3}
+            axes.plot([mean], [row], "D", markersize=4, label=None if row else _MEAN, **whole)
+            axes.hlines(row, low, high, linewidth=2, **whole)
     axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_yticks(range(len(names)), [_short(typeset(name)) for name in names])
     axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="coefficient")
@@ -106,7 +106,9 @@ def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     rejected = np.array([bool(row.get("rejected")) for row in rows])
     if rejected.any():
         label = f"rejected: {rejected.sum()}"
-        axes.plot(steps[rejected], losses[rejected], "x", color=COLOURS[1], markersize=5, label=label, gid=CURVE + label)
+        axes.plot(
+            steps[rejected], losses[rejected], "x", color=COLOURS[1], markersize=5, label=label, gid=CURVE + label
+        )
     axes.set(ylabel="meta-loss")
     _legend(axes)
 

@@ -36,7 +36,9 @@ def _command(words: Sequence[str]) -> str:
         return ""
     program = Path(words[0])
     modules = {"__main__.py": "metarule", "metarule": "metarule"}
-    name = modules.get(program.name) or (f"metarule {program.stem}" if program.parent.name == "metarule" else program.name)
+    name = modules.get(program.name) or (
+        f"metarule {program.stem}" if program.parent.name == "metarule" else program.name
+    )
     return f"{name} {shlex.join(words[1:])}".strip()
 
 

@@ -7,15 +7,16 @@ from shlex import quote
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from metarule.analysis.comparison import LEARNED, rows_by_contender
 from metarule.analysis.statistics import confidence_band
 from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
-from metarule.reports.content import Cell, Figure, Page, Section, cell, figure, interval_cell, table
+from metarule.reports.content import Cell, Figure, Page, Section, Table, cell, figure, interval_cell, table
 from metarule.reports.evaluations import evaluation_sections
 from metarule.reports.held_out import lifetime_steps, score_tables, tuning_table, verdict
-from metarule.reports.inference import inference_lead, inference_sections
+from metarule.reports.inference import inference_figure, inference_lead, inference_sections
 from metarule.reports.mathml import typeset_equation
 from metarule.reports.phenomena import phenomena_section
 from metarule.reports.provenance import provenance
@@ -44,7 +45,7 @@ def run_page(path: Path, row: Row) -> Page:
     report = summary.get("inference")
     held_out = summary.get("held_out")
     if report:
-        lead, first, sections = inference_lead(report), (), inference_sections(path, report)
+        lead, first, sections = inference_lead(report), inference_figure(report), inference_sections(path, report)
     else:
         lead = verdict(held_out) if held_out else _unfinished(one, row)
         first = _performance([one], held_out) if held_out else ()
@@ -73,9 +74,13 @@ def seeds_page(path: Path, row: Row) -> Page:
     sections += _scores([one.summary["held_out"] for one in done], held_out)
     if "phenomena" in whole.summary:
         sections += phenomena_section(path, whole.summary["phenomena"])
-    sections += [_equations(done)] if done else []
     sections += [provenance(path, seeds, _FILES, _commands(path, row))]
-    return Page(_name(path, row), _state(row), (_kinds(row), *lead), (), first, tuple(sections))
+    equations = list(_equations(done))
+    if equations:
+        lead = (*lead, f"The rule of seed {done[0].tree['seed']}; those of the others are below.")
+        sections.insert(1, Section("The rule of each seed", equations=tuple(equations)))
+    first_rule = typeset_equation(done[0].summary["equation"]) if equations else ()
+    return Page(_name(path, row), _state(row), (_kinds(row), *lead), first_rule, first, tuple(sections))
 
 
 def search_page(path: Path, row: Row) -> Page:
@@ -84,7 +89,7 @@ def search_page(path: Path, row: Row) -> Page:
     structures: Sequence[Mapping[str, Any]] = front.get("structures") or ()
     lead = [_kinds(row)]
     drawn: tuple[Figure, ...] = ()
-    tables = ()
+    tables: tuple[Table, ...] = ()
     if structures:
         best, metric = max(structures, key=lambda one: one["mean"]), front["metric"]
         terms = ", ".join(map(typeset, best["names"]))
@@ -112,7 +117,9 @@ def _state(row: Row) -> str:
 
 def _kinds(row: Row) -> str:
     seeds = f"{row.seeds} seeds" if row.seeds and row.seeds > 1 else f"seed {row.seed}"
-    steps = f", {row.total:,} {'meta-' * (row.unit == 'steps')}{row.unit}" if row.total else ""
+    total = (row.total or 0) // ((row.seeds or 1) if row.unit == "steps" else 1)
+    unit, each = "meta-steps" if row.unit == "steps" else row.unit, " each" if row.seeds and row.seeds > 1 else ""
+    steps = f", {total:,} {unit}{each}" if total else ""
     return f"Rule: {row.rule}. Circuit: {row.circuit}. Tasks: {row.tasks}. {seeds.capitalize()}{steps}."
 
 
@@ -136,8 +143,12 @@ def _performance(sources: Sequence[Sources], report: Mapping[str, Any] | None) -
         means = {name: [one["contenders"][name]["mean"] for one in found] for name in first["contenders"]}
         bands = {name: confidence_band(np.array(values, float)) for name, values in means.items()}
         first = first | {"contenders": bands}
-    caption = f"{first['score']} along lifetimes on {report.get('of', 'held-out tasks')}: mean and 95 % interval over {over}"
-    return figure("performance", caption, lambda: figures.draw_performance.svg(first, lifetime_steps(first, report), ""))
+    caption = (
+        f"{first['score']} along lifetimes on {report.get('of', 'held-out tasks')}: mean and 95 % interval over {over}"
+    )
+    return figure(
+        "performance", caption, lambda: figures.draw_performance.svg(first, lifetime_steps(first, report), "")
+    )
 
 
 def _final_scores(report: Mapping[str, Any] | None) -> tuple[Figure, ...]:
@@ -157,10 +168,11 @@ def _scores(reports: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | No
         yield Section("What was compared, and how it was tuned", (text,), tables=(tuned,))
 
 
-def _equations(sources: Sequence[Sources]) -> Section:
-    """Equations of all seeds."""
-    labelled = [Section(f"Seed {one.tree['seed']}", equations=typeset_equation(one.summary.get("equation", ""))) for one in sources]
-    return Section("Equation of each seed", equations=tuple(equation for one in labelled for equation in one.equations))
+def _equations(sources: Sequence[Sources]) -> Iterator[Markup]:
+    """Equations of all seeds, each below its number."""
+    for one in sources:
+        yield Markup("<h3>Seed {}</h3>").format(one.tree["seed"])
+        yield from typeset_equation(one.summary["equation"])
 
 
 def _commands(path: Path, row: Row) -> tuple[str, ...]:

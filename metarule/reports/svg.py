@@ -18,8 +18,8 @@ _GREY = re.compile(r"#([0-9a-f]{2})\1\1\b|\b(black|white)\b", re.IGNORECASE)
 _FONT = re.compile(r"font-family:[^;]*;?\s*")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _IMAGE = "data:image/png;base64,"
-# Width of a figure on a narrow page, as a part of its natural one in points; less could not be read.
-_LEAST = 0.85
+# Pixels a point of a figure where there is room, and on a narrow page, where less could not be read.
+_NATURAL, _LEAST = 1.15, 0.8
 
 
 def inline_svg(text: str, prefix: str, label: str) -> Markup:
@@ -45,8 +45,8 @@ def inline_svg(text: str, prefix: str, label: str) -> Markup:
     _clean(root, prefix)
     is_map = root.find(".//image") is not None
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    root.attrib["style"] = f"max-width:{width * 1.2:.0f}px;min-width:{width * _LEAST:.0f}px;"
-    root.attrib["style"] += f"aspect-ratio:{width:.0f}/{height:.0f}"
+    root.attrib["style"] = f"width:{width * _NATURAL:.0f}px;max-width:100%;"
+    root.attrib["style"] += f"min-width:{width * _LEAST:.0f}px;aspect-ratio:{width:.0f}/{height:.0f}"
     # Text on the colours of a map is readable on its own ground only.
     root.attrib["class"] = "on-white" if is_map else "drawn"
     return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))  # serialised, so escaped

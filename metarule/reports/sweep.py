@@ -58,7 +58,8 @@ def _lead(report: Report) -> Iterator[str]:
     if best["paired"]:
         ends = interval_text(best["difference_low"], best["difference_high"], "+.4f", ", ")
         gain = f"{best['difference']:+.4f} [{ends}]"
-        yield f"Its difference from {report.reference}, paired over seeds: {gain}. It is the best of {len(rows)}, chosen on these scores."
+        yield f"Its difference from {report.reference}, paired over seeds: {gain}."
+        yield f"It was chosen on these scores as the best of {len(rows)}, which favours it."
 
 
 def _tables(report: Report) -> Iterator[Table]:
@@ -84,7 +85,10 @@ def _tables(report: Report) -> Iterator[Table]:
 def _settings(plan: Mapping[str, Any]) -> Section:
     """Section with the values of each setting."""
     rows = [
-        [Cell(one["label"]), *(Cell("" if (value := one["values"].get(axis)) is None else str(value)) for axis in plan["axes"])]
+        [
+            Cell(one["label"]),
+            *(Cell("" if (value := one["values"].get(axis)) is None else str(value)) for axis in plan["axes"]),
+        ]
         for one in plan["settings"]
     ]
     return Section("What was varied", tables=(table("Settings", ("setting", *plan["axes"]), rows),))

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from metarule.reports.content import Cell, Figure, Section, Table, cell, figure, interval_cell, signed, table
+from metarule.reports.content import Cell, Details, Figure, Section, Table, cell, figure, interval_cell, signed, table
 from metarule.reports.pictures import draw_spread, draw_training
 from metarule.reports.sources import Sources, parameter_names
 from metarule.rules.terms import typeset
@@ -39,8 +39,10 @@ def learned_section(sources: Sequence[Sources]) -> Section:
     caption = "Coefficients: the largest first"
     caption += f"; dots are {len(thetas)} seeds, with their mean and its 95 % interval" if len(thetas) > 1 else ""
     drawn = figure("spread", caption, lambda: draw_spread.svg(values))
-    tables = (_contributions(sources[0].summary), _seeds_table(values)) if len(thetas) == 1 else (_seeds_table(values),)
-    return Section("What was learned", (), (*drawn, *_course(sources)), tuple(filter(None, tables)))
+    contributions = _contributions(sources[0].summary) if len(thetas) == 1 else None
+    tables = (contributions,) if contributions else ()
+    details = (Details("All coefficients", table=_seeds_table(values)),) if values else ()
+    return Section("What was learned", (), (*drawn, *_course(sources)), tables, details=details)
 
 
 def _last_theta(sources: Sources) -> dict[str, float]:
@@ -49,9 +51,7 @@ def _last_theta(sources: Sources) -> dict[str, float]:
     return dict(zip(names, sources.rows[-1]["theta"], strict=True)) if names else {}
 
 
-def _seeds_table(values: Mapping[str, Sequence[float]]) -> Table | None:
-    if not values:
-        return None
+def _seeds_table(values: Mapping[str, Sequence[float]]) -> Table:
     head = ["coefficient", "value"]
     rows = [[Cell(typeset(name)), cell(float(np.mean(seeds)), ".4g")] for name, seeds in values.items()]
     if max(map(len, values.values())) > 1:
@@ -120,17 +120,19 @@ def training_section(sources: Sequence[Sources]) -> Section:
     reported = first.summary.get("reported")
     text = (report_text(reported),) if reported and len(sources) == 1 else ()
     rows = [_training_row(one) for one in sources]
-    head = ("seed", "meta-steps", "meta-loss, first", "last", "rejected steps", "lifetimes not finite")
-    head += ("without a gradient", "Lyapunov exponent at the end, median", "largest", "seconds")
+    head = ["seed", "meta-steps", "meta-loss, first", "last", "rejected steps", "lifetimes not finite"]
+    head += ["without a gradient", "Lyapunov exponent at the end, median", "largest", "seconds"]
     note = "First and last: means of ten meta-steps. Lyapunov exponents are per step; above 0 perturbations grow."
-    return Section("How training went", text, training_figure(first, of=of), (table("Meta-training", head, rows, note),))
+    return Section(
+        "How training went", text, training_figure(first, of=of), (table("Meta-training", head, rows, note),)
+    )
 
 
 def _training_row(one: Sources) -> list[Cell]:
     summary, rows = one.summary, one.rows
     losses, exponent = summary.get("meta_loss") or {}, _last(rows, "lyapunov_exponent")
     counts = [summary.get("rejected_steps"), summary.get("nonfinite_lifetimes"), summary.get("zero_gradient_lifetimes")]
-    if not summary:
+    if "meta_loss" not in summary and rows:
         names = ("rejected", "nonfinite_lifetimes", "zero_gradient_lifetimes")
         counts = [int(sum(row.get(name) or 0 for row in rows)) for name in names]
         ends = [row["loss"] for row in (*rows[:1], *rows[-1:]) if row.get("loss") is not None]
