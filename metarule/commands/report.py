@@ -63,21 +63,19 @@ def _serve(words: list[str]) -> int:
             raise ConfigError(f"{_LIVE}: allowed: with one directory, and without --file")
         serve_page(Path(runs[0]), lambda address: print(address, flush=True))
         return 0
+    if options.file and (Path(options.file).is_dir() or not Path(options.file).parent.is_dir()):
+        raise ConfigError(f"--file '{options.file}': no file can be written there")
     page = render(read_page(runs))
-    file = _place(runs, options)
+    file = Path(options.file) if options.file else _folder(runs) / REPORT
     write_whole(file, page)
     print(f"report: {file}")
     return 0
 
 
-def _place(runs: Sequence[str], options: Options) -> Path:
-    """Path of the page, whose folder is made for several runs."""
-    if options.file:
-        if Path(options.file).is_dir() or not Path(options.file).parent.is_dir():
-            raise ConfigError(f"--file '{options.file}': no file can be written there")
-        return Path(options.file)
+def _folder(runs: Sequence[str]) -> Path:
+    """Folder of the page: that of one run, or a new one for several."""
     if len(runs) == 1:
-        return Path(runs[0]) / REPORT
+        return Path(runs[0])
     folder = timestamped(Path("runs", "comparisons"))
     folder.mkdir(parents=True)
-    return folder / REPORT
+    return folder

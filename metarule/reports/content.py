@@ -33,7 +33,7 @@ class Cell(NamedTuple):
     """
 
     text: str
-    key: float | None = None
+    key: int | float | None = None
 
 
 class Table(NamedTuple):
@@ -126,8 +126,8 @@ def signed(value: float | None, form: str = "+.4f") -> Cell:
 
 def interval_cell(row: Any, form: str = ".4f") -> Cell:
     """Cell of the interval of a row with `low` and `high`; it is sorted by its lower end."""
-    low, high = row.get("low"), row.get("high")
-    return Cell(interval_text(low, high, form), low)
+    text = interval_text(row.get("low"), row.get("high"), form)
+    return Cell(text, None if text == NO_INTERVAL else row["low"])
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Iterable[Cell]], note: str = "") -> Table:

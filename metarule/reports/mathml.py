@@ -10,23 +10,14 @@ __all__ = ["typeset_equation"]
 _POWERS, _INDICES = "⁰¹²³⁴⁵⁶⁷⁸⁹", "₀₁₂₃₄₅₆₇₈₉"
 _POWER_DIGITS = str.maketrans(_POWERS, "0123456789")
 _INDEX_DIGITS = str.maketrans(_INDICES, "0123456789")
-_GREEK = dict(alpha="α", beta="β", gamma="γ", delta="δ", epsilon="ε", zeta="ζ", eta="η", theta="θ", kappa="κ", mu="μ")
-_GREEK |= {
-    "lambda": "λ",
-    "nu": "ν",
-    "rho": "ρ",
-    "sigma": "σ",
-    "tau": "τ",
-    "phi": "φ",
-    "chi": "χ",
-    "psi": "ψ",
-    "omega": "ω",
-}
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "zeta": "ζ", "eta": "η", "theta": "θ"}
+_GREEK |= {"kappa": "κ", "lambda": "λ", "mu": "μ", "nu": "ν", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ"}
+_GREEK |= {"chi": "χ", "psi": "ψ", "omega": "ω"}
 _TOKEN = re.compile(
     rf"""\s*(?:
     (?P<change>Δw)(?:\[(?P<path>[^\]]*)\]|(?P<number>[{_INDICES}]+))?
     | (?P<mantissa>\d+(?:\.\d+)?)(?:e(?P<exponent>[+-]?\d+))?
-    | (?P<name>[^\W\d]\w*)
+    | (?P<name>(?!\d)[^\W{_POWERS}{_INDICES}]+)
     | (?P<other>\S)
     )(?P<power>[{_POWERS}]*)""",
     re.VERBOSE,
