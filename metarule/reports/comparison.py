@@ -4,13 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from shlex import join
 from typing import Any
 
-from metarule.analysis.comparison import THRESHOLD, difference_text
+from metarule.analysis.comparison import THRESHOLD, count_text, difference_text
 from metarule.analysis.statistics import confidence_band
 from metarule.parallel.devices import spread
 from metarule.reports.content import Cell, Page, Section, cell, figure, interval_cell, signed, table
 from metarule.reports.mathml import typeset_equation
+from metarule.reports.pictures import draw_spread
 from metarule.runs import figures
 from metarule.runs.differences import Measured, common_points, compared_row, measure, open_runs
+from metarule.runs.theta_files import flat_parameters
 from metarule.tasks.base import primary_metric
 
 __all__ = ["comparison_page"]
@@ -38,7 +40,8 @@ def comparison_page(words: Sequence[str]) -> Page:
     drawn = figure("performance", caption, lambda: figures.draw_performance.svg(performance, length, ""))
     scores = Section("Scores and paired differences", tables=(_table(rows, metric),))
     command = f"metarule compare {join(words)}"
-    sections = (scores, *map(_run_section, measured), Section("How to repeat it", commands=(command,)))
+    parts = (_run_section(number, one) for number, one in enumerate(measured))
+    sections = (scores, *parts, Section("How to repeat it", commands=(command,)))
     title = "Comparison of " + ", ".join(rows)
     return Page(title, f"{len(rows)} runs", tuple(_lead(rows, metric, of)), (), drawn, sections)
 
@@ -77,10 +80,14 @@ def _table(rows: Mapping[str, Mapping[str, Any]], metric: str) -> Any:
     return table(f"{metric} at the end of a lifetime", head, body, "Differences are paired over tasks, or over seeds.")
 
 
-def _run_section(one: Measured) -> Section:
-    """Section with the rule of a run, or those of its seeds."""
+def _run_section(number: int, one: Measured) -> Section:
+    """Section with the rule of a run, or those of its seeds, and its coefficients."""
     equations = [equation for run in one.compared.runs for equation in typeset_equation(run.equation)]
     experiment = one.compared.runs[0].config
     kinds = (type(part).__name__ for part in (experiment.rule, experiment.lifetime.circuit, experiment.tasks))
-    text = f"{one.compared.directory}: {', '.join(kinds)}; {len(one.compared.runs)} seeds of {one.length} steps."
-    return Section(one.compared.name, (text,), equations=tuple(equations))
+    length = f"{count_text(len(one.compared.runs), 'seeds')}, lifetimes of {one.length} steps"
+    text = f"{one.compared.directory}: {', '.join(kinds)}. {length}."
+    thetas = [flat_parameters(run.learner, run.theta) for run in one.compared.runs]
+    values = {name: [float(theta[name]) for theta in thetas] for name in thetas[0]}
+    drawn = figure(f"spread-{number}", "Coefficients: the largest first", lambda: draw_spread.svg(values))
+    return Section(one.compared.name, (text,), drawn, equations=tuple(equations))

@@ -19,8 +19,8 @@ def verdict(report: Mapping[str, Any]) -> tuple[str, ...]:
     learned, unit = report[LEARNED], "seeds" if "seeds" in report else "tasks"
     metric, ends = report["metric"], interval_text(learned.get("low"), learned.get("high"))
     of = f"{report.get('of', 'held-out tasks')}" + (f" ({count_text(report[unit], unit)})" if unit in report else "")
-    text = f"{metric} {learned['mean']:.4f} on {of}"
-    first = f"The learned rule has {text}" + (f", 95 % interval {ends}." if ends != NO_INTERVAL else ".")
+    text = f"{learned['mean']:.4f} ({metric}) on {of}"
+    first = f"The learned rule scores {text}" + (f", 95 % interval {ends}." if ends != NO_INTERVAL else ".")
     return (first, *_sides(report["baselines"]), *_gain(report.get("initial")))
 
 

@@ -1,5 +1,6 @@
 """Pages about a run, the runs of several seeds, and a structure search."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -107,7 +108,8 @@ def search_page(path: Path, row: Row) -> Page:
 
 def _name(path: Path, row: Row) -> str:
     place = path.resolve()
-    return f"{row.config} · {place.name}" if row.config and row.config != place.name else place.name
+    name = f"{place.parent.name}/{place.name}" if re.fullmatch(r"s\d+", place.name) else place.name
+    return f"{row.config} · {name}" if row.config and row.config != name else name
 
 
 def _state(row: Row) -> str:

@@ -33,7 +33,7 @@ const column = () => [...table.tBodies[0].rows].map((row) => row.cells[1].textCo
 head.querySelector("button").click();
 const ascending = column(), order = head.ariaSort;
 head.querySelector("button").click();
-const curve = document.querySelector(".curves input") || document.createElement("i"), name = curve.parentNode ? curve.parentNode.textContent.trim() : "";
+const curve = document.querySelector(".curves label"), name = curve.textContent.trim();
 curve.click();
 const hidden = [...document.querySelectorAll("[data-curve]")].filter((one) => getComputedStyle(one).display === "none");
 const found = {errors, width, frames: frames.map((one) => [one.left, one.right, one.height]),

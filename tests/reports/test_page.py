@@ -46,7 +46,7 @@ def test_the_page_of_a_run_tells_its_result_first(tmp_path):
     page = read_page([str(reported_run(tmp_path / "run"))])
     assert page.state == "done"
     assert page.lead[1:] == (
-        "The learned rule has solved 0.8500 on held-out tasks (8 tasks), 95 % interval 0.8300 to 0.8700.",
+        "The learned rule scores 0.8500 (solved) on held-out tasks (8 tasks), 95 % interval 0.8300 to 0.8700.",
         "It is below delta: 0.9500; learned − delta = -0.1000 [-0.1100, -0.0900], paired.",
         "It cannot be told apart from backprop: 0.8600; learned − backprop = -0.0050 [-0.0150, +0.0050], paired.",
     )
