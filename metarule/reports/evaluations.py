@@ -20,17 +20,19 @@ _LAST, _TASKS = 3, 200
 
 def evaluation_sections(path: Path) -> Iterator[Section]:
     """Section of each of the last evaluations in the directory of a run."""
-    for file in sorted(path.glob(f"{EVALUATIONS}/*/summary.json"))[-_LAST:]:
-        summary = read_json(file)
-        if report := summary.get("held_out"):
-            yield _section(file.parent, report)
+    for number, file in enumerate(sorted(path.glob(f"{EVALUATIONS}/*/summary.json"))[-_LAST:]):
+        if report := (read_json(file) or {}).get("held_out"):
+            yield _section(file.parent, report, number)
 
 
-def _section(folder: Path, report: Mapping[str, Any]) -> Section:
+def _section(folder: Path, report: Mapping[str, Any], number: int) -> Section:
     metric, finals = report["metric"], _final_scores(folder / "tasks.csv", report["metric"])
     caption = f"{metric} of each task: share of tasks up to a score"
-    name = f"tasks-{folder.name}"
-    drawn = figure(name, caption, lambda: figures.draw_tasks.svg(_by_name(finals), metric, "")) if finals else ()
+    drawn = (
+        figure(f"tasks-{number}", caption, lambda: figures.draw_tasks.svg(_by_name(finals), metric, ""))
+        if finals
+        else ()
+    )
     tasks = sorted({task for scores in finals.values() for task in scores}, key=lambda task: (len(task), task))
     rows = [
         [cell(int(task) if task.isdigit() else task), *(cell(scores.get(task)) for scores in finals.values())]

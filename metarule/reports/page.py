@@ -50,12 +50,13 @@ def read_page(words: Sequence[str]) -> Page:
         raise ConfigError(f"{path}: damaged: {type(error).__name__}: {first_line(error)}") from error
 
 
-def render(page: Page, refresh: int = 0) -> str:
+def render(page: Page, refresh: int = 0, tag: str = "") -> str:
     """Render a page as one HTML file without references to others.
 
     Args:
         page: its content, which is escaped.
         refresh: seconds after which the page asks its server for a newer one; 0 for never.
+        tag: of this page there.
     """
     import jinja2  # imported late: most commands write no page
 
@@ -72,10 +73,9 @@ def render(page: Page, refresh: int = 0) -> str:
     style, script = (Markup(sources[name]) for name in ("style.css", "script.js"))  # files of this package
     policy = _POLICY + ("; connect-src 'self'" if refresh else "")
     template = environment.get_template("page.html")
-    text = template.render(page=page, style=style, script=script, policy=policy, refresh=refresh)
-    if len(text.encode()) <= LARGEST:
-        return text
-    return template.render(page=_smaller(page), style=style, script=script, policy=policy, refresh=refresh)
+    common = {"style": style, "script": script, "policy": policy, "refresh": refresh, "tag": tag}
+    text = template.render(page=page, **common)
+    return text if len(text.encode()) <= LARGEST else template.render(page=_smaller(page), **common)
 
 
 def print_report(path: Path) -> None:

@@ -50,10 +50,10 @@ def page_server(path: Path) -> ThreadingHTTPServer:
     It answers requests for `/` that name this machine as their host, so that no page of another host can read it.
     """
     current = _Current(path)
-    current.page()  # an error is that of the command
+    current.text(current.tag())  # an error is that of the command
 
     class Handler(_Handler):
-        page = staticmethod(current.page)
+        content = current
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
@@ -61,30 +61,31 @@ def page_server(path: Path) -> ThreadingHTTPServer:
 
 
 class _Current:
-    """The page as of the last change of a file; one that is damaged by now gives way to the page before."""
+    """The page as of the last change of a file."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._lock = path, Lock()
-        self._state: Any = None
         self._text, self._tag = b"", ""
 
-    def page(self) -> tuple[bytes, str]:
-        """Page and its tag."""
-        with self._lock:
-            if (state := _state(self._path)) != self._state:
-                self._text = self._rendered()
-                self._tag = f'"{hashlib.sha256(self._text).hexdigest()[:32]}"'
-                self._state = state
-            return self._text, self._tag
+    def tag(self) -> str:
+        """Hash of the names, times and sizes of the files that the page is made of."""
+        return hashlib.sha256(repr(_state(self._path)).encode()).hexdigest()[:32]
 
-    def _rendered(self) -> bytes:
+    def text(self, tag: str) -> bytes:
+        """Text of the page, which is made again if its tag is another one."""
+        with self._lock:
+            if tag != self._tag:
+                self._text, self._tag = self._rendered(tag), tag
+            return self._text
+
+    def _rendered(self, tag: str) -> bytes:
         try:
-            return render(read_page([str(self._path)]), refresh=_SECONDS).encode()
+            page = read_page([str(self._path)])
         except ConfigError as error:
             if not self._text:
                 raise
             page = Page(self._path.name, "cannot be read now", (first_line(error),), (), (), ())
-            return render(page, refresh=_SECONDS).encode()
+        return render(page, _SECONDS, tag).encode()
 
 
 def _state(path: Path) -> list[tuple[str, int, int]]:
@@ -102,7 +103,7 @@ def _state(path: Path) -> list[tuple[str, int, int]]:
 class _Handler(BaseHTTPRequestHandler):
     """Handler of requests for one page."""
 
-    page: Callable[[], tuple[bytes, str]]
+    content: _Current
     timeout = _TIMEOUT
     server_version, sys_version = "metarule", ""
 
@@ -124,14 +125,16 @@ class _Handler(BaseHTTPRequestHandler):
         elif self.path != "/":
             self.send_error(HTTPStatus.NOT_FOUND)
         else:
-            text, tag = self.page()
-            is_same = self.headers.get("If-None-Match") == tag
-            self.send_response(HTTPStatus.NOT_MODIFIED if is_same else HTTPStatus.OK)
-            self.send_header("ETag", tag)
-            self.send_header("Cache-Control", "no-cache")
-            if not is_same:
-                self.send_header("Content-Type", "text/html; charset=utf-8")
-                self.send_header("Content-Length", str(len(text)))
-            self.end_headers()
-            if with_text and not is_same:
-                self.wfile.write(text)
+            self._send(self.content.tag(), with_text)
+
+    def _send(self, tag: str, with_text: bool) -> None:
+        is_same = self.headers.get("If-None-Match") == f'"{tag}"'
+        text = b"" if is_same or not with_text else self.content.text(tag)
+        self.send_response(HTTPStatus.NOT_MODIFIED if is_same else HTTPStatus.OK)
+        self.send_header("ETag", f'"{tag}"')
+        self.send_header("Cache-Control", "no-cache")
+        if text:
+            self.send_header("Content-Type", "text/html; charset=utf-8")
+            self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from metarule.config.toml import ConfigError, read, read_bytes
-from metarule.runs.directory import PARTIAL, RESOLVED, read_experiment
+from metarule.runs.directory import PARTIAL, RESOLVED, is_run, read_experiment
 from metarule.runs.files import LARGEST, read_json
 from metarule.runs.metrics import read_metrics
 from metarule.tasks.base import primary_metric
@@ -44,12 +44,14 @@ class Sources(NamedTuple):
 
 
 def read_sources(path: Path) -> Sources:
-    """Read the files of a run of one seed, or of several."""
+    """Read the files of a run of one seed, or of several.
+
+    Raises:
+        ConfigError: no run there, a damaged file, or a link that leads out of the directory.
+    """
+    resolved = path / (RESOLVED if is_run(path) else PARTIAL)  # checks links, too
     names = ("summary.json", "performance.json", "theta.json")
     summary, performance, theta = (read_json(path / name) or {} for name in names)
-    resolved = next((path / name for name in (RESOLVED, PARTIAL) if (path / name).exists()), None)
-    if resolved is None:
-        raise ConfigError(f"{path}: this is no run directory: it has no {RESOLVED}")
     return Sources(path, read(resolved)[1], summary, performance, read_metrics(path), theta)
 
 

@@ -1,5 +1,6 @@
 """Sections about meta-training: what was learned, and how training went."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -95,7 +96,9 @@ def _course(sources: Sequence[Sources]) -> tuple[Figure, ...]:
     panels: dict[str, dict[str, list[float]]] = {}
     for name, values in zip(names, zip(*(row["theta"] for row in rows)), strict=True):
         panel, _, term = name.rpartition(": ")
-        panels.setdefault(panel or "one θ for all projections", {})[term] = [value or 0.0 for value in values]
+        panels.setdefault(panel or "one θ for all projections", {})[term] = [
+            math.nan if value is None else value for value in values
+        ]
     shown = {}
     for panel, terms in list(panels.items())[:_PANELS]:
         largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_TERMS]

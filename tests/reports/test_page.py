@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 
 import pytest
 from inferred import inferred
-from reported import EVIL, metrics, reported_run, reported_seeds
+from reported import EVIL, held_out, metrics, reported_run, reported_seeds
 from small import EXPERIMENT
 
 from metarule.config.toml import ConfigError
@@ -13,7 +13,7 @@ from metarule.reports import page as pages
 from metarule.reports.content import Page, Section, cell, table
 from metarule.reports.page import LARGEST, print_report, read_page, render
 from metarule.runs.directory import start_run
-from metarule.runs.files import write_json
+from metarule.runs.files import csv_text, read_json, write_json, write_text
 from metarule.runs.metrics import append_metrics
 
 
@@ -144,6 +144,34 @@ def test_a_structure_search(tmp_path):
     rows = [{"terms": 1, "mean": 0.7, "low": 0.6, "high": 0.8, "names": ["pre*modulator"]}]
     write_json(tmp_path / "run" / "front.json", {"metric": "solved", "evaluated": 9, "structures": rows})
     assert read_page([str(tmp_path / "run")]).lead[1] == "The best of 9 structures has solved 0.7000: pre·modulator."
+
+
+def test_evaluations_have_the_scores_of_each_task(tmp_path):
+    folder = reported_run(tmp_path / "run") / "evaluations" / "<i>"
+    folder.mkdir(parents=True)
+    write_json(folder / "summary.json", {"held_out": held_out()})
+    rows = [{"contender": name, "task": task, "solved": 0.5} for name in ("learned", EVIL) for task in (10, 9)]
+    write_text(folder / "tasks.csv", csv_text(rows))
+    assert page_of(tmp_path / "run")[1].count("script") == 1
+    (section,) = [one for one in read_page([str(tmp_path / "run")]).sections if one.title == "Evaluation <i>"]
+    by_task = [[one.text for one in row] for row in section.details[0].table.rows]
+    assert by_task == [["9", "0.5000", "0.5000"], ["10", "0.5000", "0.5000"]]
+
+
+def test_phenomena_of_conditioning(tmp_path):
+    timing = {"field": "delays", "value": 3, "side": "between", "learned": 0.9, "initial": 0.0, "delta": 0.5}
+    shares = {"trained": False, "shown": 0.9, "initial": 0.0, "baselines": {"delta": 0.5}}
+    report = {EVIL: shares | {"by_timing": [timing], "by_rate": [{"rate": 0.1, "delta": 0.5}]}}
+    path = reported_run(tmp_path / "run")
+    (path / "figures").mkdir()
+    (path / "figures" / "phenomena.png").write_bytes(b"an image")
+    summary = read_json(path / "summary.json")
+    write_json(path / "summary.json", summary | {"phenomena": report})
+    _, reader = page_of(path)
+    (image,) = [found for tag, found in reader.elements if tag == "img"]
+    assert image["src"] == "data:image/png;base64,YW4gaW1hZ2U="
+    assert f"{EVIL} (not trained on)" in reader.texts
+    assert "delays ~3" in reader.texts
 
 
 @pytest.mark.drawn

@@ -34,7 +34,7 @@ def test_the_page_follows_the_run(running):
     status, tag, text = ask(port)
     assert status == 200
     assert "5 of 12 steps" in text
-    assert "const refresh = 3;" in text
+    assert f"const refresh = 3, shown = {tag};" in text
     assert "connect-src &#39;self&#39;" in text
     assert ask(port, If_None_Match=tag) == (304, tag, "")
     assert ask(port, "HEAD") == (200, tag, "")

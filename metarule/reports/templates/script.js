@@ -36,11 +36,8 @@ for (const figure of document.querySelectorAll("figure")) {
   figure.append(list);
 }
 if (typeof refresh === "number") {
-  let tag = "";
   setInterval(async () => {
     const answer = await fetch("/", { method: "HEAD", cache: "no-store" }).catch(() => null);
-    const newer = answer && answer.headers.get("ETag");
-    if (tag && newer && newer !== tag) location.reload();
-    tag = newer || tag;
+    if (answer && answer.ok && answer.headers.get("ETag") !== JSON.stringify(shown)) location.reload();
   }, 1000 * refresh);
 }
