@@ -304,10 +304,10 @@ def _lay_out(request: _Request) -> None:
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
     print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
+    print_report(directory)
     if best := best_member(directory, report):
         print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}{import_words()}")
     write_rows(file, report.summary)
-    print_report(directory)
     return 0
 
 
