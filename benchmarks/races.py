@@ -20,7 +20,8 @@ from metarule.meta.phases import resolved
 from metarule.prng import run_key
 from metarule.protocols import Estimator
 from metarule.runs.experiment import Experiment
-from metarule.runs.figures.canvas import COLOURS, blank, picture
+from metarule.runs.figures.canvas import blank, picture
+from metarule.runs.figures.methods import legend_entries, mark, style_of
 from metarule.runs.files import read_json
 from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.report import interquartile
@@ -99,26 +100,30 @@ def lifetimes_to(racer: Racer, score: float) -> float | None:
 
 @picture
 def draw_races(races: Mapping[str, Sequence[Racer]]) -> Any:
-    """Draw the held-out score of racers by family, mean and interval over seeds, against lifetimes and seconds."""
+    """Draw the held-out score of racers by family, mean and interval over seeds, against lifetimes."""
     sizes = sorted({racer.terms for racers in races.values() for racer in racers})
     methods = list(dict.fromkeys(racer.method for racers in races.values() for racer in racers))
-    rows = [(family, spent) for family in races for spent in ("lifetimes", "seconds")]
-    figure = blank(4.2 * len(sizes), 2.6 * len(rows) + 0.6)
-    panels = figure.subplots(len(rows), len(sizes), squeeze=False, sharey="row")
-    for (family, spent), row in zip(rows, panels, strict=True):
+    figure = blank(4.2 * len(sizes), 2.9 * len(races) + 0.6)
+    panels = figure.subplots(len(races), len(sizes), squeeze=False, sharex="col", sharey="row")
+    for (family, racers), row in zip(races.items(), panels, strict=True):
         for axes, terms in zip(row, sizes, strict=True):
-            for racer in (racer for racer in races[family] if racer.terms == terms):
-                x, colour = getattr(racer, spent), COLOURS[methods.index(racer.method) % len(COLOURS)]
+            for racer in (racer for racer in racers if racer.terms == terms):
+                style = style_of(racer.method, methods) | {"markevery": max(len(racer.lifetimes) // 6, 1)}
                 middle, low, high = zip(*(interquartile(column, share=True) for column in racer.learning_curves.T))
-                axes.plot(x, middle, color=colour, label=racer.method)
-                axes.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
+                line = axes.plot(racer.lifetimes, middle, label=racer.method, **style)
+                band = axes.fill_between(racer.lifetimes, low, high, color=style["color"], alpha=0.15, linewidth=0)
+                mark((*line, band), racer.method)
             axes.set_xscale("log")
             axes.xaxis.set_minor_formatter("")  # labels of short axes overlap
-            axes.set_xlabel("lifetimes" if spent == "lifetimes" else "seconds a seed")
-            axes.set_title(f"{family}, {terms} terms", fontsize="medium")
-        row[0].set_ylabel("held-out score")
+            axes.set_title(f"{family}, {terms} terms")
+        row[0].set_ylabel("held-out score (fraction)")
+    for axes in panels[-1]:
+        axes.set_xlabel("lifetimes (number)")
     lines = {line.get_label(): line for axes in panels.flat for line in axes.get_lines()}
-    figure.legend(lines.values(), lines, ncols=len(lines), loc="outside lower center")
+    seeds = max(len(racer.seeds) for racers in races.values() for racer in racers)
+    title = {"title": f"Interquartile mean and 95 % interval over {seeds} seeds", "title_fontsize": "small"}
+    legend = figure.legend(lines.values(), lines, ncols=len(lines), loc="outside lower center", **title)
+    legend_entries(legend, list(lines))
     return figure
 
 

@@ -8,7 +8,8 @@ from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED, SHOTS
 from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.runs.figures.canvas import figure_of, picture
+from metarule.runs.figures.methods import style_of
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
@@ -70,17 +71,19 @@ def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw errors along the lifetime on a logarithmic scale, a panel a test."""
     figure, panels = figure_of(len(results.tests), width=3.4, height=4.2)
     for axes, test in zip(panels, results.tests, strict=True):
-        for colour, contender in zip(COLOURS, (LEARNED, *results.baselines)):
+        contenders = (LEARNED, *results.baselines)
+        for contender in contenders:
             where, curve = results.curve(0, test, contender)
-            style = "--" if contender.endswith(RETUNED) else "-"
-            axes.plot(where[1:], 1 - curve[1:], color=colour, linestyle=style, label=contender)
+            style = style_of(contender.removesuffix(RETUNED), contenders) | {"markevery": max(len(where) // 5, 1)}
+            style |= {"linestyle": ":", "markerfacecolor": "none"} if contender.endswith(RETUNED) else {}
+            axes.plot(where[1:], 1 - curve[1:], label=contender, **style)
         final = 1 - float(results.curve(0, test, _BACKPROP)[1][-1])
         axes.axhline(final, color="0.5", linewidth=0.6, zorder=0)
         axes.set_yscale("log")
         axes.minorticks_off()
         axes.set_yticks(_TICKS, [f"{tick:g}" for tick in _TICKS])
-        axes.set(xlabel="steps", title=test, ylim=(0.75 * final, 0.7))
-    panels[0].set_ylabel(f"1 − {results.plan.score}")
+        axes.set(xlabel="step of the lifetime", title=test, ylim=(0.75 * final, 0.7))
+    panels[0].set_ylabel(f"error, 1 − {results.plan.score} (fraction)")
     panels[-1].legend(loc="upper right", fontsize="small")
     figure.suptitle("Interquartile mean over seeds; grey: final error of backprop")
     return figure

@@ -7,7 +7,8 @@ from benchmarks.studies.results import Results, middle
 from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import threshold_point
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.runs.figures.canvas import figure_of, picture
+from metarule.runs.figures.methods import style_of
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.rows import lines_of
 
@@ -68,16 +69,17 @@ def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     for axes, circuit in zip(panels, circuits, strict=True):
         of_circuit = [row for row in rows if row["circuit"] == circuit]
         kinds = list(dict.fromkeys(row["functions"] for row in of_circuit))
-        for number, (colour, rule) in enumerate(zip(COLOURS, rules)):
+        for number, rule in enumerate(rules):
+            colour, marker = (style_of(rule, rules)[part] for part in ("color", "marker"))
             for row in (row for row in of_circuit if row["rule"] == rule and row["new"] is not None):
                 x = kinds.index(row["functions"]) + (number - (len(rules) - 1) / 2) * 0.16
                 axes.vlines(x, row["new"].low, row["new"].high, color=colour)
-                axes.scatter(x, row["new"].mean, color=colour, s=30)
+                axes.scatter(x, row["new"].mean, color=colour, marker=marker, s=30)
                 if row["trained_on"] is not None:
-                    axes.scatter(x, row["trained_on"].mean, facecolors="none", edgecolors=colour, s=60)
-            axes.scatter([], [], color=colour, label=rule)
-        axes.scatter([], [], facecolors="none", edgecolors="0.3", s=60, label="trained on")
+                    axes.scatter(x, row["trained_on"].mean, marker=marker, facecolors="none", edgecolors=colour, s=60)
+            axes.scatter([], [], color=colour, marker=marker, label=rule)
+        axes.scatter([], [], facecolors="none", edgecolors="0.5", s=60, label="trained on")
         axes.set_xticks(range(len(kinds)), [kind.replace("_", " ") for kind in kinds])
-        axes.set(ylim=(-0.03, 1.03), ylabel="share of functions solved", title=circuit)
+        axes.set(ylim=(-0.03, 1.03), ylabel="functions solved (fraction)", title=circuit)
     panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
     return figure

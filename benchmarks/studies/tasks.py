@@ -16,7 +16,8 @@ from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.runs.figures.canvas import figure_of, picture
+from metarule.runs.figures.methods import style_of
 from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
@@ -90,23 +91,26 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
-    for colour, (rule, (numbers, gaps)) in zip(COLOURS, _gaps(results).items()):
+    names = [*_gaps(results), *results.baselines]
+    for rule, (numbers, gaps) in _gaps(results).items():
+        style = style_of(rule, names)
         of_rule = [row for row in rows if row["rule"] == rule]
-        for name, style in (("new_error", "-"), ("training_error", ":")):
+        for name, line in (("new_error", "-"), ("training_error", ":")):
             label = f"{rule}, {name.removesuffix('_error')} tasks"
-            _line(errors, numbers, [row[name] for row in of_rule], colour, style, label)
-        _line(gap_axes, numbers, [row["gap"] for row in of_rule], colour, "-", rule)
-        _draw_laws(gap_axes, numbers, gaps.mean(axis=0), _coefficients(results, rule), colour)
-    for name, colour in zip(results.baselines, ("0.3", "0.6") * len(results.baselines)):
+            _line(errors, numbers, [row[name] for row in of_rule], style | {"linestyle": line}, label)
+        _line(gap_axes, numbers, [row["gap"] for row in of_rule], style | {"linestyle": "-"}, rule)
+        _draw_laws(gap_axes, numbers, gaps.mean(axis=0), _coefficients(results, rule), style["color"])
+    for name in results.baselines:
+        colour = style_of(name, names)["color"]
         mean = float(np.mean([row[name].mean for row in rows if row[name] is not None]))
         errors.axhline(mean, color=colour, linewidth=0.8)
         errors.annotate(name, (1, mean), fontsize="small", color=colour, va="bottom")
     gap_axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
-    for axes, label in ((errors, "error"), (gap_axes, "error on new tasks − on training tasks")):
+    for axes, label in ((errors, "error (fraction)"), (gap_axes, "error on new tasks − on training tasks")):
         axes.set_xscale("log")
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
-        axes.set(xlabel="training tasks", ylabel=label)
+        axes.set(xlabel="training tasks (number)", ylabel=label)
         axes.legend(fontsize="small")
     gap_axes.set_title("Gap; dashed: power law, dash-dotted: form of the bound", fontsize="medium")
     errors.set_title("Interquartile mean over seeds and 95 % interval", fontsize="medium")
@@ -129,9 +133,10 @@ def _draw_laws(axes: Any, numbers: list[int], gaps: Float[np.ndarray, " numbers"
         axes.plot(beyond, share * bound(beyond), color=colour, linestyle="-.", lw=1.6, alpha=0.5)
 
 
-def _line(axes: Any, where: Sequence[int], values: Sequence[Interval], colour: str, style: str, label: str) -> None:
-    axes.plot(where, [value.mean for value in values], color=colour, linestyle=style, marker="o", ms=3, label=label)
-    axes.fill_between(where, *zip(*((one.low, one.high) for one in values)), color=colour, alpha=0.15, linewidth=0)
+def _line(axes: Any, where: Sequence[int], values: Sequence[Interval], style: dict[str, Any], label: str) -> None:
+    axes.plot(where, [value.mean for value in values], label=label, **style)
+    ends = zip(*((one.low, one.high) for one in values))
+    axes.fill_between(where, *ends, color=style["color"], alpha=0.15, linewidth=0)
 
 
 def _errors(scores: dict[int, float]) -> dict[int, float]:

@@ -93,7 +93,9 @@ def _run(transfer: Transfer, path: Path) -> int:
         "contenders": {name: row | tuned.get(name, {}) for name, row in rows.items()},
     }
     write_json(path / "summary.json", summary)
-    write_curves(path, curves, lifetime, transfer.novelty)
+    write_curves(
+        path, curves, lifetime, summary | {"threshold": options.threshold}, figures.run_name(transfer.run.directory)
+    )
     rates = {name: f" (rate {best['rate']:.2g})" for name, best in tuned.items()}
     labelled = {name + rates.get(name, ""): row for name, row in rows.items()}
     title = f"{transfer.novelty}, {count_text(tasks, 'tasks')}"

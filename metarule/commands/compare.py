@@ -15,6 +15,7 @@ from metarule.runs import figures
 from metarule.runs.differences import Measured, common_points, compared_row, measure, open_runs
 from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
+from metarule.runs.figures.canvas import formats
 from metarule.runs.files import write_json
 from metarule.runs.transfer import new_folder
 from metarule.sweeps.rows import check_place, write_rows
@@ -66,13 +67,18 @@ def _serve(words: list[str]) -> int:
     options = decode(given, Options)
     check_place(options.json)
     compared = open_runs(runs, [pair for pair in pairs if "." in pair[0]])
-    with new_folder(Path("runs", "comparisons"), options.directory) as path, figures.drawn_last():
+    figure_formats = compared[0].runs[0].config.run.figure_formats
+    with (
+        new_folder(Path("runs", "comparisons"), options.directory) as path,
+        formats(figure_formats),
+        figures.drawn_last(),
+    ):
         measured = measure(compared, common_points(compared))
         rows = {one.compared.name: compared_row(measured[0], one, options.threshold) for one in measured}
         metric, of = primary_metric(compared[0].runs[0].tasks), " or ".join(sorted({one.of for one in compared}))
         summary = {"metric": metric, "of": of, "threshold": options.threshold, "runs": rows}
         write_json(path / "summary.json", summary)
-        _write_curves(path, measured, metric, of)
+        _write_curves(path, measured, metric, of, options.threshold)
         write_rows(options.json, [_flat(name, row, metric) for name, row in rows.items()])
         print(f"\n{_table(of, metric, rows, options.threshold)}\n")
         print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}")
@@ -97,12 +103,13 @@ def _table(of: str, metric: str, rows: dict[str, Any], threshold: float) -> str:
     return "\n".join([table, *reasons])
 
 
-def _write_curves(path: Path, measured: Sequence[Measured], metric: str, of: str) -> None:
+def _write_curves(path: Path, measured: Sequence[Measured], metric: str, of: str, threshold: float) -> None:
     """Write and draw the scores along lifetimes; a lifetime that is shorter than others continues."""
     bands = {one.compared.name: confidence_band(one.scores) for one in measured}
     performance = {"steps": list(measured[0].steps), "score": metric, "contenders": bands}
     write_json(path / "performance.json", performance)
-    over = {"seeds" if len(one.compared.runs) > 1 else "tasks" for one in measured}
-    title = f"{of}: mean and 95 % interval over {' or '.join(sorted(over))}"
+    over = {count_text(len(one.ids), "seeds" if len(one.compared.runs) > 1 else "tasks") for one in measured}
+    title = f"{of.capitalize()}: score along the lifetime"
+    caption = f"{len(measured)} runs: mean and 95 % interval over {' or '.join(sorted(over))}"
     length = max(one.length for one in measured)
-    figures.draw_performance(path / FIGURES / "performance.png", performance, length, title)
+    figures.draw_performance(path / FIGURES / "performance.png", performance, length, title, caption, threshold)

@@ -9,6 +9,7 @@ import numpy as np
 from metarule.analysis.comparison import (
     by_task,
     compare,
+    count_text,
     evaluation_steps,
     held_out_report,
     held_out_table,
@@ -106,8 +107,10 @@ def _run(transfer: Transfer, path: Path) -> int:
     score, rows = primary_metric(lifetime.tasks), list(_rows(curves, lifetime, threshold))
     write_text(path / "tasks.csv", csv_text(rows))
     finals = {name: [row[score] for row in rows if row["contender"] == name] for name in curves}
-    write_curves(path, curves, lifetime, transfer.novelty)
-    figures.draw_tasks(path / FIGURES / "tasks.png", finals, score, transfer.novelty)
+    name = figures.run_name(run.directory)
+    write_curves(path, curves, lifetime, held_out, name)
+    networks = f"{name}: mean over the {count_text(transfer.options.networks, 'networks')} or more on each task"
+    figures.draw_tasks(path / FIGURES / "tasks.png", finals, score, transfer.novelty, threshold, networks)
     write_json(path / "summary.json", summary)
     print(f"\n{held_out_table(held_out)}\n")
     if "phenomena" in summary:

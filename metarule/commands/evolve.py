@@ -15,7 +15,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import asdict, replace
 from tqdm import tqdm
 
-from metarule.analysis.comparison import by_task, describe_split
+from metarule.analysis.comparison import by_task, count_text, describe_split
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.statistics import interval, interval_text
 from metarule.analysis.structure_search.masked import Fitted, fit
@@ -42,6 +42,7 @@ from metarule.runs import figures
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, read_experiment_file
+from metarule.runs.figures.canvas import formats
 from metarule.runs.files import convert, read_json, write_json
 from metarule.runs.stopping import Stopped, StopRequest
 from metarule.runs.theta_files import flat_parameters
@@ -114,6 +115,7 @@ def _serve(words: list[str]) -> int:
     with ExitStack() as stack:
         directory = _open(words, stack)
         experiment, file = read_experiment(directory), directory / SEARCH
+        stack.enter_context(formats(experiment.run.figure_formats))
         status = _run(_Search(experiment, _saved(file), term_library(experiment.lifetime), file), directory)
         if not status:
             print_report(directory)
@@ -183,8 +185,11 @@ def _run(search: _Search, directory: Path) -> int:
     }
     write_json(directory / "front.json", report)
     figure = directory / FIGURES / "front.png"
-    figures.draw_front(figure, report["structures"], metric, f"{tasks}: mean and 95 % interval over tasks")
-    print(f"\n{_table(report)}\n\nfigure: {figure}   numbers: {directory / 'front.json'}")
+    lifetimes = count_text(experiment.evaluation.lifetimes, "networks")
+    figures.draw_front(
+        figure, report, f"{figures.run_name(directory)}: {len(report['structures'])} rules, each on {lifetimes}"
+    )
+    print(f"\n{_table(report)}\n\nfigures: {figure.parent}   numbers: {directory / 'front.json'}")
     return 0
 
 

@@ -33,7 +33,7 @@ from metarule.sweeps.cells import measure
 from metarule.sweeps.cluster import LOGS, Kind, Workers, check_cluster, start, watch
 from metarule.sweeps.declaration import Sweep, read_sweep, shorten
 from metarule.sweeps.plan import Cell, Plan, make_plan
-from metarule.sweeps.report import FIGURE, best_member, make_report, table
+from metarule.sweeps.report import best_member, make_report, table
 from metarule.sweeps.rows import check_place, write_rows, write_whole
 from metarule.sweeps.time_saved import measure_time_saved, time_saved_table
 from metarule.sweeps.work import is_settled, program, work
@@ -303,7 +303,9 @@ def _lay_out(request: _Request) -> None:
 @figures.drawn_last()
 def _report(directory: Path, file: str) -> int:
     report = make_report(directory)
-    print(f"\n{table(report)}\n\nfigure: {directory / FIGURE}   tables: {directory / 'summary.csv'}, results.csv")
+    print(
+        f"\n{table(report)}\n\nfigure: {directory / report.figure}   tables: {directory / 'summary.csv'}, results.csv"
+    )
     print_report(directory)
     if best := best_member(directory, report):
         print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}{import_words()}")

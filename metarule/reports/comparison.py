@@ -37,7 +37,7 @@ def comparison_page(words: Sequence[str]) -> Page:
     over = " or ".join(sorted({row["over"] for row in rows.values()}))
     caption = f"{metric} along lifetimes on {of}: mean and 95 % interval over {over}"
     length = max(one.length for one in measured)
-    drawn = figure("performance", caption, lambda: figures.draw_performance.svg(performance, length, ""))
+    drawn = figure("performance", caption, lambda: figures.draw_performance.svg(performance, length, "", "", THRESHOLD))
     scores = Section("Scores and paired differences", tables=(_table(rows, metric),))
     command = f"metarule compare {join(words)}"
     parts = (_run_section(number, one) for number, one in enumerate(measured))

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,9 @@ def evaluation_sections(path: Path) -> Iterator[Section]:
 def _section(folder: Path, report: Mapping[str, Any], number: int) -> Section:
     metric, finals = report["metric"], _final_scores(folder / "tasks.csv", report["metric"])
     caption = f"{metric} of each task: share of tasks up to a score"
-    drawn = (
-        figure(f"tasks-{number}", caption, lambda: figures.draw_tasks.svg(_by_name(finals), metric, ""))
-        if finals
-        else ()
-    )
+    of, threshold = report["of"], report["threshold"]
+    draw = partial(figures.draw_tasks.svg, _by_name(finals), metric, of, threshold)
+    drawn = figure(f"tasks-{number}", caption, draw) if finals else ()
     tasks = sorted({task for scores in finals.values() for task in scores}, key=lambda task: (len(task), task))
     rows = [
         [cell(int(task) if task.isdigit() else task), *(cell(scores.get(task)) for scores in finals.values())]

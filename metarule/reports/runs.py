@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from metarule.analysis.comparison import LEARNED, rows_by_contender
+from metarule.analysis.comparison import LEARNED
 from metarule.analysis.statistics import confidence_band
 from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
@@ -96,7 +96,7 @@ def search_page(path: Path, row: Row) -> Page:
         terms = ", ".join(map(typeset, best["names"]))
         lead.append(f"The best of {front['evaluated']} structures has {metric} {best['mean']:.4f}: {terms}.")
         caption = "Held-out score against the number of terms: mean and 95 % interval over tasks"
-        drawn = figure("front", caption, lambda: figures.draw_front.svg(structures, metric, ""))
+        drawn = figure("front", caption, lambda: figures.draw_front.svg(front))
         rows = [
             [cell(one["terms"]), cell(one["mean"]), interval_cell(one), Cell(", ".join(map(typeset, one["names"])))]
             for one in structures
@@ -148,17 +148,15 @@ def _performance(sources: Sequence[Sources], report: Mapping[str, Any] | None) -
     caption = (
         f"{first['score']} along lifetimes on {report.get('of', 'held-out tasks')}: mean and 95 % interval over {over}"
     )
-    return figure(
-        "performance", caption, lambda: figures.draw_performance.svg(first, lifetime_steps(first, report), "")
-    )
+    length, threshold = lifetime_steps(first, report), sources[0].summary["held_out"].get("threshold")
+    return figure("performance", caption, lambda: figures.draw_performance.svg(first, length, "", "", threshold))
 
 
 def _final_scores(report: Mapping[str, Any] | None) -> tuple[Figure, ...]:
     if report is None:
         return ()
-    by_seed = {name: row["by_seed"] for name, row in rows_by_contender(report).items()}
     caption = f"{report['metric']} at the end of a lifetime: a dot and a line a seed, a bar for their mean"
-    return figure("seeds", caption, lambda: figures.draw_seeds.svg(by_seed, report["metric"], ""))
+    return figure("seeds", caption, lambda: figures.draw_seeds.svg(report, ""))
 
 
 def _scores(reports: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | None) -> Iterator[Section]:

@@ -44,7 +44,7 @@ def sweep_page(path: Path, row: Row) -> Page:
     equation = (read_json(best[1] / "summary.json") or {}).get("equation", "") if best else ""
     lead = (kinds, *_lead(report), *((f"Best on training tasks: {best[0]}; its rule:",) if best else ()))
     caption = f"Held-out {report.score} of each setting: each seed, interquartile mean and 95 % interval"
-    drawn = figure("sweep", caption, lambda: draw_sweep.svg(plan, report))
+    drawn = figure("sweep", caption, lambda: draw_sweep.svg(plan, report, name))
     sections = (Section("Scores of all settings", tables=tuple(_tables(report))), _settings(plan), origin)
     return Page(name, state, lead, typeset_equation(equation), drawn, sections)
 

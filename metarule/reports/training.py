@@ -1,6 +1,5 @@
 """Sections about meta-training: what was learned, and how training went."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -93,21 +92,13 @@ def _course(sources: Sequence[Sources]) -> tuple[Figure, ...]:
     if len(sources) > 1 or not names:
         return ()
     rows = [one.rows[number] for number in np.unique(np.linspace(0, len(one.rows) - 1, _POINTS).astype(int))]
-    panels: dict[str, dict[str, list[float]]] = {}
-    for name, values in zip(names, zip(*(row["theta"] for row in rows)), strict=True):
-        panel, _, term = name.rpartition(": ")
-        panels.setdefault(panel or "one θ for all projections", {})[term] = [
-            math.nan if value is None else value for value in values
-        ]
-    shown = {}
-    for panel, terms in list(panels.items())[:_PANELS]:
-        largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_TERMS]
-        shown[panel] = {term: terms[term] for term in largest}
-    return figure(
-        "course",
-        "Coefficients over meta-steps",
-        lambda: figures.draw_coefficients.svg([row["step"] for row in rows], shown),
-    )
+    panels: dict[str, list[int]] = {}
+    for number in sorted(range(len(names)), key=lambda number: -abs(rows[-1]["theta"][number] or 0.0)):
+        panels.setdefault(names[number].rpartition(": ")[0], []).append(number)
+    shown = [number for numbers in list(panels.values())[:_PANELS] for number in numbers[:_TERMS]]
+    some = [{"step": row["step"], "theta": [row["theta"][number] for number in shown]} for row in rows]
+    chosen, run = [names[number] for number in shown], figures.run_name(one.path)
+    return figure("course", "Coefficients over meta-steps", lambda: figures.draw_coefficients.svg(chosen, some, run))
 
 
 def training_figure(one: Sources, name: str = "training", of: str = "") -> tuple[Figure, ...]:

@@ -28,6 +28,7 @@ from metarule.runs.directory import (
 )
 from metarule.runs.environment import record_environment
 from metarule.runs.experiment import Experiment, to_tree
+from metarule.runs.figures.canvas import formats
 from metarule.runs.files import plain, read_json
 from metarule.runs.finished import FinishedRun, load
 from metarule.runs.inference import in_double_precision, write_inference
@@ -138,7 +139,8 @@ def execute(experiment: Experiment, path: Path, stop: StopRequest, screen: Scree
         Diverged: no lifetime of many meta-steps was usable, for some seed; the other seeds are done.
         ConfigError: a damaged directory.
     """
-    return (_one_seed if experiment.seeds == 1 else _all_seeds)(experiment, path, stop, screen)
+    with formats(experiment.run.figure_formats):
+        return (_one_seed if experiment.seeds == 1 else _all_seeds)(experiment, path, stop, screen)
 
 
 def summary_text(summary: dict[str, Any]) -> str:

@@ -27,6 +27,7 @@ from metarule.recordings.family import Recordings
 from metarule.rules.lifting import complete
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
+from metarule.runs.figures.canvas import FigureFormat
 from metarule.runs.following import check_inference, check_online, follow_tasks
 from metarule.runs.loggers.names import check_names
 from metarule.tasks import AnyTasks, Boolean
@@ -94,7 +95,7 @@ class Evaluation(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
 
 
 class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Output directory, meta-steps per jitted call, and loggers.
+    """Output directory, meta-steps per jitted call, loggers, and formats of figures.
 
     Attributes:
         directory: directory of the run; empty for `runs/<config>/<time>-s<seed>`.
@@ -102,6 +103,8 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         checkpoint_every: meta-steps between checkpoints.
         loggers: any of `csv`, `tensorboard`, `wandb` and `my_module:MyLogger`, which write the metrics beside
             `metrics.jsonl`; sweeps and structure searches have none.
+        figure_formats: formats of the figures, also of commands that use the run later: any of `png`, `svg` and `pdf`.
+            A sweep has those of its base config.
 
     Raises:
         ValueError: an unknown logger.
@@ -111,6 +114,7 @@ class Run(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     steps_per_call: Annotated[int, Meta(ge=1, le=10_000)] = 25
     checkpoint_every: Annotated[int, Meta(ge=1)] = 100
     loggers: tuple[str, ...] = ()
+    figure_formats: Annotated[tuple[FigureFormat, ...], Meta(min_length=1)] = ("png",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -130,7 +134,7 @@ class Experiment(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True)
         optimizer: the meta-optimiser.
         evaluation: evaluation of θ.
         inference: report on a rule that is inferred from recordings.
-        run: output directory and loggers.
+        run: output directory, loggers and formats of figures.
 
     Raises:
         ValueError: components that do not fit together.

@@ -85,7 +85,7 @@ def write_inference(
         }
         summary["seconds"]["total"] = sum(summary["seconds"].values())
         write_json(path / "summary.json", summary)
-        draw_inference(path / FIGURES, found, report)
+        draw_inference(path, found, report)
     return summary
 
 
@@ -118,22 +118,23 @@ def score_of(report: Mapping[str, Any]) -> tuple[str, float | None]:
     return "R² weights", report["r2"].get("weights")
 
 
-def draw_inference(folder: Path, found: Inferred, report: Mapping[str, Any]) -> None:
+def draw_inference(path: Path, found: Inferred, report: Mapping[str, Any]) -> None:
     """Draw coefficients, models, the spectrum of θ, and observed and simulated trajectories of some animals."""
-    figures.draw_inferred_coefficients(folder / "coefficients.png", report)
-    figures.draw_models(folder / "models.png", report)
+    folder, caption = path / FIGURES, figures.inference_caption(report, figures.run_name(path))
+    figures.draw_inferred_coefficients(folder / "coefficients.png", report, caption)
+    figures.draw_models(folder / "models.png", report, caption)
     if "identified" in report:
-        figures.draw_spectrum(folder / "identified.png", report)
+        figures.draw_spectrum(folder / "identified.png", report, caption)
     problem, point = found.problem, found.fitted.iterate.point
     predicted = jax.device_get(predictions(problem.learner, problem.animals, point))
     observed = jax.device_get(observations(problem.learner, problem.animals))
     kind = next(kind for kind in ("activity", "choices", "weights") if kind in observed)
     noise = report["noise"].get(kind, 0.0)
     examples = [_example(problem, number, kind, predicted[kind], observed[kind], noise) for number in _drawn(problem)]
-    figures.draw_trajectories(folder / "trajectories.png", examples)
+    figures.draw_trajectories(folder / "trajectories.png", examples, caption)
     if kind in problem.kinds:
         residuals = _residuals(kind, predicted[kind][problem.scored], observed[kind][problem.scored], noise)
-        figures.draw_residuals(folder / "residuals.png", residuals)
+        figures.draw_residuals(folder / "residuals.png", residuals, caption)
 
 
 def _drawn(problem: Problem) -> list[int]:

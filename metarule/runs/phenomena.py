@@ -81,7 +81,13 @@ def measure_phenomena(
         ]
         report[phenomenon.name] = _report_row(number in tasks.trained, *tables)
     example = jax.device_get(example_animals(learned.learner, learned.theta, held_out, key))
-    _draw(folder, learned.learner, report, example)
+    _draw(
+        folder,
+        learned.learner,
+        report,
+        example,
+        f"{figures.run_name(folder.parent)}: {runs} animals a schedule and timing",
+    )
     return report
 
 
@@ -93,16 +99,16 @@ def _report_row(trained: bool, by_timing: list[dict[str, Any]], by_rate: list[di
     return {"trained": trained} | shown | {"by_timing": by_timing, "by_rate": by_rate}
 
 
-def _draw(folder: Path, learner: Learner, report: Mapping[str, Any], example: Example) -> None:
+def _draw(folder: Path, learner: Learner, report: Mapping[str, Any], example: Example, caption: str) -> None:
     """Draw the circuit, an animal of each schedule, and the shares by timing and by rate."""
     assert isinstance(learner, Lifetime) and isinstance(learner.tasks, Conditioning)
     if isinstance(learner.circuit, ConditioningCircuit):
         figures.draw_circuit(folder / "circuit.png", learner.circuit)
     shares = {name: row["shown"] for name, row in report.items()}
-    figures.draw_phenomena(folder / "phenomena.png", learner.tasks, example, shares)
-    figures.draw_timings(folder / "timings.png", report)
+    figures.draw_phenomena(folder / "phenomena.png", learner.tasks, example, shares, caption)
+    figures.draw_timings(folder / "timings.png", report, caption)
     if next(iter(report.values()))["baselines"]:
-        figures.draw_rates(folder / "rates.png", report)
+        figures.draw_rates(folder / "rates.png", report, caption)
 
 
 def join_phenomena(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -7,8 +7,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from metarule.analysis.ablation import limited_contribution_report
 from metarule.analysis.baselines import baselines
 from metarule.analysis.comparison import (
@@ -17,12 +15,10 @@ from metarule.analysis.comparison import (
     Contender,
     by_task,
     compare,
-    count_text,
     describe_split,
     evaluation_steps,
     held_out_report,
     join_reports,
-    rows_by_contender,
 )
 from metarule.analysis.evaluation import Curves
 from metarule.analysis.statistics import confidence_band
@@ -43,7 +39,6 @@ from metarule.runs.training import Trained
 from metarule.runs.validation import report
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
-from metarule.tasks.scores import DIVERGED
 
 __all__ = ["held_out_curves", "join_seeds", "write_curves", "write_results"]
 
@@ -93,10 +88,10 @@ def write_results(experiment: Experiment, path: Path, trained: Trained, stop: St
         if isinstance(lifetime.tasks, Conditioning):
             phenomena_key = stream(key, Purpose.PHENOMENA)
             summary["phenomena"] = measure_phenomena(contenders, phenomena_key, lifetimes, path / FIGURES)
-        write_curves(path, curves, lifetime, tasks)
+        write_curves(path, curves, lifetime, summary["held_out"], figures.run_name(path))
     summary["seconds"] = seconds | {"total": sum(seconds.values())}
     write_json(path / "summary.json", summary)
-    _draw_training(path, rows, list(flat_parameters(lifetime, trained.theta)))
+    _draw_training(path, rows, list(flat_parameters(lifetime, trained.theta)), summary["held_out"])
     return summary
 
 
@@ -108,36 +103,33 @@ def join_seeds(path: Path, summaries: list[dict[str, Any]]) -> dict[str, Any]:
         "nonfinite_lifetimes": sum(summary["nonfinite_lifetimes"] for summary in summaries),
         "held_out": join_reports([summary["held_out"] for summary in summaries]),
     }
+    notes = figures.seeds_notes(joint["held_out"], figures.run_name(path))
     if "phenomena" in summaries[0]:
         joint["phenomena"] = join_phenomena([summary["phenomena"] for summary in summaries])
-        figures.draw_timings(path / FIGURES / "timings.png", joint["phenomena"])
+        figures.draw_timings(path / FIGURES / "timings.png", joint["phenomena"], notes["caption"])
     write_json(path / "summary.json", joint)
-    by_seed = {name: row["by_seed"] for name, row in rows_by_contender(joint["held_out"]).items()}
-    title = f"{joint['held_out']['of'].capitalize()}: {len(summaries)} seeds (dots) and their mean (bars)"
-    figures.draw_seeds(path / FIGURES / "seeds.png", by_seed, joint["held_out"]["metric"], title)
+    figures.draw_seeds(path / FIGURES / "seeds.png", joint["held_out"], **notes)
     return joint
 
 
-def write_curves(path: Path, curves: Mapping[str, Curves], learner: Learner, tasks: str) -> None:
+def write_curves(
+    path: Path, curves: Mapping[str, Curves], learner: Learner, report: Mapping[str, Any], run: str
+) -> None:
     """Write and draw scores along lifetimes, with intervals over tasks.
 
     Args:
         path: directory of `performance.json` and its figure.
         curves: by contender.
         learner: one of the contenders.
-        tasks: name of the tasks, for the title.
+        report: of the curves, from `held_out_report`, or with the rows from `summarise` as `contenders`.
+        run: name of the run.
     """
-    score, first = primary_metric(learner.tasks), next(iter(curves.values()))
-    steps = first.steps.tolist()
+    score, steps = primary_metric(learner.tasks), next(iter(curves.values())).steps.tolist()
     bands = {name: confidence_band(by_task(curve, score)) for name, curve in curves.items()}
     performance = {"steps": steps, "score": score, "contenders": bands}
     write_json(path / "performance.json", performance)
-    number, end = count_text(len(np.unique(first.task)), "tasks"), steps.index(learner.steps)
-    title = f"{tasks}: mean and 95 % interval over {number}, {len(first.task)} networks"
-    diverged = {name: int(curve.metrics[DIVERGED][:, end].sum()) for name, curve in curves.items()}
-    if any(diverged.values()):
-        title += "\ndiverged: " + ", ".join(f"{name} {count}" for name, count in diverged.items())
-    figures.draw_performance(path / FIGURES / "performance.png", performance, learner.steps, title)
+    notes = figures.performance_notes(report, run)
+    figures.draw_performance(path / FIGURES / "performance.png", performance, learner.steps, **notes)
 
 
 def held_out_curves(
@@ -173,15 +165,11 @@ def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[d
     }
 
 
-def _draw_training(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str]) -> None:
-    """Draw the meta-loss and the named parameters over meta-steps."""
-    steps = [row["step"] for row in rows]
-    figures.draw_meta_loss(path / FIGURES / "meta-loss.png", steps, [row["loss"] for row in rows])
-    by_panel: dict[str, dict[str, list[float]]] = {}
-    for name, values in zip(names, zip(*(row["theta"] for row in rows)), strict=True):
-        panel, _, term = name.rpartition(": ")
-        by_panel.setdefault(panel or "one θ for all projections", {})[term] = list(values)
-    figures.draw_coefficients(path / FIGURES / "coefficients.png", steps, by_panel)
+def _draw_training(path: Path, rows: Sequence[dict[str, Any]], names: Sequence[str], held_out: dict[str, Any]) -> None:
+    """Draw the meta-loss, and the named parameters over meta-steps."""
+    run = figures.run_name(path)
+    figures.draw_meta_loss(path / FIGURES / "meta-loss.png", rows, held_out, run)
+    figures.draw_coefficients(path / FIGURES / "coefficients.png", names, rows, run)
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import TaskFamily
 from metarule.runs.directory import locked_run, timestamped
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
+from metarule.runs.figures.canvas import formats
 from metarule.runs.finished import FinishedRun, load
 from metarule.tasks.tabular import Tabular
 from metarule.types import PRNGKey
@@ -103,7 +104,7 @@ def describe_novelty(trained: TaskFamily, experiment: Experiment) -> str:
 
 @contextmanager
 def open_run(word: str) -> Iterator[FinishedRun]:
-    """Lock and load the run that the first word of a command line names.
+    """Lock and load the run that the first word of a command line names; figures have the formats of the run.
 
     Raises:
         ConfigError: as `load`, or another process works there.
@@ -112,7 +113,9 @@ def open_run(word: str) -> Iterator[FinishedRun]:
         raise ConfigError(f"'{word}': the directory of a run comes first; see --help")
     load(word)  # before the lock, which would leave its file in a directory without a run
     with locked_run(Path(word)):
-        yield load(word)
+        run = load(word)
+        with formats(run.config.run.figure_formats):
+            yield run
 
 
 def parse_transfer(

@@ -2,7 +2,7 @@
 
 results.csv   one row a setting, seed and metric
 summary.csv   one row a setting and metric: interquartile mean over seeds and its interval
-sweep.png     the score against the axes
+sweep.png     the score against the axes, in the formats of the base config
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,10 @@ from jaxtyping import Real
 
 from metarule.analysis.statistics import Interval, interval, interval_text
 from metarule.config.toml import ConfigError
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.rules.terms import typeset
+from metarule.runs.figures.canvas import figure_of, formats, picture
+from metarule.runs.figures.labels import draw_caption, run_name, score_label
+from metarule.runs.figures.methods import legend_entries, mark, style_of
 from metarule.runs.files import csv_text, read_json
 from metarule.runs.members import member_name
 from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
@@ -22,10 +25,10 @@ from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["FIGURE", "Report", "axis_value", "best_member", "draw_sweep", "interquartile", "make_report", "of_metric"]
-__all__ += ["paired", "read_plan", "read_report", "table"]
+__all__ = ["Report", "axis_value", "best_member", "draw_sweep", "interquartile", "make_report", "of_metric", "paired"]
+__all__ += ["read_plan", "read_report", "table"]
 
-FIGURE = "sweep.png"
+_FIGURE = "sweep.png"
 # Axes whose values span more than this factor are logarithmic.
 _DECADE = 8.0
 
@@ -42,6 +45,7 @@ class Report(NamedTuple):
         reference: label of the setting with which the others are compared.
         done: finished cells.
         cells: cells of the whole sweep.
+        figure: name of the file of the figure, of several formats the first.
     """
 
     rows: Rows
@@ -50,6 +54,7 @@ class Report(NamedTuple):
     reference: str
     done: int
     cells: int
+    figure: str
 
 
 def make_report(directory: Path) -> Report:
@@ -58,10 +63,11 @@ def make_report(directory: Path) -> Report:
     Raises:
         ConfigError: as of `read_report`.
     """
-    report = read_report(directory)
+    plan, report = read_plan(directory), read_report(directory)
     write_whole(directory / "results.csv", csv_text(report.rows))
     write_whole(directory / "summary.csv", csv_text(report.summary))
-    draw_sweep(directory / FIGURE, read_plan(directory), report)
+    with formats(_formats(plan)):
+        draw_sweep(directory / _FIGURE, plan, report, run_name(directory))
     return report
 
 
@@ -77,7 +83,8 @@ def read_report(directory: Path) -> Report:
         raise ConfigError(f"{directory}: no cell of this sweep is finished")
     reference = plan["settings"][plan["reference"]]["label"]
     summary, done = list(_summary(plan, rows, reference)), len({row["cell"] for row in rows})
-    return Report(rows, summary, plan["score"], reference, done, len(plan["cells"]))
+    figure = Path(_FIGURE).with_suffix(f".{_formats(plan)[0]}").name
+    return Report(rows, summary, plan["score"], reference, done, len(plan["cells"]), figure)
 
 
 def read_plan(directory: Path) -> dict[str, Any]:
@@ -86,6 +93,12 @@ def read_plan(directory: Path) -> dict[str, Any]:
     if plan is None:
         raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
     return dict(plan)
+
+
+def _formats(plan: Mapping[str, Any]) -> Sequence[str]:
+    """Formats of the figure, which are those of the first setting."""
+    run = plan["settings"][0].get("experiment", {}).get("run", {})
+    return run.get("figure_formats", ("png",))
 
 
 def table(report: Report) -> str:
@@ -190,20 +203,27 @@ def _summary(plan: Mapping[str, Any], rows: Rows, reference: str) -> Iterator[di
 
 
 @picture
-def draw_sweep(plan: Mapping[str, Any], report: Report) -> Any:
-    """Draw the score against the first numeric axis, a line for each value of the others; else a row a setting."""
+def draw_sweep(plan: Mapping[str, Any], report: Report, name: str) -> Any:
+    """Draw the score against the first numeric axis, a line for each value of the others; else a row a setting.
+
+    Args:
+        plan: of the sweep, as `Plan.tree` makes it.
+        report: of its results.
+        name: of the sweep.
+    """
     varied = [axis for axis in plan["axes"] if len({_axes(plan, one)[axis] for one in plan["settings"]}) > 1]
     axis = next((axis for axis in varied if _is_numeric(plan, axis)), None)
     others = [name for name in varied if name != axis]
-    lines = len({tuple(row[name] for name in others) for row in report.summary}) if axis else len(plan["settings"])
-    figure, (axes,) = figure_of(1, height=4.0 + 0.2 * lines * (lines > 1) if axis else 1.5 + 0.4 * lines)
     if axis is None:
+        figure, (axes,) = figure_of(1, width=8.0, height=1.5 + 0.4 * len(plan["settings"]))
         _draw_rows(axes, report)
     else:
+        lines = len({tuple(row[name] for name in others) for row in report.summary})
+        figure, (axes,) = figure_of(1, width=8.0, height=4.0 + 0.2 * lines * (lines > 1))
         _draw_lines(axes, plan, report, axis, others)
-        if lines > 1:
-            figure.legend(fontsize="small", loc="outside lower center")
-    figure.suptitle("Held-out tasks: each seed, interquartile mean and 95 % interval")
+    seeds = max((row["seeds"] for row in of_metric(report.summary, report.score)), default=0)
+    figure.suptitle("Held-out tasks: each seed (dots), interquartile mean and 95 % interval over seeds")
+    draw_caption(figure, f"{name}: {seeds} seeds a setting, {report.done} of {report.cells} cells")
     return figure
 
 
@@ -214,35 +234,46 @@ def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
 
 def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:
     names, summary = plan["names"], of_metric(report.summary, report.score)
-    lines = dict.fromkeys(tuple(row[name] for name in others) for row in summary)
-    for number, line in enumerate(lines):
-        colour = COLOURS[number % len(COLOURS)]
+    lines: dict[tuple[Any, ...], str] = {}
+    for values in (tuple(row[name] for name in others) for row in summary):
+        parts = (str(value) if name == CASE else f"{names[name]} = {value}" for name, value in zip(others, values))
+        lines[values] = ", ".join(parts)
+    for values, label in lines.items():
+        style = style_of(label, list(lines.values()))
         settings, seeds = (
-            [row for row in rows if tuple(row[name] for name in others) == line]
+            [row for row in rows if tuple(row[name] for name in others) == values]
             for rows in (sorted(summary, key=lambda row: row[axis]), of_metric(report.rows, report.score))
         )
         positions = [row[axis] for row in settings]
-        parts = (str(value) if name == CASE else f"{names[name]} = {value}" for name, value in zip(others, line))
-        axes.plot(positions, [row["iqm"] for row in settings], color=colour, label=", ".join(parts) or None)
-        low, high = ([row[end] for row in settings] for end in ("low", "high"))
-        axes.fill_between(positions, low, high, color=colour, alpha=0.2, linewidth=0)
-        axes.scatter([row[axis] for row in seeds], [row["value"] for row in seeds], color=colour, s=10, alpha=0.6)
+        low, high = (np.array([row[end] for row in settings], float) for end in ("low", "high"))
+        line = axes.plot(positions, [row["iqm"] for row in settings], label=typeset(label), **style)
+        band = axes.fill_between(positions, low, high, color=style["color"], alpha=0.15, linewidth=0)
+        dots = [row[axis] for row in seeds], [row["value"] for row in seeds]
+        mark((*line, band, axes.scatter(*dots, color=style["color"], s=12, alpha=0.6, linewidths=0)), label)
     ticks = sorted({setting["values"][axis] for setting in plan["settings"]})
     if ticks[0] > 0 and ticks[-1] / ticks[0] >= _DECADE:
         axes.set_xscale("log")
         axes.minorticks_off()
     axes.set_xticks(ticks, [f"{value:g}" for value in ticks])
-    axes.set(xlabel=names[axis], ylabel=report.score)
+    axes.set(xlabel=names[axis], ylabel=score_label(report.score))
+    if len(lines) > 1:
+        legend_entries(axes.legend(loc="upper left", bbox_to_anchor=(0, -0.16)), list(lines.values()))
 
 
 def _draw_rows(axes: Any, report: Report) -> None:
+    """Draw a row a setting, the best first."""
     summary, rows = (of_metric(rows, report.score) for rows in (report.summary, report.rows))
-    for number, row in enumerate(summary):
-        colour = COLOURS[number % len(COLOURS)]
+    settings, best = [row["setting"] for row in summary], sorted(summary, key=lambda row: -row["iqm"])
+    for number, row in enumerate(best):
+        style = style_of(row["setting"], settings)
         values = [one["value"] for one in rows if one["setting"] == row["setting"]]
-        axes.scatter(values, np.full(len(values), number), color=colour, s=10, alpha=0.6)
-        axes.vlines(row["iqm"], number - 0.2, number + 0.2, color=colour)
-        axes.hlines(number, row["low"], row["high"], color=colour)
-    axes.set_yticks(range(len(summary)), [row["setting"] for row in summary], fontsize="small")
-    axes.invert_yaxis()
-    axes.set_xlabel(report.score)
+        dots = axes.scatter(
+            values, np.full(len(values), number + 0.2), color=style["color"], s=12, alpha=0.6, linewidths=0
+        )
+        middle = axes.plot(row["iqm"], number, color=style["color"], marker=style["marker"], markersize=7)
+        interval_line = axes.hlines(
+            number, *(np.array(row[end], float) for end in ("low", "high")), color=style["color"]
+        )
+        mark((dots, *middle, interval_line), row["setting"])
+    axes.set_yticks(range(len(best)), [typeset(row["setting"]) for row in best], fontsize="small")
+    axes.set(ylim=(max(len(best), 1) - 0.5, -0.5), xlabel=score_label(report.score))

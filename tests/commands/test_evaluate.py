@@ -29,8 +29,12 @@ COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    inner_loop = replace(EXPERIMENT.inner_loop, theta="per_projection")
-    return finished_run(tmp_path_factory.mktemp("runs") / "a run", replace(EXPERIMENT, inner_loop=inner_loop))
+    experiment = replace(
+        EXPERIMENT,
+        inner_loop=replace(EXPERIMENT.inner_loop, theta="per_projection"),
+        run=replace(EXPERIMENT.run, figure_formats=("png", "svg")),
+    )
+    return finished_run(tmp_path_factory.mktemp("runs") / "a run", experiment)
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_held_out_tasks_are_evaluated_with_other_weights(own, capsys):
     learned = [float(row["solved"]) for row in rows if row["contender"] == "learned"]
     met = np.argsort(pool.members[:4])
     np.testing.assert_allclose(learned, np.asarray(again).reshape(3, 4).mean(axis=0)[met], rtol=1e-5)
-    for name in ("performance.png", "tasks.png"):
+    for name in ("performance.png", "performance.svg", "tasks.png", "tasks.svg"):
         assert (folder / "figures" / name).stat().st_size > 5000
 
 

@@ -65,11 +65,15 @@ def test_a_class_of_a_script_is_refused(tmp_path):
 
 def test_runs_of_several_seeds_are_returned_in_order_from_a_thread(tmp_path):
     results = []
-    experiment = replace(EXPERIMENT, seeds=2, optimizer=replace(EXPERIMENT.optimizer, steps=4))
+    run = replace(EXPERIMENT.run, figure_formats=("svg", "pdf"))
+    experiment = replace(EXPERIMENT, seeds=2, optimizer=replace(EXPERIMENT.optimizer, steps=4), run=run)
     thread = threading.Thread(target=lambda: results.append(mr.run(experiment, tmp_path / "run", progress=False)))
     thread.start()
     thread.join()
     assert [one.config.seed for one in results[0]] == [3, 4]
+    figures = {f"{name}.{form}" for name in ("coefficients", "meta-loss", "performance") for form in ("pdf", "svg")}
+    assert {file.name for file in (tmp_path / "run" / "s3" / "figures").iterdir()} == figures
+    assert {file.name for file in (tmp_path / "run" / "figures").iterdir()} == {"seeds.pdf", "seeds.svg"}
 
 
 def test_ctrl_c_is_a_keyboard_interrupt_and_the_same_call_continues(run, tmp_path, monkeypatch):

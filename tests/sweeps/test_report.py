@@ -1,6 +1,7 @@
 """Tables and figures of the results of cells."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from inking import inked
 from metarule.config.toml import ConfigError
 from metarule.runs.files import write_json
 from metarule.runs.sweep_files import CELLS, PLAN
-from metarule.sweeps.report import best_member, interquartile, make_report, table
+from metarule.sweeps.report import best_member, draw_sweep, interquartile, make_report, table
 
 RATES = (0.001, 0.01)
 
@@ -96,6 +97,23 @@ def test_a_score_that_is_never_finite_leaves_a_table_and_a_figure(tmp_path, monk
 def test_a_figure_is_drawn(settings, tmp_path):
     make_report(sweep(tmp_path, settings))
     assert inked(tmp_path / "sweep.png")
+
+
+def test_the_figure_has_the_formats_of_the_base_config(tmp_path):
+    plan = json.loads((sweep(tmp_path, [{"rate": rate} for rate in RATES]) / PLAN).read_text())
+    plan["settings"][0]["experiment"] = {"run": {"figure_formats": ["svg", "pdf"]}}
+    write_json(tmp_path / PLAN, plan)
+    assert make_report(tmp_path).figure == "sweep.svg"
+    assert {file.suffix for file in tmp_path.glob("sweep.*")} == {".svg", ".pdf"}
+    assert "4 seeds a setting, 2 of 2 cells" in (tmp_path / "sweep.svg").read_text()
+
+
+def test_rows_of_settings_are_in_order_of_the_score(tmp_path):
+    settings = [{"case": name} for name in ("one", "two", "three")]
+    plan = json.loads((sweep(tmp_path, settings) / PLAN).read_text())
+    (axes,) = draw_sweep.__wrapped__(plan, make_report(tmp_path), "a sweep").axes
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == ["setting 2", "setting 1", "setting 0"]
 
 
 def test_a_directory_without_a_sweep_or_a_finished_cell_is_refused(tmp_path):

@@ -8,7 +8,9 @@ from metarule.runs.figures.inference import (
     draw_residuals,
     draw_spectrum,
     draw_trajectories,
+    inference_caption,
 )
+from metarule.runs.figures.labels import run_name
 from metarule.runs.figures.runs import (
     draw_coefficients,
     draw_front,
@@ -16,6 +18,8 @@ from metarule.runs.figures.runs import (
     draw_performance,
     draw_seeds,
     draw_tasks,
+    performance_notes,
+    seeds_notes,
 )
 
 __all__ = [
@@ -35,4 +39,8 @@ __all__ = [
     "draw_timings",
     "draw_trajectories",
     "drawn_last",
+    "inference_caption",
+    "performance_notes",
+    "run_name",
+    "seeds_notes",
 ]

@@ -10,18 +10,19 @@ from functools import partial, update_wrapper
 from importlib.metadata import distribution
 from io import StringIO
 from pathlib import Path
-from typing import Any, Generic, ParamSpec
+from typing import Any, Generic, Literal, ParamSpec, get_args
 
 from metarule.config.messages import first_line, warn
 
-__all__ = ["COLOURS", "FORMATS", "Picture", "blank", "drawn_last", "figure_of", "formats", "picture"]
+__all__ = ["COLOURS", "FORMATS", "FigureFormat", "Picture", "blank", "drawn_last", "figure_of", "formats", "picture"]
 
 P = ParamSpec("P")
 
 # Okabe & Ito's palette for colour-blind readers.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 
-FORMATS = ("png", "svg", "pdf")
+FigureFormat = Literal["png", "svg", "pdf"]
+FORMATS: tuple[FigureFormat, ...] = get_args(FigureFormat)
 _STYLE = Path(__file__).with_name("style.mplstyle")
 
 # Formats of the files of figures.

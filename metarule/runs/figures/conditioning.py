@@ -5,10 +5,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from jaxtyping import Float
 
 from metarule.analysis.phenomena import Example
 from metarule.circuits.conditioning import ConditioningCircuit, Connection
 from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture
+from metarule.runs.figures.labels import draw_caption
 from metarule.tasks.conditioning import Conditioning, ConditioningTask
 from metarule.types import STIMULI
 
@@ -17,6 +19,11 @@ __all__ = ["draw_circuit", "draw_phenomena", "draw_rates", "draw_timings"]
 _COLUMNS = 3
 _US = STIMULI.index("US")
 _STIMULUS_COLOURS = dict(zip(STIMULI, COLOURS))
+# Lines of the responses to each CS, and to it in the control.
+_LINES = {"CS1": ("-", ":"), "CS2": ("--", "-.")}
+# Text on dark and on light cells, which are so on any background.
+_LIGHT, _DARK = "#FEFEFE", "#111111"
+_UNITS = {"intensities": "of the stimuli"}
 _PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 
 
@@ -24,7 +31,7 @@ _PLASTIC, _FIXED, _MODULATION = COLOURS[2], "0.6", COLOURS[3]
 def draw_circuit(circuit: ConditioningCircuit) -> Any:
     """Draw neurons and synapses, plastic or fixed, with their modulating neurons."""
     figure, (axes,) = figure_of(1, height=4.5)
-    box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "0.2"}
+    box = {"boxstyle": "round,pad=0.5", "fc": "white", "ec": "black"}
     positions = _positions(circuit).items()
     names = {name: axes.text(*place, name, ha="center", va="center", bbox=box) for name, place in positions}
     for synapse in circuit.synapses:
@@ -38,68 +45,84 @@ def draw_circuit(circuit: ConditioningCircuit) -> Any:
 
 
 @picture
-def draw_phenomena(tasks: Conditioning, example: Example, shown: Mapping[str, float]) -> Any:
-    """Draw one panel a phenomenon: stimuli above, target and learned responses below.
+def draw_phenomena(tasks: Conditioning, example: Example, shown: Mapping[str, float], caption: str = "") -> Any:
+    """Draw one panel a phenomenon: stimuli above, target and learned responses below, on one scale.
 
     Args:
         tasks: the task family, with its phenomena.
         example: one run of each schedule.
         shown: by phenomenon, the share of animals that show it at the weakest timing.
+        caption: line below the axes.
     """
     columns = min(_COLUMNS, len(tasks.phenomena))
     rows = -(-len(tasks.phenomena) // columns)
-    figure = blank(5.2 * columns, 3.2 * rows + 0.8)
+    figure = blank(5.2 * columns, 3.2 * rows + 0.5)
+    responses = []
     panels = figure.subfigures(rows, columns, squeeze=False).reshape(-1)
     for number, (phenomenon, panel) in enumerate(zip(tasks.phenomena, panels)):
         above, below = panel.subplots(2, 1, sharex=True, height_ratios=(1, 3))
         kind = "" if number in tasks.trained else ", not trained on"
-        above.set_title(f"{phenomenon.name}{kind}: {shown[phenomenon.name]:.0%} of animals", fontsize="medium")
+        above.set_title(f"{phenomenon.name}{kind}: {100 * shown[phenomenon.name]:.0f} % of animals")
         animal, control = _schedule(example, 2 * number), _schedule(example, 2 * number + 1)
         _draw_stimuli(above, animal.task)
         _draw_responses(below, animal, control, targets=number in tasks.trained)
-        below.set(xlabel="step", ylabel="response / US")
-    figure.legend(*below.get_legend_handles_labels(), ncols=2 * columns, loc="outside lower center")
+        below.set(xlabel="step", ylabel="response (fraction of the US)")
+        responses.append(below)
+    ends = [end for axes in responses for end in axes.get_ylim()]
+    for axes in responses:
+        axes.set_ylim(min(ends), max(ends))
+    title = {"title": caption or None, "title_fontsize": "small", "alignment": "left"}
+    figure.legend(*below.get_legend_handles_labels(), ncols=2 * columns, loc="outside lower left", **title)
     return figure
 
 
 @picture
-def draw_timings(report: Mapping[str, Any]) -> Any:
+def draw_timings(report: Mapping[str, Any], caption: str = "") -> Any:
     """Draw a map of the learned rule's shares `by_timing` in a report from `measure_phenomena`, a row a phenomenon."""
     timings = next(iter(report.values()))["by_timing"]
     columns: dict[str, list[int]] = {}
     for number, timing in enumerate(timings):
         columns.setdefault(timing["field"], []).append(number)
-    figure, ratios = blank(4.2 + 0.6 * len(timings), 1.8 + 0.4 * len(report)), list(map(len, columns.values()))
-    panels = figure.subplots(1, len(columns), sharey=True, squeeze=False, width_ratios=ratios)[0]
+    figure, panels = _maps(report, list(map(len, columns.values())))
     for axes, (field, numbers) in zip(panels, columns.items(), strict=True):
         shares = np.array([[row["by_timing"][number]["learned"] for number in numbers] for row in report.values()])
-        axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
-        for (row, column), share in np.ndenumerate(shares):
-            colour = "white" if share > 0.6 else "black"
-            axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
-        labels = [f"{timings[number]['value']:g}\n{timings[number]['side']}" for number in numbers]
-        axes.set_xticks(range(len(numbers)), labels, fontsize="x-small")
-        axes.set_title(field, fontsize="medium")
-        axes.tick_params(length=0)
-    panels[0].set_yticks(range(len(report)), list(report), fontsize="small")
-    figure.suptitle("Share of animals that show each phenomenon, by timing and intensity", fontsize="medium")
+        _draw_map(axes, shares, [f"{timings[number]['value']:g}\n{timings[number]['side']}" for number in numbers])
+        axes.set_xlabel(f"{field} ({_UNITS.get(field, 'steps')})")
+    figure.suptitle("Animals that show each phenomenon under the learned rule (fraction), by timing and intensity")
+    draw_caption(figure, caption)
     return figure
 
 
 @picture
-def draw_rates(report: Mapping[str, Any]) -> Any:
-    """Draw the shares `by_rate` in a report from `measure_phenomena` against the rate, one panel a baseline."""
-    names = list(next(iter(report.values()))["baselines"])
-    figure, panels = figure_of(len(names), width=5.5)
-    for name, axes in zip(names, panels, strict=True):
-        for number, (phenomenon, row) in enumerate(report.items()):
-            rates, shares = zip(*((point["rate"], point[name]) for point in row["by_rate"]))
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
-            width = 3.2 - 0.25 * min(number, 8)  # so that lines that coincide remain visible
-            axes.plot(rates, shares, linewidth=width, marker=".", label=phenomenon, **style)
-        axes.set(xscale="log", ylim=(-0.05, 1.05), title=name, xlabel="learning rate", ylabel="share of animals")
-    figure.legend(*panels[0].get_legend_handles_labels(), ncols=3, loc="outside lower center")
+def draw_rates(report: Mapping[str, Any], caption: str = "") -> Any:
+    """Draw a map of the shares `by_rate` in a report from `measure_phenomena`, one panel a baseline."""
+    first = next(iter(report.values()))
+    rates = [f"{point['rate']:.2g}" for point in first["by_rate"]]
+    figure, panels = _maps(report, [len(rates)] * len(first["baselines"]))
+    for name, axes in zip(first["baselines"], panels, strict=True):
+        _draw_map(axes, np.array([[point[name] for point in row["by_rate"]] for row in report.values()]), rates)
+        axes.set(title=name, xlabel="learning rate")
+    figure.suptitle("Animals that show each phenomenon under a baseline (fraction), by its learning rate")
+    draw_caption(figure, caption)
     return figure
+
+
+def _maps(report: Mapping[str, Any], widths: Sequence[int]) -> tuple[Any, Any]:
+    """A figure with a panel for each map of so many columns, and a row a phenomenon."""
+    figure = blank(2.4 + 0.55 * sum(widths), 1.8 + 0.32 * len(report))
+    panels = figure.subplots(1, len(widths), sharey=True, squeeze=False, width_ratios=widths)[0]
+    panels[0].set_yticks(range(len(report)), list(report))
+    return figure, panels
+
+
+def _draw_map(axes: Any, shares: Float[np.ndarray, "rows columns"], columns: Sequence[str]) -> None:
+    """Draw shares as colours and numbers."""
+    axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
+    for (row, column), share in np.ndenumerate(shares):
+        colour = _LIGHT if share > 0.6 else _DARK
+        axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
+    axes.set_xticks(range(len(columns)), columns, fontsize="x-small")
+    axes.tick_params(length=0)
 
 
 def _schedule(example: Example, number: int) -> Example:
@@ -121,8 +144,8 @@ def _draw_synapse(axes: Any, synapse: Connection, names: Mapping[str, Any], orde
     late = order.index(synapse.pre) >= order.index(synapse.post)
     axes.annotate("", end, start, arrowprops=_arrow(pre, post, colour, "arc3,rad=0.3" if late else "arc3"))
     low, high = synapse.weight_range
-    where = {"ha": "center", "va": "center", "bbox": {"boxstyle": "square,pad=0.1", "fc": "white", "ec": "none"}}
     strength = f"{low:g}" if low == high else f"{low:g} to {high:g}"
+    where = {"xytext": (0, 4), "textcoords": "offset points", "ha": "left", "va": "bottom"}
     axes.annotate(strength, 0.3 * start + 0.7 * end, color=colour, fontsize="small", **where)
     if synapse.modulator:
         by = names[synapse.modulator]
@@ -148,8 +171,9 @@ def _draw_stimuli(axes: Any, task: ConditioningTask) -> None:
 def _draw_responses(axes: Any, animal: Example, control: Example, targets: bool) -> None:
     for row, name in enumerate(STIMULI[:-1]):
         colour = _STIMULUS_COLOURS[name]
-        axes.plot(animal.responses[:, row], color=colour, label=f"to {name}")
-        axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=":", label=f"to {name}, control")
+        own, other = _LINES[name]
+        axes.plot(animal.responses[:, row], color=colour, linestyle=own, label=f"to {name}")
+        axes.plot(control.responses[:, row], color=colour, linewidth=0.9, linestyle=other, label=f"to {name}, control")
     task, end = animal.task, len(animal.responses) - 1
     us, has_target, sensory = task.probes[_US, _US], targets & (task.targets[:, 2] > 0), task.stimuli[:, :_US] > 0
     for row, name in enumerate(STIMULI[:-1]):
@@ -158,5 +182,5 @@ def _draw_responses(axes: Any, animal: Example, control: Example, targets: bool)
         final = final[final[:, 2] > 0]
         times = np.append(steps, np.full(len(final), end))
         values = np.append(task.targets[steps, 0], final[:, 0])
-        circles = {"s": 14, "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
+        circles = {"s": 34, "marker": "os"[row], "facecolors": "none", "edgecolors": _STIMULUS_COLOURS[name]}
         axes.scatter(times, values / us, label=f"target, {name}", **circles)

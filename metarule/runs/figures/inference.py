@@ -7,11 +7,15 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from metarule.analysis.comparison import LEARNED
 from metarule.rules.terms import typeset
 from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture
+from metarule.runs.figures.labels import draw_caption
+from metarule.runs.figures.methods import style_of
 from metarule.runs.inference_tables import LOOSE, largest_first, likeliest_first
 
 __all__ = ["draw_inferred_coefficients", "draw_models", "draw_residuals", "draw_spectrum", "draw_trajectories"]
+__all__ += ["inference_caption"]
 
 # Rows of the figure of coefficients, at most.
 _ROWS = 30
@@ -29,7 +33,7 @@ _OTHER, _PLAIN = "0.55", "{x:g}"
 
 
 @picture
-def draw_inferred_coefficients(report: Mapping[str, Any]) -> Any:
+def draw_inferred_coefficients(report: Mapping[str, Any], caption: str = "") -> Any:
     """Draw the largest coefficients with their 95 % intervals, selected ones first; nothing if there are none."""
     terms = largest_first(report)[:_ROWS]
     if not terms:
@@ -47,7 +51,7 @@ def draw_inferred_coefficients(report: Mapping[str, Any]) -> Any:
     axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_yticks(range(len(terms)), [typeset(term) for term in terms])
     axes.set(xlim=(-limit, limit), ylim=(len(terms) - 0.3, -0.7), xlabel="coefficient (Δw per unit of the term)")
-    axes.set_title(_coefficients_title(report, terms), fontsize="medium")
+    axes.set_title(_coefficients_title(report, terms))
     keys = [({"color": COLOURS[0], "linewidth": 2.4, "marker": "o"}, "estimate, 95 % interval (may be within the dot)")]
     if selected < set(terms):
         style = {"color": _OTHER, "linewidth": 2.4, "marker": "o", "markerfacecolor": "white"}
@@ -55,24 +59,25 @@ def draw_inferred_coefficients(report: Mapping[str, Any]) -> Any:
     if any(rows[term].get("bootstrap") for term in terms):
         keys.append(({"color": COLOURS[1], "linewidth": 0.9}, "bootstrap over animals"))
     if any(_furthest(rows[term]) > limit for term in terms):
-        keys.append(({"color": "0.2", "marker": ">", "linestyle": "none"}, "goes on beyond the axis"))
+        keys.append(({"color": "black", "marker": ">", "linestyle": "none"}, "goes on beyond the axis"))
     handles = [axes.plot([], [], label=label, **style)[0] for style, label in keys]
-    figure.legend(handles=handles, ncols=2, loc="outside lower center", fontsize="small")
+    _draw_keys(figure, handles, 2, caption)
     return figure
 
 
 @picture
-def draw_models(report: Mapping[str, Any]) -> Any:
+def draw_models(report: Mapping[str, Any], caption: str = "") -> Any:
     """Draw how much the held-out log-likelihood of the inferred rule is above that of each model, the best first."""
     models = likeliest_first(report["models"])
     figure, (axes,) = figure_of(1, width=8.0, height=1.5 + 0.36 * len(models))
     sizes = []
-    for number, row in enumerate(models.values()):
+    for number, (name, row) in enumerate(models.items()):
         difference = row.get("difference") or {"mean": 0.0, "low": None, "high": None}
         mean, low, high = (np.nan if difference[end] is None else difference[end] for end in ("mean", "low", "high"))
         reference = row.get("difference") is None
-        axes.hlines(number, low, high, color=COLOURS[0], linewidth=2.4)
-        axes.plot(mean, number, "D" if reference else "o", color=COLOURS[1] if reference else COLOURS[0], zorder=3)
+        style = style_of(LEARNED if reference else name, [LEARNED, *models])
+        axes.hlines(number, low, high, color=style["color"], linewidth=2.4)
+        axes.plot(mean, number, color=style["color"], marker=style["marker"], markersize=6, zorder=3)
         sizes += [] if reference else [abs(value) for value in (mean, low, high) if np.isfinite(value) and value]
     if sizes and max(sizes) > _RANGE * max(min(sizes), 1.0):
         axes.set_xscale("symlog", linthresh=1.0, linscale=0.6)
@@ -82,17 +87,19 @@ def draw_models(report: Mapping[str, Any]) -> Any:
     axes.set(ylim=(len(models) - 0.5, -0.5), ylabel="model (parameters)")
     scale = ", logarithmic beyond ±1" if axes.get_xscale() == "symlog" else ""
     axes.set_xlabel(f"log-likelihood of the inferred rule − model (nats an animal), 95 % interval{scale}")
-    axes.set_title(f"Models on {report['held_out']}; right of 0 the inferred rule is better", fontsize="medium")
+    axes.set_title(f"Models on {report['held_out']}; right of 0 the inferred rule is better")
+    draw_caption(figure, caption)
     return figure
 
 
 @picture
-def draw_trajectories(examples: Sequence[Mapping[str, Any]]) -> Any:
+def draw_trajectories(examples: Sequence[Mapping[str, Any]], caption: str = "") -> Any:
     """Draw what was observed and what the inferred rule simulates, in one panel an example.
 
     Args:
         examples: of each, `animal`, `of` (such as `weight 0→1` or `P(choice = 1)`), and at each step `observed` (NaN
             where nothing was), `simulated`, and `low` and `high` of the 95 % band.
+        caption: line below the axes.
     """
     columns = min(2, len(examples))
     figure = blank(6.0 * columns, 3.0 * -(-len(examples) // columns) + 0.5)
@@ -108,23 +115,23 @@ def draw_trajectories(examples: Sequence[Mapping[str, Any]]) -> Any:
         (_draw_choices if is_choice else _draw_observed)(axes, steps, observed)
         unit = "" if is_choice else "\n(recorded units)"
         axes.set(xlabel="trial" if is_choice else "step", ylabel=f"{example['of']}{unit}")
-        axes.set_title(str(example["animal"]), fontsize="medium")
-        handles, labels = axes.get_legend_handles_labels()
-        entries |= zip(labels, handles, strict=True)
+        axes.set_title(str(example["animal"]))
+        entries |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
     for axes in panels[len(examples) :]:
         axes.set_axis_off()
-    figure.legend(entries.values(), entries, ncols=2 * columns, loc="outside lower center")
+    _draw_keys(figure, list(entries.values()), 2 * columns, caption)
     return figure
 
 
 @picture
-def draw_residuals(residuals: Mapping[str, Any]) -> Any:
+def draw_residuals(residuals: Mapping[str, Any], caption: str = "") -> Any:
     """Draw the distribution of standardised residuals beside N(0, 1), which it follows if model and noise are right.
 
     Args:
         residuals: `residual`, an array with NaN where nothing was observed (of choices: randomised quantile residuals,
             because others are not normal); `of`, the name of what was observed; `lag1`, their autocorrelation from step
             to step.
+        caption: line below the axes.
     """
     values = np.ravel(np.array(residuals["residual"], float))
     values = values[np.isfinite(values)]
@@ -137,15 +144,16 @@ def draw_residuals(residuals: Mapping[str, Any]) -> Any:
     lag1 = residuals["lag1"]
     outside = f"{np.mean(np.abs(values) > _NORMAL):.1%}".replace("%", " %")
     text = f"{outside} outside ±{_NORMAL} (5 % expected), autocorrelation at lag 1: "
-    axes.set_title(text + ("–" if lag1 is None else f"{lag1:.2f} (0 expected)"), fontsize="medium")
+    axes.set_title(text + ("–" if lag1 is None else f"{lag1:.2f} (0 expected)".replace("-", "−")))
     beyond = "; outermost bars: all beyond" if np.any(np.abs(values) > _END) else ""
     axes.set(xlabel=f"standardised residual of {residuals['of']} (standard deviations{beyond})", ylabel="density")
     axes.legend()
+    draw_caption(figure, caption)
     return figure
 
 
 @picture
-def draw_spectrum(report: Mapping[str, Any]) -> Any:
+def draw_spectrum(report: Mapping[str, Any], caption: str = "") -> Any:
     """Draw the standard deviation of each eigendirection of θ in units of the scale; the loosest have equations."""
     identified = report["identified"]
     spectrum = np.array(identified["spectrum"], float)  # None, which is infinite, becomes NaN
@@ -168,16 +176,29 @@ def draw_spectrum(report: Mapping[str, Any]) -> Any:
         place = (numbers[-number], drawn[-number])
         axes.annotate(f"{number}", place, xytext=(0, 7), textcoords="offset points", ha="center", fontsize="small")
         axes.plot([], [], " ", label=f"{number}: {text}")
-    axes.set(yscale="log", xlabel="eigendirection of θ", ylabel="standard deviation (units of the scale)")
+    axes.set(yscale="log", xlabel="eigendirection of θ (number)", ylabel="standard deviation (units of the scale)")
     axes.yaxis.set_major_formatter(_PLAIN)
     axes.margins(y=0.12)
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlim(0.4, len(drawn) + 0.6)
     verdict = "partly identified" if identified["verdict"] == "partly" else identified["verdict"]
     title = f"{identified['directions']} of {identified['of']} directions of θ are determined: {verdict}"
-    axes.set_title(title, fontsize="medium")
-    figure.legend(loc="outside lower left", fontsize="small")
+    axes.set_title(title)
+    _draw_keys(figure, axes.get_legend_handles_labels()[0], 1, caption)
     return figure
+
+
+def inference_caption(report: Mapping[str, Any], run: str) -> str:
+    """Caption of all figures of an inference: the name of the run, and the numbers of animals and observations."""
+    animals, observations = report["animals"], report["observations"]
+    counts = ", ".join(f"{count:,} observations of {kind}" for kind, count in observations.items())
+    return f"{run}: {animals['fitted']} fitted and {animals['held_out']} held-out animals, {counts}"
+
+
+def _draw_keys(figure: Any, handles: Sequence[Any], columns: int, caption: str) -> None:
+    """Draw a legend below the axes, and the caption above its entries."""
+    title = {"title": caption or None, "title_fontsize": "small", "alignment": "left"}
+    figure.legend(handles=handles, ncols=columns, loc="outside lower left", **title)
 
 
 def _limit(rows: Sequence[Mapping[str, Any]]) -> float:
@@ -217,7 +238,7 @@ def _coefficients_title(report: Mapping[str, Any], terms: Sequence[str]) -> str:
 
 def _draw_observed(axes: Any, steps: Int[np.ndarray, " steps"], observed: Float[np.ndarray, " steps"]) -> None:
     size = float(np.clip(300 / len(steps), 1.5, 5.0))
-    axes.plot(steps, observed, "o", color="0.25", markersize=size, label="observed")
+    axes.plot(steps, observed, "o", color="black", markersize=size, label="observed")
 
 
 def _draw_choices(axes: Any, trials: Int[np.ndarray, " trials"], observed: Float[np.ndarray, " trials"]) -> None:
@@ -227,8 +248,8 @@ def _draw_choices(axes: Any, trials: Int[np.ndarray, " trials"], observed: Float
     counts = np.convolve(seen, window, "same")
     means = np.convolve(np.where(seen, observed, 0.0), window, "same") / np.where(counts > 0, counts, np.nan)
     label = f"observed, mean of {len(window)} trials"
-    axes.plot(trials, means, color="0.25", linestyle="--", linewidth=1.0, label=label)
+    axes.plot(trials, means, color="black", linestyle="--", linewidth=1.0, label=label)
     for choice, low, high in ((0, -0.1, -0.04), (1, 1.04, 1.1)):
         times = trials[observed == choice]
-        axes.vlines(times, low, high, color="0.25", linewidth=0.8, label="observed choices" if choice else None)
+        axes.vlines(times, low, high, color="black", linewidth=0.8, label="observed choices" if choice else None)
     axes.set_ylim(-0.14, 1.14)

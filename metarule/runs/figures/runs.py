@@ -4,129 +4,281 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
 
+from metarule.analysis.comparison import LEARNED, count_text, rows_by_contender
 from metarule.rules.terms import typeset
-from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture
+from metarule.runs.figures.labels import draw_caption, score_label
+from metarule.runs.figures.methods import draw_threshold, legend_entries, legend_width, mark, style_of
+from metarule.tasks.scores import DIVERGED
 
 __all__ = ["draw_coefficients", "draw_front", "draw_meta_loss", "draw_performance", "draw_seeds", "draw_tasks"]
+__all__ += ["performance_notes", "seeds_notes"]
 
-_LABELLED = 6
-# Characters of a name beside the axes, at most; longer ones are below them.
-_BESIDE = 24
-_STYLES = ("-", "--", "-.", ":")
+# Terms that are labelled, at most.
+_LABELLED = 8
+# Style of scores on validation tasks.
+_VALIDATED = {"color": COLOURS[2], "linestyle": "--", "marker": "s"}
+# Share of the meta-steps over which a median runs, and markers along a curve, about.
+_WINDOW, _MARKERS = 0.05, 8
+_ENDS = ("mean", "low", "high")
 
 
 @picture
-def draw_meta_loss(steps: Sequence[int], losses: Sequence[float | None]) -> Any:
-    """Draw the meta-loss over meta-steps, with its running median."""
-    figure, (axes,) = figure_of(1)
-    values = np.array(losses, float)
-    axes.plot(steps, values, color=COLOURS[5], linewidth=0.7, label="each meta-step")
-    width = max(len(values) // 20, 1)
-    if width > 1:
-        windows = np.lib.stride_tricks.sliding_window_view(values, width)
-        medians = np.nanmedian(windows, axis=1)
-        axes.plot(steps[width - 1 :], medians, color=COLOURS[0], label=f"median of the last {width}")
+def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str) -> Any:
+    """Draw the meta-loss over meta-steps with its running median, and below it the scores during meta-training.
+
+    Args:
+        rows: of the metrics.
+        held_out: of the summary; its `metric`, and `of`, which says what tasks these are.
+        run: name of the run.
+    """
+    metric, tasks = held_out["metric"], {"held_out": held_out["of"], "validation": "validation tasks"}
+    steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
+    kinds = [kind for kind in tasks if any(metric in row.get(kind, ()) for row in rows)]
+    heights = [3.4, 2.2] if kinds else [3.4]
+    figure = blank(7.5, sum(heights))
+    top, *below = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    top.plot(steps, losses, color=COLOURS[5], linewidth=0.6, alpha=0.7, label="each meta-step")
+    half = int(_WINDOW * len(rows) / 2)
+    if half:
+        top.plot(steps, _running_median(losses, half), color=COLOURS[0], label=f"median of {2 * half + 1} around each")
+    if len(rejected := steps[[bool(row.get("rejected")) for row in rows]]):
+        ticks = {"transform": top.get_xaxis_transform(), "linestyle": "none", "marker": "|", "markersize": 8}
+        top.plot(rejected, np.full(len(rejected), 0.02), color=COLOURS[1], label=f"rejected: {len(rejected)}", **ticks)
+    top.set(ylabel="meta-loss (mean of a lifetime)", title="Meta-loss on training tasks")
+    top.legend()
+    for axes, kind in ((axes, kind) for axes in below for kind in kinds):
+        points = [(row["step"], row[kind][metric]) for row in rows if metric in row.get(kind, ())]
+        style = style_of(LEARNED) if kind == "held_out" else _VALIDATED
+        axes.plot(*np.array(points, float).T, label=tasks[kind], **style)
+        axes.set(ylabel=score_label(metric), title="Score of the learned rule during meta-training")
+        axes.margins(y=0.2)
         axes.legend()
-    axes.set(xlabel="meta-step", ylabel="meta-loss", title="Meta-loss on training tasks")
-    axes.set_ylim(bottom=0)
+    (below or [top])[-1].set_xlabel("meta-step")
+    draw_caption(figure, f"{run}: {count_text(rows[-1]['lifetimes'], 'lifetimes')} a meta-step")
     return figure
 
 
 @picture
-def draw_coefficients(steps: Sequence[int], panels: Mapping[str, Mapping[str, Sequence[float]]]) -> Any:
-    """Draw the coefficients over meta-steps, by title and term; the largest final ones are labelled."""
-    figure, all_axes = figure_of(len(panels), width=5.6)
+def draw_coefficients(names: Sequence[str], rows: Sequence[Mapping[str, Any]], run: str) -> Any:
+    """Draw the coefficients over meta-steps, a panel a θ; those that end largest in a panel are labelled.
+
+    Args:
+        names: of the parameters, as in `path: term` where there are several θ.
+        rows: of the metrics.
+        run: name of the run.
+    """
+    panels: dict[str, dict[str, Any]] = {}
+    steps, values = [row["step"] for row in rows], np.array([row["theta"] for row in rows], float)
+    for name, line in zip(names, values.T, strict=True):
+        panel, _, term = name.rpartition(": ")
+        panels.setdefault(panel or "one θ for all projections", {})[term] = line
+    size: dict[str, float] = {}
+    for terms in panels.values():
+        final = {term: float(np.nan_to_num(abs(line[-1]))) for term, line in terms.items()}
+        size |= {term: max(size.get(term, 0.0), value / (max(final.values()) or 1.0)) for term, value in final.items()}
+    largest = sorted(size, key=lambda term: -size[term])[:_LABELLED]
+    figure = blank(4.4 * len(panels) + legend_width(largest), 4.0)
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axes, (title, terms) in zip(all_axes, panels.items(), strict=True):
-        largest = sorted(terms, key=lambda term: -abs(terms[term][-1]))[:_LABELLED]
-        for term in set(terms) - set(largest):
-            axes.plot(steps, terms[term], color="0.8", linewidth=0.8)
-        for colour, term in zip(COLOURS, largest):
-            axes.plot(steps, terms[term], color=colour, label=typeset(term))
-        if len(terms) > _LABELLED:
-            axes.plot([], [], color="0.8", label=f"{len(terms) - _LABELLED} others")
+        for term in (term for term in terms if term not in largest):
+            axes.plot(steps, terms[term], color="0.7", linewidth=0.7, zorder=1)
+        for term in (term for term in largest if term in terms):
+            style = style_of(term, largest) | {"markevery": _every(len(steps))}
+            mark(axes.plot(steps, terms[term], zorder=2, **style), term)
         axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
-        axes.set(xlabel="meta-step", ylabel="coefficient", title=title)
-        axes.legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
+        axes.set(xlabel="meta-step", ylabel="coefficient (Δw per unit of the term)", title=title)
+    lines = [all_axes[0].plot([], [], label=typeset(term), **style_of(term, largest))[0] for term in largest]
+    if len(size) > _LABELLED:
+        lines += all_axes[0].plot([], [], color="0.7", linewidth=0.7, label=f"{len(size) - _LABELLED} others")
+    legend_entries(figure.legend(handles=lines, loc="outside right center"), largest)
+    draw_caption(figure, f"{run}: {count_text(len(size), 'terms')}")
     return figure
 
 
 @picture
-def draw_performance(performance: Mapping[str, Any], length: int, title: str) -> Any:
+def draw_performance(
+    performance: Mapping[str, Any],
+    length: int,
+    title: str,
+    caption: str = "",
+    threshold: float | None = None,
+    rates: Mapping[str, float] | None = None,
+) -> Any:
     """Draw the score along lifetimes, with 95 % intervals; beyond their length in a second panel.
 
     Args:
         performance: `steps`, `score`, and by contender `mean`, `low` and `high` at each point.
         length: of a lifetime in meta-training.
         title: of the figure.
+        caption: line below the axes.
+        threshold: score that counts as reached.
+        rates: tuned learning rates by contender.
     """
-    steps = np.array(performance["steps"])
-    beyond = bool(steps[-1] > length)
-    names = list(performance["contenders"])
-    below = max(map(len, names)) > _BESIDE
-    figure, panels = figure_of(1 + beyond, height=4.0 + 0.25 * len(names) * below)
+    steps, curves = np.array(performance["steps"]), performance["contenders"]
+    final = {name: np.nan_to_num(np.array(curve["mean"], float)[steps == length][-1]) for name, curve in curves.items()}
+    names = sorted(curves, key=lambda name: -final[name])
+    labels = [f"{name}, rate {rates[name]:.2g}" if rates and name in rates else name for name in names]
+    is_longer = bool(steps[-1] > length)
+    figure = blank(6.5 + 2.5 * is_longer + legend_width(labels), max(3.8, 0.25 * len(names)))
+    ratios = [2, 1][: 1 + is_longer]
+    panels = figure.subplots(1, 1 + is_longer, squeeze=False, sharey=True, width_ratios=ratios)[0].tolist()
     for axes, inside in zip(panels, (steps <= length, steps >= length)):
-        for number, (name, curve) in enumerate(performance["contenders"].items()):
-            mean, low, high = (np.array(curve[end], float)[inside] for end in ("mean", "low", "high"))
-            style = {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)]}
-            axes.plot(steps[inside], mean, label=name, **style)
-            axes.fill_between(steps[inside], low, high, color=style["color"], alpha=0.2, linewidth=0)
-        axes.set(xlabel="steps", ylabel=performance["score"], ylim=(0, 1.02))
-    if beyond:
-        panels[-1].set_xscale("log")
-        panels[-1].set_xticks(steps[steps >= length], [f"{step / length:g} ×" for step in steps[steps >= length]])
-        panels[-1].minorticks_off()
-        panels[-1].set_xlabel("steps, in lengths of a lifetime")
-    figure.suptitle(title, fontsize="medium")
-    if below:
-        figure.legend(*panels[-1].get_legend_handles_labels(), loc="outside lower center")
-    else:
-        panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5))
+        for name, label in zip(names, labels, strict=True):
+            mean, low, high = (np.array(curves[name][end], float)[inside] for end in _ENDS)
+            style = style_of(name, list(curves))
+            band = axes.fill_between(steps[inside], low, high, color=style["color"], alpha=0.15, linewidth=0)
+            lines = axes.plot(steps[inside], mean, label=label, markevery=_every(int(inside.sum())), **style)
+            mark((band, *lines), name)
+        axes.set(xlabel="step of the lifetime", ylim=(0, 1.03))
+    draw_threshold(panels, threshold)
+    panels[0].set_ylabel(score_label(performance["score"]))
+    if is_longer:
+        after = steps[steps >= length]
+        panels[1].set_xscale("log")
+        panels[1].set_xticks(after, [f"{step / length:g} ×" for step in after])
+        panels[1].minorticks_off()
+        panels[1].set_xlabel("multiples of a lifetime")
+    figure.suptitle(title)
+    legend_entries(figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right center"), names)
+    draw_caption(figure, caption)
     return figure
 
 
 @picture
-def draw_seeds(contenders: Mapping[str, Sequence[float]], score: str, title: str) -> Any:
-    """Draw the final score of each seed, one line a seed, one column a contender."""
-    figure, (axes,) = figure_of(1)
-    columns = np.array(list(contenders.values()))
-    axes.plot(columns, color="0.8", linewidth=0.8, zorder=0)
-    for number, values in enumerate(columns):
-        colour = COLOURS[number % len(COLOURS)]
-        axes.scatter(np.full(len(values), number), values, color=colour, s=18)
-        axes.hlines(values.mean(), number - 0.2, number + 0.2, color=colour)
-    axes.set_xticks(range(len(contenders)), contenders)
-    axes.set(ylabel=score, title=title)
-    return figure
+def draw_seeds(held_out: Mapping[str, Any], title: str, caption: str = "") -> Any:
+    """Draw the final score of each contender over seeds, the best first, and how far the learned rule is above it.
 
-
-@picture
-def draw_tasks(contenders: Mapping[str, Sequence[float]], score: str, title: str) -> Any:
-    """Draw the final scores of all tasks as cumulative distributions, one a contender."""
-    figure, (axes,) = figure_of(1)
-    for colour, (name, values) in zip(COLOURS, contenders.items()):
-        axes.ecdf(values, color=colour, label=name)
-    count = len(next(iter(contenders.values())))
-    axes.set(xlabel=score, ylabel="share of tasks up to this score", title=f"{title}, {count} tasks")
-    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
-    return figure
-
-
-@picture
-def draw_front(rows: Sequence[Mapping[str, Any]], score: str, title: str) -> Any:
-    """Draw the held-out score of each structure against its number of terms; the shortest rules are labelled.
-
-    Rows hold `terms`, `mean`, `low`, `high` and `names` of a structure.
+    Args:
+        held_out: of the summary of several seeds.
+        title: of the figure.
+        caption: line below the axes.
     """
-    figure, (axes,) = figure_of(1, width=8.0)
-    sizes, means = ([row[name] for row in rows] for name in ("terms", "mean"))
-    axes.plot(sizes, means, color="0.8", zorder=0)
-    low, high = (np.array([row[end] for row in rows], float) for end in ("low", "high"))
-    axes.vlines(sizes, low, high, color=COLOURS[0])
-    axes.scatter(sizes, means, color=COLOURS[0], s=24)
-    for row in (row for row in rows if row["terms"] <= 2):
-        text = ", ".join(typeset(name) for name in row["names"])
-        axes.annotate(text, (row["terms"], row["mean"]), xytext=(8, -12), textcoords="offset points", fontsize="small")
-    axes.set_xticks(sorted({row["terms"] for row in rows}))
-    axes.set(xlabel="terms of the rule", ylabel=score, title=title)
+    rows = rows_by_contender(held_out)
+    names = sorted(rows, key=lambda name: -rows[name]["mean"])
+    figure = blank(9.0, 1.8 + 0.38 * len(names))
+    scores, differences = figure.subplots(1, 2, sharey=True, width_ratios=(3, 2))
+    learned = np.array(rows[LEARNED]["by_seed"], float)
+    for number, name in enumerate(names):
+        values = np.array(rows[name]["by_seed"], float)
+        _draw_row(scores, number, values, rows[name], name, names)
+        if name != LEARNED:
+            _draw_row(differences, number, learned - values, rows[name]["difference"], name, names)
+    differences.axvline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+    scores.set_yticks(range(len(names)), names)
+    scores.set(xlabel=score_label(held_out["metric"]), ylim=(len(names) - 0.5, -0.5), title=title)
+    differences.set(xlabel="learned − other, of the same seed", title="Difference; right of 0 learned is better")
+    draw_caption(figure, caption)
     return figure
+
+
+@picture
+def draw_tasks(
+    contenders: Mapping[str, Sequence[float]], score: str, of: str, threshold: float, caption: str = ""
+) -> Any:
+    """Draw the final scores of all tasks in descending order, and the share of tasks at a threshold or above.
+
+    Args:
+        contenders: mean score on each task.
+        score: its name.
+        of: description of the tasks.
+        threshold: score that counts as reached.
+        caption: line below the axes.
+    """
+    shares = {name: float(np.mean(np.array(values) >= threshold)) for name, values in contenders.items()}
+    names = sorted(contenders, key=lambda name: (-shares[name], -np.mean(contenders[name])))
+    figure, (axes,) = figure_of(1, width=9.5)
+    for name in names:
+        values, style = np.sort(np.array(contenders[name], float))[::-1], style_of(name, list(contenders))
+        places, label = np.linspace(0, 1, len(values) + 1), f"{name}: {shares[name]:.0%} of tasks".replace("%", " %")
+        ends = np.append(values, values[-1])
+        mark(axes.plot(places, ends, drawstyle="steps-post", label=label, markevery=_every(len(ends)), **style), name)
+    draw_threshold([axes], threshold)
+    best = f"{LEARNED} reaches {threshold:g} or more on {shares[LEARNED]:.0%} of them".replace("%", " %")
+    count = len(next(iter(contenders.values())))
+    axes.set(xlabel="tasks, each contender's best first (fraction)", ylabel=score_label(score), xlim=(0, 1))
+    axes.set(ylim=(0, 1.03), title=f"{of.capitalize()}, {count}: {best}")
+    legend = figure.legend(loc="outside right center", title=f"at {threshold:g} or above", title_fontsize="small")
+    legend_entries(legend, names)
+    draw_caption(figure, caption)
+    return figure
+
+
+@picture
+def draw_front(report: Mapping[str, Any], caption: str = "") -> Any:
+    """Draw the held-out score of the structures of a front against their number of terms; the shortest are labelled.
+
+    Args:
+        report: `metric`, `of`, and `structures` with the `terms`, `names`, `mean`, `low` and `high` of each.
+        caption: line below the axes.
+    """
+    rows, style = report["structures"], style_of(LEARNED)
+    figure, (axes,) = figure_of(1, width=8.0)
+    for row in rows:
+        _, low, high = (np.array(row[end], float) for end in _ENDS)
+        axes.vlines(row["terms"], low, high, color=style["color"])
+        axes.plot(row["terms"], row["mean"], color=style["color"], marker=style["marker"], markersize=6)
+        if row["terms"] <= 2:
+            text, place = ", ".join(typeset(name) for name in row["names"]), (row["terms"], row["mean"])
+            axes.annotate(text, place, xytext=(8, -12), textcoords="offset points", fontsize="small")
+    axes.set_xticks(sorted({row["terms"] for row in rows}))
+    axes.set(xlabel="terms of the rule (number)", ylabel=score_label(report["metric"]))
+    axes.set_title(f"{report['of'].capitalize()}: rules of the front, mean and 95 % interval over tasks")
+    draw_caption(figure, caption)
+    return figure
+
+
+def performance_notes(report: Mapping[str, Any], run: str) -> dict[str, Any]:
+    """Title, caption, threshold and rates for `draw_performance`.
+
+    Args:
+        report: of the tasks: the held-out part of a summary, or the summary of an adaptation.
+        run: name of the run.
+    """
+    rows = report["contenders"] if "contenders" in report else rows_by_contender(report)
+    rates = {name: row.get("learning_rate", row.get("rate")) for name, row in rows.items()}
+    tasks, networks = (count_text(report[name], unit) for name, unit in (("tasks", "tasks"), ("lifetimes", "networks")))
+    caption = f"{run}: mean and 95 % interval over {tasks}, {networks}"
+    if diverged := [f"{name} {row[DIVERGED]}" for name, row in rows.items() if row[DIVERGED]]:
+        caption += f"; diverged: {', '.join(diverged)}"
+    return {
+        "title": f"{report['of'].capitalize()}: score along the lifetime",
+        "caption": caption,
+        "threshold": report["threshold"],
+        "rates": {name: rate for name, rate in rates.items() if rate is not None},
+    }
+
+
+def seeds_notes(held_out: Mapping[str, Any], run: str) -> dict[str, str]:
+    """Title and caption for `draw_seeds`; arguments as of `performance_notes`."""
+    seeds, tasks = held_out["seeds"], count_text(held_out["tasks"], "tasks")
+    caption = f"{run}: {seeds} seeds (dots), their mean and 95 % interval over seeds; each seed on {tasks}"
+    return {"title": f"{held_out['of'].capitalize()}: score by seed", "caption": caption}
+
+
+def _every(points: int) -> int:
+    """Distance of the markers of a curve."""
+    return max(points // _MARKERS, 1)
+
+
+def _running_median(values: Float[np.ndarray, " steps"], half: int) -> Float[np.ndarray, " steps"]:
+    """Median of the finite values up to `half` places before and after each, fewer at the ends; NaN without any."""
+    places = np.arange(len(values))
+    reach = np.clip(np.minimum(places, places[::-1]), half // 3, half)
+    windows = (values[max(at - width, 0) : at + width + 1] for at, width in enumerate(reach))
+    kept = (window[np.isfinite(window)] for window in windows)
+    return np.array([np.median(some) if some.size else np.nan for some in kept])
+
+
+def _draw_row(
+    axes: Any, row: int, values: Float[np.ndarray, " seeds"], ends: Mapping[str, Any], name: str, names: Sequence[str]
+) -> None:
+    """Draw the value of each seed as a dot, and their mean and interval."""
+    style = style_of(name, names)
+    dots = axes.scatter(values, np.full(len(values), row + 0.22), color=style["color"], s=9, alpha=0.6, linewidths=0)
+    mean, low, high = (np.array(ends[end], float) for end in _ENDS)
+    interval = axes.hlines(row, low, high, color=style["color"], linewidth=2)
+    middle = axes.plot(mean, row, color=style["color"], marker=style["marker"], markersize=7)
+    mark((dots, interval, *middle), name)

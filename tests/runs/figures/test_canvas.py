@@ -15,10 +15,11 @@ from metarule.runs.figures.canvas import FORMATS, formats, picture
 
 ROOT = Path(__file__).parents[3]
 VALUES = {"learned": [0.9, 0.8, 1.0], "delta": [0.5, 0.6, 0.7]}
+TASKS = (VALUES, "solved", "held-out tasks", 0.9)
 
 
 def drawn(file):
-    draw_tasks(file, VALUES, "solved", "held-out tasks")
+    draw_tasks(file, *TASKS)
     return file.read_bytes()
 
 
@@ -47,9 +48,9 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
 
     with collect_warnings() as warnings:
         monkeypatch.setattr(Figure, "savefig", full)
-        draw_tasks(tmp_path / "one.png", VALUES, "solved", "held-out tasks")
+        draw_tasks(tmp_path / "one.png", *TASKS)
         monkeypatch.undo()
-        draw_tasks(tmp_path / "two.png", VALUES, "solved", "held-out tasks")
+        draw_tasks(tmp_path / "two.png", *TASKS)
     message = f"{tmp_path / 'one.png'}: this figure could not be drawn: No space left on device"
     assert warnings == [message]
     assert capsys.readouterr().err == f"{message}\n"
@@ -58,20 +59,20 @@ def test_a_figure_that_cannot_be_drawn_costs_one_line_and_leaves_nothing(tmp_pat
 
 def test_figures_are_drawn_after_the_numbers_unless_these_fail(tmp_path):
     with drawn_last():
-        draw_tasks(tmp_path / "one.png", VALUES, "solved", "held-out tasks")
+        draw_tasks(tmp_path / "one.png", *TASKS)
         assert not any(tmp_path.iterdir())
     assert (tmp_path / "one.png").exists()
     with pytest.raises(KeyError), drawn_last():
-        draw_tasks(tmp_path / "two.png", VALUES, "solved", "held-out tasks")
+        draw_tasks(tmp_path / "two.png", *TASKS)
         raise KeyError
     assert not (tmp_path / "two.png").exists()
 
 
 def test_figures_are_written_in_each_format(tmp_path):
     with formats(FORMATS):
-        draw_tasks(tmp_path / "one.png", VALUES, "solved", "held-out tasks")
+        draw_tasks(tmp_path / "one.png", *TASKS)
         with drawn_last():
-            draw_tasks(tmp_path / "two.png", VALUES, "solved", "held-out tasks")
+            draw_tasks(tmp_path / "two.png", *TASKS)
     assert {file.suffix[1:] for file in tmp_path.glob("two.*")} == set(FORMATS)
     for name in FORMATS:
         assert (tmp_path / f"one.{name}").read_bytes() == (tmp_path / f"two.{name}").read_bytes()
@@ -79,9 +80,9 @@ def test_figures_are_written_in_each_format(tmp_path):
 
 @pytest.mark.drawn
 def test_the_svg_element_of_a_figure_has_its_text():
-    text = draw_tasks.svg(VALUES, "solved", "held-out tasks")
+    text = draw_tasks.svg(*TASKS)
     assert text.startswith("<svg")
-    assert "held-out tasks" in text
+    assert "Held-out tasks" in text
     assert "learned" in text
-    assert text == draw_tasks.svg(VALUES, "solved", "held-out tasks")
+    assert text == draw_tasks.svg(*TASKS)
     assert picture(lambda: None).svg() == ""
