@@ -5,6 +5,8 @@ from xml.etree import ElementTree
 
 from markupsafe import Markup
 
+from metarule.rules.terms import typeset
+
 __all__ = ["CURVE", "inline_svg"]
 
 # Start of the id of a group that draws a part of a curve.
@@ -61,8 +63,6 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
     named = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
     element.attrib = {name: value for name, value in named.items() if name in _ATTRIBUTES}
     _rename(element.attrib, prefix)
-    if element.tag == "text" and "fill" not in element.attrib.get("style", ""):
-        element.attrib["fill"] = "currentColor"
     for inner in list(element):
         if isinstance(inner.tag, str) and inner.tag.rpartition("}")[2] in _DRAWN:
             _clean(inner, prefix)
@@ -73,7 +73,7 @@ def _clean(element: ElementTree.Element, prefix: str) -> None:
 def _rename(attributes: dict[str, str], prefix: str) -> None:
     name = attributes.pop("id", "")
     if name.startswith(CURVE):
-        attributes["data-curve"] = name.removeprefix(CURVE)
+        attributes["data-curve"] = typeset(name.removeprefix(CURVE))
     elif name:
         attributes["id"] = f"{prefix}-{name}"
     if (target := attributes.pop("href", "")).startswith("#"):

@@ -25,8 +25,8 @@ def draw(names):
 
 
 def test_ids_have_a_prefix_and_curves_a_name():
-    root = ElementTree.fromstring(inline_svg(draw.svg(["<a>", "b", "b"]), "first", "three curves"))
-    assert [one.get("data-curve") for one in root.iter("g") if one.get("data-curve")] == ["<a>", "b", "b"]
+    root = ElementTree.fromstring(inline_svg(draw.svg(["<a>", "b*c", "b*c"]), "first", "three curves"))
+    assert [one.get("data-curve") for one in root.iter("g") if one.get("data-curve")] == ["<a>", "b·c", "b·c"]
     ids = [one.get("id") for one in root.iter() if one.get("id")]
     assert len(ids) == len(set(ids))
     assert all(one.startswith("first-") for one in ids)
