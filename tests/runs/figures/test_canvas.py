@@ -78,7 +78,6 @@ def test_figures_are_written_in_each_format(tmp_path):
         assert (tmp_path / f"one.{name}").read_bytes() == (tmp_path / f"two.{name}").read_bytes()
 
 
-@pytest.mark.drawn
 def test_the_svg_element_of_a_figure_has_its_text():
     text = draw_tasks.svg(*TASKS)
     assert text.startswith("<svg")
