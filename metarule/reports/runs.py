@@ -155,7 +155,9 @@ def _performance(sources: Sequence[Sources], report: Mapping[str, Any] | None) -
 def _final_scores(report: Mapping[str, Any] | None) -> tuple[Figure, ...]:
     if report is None:
         return ()
-    caption = f"{report['metric']} at the end of a lifetime: a dot and a line a seed, a bar for their mean"
+    caption = (
+        f"{report['metric']} at the end of a lifetime: each seed, mean and 95 % interval; right: paired differences"
+    )
     return figure("seeds", caption, lambda: figures.draw_seeds.svg(report, ""))
 
 
