@@ -19,6 +19,7 @@ COMMANDS = {
     "evolve": "Search for the set of terms of a rule.",
     "sweep": "Run a config over settings and seeds.",
     "compare": "Compare learned rules of several runs.",
+    "report": "Write one HTML page about a run, a sweep or several runs.",
     "simulate": "Simulate recordings of animals that learn by a known rule.",
     "ls": "List runs.",
 }

@@ -48,6 +48,7 @@ import jax
 
 from metarule.kernels import kernels
 from metarule.kernels.threefry import install
+from metarule.runs.figures.canvas import Picture
 
 # Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -119,6 +120,18 @@ FLOAT32 = {
 # Property tests try the same few inputs each time, and with `-m long` many others.
 settings.register_profile("short", deadline=None, derandomize=True, max_examples=50)
 settings.register_profile("long", deadline=None, max_examples=10_000)
+
+
+@pytest.fixture(autouse=True)
+def reports_without_figures(request, monkeypatch):
+    """Every run ends with a report, which would draw its figures a second time; tests marked `drawn` look at them."""
+
+    def svg(self, *args, **kwargs):
+        """No figure."""
+        return ""
+
+    if not request.node.get_closest_marker("drawn") and request.node.path.parent.name != "figures":
+        monkeypatch.setattr(Picture, "svg", svg)
 
 
 def pytest_configure(config):

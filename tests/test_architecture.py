@@ -27,6 +27,7 @@ LAYERS = [
     {"inference"},
     {"runs"},
     {"sweeps"},
+    {"reports"},
     {"commands"},
     {"__main__", "train", "evaluate", "adapt", "prune", "evolve", "infer"},
 ]

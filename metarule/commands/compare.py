@@ -12,7 +12,7 @@ from metarule.config.help import Source
 from metarule.config.schema import Checked
 from metarule.config.toml import decode, parse_overrides
 from metarule.runs import figures
-from metarule.runs.differences import Measured, common_points, difference, measure, open_runs, summary_row
+from metarule.runs.differences import Measured, common_points, compared_row, measure, open_runs
 from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.figures.canvas import formats
@@ -74,7 +74,7 @@ def _serve(words: list[str]) -> int:
         figures.drawn_last(),
     ):
         measured = measure(compared, common_points(compared))
-        rows = {one.compared.name: _row(measured[0], one, options.threshold) for one in measured}
+        rows = {one.compared.name: compared_row(measured[0], one, options.threshold) for one in measured}
         metric, of = primary_metric(compared[0].runs[0].tasks), " or ".join(sorted({one.of for one in compared}))
         summary = {"metric": metric, "of": of, "threshold": options.threshold, "runs": rows}
         write_json(path / "summary.json", summary)
@@ -83,20 +83,6 @@ def _serve(words: list[str]) -> int:
         print(f"\n{_table(of, metric, rows, options.threshold)}\n")
         print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}")
     return 0
-
-
-def _row(first: Measured, one: Measured, threshold: float) -> dict[str, Any]:
-    """Row of a run: its place, its scores, and its difference from the first one, or why there is none."""
-    seeds = len(one.compared.runs)
-    row = {"directory": str(one.compared.directory), "seeds": seeds, "over": "seeds" if seeds > 1 else "tasks"}
-    row |= {"count": len(one.ids)} | summary_row(one, threshold)
-    if one is first:
-        return row
-    match difference(first, one):
-        case str() as reason:
-            return row | {"unpaired": reason}
-        case found, pairs:
-            return row | {"difference": found._asdict(), "pairs": pairs}
 
 
 def _flat(name: str, row: dict[str, Any], metric: str) -> dict[str, Any]:

@@ -37,6 +37,7 @@ from metarule.lifetime.initial import learns_initial
 from metarule.meta import Gradient
 from metarule.meta.phases import resolved, total_steps
 from metarule.prng import Purpose, run_key, stream
+from metarule.reports.page import print_report
 from metarule.runs import figures
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.environment import record_environment
@@ -115,7 +116,10 @@ def _serve(words: list[str]) -> int:
         directory = _open(words, stack)
         experiment, file = read_experiment(directory), directory / SEARCH
         stack.enter_context(formats(experiment.run.figure_formats))
-        return _run(_Search(experiment, _saved(file), term_library(experiment.lifetime), file), directory)
+        status = _run(_Search(experiment, _saved(file), term_library(experiment.lifetime), file), directory)
+        if not status:
+            print_report(directory)
+        return status
 
 
 def _open(words: list[str], stack: ExitStack) -> Path:

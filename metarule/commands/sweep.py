@@ -23,6 +23,7 @@ from metarule.config.imports import import_words
 from metarule.config.messages import first_line
 from metarule.config.shipped import find_config
 from metarule.config.toml import ConfigError, decode, override, parse_overrides
+from metarule.reports.page import print_report
 from metarule.runs import figures
 from metarule.runs.environment import ENVIRONMENT, check_precision, environment, name_changed_modules
 from metarule.runs.files import read_json
@@ -305,6 +306,7 @@ def _report(directory: Path, file: str) -> int:
     print(
         f"\n{table(report)}\n\nfigure: {directory / report.figure}   tables: {directory / 'summary.csv'}, results.csv"
     )
+    print_report(directory)
     if best := best_member(directory, report):
         print(f"best on training tasks: {best[0]}; go on with: metarule evaluate {quote(str(best[1]))}{import_words()}")
     write_rows(file, report.summary)

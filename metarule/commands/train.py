@@ -16,6 +16,7 @@ from metarule.meta.phases import resolved
 from metarule.parallel import multihost as processes
 from metarule.protocols import Recorded
 from metarule.recordings import Recordings, unused_fields
+from metarule.reports.page import print_report
 from metarule.runs.directory import FIGURES, SEARCH, read_experiment
 from metarule.runs.execution import Screen, check_start, execute, summary_text
 from metarule.runs.experiment import Experiment, read_experiment_file
@@ -122,4 +123,5 @@ def _run(experiment: Experiment, directory: Path, command: str) -> int:
         print(f"metarule {command}: {diverged}", file=sys.stderr)
         return 1
     print(f"\n{summary_text(summary)}\n\nfigures: {directory / FIGURES}   numbers: {directory / 'summary.json'}")
+    print_report(directory)
     return 0

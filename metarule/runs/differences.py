@@ -21,7 +21,7 @@ from metarule.runs.transfer import describe_novelty
 from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["Compared", "Measured", "common_points", "difference", "measure", "open_runs", "summary_row"]
+__all__ = ["Compared", "Measured", "common_points", "compared_row", "difference", "measure", "open_runs", "summary_row"]
 
 
 class Compared(NamedTuple):
@@ -178,3 +178,17 @@ def summary_row(one: Measured, threshold: float) -> dict[str, Any]:
         for point in (multiples if len(multiples) > 1 else ())
     }
     return row
+
+
+def compared_row(first: Measured, one: Measured, threshold: float) -> dict[str, Any]:
+    """Row of a run: its place, its scores, and its difference from the first one, or why there is none."""
+    seeds = len(one.compared.runs)
+    row = {"directory": str(one.compared.directory), "seeds": seeds, "over": "seeds" if seeds > 1 else "tasks"}
+    row |= {"count": len(one.ids)} | summary_row(one, threshold)
+    if one is first:
+        return row
+    match difference(first, one):
+        case str() as reason:
+            return row | {"unpaired": reason}
+        case found, pairs:
+            return row | {"difference": found._asdict(), "pairs": pairs}

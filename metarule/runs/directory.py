@@ -22,6 +22,7 @@ evaluations/      results of `metarule evaluate`, a folder each
 adaptations/      results of `metarule adapt`, a folder each
 explanation/      results of `metarule explain`
 figures/          figures of the above
+report.html       page with all of the above, of `metarule report`
 metarule.*        the lock, and the process that holds it or held it last
 """
 
@@ -55,33 +56,15 @@ from metarule.runs.loggers.wandb import FOLDER as WANDB
 from metarule.runs.metrics import METRICS
 from metarule.runs.theta_files import BEST, GIVEN, THETA
 
-__all__ = [
-    "ADAPTATIONS",
-    "CHECKPOINTS",
-    "EVALUATIONS",
-    "EXPLANATION",
-    "EXTENDED",
-    "FIGURES",
-    "INFERENCE",
-    "PARTIAL",
-    "RESOLVED",
-    "SEARCH",
-    "check_ownership",
-    "experiment_hash",
-    "extend",
-    "is_extended",
-    "is_run",
-    "locked_run",
-    "read_experiment",
-    "seed_directory",
-    "start_run",
-    "timestamped",
-]
+__all__ = ["ADAPTATIONS", "CHECKPOINTS", "EVALUATIONS", "EXPLANATION", "EXTENDED", "FIGURES", "INFERENCE", "PARTIAL"]
+__all__ += ["REPORT", "RESOLVED", "SEARCH"]
+__all__ += ["check_ownership", "experiment_hash", "extend", "is_extended", "is_run", "locked_run", "read_experiment"]
+__all__ += ["seed_directory", "start_run", "timestamped"]
 
 CHECKPOINTS, FIGURES, EVALUATIONS, ADAPTATIONS = "checkpoints", "figures", "evaluations", "adaptations"
 SEARCH, INFERENCE, EXPLANATION = "evolve.json", "inference", "explanation"
 
-RESOLVED, EXTENDED = "resolved.toml", "extended.json"
+RESOLVED, EXTENDED, REPORT = "resolved.toml", "extended.json", "report.html"
 # Fields of the evaluation on which the reported θ depends if there are validation tasks.
 _VALIDATION = ("theta", "monitor_every", "monitor_lifetimes")
 # Name of resolved.toml while a new run is laid out, or an old one removed.
@@ -91,7 +74,7 @@ _RESULTS = (THETA, "theta.json", "summary.json", "performance.json", SEARCH, "fr
 _THETAS = tuple(f"{name}{ending}" for name in (BEST, GIVEN, "pruned", "readback") for ending in (".npz", ".json"))
 _LOGS = (METRICS, TABLE, EVENTS, WANDB)
 _FOLDERS = (CHECKPOINTS, INFERENCE, EVALUATIONS, ADAPTATIONS, EXPLANATION, FIGURES)
-_CONTENTS = (*_INPUTS, EXTENDED, *_LOGS, *_RESULTS, *_THETAS, *_FOLDERS)
+_CONTENTS = (*_INPUTS, EXTENDED, REPORT, *_LOGS, *_RESULTS, *_THETAS, *_FOLDERS)
 
 
 @contextmanager

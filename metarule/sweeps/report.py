@@ -25,7 +25,8 @@ from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["Report", "axis_value", "best_member", "draw_sweep", "interquartile", "make_report", "paired", "table"]
+__all__ = ["Report", "axis_value", "best_member", "draw_sweep", "interquartile", "make_report", "of_metric", "paired"]
+__all__ += ["read_plan", "read_report", "table"]
 
 _FIGURE = "sweep.png"
 # Axes whose values span more than this factor are logarithmic.
@@ -60,30 +61,49 @@ def make_report(directory: Path) -> Report:
     """Make the tables and the figure of the finished cells of a sweep, and write them into its directory.
 
     Raises:
+        ConfigError: as of `read_report`.
+    """
+    plan, report = read_plan(directory), read_report(directory)
+    write_whole(directory / "results.csv", csv_text(report.rows))
+    write_whole(directory / "summary.csv", csv_text(report.summary))
+    with formats(_formats(plan)):
+        draw_sweep(directory / _FIGURE, plan, report, run_name(directory))
+    return report
+
+
+def read_report(directory: Path) -> Report:
+    """Make the tables of the finished cells of a sweep.
+
+    Raises:
         ConfigError: a directory without a sweep, or a sweep without a finished cell.
     """
-    plan = read_json(directory / PLAN)
-    if plan is None:
-        raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
+    plan = read_plan(directory)
     rows = list(_rows(directory, plan))
     if not rows:
         raise ConfigError(f"{directory}: no cell of this sweep is finished")
     reference = plan["settings"][plan["reference"]]["label"]
     summary, done = list(_summary(plan, rows, reference)), len({row["cell"] for row in rows})
+    figure = Path(_FIGURE).with_suffix(f".{_formats(plan)[0]}").name
+    return Report(rows, summary, plan["score"], reference, done, len(plan["cells"]), figure)
+
+
+def read_plan(directory: Path) -> dict[str, Any]:
+    """Read the plan of a sweep: its axes, settings and cells; a directory without one is a ConfigError."""
+    plan = read_json(directory / PLAN)
+    if plan is None:
+        raise ConfigError(f"{directory}: this is no sweep: {PLAN} is missing")
+    return dict(plan)
+
+
+def _formats(plan: Mapping[str, Any]) -> Sequence[str]:
+    """Formats of the figure, which are those of the first setting."""
     run = plan["settings"][0].get("experiment", {}).get("run", {})
-    names = run.get("figure_formats", ("png",))
-    figure = Path(_FIGURE).with_suffix(f".{names[0]}").name
-    report = Report(rows, summary, plan["score"], reference, done, len(plan["cells"]), figure)
-    write_whole(directory / "results.csv", csv_text(report.rows))
-    write_whole(directory / "summary.csv", csv_text(report.summary))
-    with formats(names):
-        draw_sweep(directory / _FIGURE, plan, report, run_name(directory))
-    return report
+    return run.get("figure_formats", ("png",))
 
 
 def table(report: Report) -> str:
     """Format the score of each setting for the screen, with the number of finished cells if some are missing."""
-    summary = _of_metric(report.summary, report.score)
+    summary = of_metric(report.summary, report.score)
     width = max((len(row["setting"]) for row in summary), default=0) + 2
     lines = [
         f"{report.score}: interquartile mean over seeds and 95 % interval; difference from {report.reference}, paired; "
@@ -93,7 +113,7 @@ def table(report: Report) -> str:
     ]
     for row in summary:
         # The mean over all seeds: an interquartile mean would miss rare values.
-        diverged = [one["value"] for one in _of_metric(report.rows, DIVERGED) if one["setting"] == row["setting"]]
+        diverged = [one["value"] for one in of_metric(report.rows, DIVERGED) if one["setting"] == row["setting"]]
         line = f"{row['setting']:<{width}}{row['seeds']:>6}{row['iqm']:>10.4f}   "
         line += f"{interval_text(row['low'], row['high']):<18}{np.mean(diverged) if diverged else np.nan:>10.4f}"
         if row["paired"]:
@@ -111,7 +131,7 @@ def best_member(directory: Path, report: Report) -> tuple[str, Path] | None:
     Returns:
         (description, its directory); None where that score was not measured, or the cell has no members.
     """
-    rows = _of_metric(report.rows, f"training_{report.score}")
+    rows = of_metric(report.rows, f"training_{report.score}")
     if not rows:
         return None
     best = max(rows, key=lambda row: row["value"])
@@ -144,8 +164,8 @@ def axis_value(value: Any) -> Any:
     return value if value is None or isinstance(value, str | int | float) else str(value)
 
 
-def _of_metric(rows: Rows, metric: str) -> Rows:
-    """Rows of a metric, without values that are not finite."""
+def of_metric(rows: Rows, metric: str) -> Rows:
+    """Select the rows of a metric, without values that are not finite."""
     return [row for row in rows if row["metric"] == metric and row.get("value", 0.0) is not None]
 
 
@@ -201,7 +221,7 @@ def draw_sweep(plan: Mapping[str, Any], report: Report, name: str) -> Any:
         lines = len({tuple(row[name] for name in others) for row in report.summary})
         figure, (axes,) = figure_of(1, width=8.0, height=4.0 + 0.2 * lines * (lines > 1))
         _draw_lines(axes, plan, report, axis, others)
-    seeds = max((row["seeds"] for row in _of_metric(report.summary, report.score)), default=0)
+    seeds = max((row["seeds"] for row in of_metric(report.summary, report.score)), default=0)
     figure.suptitle("Held-out tasks: each seed (dots), interquartile mean and 95 % interval over seeds")
     draw_caption(figure, f"{name}: {seeds} seeds a setting, {report.done} of {report.cells} cells")
     return figure
@@ -213,7 +233,7 @@ def _is_numeric(plan: Mapping[str, Any], axis: str) -> bool:
 
 
 def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, others: Sequence[str]) -> None:
-    names, summary = plan["names"], _of_metric(report.summary, report.score)
+    names, summary = plan["names"], of_metric(report.summary, report.score)
     lines: dict[tuple[Any, ...], str] = {}
     for values in (tuple(row[name] for name in others) for row in summary):
         parts = (str(value) if name == CASE else f"{names[name]} = {value}" for name, value in zip(others, values))
@@ -222,7 +242,7 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
         style = style_of(label, list(lines.values()))
         settings, seeds = (
             [row for row in rows if tuple(row[name] for name in others) == values]
-            for rows in (sorted(summary, key=lambda row: row[axis]), _of_metric(report.rows, report.score))
+            for rows in (sorted(summary, key=lambda row: row[axis]), of_metric(report.rows, report.score))
         )
         positions = [row[axis] for row in settings]
         low, high = (np.array([row[end] for row in settings], float) for end in ("low", "high"))
@@ -242,7 +262,7 @@ def _draw_lines(axes: Any, plan: Mapping[str, Any], report: Report, axis: str, o
 
 def _draw_rows(axes: Any, report: Report) -> None:
     """Draw a row a setting, the best first."""
-    summary, rows = (_of_metric(rows, report.score) for rows in (report.summary, report.rows))
+    summary, rows = (of_metric(rows, report.score) for rows in (report.summary, report.rows))
     settings, best = [row["setting"] for row in summary], sorted(summary, key=lambda row: -row["iqm"])
     for number, row in enumerate(best):
         style = style_of(row["setting"], settings)

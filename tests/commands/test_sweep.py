@@ -56,7 +56,8 @@ def finished(tmp_path_factory):
 def test_a_sweep_leaves_tables_a_figure_and_whole_cells(finished):
     _, directory = finished
     left = {file.name for file in directory.iterdir()}
-    assert left == {"environment.json", "plan.json", "sweep.toml", "cells", "results.csv", "summary.csv", "sweep.png"}
+    inputs, results = {"environment.json", "plan.json", "sweep.toml", "cells"}, {"results.csv", "summary.csv"}
+    assert left == inputs | results | {"sweep.png", "report.html"}
     assert len(cells(directory)) == 4
     rows = json.loads((directory.parent / "rows.json").read_text())
     assert [row["seeds"] for row in rows if row["metric"] == "solved"] == [2] * 4

@@ -68,6 +68,7 @@ def test_a_run_writes_all_its_files(finished):
         "summary.json",
         "performance.json",
         "figures",
+        "report.html",
     }
     assert (path / "config.toml").read_text() == (ROOT / CONFIG).read_text()
     for text in ("learned", "backprop", "Δw = ", "meta-step 6 of 6", "summary.json"):

@@ -26,7 +26,11 @@ def measured(runs, *names, scores=SCORES, length=20):
     several = tuple(runs[name] for name in names)
     curves = np.array([[0.0, score, score / 2] for score in scores.values()])
     return Measured(
-        Compared("name", several[0].directory, several), (0, length, 2 * length), tuple(scores), curves, NONE
+        Compared("name", several[0].directory, several, "held-out tasks"),
+        (0, length, 2 * length),
+        tuple(scores),
+        curves,
+        NONE,
     )
 
 
@@ -63,7 +67,7 @@ def test_runs_are_summarised_at_the_end_of_their_own_lifetime(runs):
 
 def test_points_are_those_of_all_without_horizons_of_unequal_lengths(runs):
     def points(*names):
-        return common_points([Compared(name, runs[name].directory, (runs[name],)) for name in names])
+        return common_points([Compared(name, runs[name].directory, (runs[name],), "held-out tasks") for name in names])
 
     assert points("one", "seed") == (10, 20, 40, 100, 400)
     assert points("one", "longer") == (10, 20, 40)

@@ -1,0 +1,60 @@
+"""Sections about the origin of results: commands to repeat them, config, versions and device."""
+
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from metarule.reports.content import Cell, Details, Section, Table, table
+from metarule.reports.sources import read_text
+from metarule.runs.environment import ENVIRONMENT
+from metarule.runs.files import read_json
+
+__all__ = ["provenance"]
+
+
+def provenance(path: Path, seeds: Sequence[int], files: Sequence[str], commands: Sequence[str] = ()) -> Section:
+    """Section with the commands that repeat and continue a result, and details about its origin.
+
+    Args:
+        path: directory of the result.
+        seeds: its seeds.
+        files: names of config files in it.
+        commands: that go on with it.
+    """
+    environment = read_json(path / ENVIRONMENT) or {}
+    given = _command(environment.get("command") or ())
+    texts = [Details(name, text) for name in files if (text := read_text(path / name))]
+    details = (*texts, Details("Versions, device and precision", table=_environment(environment)))
+    text = f"Seeds: {', '.join(map(str, seeds))}." if len(seeds) > 1 else f"Seed: {', '.join(map(str, seeds))}."
+    return Section("How to repeat it", (text,), commands=tuple(filter(None, (given, *commands))), details=details)
+
+
+def _command(words: Sequence[str]) -> str:
+    """Command line of a process, without the place of the program."""
+    if not words:
+        return ""
+    program = Path(words[0])
+    modules = {"__main__.py": "metarule", "metarule": "metarule"}
+    name = modules.get(program.name) or (
+        f"metarule {program.stem}" if program.parent.name == "metarule" else program.name
+    )
+    return f"{name} {shlex.join(words[1:])}".strip()
+
+
+def _environment(environment: Mapping[str, Any]) -> Table:
+    rows = [(Cell(name), Cell(text)) for name, text in _lines(environment)]
+    return table("Environment of the first process", ("what", "value"), rows)
+
+
+def _lines(environment: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    device = environment.get("device") or {}
+    if device:
+        yield "device", f"{device.get('count')} × {device.get('kind')} ({device.get('platform')})"
+    for name in ("precision", "kernels", "processes", "python", "platform"):
+        if name in environment:
+            yield name, str(environment[name])
+    yield from ((name, str(version)) for name, version in (environment.get("packages") or {}).items())
+    yield from ((f"module {name}", str(digest)) for name, digest in (environment.get("modules") or {}).items())
+    if resumed := environment.get("resumed"):
+        yield "later processes that differ", f"{len(resumed)}, see {ENVIRONMENT}"
