@@ -16,6 +16,7 @@ from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
 from metarule.reports.content import Cell, Figure, Page, Section, Table, cell, figure, interval_cell, table
 from metarule.reports.evaluations import evaluation_sections
+from metarule.reports.explanation import explanation_section
 from metarule.reports.held_out import lifetime_steps, score_tables, tuning_table, verdict
 from metarule.reports.inference import inference_figure, inference_lead, inference_sections
 from metarule.reports.mathml import typeset_equation
@@ -50,7 +51,8 @@ def run_page(path: Path, row: Row) -> Page:
     else:
         lead = verdict(held_out) if held_out else _unfinished(one, row)
         first = _performance([one], held_out) if held_out else ()
-        sections = (learned_section([one]), *_scores([held_out] if held_out else [], held_out))
+        sections = (learned_section([one]), *explanation_section(path))
+        sections += tuple(_scores([held_out] if held_out else [], held_out))
         sections += tuple(evaluation_sections(path))
         sections += tuple(phenomena_section(path, summary["phenomena"]) if "phenomena" in summary else ())
     sections = (*sections[:1], training_section([one]), *sections[1:])

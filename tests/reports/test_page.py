@@ -158,6 +158,15 @@ def test_evaluations_have_the_scores_of_each_task(tmp_path):
     assert by_task == [["9", "0.5000", "0.5000"], ["10", "0.5000", "0.5000"]]
 
 
+def test_an_explanation_has_its_sentences(tmp_path):
+    folder = reported_run(tmp_path / "run") / "explanation"
+    folder.mkdir()
+    write_json(folder / "summary.json", {"sentences": [f"Δw is close to {EVIL}."], "parts": [], "maps": []})
+    text, reader = page_of(tmp_path / "run")
+    assert f"Δw is close to {EVIL}." in reader.texts
+    assert text.count("<script") == 1
+
+
 def test_phenomena_of_conditioning(tmp_path):
     timing = {"field": "delays", "value": 3, "side": "between", "learned": 0.9, "initial": 0.0, "delta": 0.5}
     shares = {"trained": False, "shown": 0.9, "initial": 0.0, "baselines": {"delta": 0.5}}
