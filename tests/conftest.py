@@ -48,7 +48,7 @@ import jax
 
 from metarule.kernels import kernels
 from metarule.kernels.threefry import install
-from metarule.runs.figures.canvas import Picture
+from metarule.runs.figures import canvas
 
 # Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
@@ -123,15 +123,17 @@ settings.register_profile("long", deadline=None, max_examples=10_000)
 
 
 @pytest.fixture(autouse=True)
-def reports_without_figures(request, monkeypatch):
-    """Every run ends with a report, which would draw its figures a second time; tests marked `drawn` look at them."""
+def figures_without_content(request, monkeypatch):
+    """Drawing takes longer than small runs; only tests marked `drawn`, or of figures, look at what is drawn."""
 
-    def svg(self, *args, **kwargs):
-        """No figure."""
-        return ""
+    def blank(file, draw, formats):
+        file.parent.mkdir(exist_ok=True)
+        for name in formats:
+            file.with_suffix(f".{name}").write_bytes(b"a figure")
 
     if not request.node.get_closest_marker("drawn") and request.node.path.parent.name != "figures":
-        monkeypatch.setattr(Picture, "svg", svg)
+        monkeypatch.setattr(canvas, "_attempt", blank)
+        monkeypatch.setattr(canvas.Picture, "svg", lambda self, *args, **kwargs: "")
 
 
 def pytest_configure(config):

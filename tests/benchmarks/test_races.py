@@ -11,6 +11,8 @@ from benchmarks.timing import Timing
 from metarule import Evolution, Truncated
 from metarule.runs.files import write_json
 
+pytestmark = pytest.mark.drawn
+
 SEEDS = (0, 1, 2, 3)
 
 

@@ -9,6 +9,8 @@ from benchmarks import speed as program
 from benchmarks.speed import main
 from benchmarks.speeds.problem import Size
 
+pytestmark = pytest.mark.drawn
+
 ROOT = Path(program.__file__).parents[1]
 TINY = ["--sizes", "[[2,3,1,12,2]]", "--steps", "[10]", "--lifetimes", "[1,2]", "--hidden", "[]", "--terms", "[3]"]
 

@@ -2,6 +2,7 @@
 
 import jax
 import numpy as np
+import pytest
 from inking import inked
 from small import finished_run
 
@@ -10,6 +11,8 @@ from metarule import InnerLoop, Navigation
 from metarule.analysis.agents import QLearning
 from metarule.analysis.evaluation import learning_curves
 from metarule.analysis.tuning import theta_at_rate
+
+pytestmark = pytest.mark.drawn
 
 
 def test_trials_are_those_that_the_task_counts():

@@ -14,6 +14,8 @@ from metarule.commands.compare import main
 from metarule.prng import Purpose, run_key, stream
 from metarule.runs.finished import load
 
+pytestmark = pytest.mark.drawn
+
 THETAS = {name: 0.3 * jax.random.normal(jax.random.key(number), (7,)) for number, name in enumerate("abc")}
 
 

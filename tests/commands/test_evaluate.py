@@ -22,6 +22,8 @@ from metarule.runs.finished import load
 from metarule.runs.theta_files import load_theta
 from metarule.runs.transfer import contenders
 
+pytestmark = pytest.mark.drawn
+
 LIFETIMES = ["--evaluation.lifetimes", "12"]
 SMALL = [*LIFETIMES, "--evaluation.points", "2"]
 COMMANDS = {"evaluate": evaluate_command.main, "adapt": adapt_command.main}

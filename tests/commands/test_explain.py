@@ -16,6 +16,8 @@ from metarule.runs import explaining
 from metarule.runs.files import plain, write_json
 from metarule.runs.locks import HOLDER, LOCK
 
+pytestmark = pytest.mark.drawn
+
 FEW = ["--lifetimes", "16"]
 
 

@@ -14,6 +14,8 @@ from metarule.runs.phenomena import join_phenomena, measure_phenomena, phenomena
 from metarule.tasks import STANDARD
 from metarule.tasks.base import min_steps
 
+pytestmark = pytest.mark.drawn
+
 TASKS = Conditioning(
     phenomena=(STANDARD[2], replace(STANDARD[6], name="compound")),
     delays=(1, 3),

@@ -90,6 +90,7 @@ def test_figures_are_drawn(finished):
         assert (finished[0] / "figures" / f"{name}.png").stat().st_size > 5000
 
 
+@pytest.mark.drawn
 def test_numbers_are_written_before_figures(finished, tmp_path, monkeypatch, capsys):
     path, before = tmp_path / "run", []
 

@@ -12,6 +12,8 @@ from metarule.runs.files import write_json
 from metarule.runs.sweep_files import CELLS, PLAN
 from metarule.sweeps.report import best_member, draw_sweep, interquartile, make_report, table
 
+pytestmark = pytest.mark.drawn
+
 RATES = (0.001, 0.01)
 
 

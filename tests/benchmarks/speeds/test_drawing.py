@@ -6,6 +6,8 @@ import pytest
 
 from benchmarks.speeds.drawing import draw_speeds
 
+pytestmark = pytest.mark.drawn
+
 SHAPE = {"size": "2-4-1", "steps": 200, "lifetimes": 64}
 IMPLEMENTATIONS = [
     SHAPE | {"form": "C", "ratio": 1.0, "ms": 0.1, "note": ""},

@@ -3,6 +3,8 @@ from fabricated import results
 
 from benchmarks.studies.data import draw, table, table_rows
 
+pytestmark = pytest.mark.drawn
+
 ENDS = {
     "learned": [0.3, 0.85, 0.7, 0.82, 0.9],
     "backprop": [0.3, 0.5, 0.6, 0.8, 0.8],

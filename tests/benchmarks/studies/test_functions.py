@@ -4,6 +4,8 @@ from fabricated import results
 from benchmarks.studies.functions import check, draw, table, table_rows
 from metarule.sweeps.declaration import Case
 
+pytestmark = pytest.mark.drawn
+
 KINDS = ("separable", "all")
 CASES = (Case(name="one layer, 7 terms", set={"circuit.hidden": []}), Case(name="hidden layer, 7 terms"))
 

@@ -6,6 +6,8 @@ from benchmarks.studies.tasks import check, draw, fit, table, table_rows
 from metarule.config.toml import ConfigError
 from metarule.sweeps.declaration import Case
 
+pytestmark = pytest.mark.drawn
+
 NUMBERS = [1, 2, 3, 5, 9, 20, 50, 100]
 AXIS = "optimizer.train_tasks"
 CASES = (Case(name="7 terms", set={"rule.terms": ["seven"]}), Case(name="16 terms"))

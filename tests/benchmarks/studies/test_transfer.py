@@ -4,6 +4,8 @@ from fabricated import results
 from benchmarks.studies.transfer import draw, table, table_rows
 from metarule.sweeps.declaration import Case
 
+pytestmark = pytest.mark.drawn
+
 FAMILIES = ("two inputs", "three inputs")
 CASES = (Case(name=FAMILIES[0]), Case(name=FAMILIES[1], set={"tasks.inputs": 3}))
 
