@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from metarule.reports.content import Cell, Details, Figure, Section, Table, cell, figure, interval_cell, signed, table
-from metarule.reports.pictures import draw_spread, draw_training
+from metarule.reports.pictures import draw_spread
 from metarule.reports.sources import Sources, parameter_names
 from metarule.rules.terms import typeset
 from metarule.runs import figures
@@ -104,7 +104,8 @@ def _course(sources: Sequence[Sources]) -> tuple[Figure, ...]:
 def training_figure(one: Sources, name: str = "training", of: str = "") -> tuple[Figure, ...]:
     """Figure of the meta-loss, monitored scores and Lyapunov exponents."""
     text = "Meta-loss on training tasks, with what was monitored on the way"
-    return figure(name, text + of, lambda: draw_training.svg(one.rows, one.metric))
+    held_out = {"metric": one.metric, "of": "held-out tasks"} | one.summary.get("held_out", {})
+    return figure(name, text + of, lambda: figures.draw_meta_loss.svg(one.rows, held_out, figures.run_name(one.path)))
 
 
 def training_section(sources: Sequence[Sources]) -> Section:

@@ -23,40 +23,42 @@ _VALIDATED = {"color": COLOURS[2], "linestyle": "--", "marker": "s"}
 # Share of the meta-steps over which a median runs, and markers along a curve, about.
 _WINDOW, _MARKERS = 0.05, 8
 _ENDS = ("mean", "low", "high")
+# Points of the meta-loss, at most; its running median knows of all.
+_POINTS = 1000
 
 
 @picture
 def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str) -> Any:
-    """Draw the meta-loss over meta-steps with its running median, and below it the scores during meta-training.
+    """Draw the meta-loss with its running median, and below it scores and Lyapunov exponents during meta-training.
 
     Args:
-        rows: of the metrics.
+        rows: of the metrics; without any, nothing is drawn.
         held_out: of the summary; its `metric`, and `of`, which says what tasks these are.
         run: name of the run.
     """
+    if not rows:
+        return None
     metric, tasks = held_out["metric"], {"held_out": held_out["of"], "validation": "validation tasks"}
-    steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
-    kinds = [kind for kind in tasks if any(metric in row.get(kind, ()) for row in rows)]
-    heights = [3.4, 2.2] if kinds else [3.4]
-    figure = blank(7.5, sum(heights))
-    top, *below = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
-    top.plot(steps, losses, color=COLOURS[5], linewidth=0.6, alpha=0.7, label="each meta-step")
-    half = int(_WINDOW * len(rows) / 2)
-    if half:
-        top.plot(steps, _running_median(losses, half), color=COLOURS[0], label=f"median of {2 * half + 1} around each")
-    if len(rejected := steps[[bool(row.get("rejected")) for row in rows]]):
-        ticks = {"transform": top.get_xaxis_transform(), "linestyle": "none", "marker": "|", "markersize": 8}
-        top.plot(rejected, np.full(len(rejected), 0.02), color=COLOURS[1], label=f"rejected: {len(rejected)}", **ticks)
-    top.set(ylabel="meta-loss (mean of a lifetime)", title="Meta-loss on training tasks")
-    top.legend()
-    for axes, kind in ((axes, kind) for axes in below for kind in kinds):
-        points = [(row["step"], row[kind][metric]) for row in rows if metric in row.get(kind, ())]
-        style = style_of(LEARNED) if kind == "held_out" else _VALIDATED
-        axes.plot(*np.array(points, float).T, label=tasks[kind], **style)
-        axes.set(ylabel=score_label(metric), title="Score of the learned rule during meta-training")
+    scores = {label: _monitored(rows, kind, metric) for kind, label in tasks.items()}
+    exponents = {f"{name} of lifetimes": _monitored(rows, "lyapunov_exponent", name) for name in ("median", "largest")}
+    below = {score_label(metric): scores, "Lyapunov exponent\n(per step)": exponents}
+    below = {label: curves for label, curves in below.items() if any(map(len, curves.values()))}
+    heights = [3.0, *[1.8] * len(below)]
+    figure = blank(8.5, sum(heights))
+    top, *others = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+    _draw_losses(top, rows)
+    for axes, (label, curves) in zip(others, below.items(), strict=True):
+        for name, style in zip(curves, (style_of(LEARNED), _VALIDATED)):
+            if len(curves[name]):
+                mark(axes.plot(*curves[name].T, label=name, **style), name)
+        if curves is exponents:
+            axes.axhline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
+        axes.set(ylabel=label)
         axes.margins(y=0.2)
-        axes.legend()
-    (below or [top])[-1].set_xlabel("meta-step")
+    for axes in (top, *others):
+        legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
+        legend_entries(legend, [text.get_text() for text in legend.get_texts()])
+    figure.axes[-1].set_xlabel("meta-step")
     draw_caption(figure, f"{run}: {count_text(rows[-1]['lifetimes'], 'lifetimes')} a meta-step")
     return figure
 
@@ -261,6 +263,28 @@ def seeds_notes(held_out: Mapping[str, Any], run: str) -> dict[str, str]:
 def _every(points: int) -> int:
     """Distance of the markers of a curve."""
     return max(points // _MARKERS, 1)
+
+
+def _monitored(rows: Sequence[Mapping[str, Any]], field: str, name: str) -> Float[np.ndarray, "points 2"]:
+    """Meta-steps at which a number was measured, and its values."""
+    found = [(row["step"], (row.get(field) or {}).get(name)) for row in rows]
+    return np.array([pair for pair in found if pair[1] is not None], float).reshape(-1, 2)
+
+
+def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Draw the meta-loss of some meta-steps, the median around them, and the rejected steps as ticks."""
+    steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
+    some = np.unique(np.linspace(0, len(rows) - 1, _POINTS).astype(int))
+    each = axes.plot(steps[some], losses[some], color=COLOURS[5], linewidth=0.6, alpha=0.7, label="each meta-step")
+    mark(each, "each meta-step")
+    if half := int(_WINDOW * len(rows) / 2):
+        medians, label = _running_median(losses, half), f"median of {2 * half + 1} around each"
+        mark(axes.plot(steps[some], medians[some], color=COLOURS[0], label=label), label)
+    if len(rejected := steps[[bool(row.get("rejected")) for row in rows]]):
+        ticks = {"transform": axes.get_xaxis_transform(), "linestyle": "none", "marker": "|", "markersize": 8}
+        label = f"rejected: {len(rejected)}"
+        mark(axes.plot(rejected, np.full(len(rejected), 0.02), color=COLOURS[1], label=label, **ticks), label)
+    axes.set(ylabel="meta-loss (mean of a lifetime)", title="Meta-training: loss on training tasks")
 
 
 def _running_median(values: Float[np.ndarray, " steps"], half: int) -> Float[np.ndarray, " steps"]:
