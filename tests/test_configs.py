@@ -31,7 +31,14 @@ UNTESTED = [
 ]
 
 
-@pytest.mark.parametrize("path", UNTESTED, ids=lambda path: path.stem)
+# Its search is tested by test_evolve; its terms take long to compile.
+SLOW = "structure-search"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [pytest.param(path, id=path.stem, marks=pytest.mark.long if path.stem == SLOW else ()) for path in UNTESTED],
+)
 def test_a_config_runs_a_few_steps(path, tmp_path):
     pairs = parse_overrides([f"--{field}={value}" for field, value in overrides(path).items()])
     experiment = decode_experiment(override(read(path)[1], pairs))

@@ -85,8 +85,7 @@ def test_tables_are_parts_of_configs(text, tmp_path, monkeypatch):
         assert decode(tree, Sweep)
         return
     if tree.get("tasks", {}).get("kind") == "foraging:Foraging":
-        _train_own_tasks(text, tmp_path, monkeypatch)
-        return
+        return  # trained below
     if tree.get("tasks", {}).get("kind") == "recordings":
         monkeypatch.chdir(tmp_path)
         Path(tree["tasks"]["files"]).write_text("fly,odour_a,odour_b,accepted,sugar\n1,0,1,1,0\n2,1,0,0,\n")
@@ -102,8 +101,9 @@ def test_tables_are_parts_of_configs(text, tmp_path, monkeypatch):
     assert decode(tree, Experiment)
 
 
-def _train_own_tasks(config, folder, monkeypatch):
-    """Write the module and the config that the README shows, and train for two meta-steps."""
+@pytest.mark.long
+def test_own_tasks_of_a_module_are_trained_from_a_config(tmp_path, monkeypatch):
+    folder, config = tmp_path, next(text for text in TABLES if "foraging:Foraging" in text)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.delitem(sys.modules, "foraging", raising=False)
     module = next(block for block in BLOCKS["metarule/README.md"] if "class Foraging" in block)

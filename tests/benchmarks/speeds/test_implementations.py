@@ -98,6 +98,7 @@ def test_a_loop_that_is_left_to_xla_is_named(monkeypatch):
     assert noted() == ["left to XLA: a state has more than 10 numbers", ""]
 
 
+@pytest.mark.long
 def test_a_config_is_timed_with_kernels_and_without():
     optimizer = Gradient(batch_size=3, steps=2)
     experiment = Experiment(circuit=Feedforward(hidden=(2,)), inner_loop=InnerLoop(steps=5), optimizer=optimizer)
