@@ -8,6 +8,7 @@ from jaxtyping import Array, Float
 from msgspec import Struct
 from msgspec.structs import replace
 
+from metarule.lifetime.closed_loop import keyed_stimulus, sense
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, HasIdealObserver, InEpisodes
@@ -63,9 +64,7 @@ class Agent(Struct, frozen=True, kw_only=True):
 
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t, with the key of a network at this step."""
-        key = jax.random.fold_in(context.key, t)
-        stimulus = self.tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
-        return stimulus._replace(key=jax.random.fold_in(key, 0))
+        return keyed_stimulus(self.tasks, context, t)
 
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus
@@ -73,7 +72,7 @@ class Agent(Struct, frozen=True, kw_only=True):
         """Choose, let the task react, and learn."""
         assert stimulus.key is not None, "a step in a closed loop needs a key"
         choice_key, reaction_key = jax.random.split(stimulus.key)
-        sensed = self.tasks.sense(context.task, state.task, stimulus._replace(key=None))
+        sensed = sense(self.tasks, context.task, state.task, stimulus)
         choice, memory = self.choose(theta, context.task, state.memory[0], sensed, choice_key)
         reaction = self.tasks.react(context.task, state.task, choice, reaction_key)
         memory = self.learn(context.task, memory, choice, reaction.reward)

@@ -1,6 +1,7 @@
 """Explanation of a rule as sentences and tables, made from its numbers by fixed templates."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from metarule.analysis.comparison import count_text
@@ -158,13 +159,12 @@ def _table(
     return "\n".join([*lines, f"({omitted}{note})"])
 
 
-def _margin(row: Mapping[str, Any]) -> str:
+def _margin(row: Mapping[str, Any], digits: int = 3) -> str:
     """Estimate with the half of its interval, as in `0.875 ± 0.040`."""
-    return f"{row['mean']:.3f}" + ("" if row["high"] is None else f" ± {row['high'] - row['mean']:.3f}")
+    return f"{row['mean']:.{digits}f}" + ("" if row["high"] is None else f" ± {row['high'] - row['mean']:.{digits}f}")
 
 
-def _cosine(row: Mapping[str, Any]) -> str:
-    return f"{row['mean']:.2f}" + ("" if row["high"] is None else f" ± {row['high'] - row['mean']:.2f}")
+_cosine = partial(_margin, digits=2)
 
 
 def _percent_interval(row: Mapping[str, Any]) -> str:

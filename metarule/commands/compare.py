@@ -6,13 +6,20 @@ from pathlib import Path
 from typing import Any
 
 from metarule.analysis.comparison import THRESHOLD, count_text, rows_table
-from metarule.analysis.statistics import confidence_band
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.schema import Checked
 from metarule.config.toml import decode, parse_overrides
 from metarule.runs import figures
-from metarule.runs.differences import Measured, common_points, compared_row, measure, open_runs
+from metarule.runs.differences import (
+    Measured,
+    common_points,
+    compared_row,
+    measure,
+    open_runs,
+    performance_of,
+    tasks_text,
+)
 from metarule.runs.directory import FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
 from metarule.runs.figures.canvas import formats
@@ -75,10 +82,10 @@ def _serve(words: list[str]) -> int:
     ):
         measured = measure(compared, common_points(compared))
         rows = {one.compared.name: compared_row(measured[0], one, options.threshold) for one in measured}
-        metric, of = primary_metric(compared[0].runs[0].tasks), " or ".join(sorted({one.of for one in compared}))
+        metric, of = primary_metric(compared[0].runs[0].tasks), tasks_text(compared)
         summary = {"metric": metric, "of": of, "threshold": options.threshold, "runs": rows}
         write_json(path / "summary.json", summary)
-        _write_curves(path, measured, metric, of, options.threshold)
+        _write_curves(path, measured, of, options.threshold)
         write_rows(options.json, [_flat(name, row, metric) for name, row in rows.items()])
         print(f"\n{_table(of, metric, rows, options.threshold)}\n")
         print(f"figures: {path / FIGURES}   numbers: {path / 'summary.json'}")
@@ -103,10 +110,9 @@ def _table(of: str, metric: str, rows: dict[str, Any], threshold: float) -> str:
     return "\n".join([table, *reasons])
 
 
-def _write_curves(path: Path, measured: Sequence[Measured], metric: str, of: str, threshold: float) -> None:
+def _write_curves(path: Path, measured: Sequence[Measured], of: str, threshold: float) -> None:
     """Write and draw the scores along lifetimes; a lifetime that is shorter than others continues."""
-    bands = {one.compared.name: confidence_band(one.scores) for one in measured}
-    performance = {"steps": list(measured[0].steps), "score": metric, "contenders": bands}
+    performance = performance_of(measured)
     write_json(path / "performance.json", performance)
     over = {count_text(len(one.ids), "seeds" if len(one.compared.runs) > 1 else "tasks") for one in measured}
     title = f"{of.capitalize()}: score along the lifetime"

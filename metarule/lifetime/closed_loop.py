@@ -1,4 +1,4 @@
-"""Response of a network to a step, to which a task in a closed loop reacts before the synapses see it."""
+"""A step in a closed loop: its random keys, what is sensed, and the response to which the task reacts."""
 
 from functools import partial
 from typing import Any
@@ -6,10 +6,22 @@ from typing import Any
 import jax
 from jaxtyping import Array, Float
 
-from metarule.protocols import ClosedLoop
-from metarule.types import CircuitStep, LearnerState, LifetimeContext, Reaction, Stimulus
+from metarule.protocols import ClosedLoop, TaskFamily
+from metarule.types import CircuitStep, Integer, LearnerState, LifetimeContext, Reaction, Stimulus
 
-__all__ = ["respond"]
+__all__ = ["keyed_stimulus", "respond", "sense"]
+
+
+def keyed_stimulus(tasks: TaskFamily, context: LifetimeContext, t: Integer) -> Stimulus:
+    """Stimulus at step t, with a key for network and reaction, which the task could not split off its own."""
+    key = jax.random.fold_in(context.key, t)
+    stimulus = tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
+    return stimulus._replace(key=jax.random.fold_in(key, 0))
+
+
+def sense(tasks: ClosedLoop, task: Any, state: Any, stimulus: Stimulus) -> Stimulus:
+    """Stimulus with what depends on the state of a task, which sees no key of the network and of its own reaction."""
+    return tasks.sense(task, state, stimulus._replace(key=None))
 
 
 def respond(
@@ -36,8 +48,7 @@ def respond(
     if stimulus.key is None:
         raise ValueError("stimulus.key: a step in a closed loop needs a key, as `Lifetime.stimulus` gives")
     circuit_key, reaction_key = jax.random.split(stimulus.key)
-    # Without the key, from which a task would draw what the network and its own reaction draw.
-    stimulus = tasks.sense(context.task, state.task, stimulus._replace(key=None))._replace(key=circuit_key)
+    stimulus = sense(tasks, context.task, state.task, stimulus)._replace(key=circuit_key)
     output = present(stimulus).output.astype(stimulus.target.dtype)
     reaction = tasks.react(context.task, state.task, output, reaction_key)
     target = output if reaction.target is None else reaction.target

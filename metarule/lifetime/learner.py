@@ -162,12 +162,9 @@ class Lifetime(Struct, frozen=True, kw_only=True, repr_omit_defaults=True):
 
     def stimulus(self, context: LifetimeContext, t: Integer) -> Stimulus:
         """Stimulus at step t, with a key where circuit or task draw random numbers."""
-        key = jax.random.fold_in(context.key, t)
-        if not (isinstance(self.tasks, ClosedLoop) or is_stochastic(self.circuit)):
-            return self.tasks.stimulus(context.task, t, key)
-        # A key of its own for the task, so that it cannot split the network's or that of the reaction off `key`.
-        stimulus = self.tasks.stimulus(context.task, t, jax.random.fold_in(key, 1))
-        return stimulus._replace(key=jax.random.fold_in(key, 0))
+        if isinstance(self.tasks, ClosedLoop) or is_stochastic(self.circuit):
+            return closed_loop.keyed_stimulus(self.tasks, context, t)
+        return self.tasks.stimulus(context.task, t, jax.random.fold_in(context.key, t))
 
     def step(
         self, theta: Theta, context: LifetimeContext, state: LearnerState, stimulus: Stimulus

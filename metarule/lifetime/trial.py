@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from metarule.config.imports import is_users_own, located
-from metarule.lifetime.closed_loop import respond
+from metarule.lifetime.closed_loop import respond, sense
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import run_key
 from metarule.protocols import ClosedLoop, OpenLoop, TaskFamily
@@ -125,7 +125,7 @@ def _react(lifetime: Lifetime, key: PRNGKey) -> tuple[Float[Array, "steps ..."],
         response, reaction, _ = respond(lifetime, context, state, stimulus)
         assert reaction is not None
         scores = jnp.stack([*map(jnp.asarray, tasks.scores(context.task, state.task).values())])
-        sensed = tasks.sense(context.task, state.task, stimulus._replace(key=None)).input
+        sensed = sense(tasks, context.task, state.task, stimulus).input
         log_probability = jnp.zeros(()) if response.log_probability is None else response.log_probability
         seen = scores, sensed, response.output, log_probability, reaction.reward, reaction_loss(reaction)
         return state._replace(circuit=response.state, task=reaction.state), seen

@@ -54,16 +54,7 @@ from metarule.protocols.tasks import (
 __all__ = ["AffineInWeight", "Described", "Factored", "HasEquation", "HasMemory", "MatrixForm", "Rule", "Scaled"]
 __all__ += ["Activated", "Chunkable", "Circuit", "LearnedInitial", "PartlyPlastic", "Paths", "SignConstrained"]
 __all__ += ["Sized", "Stochastic"]
-__all__ += [
-    "ClosedLoop",
-    "HasIdealObserver",
-    "HasTaskIds",
-    "InEpisodes",
-    "InRounds",
-    "InitialWeights",
-    "Loss",
-    "MinimumLength",
-]
-__all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
+__all__ += ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InEpisodes", "InRounds", "InitialWeights", "Loss"]
+__all__ += ["MinimumLength", "OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
 __all__ += ["ChunkableLearner", "Estimator", "InitialInTheta", "InvertibleLearner", "Learner", "MetaOptimizer"]
 __all__ += ["Sampling", "WorkingSet"]

@@ -7,17 +7,8 @@ from jaxtyping import Array, Float
 
 from metarule.types import CircuitStep, Integer, Metrics, Observed, PRNGKey, Reaction, Split, Stimulus, Weights
 
-__all__ = [
-    "ClosedLoop",
-    "HasIdealObserver",
-    "HasTaskIds",
-    "InEpisodes",
-    "InRounds",
-    "InitialWeights",
-    "Loss",
-    "MinimumLength",
-]
-__all__ += ["OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
+__all__ = ["ClosedLoop", "HasIdealObserver", "HasTaskIds", "InEpisodes", "InRounds", "InitialWeights", "Loss"]
+__all__ += ["MinimumLength", "OpenLoop", "PrimaryMetric", "Recorded", "TaskFamily"]
 
 
 @runtime_checkable

@@ -5,13 +5,20 @@ from shlex import join
 from typing import Any
 
 from metarule.analysis.comparison import THRESHOLD, count_text, difference_text
-from metarule.analysis.statistics import confidence_band
 from metarule.parallel.devices import spread
 from metarule.reports.content import Cell, Page, Section, cell, figure, interval_cell, signed, table
 from metarule.reports.mathml import typeset_equation
 from metarule.reports.pictures import draw_spread
 from metarule.runs import figures
-from metarule.runs.differences import Measured, common_points, compared_row, measure, open_runs
+from metarule.runs.differences import (
+    Measured,
+    common_points,
+    compared_row,
+    measure,
+    open_runs,
+    performance_of,
+    tasks_text,
+)
 from metarule.runs.theta_files import flat_parameters
 from metarule.tasks.base import primary_metric
 
@@ -31,10 +38,8 @@ def comparison_page(words: Sequence[str]) -> Page:
     with spread():
         measured = measure(compared, common_points(compared))
     rows = {one.compared.name: compared_row(measured[0], one, THRESHOLD) for one in measured}
-    metric, of = primary_metric(compared[0].runs[0].tasks), " or ".join(sorted({one.of for one in compared}))
-    curves = {one.compared.name: confidence_band(one.scores) for one in measured}
-    performance = {"steps": list(measured[0].steps), "score": metric, "contenders": curves}
-    over = " or ".join(sorted({row["over"] for row in rows.values()}))
+    metric, of = primary_metric(compared[0].runs[0].tasks), tasks_text(compared)
+    performance, over = performance_of(measured), " or ".join(sorted({row["over"] for row in rows.values()}))
     caption = f"{metric} along lifetimes on {of}: mean and 95 % interval over {over}"
     length = max(one.length for one in measured)
     drawn = figure("performance", caption, lambda: figures.draw_performance.svg(performance, length, "", "", THRESHOLD))

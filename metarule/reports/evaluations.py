@@ -28,7 +28,7 @@ def evaluation_sections(path: Path) -> Iterator[Section]:
 
 def _section(folder: Path, report: Mapping[str, Any], number: int) -> Section:
     metric, finals = report["metric"], _final_scores(folder / "tasks.csv", report["metric"])
-    caption = f"{metric} of each task: share of tasks up to a score"
+    caption = f"{metric} of each task, sorted"
     of, threshold = report["of"], report["threshold"]
     draw = partial(figures.draw_tasks.svg, _by_name(finals), metric, of, threshold)
     drawn = figure(f"tasks-{number}", caption, draw) if finals else ()

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 
 from metarule.analysis.statistics import interval
-from metarule.reports.svg import CURVE
 from metarule.rules.terms import typeset
 from metarule.runs.figures.canvas import COLOURS, figure_of, picture
+from metarule.runs.figures.methods import mark
 
 __all__ = ["draw_spread"]
 
@@ -34,13 +34,13 @@ def draw_spread(values: Mapping[str, Sequence[float]]) -> Any:
     for row, name in enumerate(names):
         seeds = np.array(values[name], float)
         size, colour, label = (26, COLOURS[0], "coefficient") if count == 1 else (12, "0.5", "each seed")
-        dots = {"s": size, "color": colour, "gid": CURVE + label, "label": None if row else label}
-        axes.scatter(seeds, np.full(len(seeds), row), **dots)
+        named = None if row else label
+        mark([axes.scatter(seeds, np.full(len(seeds), row), s=size, color=colour, label=named)], label)
         if count > 1:
             mean, low, high = interval(seeds)
-            whole = {"color": COLOURS[0], "gid": CURVE + _MEAN, "zorder": 3}
-            axes.plot([mean], [row], "D", markersize=4, label=None if row else _MEAN, **whole)
-            axes.hlines(row, low, high, linewidth=2, **whole)
+            whole, named = {"color": COLOURS[0], "zorder": 3}, None if row else _MEAN
+            middle = axes.plot([mean], [row], "D", markersize=4, label=named, **whole)
+            mark((*middle, axes.hlines(row, low, high, linewidth=2, **whole)), _MEAN)
     axes.axvline(0, color="0.5", linewidth=0.8, linestyle="--", zorder=0)
     axes.set_yticks(range(len(names)), [_short(typeset(name)) for name in names])
     axes.set(ylim=(len(names) - 0.4, -0.6), xlabel="coefficient")

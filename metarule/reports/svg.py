@@ -6,11 +6,10 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 
 from metarule.rules.terms import typeset
+from metarule.runs.figures.methods import CURVE
 
-__all__ = ["CURVE", "inline_svg"]
+__all__ = ["inline_svg"]
 
-# Start of the id of a group that draws a part of a curve.
-CURVE = "curve:"
 # Elements that are drawn; all others, such as scripts, are left out.
 _DRAWN = {"svg", "g", "path", "use", "defs", "clipPath", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
 _DRAWN |= {"text", "tspan", "image", "linearGradient", "stop"}

@@ -12,7 +12,7 @@ from metarule.rules.terms import typeset
 from metarule.runs import figures
 from metarule.runs.validation import report_text
 
-__all__ = ["coefficients_of", "learned_section", "training_figure", "training_section"]
+__all__ = ["coefficients_of", "learned_section", "training_section"]
 
 # Points, coefficients in a panel, and panels of the figure of coefficients over meta-steps, at most.
 _POINTS, _TERMS, _PANELS = 150, 20, 4
@@ -101,11 +101,13 @@ def _course(sources: Sequence[Sources]) -> tuple[Figure, ...]:
     return figure("course", "Coefficients over meta-steps", lambda: figures.draw_coefficients.svg(chosen, some, run))
 
 
-def training_figure(one: Sources, name: str = "training", of: str = "") -> tuple[Figure, ...]:
+def _training_figure(one: Sources, of: str) -> tuple[Figure, ...]:
     """Figure of the meta-loss, monitored scores and Lyapunov exponents."""
     text = "Meta-loss on training tasks, with what was monitored on the way"
     held_out = {"metric": one.metric, "of": "held-out tasks"} | one.summary.get("held_out", {})
-    return figure(name, text + of, lambda: figures.draw_meta_loss.svg(one.rows, held_out, figures.run_name(one.path)))
+    return figure(
+        "training", text + of, lambda: figures.draw_meta_loss.svg(one.rows, held_out, figures.run_name(one.path))
+    )
 
 
 def training_section(sources: Sequence[Sources]) -> Section:
@@ -118,9 +120,7 @@ def training_section(sources: Sequence[Sources]) -> Section:
     head = ["seed", "meta-steps", "meta-loss, first", "last", "rejected steps", "lifetimes not finite"]
     head += ["without a gradient", "Lyapunov exponent at the end, median", "largest", "seconds"]
     note = "First and last: means of ten meta-steps. Lyapunov exponents are per step; above 0 perturbations grow."
-    return Section(
-        "How training went", text, training_figure(first, of=of), (table("Meta-training", head, rows, note),)
-    )
+    return Section("How training went", text, _training_figure(first, of), (table("Meta-training", head, rows, note),))
 
 
 def _training_row(one: Sources) -> list[Cell]:

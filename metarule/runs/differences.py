@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from metarule.analysis.comparison import Contender, by_task, evaluation_steps
 from metarule.analysis.evaluation import Curves
-from metarule.analysis.statistics import Interval, interval, steps_to_threshold
+from metarule.analysis.statistics import Interval, confidence_band, interval, steps_to_threshold
 from metarule.config.toml import ConfigError
 from metarule.runs.experiment import with_tasks
 from metarule.runs.finished import FinishedRun, load_seeds
@@ -21,7 +21,8 @@ from metarule.runs.transfer import describe_novelty
 from metarule.tasks.base import primary_metric
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["Compared", "Measured", "common_points", "compared_row", "difference", "measure", "open_runs", "summary_row"]
+__all__ = ["Compared", "Measured", "common_points", "compared_row", "difference", "measure", "open_runs"]
+__all__ += ["performance_of", "summary_row", "tasks_text"]
 
 
 class Compared(NamedTuple):
@@ -178,6 +179,18 @@ def summary_row(one: Measured, threshold: float) -> dict[str, Any]:
         for point in (multiples if len(multiples) > 1 else ())
     }
     return row
+
+
+def tasks_text(compared: Sequence[Compared]) -> str:
+    """Describe the tasks of all runs."""
+    return " or ".join(sorted({one.of for one in compared}))
+
+
+def performance_of(measured: Sequence[Measured]) -> dict[str, Any]:
+    """Scores along lifetimes with intervals, as in `performance.json`; the directories are the contenders."""
+    bands = {one.compared.name: confidence_band(one.scores) for one in measured}
+    metric = primary_metric(measured[0].compared.runs[0].tasks)
+    return {"steps": list(measured[0].steps), "score": metric, "contenders": bands}
 
 
 def compared_row(first: Measured, one: Measured, threshold: float) -> dict[str, Any]:

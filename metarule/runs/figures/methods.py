@@ -4,8 +4,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from zlib import crc32
 
-__all__ = ["KNOWN", "draw_threshold", "legend_entries", "legend_width", "mark", "style_of"]
+__all__ = ["CURVE", "KNOWN", "draw_threshold", "legend_entries", "legend_width", "mark", "style_of"]
 
+# Start of the id of the elements of a curve.
+CURVE = "curve:"
 # Visible on white and on black, each with a contrast of 3 or more; blue to grey of Okabe & Ito's palette, some darker.
 _BLUE, _VERMILION, _GREEN, _OCHRE = "#0072B2", "#D55E00", "#009E73", "#B07D00"
 _VIOLET, _PINK, _SKY, _GREY, _TEXT = "#8A63D2", "#C8649C", "#2E93CC", "#808080", "#000000"
@@ -60,7 +62,7 @@ def style_of(name: str, names: Sequence[str] = ()) -> dict[str, Any]:
 def mark(artists: Iterable[Any], name: str) -> None:
     """Name all lines, bands and dots of a curve `curve:<name>`, which is the id of their elements in an SVG file."""
     for artist in artists:
-        artist.set_gid(f"curve:{name}")
+        artist.set_gid(CURVE + name)
 
 
 def legend_entries(legend: Any, names: Sequence[str]) -> None:
