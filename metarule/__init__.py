@@ -34,6 +34,7 @@ from metarule.parallel.devices import sharded_jit
 from metarule.recordings.family import Recordings
 from metarule.recordings.settings import Simulation
 from metarule.recordings.simulation import SimulationExperiment, simulate
+from metarule.reports.page import report
 from metarule.rules import MLP, Lifted, Polynomial, Trace, lift
 from metarule.runs.execution import run
 from metarule.runs.experiment import Evaluation, Experiment
@@ -107,6 +108,7 @@ __all__ = [
     "lyapunov_exponent",
     "meta_loss",
     "phenomena_shown",
+    "report",
     "run",
     "sharded_jit",
     "simulate",

@@ -37,6 +37,7 @@ __all__ = [
     "rows_table",
     "shot_points",
     "summarise",
+    "threshold_of",
 ]
 
 # Names of two contenders: the learned rule and its initial value. All others are baselines.
@@ -217,6 +218,13 @@ def _numbers(leaf: Array) -> np.ndarray:
 def rows_by_contender(report: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Rows of the held-out part of a summary by contender, in the order of tables."""
     return {LEARNED: report[LEARNED], **report["baselines"], INITIAL: report[INITIAL]}
+
+
+def threshold_of(report: Mapping[str, Any]) -> float | None:
+    """Threshold of a report, from the steps to which it is counted; None if no contender stays at it."""
+    rows = (report["contenders"] if "contenders" in report else rows_by_contender(report)).values()
+    counted = [row.get("steps_to_threshold", {}).get("at") for row in rows]
+    return None if counted.count(None) == len(counted) else report["threshold"]
 
 
 def held_out_table(report: Mapping[str, Any]) -> str:

@@ -99,7 +99,12 @@ def _effects(contributions: Mapping[str, Any]) -> list[str]:
     unclear = [_placed(row["term"]) for row, own in zip(rows, signs, strict=True) if not own]
     if unclear:
         more = f" and {len(unclear) - _LISTED} more" if len(unclear) > _LISTED else ""
-        lines.append(f"No measurable effect on the score has, alone: {', '.join(unclear[:_LISTED])}{more}.")
+        listed = f"{', '.join(unclear[:_LISTED])}{more}"
+        lines.append(f"Leaving out one of these terms alone has no measurable effect on the score: {listed}.")
+    if len(rows) > 1:
+        lines.append(
+            f"These intervals are not corrected for the {len(rows)} terms: about one in twenty misses by chance."
+        )
     return lines
 
 

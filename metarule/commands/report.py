@@ -1,18 +1,16 @@
 """Write one HTML page about a run, a sweep or several runs: `metarule report RUN …`."""
 
-from collections.abc import Sequence
 from itertools import takewhile
 from pathlib import Path
 
+import jax
 from msgspec import Struct
 
 from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.toml import ConfigError, decode, parse_overrides
-from metarule.reports.page import read_page, render
+from metarule.reports.page import report
 from metarule.reports.server import serve_page
-from metarule.runs.directory import REPORT, timestamped
-from metarule.sweeps.rows import write_whole
 
 __all__ = ["FIELDS", "USAGE", "Options", "main"]
 
@@ -55,27 +53,15 @@ def main(words: list[str]) -> int:
 def _serve(words: list[str]) -> int:
     runs = list(takewhile(lambda word: not word.startswith("--"), words))
     rest = [word for word in words[len(runs) :] if word != _LIVE]
-    options = decode({name: str(value) for name, value in parse_overrides(rest)}, Options)
     if not runs:
         raise ConfigError(f"'{words[0]}': the directory of a run or a sweep comes first; see --help")
+    options = decode({name: str(value) for name, value in parse_overrides(rest)}, Options)
+    if len(runs) == 1:
+        jax.config.update("jax_platforms", "cpu")  # the devices may be those of the run
     if _LIVE in words:
         if len(runs) > 1 or options.file:
             raise ConfigError(f"{_LIVE}: allowed: with one directory, and without --file")
         serve_page(Path(runs[0]), lambda address: print(address, flush=True))
         return 0
-    if options.file and (Path(options.file).is_dir() or not Path(options.file).parent.is_dir()):
-        raise ConfigError(f"--file '{options.file}': no file can be written there")
-    page = render(read_page(runs))
-    file = Path(options.file) if options.file else _folder(runs) / REPORT
-    write_whole(file, page)
-    print(f"report: {file}")
+    print(f"report: {report(*runs, file=options.file or None)}")
     return 0
-
-
-def _folder(runs: Sequence[str]) -> Path:
-    """Folder of the page: that of one run, or a new one for several."""
-    if len(runs) == 1:
-        return Path(runs[0])
-    folder = timestamped(Path("runs", "comparisons"))
-    folder.mkdir(parents=True)
-    return folder

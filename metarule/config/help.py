@@ -113,6 +113,8 @@ def table(sources: Sequence[Source], path: str) -> str:
     within = max((name for name in fields if path.startswith(f"{name}.")), key=len, default="")
     if within and (kind := path.removeprefix(f"{within}.")) in kinds(fields[within].node):
         return _table(fields[within], kind)
+    if not any(structs(field.node) for field in fields.values()):
+        raise ValueError(f"--help {path}: this command has no tables; --help alone lists its options")
     allowed = [name for name, field in fields.items() if name.rpartition(".")[0] == within and structs(field.node)]
     allowed += [f"{within}.{kind}" for kind in kinds(fields[within].node)] if within else []
     raise ValueError(

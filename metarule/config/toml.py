@@ -102,7 +102,7 @@ def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:
     while words:
         name, equals, text = words.pop(0).partition("=")
         if not name.startswith("--") or not all(name[2:].split(".")):
-            raise ConfigError(f"'{name}' is not expected here; fields are set as --TABLE.FIELD VALUE")
+            raise ConfigError(f"'{name}' is not expected here; options are given as --NAME VALUE; see --help")
         if not equals:
             if not words or re.match(r"--\w", words[0]):
                 raise ConfigError(f"{name}: a value is missing")

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from shlex import join
 from typing import Any
 
-from metarule.analysis.comparison import THRESHOLD, count_text, difference_text
+from metarule.analysis.comparison import THRESHOLD, count_text
 from metarule.parallel.devices import spread
-from metarule.reports.content import Cell, Page, Section, cell, figure, interval_cell, signed, table
+from metarule.reports.content import Cell, Page, Section, cell, figure, gain_text, interval_cell, signed, table
 from metarule.reports.mathml import typeset_equation
 from metarule.reports.pictures import draw_spread
 from metarule.runs import figures
@@ -57,7 +57,7 @@ def _lead(rows: Mapping[str, Mapping[str, Any]], metric: str, of: str) -> Iterat
     first = next(iter(rows))
     for name, row in rows.items():
         if "difference" in row:
-            yield f"{first} − {name} = {difference_text(row['difference'])}, paired over {row['pairs']} {row['over']}."
+            yield f"{first} − {name} = {gain_text(row['difference'])} over {row['pairs']} {row['over']}."
         elif "unpaired" in row:
             yield f"No difference of {first} and {name}: {row['unpaired']}."
 

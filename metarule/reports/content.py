@@ -1,10 +1,11 @@
 """Content of a page: sections with text, figures and tables."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from markupsafe import Markup
 
+from metarule.analysis.comparison import difference_text
 from metarule.analysis.statistics import NO_INTERVAL, interval_text
 from metarule.config.messages import first_line
 from metarule.reports.svg import inline_svg
@@ -18,6 +19,7 @@ __all__ = [
     "Table",
     "cell",
     "figure",
+    "gain_text",
     "interval_cell",
     "signed",
     "table",
@@ -75,7 +77,7 @@ class Details(NamedTuple):
 
 
 class Section(NamedTuple):
-    """Section of a page."""
+    """Section of a page; `items` are a list below the text."""
 
     title: str
     text: tuple[str, ...] = ()
@@ -84,6 +86,7 @@ class Section(NamedTuple):
     commands: tuple[str, ...] = ()
     details: tuple[Details, ...] = ()
     equations: tuple[Markup, ...] = ()
+    items: tuple[str, ...] = ()
 
 
 class Page(NamedTuple):
@@ -125,9 +128,22 @@ def signed(value: float | None, form: str = "+.4f") -> Cell:
 
 
 def interval_cell(row: Any, form: str = ".4f") -> Cell:
-    """Cell of the interval of a row with `low` and `high`; it is sorted by its lower end."""
-    text = interval_text(row.get("low"), row.get("high"), form)
-    return Cell(text, None if text == NO_INTERVAL else row["low"])
+    """Cell of the interval of a row with `low` and `high`; it is sorted by its lower end.
+
+    An interval whose ends would look the same is its middle ± its half.
+    """
+    low, high = row.get("low"), row.get("high")
+    text = interval_text(low, high, form)
+    if text == NO_INTERVAL:
+        return Cell(text)
+    if low < high and f"{low:{form}}" == f"{high:{form}}":
+        text = f"{(low + high) / 2:{form}} ± {(high - low) / 2:.1e}"
+    return Cell(text, low)
+
+
+def gain_text(difference: Mapping[str, float]) -> str:
+    """Format a paired difference and its interval, if it has one, for a sentence."""
+    return difference_text(difference).removesuffix(f" {NO_INTERVAL}") + ", paired"
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Iterable[Cell]], note: str = "") -> Table:

@@ -22,4 +22,4 @@ def explanation_section(path: Path) -> Iterator[Section]:
     for number, group in enumerate(dict.fromkeys(one["group"] for one in report["maps"])):
         caption = f"Δw over pairs of local variables{f', {group}' if group else ''}"
         drawn += figure(f"map-{number}", caption, partial(figures.draw_maps.svg, report, group))
-    yield Section("What the rule does", tuple(report["sentences"]), drawn)
+    yield Section("What the rule does", (), drawn, items=tuple(report["sentences"]))

@@ -3,9 +3,10 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from metarule.analysis.comparison import LEARNED, count_text, difference_text, rows_by_contender
+from metarule.analysis.comparison import LEARNED, count_text, rows_by_contender, threshold_of
 from metarule.analysis.statistics import NO_INTERVAL, interval_text
-from metarule.reports.content import Cell, Table, cell, interval_cell, signed, table
+from metarule.analysis.tuning import RATES
+from metarule.reports.content import Cell, Table, cell, gain_text, interval_cell, signed, table
 
 __all__ = ["lifetime_steps", "score_tables", "tuning_table", "verdict"]
 
@@ -33,12 +34,12 @@ def _sides(baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
     texts = {"below": "It is below", "even": "It cannot be told apart from", "above": "It is above"}
     for side, rows in sides.items():
         if rows:
-            best = max(rows, key=lambda name: rows[name]["mean"])
-            which = (
-                f"{best}" if len(rows) == 1 else f"{count_text(len(rows), 'baselines')}, of which {best} is the best"
-            )
-            score, gain = f"{rows[best]['mean']:.4f}", difference_text(rows[best]["difference"])
-            yield f"{texts[side]} {which}: {score}; learned − {best} = {gain}, paired."
+            score = max(row["mean"] for row in rows.values())
+            tied = [name for name, row in rows.items() if row["mean"] == score]
+            listed = " and ".join(filter(None, (", ".join(tied[:-1]), tied[-1])))
+            which = f"{count_text(len(rows), 'baselines')}, of which {listed} {'are' if tied[1:] else 'is'} the best"
+            gain = gain_text(rows[tied[0]]["difference"])
+            yield f"{texts[side]} {listed if tied == list(rows) else which}: {score:.4f}; learned − {tied[0]} = {gain}."
 
 
 def _side(difference: Mapping[str, float | None]) -> str:
@@ -50,18 +51,18 @@ def _side(difference: Mapping[str, float | None]) -> str:
 
 def _gain(initial: Mapping[str, Any] | None) -> Iterator[str]:
     if initial and (difference := initial.get("difference")) and _side(difference) != "above":
-        yield f"Training did not make the initial rule better: learned − initial = {difference_text(difference)}."
+        yield f"Training did not make the initial rule better: learned − initial = {gain_text(difference)}."
 
 
 def score_tables(report: Mapping[str, Any]) -> tuple[Table, ...]:
     """Tables of the scores of all contenders: at the end of a lifetime, after few examples, and beyond its length."""
     rows, metric = rows_by_contender(report), report["metric"]
-    over, threshold = "seeds" if "seeds" in report else "tasks", report.get("threshold")
+    over, threshold = "seeds" if "seeds" in report else "tasks", threshold_of(report)
     head = ["contender", metric, "95 % interval", "learned − other", "95 % interval of the difference", "diverged"]
     head += [] if threshold is None else [f"steps to {threshold:g}", "95 % interval of the steps"]
     others = sorted({name for row in rows.values() for name in row if _is_other(row[name], name)})
     body = [[*_row(name, row, threshold), *(cell(row.get(other)) for other in others)] for name, row in rows.items()]
-    note = f"Intervals are over {over}; differences are paired over them."
+    note = f"Intervals are over {over}; differences are paired over them. Initial: the rule before meta-training."
     if threshold is not None:
         note += f" Steps to {threshold:g}: those until the mean score stays at {threshold:g} or more."
     caption = f"Scores at the end of a lifetime on {report.get('of', 'held-out tasks')}"
@@ -92,7 +93,8 @@ def _multiples(rows: Mapping[str, Mapping[str, Any]], metric: str) -> Iterator[T
         ("horizon", " ×", f"{metric} after multiples of a lifetime"),
     ):
         multiples = list(next(iter(rows.values())).get(field) or {})
-        if multiples:
+        means = [[one["mean"] for one in (row.get(field) or {}).values()] for row in rows.values()]
+        if any(len(set(one)) > 1 for one in means):
             body = [
                 [Cell(name), *(cell((row.get(field) or {}).get(multiple, {}).get("mean")) for multiple in multiples)]
                 for name, row in rows.items()
@@ -101,16 +103,31 @@ def _multiples(rows: Mapping[str, Mapping[str, Any]], metric: str) -> Iterator[T
 
 
 def tuning_table(reports: Sequence[Mapping[str, Any]]) -> Table | None:
-    """Table of the tuned baselines of one run, or of several seeds, with the range of each number over them."""
-    body = []
+    """Table of the tuned baselines of one run, or of several seeds, with the range of each number over them.
+
+    Baselines without a learning rate, such as an ideal observer, are left out.
+    """
+    body, ends = [], []
     for name in reports[0]["baselines"]:
         rows = [report["baselines"].get(name, {}) for report in reports]
+        if not any(row.get("learning_rate") for row in rows):
+            continue
+        ends += [name] if any(map(_is_at_end, rows)) else []
         cells = (_range(rows, field) for field in ("learning_rate", "trace_decay", "tuning_lifetimes"))
         body.append([Cell(name), *cells])
     if not body:
         return None
     head = ["baseline", "learning rate", "decay of its trace", "lifetimes for tuning"]
-    return table("Baselines, tuned on training tasks", head, body)
+    note = f"At an end of the range of rates, beyond which others may be better: {', '.join(ends)}." if ends else ""
+    return table("Baselines, tuned on training tasks", head, body, note)
+
+
+def _is_at_end(row: Mapping[str, Any]) -> bool:
+    """True if the tuned rate is at or beyond an end of the coarse grid, as `tune` describes it."""
+    if not (rate := row.get("learning_rate")):
+        return False
+    coarse = 10 * RATES if row.get("trace_decay") else RATES
+    return bool(rate <= coarse[0] or rate >= coarse[-1])
 
 
 def _range(rows: Sequence[Mapping[str, Any]], field: str) -> Cell:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from metarule.analysis.comparison import count_text
-from metarule.reports.content import Cell, Figure, Section, Table, cell, figure, interval_cell, signed, table
+from metarule.reports.content import Cell, Details, Figure, Section, Table, cell, figure, interval_cell, signed, table
 from metarule.reports.mathml import typeset_equation
 from metarule.reports.stored import stored_figure
 from metarule.rules.terms import typeset
@@ -16,6 +16,10 @@ from metarule.runs.inference_tables import LOOSE, largest_first, likeliest_first
 __all__ = ["inference_figure", "inference_lead", "inference_sections"]
 
 _INTERVALS = {"bootstrap": "bootstrap interval", "profile": "profile interval"}
+# Explained share below which it is written in powers of ten, and above which no noise is seen.
+_FAR_BELOW, _NOISELESS = -1000.0, 1 - 1e-6
+# Loose directions that are shown at first.
+_DIRECTIONS = 3
 _VERDICTS = {"identified": "Identified", "partly": "Partly identified", "not identified": "Not identified"}
 
 
@@ -64,9 +68,20 @@ def _sections(path: Path, report: Mapping[str, Any]) -> Iterator[Section]:
         text = ("A high R² does not show that the rule is right.",) if identified["verdict"] != "identified" else ()
         rows = [[Cell(one)] for one in loose]
         head = ("direction along which θ may move and fit the recordings nearly as well",)
-        yield Section("Is it identified", text, spectrum, (table("Loose directions", head, rows),) if rows else ())
+        shown = (table("Loose directions", head, rows[:_DIRECTIONS]),) if rows else ()
+        more = (
+            Details(
+                f"{len(rows) - _DIRECTIONS} more loose directions", table=table("Others", head, rows[_DIRECTIONS:])
+            ),
+        )
+        yield Section("Is it identified", text, spectrum, shown, details=more if len(rows) > _DIRECTIONS else ())
     fits = [*stored_figure(path, "trajectories", "trajectories", "Observed, and simulated with the inferred rule")]
-    fits += stored_figure(path, "residuals", "residuals", "Standardised residuals beside N(0, 1)")
+    caption = "Standardised residuals beside N(0, 1)"
+    if noiseless := [kind for kind, r2 in (report.get("r2") or {}).items() if r2 is not None and r2 > _NOISELESS]:
+        caption += (
+            f"; {' and '.join(noiseless)} has no noise, so that its residuals are of rounding and need not be normal"
+        )
+    fits += stored_figure(path, "residuals", "residuals", caption)
     if fits:
         yield Section("How well it fits", (), tuple(fits), (_observed(report),))
 
@@ -143,7 +158,7 @@ def _models(report: Mapping[str, Any]) -> Table:
         cells += [signed(difference.get("mean"), "+.2f"), interval_cell(difference, "+.2f")]
         cells += [cell(row.get("aic"), ".1f"), cell(row.get("bic"), ".1f")]
         rows.append(
-            [*cells, *(cell(r2.get(what)) for what in ("activity", "weights")), cell(row.get("deviance_explained"))]
+            [*cells, *(_share(r2.get(what)) for what in ("activity", "weights")), _share(row.get("deviance_explained"))]
         )
     head = ("model", "parameters", "log-likelihood (nats)", "inferred − model (nats an animal)", "95 % interval")
     note = "Above 0 the inferred rule is better."
@@ -151,6 +166,11 @@ def _models(report: Mapping[str, Any]) -> Table:
         note += " No animal was held out, which favours models with more parameters."
     shares = ("AIC", "BIC", "R² of activity", "R² of weights", "share of deviance")
     return table(f"Models on {report['held_out']}", (*head, *shares), rows, note)
+
+
+def _share(value: float | None) -> Cell:
+    """Cell of an explained share; networks that diverge may explain any number below 0."""
+    return cell(value, ".4f" if value is None or value > _FAR_BELOW else ".1e")
 
 
 def _observed(report: Mapping[str, Any]) -> Table:

@@ -1,5 +1,6 @@
 """Page of a run, a sweep or a comparison: reading, rendering and writing."""
 
+import re
 from collections.abc import Sequence
 from importlib.resources import files
 from math import inf
@@ -13,16 +14,47 @@ from metarule.reports.comparison import comparison_page
 from metarule.reports.content import Cell, Figure, Page
 from metarule.reports.runs import run_page, search_page, seeds_page
 from metarule.reports.sweep import sweep_page
-from metarule.runs.directory import REPORT
+from metarule.runs.directory import REPORT, timestamped
 from metarule.runs.listing import list_runs
 from metarule.sweeps.rows import write_whole
 
-__all__ = ["LARGEST", "print_report", "read_page", "render"]
+__all__ = ["LARGEST", "print_report", "read_page", "render", "report"]
 
 # Bytes of a page, at most; larger figures are left out.
 LARGEST = 2_000_000
 _PAGES = {"run": run_page, "seeds": seeds_page, "search": search_page, "sweep": sweep_page}
+# Hyphens that are signs of numbers, or of their powers of ten.
+_SIGN = re.compile(r"(?:(?<=\de)|(?<![\w-]))-(?=\.?\d|∞)")
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
+
+
+def report(*directories: str | Path, file: str | Path | None = None) -> Path:
+    """Write one HTML page about a run or a sweep, finished or not, or about several finished runs.
+
+    It does what `metarule report` does.
+
+    Args:
+        directories: that of a run or a sweep, or those of several runs, which are evaluated again.
+        file: of the page; None for `report.html` in the directory, of several runs in `runs/comparisons/<time>`.
+
+    Returns:
+        The file.
+
+    Raises:
+        ConfigError: no run and no sweep, a damaged one, runs that cannot be compared, or a file that cannot be written.
+    """
+    if not directories:
+        raise ConfigError("directories = (): allowed: that of a run or a sweep, or those of several runs")
+    if file is not None and (Path(file).is_dir() or not Path(file).parent.is_dir()):
+        reason = "this is a folder; allowed: a file" if Path(file).is_dir() else "its folder does not exist"
+        raise ConfigError(f"file = '{file}': {reason}")
+    text = render(read_page(list(map(str, directories))))
+    if file is None:
+        file = Path(directories[0]) if len(directories) == 1 else timestamped(Path("runs", "comparisons"))
+        file.mkdir(parents=True, exist_ok=True)
+        file /= REPORT
+    write_whole(Path(file), text)
+    return Path(file)
 
 
 def read_page(words: Sequence[str]) -> Page:
@@ -37,6 +69,8 @@ def read_page(words: Sequence[str]) -> Page:
     if len(words) > 1:
         return comparison_page(words)
     path = Path(words[0])
+    if not words[0] or path.is_file():
+        raise ConfigError(f"'{words[0]}': this is no directory; allowed: that of a run or a sweep")
     row = next((row for row in list_runs(path) if row.name == "."), None)
     if row is None:
         raise ConfigError(f"{path}: it holds no run and no sweep")
@@ -69,7 +103,7 @@ def render(page: Page, refresh: int = 0, tag: str = "") -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["key"] = _key
+    environment.filters |= {"key": _key, "signs": _signs}
     style, script = (Markup(sources[name]) for name in ("style.css", "script.js"))  # files of this package
     policy = _POLICY + ("; connect-src 'self'" if refresh else "")
     template = environment.get_template("page.html")
@@ -87,18 +121,20 @@ def print_report(path: Path, results: Path | None = None) -> None:
     """
     if results and not results.is_relative_to(path):
         return
-    file = path / REPORT
     try:
-        write_whole(file, render(read_page([str(path)])))
+        print(f"report: {report(path)}", flush=True)
     except Exception as error:  # it must not lose the run
-        warn(f"{file}: this report could not be written: {first_line(error)}")
-        return
-    print(f"report: {file}", flush=True)
+        warn(f"{path / REPORT}: this report could not be written: {first_line(error)}")
 
 
 def _key(cell: Cell) -> str:
     """Number by which a cell is sorted, for the script."""
     return str(cell.key).replace("inf", "Infinity") if cell.key in (inf, -inf) else f"{cell.key:.12g}"
+
+
+def _signs(text: str) -> str:
+    """Text with minus signs, and with spaces before percent signs that do not break."""
+    return _SIGN.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")
 
 
 def _smaller(page: Page) -> Page:

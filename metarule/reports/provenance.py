@@ -1,7 +1,9 @@
 """Sections about the origin of results: commands to repeat them, config, versions and device."""
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,9 @@ from metarule.runs.environment import ENVIRONMENT
 from metarule.runs.files import read_json
 
 __all__ = ["provenance"]
+
+# Options that name the directory of a result.
+_PLACES = ("--run.directory", "--directory")
 
 
 def provenance(path: Path, seeds: Sequence[int], files: Sequence[str], commands: Sequence[str] = ()) -> Section:
@@ -23,15 +28,15 @@ def provenance(path: Path, seeds: Sequence[int], files: Sequence[str], commands:
         commands: that go on with it.
     """
     environment = read_json(path / ENVIRONMENT) or {}
-    given = _command(environment.get("command") or ())
+    given = _command(environment.get("command") or (), path)
     texts = [Details(name, text) for name in files if (text := read_text(path / name))]
     details = (*texts, Details("Versions, device and precision", table=_environment(environment)))
     text = f"Seeds: {', '.join(map(str, seeds))}." if len(seeds) > 1 else f"Seed: {', '.join(map(str, seeds))}."
     return Section("How to repeat it", (text,), commands=tuple(filter(None, (given, *commands))), details=details)
 
 
-def _command(words: Sequence[str]) -> str:
-    """Command line of a process, without the place of the program."""
+def _command(words: Sequence[str], path: Path) -> str:
+    """Command line of a process, without the place of the program, and with the directory as it is named now."""
     if not words:
         return ""
     program = Path(words[0])
@@ -39,7 +44,13 @@ def _command(words: Sequence[str]) -> str:
     name = modules.get(program.name) or (
         f"metarule {program.stem}" if program.parent.name == "metarule" else program.name
     )
-    return f"{name} {shlex.join(words[1:])}".strip()
+    place = str(path.parent if re.fullmatch(r"s\d+", path.name) else path)  # that of all seeds
+    rest = [
+        place if before in _PLACES else f"{option}={place}" if equals and option in _PLACES else word
+        for before, word in pairwise(words)
+        for option, equals, _ in [word.partition("=")]
+    ]
+    return f"{name} {shlex.join(rest)}".strip()
 
 
 def _environment(environment: Mapping[str, Any]) -> Table:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from metarule.analysis.comparison import LEARNED
+from metarule.analysis.comparison import LEARNED, threshold_of
 from metarule.analysis.statistics import confidence_band
 from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError
@@ -22,7 +22,7 @@ from metarule.reports.inference import inference_figure, inference_lead, inferen
 from metarule.reports.mathml import typeset_equation
 from metarule.reports.phenomena import phenomena_section
 from metarule.reports.provenance import provenance
-from metarule.reports.sources import Sources, read_sources
+from metarule.reports.sources import Sources, last_equation, read_sources, tasks_text
 from metarule.reports.training import learned_section, training_section
 from metarule.rules.terms import typeset
 from metarule.runs import figures
@@ -57,7 +57,7 @@ def run_page(path: Path, row: Row) -> Page:
         sections += tuple(phenomena_section(path, summary["phenomena"]) if "phenomena" in summary else ())
     sections = (*sections[:1], training_section([one]), *sections[1:])
     sections += (provenance(path, [one.tree["seed"]], _FILES, _commands(path, row)),)
-    equation = summary.get("equation") or one.theta.get("equation") or ""
+    equation = summary.get("equation") or one.theta.get("equation") or (last_equation(one) if one.rows else "")
     return Page(_name(path, row), _state(row), (_kinds(row), *lead), typeset_equation(equation), first, sections)
 
 
@@ -122,6 +122,8 @@ def _state(row: Row) -> str:
 def _kinds(row: Row) -> str:
     seeds = f"{row.seeds} seeds" if row.seeds and row.seeds > 1 else f"seed {row.seed}"
     total = (row.total or 0) // ((row.seeds or 1) if row.unit == "steps" else 1)
+    if row.state != "done":  # the state tells them
+        total = 0
     unit, each = "meta-steps" if row.unit == "steps" else row.unit, " each" if row.seeds and row.seeds > 1 else ""
     steps = f", {total:,} {unit}{each}" if total else ""
     return f"Rule: {row.rule}. Circuit: {row.circuit}. Tasks: {row.tasks}. {seeds.capitalize()}{steps}."
@@ -133,7 +135,7 @@ def _unfinished(one: Sources, row: Row) -> tuple[str, ...]:
         return (f"This run is {row.state}; it has no scores yet.",)
     score = scored["held_out"].get(one.metric)
     text = f": {one.metric} {score:.4f}" if isinstance(score, float) else ""
-    return (f"This run is {row.state}. Monitored on held-out tasks at meta-step {scored['step']}{text}.",)
+    return (f"This run is {row.state}. Monitored on {tasks_text(one)} at meta-step {scored['step']:,}{text}.",)
 
 
 def _performance(sources: Sequence[Sources], report: Mapping[str, Any] | None) -> tuple[Figure, ...]:
@@ -150,7 +152,7 @@ def _performance(sources: Sequence[Sources], report: Mapping[str, Any] | None) -
     caption = (
         f"{first['score']} along lifetimes on {report.get('of', 'held-out tasks')}: mean and 95 % interval over {over}"
     )
-    length, threshold = lifetime_steps(first, report), sources[0].summary["held_out"].get("threshold")
+    length, threshold = lifetime_steps(first, report), threshold_of(sources[0].summary["held_out"])
     return figure("performance", caption, lambda: figures.draw_performance.svg(first, length, "", "", threshold))
 
 
@@ -168,7 +170,7 @@ def _scores(reports: Sequence[Mapping[str, Any]], report: Mapping[str, Any] | No
         return
     yield Section("How it does on new tasks", tables=score_tables(report))
     if tuned := tuning_table(reports):
-        text = "Every baseline has one or two numbers, tuned on training tasks with the lifetimes of meta-training."
+        text = "Each of these has one or two numbers, tuned on training tasks with the lifetimes of meta-training."
         yield Section("What was compared, and how it was tuned", (text,), tables=(tuned,))
 
 

@@ -5,13 +5,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+
+from metarule.analysis.comparison import HELD_OUT, describe_split
 from metarule.config.toml import ConfigError, read, read_bytes
+from metarule.rules.polynomial import Polynomial
 from metarule.runs.directory import PARTIAL, RESOLVED, is_run, read_experiment
 from metarule.runs.files import LARGEST, read_json
 from metarule.runs.metrics import read_metrics
+from metarule.runs.theta_files import theta_meaning
 from metarule.tasks.base import primary_metric
 
-__all__ = ["Sources", "parameter_names", "read_sources", "read_text"]
+__all__ = ["Sources", "last_equation", "parameter_names", "read_sources", "read_text", "tasks_text"]
+
+# Errors of an experiment that cannot be decoded here, or whose data are elsewhere.
+_UNREADABLE = (ConfigError, OSError, ValueError)
 
 
 class Sources(NamedTuple):
@@ -61,8 +70,39 @@ def read_text(file: Path) -> str:
 
 
 def parameter_names(sources: Sources) -> Sequence[str]:
-    """Names of the numbers of θ in a row of metrics; numbered ones where no file has them yet."""
+    """Names of the numbers of θ in a row of metrics; numbered ones where neither a file nor the experiment has them."""
     count = len(sources.rows[-1].get("theta") or ()) if sources.rows else 0
     known = [sources.theta, *(read_json(sources.path / f"{name}.json") or {} for name in ("best", "given"))]
     named = next((names for one in known if len(names := one.get("names") or ()) == count), None)
-    return named or [f"θ[{number}]" for number in range(count)]
+    if named is None and count:
+        with suppress(*_UNREADABLE):
+            named = theta_meaning(read_experiment(sources.path).lifetime)["names"]
+    return named if named and len(named) == count else [f"θ[{number}]" for number in range(count)]
+
+
+def last_equation(sources: Sources) -> str:
+    """Equation of the rule as of the last row of metrics; empty for a rule without terms."""
+    with suppress(*_UNREADABLE, KeyError, TypeError):  # a θ that is not finite is null there
+        lifetime, row = read_experiment(sources.path).lifetime, sources.rows[-1]["theta"]
+        if not isinstance(lifetime.rule, Polynomial):
+            return ""
+        named = dict(zip(parameter_names(sources), map(float, row), strict=True))
+        groups = [f"{group}: " for group in lifetime.theta_groups]
+        thetas = [
+            lifetime.rule.from_description(
+                {name.removeprefix(group): value for name, value in named.items() if name.startswith(group)}
+            )
+            for group in groups or [""]
+        ]
+        rule = jax.tree.map(lambda *leaves: jnp.stack(leaves), *thetas) if groups else thetas[0]
+        return lifetime.equation(lifetime.with_rule_theta(lifetime.theta_scale(), rule))
+    return ""
+
+
+def tasks_text(sources: Sources) -> str:
+    """Description of the tasks on which a run is evaluated, from its summary or its split."""
+    if named := sources.summary.get("held_out", {}).get("of"):
+        return str(named)
+    with suppress(*_UNREADABLE):
+        return describe_split(read_experiment(sources.path).split)
+    return HELD_OUT

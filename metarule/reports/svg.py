@@ -20,7 +20,7 @@ _FONT = re.compile(r"font-family:[^;]*;?\s*")
 _REFERENCE = re.compile(r"url\(#([^)]*)\)")
 _IMAGE = "data:image/png;base64,"
 # Pixels a point of a figure where there is room, and on a narrow page, where less could not be read.
-_NATURAL, _LEAST = 1.15, 0.7
+_NATURAL, _LEAST = 1.34, 1.0
 
 
 def inline_svg(text: str, prefix: str, label: str) -> Markup:

@@ -1,15 +1,16 @@
 """Sections about meta-training: what was learned, and how training went."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from metarule.reports.content import Cell, Details, Figure, Section, Table, cell, figure, interval_cell, signed, table
 from metarule.reports.pictures import draw_spread
-from metarule.reports.sources import Sources, parameter_names
+from metarule.reports.sources import Sources, parameter_names, tasks_text
 from metarule.rules.terms import typeset
 from metarule.runs import figures
+from metarule.runs.results import ENDS
 from metarule.runs.validation import report_text
 
 __all__ = ["coefficients_of", "learned_section", "training_section"]
@@ -41,7 +42,8 @@ def learned_section(sources: Sequence[Sources]) -> Section:
     drawn = figure("spread", caption, lambda: draw_spread.svg(values))
     contributions = _contributions(sources[0].summary) if len(thetas) == 1 else None
     tables = (contributions,) if contributions else ()
-    details = (Details("All coefficients", table=_seeds_table(values)),) if values else ()
+    is_listed = contributions is not None and len(contributions.rows) == len(values)
+    details = (Details("All coefficients", table=_seeds_table(values)),) if values and not is_listed else ()
     return Section("What was learned", (), (*drawn, *_course(sources)), tables, details=details)
 
 
@@ -82,7 +84,10 @@ def _contributions(summary: Mapping[str, Any]) -> Table | None:
     ]
     head = ("term", "coefficient", f"{report['metric']} without it", "full rule − without", "95 % interval")
     caption = f"What each term contributes on {report['of']}, {report['lifetimes']:,} lifetimes"
-    note = "Cumulative: the rule of this term and those above it."
+    note = "Cumulative: the rule of this term and those above it. Intervals are not corrected for the number of terms: "
+    note += "about one in twenty misses its difference by chance."
+    if report["lifetimes"] != summary.get("held_out", {}).get("lifetimes"):
+        note += " These are other lifetimes than those of the scores on new tasks, so that the full rule may differ."
     return table(caption, (*head, "cumulative"), rows, note)
 
 
@@ -104,7 +109,9 @@ def _course(sources: Sequence[Sources]) -> tuple[Figure, ...]:
 def _training_figure(one: Sources, of: str) -> tuple[Figure, ...]:
     """Figure of the meta-loss, monitored scores and Lyapunov exponents."""
     text = "Meta-loss on training tasks, with what was monitored on the way"
-    held_out = {"metric": one.metric, "of": "held-out tasks"} | one.summary.get("held_out", {})
+    held_out = {"metric": one.metric, "of": ""} | one.summary.get("held_out", {})
+    if any(row.get("held_out") for row in one.rows):
+        held_out["of"] = tasks_text(one)
     return figure(
         "training", text + of, lambda: figures.draw_meta_loss.svg(one.rows, held_out, figures.run_name(one.path))
     )
@@ -119,8 +126,24 @@ def training_section(sources: Sequence[Sources]) -> Section:
     rows = [_training_row(one) for one in sources]
     head = ["seed", "meta-steps", "meta-loss, first", "last", "rejected steps", "lifetimes not finite"]
     head += ["without a gradient", "Lyapunov exponent at the end, median", "largest", "seconds"]
-    note = "First and last: means of ten meta-steps. Lyapunov exponents are per step; above 0 perturbations grow."
-    return Section("How training went", text, _training_figure(first, of), (table("Meta-training", head, rows, note),))
+    tables = (table("Meta-training", head, rows, " ".join(_notes(sources))),)
+    return Section("How training went", text, _training_figure(first, of), tables)
+
+
+def _notes(sources: Sequence[Sources]) -> Iterator[str]:
+    """Sentences about the columns of the table that have numbers."""
+    rows = [row for one in sources for row in one.rows]
+    counts = {min(len(one.rows), ENDS) if "meta_loss" in one.summary else 1 for one in sources}
+    if rows and counts == {ENDS}:
+        yield f"First and last: means of {ENDS} meta-steps."
+    if any(row.get("rejected") for row in rows):
+        yield "Rejected: meta-steps that were undone, as the meta-loss jumped or too many lifetimes were of no use."
+    if any(row.get("zero_gradient_lifetimes") for row in rows):
+        yield "Without a gradient: lifetimes whose loss does not depend on θ."
+    if any(row.get("lyapunov_exponent") for row in rows):
+        yield "Lyapunov exponents are per step; above 0 perturbations grow."
+    if any(row.get("held_out") for row in rows) and any("held_out" in one.summary for one in sources):
+        yield "Monitored scores are of other lifetimes than the final ones, from which they differ by chance."
 
 
 def _training_row(one: Sources) -> list[Cell]:

@@ -169,6 +169,12 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         named = {name: coefficients[number] for number, name in enumerate(self.names)}
         return named | {f"decay of {name}": decay for name, decay in self.decays(theta).items()}
 
+    def from_description(self, described: Mapping[str, float]) -> Theta:
+        """θ with these parameters, by the names of `describe`."""
+        coefficients = jnp.array([described[name] for name in self._free])
+        decays = jnp.array([described[f"decay of {name}"] for name in self._learned])
+        return self._theta(coefficients, jnp.log(decays / (1 - decays)))
+
     def equation(self, theta: Theta) -> str:
         """The rule as an equation, with its traces, such as `Δw = 0.5·pre·modulator − 0.01·weight`."""
         rule = self._expansion

@@ -43,6 +43,7 @@ _LEAST_SCALE, _MOST_SCALE = 1e-18, 1e18
 _FACTOR = re.compile(
     r"(?:(?P<number>\d{1,40}(?:\.\d{1,40})?)|(?P<variable>[A-Za-z_]\w*)(?:\^(?P<power>\d{1,2}))?)", re.ASCII
 )
+_PRODUCT = re.compile(r"[A-Za-z_]\w*(?:\^\d+)?(?:\*[A-Za-z_]\w*(?:\^\d+)?)+", re.ASCII)
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -125,9 +126,18 @@ def show(term: Term, variables: tuple[str, ...] = VARIABLES) -> str:
 
 
 def typeset(text: str) -> str:
-    """Format a name of parameters as in papers, such as `post²·weight` for `post^2*weight`, without parsing it."""
-    raised = re.sub(r"\^(\d+)", lambda power: power[1].translate(_SUPERSCRIPTS), text)
+    """Format a name of parameters as in papers, such as `post²·weight` for `weight*post^2`, without parsing it.
+
+    Factors are in the order of `show`, with traces last, so that a term has one name in equations, tables and figures.
+    """
+    ordered = _PRODUCT.sub(lambda product: "*".join(sorted(product[0].split("*"), key=_place)), text)
+    raised = re.sub(r"\^(\d+)", lambda power: power[1].translate(_SUPERSCRIPTS), ordered)
     return raised.replace("*", "·").replace(" - ", " − ")
+
+
+def _place(factor: str) -> int:
+    name = factor.partition("^")[0]
+    return VARIABLES.index(name) if name in VARIABLES else len(VARIABLES)
 
 
 def join_signed(parts: Iterable[tuple[Any, str]]) -> str:

@@ -1,5 +1,6 @@
 """Experiments: schema of the config file, and assembly of the components."""
 
+import re
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
@@ -234,14 +235,16 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
         (the experiment, text of the file).
 
     Raises:
-        ConfigError: naming the file, the field, the value and what is allowed.
+        ConfigError: naming the file or that the field was set, the field, the value and what is allowed.
     """
     text, tree = read_tree(file)
+    pairs = list(pairs)
     tree.pop("devices", None)  # read by the command line; results do not depend on it
     try:
         return decode_experiment(set_fields(tree, pairs)), text
     except ConfigError as error:
-        raise ConfigError(f"{file}: {error}") from error
+        is_set = any(re.match(rf"{re.escape(name)}\b", str(error)) for name, _ in pairs)
+        raise ConfigError(f"--{error}" if is_set else f"{file}: {error}") from error
 
 
 def read_tree(file: Path) -> tuple[str, dict[str, Any]]:

@@ -40,10 +40,10 @@ from metarule.runs.validation import report
 from metarule.tasks.base import primary_metric
 from metarule.tasks.conditioning import Conditioning
 
-__all__ = ["held_out_curves", "join_seeds", "write_curves", "write_results"]
+__all__ = ["ENDS", "held_out_curves", "join_seeds", "write_curves", "write_results"]
 
 # Meta-steps at each end over which the meta-loss is averaged; a single one is noisy.
-_ENDS = 10
+ENDS = 10
 
 
 @figures.drawn_last()
@@ -158,7 +158,7 @@ def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[d
         "steps": trained.steps,
         "theta": lifetime.describe(trained.theta),
         "equation": lifetime.equation(trained.theta),
-        "meta_loss": {"first": mean_loss(rows[:_ENDS]), "last": mean_loss(rows[-_ENDS:])},
+        "meta_loss": {"first": mean_loss(rows[:ENDS]), "last": mean_loss(rows[-ENDS:])},
         "nonfinite_lifetimes": sum(row["nonfinite_lifetimes"] for row in rows),
         "zero_gradient_lifetimes": sum(row["zero_gradient_lifetimes"] for row in rows),
         "rejected_steps": sum(row["rejected"] for row in rows),

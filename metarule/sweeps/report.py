@@ -5,6 +5,7 @@ summary.csv   one row a setting and metric: interquartile mean over seeds and it
 sweep.png     the score against the axes, in the formats of the base config
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,17 @@ from metarule.sweeps.plan import CASE
 from metarule.sweeps.rows import write_whole
 from metarule.tasks.scores import DIVERGED
 
-__all__ = ["Report", "axis_value", "best_member", "draw_sweep", "interquartile", "make_report", "of_metric", "paired"]
+__all__ = [
+    "Report",
+    "axis_value",
+    "best_member",
+    "best_setting",
+    "draw_sweep",
+    "interquartile",
+    "make_report",
+    "of_metric",
+    "paired",
+]
 __all__ += ["read_plan", "read_report", "table"]
 
 _FIGURE = "sweep.png"
@@ -125,13 +136,24 @@ def table(report: Report) -> str:
     return "\n".join(lines)
 
 
-def best_member(directory: Path, report: Report) -> tuple[str, Path] | None:
+def best_setting(report: Report) -> dict[str, Any]:
+    """Row of the setting with the highest held-out score."""
+    return max(of_metric(report.summary, report.score), key=lambda row: row["iqm"])
+
+
+def best_member(directory: Path, report: Report, setting: str = "") -> tuple[str, Path] | None:
     """Find the member with the best score on training tasks, so that its held-out score is not a lucky one.
+
+    Args:
+        directory: of the sweep.
+        report: of the sweep.
+        setting: label of its setting; empty for the best of all.
 
     Returns:
         (description, its directory); None where that score was not measured, or the cell has no members.
     """
     rows = of_metric(report.rows, f"training_{report.score}")
+    rows = [row for row in rows if setting in ("", row["setting"])]
     if not rows:
         return None
     best = max(rows, key=lambda row: row["value"])
@@ -161,7 +183,7 @@ def paired(one: Mapping[int, int | float], other: Mapping[int, int | float]) -> 
 
 def axis_value(value: Any) -> Any:
     """Convert a value of an axis for a table."""
-    return value if value is None or isinstance(value, str | int | float) else str(value)
+    return value if value is None or isinstance(value, str | int | float) else json.dumps(value)
 
 
 def of_metric(rows: Rows, metric: str) -> Rows:

@@ -35,6 +35,15 @@ for (const figure of document.querySelectorAll("figure")) {
   }
   figure.append(list);
 }
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) target.previousElementSibling.hidden = target.scrollWidth <= target.clientWidth;
+});
+for (const frame of document.querySelectorAll(".frame")) {
+  const hint = document.createElement("p");
+  Object.assign(hint, { className: "hint", textContent: "scroll sideways for more →", hidden: true });
+  frame.before(hint);
+  resized.observe(frame);
+}
 if (typeof refresh === "number") {
   setInterval(async () => {
     const answer = await fetch("/", { method: "HEAD", cache: "no-store" }).catch(() => null);

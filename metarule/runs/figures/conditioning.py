@@ -120,8 +120,8 @@ def _draw_map(axes: Any, shares: Float[np.ndarray, "rows columns"], columns: Seq
     axes.imshow(shares, vmin=0, vmax=1, cmap="Blues", aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
         colour = _LIGHT if share > 0.6 else _DARK
-        axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="x-small")
-    axes.set_xticks(range(len(columns)), columns, fontsize="x-small")
+        axes.text(column, row, f"{share:.2f}", ha="center", va="center", color=colour, fontsize="small")
+    axes.set_xticks(range(len(columns)), columns, fontsize="small")
     axes.tick_params(length=0)
 
 

@@ -56,7 +56,7 @@ def draw_inferred_coefficients(report: Mapping[str, Any], caption: str = "") -> 
     if selected < set(terms):
         style = {"color": _OTHER, "linewidth": 2.4, "marker": "o", "markerfacecolor": "white"}
         keys.append((style, "the same, not selected"))
-    if any(rows[term].get("bootstrap") for term in terms):
+    if any(_is_seen(rows[term].get("bootstrap"), limit) for term in terms):
         keys.append(({"color": COLOURS[1], "linewidth": 0.9}, "bootstrap over animals"))
     if any(_furthest(rows[term]) > limit for term in terms):
         keys.append(({"color": "black", "marker": ">", "linestyle": "none"}, "goes on beyond the axis"))
@@ -217,6 +217,12 @@ def _furthest(row: Mapping[str, Any]) -> float:
     """Largest size of a coefficient and of the ends of its intervals, which are infinite where they are None."""
     ends = (row["low"], row["high"], *(row.get("bootstrap") or ()))
     return max(abs(row["estimate"]), *(np.inf if end is None else abs(end) for end in ends))
+
+
+def _is_seen(ends: Sequence[float | None] | None, limit: float) -> bool:
+    """True if an interval is long enough to be seen, or infinite."""
+    low, high = ends or (0.0, 0.0)
+    return low is None or high is None or high - low > limit / 500
 
 
 def _draw_interval(axes: Any, row: int | float, ends: Sequence[float | None], limit: float, **style: Any) -> None:

@@ -1,6 +1,7 @@
 """Texts of figures: labels of axes with units, and the line below with the run and the numbers behind it."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 __all__ = ["draw_caption", "run_name", "score_label"]
@@ -21,9 +22,9 @@ _SCORES = {
 _PARTS = 2
 
 
-def score_label(metric: str) -> str:
-    """Label of an axis with a metric, and its unit."""
-    return _SCORES.get(metric, f"{metric.replace('_', ' ')} (mean score)")
+def score_label(metric: str, width: int = 60) -> str:
+    """Label of an axis with a metric, and its unit, in lines of at most `width` characters."""
+    return fill(_SCORES.get(metric, f"{metric.replace('_', ' ')} (mean score)"), width)
 
 
 def run_name(directory: Path) -> str:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from metarule.analysis.comparison import LEARNED, count_text, rows_by_contender
+from metarule.analysis.comparison import LEARNED, count_text, rows_by_contender, threshold_of
 from metarule.rules.terms import typeset
 from metarule.runs.figures.canvas import COLOURS, blank, figure_of, picture
 from metarule.runs.figures.labels import draw_caption, score_label
@@ -25,6 +25,8 @@ _WINDOW, _MARKERS = 0.05, 8
 _ENDS = ("mean", "low", "high")
 # Points of the meta-loss, at most; its running median knows of all.
 _POINTS = 1000
+# Characters of a label beside a low panel.
+_NARROW = 20
 
 
 @picture
@@ -41,8 +43,8 @@ def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any
     metric, tasks = held_out["metric"], {"held_out": held_out["of"], "validation": "validation tasks"}
     scores = {label: _monitored(rows, kind, metric) for kind, label in tasks.items()}
     exponents = {f"{name} of lifetimes": _monitored(rows, "lyapunov_exponent", name) for name in ("median", "largest")}
-    below = {score_label(metric): scores, "Lyapunov exponent\n(per step)": exponents}
-    below = {label: curves for label, curves in below.items() if any(map(len, curves.values()))}
+    below = {score_label(metric, _NARROW): scores, "Lyapunov exponent\n(per step)": exponents}
+    below = {label: curves for label, curves in below.items() if any(len(curve) > 1 for curve in curves.values())}
     heights = [3.0, *[1.8] * len(below)]
     figure = blank(8.5, sum(heights))
     top, *others = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
@@ -59,6 +61,7 @@ def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any
         legend = axes.legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
         legend_entries(legend, [text.get_text() for text in legend.get_texts()])
     figure.axes[-1].set_xlabel("meta-step")
+    figure.axes[-1].xaxis.get_major_locator().set_params(integer=True)
     draw_caption(figure, f"{run}: {count_text(rows[-1]['lifetimes'], 'lifetimes')} a meta-step")
     return figure
 
@@ -92,6 +95,7 @@ def draw_coefficients(names: Sequence[str], rows: Sequence[Mapping[str, Any]], r
             mark(axes.plot(steps, terms[term], zorder=2, **style), term)
         axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
         axes.set(xlabel="meta-step", ylabel="coefficient (Δw per unit of the term)", title=title)
+        axes.xaxis.get_major_locator().set_params(integer=True)
     lines = [all_axes[0].plot([], [], label=typeset(term), **style_of(term, largest))[0] for term in largest]
     if len(size) > _LABELLED:
         lines += all_axes[0].plot([], [], color="0.7", linewidth=0.7, label=f"{len(size) - _LABELLED} others")
@@ -113,7 +117,7 @@ def draw_performance(
 
     Args:
         performance: `steps`, `score`, and by contender `mean`, `low` and `high` at each point.
-        length: of a lifetime in meta-training.
+        length: of a lifetime in meta-training; without a second panel where no score changes beyond it.
         title: of the figure.
         caption: line below the axes.
         threshold: score that counts as reached.
@@ -123,7 +127,8 @@ def draw_performance(
     final = {name: np.nan_to_num(np.array(curve["mean"], float)[steps == length][-1]) for name, curve in curves.items()}
     names = sorted(curves, key=lambda name: -final[name])
     labels = [f"{name}, rate {rates[name]:.2g}" if rates and name in rates else name for name in names]
-    is_longer = bool(steps[-1] > length)
+    beyond = [np.array(curve["mean"], float)[steps >= length] for curve in curves.values()]
+    is_longer = any(not np.allclose(means, means[0], atol=0, equal_nan=True) for means in beyond)
     figure = blank(6.5 + 2.5 * is_longer + legend_width(labels), max(3.8, 0.25 * len(names)))
     ratios = [2, 1][: 1 + is_longer]
     panels = figure.subplots(1, 1 + is_longer, squeeze=False, sharey=True, width_ratios=ratios)[0].tolist()
@@ -248,7 +253,7 @@ def performance_notes(report: Mapping[str, Any], run: str) -> dict[str, Any]:
     return {
         "title": f"{report['of'].capitalize()}: score along the lifetime",
         "caption": caption,
-        "threshold": report["threshold"],
+        "threshold": threshold_of(report),
         "rates": {name: rate for name, rate in rates.items() if rate is not None},
     }
 
@@ -275,7 +280,7 @@ def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     """Draw the meta-loss of some meta-steps, the median around them, and the rejected steps as ticks."""
     steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
     some = np.unique(np.linspace(0, len(rows) - 1, _POINTS).astype(int))
-    each = axes.plot(steps[some], losses[some], color=COLOURS[5], linewidth=0.6, alpha=0.7, label="each meta-step")
+    each = axes.plot(steps[some], losses[some], color="0.6", linewidth=0.6, label="each meta-step")
     mark(each, "each meta-step")
     if half := int(_WINDOW * len(rows) / 2):
         medians, label = _running_median(losses, half), f"median of {2 * half + 1} around each"
