@@ -7,12 +7,15 @@ from markupsafe import Markup
 
 from metarule.config.toml import read_bytes
 from metarule.reports.content import Figure, figure
+from metarule.reports.svg import width_style
 from metarule.runs.directory import FIGURES
 
 __all__ = ["stored_figure"]
 
 # Bytes of the largest file that is used.
 _LARGEST = 2**19
+# Dots of an inch of an image, as in the style of figures.
+_DOTS = 150
 
 
 def stored_figure(path: Path, file: str, name: str, caption: str) -> tuple[Figure, ...]:
@@ -28,7 +31,8 @@ def stored_figure(path: Path, file: str, name: str, caption: str) -> tuple[Figur
     if svg.is_file() and svg.stat().st_size <= _LARGEST:
         return figure(name, caption, lambda: read_bytes(svg, _LARGEST).decode())
     if png.is_file() and png.stat().st_size <= _LARGEST:
-        image = b64encode(read_bytes(png, _LARGEST)).decode()
-        text = '<img class="on-white" alt="{}" src="data:image/png;base64,{}">'
-        return (Figure(caption, Markup(text).format(caption, image)),)
+        data = read_bytes(png, _LARGEST)
+        points = 72 / _DOTS * int.from_bytes(data[16:20])  # the width in the header
+        text = '<img class="on-white" alt="{}" style="{}" src="data:image/png;base64,{}">'
+        return (Figure(caption, Markup(text).format(caption, width_style(points), b64encode(data).decode())),)
     return ()

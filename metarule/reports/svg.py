@@ -8,7 +8,7 @@ from markupsafe import Markup
 from metarule.rules.terms import typeset
 from metarule.runs.figures.methods import CURVE
 
-__all__ = ["inline_svg"]
+__all__ = ["inline_svg", "width_style"]
 
 # Elements that are drawn; all others, such as scripts, are left out.
 _DRAWN = {"svg", "g", "path", "use", "defs", "clipPath", "rect", "circle", "ellipse", "line", "polyline", "polygon"}
@@ -46,11 +46,15 @@ def inline_svg(text: str, prefix: str, label: str) -> Markup:
     _clean(root, prefix)
     is_map = root.find(".//image") is not None
     root.attrib = {"viewBox": root.attrib["viewBox"], "role": "img", "aria-label": label}
-    root.attrib["style"] = f"width:{width * _NATURAL:.0f}px;max-width:100%;"
-    root.attrib["style"] += f"min-width:{width * _LEAST:.0f}px;aspect-ratio:{width:.0f}/{height:.0f}"
+    root.attrib["style"] = f"{width_style(width)};aspect-ratio:{width:.0f}/{height:.0f}"
     # Text on the colours of a map is readable on its own ground only.
     root.attrib["class"] = "on-white" if is_map else "drawn"
     return Markup(ElementTree.tostring(root, encoding="unicode", short_empty_elements=False))  # serialised, so escaped
+
+
+def width_style(points: float) -> str:
+    """Style of a figure that is so many points wide: its width on a page, and the least one."""
+    return f"width:{points * _NATURAL:.0f}px;max-width:100%;min-width:{points * _LEAST:.0f}px"
 
 
 def _clean(element: ElementTree.Element, prefix: str) -> None:

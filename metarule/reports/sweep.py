@@ -33,7 +33,7 @@ __all__ = ["sweep_page"]
 
 # Metrics of a sweep in words, besides names that say all.
 _METRICS = {"cross_entropy": "cross-entropy (nats)", "lyapunov_exponent": "Lyapunov exponent (per step)"}
-_METRICS |= {"meta_loss": "meta-loss at the end", "nonfinite_lifetimes": "diverged training lifetimes"}
+_METRICS |= {"meta_loss": "meta-loss at the end", "nonfinite_lifetimes": "diverged training lifetimes", "finite": "θ finite"}
 _TRAINING = "training_"
 
 

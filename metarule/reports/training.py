@@ -137,7 +137,7 @@ def _notes(sources: Sequence[Sources]) -> Iterator[str]:
     if rows and counts == {ENDS}:
         yield f"First and last: means of {ENDS} meta-steps."
     if any(row.get("rejected") for row in rows):
-        yield "Rejected: meta-steps that were undone, as the meta-loss jumped or too many lifetimes were of no use."
+        yield "Rejected: meta-steps that were undone: they made the meta-loss worse, or left few usable lifetimes."
     if any(row.get("zero_gradient_lifetimes") for row in rows):
         yield "Without a gradient: lifetimes whose loss does not depend on θ."
     if any(row.get("lyapunov_exponent") for row in rows):
