@@ -60,7 +60,11 @@ def _criteria(path: Path, report: Mapping[str, Any]) -> Table | None:
     with suppress(ConfigError):
         tasks = read_experiment(path).tasks
         found = tasks.phenomena if isinstance(tasks, Conditioning) else ()
-        rows = [[Cell(one.name), Cell("; ".join(one.criteria))] for one in found if one.name in report]
+        rows = [
+            [Cell(one.name), Cell("; ".join(one.criteria).replace("<=", "≤").replace(">=", "≥"))]
+            for one in found
+            if one.name in report
+        ]
         note = (
             "An animal shows a phenomenon if all its criteria hold. Before, peak and after: responses in its lifetime; "
         )

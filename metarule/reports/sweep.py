@@ -33,7 +33,11 @@ __all__ = ["sweep_page"]
 
 # Metrics of a sweep in words, besides names that say all.
 _METRICS = {"cross_entropy": "cross-entropy (nats)", "lyapunov_exponent": "Lyapunov exponent (per step)"}
-_METRICS |= {"meta_loss": "meta-loss at the end", "nonfinite_lifetimes": "diverged training lifetimes", "finite": "θ finite"}
+_METRICS |= {
+    "meta_loss": "meta-loss at the end",
+    "nonfinite_lifetimes": "diverged training lifetimes",
+    "finite": "θ finite",
+}
 _TRAINING = "training_"
 
 
@@ -93,10 +97,14 @@ def _tables(report: Report) -> Iterator[Table]:
     head += [f"difference from {typeset(report.reference)}", "95 % interval of the difference"]
     note = "Interquartile means over seeds, with intervals over seeds; differences are paired over seeds."
     yield table(f"Held-out {report.score}", head, rows, note)
-    metrics = dict.fromkeys(row["metric"] for row in report.summary if row["metric"] not in (report.score, DIVERGED))
     by_setting: dict[str, dict[str, float]] = {}
     for row in report.summary:
         by_setting.setdefault(row["setting"], {})[row["metric"]] = row["iqm"]
+    names = dict.fromkeys(row["metric"] for row in report.summary if row["metric"] != DIVERGED)
+    # Without the score, and without others that equal it in all settings.
+    metrics = [
+        one for one in names if any(values.get(one) != values.get(report.score) for values in by_setting.values())
+    ]
     others = [
         [Cell(typeset(name)), *(cell(values.get(one), ".4g") for one in metrics)] for name, values in by_setting.items()
     ]

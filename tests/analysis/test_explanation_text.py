@@ -71,7 +71,8 @@ def test_effects_that_are_clear_and_those_that_are_not():
     assert found == [
         f"{score} falls by 0.300 [0.290, 0.310] without pre·modulator (projection 2).",
         f"{score} rises by 0.200 [0.190, 0.210] without weight.",
-        "No measurable effect on the score has, alone: pre, 1.",
+        "Leaving out one of these terms alone has no measurable effect on the score: pre, 1.",
+        "These intervals are not corrected for the 4 terms: about one in twenty misses by chance.",
     ]
 
 

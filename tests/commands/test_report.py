@@ -28,7 +28,7 @@ def test_several_runs_are_compared(tmp_path, monkeypatch, capsys):
     (file,) = (tmp_path / "runs" / "comparisons").glob("*/report.html")
     assert str(file.relative_to(tmp_path)) in capsys.readouterr().out
     text = file.read_text()
-    assert "&lt;a&gt; − b = +0.0000 –, paired over 8 tasks." in text
+    assert "&lt;a&gt; − b = +0.0000, paired over 8 tasks." in text
     assert "<a>" not in text
 
 
@@ -39,7 +39,13 @@ def test_several_runs_are_compared(tmp_path, monkeypatch, capsys):
         (["."], ".: it holds no run and no sweep"),
         (["--live"], "'--live': the directory of a run or a sweep comes first"),
         (["run", "b", "--live"], "--live: allowed: with one directory"),
-        (["run", "--file", "nowhere/x.html"], "--file 'nowhere/x.html': no file can be written there"),
+        (["run", "--file", "nowhere/x.html"], "file = 'nowhere/x.html': its folder does not exist"),
+        (["run", "--file", "run"], "file = 'run': this is a folder; allowed: a file"),
+        (["run/config.toml"], "'run/config.toml': this is no directory; allowed: that of a run or a sweep"),
+        ([""], "'': this is no directory"),
+        (["run", "--live", "8000"], "'8000' is not expected here; options are given as --NAME VALUE"),
+        (["--rule.kind", "mlp", "run"], "'--rule.kind': the directory of a run or a sweep comes first"),
+        (["run", "--help", "nope"], "--help nope: this command has no tables"),
         (["run", "--fil", "x"], "fil = 'x': there is no such field; allowed: file"),
         (["run", "run"], "this run is named twice"),
     ],

@@ -208,10 +208,8 @@ def test_seeds_run_in_turn_and_resume(tmp_path, capsys):
     ("words", "message"),
     [
         (["nothing.toml"], "nothing.toml: No such file or directory"),
-        (
-            [CONFIG, "--rule.hiden", "3"],
-            "configs/boolean-2.toml: rule.hiden = 3: there is no such field; allowed: terms",
-        ),
+        ([CONFIG, "--rule.hiden", "3"], "train: --rule.hiden = 3: there is no such field; allowed: terms"),
+        ([CONFIG, "--run.figure_formats", '["gif"]'], "train: --run.figure_formats.0 = 'gif': allowed: pdf, png, svg"),
         ([CONFIG, "--optimizer.steps", "-3"], "optimizer.steps = -3: expected `int` >= 1"),
         (
             [CONFIG, "--run.loggers", "tensorbord"],

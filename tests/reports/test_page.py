@@ -3,18 +3,25 @@
 import re
 from html.parser import HTMLParser
 
+import jax
 import pytest
 from inferred import inferred
-from reported import EVIL, held_out, metrics, reported_run, reported_seeds
+from msgspec.structs import replace
+from reported import EVIL, held_out, metrics, reported_run, reported_seeds, row
 from small import EXPERIMENT
 
+from metarule import Feedforward, Polynomial, Trace
+from metarule.analysis.comparison import rows_by_contender
 from metarule.config.toml import ConfigError
 from metarule.reports import page as pages
-from metarule.reports.content import Page, Section, cell, table
+from metarule.reports.content import Page, Section, cell, interval_cell, table
+from metarule.reports.held_out import score_tables, tuning_table, verdict
 from metarule.reports.page import LARGEST, print_report, read_page, render
+from metarule.reports.sources import last_equation, parameter_names, read_sources
 from metarule.runs.directory import start_run
 from metarule.runs.files import csv_text, read_json, write_json, write_text
 from metarule.runs.metrics import append_metrics
+from metarule.runs.theta_files import flat_parameters
 
 
 class Reader(HTMLParser):
@@ -86,18 +93,24 @@ def test_names_from_files_are_escaped(tmp_path):
 
 
 def test_numbers_sort_by_their_value():
-    rows = [[cell("a"), cell(float("inf")), cell(1234)], [cell("b"), cell(None), cell(0.5, ".0%")]]
+    rows = [
+        [cell("a"), cell(float("inf")), cell(1234)],
+        [cell("b"), cell(None), cell(0.5, ".0%")],
+        [cell("a-1"), cell(""), cell(-1e-5, ".0e")],
+    ]
     text = render(Page("t", "done", (), (), (), (Section("s", tables=(table("c", ("x", "y", "z"), rows),)),)))
     assert re.findall('<td data-key="([^"]*)">([^<]*)</td>', text) == [
         ("Infinity", "inf"),
         ("1234", "1,234"),
-        ("0.5", "50 %"),
+        ("0.5", "50\N{NO-BREAK SPACE}%"),
+        ("-1e-05", "−1e−05"),
     ]
 
 
 def test_a_run_that_is_not_finished_gives_what_there_is(tmp_path):
     page = read_page([str(reported_run(tmp_path / "run", finished=False))])
     assert page.state == "stopped, 5 of 12 steps"
+    assert page.lead[0].endswith(" Seed 3.")
     assert page.lead[1] == "This run is stopped. Monitored on held-out tasks at meta-step 5: solved 0.8000."
     assert [section.title for section in page.sections] == ["What was learned", "How training went", "How to repeat it"]
     assert page.sections[-1].commands[-2].startswith("metarule train --resume ")
@@ -156,6 +169,51 @@ def test_evaluations_have_the_scores_of_each_task(tmp_path):
     (section,) = [one for one in read_page([str(tmp_path / "run")]).sections if one.title == "Evaluation <i>"]
     by_task = [[one.text for one in row] for row in section.details[0].table.rows]
     assert by_task == [["9", "0.5000", "0.5000"], ["10", "0.5000", "0.5000"]]
+
+
+def test_baselines_with_equal_scores_are_named_together():
+    report = held_out()
+    report["baselines"]["adam"] = row(0.95, -0.1)
+    report["baselines"]["twin"] = row(0.85) | {"difference": {"mean": 0.0, "low": None, "high": None}}
+    _, below, even = verdict(report)
+    assert below == "It is below delta and adam: 0.9500; learned − delta = -0.1000 [-0.1100, -0.0900], paired."
+    assert "2 baselines, of which backprop is the best" in even
+    report["baselines"] = {"twin": report["baselines"]["twin"]}
+    assert verdict(report)[1] == "It cannot be told apart from twin: 0.8500; learned − twin = +0.0000, paired."
+
+
+def test_what_tells_nothing_is_left_out():
+    report = held_out()
+    assert [one.caption for one in score_tables(report)] == ["Scores at the end of a lifetime on held-out tasks"]
+    assert "steps to 0.9" in score_tables(report)[0].head
+    for one in rows_by_contender(report).values():
+        one["steps_to_threshold"] = {"at": None, "low": None, "high": None}
+    assert "steps to 0.9" not in score_tables(report)[0].head
+    report["baselines"] |= {"ideal_observer": row(0.9) | {"learning_rate": None, "tuning_lifetimes": 0}}
+    report["baselines"]["delta"]["learning_rate"] = 10.0
+    tuned = tuning_table([report])
+    assert [cells[0].text for cells in tuned.rows] == ["delta", "backprop"]
+    assert tuned.note.endswith("beyond which others may be better: delta.")
+
+
+def test_a_run_that_goes_on_has_the_equation_of_its_last_meta_step(tmp_path):
+    traces = {"eligibility": Trace(of="pre*post", decay=0.8)}
+    rule = Polynomial(terms=("modulator*eligibility", "pre*post"), traces=traces, frozen=("pre*post",))
+    inner_loop = replace(EXPERIMENT.inner_loop, theta="per_path")
+    experiment = replace(EXPERIMENT, rule=rule, circuit=Feedforward(hidden=(2,)), inner_loop=inner_loop)
+    start_run(tmp_path / "run", experiment, given=None)
+    lifetime = experiment.lifetime
+    theta = jax.tree.map(lambda leaf: leaf + 0.5, lifetime.init_theta(jax.random.key(0)))
+    described = {name: float(value) for name, value in flat_parameters(lifetime, theta).items()}
+    append_metrics(tmp_path / "run", [one | {"theta": list(described.values())} for one in metrics()])
+    sources = read_sources(tmp_path / "run")
+    assert list(parameter_names(sources)) == list(described)
+    assert last_equation(sources) == lifetime.equation(theta)
+
+
+def test_intervals_with_equal_ends_have_their_half():
+    assert interval_cell({"low": 0.02 - 4e-12, "high": 0.02 + 4e-12}, ".4g").text == "0.02 ± 4.0e-12"
+    assert interval_cell({"low": 0.01, "high": 0.03}, ".4g").text == "0.01 to 0.03"
 
 
 def test_an_explanation_has_its_sentences(tmp_path):

@@ -39,6 +39,8 @@ def test_a_finished_sweep(tmp_path):
     page = read_page([str(sweep(tmp_path / "sweep", 2))])
     assert page.state == "done"
     assert page.lead[1].startswith("Highest held-out solved: 0.6000 [")
+    assert page.lead[1].endswith("], interquartile mean over 3 seeds, of the setting " + EVIL + ".")
+    assert page.lead[3] == "It was chosen on these scores as the best of 2, which favours it."
     assert page.lead[2] == "Its difference from rate = 0.1, paired over seeds: +0.5000 [–]."
     assert not page.figures[0].note
     first, second = page.sections[0].tables[0].rows

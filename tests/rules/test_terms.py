@@ -62,6 +62,7 @@ def test_terms_are_formatted_as_in_papers(text, formatted):
 
 def test_names_are_typeset_without_being_parsed():
     assert typeset("hidden 1: pre*post^2 - trace2^10") == "hidden 1: pre·post² − trace2¹⁰"
+    assert typeset("2*trace*modulator*post^2*pre") == "2·pre·post²·modulator·trace"  # as in an equation
 
 
 @settings(deadline=None)

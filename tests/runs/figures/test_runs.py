@@ -47,7 +47,7 @@ def test_the_meta_loss_stands_above_the_scores_with_its_rejected_steps():
     assert [line.get_ydata().tolist() for line in below.get_lines()] == [[0.5, 0.5], [0.6, 0.6]]
     labels = [text.get_text() for text in below.get_legend().get_texts()]
     assert labels == ["training tasks (nothing held out)", "validation tasks"]
-    assert below.get_ylabel() == "tasks solved (fraction)"
+    assert below.get_ylabel() == "tasks solved\n(fraction)"
     assert [list(line.get_ydata()) for line in lowest.get_lines()] == [[-0.1, -0.1], [0.2, 0.2], [0, 0]]
     middle = top.get_lines()[1].get_ydata()
     assert middle[50] == 1 / 51  # the median of what is around it, not of what was before
@@ -87,7 +87,7 @@ def performance():
 
 
 def test_performance_in_order_of_the_score_with_rates_and_threshold(performance):
-    rows = {"learned": {"diverged": 0}, "initial": {"diverged": 2}}
+    rows = {"learned": {"diverged": 0}, "initial": {"diverged": 2, "steps_to_threshold": {"at": 10}}}
     report = {"of": "held-out tasks", "tasks": 1, "lifetimes": 8, "threshold": 0.9} | rows
     notes = performance_notes(report | {"baselines": {"delta": {"diverged": 0, "learning_rate": 0.0333}}}, "boolean/s0")
     assert notes["caption"] == "boolean/s0: mean and 95 % interval over 1 task, 8 networks; diverged: initial 2"
