@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from shlex import join
 from typing import Any
 
-from metarule.analysis.comparison import THRESHOLD, count_text
+from metarule.analysis.comparison import THRESHOLD, count_text, threshold_of
 from metarule.parallel.devices import spread
 from metarule.reports.content import Cell, Page, Section, cell, figure, gain_text, interval_cell, signed, table
 from metarule.reports.mathml import typeset_equation
@@ -42,8 +42,9 @@ def comparison_page(words: Sequence[str]) -> Page:
     performance, over = performance_of(measured), " or ".join(sorted({row["over"] for row in rows.values()}))
     caption = f"{metric} along lifetimes on {of}: mean and 95 % interval over {over}"
     length = max(one.length for one in measured)
-    drawn = figure("performance", caption, lambda: figures.draw_performance.svg(performance, length, "", "", THRESHOLD))
-    scores = Section("Scores and paired differences", tables=(_table(rows, metric),))
+    threshold = threshold_of({"contenders": rows, "threshold": THRESHOLD})
+    drawn = figure("performance", caption, lambda: figures.draw_performance.svg(performance, length, "", "", threshold))
+    scores = Section("Scores and paired differences", tables=(_table(rows, metric, threshold),))
     command = f"metarule compare {join(words)}"
     parts = (_run_section(number, one) for number, one in enumerate(measured))
     sections = (scores, *parts, Section("How to repeat it", commands=(command,)))
@@ -62,7 +63,7 @@ def _lead(rows: Mapping[str, Mapping[str, Any]], metric: str, of: str) -> Iterat
             yield f"No difference of {first} and {name}: {row['unpaired']}."
 
 
-def _table(rows: Mapping[str, Mapping[str, Any]], metric: str) -> Any:
+def _table(rows: Mapping[str, Mapping[str, Any]], metric: str, threshold: float | None) -> Any:
     multiples = list(dict.fromkeys(multiple for row in rows.values() for multiple in row["horizon"] if multiple != "1"))
     body = []
     for name, row in rows.items():
@@ -70,7 +71,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]], metric: str) -> Any:
         at = row["steps_to_threshold"]["at"]
         cells = [Cell(name), cell(row["seeds"]), cell(row["count"]), cell(row["mean"]), interval_cell(row)]
         cells += [signed(difference.get("mean")), interval_cell(difference, "+.4f"), cell(row.get("pairs"))]
-        cells += [cell(row["diverged"]), Cell("never", float("inf")) if at is None else cell(at)]
+        cells += [cell(row["diverged"]), Cell("never" if threshold else "", float("inf")) if at is None else cell(at)]
         body.append([*cells, *(cell(row["horizon"].get(multiple, {}).get("mean")) for multiple in multiples)])
     head = [
         "run",

@@ -133,8 +133,9 @@ def _key(cell: Cell) -> str:
 
 
 def _signs(text: str) -> str:
-    """Text with minus signs, and with spaces before percent signs that do not break."""
-    return _SIGN.sub("−", text).replace(" %", "\N{NO-BREAK SPACE}%")
+    """Text with minus signs, and with spaces beside ± and before % that do not break."""
+    space = "\N{NO-BREAK SPACE}"
+    return _SIGN.sub("−", text).replace(" ± ", f"{space}±{space}").replace(" %", f"{space}%")
 
 
 def _smaller(page: Page) -> Page:
