@@ -10,7 +10,7 @@ from metarule.reports.sources import read_text
 from metarule.runs.environment import ENVIRONMENT
 from metarule.runs.files import read_json
 
-__all__ = ["provenance"]
+__all__ = ["command_line", "provenance"]
 
 
 def provenance(path: Path, seeds: Sequence[int], files: Sequence[str], commands: Sequence[str] = ()) -> Section:
@@ -23,22 +23,21 @@ def provenance(path: Path, seeds: Sequence[int], files: Sequence[str], commands:
         commands: that go on with it.
     """
     environment = read_json(path / ENVIRONMENT) or {}
-    given = _command(environment.get("command") or ())
+    given = command_line(environment.get("command") or ())
     texts = [Details(name, text) for name in files if (text := read_text(path / name))]
     details = (*texts, Details("Versions, device and precision", table=_environment(environment)))
     text = f"Seeds: {', '.join(map(str, seeds))}." if len(seeds) > 1 else f"Seed: {', '.join(map(str, seeds))}."
     return Section("How to repeat it", (text,), commands=tuple(filter(None, (given, *commands))), details=details)
 
 
-def _command(words: Sequence[str]) -> str:
-    """Command line of a process, without the place of the program."""
+def command_line(words: Sequence[str]) -> str:
+    """Command line of a process, without the place of the program; empty without words."""
     if not words:
         return ""
     program = Path(words[0])
     modules = {"__main__.py": "metarule", "metarule": "metarule"}
-    name = modules.get(program.name) or (
-        f"metarule {program.stem}" if program.parent.name == "metarule" else program.name
-    )
+    packages = {"metarule": f"metarule {program.stem}", "benchmarks": f"python -m benchmarks.{program.stem}"}
+    name = modules.get(program.name) or packages.get(program.parent.name, program.name)
     return f"{name} {shlex.join(words[1:])}".strip()
 
 
