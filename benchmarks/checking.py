@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmarks.markdown import Cell, Mention, Part, mentions, parts, prints, rows
-from benchmarks.results import FOLDER, Result, numbers, objects
+from benchmarks.results import FOLDER, Result, numbers, objects, selected
 from metarule.analysis.comparison import LEARNED
 
 __all__ = ["Finding", "check", "corrected", "run_cells"]
@@ -52,9 +52,9 @@ def corrected(text: str, findings: Sequence[Finding]) -> str:
 
 
 def _of_part(part: Part, results: Mapping[str, Result]) -> Iterator[Finding]:
-    named = {name: results[name] for name in part.names if name in results}
+    named = {name: result for name in part.names if (result := selected(results, name))}
     missing = [name for name in part.names if name not in named]
-    yield from (Finding(part.start, part.section, name, f"no {FOLDER / name}.json") for name in missing)
+    yield from (Finding(part.start, part.section, name, f"no result in {FOLDER}") for name in missing)
     table, rest = rows(part)
     trees = [result.numbers for result in named.values()]
     found = [*_unmatched(mentions(rest, part.start), trees, named, part)]

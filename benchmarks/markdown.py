@@ -20,7 +20,7 @@ _DECIMAL = rf"{_INTEGER}?\.\d+|{_INTEGER}e[−-]\d+"
 
 def _pattern(number: str) -> re.Pattern[str]:
     number = rf"(?<![\w.−+-])[−+-]?(?:{number})(?!\.?\w)(?: %)?"
-    return re.compile(rf"({number})(?:\**\s*\[({number}),\s*({number})\])?")
+    return re.compile(rf"({number})(?:\**(?:·\S+)?\s*\[({number}),\s*({number})\])?")
 
 
 _IN_TEXT, _IN_TABLES = _pattern(_DECIMAL), _pattern(f"{_DECIMAL}|{_INTEGER}")
@@ -110,9 +110,8 @@ def mentions(blank: str, start: int, in_table: bool = False) -> Iterator[Mention
         in_table: whether it is a cell.
     """
     for match in (_IN_TABLES if in_table else _IN_TEXT).finditer(blank):
-        yield Mention(
-            start + match.start(), " ".join(match[0].replace("*", "").split()), tuple(filter(None, match.groups()))
-        )
+        shown = " ".join(match[0].replace("*", "").split())
+        yield Mention(start + match.start(), shown, tuple(filter(None, match.groups())))
 
 
 def prints(value: float, number: str, signed: bool) -> bool:
@@ -125,11 +124,11 @@ def prints(value: float, number: str, signed: bool) -> bool:
     """
     digits = number.removesuffix(" %").lstrip("−+-").replace(",", "").replace("−", "-")
     scaled = abs(value) * (100 if number.endswith("%") else 1)
-    places = len(digits.partition(".")[2])
-    if "e" in digits:
-        same = f"{scaled:.0e}" == f"{float(digits):.0e}"
-    else:
-        # 0 and 1 are counts; as roundings they would be found everywhere.
-        same = f"{scaled:.{places}f}" == f"{float(digits):.{places}f}" and (places > 0 or scaled >= 1 or not scaled)
-    negative = number[0] in "−-"
-    return same and (value < 0 if negative else value >= 0 or not (signed or number[0] == "+"))
+    places = len(digits.partition("e")[0].partition(".")[2])
+    form = f".{places}{'e' if 'e' in digits else 'f'}"
+    same = f"{scaled:{form}}" == f"{float(digits):{form}}"
+    if digits.isdecimal() and 0 < scaled < 1:
+        return False  # 0 and 1 are counts; as roundings they would be everywhere
+    if number[0] in "−-":
+        return same and value < 0
+    return same and (value >= 0 or not (signed or number[0] == "+"))

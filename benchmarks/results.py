@@ -3,26 +3,28 @@
 import csv
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from metarule.config.toml import ConfigError
 from metarule.reports.provenance import command_line
 from metarule.runs.environment import ENVIRONMENT
-from metarule.runs.files import convert, named_errors, read_json, write_json
+from metarule.runs.files import convert, json_text, named_errors, read_json, write_text
 
-__all__ = ["FOLDER", "Result", "add_result", "numbers", "objects", "read_results"]
+__all__ = ["FOLDER", "LARGEST", "Result", "add_result", "numbers", "objects", "read_results", "selected"]
 
 FOLDER = Path("configs", "results")
 _ROOT = Path(__file__).parents[1]
 # Files with the numbers of a directory: of a run or a comparison, of a structure search, of a sweep.
 _FILES = ("summary.json", "front.json", "summary.csv")
-_LARGEST = 40_000
-# Members that name places of one machine, or list what means and intervals summarise.
-_LEFT_OUT = {"directory", "by_task", "by_seed", "seeds"}
+LARGEST = 40_000
+# Members that name places of one machine, or list what means, intervals and figures summarise.
+_LEFT_OUT = {"directory", "by_task", "by_seed", "by_rate"}
+_DIGITS = 7
 _PLACES = {"--run.directory", "--directory", "--json"}
 _DECIMAL = re.compile(r"-?\d*\.\d+")
 
@@ -62,17 +64,31 @@ def add_result(source: Path, file: Path, command: str) -> Result:
         raise ConfigError(f"--keep '{source}': '{command}' is no command for other machines; name one with --command")
     provenance = {name: value for name, value in environment.items() if name not in ("command", "resumed") and value}
     result = Result(command=command, environment=provenance, numbers=_extract(_read(found)))
-    if (size := len(json.dumps(result.numbers))) > _LARGEST:
-        raise ConfigError(f"--keep '{source}': {size:,} bytes of numbers; allowed: {_LARGEST:,}")
+    text = json_text({name: getattr(result, name) for name in Result.__struct_fields__}, indent=0) + "\n"
+    if (size := len(text.encode())) > LARGEST:
+        raise ConfigError(f"--keep '{source}': {size:,} bytes of numbers; allowed: {LARGEST:,}")
     with named_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_json(file, {name: getattr(result, name) for name in Result.__struct_fields__})
+        write_text(file, text)
     return result
 
 
 def read_results(folder: Path) -> dict[str, Result]:
     """Read all results of a folder by name; empty if it does not exist."""
     return {file.stem: convert(file, read_json(file), Result) for file in sorted(folder.glob("*.json"))}
+
+
+def selected(results: Mapping[str, Result], path: str) -> Result | None:
+    """The result of a name, or a part of its numbers: `boolean`, `boolean/held_out/learned`; None if there is none."""
+    name, *keys = path.split("/")
+    if name not in results:
+        return None
+    part = results[name].numbers
+    for key in keys:
+        if not isinstance(part, dict) or key not in part:
+            return None
+        part = part[key]
+    return replace(results[name], numbers=part)
 
 
 def numbers(tree: Any, deep: bool = True) -> Iterator[float]:
@@ -130,7 +146,10 @@ def _value(cell: str) -> Any:
 
 
 def _extract(value: Any) -> Any:
-    """Leave out values by task and by seed, and places."""
+    """Round numbers, and leave out places and what means summarise."""
     if isinstance(value, dict):
-        return {name: _extract(part) for name, part in value.items() if name not in _LEFT_OUT}
-    return [_extract(part) for part in value] if isinstance(value, list) else value
+        listed = {name for name, part in value.items() if name == "seeds" and isinstance(part, list)}
+        return {name: _extract(part) for name, part in value.items() if name not in _LEFT_OUT | listed}
+    if isinstance(value, list):
+        return [_extract(part) for part in value]
+    return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value

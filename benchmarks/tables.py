@@ -19,7 +19,7 @@ _USAGE = """\
 Check the numbers in the READMEs: each has to be one of a result in configs/results, rounded to the digits that are
 printed. A comment, which is not shown, names the results of the text from there to the next comment or heading:
 
-    <!-- results: boolean boolean-10 -->
+    <!-- results: boolean boolean-10/held_out/learned -->
 
 A number and its interval, `.963 [.958, .967]`, have to be in one object of a result. Headers and first columns of
 tables are labels. Where a result has the label (a command, a method, a setting), the row or column is compared with
