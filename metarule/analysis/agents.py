@@ -106,6 +106,10 @@ class IdealObserver(Agent, frozen=True, kw_only=True):
         if not isinstance(self.tasks, HasIdealObserver):
             raise ValueError(f"ideal_observer: {type(self.tasks).__name__} has none")
 
+    def init_theta(self, key: PRNGKey) -> Theta:
+        """No θ: an observer has no rate."""
+        return ()
+
     def start(self, task: Any) -> Any:
         """Belief before the first step."""
         return self.tasks.ideal_start(task)  # type: ignore[attr-defined]

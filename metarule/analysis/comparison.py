@@ -223,7 +223,7 @@ def held_out_table(report: Mapping[str, Any]) -> str:
     """Format a `held_out_report`, or several joined, for the screen; it warns if learning made the rule worse."""
     units = "seeds" if "seeds" in report else "tasks"
     rows = {
-        name + (f" (rate {row['learning_rate']:.3g})" if "learning_rate" in row else ""): row
+        name + (f" (rate {row['learning_rate']:.3g})" if row.get("learning_rate") else ""): row
         for name, row in rows_by_contender(report).items()
     }
     title = f"{report['of']}, {count_text(report[units], units)}"

@@ -36,7 +36,7 @@ class Tuned(NamedTuple):
     """Result of tuning a learning rate.
 
     Attributes:
-        rate: best rate.
+        rate: best rate; 0 for a learner without θ, of which nothing is tuned.
         decay: best decay of the eligibility trace; None for a rule without one.
         theta: θ at that rate and decay.
         rates: all rates, the coarse grid first, once for each decay [rates].
@@ -98,7 +98,7 @@ def tune_all(
     """Tune several learners of the same tasks side by side, in one program.
 
     Args:
-        learners: by name; see `tune`.
+        learners: by name; see `tune`. Those without θ are left as they are.
         pool: training tasks.
         key: decides the lifetimes, which are the same for all learners.
         budget: lifetimes of each.
@@ -107,9 +107,11 @@ def tune_all(
     Returns:
         What `tune` returns for each.
     """
-    tuned: dict[str, Tuned] = {}
+    fixed = [name for name, learner in learners.items() if not jax.tree.leaves(learner.init_theta(run_key(0)))]
+    tuned = {name: Tuned(0.0, None, (), np.zeros(0), np.zeros((0, 2)), lifetimes=0) for name in fixed}
+    tunable = {name: one for name, one in learners.items() if name not in tuned}
     for decays in ((None,), DECAYS):
-        group = {name: one for name, one in learners.items() if _has_eligibility(one) == (decays is DECAYS)}
+        group = {name: one for name, one in tunable.items() if _has_eligibility(one) == (decays is DECAYS)}
         tuned |= _tune_group(group, decays, pool, key, budget, pause) if group else {}
     return {name: tuned[name] for name in learners}
 

@@ -20,6 +20,7 @@ from metarule.lifetime.initial import learns_initial
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Recorded
+from metarule.reports.page import print_report
 from metarule.rules.polynomial import Polynomial
 from metarule.rules.presets import RULES
 from metarule.runs import figures
@@ -66,7 +67,9 @@ def _serve(words: list[str]) -> int:
         if isinstance(transfer.experiment.tasks, Recorded):
             raise ConfigError("tasks.kind: these tasks are recordings, to which nothing adapts; use: metarule infer")
         with new_folder(run.directory / ADAPTATIONS, transfer.options.directory) as path:
-            return _run(transfer, path)
+            status = _run(transfer, path)
+        print_report(run.directory, path)
+    return status
 
 
 @figures.drawn_last()

@@ -24,6 +24,7 @@ from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import Recorded
 from metarule.recordings.family import Recordings
+from metarule.reports.page import print_report
 from metarule.runs import figures
 from metarule.runs.directory import EVALUATIONS, FIGURES
 from metarule.runs.experiment import FREE_TABLES, Experiment
@@ -62,7 +63,9 @@ def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
         transfer = parse_transfer(run, words[1:])
         with new_folder(run.directory / EVALUATIONS, transfer.options.directory) as path:
-            return (_run_on_recordings if isinstance(transfer.experiment.tasks, Recorded) else _run)(transfer, path)
+            status = (_run_on_recordings if isinstance(transfer.experiment.tasks, Recorded) else _run)(transfer, path)
+        print_report(run.directory, path)
+    return status
 
 
 def _run_on_recordings(transfer: Transfer, path: Path) -> int:
@@ -98,7 +101,7 @@ def _run(transfer: Transfer, path: Path) -> int:
     settings, threshold = experiment.evaluation, transfer.options.threshold
     points = evaluation_steps(lifetime, settings.points, settings.horizons)
     curves = compare(compared, experiment.split.test, transfer.key, transfer.lifetimes, points, transfer.tasks)
-    rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in curves}
+    rates = {name: {"learning_rate": rate} for name, rate in run.rates.items() if name in curves and rate}
     held_out = held_out_report(lifetime, curves, rates, transfer.novelty, threshold)
     summary = transfer.tree() | {"equation": run.equation, "held_out": held_out, "left_out": left_out}
     if isinstance(experiment.tasks, Conditioning):

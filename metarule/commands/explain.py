@@ -13,6 +13,7 @@ from metarule.commands import cli
 from metarule.config.help import Source
 from metarule.config.schema import Checked
 from metarule.config.toml import decode, parse_overrides
+from metarule.reports.page import print_report
 from metarule.runs import figures
 from metarule.runs.directory import EXPLANATION, FIGURES
 from metarule.runs.explaining import explain
@@ -67,7 +68,9 @@ def _serve(words: list[str]) -> int:
         options = decode(given, Options)
         check_place(options.json)
         with _folder(run, options) as path:
-            return _run(run, options, path)
+            status = _run(run, options, path)
+        print_report(run.directory, path)
+    return status
 
 
 def _folder(run: FinishedRun, options: Options) -> AbstractContextManager[Path]:

@@ -21,6 +21,7 @@ from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
 from metarule.lifetime.learner import Lifetime
 from metarule.prng import Purpose, run_key, stream
+from metarule.reports.page import print_report
 from metarule.rules.expansion import expand
 from metarule.rules.mlp import MLP
 from metarule.rules.polynomial import Polynomial
@@ -86,7 +87,9 @@ def main(words: list[str]) -> int:
 
 def _serve(words: list[str]) -> int:
     with open_run(words[0]) as run:
-        return _run(run, decode(dict(parse_overrides(words[1:])), Options))
+        status = _run(run, decode(dict(parse_overrides(words[1:])), Options))
+        print_report(run.directory)
+    return status
 
 
 def _run(run: FinishedRun, options: Options) -> int:

@@ -78,8 +78,15 @@ def render(page: Page, refresh: int = 0, tag: str = "") -> str:
     return text if len(text.encode()) <= LARGEST else template.render(page=_smaller(page), **common)
 
 
-def print_report(path: Path) -> None:
-    """Write the page of a run or a sweep into its directory at its end, and print its name; an error is a warning."""
+def print_report(path: Path, results: Path | None = None) -> None:
+    """Write the page of a run or a sweep into its directory, and print its name; an error is a warning.
+
+    Args:
+        path: the directory.
+        results: folder of new results about the run; without effect if they are elsewhere. None for those of the run.
+    """
+    if results and not results.is_relative_to(path):
+        return
     file = path / REPORT
     try:
         write_whole(file, render(read_page([str(path)])))

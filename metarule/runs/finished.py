@@ -33,7 +33,7 @@ class FinishedRun:
         config: the experiment.
         theta: the learned θ.
         initial: θ before the first meta-step.
-        rates: learning rates of the baselines, as tuned on training tasks; none in a member of a sweep.
+        rates: learning rates of the baselines, as tuned on training tasks, 0 without one; none in a member of a sweep.
         decays: decays of their eligibility traces, where they have one.
     """
 
@@ -75,7 +75,7 @@ class FinishedRun:
 
 
 class _Baseline(Struct):
-    learning_rate: Annotated[float, Meta(gt=0, le=1e18)]
+    learning_rate: Annotated[float, Meta(gt=0, le=1e18)] | None
     trace_decay: Annotated[float, Meta(gt=0, lt=1)] | None = None
 
 
@@ -112,7 +112,7 @@ def load(run_dir: str | Path) -> FinishedRun:
     given = given_theta(path, learner)
     initial = learner.init_theta(stream(run_key(experiment.seed), Purpose.THETA)) if given is None else given
     theta = load_theta(path, initial, theta_meaning(learner))
-    rates: dict[str, float] = {name: one.learning_rate for name, one in held_out.baselines.items()}
+    rates: dict[str, float] = {name: one.learning_rate or 0.0 for name, one in held_out.baselines.items()}
     decays: dict[str, float] = {
         name: one.trace_decay for name, one in held_out.baselines.items() if one.trace_decay is not None
     }

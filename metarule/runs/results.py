@@ -148,7 +148,7 @@ def held_out_curves(
 
 def _tuning(tuned: Tuned) -> dict[str, Any]:
     decay = {} if tuned.decay is None else {"trace_decay": tuned.decay}
-    return {"learning_rate": tuned.rate} | decay | {"tuning_lifetimes": tuned.lifetimes}
+    return {"learning_rate": tuned.rate or None} | decay | {"tuning_lifetimes": tuned.lifetimes}
 
 
 def _training_summary(experiment: Experiment, trained: Trained, rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

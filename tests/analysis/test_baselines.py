@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from small import training_task
 
 from metarule import (
+    Bandit,
     Boolean,
     Conditioning,
     ConditioningCircuit,
@@ -25,6 +26,7 @@ from metarule import (
     learning_curves,
     tune,
 )
+from metarule.analysis.agents import IdealObserver
 from metarule.analysis.baselines import (
     Descent,
     baselines,
@@ -279,6 +281,13 @@ def test_learners_that_are_tuned_side_by_side_are_tuned_as_each_alone():
         assert together[name].rate == alone.rate
         np.testing.assert_array_equal(together[name].scores, alone.scores)
     assert tune_all({}, POOL, KEY, 260) == {}
+
+
+def test_of_an_observer_without_theta_nothing_is_tuned():
+    observer = IdealObserver(tasks=Bandit(), inner_loop=InnerLoop(steps=4))
+    tuned = tune(observer, Bandit().split(0).train, KEY, budget=100)
+    assert (tuned.rate, tuned.decay, tuned.theta, tuned.lifetimes) == (0, None, (), 0)
+    assert theta_at_rate(observer, tuned.rate) == ()
 
 
 def test_tuning_stops_where_its_caller_says_so():

@@ -13,6 +13,7 @@ from metarule import MLP, Polynomial, explain, load
 from metarule.analysis.explanation import Explanation
 from metarule.commands.explain import main
 from metarule.runs import explaining
+from metarule.runs.directory import REPORT
 from metarule.runs.files import plain, write_json
 from metarule.runs.locks import HOLDER, LOCK
 
@@ -58,7 +59,7 @@ def test_a_rule_is_explained_and_the_numbers_are_those_of_python(run, tmp_path, 
     assert {row["of"] for row in rows} == {"share", "cosine", "effect"}
     assert all(row.keys() == {"of", "part", "name", "mean", "low", "high"} for row in rows)
     after = {file.name: file.read_bytes() for file in run.iterdir() if file.is_file()}
-    assert after.keys() - before.keys() == {LOCK, HOLDER}
+    assert after.keys() - before.keys() == {LOCK, HOLDER, REPORT}
     assert {name: after[name] for name in before} == before
 
 

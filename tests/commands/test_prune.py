@@ -14,6 +14,7 @@ from small import EXPERIMENT, finished_run
 
 from metarule import MLP, Polynomial, load
 from metarule.commands.prune import main
+from metarule.runs.directory import REPORT
 from metarule.runs.locks import HOLDER, LOCK
 from metarule.runs.theta_files import load_theta, theta_meaning
 
@@ -76,7 +77,7 @@ def test_the_shorter_rule_is_printed_and_saved(run, capsys):
     assert [row["term"] for row in pruned["contributions"]["terms"]] == ["pre*modulator", "pre*post"]
     assert [trial["outcome"] for trial in pruned["trials"]] == ["ranked"] * 2 + ["removed", "kept", "ranked", "kept"]
     after = {file.name: file.read_bytes() for file in run.iterdir()}
-    assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER}
+    assert after.keys() - before.keys() == {"pruned.npz", "pruned.json", LOCK, HOLDER, REPORT}
     assert {name: after[name] for name in before} == before
 
 
@@ -135,7 +136,7 @@ def test_a_network_is_read_back_as_an_equation(network, capsys):
     assert learner.equation(theta) == found["equation"]
     assert found["theta"] == pytest.approx(dict(zip(fit["terms"], fit["coefficients"], strict=True)))
     after = {file.name: file.read_bytes() for file in network.iterdir()}
-    assert after.keys() - before.keys() == {"readback.npz", "readback.json", LOCK, HOLDER}
+    assert after.keys() - before.keys() == {"readback.npz", "readback.json", LOCK, HOLDER, REPORT}
     assert {name: after[name] for name in before} == before
 
 
