@@ -22,8 +22,8 @@ _ROOT = Path(__file__).parents[1]
 # Files with the numbers of a directory: of a run or a comparison, of a structure search, of a sweep.
 _FILES = ("summary.json", "front.json", "summary.csv")
 LARGEST = 40_000
-# Members that name places of one machine, or list what means, intervals and figures summarise.
-_LEFT_OUT = {"directory", "by_task", "by_seed", "by_rate"}
+# Members that name places of one machine, repeat the config, or list what means, intervals and figures summarise.
+_LEFT_OUT = {"directory", "experiment", "by_task", "by_rate"}
 _DIGITS = 7
 _PLACES = {"--run.directory", "--directory", "--json"}
 _DECIMAL = re.compile(r"-?\d*\.\d+")
@@ -146,10 +146,10 @@ def _value(cell: str) -> Any:
 
 
 def _extract(value: Any) -> Any:
-    """Round numbers, and leave out places and what means summarise."""
+    """Round numbers, and leave out lists of them, such as those by seed."""
     if isinstance(value, dict):
-        listed = {name for name, part in value.items() if name == "seeds" and isinstance(part, list)}
-        return {name: _extract(part) for name, part in value.items() if name not in _LEFT_OUT | listed}
+        parts = {name: _extract(part) for name, part in value.items() if name not in _LEFT_OUT}
+        return {name: part for name, part in parts.items() if part != []}
     if isinstance(value, list):
-        return [_extract(part) for part in value]
+        return [_extract(part) for part in value if not isinstance(part, int | float)]
     return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
