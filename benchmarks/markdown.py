@@ -14,12 +14,14 @@ _HIDDEN = re.compile(
     re.DOTALL | re.MULTILINE,
 )
 _TABLE = re.compile(r"^\|([^\n]*)\|\n\|[-: |]+\|\n((?:\|[^\n]*\n?)*)", re.MULTILINE)
+# Units in which a value may be printed, in multiples of that in which results have it.
+_SCALES = {"%": 100.0, "kB": 1e-3, "MB": 1e-6, "GB": 1e-9}
 _INTEGER = r"(?:\d{1,3}(?:,\d{3})+|\d+)"
 _DECIMAL = rf"{_INTEGER}?\.\d+|{_INTEGER}e[−-]\d+"
 
 
 def _pattern(number: str) -> re.Pattern[str]:
-    number = rf"(?<![\w.−+-])[−+-]?(?:{number})(?!\.?\w)(?: %)?"
+    number = rf"(?<![\w.−+-])[−+-]?(?:{number})(?!\.?\w)(?: (?:{'|'.join(_SCALES)}))?"
     return re.compile(rf"({number})(?:\**(?:·\S+)?\s*\[({number}),\s*({number})\])?")
 
 
@@ -119,11 +121,11 @@ def prints(value: float, number: str, signed: bool) -> bool:
 
     Args:
         value: the value.
-        number: as printed: `.97`, `97.2 %`, `1,236`, `−.012`, `9e-15`.
+        number: as printed: `.97`, `97.2 %`, `1,236`, `2.5 GB`, `−.012`, `9e-15`.
         signed: whether a number without a sign is not negative; else it may be the magnitude of the value.
     """
-    digits = number.removesuffix(" %").lstrip("−+-").replace(",", "").replace("−", "-")
-    scaled = abs(value) * (100 if number.endswith("%") else 1)
+    digits, _, unit = number.lstrip("−+-").replace(",", "").replace("−", "-").partition(" ")
+    scaled = abs(value) * _SCALES.get(unit, 1.0)
     places = len(digits.partition("e")[0].partition(".")[2])
     form = f".{places}{'e' if 'e' in digits else 'f'}"
     same = f"{scaled:{form}}" == f"{float(digits):{form}}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.markdown import parts
+from benchmarks.markdown import parts, prints
 from benchmarks.results import FOLDER, LARGEST, read_results
 from benchmarks.tables import FILES, findings_by_file, main
 
@@ -163,6 +163,28 @@ def test_a_number_without_a_result_fails(folder, capsys, old, new, line):
     status, lines = checked(folder, capsys, (old, new))
     assert status == 1
     assert lines[0] == f"README.md:{line}"
+
+
+@pytest.mark.parametrize(
+    ("value", "number", "signed", "same"),
+    [
+        (0.0274, "+.027", True, True),
+        (-0.0276, ".028", False, True),
+        (-0.0276, ".028", True, False),
+        (-0.0276, "−.028", True, True),
+        (-0.0276, "+.028", False, False),
+        (0.9715, "97.2 %", True, True),
+        (2.46e9, "2.5 GB", True, True),
+        (2.46e9, "2.5 MB", True, False),
+        (8.6e-15, "9e-15", True, True),
+        (1.04e-5, "1.1e−5", True, False),
+        (1235.8, "1,236", True, True),
+        (0.6, "1", True, False),
+        (0.0, "0", True, True),
+    ],
+)
+def test_a_value_is_rounded_to_the_printed_digits(value, number, signed, same):
+    assert prints(value, number, signed) == same
 
 
 def test_a_comment_may_name_a_part_of_a_result(folder, capsys):
