@@ -21,7 +21,7 @@ _DECIMAL = rf"{_INTEGER}?\.\d+|{_INTEGER}e[−-]\d+"
 
 
 def _pattern(number: str) -> re.Pattern[str]:
-    number = rf"(?<![\w.−+-])[−+-]?(?:{number})(?!\.?\w)(?: (?:{'|'.join(_SCALES)}))?"
+    number = rf"(?<![\w.−+-])(?:[−+] ?|-)?(?:{number})(?!\.?\w)(?: (?:{'|'.join(_SCALES)}))?"
     return re.compile(rf"({number})(?:\**(?:·\S+)?\s*\[({number}),\s*({number})\])?")
 
 
@@ -113,7 +113,8 @@ def mentions(blank: str, start: int, in_table: bool = False) -> Iterator[Mention
     """
     for match in (_IN_TABLES if in_table else _IN_TEXT).finditer(blank):
         shown = " ".join(match[0].replace("*", "").split())
-        yield Mention(start + match.start(), shown, tuple(filter(None, match.groups())))
+        numbers = (re.sub(r"^([−+]) ", r"\1", number) for number in match.groups() if number)
+        yield Mention(start + match.start(), shown, tuple(numbers))
 
 
 def prints(value: float, number: str, signed: bool) -> bool:
