@@ -70,7 +70,8 @@ def _of_row(header: list[str], row: list[Cell], named: Mapping[str, Result], par
         yield Finding(row[0].start, part.section, row[0].text, f"no command of {' or '.join(named)}")
         return
     trees = _narrowed([result.numbers for result in chosen.values()], row[0].text)
-    decided = run_cells(next(iter(chosen.values())).numbers, header) if len(chosen) == 1 else {}
+    by_command = chosen is not named and len(chosen) == 1
+    decided = run_cells(next(iter(chosen.values())).numbers, header) if by_command else {}
     for column, (label, cell) in enumerate(zip(header, row)):
         right = decided.get(column)
         if column and right is None:
@@ -81,7 +82,7 @@ def _of_row(header: list[str], row: list[Cell], named: Mapping[str, Result], par
 
 
 def _of_command(label: str, named: Mapping[str, Result]) -> Mapping[str, Result]:
-    """The result with the command, or part of a command, in the label of a row; all if there is none in it."""
+    """The result with the command, or part of a command, in the label of a row; `named` if there is none in it."""
     words = {word for span in re.findall("`([^`]*)`", label) for word in span.split()}
     known = {name: result.command.split() for name, result in named.items()}
     fitting = [name for name, command in known.items() if words <= {*command, *(Path(word).name for word in command)}]
@@ -120,9 +121,9 @@ def _score(value: float) -> str:
 
 
 def _narrowed(trees: list[Any], label: str) -> list[Any]:
-    """Parts of results that a label names; all of them if it names none."""
-    name = _name(label)
-    found = [part for tree in trees for names, part in objects(tree) if name and name in map(_name, names)]
+    """Parts of results that a label, or what is before or after a colon in it, names; all of them if it names none."""
+    wanted = {_name(text) for text in (label, *label.split(":"))} - {""}
+    found = [part for tree in trees for names, part in objects(tree) if not wanted.isdisjoint(map(_name, names))]
     return found or trees
 
 

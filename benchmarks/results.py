@@ -104,10 +104,16 @@ def numbers(tree: Any, deep: bool = True) -> Iterator[float]:
 
 
 def objects(tree: Any, name: str = "") -> Iterator[tuple[set[str], dict[str, Any]]]:
-    """Objects within a part of a result, each with its names: its own, and the texts that it contains."""
+    """Objects within a part of a result, and its numbers with their intervals, each with its names.
+
+    An object has the name of its member, and those that it contains as texts.
+    """
     if isinstance(tree, dict):
         yield {name, *(text for text in tree.values() if isinstance(text, str))}, tree
         for key, part in tree.items():
+            if isinstance(part, int | float):
+                ends = (f"{key}_low", f"{key}_high", "low", "high")
+                yield {key}, {one: tree[one] for one in (key, *ends) if one in tree}
             yield from objects(part, key)
     elif isinstance(tree, list):
         for part in tree:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.checking import check
 from benchmarks.markdown import parts, prints
 from benchmarks.results import FOLDER, LARGEST, read_results
 from benchmarks.tables import FILES, findings_by_file, main
@@ -149,6 +150,7 @@ def test_numbers_of_results_pass(folder, capsys):
         ),
         ("| .17 |", "| .18 |", "24: .18: no number of speed"),
         ("| 1,236 |", "| .17 |", "25: .17: no number of speed"),
+        ("| .17 | 30 |", "| 30 | .17 |", "24: 30: no number of speed"),
         ("| 30 |", "| 31 |", "24: 31: no number of speed"),
         ("17 terms", "1.7 terms", "3: 1.7: no comment names its result"),
         ("<!-- results: speed -->", "", "24: .17: no number of short or long"),
@@ -158,7 +160,7 @@ def test_numbers_of_results_pass(folder, capsys):
         ("results: speed", "results: speed/ms", "20: speed/ms: no result in configs/results"),
         ("| `boolean.toml` |", "| `points.toml` |", "14: `points.toml`: no command of short or long"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_a_number_without_a_result_fails(folder, capsys, old, new, line):
     status, lines = checked(folder, capsys, (old, new))
@@ -192,6 +194,13 @@ def test_a_comment_may_name_a_part_of_a_result(folder, capsys):
     assert checked(folder, capsys, ("results: short long", "results: short/held_out long/held_out short/theta"))[0] == 0
     status, lines = checked(folder, capsys, ("results: short long", "results: short/held_out long/held_out"))
     assert (status, lines[0]) == (1, "README.md:17: 0.708: no number of short/held_out or long/held_out")
+
+
+def test_rows_without_a_command_are_no_rows_of_runs(folder):
+    text = "<!-- results: short -->\n\n| score | Adam |\n|---|---|\n| solved: all | 1.000 |\n"
+    assert check(text, read_results(folder / FOLDER)) == []
+    (finding,) = check(text.replace("solved: all", "`boolean.toml`"), read_results(folder / FOLDER))
+    assert finding.right == "**1.000**"
 
 
 def test_cells_of_runs_are_written(folder, capsys):
