@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from benchmarks import program
 from benchmarks.program import QUICK
-from benchmarks.races import UNITS, Racer, cost_to, draw_races, read_race, relative_cost, scores_at
+from benchmarks.races import COSTS, Racer, cost_to, draw_races, read_race, relative_cost, scores_at
 from metarule.analysis.statistics import Interval
 from metarule.commands import sweep
 from metarule.config.toml import decode
@@ -115,7 +115,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
             if row["share_of_lifetimes"] is None:
                 lines.append(f"{start} does not reach the final score of {best}")
             else:
-                shares = " and ".join(f"{row[f'share_of_{unit}']:.3f} of the {unit}" for unit in UNITS)
+                shares = " and ".join(f"{row[f'share_of_{cost}']:.3f} of the {cost}" for cost in COSTS)
                 lines.append(f"{start} reaches the final score of {best} with {shares}")
     return "\n".join(lines)
 
@@ -167,22 +167,22 @@ def _costs(directory: Path) -> dict[str, float]:
 def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
     for racer in racers:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
-        best, shares = None, dict.fromkeys(f"share_of_{unit}" for unit in UNITS)
+        best, shares = None, dict.fromkeys(f"share_of_{cost}" for cost in COSTS)
         if racer.method == _GRADIENT and others:
             best = max(others.values(), key=lambda one: _or_worst(_middle(one.final).mean))
-            for unit in UNITS:
-                own, other = (cost_to(one, _middle(best.final).mean, unit) for one in (racer, best))
-                shares[f"share_of_{unit}"] = own / other if own and other else None
+            for cost in COSTS:
+                own, other = (cost_to(one, _middle(best.final).mean, cost) for one in (racer, best))
+                shares[f"share_of_{cost}"] = own / other if own and other else None
         control, end = others.get(_RANDOM), _middle(racer.final)
         apart = (control and paired(racer.final, control.final)) or (None, None, None)
         row = {"family": family, "terms": racer.terms, "method": racer.method, "seeds": len(racer.seeds)}
         row |= {"score": end.mean, "low": end.low, "high": end.high}
         row |= {"lifetimes": float(racer.lifetimes[-1]), "seconds": float(racer.seconds[-1])}
         row |= dict(zip(("difference", "difference_low", "difference_high"), apart, strict=True))
-        for unit in UNITS:  # all have as much as the one that has least
-            budget = min(float(getattr(one, unit)[-1]) for one in (racer, *others.values()))
-            equal = _middle(scores_at(racer, budget, unit))
-            row |= {f"at_equal_{unit}": equal.mean, f"{unit}_low": equal.low, f"{unit}_high": equal.high}
+        for cost in COSTS:  # all have as much as the one that has least
+            budget = min(float(getattr(one, cost)[-1]) for one in (racer, *others.values()))
+            equal = _middle(scores_at(racer, budget, cost))
+            row |= {f"at_equal_{cost}": equal.mean, f"{cost}_low": equal.low, f"{cost}_high": equal.high}
         yield row | {"best_search": best.method if best else None} | shares | {"setting": racer.setting}
 
 

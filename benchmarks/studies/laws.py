@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from metarule.analysis.statistics import Interval, interval
 
-__all__ = ["CLOSED", "Fit", "fit", "growth", "power_law"]
+__all__ = ["CLOSED", "Fit", "closing_exponent", "fit", "power_law"]
 
 # Gap that counts as none.
 CLOSED = 0.01
@@ -56,7 +56,7 @@ def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"]) -> Fit
     return Fit(scale, exponent, Interval(*np.exp(closed).tolist()))
 
 
-def growth(
+def closing_exponent(
     numbers: Sequence[int], sizes: Sequence[int], gaps: Float[np.ndarray, "seeds rules numbers"]
 ) -> Interval | None:
     """Fit the exponent k of N ∝ h^k, where N training tasks close the gap of a rule with h coefficients.

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from benchmarks.studies.declaration import Study
-from benchmarks.studies.laws import CLOSED, fit, growth, power_law
+from benchmarks.studies.laws import CLOSED, closing_exponent, fit, power_law
 from benchmarks.studies.results import Results, middle
 from metarule.analysis.statistics import Interval, interval_text
 from metarule.config.toml import ConfigError
@@ -38,9 +38,9 @@ def check(study: Study, plan: Plan) -> None:
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """Make one row a rule and number of training tasks, then one a rule for its power law, then one for their growth.
+    """Make one row a rule and number of training tasks, then rows without such a number.
 
-    The later rows have no number of training tasks.
+    These are one a rule, its power law, and one for the exponent over the rules.
     """
     rows: list[dict[str, Any]] = []
     (test, *_) = results.tests
@@ -52,7 +52,7 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
         rows.append(row)
     gaps = _gaps(results)
     rows += [{"rule": rule, "training_tasks": None} | fit(*known)._asdict() for rule, known in gaps.items()]
-    return [*rows, {"rule": "all", "training_tasks": None, "growth": _growth(results, gaps)}]
+    return [*rows, {"rule": "all", "training_tasks": None, "closing_exponent": _closing_exponent(results, gaps)}]
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
@@ -62,7 +62,7 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
         if "exponent" in row:
             law = f"gap ≈ {row['scale'].mean:.3f}·N^−{_between(row['exponent'], '.2f')}"
             lines.append(f"{row['rule']}: {law}; {CLOSED:g} with {_between(row['closed'], ',.0f')} tasks")
-        if one := row.get("growth"):
+        if one := row.get("closing_exponent"):
             lines.append(f"tasks that close the gap: number of terms to the power of {_between(one, '.2f')}")
     return "\n".join(lines)
 
@@ -143,13 +143,15 @@ def _coefficients(results: Results, rule: str) -> int:
     return len(setting.experiment.lifetime.rule.names)  # type: ignore[attr-defined]
 
 
-def _growth(results: Results, gaps: Mapping[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]) -> Any:
+def _closing_exponent(
+    results: Results, gaps: Mapping[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]
+) -> Any:
     """Growth over rules that have the same numbers of training tasks and the same seeds; else None."""
     if len({(tuple(numbers), len(known)) for numbers, known in gaps.values()}) > 1:
         return None
     numbers = next(iter(gaps.values()))[0]
     sizes = [_coefficients(results, rule) for rule in gaps]
-    return growth(numbers, sizes, np.stack([known for _, known in gaps.values()], axis=1))
+    return closing_exponent(numbers, sizes, np.stack([known for _, known in gaps.values()], axis=1))
 
 
 def _between(one: Interval, digits: str) -> str:

@@ -34,7 +34,7 @@ def test_rows_hold_errors_and_their_gap():
     assert [row["rule"] for row in rows[12:]] == ["7 terms", "16 terms", "all"]
     assert rows[12]["exponent"].mean == pytest.approx(1)
     assert rows[12]["closed"].mean == pytest.approx(30)
-    assert rows[14]["growth"].mean == pytest.approx(0, abs=1e-6)  # both gaps are alike
+    assert rows[14]["closing_exponent"].mean == pytest.approx(0, abs=1e-6)  # both gaps are alike
     for row in rows[:12]:
         assert row["training_error"].mean == pytest.approx(0.2)
         assert row["new_error"].mean == pytest.approx(0.2 + 0.3 / row["training_tasks"])
