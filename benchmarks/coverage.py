@@ -15,7 +15,7 @@ from scipy.special import ndtri
 from tqdm import tqdm
 
 from benchmarks import program
-from benchmarks.studies.tasks import fit
+from benchmarks.studies.laws import CLOSED, fit
 from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Polynomial
 from metarule.analysis.comparison import HELD_OUT, INITIAL, LEARNED, held_out_report, join_reports
 from metarule.analysis.evaluation import Curves
@@ -118,8 +118,9 @@ def _trimmed(rng: np.random.Generator, size: int) -> _Verdicts:
 
 def _power_law(rng: np.random.Generator, size: int) -> _Verdicts:
     gaps = _SCALE * np.array(_NUMBERS, float) ** -_EXPONENT + rng.normal(0, _NOISE, (size, len(_NUMBERS)))
-    scale, exponent = fit(_NUMBERS, gaps)
-    return {"scale": _holds(scale._asdict(), _SCALE), "exponent": _holds(exponent._asdict(), _EXPONENT)}
+    truth = {"scale": _SCALE, "exponent": _EXPONENT, "closed": (_SCALE / CLOSED) ** (1 / _EXPONENT)}
+    fitted = fit(_NUMBERS, gaps)._asdict()
+    return {name: _holds(fitted[name]._asdict(), value) for name, value in truth.items()}
 
 
 def _curves(rng: np.random.Generator, tasks: int, by_seed: float) -> dict[str, Curves]:

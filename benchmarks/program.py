@@ -44,7 +44,8 @@ def command(
         cached: True to cache compiled programs.
         interrupted: message about results when the program is stopped.
     """
-    usage = f"usage: python -m {name} [--quick] [--option VALUE ...]\n\n{usage}--help{' ' * 29}this text\n"
+    shown = " ".join(f"[{flag}]" for flag in flags)
+    usage = f"usage: python -m {name} {shown} [--option VALUE ...]\n\n{usage}--help{' ' * 29}this text\n"
 
     def parsed(words: list[str]) -> int:
         given = [word for word in words if word in flags]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,10 @@ from metarule.runs.sweep_files import CELLS, DONE, PLAN, RESULT
 from metarule.sweeps.report import interquartile
 from metarule.types import Integer, Theta
 
-__all__ = ["Racer", "draw_races", "lifetimes_to", "read_race", "relative_cost"]
+__all__ = ["COSTS", "Racer", "cost_to", "draw_races", "read_race", "relative_cost", "scores_at"]
+
+_Cost: TypeAlias = Literal["lifetimes", "seconds"]
+COSTS: tuple[_Cost, ...] = ("lifetimes", "seconds")
 
 # Seconds for each kind of lifetime, and lifetimes that are timed, and of a search those that its candidates share.
 _SECONDS, _LIFETIMES, _SHARED = 5.0, 1024, 32
@@ -91,11 +94,17 @@ def read_race(directory: Path, costs: Mapping[str, float]) -> list[Racer]:
     return racers
 
 
-def lifetimes_to(racer: Racer, score: float) -> float | None:
-    """Lifetimes after which the interquartile mean over seeds is at a score and stays there; None if it does not."""
+def cost_to(racer: Racer, score: float, cost: _Cost = "lifetimes") -> float | None:
+    """Lifetimes or seconds until the interquartile mean over seeds stays at a score or above; None if it does not."""
     curve = np.array([interquartile(column).mean for column in racer.learning_curves.T])
     first = threshold_point(curve, range(len(curve)), score)
-    return None if first is None else float(racer.lifetimes[first])
+    return None if first is None else float(getattr(racer, cost)[first])
+
+
+def scores_at(racer: Racer, budget: float, cost: _Cost) -> dict[int, float]:
+    """Score by seed after a number of lifetimes or seconds, linear between marks."""
+    at = np.array([np.interp(budget, getattr(racer, cost), curve) for curve in racer.learning_curves])
+    return dict(zip(racer.seeds, at.tolist(), strict=True))
 
 
 @picture

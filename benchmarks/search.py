@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from benchmarks import program
 from benchmarks.program import QUICK
-from benchmarks.races import Racer, draw_races, lifetimes_to, read_race, relative_cost
+from benchmarks.races import COSTS, Racer, cost_to, draw_races, read_race, relative_cost, scores_at
 from metarule.analysis.statistics import Interval
 from metarule.commands import sweep
 from metarule.config.toml import decode
@@ -104,17 +104,19 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
     """Format the rows for the screen, with a line on each problem of gradient descent.
 
     In each row, `seconds` are those of a seed in the joint program, without compiling and scoring; `difference` is that
-    of the final score from random search, paired by seed; `share` are the lifetimes after which gradient descent has
-    the final score of the best search, over those of that search. A lifetime with its gradient counts as its cost.
+    of the final score from random search, paired by seed; `share_of_lifetimes` are those after which gradient descent
+    has the final score of the best search, over those of that search; `at_equal_lifetimes` is the score after as many
+    lifetimes as all methods had, and so for seconds. A lifetime with its gradient counts as its cost.
     """
     lines = [program.table(rows)]
     for row in rows:
         if best := row["best_search"]:
             start = f"{row['family']}, {row['terms']} terms: gradient descent"
-            if row["share"] is None:
+            if row["share_of_lifetimes"] is None:
                 lines.append(f"{start} does not reach the final score of {best}")
             else:
-                lines.append(f"{start} reaches the final score of {best} with {row['share']:.3f} of the lifetimes")
+                shares = " and ".join(f"{row[f'share_of_{cost}']:.3f} of the {cost}" for cost in COSTS)
+                lines.append(f"{start} reaches the final score of {best} with {shares}")
     return "\n".join(lines)
 
 
@@ -165,22 +167,27 @@ def _costs(directory: Path) -> dict[str, float]:
 def _rows(family: str, racers: Sequence[Racer]) -> Iterator[dict[str, Any]]:
     for racer in racers:
         others = {one.method: one for one in racers if one.terms == racer.terms and one.method != racer.method}
-        best, share = None, None
+        best, shares = None, dict.fromkeys(f"share_of_{cost}" for cost in COSTS)
         if racer.method == _GRADIENT and others:
-            best = max(others.values(), key=lambda one: _or_worst(_middle(one).mean))
-            own, other = (lifetimes_to(one, _middle(best).mean) for one in (racer, best))
-            share = own / other if own and other else None
-        control, end = others.get(_RANDOM), _middle(racer)
+            best = max(others.values(), key=lambda one: _or_worst(_middle(one.final).mean))
+            for cost in COSTS:
+                own, other = (cost_to(one, _middle(best.final).mean, cost) for one in (racer, best))
+                shares[f"share_of_{cost}"] = own / other if own and other else None
+        control, end = others.get(_RANDOM), _middle(racer.final)
         apart = (control and paired(racer.final, control.final)) or (None, None, None)
         row = {"family": family, "terms": racer.terms, "method": racer.method, "seeds": len(racer.seeds)}
         row |= {"score": end.mean, "low": end.low, "high": end.high}
         row |= {"lifetimes": float(racer.lifetimes[-1]), "seconds": float(racer.seconds[-1])}
         row |= dict(zip(("difference", "difference_low", "difference_high"), apart, strict=True))
-        yield row | {"best_search": best.method if best else None, "share": share, "setting": racer.setting}
+        for cost in COSTS:  # all have as much as the one that has least
+            budget = min(float(getattr(one, cost)[-1]) for one in (racer, *others.values()))
+            equal = _middle(scores_at(racer, budget, cost))
+            row |= {f"at_equal_{cost}": equal.mean, f"{cost}_low": equal.low, f"{cost}_high": equal.high}
+        yield row | {"best_search": best.method if best else None} | shares | {"setting": racer.setting}
 
 
-def _middle(racer: Racer) -> Interval:
-    return interquartile(np.array(list(racer.final.values())), share=True)
+def _middle(scores: Mapping[int, float]) -> Interval:
+    return interquartile(np.array(list(scores.values())), share=True)
 
 
 def _or_worst(value: float) -> float:

@@ -9,7 +9,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from benchmarks.program import QUICK
-from benchmarks.studies import data, functions, tasks, transfer
+from benchmarks.studies import comparison, functions, tasks, transfer
 from benchmarks.studies.declaration import Study, read_study
 from benchmarks.studies.evaluation import evaluate, items
 from benchmarks.studies.results import Results
@@ -41,7 +41,7 @@ STUDY.toml                         a study file, such as configs/study-tasks.tom
 --help                             this text
 """
 _FLAGS = (QUICK, "--retry")
-KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "data": data}
+KINDS = {"tasks": tasks, "functions": functions, "transfer": transfer, "comparison": comparison}
 
 
 class Options(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

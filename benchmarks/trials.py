@@ -14,7 +14,7 @@ from msgspec import Meta, Struct
 from benchmarks import program
 from benchmarks.program import QUICK
 from metarule import Navigation
-from metarule.analysis.comparison import count_text
+from metarule.analysis.comparison import LEARNED, count_text
 from metarule.analysis.evaluation import map_lifetimes, sample_lifetime
 from metarule.analysis.statistics import confidence_band, interval, threshold_point
 from metarule.config.toml import ConfigError
@@ -36,7 +36,7 @@ _USAGE = """\
 Compare the learned rule of a finished run on `navigation` with its tuned baselines, trial by trial, on goals that
 meta-training never met: mean path efficiency (steps of the shortest path / steps taken, 0 at a timeout) of each trial,
 and the first trial from which this mean stays at a threshold, with its 95 % interval over seeds. A trial that a
-lifetime does not reach counts as 0.
+lifetime does not reach counts as 0. `ratio` is the number of trials of the learned rule over that of the row.
 
 --quick                            few lifetimes and trials: under a minute
 """
@@ -132,11 +132,13 @@ def draw_trials(efficiencies: Mapping[str, Float[np.ndarray, "seeds trials"]], t
 def _serve(options: Options, flags: list[str]) -> int:
     seeds = [trials_needed(run, options) for run in load_seeds(options.run)]
     rows = []
+    means = {name: float(np.mean([one[name][1] or np.nan for one in seeds])) for name in seeds[0]}
     for name in seeds[0]:
         needed = [one[name][1] for one in seeds]
         never = needed.count(None)
         middle = (None, None, None) if never else interval(np.array(needed, float))
         row = {"contender": name} | dict(zip(("trials", "low", "high"), middle, strict=True))
+        row["ratio"] = means[LEARNED] / means[name]  # NaN where one never gets there
         end = np.mean([one[name][0][-1] for one in seeds])
         rows.append(row | {"never": never, "by_seed": needed, "efficiency at the end": round(float(end), 3)})
     print(program.table(rows))

@@ -35,8 +35,8 @@ class Study(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     Attributes:
         kind: kind of table and figure: `tasks`, the gap between new and training tasks against their number;
-            `functions`, kinds of Boolean functions by circuit and rule; `transfer`, a matrix of families; `data`, real
-            data sets.
+            `functions`, kinds of Boolean functions by circuit and rule; `transfer`, a matrix of families; `comparison`,
+            rules and baselines on each test.
         sweep: sweep that learns the rules.
         tests: tests of the rules; none for held-out tasks of their own.
         baselines: baselines, tuned on the training tasks of the rules.
@@ -45,7 +45,7 @@ class Study(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         points: evaluations of a network along its lifetime.
     """
 
-    kind: Literal["tasks", "functions", "transfer", "data"]
+    kind: Literal["tasks", "functions", "transfer", "comparison"]
     sweep: Sweep
     tests: tuple[Test, ...] = ()
     baselines: tuple[BaselineName, ...] = ()

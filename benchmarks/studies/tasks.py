@@ -6,15 +6,16 @@ coefficients, the gap between the errors on new and on training tasks is bounded
     c·√(h·(ln(N/h) + 1)/N),  N ≥ h
 """
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from benchmarks.studies.declaration import Study
+from benchmarks.studies.laws import CLOSED, closing_exponent, fit, power_law
 from benchmarks.studies.results import Results, middle
-from metarule.analysis.statistics import Interval, interval, interval_text
+from metarule.analysis.statistics import Interval, interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import figure_of, picture
 from metarule.runs.figures.methods import style_of
@@ -22,16 +23,9 @@ from metarule.sweeps.plan import Plan
 from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
 
-__all__ = ["Fit", "check", "draw", "fit", "table", "table_rows"]
+__all__ = ["check", "draw", "table", "table_rows"]
 
 _AXIS = "optimizer.train_tasks"
-
-
-class Fit(NamedTuple):
-    """Scale, the gap with one training task, and exponent of gap ≈ scale·N^(−exponent), with 95 % intervals."""
-
-    scale: Interval
-    exponent: Interval
 
 
 def check(study: Study, plan: Plan) -> None:
@@ -43,29 +37,11 @@ def check(study: Study, plan: Plan) -> None:
             raise ConfigError(f"kind = 'tasks': {setting.label}: cases name the rules, and numbers of {_AXIS} the axis")
 
 
-def fit(numbers: Sequence[int], gaps: Float[np.ndarray, "seeds numbers"]) -> Fit:
-    """Fit a power law to the mean gap over seeds by least squares, since gaps may be negative.
-
-    Intervals are those of the jackknife: n fits without seed i give n nearly independent values, n·fit − (n − 1)·fitᵢ.
-
-    Args:
-        numbers: of training tasks.
-        gaps: error on new tasks less that on training tasks.
-
-    Returns:
-        The fit; the ends of its intervals are NaN where a fit without one of the seeds does not converge.
-
-    References:
-        Tukey 1958 (the jackknife).
-    """
-    count, fitted = len(gaps), np.array(_power(numbers, gaps.mean(axis=0)))
-    without = [_power(numbers, np.delete(gaps, seed, axis=0).mean(axis=0)) for seed in range(count) if count > 1]
-    values = count * fitted - (count - 1) * np.array(without).reshape(-1, 2)
-    return Fit(*(_around(float(middle), column) for middle, column in zip(fitted, values.T, strict=True)))
-
-
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """Make one row a rule and number of training tasks."""
+    """Make one row a rule and number of training tasks, then rows without such a number.
+
+    These are one a rule, its power law, and one for the exponent over the rules.
+    """
     rows: list[dict[str, Any]] = []
     (test, *_) = results.tests
     for number, setting in enumerate(results.plan.settings):
@@ -74,16 +50,20 @@ def table_rows(results: Results) -> list[dict[str, Any]]:
         row |= {"new_error": middle(_errors(new)), "training_error": middle(_errors(old)), "gap": paired(old, new)}
         row |= {name: middle(_errors(results.by_seed(number, test, name))) for name in results.baselines}
         rows.append(row)
-    return rows
+    gaps = _gaps(results)
+    rows += [{"rule": rule, "training_tasks": None} | fit(*known)._asdict() for rule, known in gaps.items()]
+    return [*rows, {"rule": "all", "training_tasks": None, "closing_exponent": _closing_exponent(results, gaps)}]
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
-    """Format the rows for the screen, with the power law of each rule."""
-    lines = [*lines_of(rows), ""]
-    for rule, (numbers, gaps) in _gaps(results).items():
-        scale, exponent = fit(numbers, gaps)
-        between = interval_text(exponent.low, exponent.high, ".2f")
-        lines.append(f"{rule}: gap ≈ {scale.mean:.3f}·N^−{exponent.mean:.2f}, exponent 95 % interval {between}")
+    """Format the rows for the screen, with the power law of each rule, and of the number of tasks that it needs."""
+    lines = [*lines_of([row for row in rows if row["training_tasks"]]), ""]
+    for row in rows:
+        if "exponent" in row:
+            law = f"gap ≈ {row['scale'].mean:.3f}·N^−{_between(row['exponent'], '.2f')}"
+            lines.append(f"{row['rule']}: {law}; {CLOSED:g} with {_between(row['closed'], ',.0f')} tasks")
+        if one := row.get("closing_exponent"):
+            lines.append(f"tasks that close the gap: number of terms to the power of {_between(one, '.2f')}")
     return "\n".join(lines)
 
 
@@ -91,10 +71,10 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw errors and gaps against the number of training tasks."""
     figure, (errors, gap_axes) = figure_of(2, width=6.4, height=4.6)
-    names = [*_gaps(results), *results.baselines]
+    names, shown = [*_gaps(results), *results.baselines], [row for row in rows if row["training_tasks"]]
     for rule, (numbers, gaps) in _gaps(results).items():
         style = style_of(rule, names)
-        of_rule = [row for row in rows if row["rule"] == rule]
+        of_rule = [row for row in shown if row["rule"] == rule]
         for name, line in (("new_error", "-"), ("training_error", ":")):
             label = f"{rule}, {name.removesuffix('_error')} tasks"
             _line(errors, numbers, [row[name] for row in of_rule], style | {"linestyle": line}, label)
@@ -102,7 +82,7 @@ def draw(rows: list[dict[str, Any]], results: Results) -> Any:
         _draw_laws(gap_axes, numbers, gaps.mean(axis=0), _coefficients(results, rule), style["color"])
     for name in results.baselines:
         colour = style_of(name, names)["color"]
-        mean = float(np.mean([row[name].mean for row in rows if row[name] is not None]))
+        mean = float(np.mean([row[name].mean for row in shown if row[name] is not None]))
         errors.axhline(mean, color=colour, linewidth=0.8)
         errors.annotate(name, (1, mean), fontsize="small", color=colour, va="bottom")
     gap_axes.axhline(0, color="0.5", linewidth=0.6, zorder=0)
@@ -124,7 +104,7 @@ def _draw_laws(axes: Any, numbers: list[int], gaps: Float[np.ndarray, " numbers"
         return np.sqrt(size * (np.log(number / size) + 1) / number)
 
     smooth = np.geomspace(min(numbers), max(numbers), 100)
-    scale, exponent = _power(numbers, gaps)
+    scale, exponent = power_law(numbers, gaps)
     axes.plot(smooth, scale * smooth**-exponent, color=colour, linestyle="--", lw=0.8)
     if max(numbers) >= size:
         known = np.array(numbers) >= size
@@ -163,20 +143,16 @@ def _coefficients(results: Results, rule: str) -> int:
     return len(setting.experiment.lifetime.rule.names)  # type: ignore[attr-defined]
 
 
-def _power(numbers: Sequence[int], gaps: Float[np.ndarray, " numbers"]) -> tuple[float, float]:
-    from scipy.optimize import curve_fit  # takes most of a second to import
+def _closing_exponent(
+    results: Results, gaps: Mapping[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]
+) -> Any:
+    """Growth over rules that have the same numbers of training tasks and the same seeds; else None."""
+    if len({(tuple(numbers), len(known)) for numbers, known in gaps.values()}) > 1:
+        return None
+    numbers = next(iter(gaps.values()))[0]
+    sizes = [_coefficients(results, rule) for rule in gaps]
+    return closing_exponent(numbers, sizes, np.stack([known for _, known in gaps.values()], axis=1))
 
-    start = (max(float(gaps[0]), 1e-3), 0.5)
-    try:
-        (scale, exponent), _ = curve_fit(lambda n, a, b: a * n**-b, np.array(numbers, float), gaps, start, maxfev=5000)
-    except RuntimeError:  # does not converge
-        return float(gaps[0]), np.nan
-    return float(scale), float(exponent)
 
-
-def _around(middle: float, values: Float[np.ndarray, " n"]) -> Interval:
-    """Interval of values, shifted to the reported fit."""
-    if not values.size:
-        return Interval(middle, np.nan, np.nan)
-    mean, low, high = interval(values)
-    return Interval(middle, middle + low - mean, middle + high - mean)
+def _between(one: Interval, digits: str) -> str:
+    return f"{one.mean:{digits}} [{interval_text(one.low, one.high, digits)}]"

@@ -12,7 +12,7 @@ from metarule.reports.sources import read_text
 from metarule.runs.environment import ENVIRONMENT
 from metarule.runs.files import read_json
 
-__all__ = ["provenance"]
+__all__ = ["command_line", "provenance"]
 
 # Options that name the directory of a result.
 _PLACES = ("--run.directory", "--directory")
@@ -28,29 +28,32 @@ def provenance(path: Path, seeds: Sequence[int], files: Sequence[str], commands:
         commands: that go on with it.
     """
     environment = read_json(path / ENVIRONMENT) or {}
-    given = _command(environment.get("command") or (), path)
+    given = command_line(_placed(environment.get("command") or (), path))
     texts = [Details(name, text) for name in files if (text := read_text(path / name))]
     details = (*texts, Details("Versions, device and precision", table=_environment(environment)))
     text = f"Seeds: {', '.join(map(str, seeds))}." if len(seeds) > 1 else f"Seed: {', '.join(map(str, seeds))}."
     return Section("How to repeat it", (text,), commands=tuple(filter(None, (given, *commands))), details=details)
 
 
-def _command(words: Sequence[str], path: Path) -> str:
-    """Command line of a process, without the place of the program, and with the directory as it is named now."""
+def command_line(words: Sequence[str]) -> str:
+    """Command line of a process, without the place of the program; empty without words."""
     if not words:
         return ""
     program = Path(words[0])
     modules = {"__main__.py": "metarule", "metarule": "metarule"}
-    name = modules.get(program.name) or (
-        f"metarule {program.stem}" if program.parent.name == "metarule" else program.name
-    )
+    packages = {"metarule": f"metarule {program.stem}", "benchmarks": f"python -m benchmarks.{program.stem}"}
+    name = modules.get(program.name) or packages.get(program.parent.name, program.name)
+    return f"{name} {shlex.join(words[1:])}".strip()
+
+
+def _placed(words: Sequence[str], path: Path) -> list[str]:
+    """Words of a command line, with the directory of the result as it is named now."""
     place = str(path.parent if re.fullmatch(r"s\d+", path.name) else path)  # that of all seeds
-    rest = [
+    return [
         place if before in _PLACES else f"{option}={place}" if equals and option in _PLACES else word
-        for before, word in pairwise(words)
+        for before, word in pairwise(["", *words])
         for option, equals, _ in [word.partition("=")]
     ]
-    return f"{name} {shlex.join(rest)}".strip()
 
 
 def _environment(environment: Mapping[str, Any]) -> Table:

@@ -12,7 +12,7 @@ from benchmarks.coverage import main, measured
         ("tasks", 20, ["score", "difference", "score at 20 ×", "steps_to_threshold"]),
         ("seeds", 3, ["score", "difference", "score at 20 ×"]),
         ("seeds, trimmed", 10, ["interquartile mean"]),
-        ("seeds, power law", 10, ["scale", "exponent"]),
+        ("seeds, power law", 10, ["scale", "exponent", "closed"]),
     ],
 )
 def test_intervals_of_a_run_hold_the_truth(kind, size, intervals):

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 from small import EXPERIMENT
 
 from benchmarks import races
-from benchmarks.races import Racer, draw_races, lifetimes_to, read_race
+from benchmarks.races import Racer, cost_to, draw_races, read_race, scores_at
 from benchmarks.timing import Timing
 from metarule import Evolution, Truncated
 from metarule.runs.files import write_json
@@ -41,12 +41,20 @@ def test_a_sweep_is_read_case_by_case(tmp_path):
 
 def test_a_score_is_reached_where_the_mean_over_seeds_stays_there():
     one = racer("one", [0.2, 0.8, 0.8, 0.8], scale=2.0)
-    assert lifetimes_to(one, 0.4) == 20.0
-    assert lifetimes_to(one, 0.41) == 200.0
-    assert lifetimes_to(one, 0.81) is None
+    assert cost_to(one, 0.4) == 20.0
+    assert cost_to(one, 0.41) == 200.0
+    assert cost_to(one, 0.81) is None
     lucky = one._replace(learning_curves=one.learning_curves[:, [2, 0, 1]])
-    assert lifetimes_to(lucky, 0.4) == 200.0
-    assert lifetimes_to(lucky, 0.05) == 2.0
+    assert cost_to(lucky, 0.4) == 200.0
+    assert cost_to(lucky, 0.05) == 2.0
+    assert cost_to(one, 0.4, "seconds") == 0.1
+
+
+def test_scores_between_marks_are_linear():
+    one = racer("one", [0.2, 0.8], scale=2.0)
+    assert scores_at(one, 20.0, "lifetimes") == pytest.approx({0: 0.1, 1: 0.4})
+    assert scores_at(one, 0.055, "seconds") == pytest.approx({0: 0.06, 1: 0.24})
+    assert scores_at(one, 1e9, "seconds") == one.final
 
 
 def test_every_family_and_size_has_its_panels(tmp_path):

@@ -100,7 +100,10 @@ def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, mo
     assert (descent["method"], descent["terms"], descent["lifetimes"], descent["seconds"]) == ("gradient", 7, 5.0, 2.0)
     assert (descent["score"], control["score"]) == (pytest.approx(0.5), pytest.approx(0.3))
     assert (descent["difference"], control["difference"]) == (pytest.approx(0.2), None)
-    assert (descent["best_search"], descent["share"]) == ("random search", 0.5)
+    assert (descent["best_search"], descent["share_of_lifetimes"]) == ("random search", 0.5)
+    assert (descent["share_of_seconds"], descent["at_equal_lifetimes"]) == (1, pytest.approx(0.5))
+    assert control["at_equal_lifetimes"] < control["score"]  # it had twice as many
+    assert (descent["at_equal_seconds"], control["at_equal_seconds"]) == (pytest.approx(0.5), pytest.approx(0.3))
     printed = capsys.readouterr().out
     assert table(rows) in printed
     assert table(rows).splitlines()[0].split() == list(descent)
@@ -108,7 +111,7 @@ def test_methods_are_tuned_then_raced_and_stand_in_one_table(quick, tmp_path, mo
 
 
 def test_a_score_that_is_not_reached_is_named():
-    row = {"family": "boolean", "terms": 7, "best_search": "CMA-ES", "share": None}
+    row = {"family": "boolean", "terms": 7, "best_search": "CMA-ES", "share_of_lifetimes": None}
     assert (
         table([row]).splitlines()[-1] == "boolean, 7 terms: gradient descent does not reach the final score of CMA-ES"
     )

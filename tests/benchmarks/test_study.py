@@ -53,7 +53,7 @@ def finished(tmp_path_factory):
     """A study that was run from start to end."""
     folder = tmp_path_factory.mktemp("studies")
     tests = [{"name": "iris", "set": IRIS}]
-    file = small(folder, "data", tests=tests, baselines=["backprop"], retuned=["backprop"])
+    file = small(folder, "comparison", tests=tests, baselines=["backprop"], retuned=["backprop"])
     assert main([file, "--directory", str(folder / "all"), "--json", str(folder / "rows.json")]) == 0
     return Path(file), folder
 
@@ -77,7 +77,7 @@ def test_every_rule_and_baseline_is_evaluated_on_every_test(finished):
 
 def test_data_files_are_beside_the_study(tmp_path):
     fields = {"set": {"tasks.data": "own.csv"}}
-    study = {"kind": "data", "sweep": {"config": "own.toml"} | fields, "tests": [{"name": "own"} | fields]}
+    study = {"kind": "comparison", "sweep": {"config": "own.toml"} | fields, "tests": [{"name": "own"} | fields]}
     (tmp_path / "study.toml").write_text(tomli_w.dumps(study))
     made = read_study(tmp_path / "study.toml")
     assert made.sweep.set == made.tests[0].set == {"tasks.data": str(tmp_path / "own.csv")}
@@ -140,10 +140,10 @@ def test_every_study_can_be_planned(path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "other"}, "kind = 'other': allowed: data, functions, tasks, transfer"),
+        ({"kind": "other"}, "kind = 'other': allowed: comparison, functions, tasks, transfer"),
         ({"baselines": ["sgd"]}, "baselines.0 = 'sgd': allowed: adam, "),
         ({"tests": [{"name": "x", "set": {"tasks.inputs": 0}}]}, "tests.x: tasks.inputs = 0: expected"),
-        ({"baselines": ["delta"]}, "kind = 'data': baselines = ['delta']: 'backprop' has to be among them"),
+        ({"baselines": []}, "kind = 'comparison': baselines = [], retuned = []: one of them has to name a baseline"),
         ({"kind": "tasks"}, "kind = 'tasks': base config: cases name the rules, and numbers of optimizer.train_tasks"),
         ({"kind": "functions"}, "kind = 'functions': base config: cases are called 'CIRCUIT, RULE'"),
         ({"kind": "transfer"}, "kind = 'transfer': baselines are tuned on the tasks of each test"),
@@ -153,7 +153,7 @@ def test_every_study_can_be_planned(path):
     ],
 )
 def test_bad_input_is_one_line(tmp_path, change, message, capsys):
-    file = Path(small(tmp_path, "data", baselines=["backprop"]))
+    file = Path(small(tmp_path, "comparison", baselines=["backprop"]))
     file.write_text(tomli_w.dumps(tomllib.loads(file.read_text()) | change))
     assert main([str(file), "--directory", str(tmp_path / "all")]) == 2
     errors = capsys.readouterr().err
@@ -170,6 +170,6 @@ def test_a_study_file_comes_first(capsys):
 
 def test_a_folder_of_another_study_is_refused(finished, tmp_path, capsys):
     _, folder = finished
-    file = small(tmp_path, "data", {"optimizer.clip": [0.5]}, baselines=["backprop"])
+    file = small(tmp_path, "comparison", {"optimizer.clip": [0.5]}, baselines=["backprop"])
     assert main([file, "--directory", str(folder / "all")]) == 2
     assert "it holds another sweep" in capsys.readouterr().err

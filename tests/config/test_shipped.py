@@ -84,6 +84,7 @@ def test_a_study_file_is_read_as_its_sweep(name):
 def test_the_wheel_holds_configs_kernels_and_the_mark_of_types():
     assert WHEEL["only-include"] == ["metarule", "configs"]
     assert WHEEL["sources"] == {"configs": "metarule/configs"}
+    assert "configs/results" in WHEEL["exclude"]
     for file in (*FILES, ROOT / "metarule" / "py.typed", *(ROOT / "metarule").rglob("*.ll")):
         assert not any(fnmatch(str(file.relative_to(ROOT)), pattern) for pattern in WHEEL["exclude"]), file
 
@@ -96,4 +97,4 @@ def test_a_wheel_is_built_with_them(tmp_path):
     wanted = {f"metarule/configs/{file.name}" for file in FILES} | {"metarule/py.typed"}
     wanted |= {str(file.relative_to(ROOT)) for file in (ROOT / "metarule").rglob("*.ll")}
     assert wanted <= names
-    assert not any(name.endswith(".png") for name in names)
+    assert not any(name.endswith((".png", ".json")) for name in names)

@@ -228,8 +228,8 @@ def draw_front(report: Mapping[str, Any], caption: str = "") -> Any:
         axes.vlines(row["terms"], low, high, color=style["color"])
         axes.plot(row["terms"], row["mean"], color=style["color"], marker=style["marker"], markersize=6)
         if row["terms"] <= 2:
-            text, place = ", ".join(typeset(name) for name in row["names"]), (row["terms"], row["mean"])
-            axes.annotate(text, place, xytext=(8, -12), textcoords="offset points", fontsize="small")
+            text, place = ", ".join(typeset(name) for name in row["names"]), (row["terms"], row["low"])
+            axes.annotate(text, place, xytext=(8, -4), textcoords="offset points", fontsize="small")
     axes.set_xticks(sorted({row["terms"] for row in rows}))
     axes.set(xlabel="terms of the rule (number)", ylabel=score_label(report["metric"]))
     axes.set_title(f"{report['of'].capitalize()}: rules of the front, mean and 95 % interval over tasks")

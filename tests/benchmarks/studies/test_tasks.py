@@ -1,14 +1,12 @@
-import numpy as np
 import pytest
 from fabricated import results
 
-from benchmarks.studies.tasks import check, draw, fit, table, table_rows
+from benchmarks.studies.tasks import check, draw, table, table_rows
 from metarule.config.toml import ConfigError
 from metarule.sweeps.declaration import Case
 
 pytestmark = pytest.mark.drawn
 
-NUMBERS = [1, 2, 3, 5, 9, 20, 50, 100]
 AXIS = "optimizer.train_tasks"
 CASES = (Case(name="7 terms", set={"rule.terms": ["seven"]}), Case(name="16 terms"))
 
@@ -27,24 +25,17 @@ def made():
     )
 
 
-def test_the_intervals_of_a_fit_hold_the_power_law():
-    rng = np.random.default_rng(0)
-    gaps = 0.3 * np.array(NUMBERS, float) ** -0.5 + rng.normal(0, 0.02, (10, len(NUMBERS)))
-    fitted = fit(NUMBERS, gaps)
-    assert fitted.exponent.low < 0.5 < fitted.exponent.high
-    assert fitted.scale.low < 0.3 < fitted.scale.high
-    assert fitted.exponent.high - fitted.exponent.low < 0.3
-    assert fit(NUMBERS, gaps[:1]).exponent.mean == pytest.approx(0.5, abs=0.2)
-    assert np.isnan(fit(NUMBERS, gaps[:1]).exponent.low)
-
-
 def test_rows_hold_errors_and_their_gap():
     rows = table_rows(made())
     assert [(row["rule"], row["training_tasks"]) for row in rows[:7]] == [
         *(("7 terms", number) for number in (1, 2, 4, 8, 16, 32)),
         ("16 terms", 1),
     ]
-    for row in rows:
+    assert [row["rule"] for row in rows[12:]] == ["7 terms", "16 terms", "all"]
+    assert rows[12]["exponent"].mean == pytest.approx(1)
+    assert rows[12]["closed"].mean == pytest.approx(30)
+    assert rows[14]["closing_exponent"].mean == pytest.approx(0, abs=1e-6)  # both gaps are alike
+    for row in rows[:12]:
         assert row["training_error"].mean == pytest.approx(0.2)
         assert row["new_error"].mean == pytest.approx(0.2 + 0.3 / row["training_tasks"])
         assert row["gap"].mean == pytest.approx(0.3 / row["training_tasks"])
@@ -54,7 +45,8 @@ def test_rows_hold_errors_and_their_gap():
 def test_the_table_has_the_exponent_and_the_figure_is_drawn(tmp_path):
     study = made()
     text = table(table_rows(study), study)
-    assert "7 terms: gap ≈ 0.300·N^−1.00, exponent 95 % interval –" in text  # seeds are alike
+    assert "7 terms: gap ≈ 0.300·N^−1.00 [–]; 0.01 with 30 [–] tasks" in text  # seeds are alike
+    assert "tasks that close the gap: number of terms to the power of" in text
     draw(tmp_path / "figure.png", table_rows(study), study)
     assert (tmp_path / "figure.png").stat().st_size > 20_000
 
