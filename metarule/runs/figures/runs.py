@@ -228,7 +228,8 @@ def draw_front(report: Mapping[str, Any], caption: str = "") -> Any:
         axes.vlines(row["terms"], low, high, color=style["color"])
         axes.plot(row["terms"], row["mean"], color=style["color"], marker=style["marker"], markersize=6)
         if row["terms"] <= 2:
-            text, place = ", ".join(typeset(name) for name in row["names"]), (row["terms"], row["low"])
+            text, end = ", ".join(typeset(name) for name in row["names"]), row["low"]
+            place = (row["terms"], row["mean"] if end is None else end)
             axes.annotate(text, place, xytext=(8, -4), textcoords="offset points", fontsize="small")
     axes.set_xticks(sorted({row["terms"] for row in rows}))
     axes.set(xlabel="terms of the rule (number)", ylabel=score_label(report["metric"]))
