@@ -1,6 +1,6 @@
 """Comparison of several learners on the same tasks, orders and initial weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, s
 from metarule.lifetime.learner import Lifetime
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, round_steps
+from metarule.tasks.pools import MixturePool
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey, Split, Theta
 
@@ -32,6 +33,7 @@ __all__ = [
     "evaluation_steps",
     "held_out_report",
     "held_out_table",
+    "join_descriptions",
     "join_reports",
     "rows_by_contender",
     "rows_table",
@@ -205,8 +207,16 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def describe_split(split: Split) -> str:
     """Describe the test tasks of a split: new ones, or the training tasks if the family holds nothing out."""
+    if isinstance(split.train, MixturePool):
+        splits = map(Split, split.train.pools, split.test.pools)
+        return join_descriptions(map(describe_split, splits))
     leaves = zip(*([_numbers(leaf) for leaf in jax.tree.leaves(pool)] for pool in split), strict=True)
     return NOTHING_HELD_OUT if all(np.array_equal(one, other) for one, other in leaves) else HELD_OUT
+
+
+def join_descriptions(descriptions: Iterable[str]) -> str:
+    """Join the descriptions of the tasks of several families, each once."""
+    return " and ".join(dict.fromkeys(descriptions))
 
 
 def _numbers(leaf: Array) -> np.ndarray:
