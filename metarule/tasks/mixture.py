@@ -1,6 +1,7 @@
 """Tasks of several families, on which one rule is meta-trained."""
 
 import math
+from functools import partial
 from itertools import combinations
 from typing import Annotated, Any, NamedTuple
 
@@ -184,4 +185,7 @@ def _only(condition: Array, task: Any) -> Any:
 
 def _chosen(number: Int[Array, ""], cases: list[Any]) -> Any:
     """One of several pytrees of equal shapes, by its number."""
-    return jax.tree.map(lambda *leaves: jax.lax.select_n(number.astype("int32"), *leaves), *cases)
+    result = cases[0]
+    for place, case in enumerate(cases[1:], 1):
+        result = jax.tree.map(partial(jnp.where, number == place), case, result)
+    return result
