@@ -37,6 +37,7 @@ from metarule.types import Integer, Split
 
 # Tables that may change for a learned rule; θ depends on the others.
 FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
+FORMAT = 2  # of run directories
 
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
@@ -47,8 +48,6 @@ _REPLACED = {
     "tasks.dataset": ("sha256", "data", "label"),
     "tasks.files": ("sha256", "outputs"),
 }
-
-FORMAT = 2  # of run directories
 
 __all__ = [
     "FORMAT",

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import small
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Points, Polynomial, Tabular, delta_rule, learning_curves
+from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Mixture, Points, Polynomial, Tabular, delta_rule, learning_curves
 from metarule.analysis.comparison import (
     HELD_OUT,
     NOTHING_HELD_OUT,
@@ -158,5 +158,8 @@ def test_without_held_out_tasks_they_are_called_training_tasks():
         != HELD_OUT
     )
     assert describe_split(small.split(Points(), 0)) == HELD_OUT
+    families = [Boolean(inputs=2), Points(), Boolean(inputs=3, split_by="none")]
+    assert describe_split(small.split(Mixture(families=families[:2]), 0)) == HELD_OUT
+    assert describe_split(small.split(Mixture(families=families), 0)) == f"{HELD_OUT} and {NOTHING_HELD_OUT}"
     key = small.split(Points(), 0).train
     assert describe_split(Split(train=key, test=key)) == NOTHING_HELD_OUT
