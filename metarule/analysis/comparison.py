@@ -88,13 +88,25 @@ def compare(
     return dict(zip(contenders, curves, strict=True))
 
 
-def by_task(curves: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
-    """Average a metric over the networks of each task, because only tasks are independent."""
+def by_task(curves: Curves, metric: str, balanced: bool = True) -> Float[np.ndarray, "tasks points"]:
+    """Average a metric over the networks of each task, because only tasks are independent.
+
+    Args:
+        curves: of many lifetimes.
+        metric: name of the metric.
+        balanced: whether values vᵢ of a mixture become m + wᵢ·(vᵢ − m), whose mean is m = Σ wᵢvᵢ / Σ wᵢ with the
+            standard error of m; by the weights wᵢ, 1 in the mean, each family counts as much as the others.
+    """
     values = np.asarray(curves.metrics[metric], float)
     tasks, index, counts = np.unique(curves.task, return_inverse=True, return_counts=True)
     sums = np.zeros((tasks.size, values.shape[1]))
     np.add.at(sums, index, values)
-    return sums / counts[:, None]
+    means = sums / counts[:, None]
+    if curves.family is None or not balanced:
+        return means
+    weights = np.bincount(index, 1 / np.bincount(curves.family)[curves.family])[:, None]
+    mean = np.sum(weights * means, axis=0) / weights.sum()
+    return mean + weights / weights.mean() * (means - mean)
 
 
 def shot_points(steps: Sequence[int], per_round: int) -> dict[int, int]:

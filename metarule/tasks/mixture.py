@@ -20,7 +20,7 @@ from metarule.tasks.subsets import numbered
 from metarule.tasks.tabular import Tabular
 from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
-__all__ = ["Mixture", "MixtureTask"]
+__all__ = ["Mixture", "MixtureTask", "family_of"]
 
 # Examples on which a network is evaluated, at most.
 _MOST = 4096
@@ -43,7 +43,8 @@ class Mixture(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     The families have equal numbers of outputs and equal losses. The number of inputs is that of the largest family;
     inputs that a family lacks are 0. Each family is split as it is alone, by the same seed, so that held-out tasks of
-    the mixture are held-out tasks of its families. The metrics are those that all families share.
+    the mixture are held-out tasks of its families. The metrics are those that all families share. In mean scores each
+    family counts as much as the others, however many tasks it has.
 
     Attributes:
         families: the families, each a table with its kind and fields; one that is listed twice is drawn twice as often.
@@ -159,6 +160,11 @@ class Mixture(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     def _repeated(self, rows: Float[Array, "n _"]) -> Float[Array, "examples _"]:
         return jnp.tile(rows, (self._examples // rows.shape[0], 1))
+
+
+def family_of(task: Any) -> Int[Array, ""] | None:
+    """Number of the family of a task of a mixture; None for other tasks."""
+    return task.family if isinstance(task, MixtureTask) else None
 
 
 def _count_examples(family: Boolean | Points | Tabular) -> int:

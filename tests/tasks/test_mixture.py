@@ -75,10 +75,10 @@ def test_metrics_are_those_that_all_families_share():
 
 def test_lifetimes_are_compiled():
     learner = Lifetime(
-        rule=Polynomial(terms=("seven",), initial={"pre*modulator": 0.1}),
-        circuit=Feedforward(hidden=(3,)),
+        rule=Polynomial(terms=("delta",), initial={"delta": 0.1}),
+        circuit=Feedforward(hidden=()),
         tasks=MIXTURE,
-        inner_loop=InnerLoop(steps=30, online_loss_weight=0.5),
+        inner_loop=InnerLoop(steps=10, online_loss_weight=0.5),
     )
     assert_lifetimes_are_compiled(learner)
 

@@ -53,7 +53,10 @@ def test_the_best_accuracy_on_gaussians_is_nine_tenths():
     task = draw(family, KEY, family.split(0).train, 3)
     points, labels = np.asarray(task.train_examples, float), np.asarray(task.train_labels)
     clouds = [points[labels == label] for label in (0, 1)]
-    middle, difference = sum(cloud.mean(axis=0) for cloud in clouds) / 2, clouds[1].mean(axis=0) - clouds[0].mean(axis=0)
+    middle, difference = (
+        sum(cloud.mean(axis=0) for cloud in clouds) / 2,
+        clouds[1].mean(axis=0) - clouds[0].mean(axis=0),
+    )
     direction = np.linalg.solve(sum(np.cov(cloud.T) for cloud in clouds), difference)
     accuracy = (((points - middle) @ direction > 0) == labels).mean()
     assert abs(accuracy - 0.9) < 0.015  # three standard errors
