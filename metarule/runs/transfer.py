@@ -21,7 +21,7 @@ from metarule.runs.directory import locked_run, timestamped
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.figures.canvas import formats
 from metarule.runs.finished import FinishedRun, load
-from metarule.tasks import Boolean, Mixture, Tabular
+from metarule.tasks import Boolean, Mixture, Points, Tabular
 from metarule.types import PRNGKey, Split
 
 __all__ = [
@@ -108,11 +108,23 @@ def _novelty(tasks: TaskFamily, split: Split, trained: TaskFamily) -> str:
     alike = [family for family in known if type(family) is type(tasks)]
     if not alike:
         return "another family of tasks"
-    if isinstance(tasks, Tabular) and all(tasks.source != one.source for one in alike if isinstance(one, Tabular)):
-        return "tasks made of other data"
-    if isinstance(tasks, Boolean) and tasks.inputs not in [one.inputs for one in alike]:
-        return "functions of another number of inputs"
+    description, origins = _origins(tasks)
+    if origins and all(origins.isdisjoint(_origins(family)[1]) for family in alike):
+        return description
     return "the same family with another split or other settings: some of these tasks may have been trained on"
+
+
+def _origins(tasks: TaskFamily) -> tuple[str, set[Any]]:
+    """Origins of the tasks of a family, and the description of tasks of others; none where they are not known."""
+    match tasks:
+        case Boolean():
+            return "functions of another number of inputs", {tasks.inputs}
+        case Points():
+            return "points of other shapes", set(tasks.shape_names)
+        case Tabular():
+            return "tasks made of other data", {tasks.source}
+        case _:
+            return "", set()
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self._names:
+        if not self.shape_names:
             raise ValueError(f"shapes = []; allowed: {', '.join(SHAPES)}, or some of {', '.join(_DRAW)}")
 
     def split(self, seed: Integer) -> Split:
@@ -95,10 +95,10 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         point_key, order_key = jax.random.split(key)
         order = rounds(order_key, 2, self.train_examples).reshape(-1)
         sides = jnp.concatenate([order, jnp.tile(jnp.arange(2), self.test_examples)])
-        shape = jax.random.randint(shape_key, (), 0, len(self._names))
+        shape = jax.random.randint(shape_key, (), 0, len(self.shape_names))
         cut = jax.random.uniform(line_key, (), minval=-0.4, maxval=0.4)
         draws = jax.random.uniform(point_key, (sides.size, 4))
-        points_by_shape = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self._names])
+        points_by_shape = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self.shape_names])
         points = _place(place_key, points_by_shape[shape])
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
@@ -125,7 +125,8 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         }
 
     @property
-    def _names(self) -> tuple[Shape, ...]:
+    def shape_names(self) -> tuple[Shape, ...]:
+        """Names of the shapes."""
         return SHAPES[self.shapes] if isinstance(self.shapes, str) else self.shapes
 
 

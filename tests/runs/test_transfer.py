@@ -17,6 +17,7 @@ MAYBE = "the same family with another split or other settings: some of these tas
         (EITHER, Boolean(inputs=2, split_by="none"), MAYBE),
         (EITHER, Points(), MAYBE),
         (EITHER, Boolean(inputs=3), "functions of another number of inputs"),
+        (EITHER, Points(shapes=("gaussians", "xor")), "points of other shapes"),
         (EITHER, Tabular(), "another family of tasks"),
         (POINTS, EITHER, "another family of tasks and held-out tasks"),
         (Tabular(dataset="iris", test_classes="all"), Tabular(), "tasks made of other data"),
