@@ -41,7 +41,7 @@ from metarule.runs.experiment import Evaluation, Experiment
 from metarule.runs.explaining import explain
 from metarule.runs.finished import load
 from metarule.runs.inferring import infer
-from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Navigation, Points, SymbolSequence, Tabular
+from metarule.tasks import Bandit, Boolean, Conditioning, Memory, Mixture, Navigation, Points, SymbolSequence, Tabular
 
 __version__ = version("metarule")
 
@@ -71,6 +71,7 @@ __all__ = [
     "Lifetime",
     "Lifted",
     "Memory",
+    "Mixture",
     "Navigation",
     "OpenES",
     "Persistent",

@@ -170,6 +170,7 @@ FUNCTIONS = {
 # Functions without a scalar form, and what is named as the reason.
 UNKNOWN = {
     "argmax": (lambda x: jnp.where(jnp.arange(4) == jnp.argmax(x), x, x * 0.5), "argmax"),
+    "choice by number": (lambda x: jax.lax.select_n(np.array([2, 0, 1, 2]), x, x * 0.5, -x), "select_n by integers"),
     "another precision": (lambda x: x.astype(jnp.bfloat16).astype(x.dtype), "convert_element_type between precisions"),
     "equal truth values": (lambda x: jnp.where((x > 0) == (x[::-1] > 0.1), x, -x), "eq of truth values"),
     "fft": (lambda x: jnp.fft.irfft(jnp.fft.rfft(x)), "fft"),

@@ -43,6 +43,8 @@ def overrides(config: Path) -> dict[str, str]:
     """Overrides that make the run of a config small; schedules of conditioning cannot be shortened."""
     if "\nlengths = " in config.read_text(encoding="utf-8"):
         return OVERRIDES | {"optimizer.lengths": "[0.5, 1.0]"}  # each length is a program
+    if config.stem == "mixture":
+        return OVERRIDES | {"rule.terms": SIMPLEST["rule.terms"]}
     closed = {"bandit": "reward_hebb", "navigation": "reinforce", "memory": "delta"}
     if config.stem in closed:
         return OVERRIDES | {"evaluation.baselines": f'["{closed[config.stem]}"]'}

@@ -37,6 +37,7 @@ EXAMPLES = {
         PHENOMENON.animal.phases[0],
         Case(name="one"),
         Sweep(config="configs/boolean.toml"),
+        metarule.Mixture(families=(Boolean(inputs=2), metarule.Points())),
         Recordings(files=str(Path(__file__).parent / "fixtures/animal.csv")),
     )
 }
@@ -123,7 +124,10 @@ def tables_of(node):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Boolean(functions="seperable"), "functions = 'seperable': allowed: all, not_separable, separable"),
+        (
+            lambda: Boolean(functions="seperable"),
+            "functions = 'seperable': allowed: all, not_separable, parity, separable",
+        ),
         (lambda: Tabular(scaling="standardized"), "scaling = 'standardized': allowed: range, standardised"),
         (lambda: InnerLoop(weight_bound=-1), "weight_bound = -1: expected `float` > 0.0"),
         (lambda: InnerLoop(weight_bound=math.nan), "weight_bound = nan: expected a finite number"),

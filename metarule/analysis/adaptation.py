@@ -21,6 +21,7 @@ from metarule.lifetime.unroll import unroll
 from metarule.meta.transforms import Arguments, clip_by_norm, make_transform
 from metarule.parallel.devices import sharded_jit
 from metarule.tasks.base import primary_metric, task_id
+from metarule.tasks.mixture import family_of
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
 __all__ = ["Adaptation", "Adapted", "TunedAdaptation", "adapt", "adaptation_curves", "tune_adaptation"]
@@ -167,14 +168,13 @@ def adaptation_curves(
         The curves, at step 0 and after each window.
     """
 
-    def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""]]:
+    def one_lifetime(number: Integer) -> tuple[dict[str, Float[Array, " points"]], Int[Array, ""], Any]:
         task, lifetime_key, index = sample_lifetime(lifetime, pool, key, number, tasks)
         adapted = adapt(lifetime, theta, task, lifetime_key, adaptation, rate)
-        return adapted.metrics, jnp.asarray(task_id(lifetime.tasks, pool, index))
+        return adapted.metrics, jnp.asarray(task_id(lifetime.tasks, pool, index)), family_of(task)
 
     ends = jnp.append(_window_starts(lifetime, adaptation), lifetime.steps)
-    metrics, task = map_lifetimes(one_lifetime, lifetimes)
-    return Curves(ends, metrics, task)
+    return Curves(ends, *map_lifetimes(one_lifetime, lifetimes))
 
 
 def tune_adaptation(

@@ -1,6 +1,6 @@
 """Comparison of several learners on the same tasks, orders and initial weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -12,6 +12,7 @@ from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, s
 from metarule.lifetime.learner import Lifetime
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, round_steps
+from metarule.tasks.pools import MixturePool
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey, Split, Theta
 
@@ -32,6 +33,7 @@ __all__ = [
     "evaluation_steps",
     "held_out_report",
     "held_out_table",
+    "join_descriptions",
     "join_reports",
     "rows_by_contender",
     "rows_table",
@@ -87,13 +89,25 @@ def compare(
     return dict(zip(contenders, curves, strict=True))
 
 
-def by_task(curves: Curves, metric: str) -> Float[np.ndarray, "tasks points"]:
-    """Average a metric over the networks of each task, because only tasks are independent."""
+def by_task(curves: Curves, metric: str, balanced: bool = True) -> Float[np.ndarray, "tasks points"]:
+    """Average a metric over the networks of each task, because only tasks are independent.
+
+    Args:
+        curves: of many lifetimes.
+        metric: name of the metric.
+        balanced: whether values vᵢ of a mixture become m + wᵢ·(vᵢ − m), whose mean is m = Σ wᵢvᵢ / Σ wᵢ with the
+            standard error of m; by the weights wᵢ, 1 in the mean, each family counts as much as the others.
+    """
     values = np.asarray(curves.metrics[metric], float)
     tasks, index, counts = np.unique(curves.task, return_inverse=True, return_counts=True)
     sums = np.zeros((tasks.size, values.shape[1]))
     np.add.at(sums, index, values)
-    return sums / counts[:, None]
+    means = sums / counts[:, None]
+    if curves.family is None or not balanced:
+        return means
+    weights = np.bincount(index, 1 / np.bincount(curves.family)[curves.family])[:, None]
+    mean = np.sum(weights * means, axis=0) / weights.sum()
+    return mean + weights / weights.mean() * (means - mean)
 
 
 def shot_points(steps: Sequence[int], per_round: int) -> dict[int, int]:
@@ -206,8 +220,16 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def describe_split(split: Split) -> str:
     """Describe the test tasks of a split: new ones, or the training tasks if the family holds nothing out."""
+    if isinstance(split.train, MixturePool):
+        splits = map(Split, split.train.pools, split.test.pools)
+        return join_descriptions(map(describe_split, splits))
     leaves = zip(*([_numbers(leaf) for leaf in jax.tree.leaves(pool)] for pool in split), strict=True)
     return NOTHING_HELD_OUT if all(np.array_equal(one, other) for one, other in leaves) else HELD_OUT
+
+
+def join_descriptions(descriptions: Iterable[str]) -> str:
+    """Join the descriptions of the tasks of several families, each once."""
+    return " and ".join(dict.fromkeys(descriptions))
 
 
 def _numbers(leaf: Array) -> np.ndarray:

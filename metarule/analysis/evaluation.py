@@ -16,6 +16,7 @@ from metarule.parallel.batching import batch_lifetimes
 from metarule.parallel.devices import sharded_jit
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, task_id
+from metarule.tasks.mixture import family_of
 from metarule.tasks.subsets import numbered
 from metarule.types import Integer, LearnerState, Metrics, PRNGKey, Theta
 
@@ -45,11 +46,13 @@ class Curves(NamedTuple):
         steps: steps before each point [points].
         metrics: by name [lifetimes, points]; see `metarule.tasks.scores` for networks that diverged.
         task: id of the task of each lifetime [lifetimes]. Lifetimes on the same task are not independent.
+        family: number of the family of each task in a mixture; None without one.
     """
 
     steps: Int[Array, " points"]
     metrics: dict[str, Float[Array, "lifetimes points"]]
     task: Int[Array, " lifetimes"]
+    family: Int[Array, " lifetimes"] | None = None
 
 
 @sharded_jit("learner", "lifetimes", "points")
@@ -115,13 +118,13 @@ def paired_curves(
         raise ValueError("learners: their tasks differ; allowed: learners of the same tasks")
     ends = evenly_spaced(first.steps, points) if isinstance(points, int) else (0, *points)
 
-    def one_lifetime(number: Integer) -> tuple[list[Any], Int[Array, ""]]:
+    def one_lifetime(number: Integer) -> tuple[list[Any], Int[Array, ""], Int[Array, ""] | None]:
         task, lifetime_key, index = sample_lifetime(first, pool, key, number, tasks)
         metrics = [_one_curve(*pair, task, lifetime_key, ends) for pair in zip(learners, thetas, strict=True)]
-        return metrics, jnp.asarray(task_id(first.tasks, *numbered(pool, index)))
+        return metrics, jnp.asarray(task_id(first.tasks, *numbered(pool, index))), family_of(task)
 
-    curves, task = map_lifetimes(one_lifetime, lifetimes)
-    return tuple(Curves(jnp.array(ends), metrics, task) for metrics in curves)
+    curves, task, family = map_lifetimes(one_lifetime, lifetimes)
+    return tuple(Curves(jnp.array(ends), metrics, task, family) for metrics in curves)
 
 
 def _one_curve(

@@ -128,7 +128,7 @@ def _rows(curves: Mapping[str, Curves], lifetime: Lifetime, threshold: float) ->
     for name, curve in curves.items():
         steps = [step for step in curve.steps.tolist() if step <= length]
         shots = shot_points(steps, round_steps(lifetime.tasks))
-        for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score), strict=True):
+        for task, line in zip(np.unique(curve.task).tolist(), by_task(curve, score, balanced=False), strict=True):
             means = {score: line[len(steps) - 1], "initial": line[0]}
             means |= {f"{shot}_each": line[point] for shot, point in shots.items()}
             row = {"contender": name, "task": task}

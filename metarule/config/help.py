@@ -72,8 +72,8 @@ def walk(sources: Sequence[Source]) -> Iterator[Field]:
 def flags(sources: Sequence[Source]) -> list[str]:
     """List the options that set the fields of a command, each once."""
     fields = [field for field in walk(sources) if field.flag.startswith("--") and ".NAME" not in field.name]
-    every = [flag for field in fields for flag in (field.flag, *([f"{field.flag}.kind"] if kinds(field.node) else []))]
-    return list(dict.fromkeys(every))
+    every = [flag for field in fields for flag in (field.flag, *([_kind_flag(field)] if kinds(field.node) else []))]
+    return list(dict.fromkeys(flag for flag in every if flag.startswith("--")))
 
 
 def overview(sources: Sequence[Source]) -> str:
@@ -129,7 +129,7 @@ def _table(field: Field, kind: str) -> str:
     chosen = next((one for one in possible if one.tag == (kind or _kind(field))), possible[0])
     sections = [f"[{field.name}]  {field.description}".rstrip()]
     if len(possible) > 1:
-        heading = f"{field.flag}.kind is one of these; --help {field.path}.KIND lists the fields of one:\n"
+        heading = f"{_kind_flag(field)} is one of these; --help {field.path}.KIND lists the fields of one:\n"
         sections.append(heading + _columns([(str(struct.tag), title(struct.cls)) for struct in possible]))
     if chosen.tag:
         sections.append(f'kind = "{chosen.tag}"  {title(chosen.cls)}'.rstrip())
@@ -149,13 +149,22 @@ def _top(source: Source) -> list[Field]:
 
 def _inner(outer: Field, struct: inspect.StructType) -> list[Field]:
     """Fields of a struct that a field may hold."""
-    place = next((_MARKS[type(one)] for one in alternatives(outer.node) if type(one) in _MARKS), "")
-    prefix = f"{outer.name}{place}." if outer.name else ""
+    prefix = f"{outer.name}{_mark(outer)}." if outer.name else ""
     texts = descriptions(struct.cls)
     return [
         Field(f"{prefix}{one.encode_name}", one.type, one.default, texts.get(one.name, ""), outer.file)
         for one in struct.fields
     ]
+
+
+def _mark(field: Field) -> str:
+    """Mark of a container; empty for other fields."""
+    return next((_MARKS[type(one)] for one in alternatives(field.node) if type(one) in _MARKS), "")
+
+
+def _kind_flag(field: Field) -> str:
+    """Name of the kind of a table, or of the tables in a container."""
+    return field._replace(name=f"{field.name}{_mark(field)}.kind").flag
 
 
 def _nested(field: Field) -> Iterator[Field]:

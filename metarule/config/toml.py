@@ -18,6 +18,7 @@ from metarule.config.schema import DEEPEST, adapt_table, check_leaves
 
 __all__ = [
     "ConfigError",
+    "beside",
     "check_file",
     "check_format",
     "decode",
@@ -87,6 +88,11 @@ def read(path: Path) -> tuple[str, Tree]:
         return text, tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def beside(file: Path, path: Any) -> Any:
+    """Absolute path of what a file names relative to itself; an empty path and other values are unchanged."""
+    return str(file.parent.absolute() / path) if isinstance(path, str) and path else path
 
 
 def parse_overrides(words: Sequence[str]) -> list[tuple[str, Any]]:

@@ -103,6 +103,8 @@ def cost(equation: JaxprEqn, constant: Sequence[bool]) -> tuple[int, list[bool]]
         raise Unsupported(f"the primitive {name} of {' and '.join(sorted(map(str, involved)))}")
     if counts and name not in _OF_COUNTS:
         raise Unsupported(f"the primitive {name} of integers")
+    if name == "select_n" and is_count(kinds[0].dtype):
+        raise Unsupported("the primitive select_n by integers")
     if len(floats) > 1 or (name == "reduce_precision" and not _is_whole(equation)):
         raise Unsupported(f"the primitive {name} between precisions")
     if name == "convert_element_type":

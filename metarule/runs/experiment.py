@@ -15,7 +15,7 @@ from metarule.analysis.comparison import HORIZONS
 from metarule.circuits import AnyCircuit, Feedforward
 from metarule.config.imports import is_users_own
 from metarule.config.schema import Checked
-from metarule.config.toml import ConfigError, Tree, check_format, decode, encode, override, read
+from metarule.config.toml import ConfigError, Tree, beside, check_format, decode, encode, override, read
 from metarule.inference.settings import Inference
 from metarule.lifetime.inner_loop import InnerLoop
 from metarule.lifetime.learner import Lifetime
@@ -38,6 +38,7 @@ from metarule.types import Integer, Split
 
 # Tables that may change for a learned rule; θ depends on the others.
 FREE_TABLES = ("tasks", "circuit", "inner_loop", "evaluation")
+FORMAT = 2  # of run directories
 
 # Largest number of parameters, of numbers of a network, of all networks of a meta-step, and of its lifetimes.
 _MAX_THETA, _MAX_NETWORK, _MAX_BATCH, _MAX_LIFETIMES = 2**16, 2**30, 2**38, 2**24
@@ -49,15 +50,12 @@ _REPLACED = {
     "tasks.files": ("sha256", "outputs"),
 }
 
-FORMAT = 2  # of run directories
-
 __all__ = [
     "FORMAT",
     "FREE_TABLES",
     "Evaluation",
     "Experiment",
     "Run",
-    "beside",
     "decode_experiment",
     "read_experiment_file",
     "read_tree",
@@ -257,14 +255,16 @@ def read_tree(file: Path) -> tuple[str, dict[str, Any]]:
     if "format" in tree:  # a config from a run directory
         check_format(f"{file}: this config", tree.pop("format"), FORMAT, "write it anew")
     if isinstance(tasks := tree.get("tasks"), dict):
-        paths = {name: beside(file, tasks[name]) for name in ("data", "files") if name in tasks}
-        tree["tasks"] = tasks | paths
+        tree["tasks"] = _located(file, tasks)
     return text, tree
 
 
-def beside(file: Path, path: Any) -> Any:
-    """Absolute path of what a file names relative to itself; an empty path and other values are unchanged."""
-    return str(file.parent.absolute() / path) if isinstance(path, str) and path else path
+def _located(file: Path, tasks: dict[str, Any]) -> dict[str, Any]:
+    """Table of tasks, and of the families in it, whose paths are relative to a file, with absolute paths."""
+    paths: dict[str, Any] = {name: beside(file, tasks[name]) for name in ("data", "files") if name in tasks}
+    if isinstance(families := tasks.get("families"), list):
+        paths["families"] = [_located(file, one) if isinstance(one, dict) else one for one in families]
+    return tasks | paths
 
 
 def set_fields(tree: Tree, pairs: Iterable[tuple[str, Any]]) -> Tree:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from itertools import repeat
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -10,7 +11,7 @@ from msgspec import Meta
 from msgspec.structs import asdict
 
 from metarule.analysis.baselines import baselines
-from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split
+from metarule.analysis.comparison import INITIAL, LEARNED, THRESHOLD, Contender, describe_split, join_descriptions
 from metarule.analysis.tuning import theta_at_rate
 from metarule.config.schema import Checked
 from metarule.config.toml import ConfigError, decode, parse_overrides
@@ -20,8 +21,8 @@ from metarule.runs.directory import locked_run, timestamped
 from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.figures.canvas import formats
 from metarule.runs.finished import FinishedRun, load
-from metarule.tasks.tabular import Tabular
-from metarule.types import PRNGKey
+from metarule.tasks import Boolean, Mixture, Points, Tabular
+from metarule.types import PRNGKey, Split
 
 __all__ = [
     "EvaluationOptions",
@@ -92,14 +93,38 @@ class Transfer(NamedTuple):
 
 def describe_novelty(trained: TaskFamily, experiment: Experiment) -> str:
     """Describe in words how the test tasks of an experiment relate to those of a run."""
-    tasks = experiment.tasks
-    if tasks == trained:
-        return describe_split(experiment.split)
-    if type(tasks) is not type(trained):
+    tasks, split = experiment.tasks, experiment.split
+    if not isinstance(tasks, Mixture):
+        return _novelty(tasks, split, trained)
+    splits = map(Split, split.train.pools, split.test.pools)
+    return join_descriptions(map(_novelty, tasks.families, splits, repeat(trained)))
+
+
+def _novelty(tasks: TaskFamily, split: Split, trained: TaskFamily) -> str:
+    """Describe how the test tasks of one family relate to those of a run, which may be on a mixture."""
+    known = trained.families if isinstance(trained, Mixture) else (trained,)
+    if tasks in known:
+        return describe_split(split)
+    alike = [family for family in known if type(family) is type(tasks)]
+    if not alike:
         return "another family of tasks"
-    if isinstance(tasks, Tabular) and isinstance(trained, Tabular) and tasks.source != trained.source:
-        return "tasks made of other data"
+    description, origins = _origins(tasks)
+    if origins and all(origins.isdisjoint(_origins(family)[1]) for family in alike):
+        return description
     return "the same family with another split or other settings: some of these tasks may have been trained on"
+
+
+def _origins(tasks: TaskFamily) -> tuple[str, set[Any]]:
+    """Origins of the tasks of a family, and the description of tasks of others; none where they are not known."""
+    match tasks:
+        case Boolean():
+            return "functions of another number of inputs", {tasks.inputs}
+        case Points():
+            return "points of other shapes", set(tasks.shape_names)
+        case Tabular():
+            return "tasks made of other data", {tasks.source}
+        case _:
+            return "", set()
 
 
 @contextmanager

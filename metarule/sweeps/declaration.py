@@ -11,8 +11,8 @@ from msgspec.structs import replace
 
 from metarule.config.schema import Checked
 from metarule.config.shipped import find_config
-from metarule.config.toml import ConfigError, Tree, decode, read
-from metarule.runs.experiment import beside, read_tree
+from metarule.config.toml import ConfigError, Tree, beside, decode, read
+from metarule.runs.experiment import read_tree
 
 __all__ = ["Case", "Sweep", "check_sweep", "paths_beside", "read_sweep", "resolve_paths", "shorten"]
 

@@ -46,7 +46,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
 
     Attributes:
         inputs: n, inputs of each function.
-        functions: functions of the family.
+        functions: functions of the family; `parity` is that of all inputs and its negation, for `split_by = "none"`.
         split_by: choice of the test functions: at `random`; by `npn` class, so that no test function equals a training
             function up to negating or permuting inputs or negating the output; `leave_one_out`, which holds out
             function number seed; or `none`: both pools have every function.
@@ -61,7 +61,7 @@ class Boolean(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, ta
     """
 
     inputs: Annotated[int, Meta(ge=2, le=10)] = 3
-    functions: Literal["all", "separable", "not_separable"] = "all"
+    functions: Literal["all", "separable", "not_separable", "parity"] = "all"
     split_by: Literal["random", "npn", "leave_one_out", "none"] = "random"
     test_fraction: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     sampled: Annotated[int, Meta(ge=2, le=10_000)] = 1024
@@ -135,7 +135,10 @@ def _pool(members: Int[Array, " n"], chosen: Bool[Array, " n"]) -> MemberPool:
 def _tables_and_classes(
     inputs: int, functions: str, sampled: int
 ) -> tuple[UInt8[np.ndarray, "functions patterns"], Int[np.ndarray, " functions"]]:
-    if inputs > ENUMERABLE:
+    if functions == "parity":
+        odd = patterns(inputs).sum(axis=1) % 2
+        tables = np.stack([odd, 1 - odd]).astype(np.uint8)
+    elif inputs > ENUMERABLE:
         tables = sample_tables(inputs, sampled, functions, seed=_SAMPLE_SEED)
     else:
         tables = enumerate_tables(inputs)

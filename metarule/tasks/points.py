@@ -16,9 +16,9 @@ from metarule.types import Integer, Metrics, PRNGKey, Split, Stimulus
 
 __all__ = ["SHAPES", "Points", "PointsTask"]
 
-Shape = Literal["blobs", "linear", "circles", "moons", "xor", "spirals"]
+Shape = Literal["blobs", "linear", "circles", "moons", "xor", "spirals", "gaussians"]
 
-# Shapes by linear separability.
+# Shapes by linear separability; classes of `gaussians` overlap.
 SHAPES: dict[str, tuple[Shape, ...]] = {
     "separable": ("blobs", "linear"),
     "not_separable": ("circles", "moons", "xor", "spirals"),
@@ -30,6 +30,9 @@ _NOISE = 0.08
 # Standard deviation of a normal cloud; its share within two standard deviations, at which clouds are cut off.
 _SPREAD = 0.25
 _WITHIN = 1 - math.exp(-2)
+# Distance of a cloud from the middle between two; the standard deviation at which nine tenths are on its own side.
+_APART = 0.6
+_OVERLAPPING = _APART / 1.2816
 
 
 class PointsTask(NamedTuple):
@@ -53,11 +56,13 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     Linearly separable shapes are `blobs` (two clouds) and `linear` (a square divided by a line). The others are
     `circles` (a disc within a ring), `moons` (two interleaved crescents), `xor` (opposite quadrants) and `spirals` (two
-    interleaved arms). Classes never overlap. Points are in rounds of one of each class; a lifetime longer than one pass
-    repeats them in the same order.
+    interleaved arms). Classes never overlap, except in `gaussians`: two normal clouds, of which the best classifier
+    has an accuracy of 0.9; they are drawn only by name. Points are in rounds of one of each class; a lifetime longer
+    than one pass repeats them in the same order.
 
     Attributes:
-        shapes: `all`, `separable`, `not_separable`, or some by name; each task draws one of them.
+        shapes: `all` of which classes do not overlap, those that are `separable` or `not_separable`, or some by name;
+            each task draws one of them.
         train_examples: points of each class in a pass.
         test_examples: other points of each class, on which the network is evaluated.
 
@@ -76,8 +81,8 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self._names:
-            raise ValueError(f"shapes = []; allowed: {', '.join(SHAPES)}, or some of {', '.join(SHAPES['all'])}")
+        if not self.shape_names:
+            raise ValueError(f"shapes = []; allowed: {', '.join(SHAPES)}, or some of {', '.join(_DRAW)}")
 
     def split(self, seed: Integer) -> Split:
         """Make two infinite pools, each a key; two tasks are equal with a probability of one in billions."""
@@ -90,10 +95,10 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         point_key, order_key = jax.random.split(key)
         order = rounds(order_key, 2, self.train_examples).reshape(-1)
         sides = jnp.concatenate([order, jnp.tile(jnp.arange(2), self.test_examples)])
-        shape = jax.random.randint(shape_key, (), 0, len(self._names))
+        shape = jax.random.randint(shape_key, (), 0, len(self.shape_names))
         cut = jax.random.uniform(line_key, (), minval=-0.4, maxval=0.4)
         draws = jax.random.uniform(point_key, (sides.size, 4))
-        points_by_shape = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self._names])
+        points_by_shape = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self.shape_names])
         points = _place(place_key, points_by_shape[shape])
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
         return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
@@ -120,7 +125,8 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         }
 
     @property
-    def _names(self) -> tuple[Shape, ...]:
+    def shape_names(self) -> tuple[Shape, ...]:
+        """Names of the shapes."""
         return SHAPES[self.shapes] if isinstance(self.shapes, str) else self.shapes
 
 
@@ -141,9 +147,18 @@ def _place(key: PRNGKey, points: Float[Array, "n 2"]) -> Float[Array, "n 2"]:
 
 
 def _blobs(draws: Array, side: Array, cut: Array) -> Array:
+    return _clouds(draws, side, _SPREAD, _WITHIN)
+
+
+def _gaussians(draws: Array, side: Array, cut: Array) -> Array:
+    return _clouds(draws, side, _OVERLAPPING, 1.0)
+
+
+def _clouds(draws: Array, side: Array, spread: float, within: float) -> Array:
+    """Two normal clouds, each of which is cut off where a share of it lies within."""
     sign = jnp.where(side, 1.0, -1.0)
-    radius = _SPREAD * jnp.sqrt(-2 * jnp.log1p(-_WITHIN * draws[:, 0]))
-    return _polar(radius, draws[:, 1]) + jnp.stack([0.6 * sign, jnp.zeros_like(sign)], axis=1)
+    radius = spread * jnp.sqrt(-2 * jnp.log1p(-within * draws[:, 0]))
+    return _polar(radius, draws[:, 1]) + jnp.stack([_APART * sign, jnp.zeros_like(sign)], axis=1)
 
 
 def _linear(draws: Array, side: Array, cut: Array) -> Array:
@@ -178,3 +193,4 @@ def _polar(radius: Array, turns: Array) -> Array:
 
 
 _DRAW = {"blobs": _blobs, "linear": _linear, "circles": _circles, "moons": _moons, "xor": _xor, "spirals": _spirals}
+_DRAW |= {"gaussians": _gaussians}

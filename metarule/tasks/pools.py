@@ -1,6 +1,6 @@
-"""Pools of numbered members of a family, and of rows: the same classes with different rows of the data."""
+"""Pools of numbered members of a family, of rows (the same classes with other rows of the data), and of mixtures."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from metarule.types import Integer, PRNGKey, Split
 
-__all__ = ["MemberPool", "share_held_out", "split_members"]
+__all__ = ["MemberPool", "MixturePool", "share_held_out", "split_members"]
 __all__ += ["RowPool", "count_held_out", "draw_rows", "split_rows"]
 
 # Size of the largest class whose rows are drawn by sorting random numbers.
@@ -48,6 +48,16 @@ def split_members(key: PRNGKey, count: int, share: float) -> Split:
     members, held_out = jax.random.permutation(key, jnp.arange(count, dtype=jnp.int32)), share_held_out(share, count)
     train = MemberPool(jnp.roll(members, -held_out), jnp.asarray(count - held_out))
     return Split(train=train, test=MemberPool(members, jnp.asarray(held_out)))
+
+
+class MixturePool(NamedTuple):
+    """Pools of a mixture of families.
+
+    Attributes:
+        pools: a pool of each family.
+    """
+
+    pools: tuple[Any, ...]
 
 
 class RowPool(NamedTuple):

@@ -10,6 +10,7 @@ from jaxtyping import Array, Int
 
 from metarule.prng import Purpose, run_key, stream
 from metarule.protocols import HasTaskIds, TaskFamily
+from metarule.tasks.pools import MixturePool
 from metarule.types import Integer, Split
 
 __all__ = ["Selected", "numbered", "shared_tasks", "split_off"]
@@ -39,10 +40,10 @@ def numbered(pool: Any, index: Integer) -> tuple[Any, Integer]:
     return pool, index
 
 
-def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Selected]:
+def split_off(tasks: Any, pool: Any, seed: int) -> tuple[Any, Any]:
     """Split a fifth of the tasks of a pool off, at most 256; tasks with one `task_id` stay together.
 
-    Both parts are of the first 65,536 numbers of the pool.
+    Both parts are of the first 65,536 numbers of the pool. In a mixture the pool of each family is split.
 
     Args:
         tasks: the task family.
@@ -50,11 +51,15 @@ def split_off(tasks: TaskFamily, pool: Any, seed: int) -> tuple[Selected, Select
         seed: decides which tasks.
 
     Returns:
-        (the other tasks of the pool, the tasks that were split off).
+        (the other tasks of the pool, the tasks that were split off), both `Selected`, or mixtures of those.
 
     Raises:
         ValueError: a pool of one task, or a family whose numbers may repeat a task.
     """
+    if isinstance(pool, MixturePool):
+        parts = [split_off(family, one, seed) for family, one in zip(tasks.families, pool.pools, strict=True)]
+        others, held_out = zip(*parts, strict=True)
+        return MixturePool(others), MixturePool(held_out)
     if not isinstance(tasks, HasTaskIds):
         reason = "it has no task_id, by which validation tasks are told from training tasks"
         raise ValueError(f"{type(tasks).__name__} cannot be split: {reason}")

@@ -4,7 +4,18 @@ import numpy as np
 import pytest
 import small
 
-from metarule import Boolean, Feedforward, InnerLoop, Lifetime, Points, Polynomial, Tabular, delta_rule, learning_curves
+from metarule import (
+    Boolean,
+    Feedforward,
+    InnerLoop,
+    Lifetime,
+    Mixture,
+    Points,
+    Polynomial,
+    Tabular,
+    delta_rule,
+    learning_curves,
+)
 from metarule.analysis.comparison import (
     HELD_OUT,
     NOTHING_HELD_OUT,
@@ -150,6 +161,16 @@ def test_the_table_warns_if_the_learned_rule_is_worse_than_the_initial_one():
     assert "below" not in held_out_table(report(0.7, 0.5))
 
 
+def test_each_family_of_a_mixture_counts_as_much_as_the_others():
+    """Two networks on one task of a family, and a network on each of two tasks of another."""
+    curves = curve([[0.2], [0.4], [1.0], [0.8]], task=[5, 5, 7, 9])._replace(family=np.array([0, 0, 1, 1]))
+    np.testing.assert_allclose(by_task(curves, "accuracy", balanced=False)[:, 0], [0.3, 1.0, 0.8])
+    values, weights = by_task(curves, "accuracy")[:, 0], np.array([1.5, 0.75, 0.75])
+    assert values.mean() == pytest.approx((0.3 + 0.9) / 2)
+    error = np.sqrt(np.sum((weights * (np.array([0.3, 1.0, 0.8]) - 0.6)) ** 2) / (3 * 2))
+    assert values.std(ddof=1) / np.sqrt(3) == pytest.approx(error)
+
+
 def test_without_held_out_tasks_they_are_called_training_tasks():
     assert describe_split(small.split(Boolean(inputs=2), 0)) == HELD_OUT
     assert describe_split(small.split(Boolean(inputs=2, split_by="none"), 0)) == NOTHING_HELD_OUT
@@ -158,5 +179,8 @@ def test_without_held_out_tasks_they_are_called_training_tasks():
         != HELD_OUT
     )
     assert describe_split(small.split(Points(), 0)) == HELD_OUT
+    families = [Boolean(inputs=2), Points(), Boolean(inputs=3, split_by="none")]
+    assert describe_split(small.split(Mixture(families=families[:2]), 0)) == HELD_OUT
+    assert describe_split(small.split(Mixture(families=families), 0)) == f"{HELD_OUT} and {NOTHING_HELD_OUT}"
     key = small.split(Points(), 0).train
     assert describe_split(Split(train=key, test=key)) == NOTHING_HELD_OUT

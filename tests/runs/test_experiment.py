@@ -159,6 +159,11 @@ def test_data_in_a_config_file_are_beside_it_and_on_the_command_line_in_the_work
     monkeypatch.chdir(tmp_path)
     experiment, _ = read_experiment_file(config.relative_to(tmp_path), [])
     assert experiment.tasks.data == str(config.with_name("own.csv"))
+    other = config.with_name("mixture.toml")
+    other.write_text(tomli_w.dumps({"tasks": {"kind": "mixture", "families": [tasks, tasks]}}))
+    mixture, _ = read_experiment_file(other, [])
+    assert mixture.tasks.families == (experiment.tasks, experiment.tasks)
+    assert decode_experiment(to_tree(mixture)) == mixture
     other = [("tasks.data", "other.csv")]
     for changed in (read_experiment_file(config, other)[0], with_tasks(experiment, other)):
         assert changed.tasks.data == str(tmp_path / "other.csv")

@@ -69,6 +69,16 @@ def test_families_are_filtered_by_separability(functions, count):
     assert {is_separable(table, 3) for table in tables} == expected
 
 
+@pytest.mark.parametrize("inputs", [2, 3, 5])
+def test_parity_and_its_negation_change_with_every_input(inputs):
+    family = Boolean(inputs=inputs, functions="parity", split_by="none")
+    tables = tables_of(family, split(family, 0).test)
+    assert len(rows(tables)) == len(tables) == 2
+    for table in tables.reshape(2, *(2,) * inputs):
+        for axis in range(inputs):
+            np.testing.assert_array_equal(table, 1 - np.flip(table, axis))
+
+
 def test_the_seed_of_a_split_may_be_traced():
     family = Boolean()
     splits = jax.jit(jax.vmap(family.split))(jnp.arange(3))

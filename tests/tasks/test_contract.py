@@ -4,7 +4,7 @@ import typing
 
 import pytest
 
-from metarule import Bandit, Boolean, Conditioning, Memory, Navigation, Points, SymbolSequence, Tabular
+from metarule import Bandit, Boolean, Conditioning, Memory, Mixture, Navigation, Points, SymbolSequence, Tabular
 from metarule.recordings import Recordings
 from metarule.runs.experiment import Experiment
 from metarule.testing import TASK_CHECKS, check_tasks
@@ -22,6 +22,7 @@ FAMILIES = {
     "bandit, many arms, no delay": Bandit(arms=5, delay=0, reversal=0),
     "memory, match": Memory(delays=(0, 3)),
     "memory, n-back": Memory(task="n_back", features=4),
+    "mixture": Mixture(families=(Boolean(inputs=2), Points(train_examples=3, test_examples=4))),
     "sequence": SymbolSequence(symbols=5, length=5),
     "sequence, symbols repeat": SymbolSequence(symbols=2, length=8, distinct=False),
 }

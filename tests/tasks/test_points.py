@@ -46,6 +46,22 @@ def test_classes_never_overlap(shape):
     assert (labels[distances.argmin(axis=1)] == labels).mean() > 0.995
 
 
+def test_the_best_accuracy_on_gaussians_is_nine_tenths():
+    """That of Fisher's linear discriminant, which is optimal for normal clouds of one covariance."""
+    assert "gaussians" not in SHAPES["all"]
+    family = Points(shapes=("gaussians",), train_examples=2000, test_examples=1)
+    task = draw(family, KEY, family.split(0).train, 3)
+    points, labels = np.asarray(task.train_examples, float), np.asarray(task.train_labels)
+    clouds = [points[labels == label] for label in (0, 1)]
+    middle, difference = (
+        sum(cloud.mean(axis=0) for cloud in clouds) / 2,
+        clouds[1].mean(axis=0) - clouds[0].mean(axis=0),
+    )
+    direction = np.linalg.solve(sum(np.cov(cloud.T) for cloud in clouds), difference)
+    accuracy = (((points - middle) @ direction > 0) == labels).mean()
+    assert abs(accuracy - 0.9) < 0.015  # three standard errors
+
+
 def test_points_are_in_rounds_of_one_of_each_class():
     family = Points(train_examples=20)
     task = draw(family, KEY, family.split(0).train, 0)
