@@ -136,16 +136,16 @@ def test_imports_are_allowed_for_a_time(monkeypatch):
     assert sys.modules["os"].environ[VARIABLE] == "one"
 
 
-def test_help_lists_own_components_and_their_fields(allowed, monkeypatch):
-    monkeypatch.setenv(VARIABLE, f"{NAME}.parts")
-    text = table([Source(Experiment)], f"rule.{RULE}")
+def test_help_lists_own_components_and_their_fields():
+    with allowed_imports([f"{NAME}.parts"]):
+        text = table([Source(Experiment)], f"rule.{RULE}")
+        kinds = table([Source(Experiment)], "circuit")
+        assert f"{NAME}.parts:Wander" in table([Source(Experiment)], "optimizer")
+        assert "rule " in overview([Source(Experiment)])
     assert f'kind = "{RULE}"  Delta rule with decay' in text
     assert "--rule.rate   initial learning rate [0.3]" in text
-    kinds = table([Source(Experiment)], "circuit")
     assert f"{CIRCUIT}" in kinds
     assert "Wander" not in kinds
-    assert f"{NAME}.parts:Wander" in table([Source(Experiment)], "optimizer")
-    assert "rule " in overview([Source(Experiment)])
 
 
 @dataclass(frozen=True)
