@@ -9,13 +9,17 @@ from typing import NamedTuple
 from metarule.rules.presets import FAMILIES, RULES, TRACES
 from metarule.rules.terms import MAX_POWER, VARIABLES, Term, Trace, parse
 
-__all__ = ["Expansion", "expand", "taylor"]
+__all__ = ["Expansion", "expand", "products"]
 
 # Every monomial adds operations to the compiled lifetime.
 _MAX_TERMS = 1024
 _MAX_TRACES = 32
 
-_TAYLOR = re.compile(r"taylor\((?P<variables>[^;()]*);(?P<degree>\d{1,3})\)")
+_FAMILY = re.compile(r"(?P<kind>taylor|symmetric)\((?P<variables>[^;()]*);(?P<degree>\d{1,3})\)")
+_KINDS = ("taylor(", "symmetric(")
+# Variables that change sign with the presynaptic neuron, and with the postsynaptic one.
+_PRESYNAPTIC = ("pre", "pre_trace", "weight")
+_POSTSYNAPTIC = ("post", "post_trace", "potential", "modulator", "weight")
 
 
 class Expansion(NamedTuple):
@@ -77,7 +81,7 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
     terms: dict[Term, str] = {}
     unused = set(excluded)
     for text in texts:
-        family = taylor(text, symbols) if text.strip().startswith("taylor(") else FAMILIES.get(text)
+        family = products(text, symbols) if text.strip().startswith(_KINDS) else FAMILIES.get(text)
         for name in family or (text,):
             term = _parse(name, symbols)
             if family and term in excluded:
@@ -99,42 +103,60 @@ def expand(texts: tuple[str, ...], traces: Mapping[str, Trace], without: tuple[s
 
 
 @lru_cache(maxsize=256)
-def taylor(text: str, variables: tuple[str, ...] = VARIABLES) -> tuple[str, ...]:
-    """List every product of powers of some variables as terms.
+def products(text: str, variables: tuple[str, ...] = VARIABLES) -> tuple[str, ...]:
+    """List products of powers of some variables as terms.
 
-    Πᵥ vᵖᵛ for all 0 ≤ pᵥ ≤ degree
+    Πᵥ vᵖᵛ for all 0 ≤ pᵥ ≤ degree (`taylor`), or those that change sign with Δw (`symmetric`)
+
+    A network of tanh neurons computes the same if a hidden neuron changes sign with all of its weights and its
+    modulator. Under a rule of symmetric terms it also learns the same. If all neurons and targets change sign it learns
+    the negative function, equally well. Symmetric terms are odd in pre and weight together, and odd in post, potential,
+    modulator and weight together. Sigmoid outputs become 1 − post, so that terms with post are symmetric in hidden
+    neurons alone.
 
     Args:
         text: variables and their highest power, such as `"taylor(pre, post, weight; 2)"`.
-        variables: names that may occur in it.
+        variables: names that may occur in it; in `symmetric` only those of a synapse.
 
     Returns:
-        The terms, such as `"pre*post^2"`; the first is `"1"`.
+        The terms, such as `"pre*post^2"`; the first of `taylor` is `"1"`.
 
     Raises:
         ValueError: a text that is not such a family, or too many terms.
 
     References:
         Confavreux, Zenke, Agnes, Lillicrap, Vogels 2020; Mehta, Tyulmankov, Rajagopalan, Turner, Fitzgerald, Funke
-        2024: 27 terms in pre, post and weight, and 81 with a reward.
+        2024: 27 terms in pre, post and weight, and 81 with a reward. Chen, Lu, Hecht-Nielsen 1993: changes of sign.
     """
-    match = _TAYLOR.fullmatch(text.replace(" ", ""))
+    match = _FAMILY.fullmatch(text.replace(" ", ""))
     if match is None:
         raise ValueError(
-            f"family '{text}'; allowed: variables and their highest power, as in 'taylor(pre, post, weight; 2)'"
+            f"family '{text}'; allowed: variables and their highest power, as in 'taylor(pre, post, weight; 2)' or "
+            "'symmetric(pre, post, weight; 2)'"
         )
-    names, degree = match["variables"].split(","), int(match["degree"])
+    kind, names, degree = match["kind"], match["variables"].split(","), int(match["degree"])
+    allowed = variables if kind == "taylor" else VARIABLES
     for number, name in enumerate(names):
-        if name not in variables:
-            raise ValueError(f"family '{text}': '{name}' is not a variable; allowed: {', '.join(variables)}")
+        if name not in allowed:
+            raise ValueError(f"family '{text}': '{name}' is not a variable; allowed: {', '.join(allowed)}")
         if name in names[:number]:
             raise ValueError(f"family '{text}': '{name}' is given twice")
     if not 1 <= degree <= MAX_POWER:
         raise ValueError(f"family '{text}': power {degree}; allowed: 1 to {MAX_POWER}")
     if (count := (degree + 1) ** len(names)) > _MAX_TERMS:
-        raise ValueError(f"family '{text}': {count} terms; allowed: up to {_MAX_TERMS}")
-    factors = [["", name, *(f"{name}^{power}" for power in range(2, degree + 1))] for name in names]
-    return tuple("*".join(filter(None, term)) or "1" for term in product(*factors))
+        raise ValueError(f"family '{text}': {count} products; allowed: up to {_MAX_TERMS}")
+    powers = [dict(zip(names, term, strict=True)) for term in product(range(degree + 1), repeat=len(names))]
+    terms = powers if kind == "taylor" else [term for term in powers if _is_symmetric(term)]
+    return tuple("*".join(_factor(*factor) for factor in term.items() if factor[1]) or "1" for term in terms)
+
+
+def _is_symmetric(powers: Mapping[str, int]) -> bool:
+    """True for a product that changes sign with the presynaptic neuron, and with the postsynaptic one."""
+    return all(sum(powers.get(name, 0) for name in names) % 2 for names in (_PRESYNAPTIC, _POSTSYNAPTIC))
+
+
+def _factor(name: str, power: int) -> str:
+    return name if power == 1 else f"{name}^{power}"
 
 
 def _parse(text: str, symbols: tuple[str, ...]) -> Term:

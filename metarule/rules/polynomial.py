@@ -28,7 +28,8 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     A term is a sum of monomials in the term language (`"pre*modulator"`, `"post^2*weight"`); the name of a classic rule
     (`"hebb"`, `"oja"`, `"bcm"`), which has one coefficient; or the name of a family, which is replaced by its terms:
-    `"seven"`, `"sixteen"`, or `"taylor(pre, post, weight; 2)"` with every product of powers up to 2.
+    `"seven"`, `"sixteen"`, `"taylor(pre, post, weight; 2)"` with every product of powers up to 2, or
+    `"symmetric(pre, post, weight; 2)"` with those of them that change sign with Δw if a neuron does.
 
     A trace is a moving average at each synapse; its name may occur in terms like that of a variable. Rules by name
     include their traces.
@@ -38,7 +39,8 @@ class Polynomial(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
 
     Attributes:
         terms: terms whose sum is the rule: monomials such as `pre*modulator`, rules (hebb, anti_hebb, covariance, oja,
-            bcm, delta, rescorla_wagner, three_factor) or families (seven, sixteen, `taylor(pre, post, weight; 2)`).
+            bcm, delta, rescorla_wagner, three_factor) or families (seven, sixteen, `taylor(pre, post, weight; 2)`,
+            `symmetric(pre, post, weight, modulator; 2)`).
         traces: moving averages at the synapse by name, such as `eligibility = { of = 'pre*post' }`; they replace traces
             of rules by name.
         without: terms to leave out of the families.
