@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jaxtyping
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
@@ -39,24 +38,6 @@ if "XLA_FLAGS" not in os.environ:
 
 # Workers share the cores.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
-
-# What writes kernels calls small functions for each number of a network, whose checks would take most of the time.
-PARTS = [path.stem for path in (Path(__file__).parent.parent / "metarule").iterdir() if path.stem != "kernels"]
-jaxtyping.install_import_hook([f"metarule.{part}" for part in PARTS], "beartype.beartype")
-
-import jax
-
-from metarule.kernels import kernels
-from metarule.kernels.threefry import install
-from metarule.runs.figures import canvas
-
-# Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-# Draws compile ten times as fast.
-install()
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_default_matmul_precision", "highest")
-
 
 # The slowest files start first, so that both workers end at about the same time.
 LONGEST = (
@@ -125,6 +106,7 @@ settings.register_profile("long", deadline=None, max_examples=10_000)
 @pytest.fixture(autouse=True)
 def figures_without_content(request, monkeypatch):
     """Drawing takes longer than small runs; only tests marked `drawn`, or of figures, look at what is drawn."""
+    from metarule.runs.figures import canvas
 
     def blank(file, draw, formats):
         file.parent.mkdir(exist_ok=True)
@@ -142,9 +124,14 @@ def figures_without_content(request, monkeypatch):
 
 def pytest_configure(config):
     settings.load_profile("long" if "long" in config.option.markexpr else "short")
+    # The process that hands out tests to workers needs none of what it would import.
+    if not config.option.numprocesses or hasattr(config, "workerinput"):
+        import strict  # noqa: F401
 
 
 def pytest_collection_modifyitems(config, items):
+    import jax
+
     if "long" in config.option.markexpr:
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
@@ -170,6 +157,8 @@ MANY_MAPPINGS = 20_000
 @pytest.fixture
 def with_kernels():
     """Loops are compiled where that is faster, as for users."""
+    from metarule.kernels import kernels
+
     with kernels("auto"):
         yield
 
@@ -179,6 +168,8 @@ def room_for_programs():
     yield
     mappings = Path("/proc/self/maps")
     if mappings.exists() and len(mappings.read_text().splitlines()) > MANY_MAPPINGS:
+        import jax
+
         jax.clear_caches()
 
 
@@ -188,6 +179,8 @@ STRICT = {"rules", "circuits", "tasks", "estimators", "lifetime"}
 
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
+    import jax
+
     path = request.path.relative_to(request.config.rootpath / "tests")
     with jax.numpy_dtype_promotion("strict" if path.parts[0] in STRICT else "standard"):
         yield
@@ -195,5 +188,7 @@ def strict_promotion(request):
 
 @pytest.fixture
 def float64():
+    import jax
+
     with jax.enable_x64(True):
         yield
