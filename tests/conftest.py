@@ -39,7 +39,7 @@ if "XLA_FLAGS" not in os.environ:
 # Workers share the cores.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 
-# The slowest files start first, so that both workers end at about the same time.
+# The slowest files start first, so that both workers end at about the same time. CI installs a browser meanwhile.
 LONGEST = (
     "test_readme.py",
     "test_faults.py",
@@ -147,7 +147,9 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("numerics")
         if jax.config.jax_enable_x64 and getattr(item, "originalname", None) in FLOAT32:
             item.add_marker(pytest.mark.skip(reason="a test of float32"))
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    last = len(LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)} | {"test_browser.py": last + 1}
+    items.sort(key=lambda item: places.get(item.path.name, last))
 
 
 # A process may hold about 65,000 memory mappings on Linux, and every compiled program takes many.
