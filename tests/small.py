@@ -48,6 +48,8 @@ def overrides(config: Path) -> dict[str, str]:
         return OVERRIDES | {"evaluation.baselines": f'["{closed[config.stem]}"]'}
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.steps"}
+        # Animals of each schedule, at each of 39 timings and rates.
+        short |= {"evaluation.lifetimes": "4", "evaluation.monitor_lifetimes": "4"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}
     return OVERRIDES
 
