@@ -71,6 +71,12 @@ def training_task(tasks, number: int):
     return tasks.sample(jax.random.key(0), tasks.split(0).train, number)
 
 
+@partial(jax.jit, static_argnums=0)
+def initial_theta(learner):
+    """The initial θ, as one program."""
+    return learner.init_theta(jax.random.key(0))
+
+
 def finished_run(path: Path, experiment: Experiment = EXPERIMENT, theta=None) -> Path:
     """Write the directory of a finished run without meta-training: a given or random θ, and a tuned rate."""
     start_run(path, experiment, given=None)
