@@ -9,7 +9,6 @@ import sys
 import tempfile
 from pathlib import Path
 
-import jaxtyping
 import pytest
 from hypothesis import is_hypothesis_test, settings
 
@@ -40,25 +39,7 @@ if "XLA_FLAGS" not in os.environ:
 # Workers share the cores.
 os.environ.setdefault("JAX_NUM_CPU_DEVICES", "1")
 
-# What writes kernels calls small functions for each number of a network, whose checks would take most of the time.
-PARTS = [path.stem for path in (Path(__file__).parent.parent / "metarule").iterdir() if path.stem != "kernels"]
-jaxtyping.install_import_hook([f"metarule.{part}" for part in PARTS], "beartype.beartype")
-
-import jax
-
-from metarule.kernels import kernels
-from metarule.kernels.threefry import install
-from metarule.runs.figures import canvas
-
-# Few programs of a worker are useful to another process, and storing one takes a twentieth of a second.
-jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
-# Draws compile ten times as fast.
-install()
-jax.config.update("jax_numpy_rank_promotion", "raise")
-jax.config.update("jax_default_matmul_precision", "highest")
-
-
-# The slowest files start first, so that both workers end at about the same time.
+# The slowest files start first, so that both workers end at about the same time. CI installs a browser meanwhile.
 LONGEST = (
     "test_readme.py",
     "test_faults.py",
@@ -125,6 +106,7 @@ settings.register_profile("long", deadline=None, max_examples=10_000)
 @pytest.fixture(autouse=True)
 def figures_without_content(request, monkeypatch):
     """Drawing takes longer than small runs; only tests marked `drawn`, or of figures, look at what is drawn."""
+    from metarule.runs.figures import canvas
 
     def blank(file, draw, formats):
         file.parent.mkdir(exist_ok=True)
@@ -142,9 +124,14 @@ def figures_without_content(request, monkeypatch):
 
 def pytest_configure(config):
     settings.load_profile("long" if "long" in config.option.markexpr else "short")
+    # The process that hands out tests to workers needs none of what it would import.
+    if not config.option.numprocesses or hasattr(config, "workerinput"):
+        import strict  # noqa: F401
 
 
 def pytest_collection_modifyitems(config, items):
+    import jax
+
     if "long" in config.option.markexpr:
         for item in items:
             if is_hypothesis_test(getattr(item, "obj", None)):
@@ -160,7 +147,9 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker("numerics")
         if jax.config.jax_enable_x64 and getattr(item, "originalname", None) in FLOAT32:
             item.add_marker(pytest.mark.skip(reason="a test of float32"))
-    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+    last = len(LONGEST)
+    places = {name: place for place, name in enumerate(LONGEST)} | {"test_browser.py": last + 1}
+    items.sort(key=lambda item: places.get(item.path.name, last))
 
 
 # A process may hold about 65,000 memory mappings on Linux, and every compiled program takes many.
@@ -170,6 +159,8 @@ MANY_MAPPINGS = 20_000
 @pytest.fixture
 def with_kernels():
     """Loops are compiled where that is faster, as for users."""
+    from metarule.kernels import kernels
+
     with kernels("auto"):
         yield
 
@@ -179,6 +170,8 @@ def room_for_programs():
     yield
     mappings = Path("/proc/self/maps")
     if mappings.exists() and len(mappings.read_text().splitlines()) > MANY_MAPPINGS:
+        import jax
+
         jax.clear_caches()
 
 
@@ -188,6 +181,8 @@ STRICT = {"rules", "circuits", "tasks", "estimators", "lifetime"}
 
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
+    import jax
+
     path = request.path.relative_to(request.config.rootpath / "tests")
     with jax.numpy_dtype_promotion("strict" if path.parts[0] in STRICT else "standard"):
         yield
@@ -195,5 +190,7 @@ def strict_promotion(request):
 
 @pytest.fixture
 def float64():
+    import jax
+
     with jax.enable_x64(True):
         yield

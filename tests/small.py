@@ -50,6 +50,8 @@ def overrides(config: Path) -> dict[str, str]:
         return OVERRIDES | {"evaluation.baselines": f'["{closed[config.stem]}"]'}
     if 'tasks]\nkind = "conditioning"' in config.read_text(encoding="utf-8"):
         short = {field: value for field, value in OVERRIDES.items() if field != "inner_loop.steps"}
+        # Animals of each schedule, at each of 39 timings and rates.
+        short |= {"evaluation.lifetimes": "4", "evaluation.monitor_lifetimes": "4"}
         return short | {"evaluation.baselines": '["sutton_barto"]'}
     return OVERRIDES
 
@@ -69,6 +71,12 @@ def split(tasks, seed):
 def training_task(tasks, number: int):
     """A training task, as one program."""
     return tasks.sample(jax.random.key(0), tasks.split(0).train, number)
+
+
+@partial(jax.jit, static_argnums=0)
+def initial_theta(learner):
+    """The initial θ, as one program."""
+    return learner.init_theta(jax.random.key(0))
 
 
 def finished_run(path: Path, experiment: Experiment = EXPERIMENT, theta=None) -> Path:

@@ -3,17 +3,24 @@
 import json
 from pathlib import Path
 
+import jax
 import pytest
 from msgspec.structs import replace
 from small import overrides
 
+from metarule.analysis.baselines import baselines
+from metarule.analysis.evaluation import paired_curves
 from metarule.commands import infer, simulate
 from metarule.config.toml import override, parse_overrides, read
+from metarule.meta.loop import advance, begin
+from metarule.meta.phases import list_phases
+from metarule.prng import run_key
 from metarule.runs.directory import start_run
 from metarule.runs.experiment import Experiment, decode_experiment
 from metarule.runs.results import write_results
 from metarule.runs.stopping import StopRequest
 from metarule.runs.training import train
+from metarule.tasks.base import primary_metric
 
 pytestmark = pytest.mark.usefixtures("with_kernels")
 
@@ -31,13 +38,32 @@ UNTESTED = [
 ]
 
 
-# Its search is tested by test_evolve; its terms take long to compile.
-SLOW = "structure-search"
+# These run: a recurrent network with learned initial weights, and a closed loop with traces and an evolution strategy.
+RUN = ("memory", "navigation")
+TRACED = {path.stem: path for path in UNTESTED if path.stem not in RUN}
+
+
+@pytest.mark.parametrize("name", ["the default experiment", *TRACED])
+def test_rule_circuit_tasks_and_optimizer_fit_together(name):
+    """A meta-step and an evaluation with the default baselines are traced at full size; shapes are checked."""
+    experiment = decode_experiment(read(TRACED[name])[1] if name in TRACED else {})
+    lifetime, optimizer, split = experiment.lifetime, experiment.optimizer, experiment.split
+    compared = baselines(lifetime, experiment.evaluation.baselines).values()
+    assert compared
+    (phase, *_) = list_phases(optimizer, lifetime)
+
+    def run(key):
+        state, info = advance(phase, split.train, begin(lifetime, optimizer, split.train, key), key, 1, 1)
+        thetas = (phase.optimizer.theta(state), *(one.init_theta(key) for one in compared))
+        return info.loss, paired_curves((lifetime, *compared), thetas, split.test, key, 2, 2)
+
+    loss, curves = jax.eval_shape(run, run_key(0))
+    assert loss.shape == (1,)
+    assert all(one.metrics[primary_metric(experiment.tasks)].shape == (2, 3) for one in curves)
 
 
 @pytest.mark.parametrize(
-    "path",
-    [pytest.param(path, id=path.stem, marks=pytest.mark.long if path.stem == SLOW else ()) for path in UNTESTED],
+    "path", [pytest.param(path, id=path.stem, marks=() if path.stem in RUN else pytest.mark.long) for path in UNTESTED]
 )
 def test_a_config_runs_a_few_steps(path, tmp_path):
     pairs = parse_overrides([f"--{field}={value}" for field, value in overrides(path).items()])
@@ -75,6 +101,7 @@ def test_a_config_opens_with_command_time_and_expectation(path):
         assert word in opening
 
 
+@pytest.mark.long
 def test_the_default_experiment_runs(tmp_path):
     experiment = Experiment()
     small = replace(experiment.optimizer, steps=2, batch_size=4)

@@ -17,6 +17,7 @@ import pytest
 from budget import trials
 from runs_under_fault import EVERY, STEPS, Runs, checkpoints, differences, ended, steps_on_disk
 
+from metarule.commands.train import main
 from metarule.runs.directory import CHECKPOINTS, is_run
 from metarule.runs.theta_files import THETA
 
@@ -211,15 +212,15 @@ def remove_contents(folder):
 
 
 @pytest.mark.parametrize("damage", [shutil.rmtree, remove_contents])
-def test_a_run_without_checkpoints_is_refused_and_not_changed(damage, reference, runs, tmp_path):
+def test_a_run_without_checkpoints_is_refused_and_not_changed(damage, reference, tmp_path, capsys):
     path = shutil.copytree(reference.path, tmp_path / "run")
     (path / "summary.json").unlink()
     metrics = (path / "metrics.jsonl").read_bytes()
     damage(path / CHECKPOINTS)
-    outcome = ended(runs.resume(path))
-    assert outcome.status == 2
-    assert "start anew with --overwrite" in outcome.message
-    check_message(outcome)
+    assert main(["--resume", str(path)]) == 2
+    message = capsys.readouterr().err
+    assert "start anew with --overwrite" in message
+    assert message.count("\n") == 1
     assert (path / "metrics.jsonl").read_bytes() == metrics
 
 

@@ -19,7 +19,7 @@ from metarule.runs.metrics import read_metrics
 
 ROOT = Path(__file__).parent.parent
 CONFIG = ROOT / "configs" / "digits.toml"
-TINY = words(SIMPLEST | {"optimizer.steps": "2", "optimizer.lengths": "[0.5, 1.0]"})
+TINY = words(SIMPLEST | {"optimizer.steps": "2", "optimizer.lengths": "[1.0]"})
 BARE = {
     "LC_ALL": "de_DE.ISO-8859-1",
     "LANG": "C",

@@ -138,7 +138,7 @@ def _finite_at_rest(subject: _Subject, seed: int) -> None:
 def _gradients(subject: _Subject, seed: int) -> None:
     """Derivatives of outputs and local variables by the weights equal finite differences."""
     with jax.enable_x64(True):
-        weights, wiring, state = subject.circuit.init(run_key(seed), subject.inputs, subject.outputs)
+        weights, wiring, state = _network(subject, run_key(seed))
 
         @jax.jit
         def respond(weights: Any) -> Any:
@@ -162,7 +162,7 @@ def _randomness(subject: _Subject, seed: int) -> None:
 
 def _lower_bounds(subject: _Subject, seed: int) -> None:
     """It has one lower bound a projection, and no initial weight is below."""
-    weights, _, _ = subject.circuit.init(run_key(seed), subject.inputs, subject.outputs)
+    weights, _, _ = _network(subject, run_key(seed))
     bounds = lower_bounds_of(subject.circuit, len(weights))
     assert len(bounds) == len(weights), f"it has {len(weights)} projections, and {len(bounds)} lower bounds"
     for number, (weight, bound) in enumerate(zip(weights, bounds, strict=True)):
@@ -172,10 +172,10 @@ def _lower_bounds(subject: _Subject, seed: int) -> None:
 
 def _initial_values(subject: _Subject, seed: int) -> None:
     """Initial values that are learned replace those of another network."""
-    circuit, sizes = subject.circuit, (subject.inputs, subject.outputs)
+    circuit = subject.circuit
     if not isinstance(circuit, LearnedInitial) or not circuit.learns_initial:
         return
-    one, other = (subject.circuit.init(run_key(seed + number), *sizes)[:2] for number in range(2))
+    one, other = (_network(subject, run_key(seed + number))[:2] for number in range(2))
     values = circuit.initial_values(*one)
     placed = circuit.with_initial_values(values, *other)
     chex.assert_trees_all_equal_shapes_and_dtypes(placed, other)
@@ -198,6 +198,12 @@ def _two_steps(subject: _Subject, key: PRNGKey) -> tuple[tuple[Any, Any, Any], C
         result = subject.circuit.step(weights, wiring, state, _stimulus(subject, jax.random.fold_in(key, number)))
         state = result.state
     return initial, result
+
+
+@partial(jax.jit, static_argnums=0)
+def _network(subject: _Subject, key: PRNGKey) -> tuple[Any, Any, Any]:
+    """Initial weights, wiring and state."""
+    return subject.circuit.init(key, subject.inputs, subject.outputs)
 
 
 @partial(jax.jit, static_argnums=0)

@@ -14,7 +14,7 @@ from metarule.prng import run_key
 from metarule.protocols import Factored
 from metarule.rules.lifting import POST_SIDE, PRE_SIDE, complete, lift, local_variables
 from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
-from metarule.types import Synapse, Theta
+from metarule.types import PRNGKey, Synapse, Theta
 
 __all__ = ["RULE_CHECKS", "check_rule"]
 
@@ -180,12 +180,17 @@ def _update(rule: Any, case: _Case) -> Any:
     return rule.update(*case)
 
 
+@partial(jax.jit, static_argnums=0)
+def _initial(rule: Any, key: PRNGKey) -> tuple[Theta, Theta]:
+    return rule.init(key), rule.scale()
+
+
 def _case(rule: Any, seed: int) -> _Case:
     """A θ in general position, a projection, and a memory after two steps."""
     draw = np.random.default_rng(seed)
     theta = jax.tree.map(
         lambda leaf, scale: jnp.asarray(leaf + 0.3 * scale * draw.normal(size=leaf.shape), leaf.dtype),
-        *jax.device_get((jax.jit(rule.init)(run_key(seed)), jax.jit(rule.scale)())),
+        *jax.device_get(_initial(rule, run_key(seed))),
     )
     projection = _projection(draw)
     memory = rule.memory(projection.weight)

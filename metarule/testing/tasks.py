@@ -15,7 +15,7 @@ from metarule.tasks.base import min_steps, primary_metric, reaction_loss, task_i
 from metarule.tasks.scores import DIVERGED
 from metarule.tasks.subsets import shared_tasks
 from metarule.testing.common import assert_equal_by_value, assert_one_trace, assert_precision, named, run_checks
-from metarule.types import PRNGKey, Stimulus
+from metarule.types import Integer, PRNGKey, Split, Stimulus
 
 __all__ = ["TASK_CHECKS", "check_tasks"]
 
@@ -85,12 +85,17 @@ def _pools(tasks: Any, seed: int) -> None:
 
 def _held_out(tasks: Any, seed: int) -> None:
     """Training and test pools share no task, unless the pools are the same."""
-    split = jax.jit(tasks.split)(seed)
+    split = _split(tasks, seed)
     pools = zip(jax.tree.leaves(split.train), jax.tree.leaves(split.test), strict=True)
     if all(_is_same(one, other) for one, other in pools):
         return
     shared, of = shared_tasks(tasks, split, seed)
     assert not shared, f"{shared} of {of} test tasks are training tasks"
+
+
+@partial(jax.jit, static_argnums=0)
+def _split(tasks: Any, seed: Integer) -> Split:
+    return tasks.split(seed)
 
 
 def _is_same(one: Any, other: Any) -> bool:
@@ -101,8 +106,8 @@ def _is_same(one: Any, other: Any) -> bool:
 
 def _incidentals(tasks: Any, seed: int) -> None:
     """A task is decided by key, pool and number, and its id by pool and number."""
-    split = jax.jit(tasks.split)(seed)
-    one, again = (jax.jit(tasks.sample)(run_key(seed), split.train, 1) for _ in range(2))
+    split, sample = _split(tasks, seed), jax.jit(tasks.sample)
+    one, again = (sample(run_key(seed), split.train, 1) for _ in range(2))
     chex.assert_trees_all_equal(one, again)
     ids = [int(task_id(tasks, split.train, jnp.asarray(1))) for _ in range(2)]
     assert ids[0] == ids[1], f"task 1 has the ids {ids[0]} and {ids[1]}"

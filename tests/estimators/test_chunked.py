@@ -29,12 +29,12 @@ CHUNK = 4
 SQUARES = Polynomial(terms=("pre^2*weight", "weight", "pre*modulator", "pre^2*post*modulator^2", "pre*neuromodulator"))
 
 CASES = {
-    "seven terms": lifetime(),
-    "no bias": lifetime(circuit=Feedforward(hidden=(3,), bias=False)),
+    "no bias, one theta a projection": lifetime(
+        circuit=Feedforward(hidden=(3,), bias=False), theta="per_projection", l1=0.1
+    ),
     "no hidden neurons": lifetime(circuit=Feedforward(hidden=()), weight_bound=5.0),
     "powers, learned feedback": lifetime(SQUARES, Feedforward(hidden=(3, 2), feedback="learned", derivative=True)),
     "transpose": lifetime(circuit=Feedforward(hidden=(3, 2), feedback="transpose"), online_loss_weight=1.0),
-    "one theta a projection": lifetime(theta="per_projection", l1=0.1),
     "rule without the weight": lifetime(Polynomial(terms=("pre*modulator", "post"))),
 }
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from msgspec.structs import replace
-from small import training_task
+from small import initial_theta, training_task
 
 from metarule import Boolean, ExcitatoryInhibitory, Feedforward, InnerLoop, Lifetime, Polynomial, Recurrent
 from metarule.kernels import kernels
@@ -35,7 +35,7 @@ def learner(circuit):
 @EACH
 def test_gradients_equal_finite_differences(name, float64):
     one = learner(CIRCUITS[name])
-    theta, task = one.init_theta(KEY), training_task(one.tasks, 3)
+    theta, task = initial_theta(one), training_task(one.tasks, 3)
     assert set(theta) == {"rule", "initial"}
     assert set(theta["initial"]) == NAMES[name]
     flat, unravel = ravel_pytree(theta)
@@ -57,7 +57,7 @@ def test_gradients_equal_finite_differences(name, float64):
 @EACH
 def test_all_lifetimes_start_from_theta(name):
     one = learner(CIRCUITS[name])
-    theta = one.init_theta(KEY)
+    theta = initial_theta(one)
     task = training_task(one.tasks, 3)
     context, state = jax.jit(one.init)(theta, jax.random.key(7), task)
     for number, weight in enumerate(state.weights):
@@ -72,9 +72,9 @@ def test_all_lifetimes_start_from_theta(name):
 @EACH
 def test_the_loop_of_a_lifetime_is_compiled(name):
     one = learner(CIRCUITS[name])
-    theta, task = one.init_theta(KEY), training_task(one.tasks, 3)
+    theta, task = initial_theta(one), training_task(one.tasks, 3)
     with kernels("on"):
-        assert is_compiled(one, theta, *one.init(theta, KEY, task))
+        assert is_compiled(one, theta, *jax.jit(one.init)(theta, KEY, task))
 
 
 def test_the_scale_of_initial_weights_is_a_multiple_of_their_natural_one():
@@ -90,7 +90,7 @@ def test_the_scale_of_initial_weights_is_a_multiple_of_their_natural_one():
 def test_rule_and_initial_weights_are_drawn_from_other_numbers():
     one = learner(Recurrent(neurons=3, density=1.0, weight_scale=2.0, initial="learned"))
     one = replace(one, inner_loop=replace(one.inner_loop, theta="per_projection"))
-    theta = one.init_theta(KEY)
+    theta = initial_theta(one)
     draws = theta["rule"][0] / one.theta_scale()["rule"][0]
     ratios = draws / theta["initial"]["weights_0"].ravel()[: draws.size]
     assert np.ptp(ratios) > 0.01

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax.flatten_util import ravel_pytree
 from recorded import REWARDED, SIGMOID, STEPS, Values, learner_on, predictions, recording
+from small import initial_theta
 
 from metarule import (
     MLP,
@@ -111,7 +112,7 @@ PENALISED = {
 @pytest.mark.parametrize(("rule", "inner_loop", "penalised", "scale"), PENALISED.values(), ids=PENALISED)
 def test_every_parameter_but_decays_is_penalised(rule, inner_loop, penalised, scale):
     learner, plain = lifetime(rule=rule, l1=0.2, **inner_loop), lifetime(rule=rule, **inner_loop)
-    theta = jax.tree.map(lambda leaf: leaf - 0.7, learner.init_theta(KEY))
+    theta = jax.tree.map(lambda leaf: leaf - 0.7, initial_theta(learner))
     context, state, _ = run(learner, theta, 0)
     penalty = 0.2 * np.sum(np.abs(penalised(theta)) / np.array(scale))
     loss, gradient = jax.jit(jax.value_and_grad(lambda theta: learner.evaluate(theta, context, state)[0]))(theta)
@@ -233,7 +234,7 @@ class GivenWeights(Boolean, frozen=True, kw_only=True, tag="given"):
 
 def test_a_task_may_give_the_initial_weights():
     learner = lifetime(tasks=GivenWeights(inputs=2))
-    _, state = learner.init(learner.init_theta(KEY), KEY, learner.tasks.sample(KEY, learner.tasks.split(0).train, 0))
+    _, state, _ = run(learner, initial_theta(learner), 0)
     for weight in state.weights:
         np.testing.assert_array_equal(weight, 0.5)
 
@@ -283,7 +284,7 @@ def test_a_circuit_with_two_methods_is_enough(sharing):
     theta = bare.init_theta(KEY) + 0.2
     assert theta.shape == layered.init_theta(KEY).shape
     context, state, _ = run(bare, theta, 20)
-    assert np.isfinite(bare.evaluate(theta, context, state)[0])
+    assert np.isfinite(jax.jit(bare.evaluate)(theta, context, state)[0])
     with pytest.raises(ValueError, match="synapses of this circuit see no pre_trace"):
         lifetime(rule=Polynomial(terms=("pre_trace",)), circuit=Bare())
 

@@ -11,7 +11,7 @@ from reported import EVIL, reported_run, reported_seeds
 
 from metarule.reports.page import read_page, render
 
-pytestmark = [pytest.mark.drawn, pytest.mark.skipif(not shutil.which("chromium"), reason="needs chromium")]
+pytestmark = pytest.mark.drawn
 
 OPTIONS = ["headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-background-networking"]
 OPTIONS += ["disable-component-update", "disable-sync", "dump-dom"]
@@ -21,8 +21,8 @@ addEventListener("error", (event) => errors.push(event.message));
 addEventListener("securitypolicyviolation", (event) => errors.push(event.violatedDirective));
 </script>"""
 # A window is not narrower than 500 pixels, but a frame is.
-FRAME = """<!DOCTYPE html><meta name="color-scheme" content="light dark">
-<iframe width="{width}" height="900" style="border: 0"
+SCHEMES = '<!DOCTYPE html><meta name="color-scheme" content="light dark">'
+FRAME = """<iframe width="{width}" height="900" style="border: 0"
 onload="document.body.append(contentDocument.getElementById('measured'))" srcdoc="{text}"></iframe>"""
 # Sorts the first table by its second column, hides the first curve, and measures.
 AFTER = """<script>
@@ -48,23 +48,40 @@ document.body.append(result);
 </script></body>"""
 
 
-def measured(page, folder, width, scheme="light"):
-    """Measurements of a page in a window."""
-    text = page.replace('<meta name="viewport"', BEFORE + '<meta name="viewport"').replace("</body>", AFTER)
-    (folder / "page.html").write_text(FRAME.format(width=width, text=html.escape(text)))
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory):
+    """Pages of a run and of several seeds."""
+    if not shutil.which("chromium"):
+        pytest.skip("needs chromium")
+    folder = tmp_path_factory.mktemp("runs")
+    made = (reported_run(folder / "run", name=EVIL), reported_seeds(folder / "seeds"))
+    return [render(read_page([str(path)])) for path in made]
+
+
+def measured(pages, folder, width, scheme):
+    """Measurements of each page in a frame, by one start of the browser."""
+    texts = [
+        page.replace('<meta name="viewport"', BEFORE + '<meta name="viewport"').replace("</body>", AFTER)
+        for page in pages
+    ]
+    frames = "".join(FRAME.format(width=width, text=html.escape(text)) for text in texts)
+    (folder / "page.html").write_text(SCHEMES + frames)
     blink = f"blink-settings=preferredColorScheme={int(scheme == 'light')}"
     options = [*OPTIONS, blink, "window-size=1400,1000", f"user-data-dir={folder / 'user'}"]
     words = ["chromium", *(f"--{one}" for one in options), (folder / "page.html").as_uri()]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
-    (found,) = re.findall('<pre id="measured">(.*?)</pre>', done.stdout)
-    return json.loads(html.unescape(found))
+    found = re.findall('<pre id="measured">(.*?)</pre>', done.stdout)
+    assert len(found) == len(pages)
+    return [json.loads(html.unescape(one)) for one in found]
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (400, "dark")])
-@pytest.mark.parametrize("make", [reported_run, reported_seeds])
-def test_pages_fit_their_window(tmp_path, make, width, scheme):
-    made = make(tmp_path / "run", name=EVIL) if make is reported_run else make(tmp_path / "run")
-    found = measured(render(read_page([str(made)])), tmp_path, width, scheme)
+def test_pages_fit_their_window(tmp_path, pages, width, scheme):
+    for found in measured(pages, tmp_path, width, scheme):
+        check(found, width, scheme)
+
+
+def check(found, width, scheme):
     assert (found["errors"], found["width"]) == ([], width)
     assert found["overflow"] <= found["width"]
     assert found["equation"] > 100
