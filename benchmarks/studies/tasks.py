@@ -76,8 +76,7 @@ def draw(rows: list[dict[str, Any]], results: Results) -> Any:
         style = style_of(rule, names)
         of_rule = [row for row in shown if row["rule"] == rule]
         for name, line in (("new_error", "-"), ("training_error", ":")):
-            label = f"{rule}, {name.removesuffix('_error')} tasks"
-            _line(errors, numbers, [row[name] for row in of_rule], style | {"linestyle": line}, label)
+            _line(errors, numbers, [row[name] for row in of_rule], style | {"linestyle": line}, rule)
         _line(gap_axes, numbers, [row["gap"] for row in of_rule], style | {"linestyle": "-"}, rule)
         _draw_laws(gap_axes, numbers, gaps.mean(axis=0), _coefficients(results, rule), style["color"])
     for name in results.baselines:
@@ -91,9 +90,9 @@ def draw(rows: list[dict[str, Any]], results: Results) -> Any:
         axes.set_xticks(numbers, [str(number) for number in numbers])
         axes.minorticks_off()
         axes.set(xlabel="training tasks (number)", ylabel=label)
-        axes.legend(fontsize="small")
     gap_axes.set_title("Gap; dashed: power law, dash-dotted: form of the bound", fontsize="medium")
-    errors.set_title("Interquartile mean over seeds and 95 % interval", fontsize="medium")
+    gap_axes.legend(fontsize="small")
+    errors.set_title("Solid: new tasks, dotted: training tasks; 95 % intervals over seeds", fontsize="medium")
     return figure
 
 

@@ -17,7 +17,6 @@ UNMADE = {
     ("README.md", "Results"),
     ("README.md", "Speed"),
     ("configs/README.md", "Results"),
-    ("configs/README.md", "More training tasks, better rules"),
     ("configs/README.md", "A different rule for each kind of task"),
     ("configs/README.md", "Real data"),
     ("benchmarks/README.md", "Time of a gradient"),
