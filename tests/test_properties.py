@@ -35,7 +35,7 @@ BASE = to_tree(Experiment())
 EXAMPLES = settings.default.max_examples
 # Fields, files and parts of a command line; every refusal names one of them.
 FILES = ("environment.json", "theta.npz", "theta.json", "summary.json", "resolved.toml", "config.toml")
-PARTS = {*(name.rpartition(".")[2] for name, _, _ in FIELDS), *FILES, "fields", "TOML", "text", "--TABLE.FIELD"}
+PARTS = {*(name.rpartition(".")[2] for name, _, _ in FIELDS), *FILES, "fields", "TOML", "text", "--NAME"}
 NAMED = re.compile(r"(?<!\w)(" + "|".join(map(re.escape, PARTS)) + r")(?!\w)")
 # Most numbers of a meta-step that is cheap enough to run.
 CHEAP = 3e7

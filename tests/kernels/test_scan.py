@@ -242,6 +242,7 @@ CONFIGS = {
     "digits": "",
     "digits-5-shot": "",
     "memory": "",
+    "mixture": "",
     "navigation": "",
     "paper": "",
     "points": "",
