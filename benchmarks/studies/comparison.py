@@ -1,6 +1,9 @@
 """Learned rules and baselines on each test: final scores, differences, and speed beside backprop."""
 
-from typing import Any
+from typing import Any, TypeAlias
+
+import numpy as np
+from jaxtyping import Float
 
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.evaluation import RETUNED
@@ -20,6 +23,8 @@ _TICKS = (0.02, 0.03, 0.05, 0.1, 0.2, 0.5)
 # Baseline whose final score is the threshold.
 _BACKPROP = "backprop"
 _TUNED = _BACKPROP + RETUNED
+# Steps, and scores there.
+_Curve: TypeAlias = tuple[list[int], Float[np.ndarray, " points"]]
 
 
 def check(study: Study, plan: Plan) -> None:
@@ -72,23 +77,25 @@ def draw(rows: list[dict[str, Any]], results: Results) -> Any:
 
 def _rows(results: Results, rule: int, test: str) -> list[dict[str, Any]]:
     learned, rows = results.by_seed(rule, test), []
-    ends = {name: results.curve(rule, test, name) for name in results.baselines}
-    for contender in (LEARNED, *results.baselines):
-        scores, (where, curve) = results.by_seed(rule, test, contender), results.curve(rule, test, contender)
-
-        def reached(name: str, where: Any = where, curve: Any = curve) -> int | None:
-            return threshold_point(curve, where, ends[name][1][-1]) if name in ends else None
-
+    curves = {name: results.curve(rule, test, name) for name in (LEARNED, *results.baselines)}
+    backprop, tuned = curves.get(_BACKPROP), curves.get(_TUNED)
+    own = _steps_to_the_end_of(backprop, backprop)
+    for contender, curve in curves.items():
+        scores, steps = results.by_seed(rule, test, contender), _steps_to_the_end_of(backprop, curve)
         row = {"rule": results.plan.settings[rule].label, "test": test, "contender": contender, "seeds": len(scores)}
         row |= {"final": middle(scores), "difference": None if contender == LEARNED else paired(learned, scores)}
         for metric in (f"after_{shots}_each" for shots in SHOTS):
             few = middle(results.by_seed(rule, test, contender, metric))
             row[metric] = few.mean if few else None
-        steps, own = reached(_BACKPROP), reached(_BACKPROP, *ends.get(_BACKPROP, ((), ())))
-        row |= {"steps_to_threshold": steps, "share": steps / where[-1] if steps else None}
-        row |= {"of_backprop": steps / own if steps and own else None, "steps_to_tuned": reached(_TUNED)}
-        rows.append(row)
+        row |= {"steps_to_threshold": steps, "share": steps / curve[0][-1] if steps else None}
+        row["of_backprop"] = steps / own if steps and own else None
+        rows.append(row | {"steps_to_tuned": _steps_to_the_end_of(tuned, curve)})
     return rows
+
+
+def _steps_to_the_end_of(other: _Curve | None, curve: _Curve | None) -> int | None:
+    """Steps from which a curve stays at the final score of another; None without one of them, or if it does not."""
+    return threshold_point(curve[1], curve[0], other[1][-1]) if other and curve else None
 
 
 def _draw_errors(axes: Any, rows: list[dict[str, Any]], results: Results) -> None:

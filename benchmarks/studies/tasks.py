@@ -144,8 +144,8 @@ def _coefficients(results: Results, rule: str) -> int:
 
 def _closing_exponent(
     results: Results, gaps: Mapping[str, tuple[list[int], Float[np.ndarray, "seeds numbers"]]]
-) -> Any:
-    """Growth over rules that have the same numbers of training tasks and the same seeds; else None."""
+) -> Interval | None:
+    """Exponent over rules that have the same numbers of training tasks and the same seeds; else None."""
     if len({(tuple(numbers), len(known)) for numbers, known in gaps.values()}) > 1:
         return None
     numbers = next(iter(gaps.values()))[0]

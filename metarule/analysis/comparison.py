@@ -12,7 +12,7 @@ from metarule.analysis.statistics import NO_INTERVAL, interval, interval_text, s
 from metarule.lifetime.learner import Lifetime
 from metarule.protocols import Learner
 from metarule.tasks.base import primary_metric, round_steps
-from metarule.tasks.pools import MixturePool
+from metarule.tasks.pools import MixturePool, splits_of_families
 from metarule.tasks.scores import DIVERGED
 from metarule.types import PRNGKey, Split, Theta
 
@@ -221,8 +221,7 @@ def join_reports(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def describe_split(split: Split) -> str:
     """Describe the test tasks of a split: new ones, or the training tasks if the family holds nothing out."""
     if isinstance(split.train, MixturePool):
-        splits = map(Split, split.train.pools, split.test.pools)
-        return join_descriptions(map(describe_split, splits))
+        return join_descriptions(map(describe_split, splits_of_families(split)))
     leaves = zip(*([_numbers(leaf) for leaf in jax.tree.leaves(pool)] for pool in split), strict=True)
     return NOTHING_HELD_OUT if all(np.array_equal(one, other) for one, other in leaves) else HELD_OUT
 

@@ -1,7 +1,7 @@
 """Experiments: schema of the config file, and assembly of the components."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -226,7 +226,7 @@ def decode_experiment(tree: Tree) -> Experiment:
     return decode(followed | {"circuit": tree["circuit"]} if "circuit" in tree else followed, Experiment)
 
 
-def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[Experiment, str]:
+def read_experiment_file(file: Path, pairs: Sequence[tuple[str, Any]]) -> tuple[Experiment, str]:
     """Read a config file with some fields set, as (dotted field, value) pairs.
 
     Returns:
@@ -236,7 +236,6 @@ def read_experiment_file(file: Path, pairs: Iterable[tuple[str, Any]]) -> tuple[
         ConfigError: naming the file or that the field was set, the field, the value and what is allowed.
     """
     text, tree = read_tree(file)
-    pairs = list(pairs)
     tree.pop("devices", None)  # read by the command line; results do not depend on it
     try:
         return decode_experiment(set_fields(tree, pairs)), text

@@ -22,6 +22,7 @@ from metarule.runs.experiment import Experiment, to_tree, with_tasks
 from metarule.runs.figures.canvas import formats
 from metarule.runs.finished import FinishedRun, load
 from metarule.tasks import Boolean, Mixture, Points, Tabular
+from metarule.tasks.pools import splits_of_families
 from metarule.types import PRNGKey, Split
 
 __all__ = [
@@ -96,8 +97,7 @@ def describe_novelty(trained: TaskFamily, experiment: Experiment) -> str:
     tasks, split = experiment.tasks, experiment.split
     if not isinstance(tasks, Mixture):
         return _novelty(tasks, split, trained)
-    splits = map(Split, split.train.pools, split.test.pools)
-    return join_descriptions(map(_novelty, tasks.families, splits, repeat(trained)))
+    return join_descriptions(map(_novelty, tasks.families, splits_of_families(split), repeat(trained)))
 
 
 def _novelty(tasks: TaskFamily, split: Split, trained: TaskFamily) -> str:

@@ -9,7 +9,7 @@ from jaxtyping import Array, Int
 
 from metarule.types import Integer, PRNGKey, Split
 
-__all__ = ["MemberPool", "MixturePool", "share_held_out", "split_members"]
+__all__ = ["MemberPool", "MixturePool", "share_held_out", "split_members", "splits_of_families"]
 __all__ += ["RowPool", "count_held_out", "draw_rows", "split_rows"]
 
 # Size of the largest class whose rows are drawn by sorting random numbers.
@@ -58,6 +58,11 @@ class MixturePool(NamedTuple):
     """
 
     pools: tuple[Any, ...]
+
+
+def splits_of_families(split: Split) -> list[Split]:
+    """Split of each family of a mixture."""
+    return [Split(*pools) for pools in zip(split.train.pools, split.test.pools, strict=True)]
 
 
 class RowPool(NamedTuple):
