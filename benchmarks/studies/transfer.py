@@ -1,13 +1,11 @@
 """Study C: rules learned on one task family, evaluated on each of the others."""
 
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 
 from benchmarks.studies.declaration import Study
 from benchmarks.studies.results import Results, middle
-from metarule.analysis.statistics import interval_text
 from metarule.config.toml import ConfigError
 from metarule.runs.figures.canvas import figure_of, picture
 from metarule.sweeps.plan import Plan
@@ -15,6 +13,8 @@ from metarule.sweeps.report import paired
 from metarule.sweeps.rows import lines_of
 
 __all__ = ["check", "draw", "table", "table_rows"]
+
+_DIFFERENCE = "the test's own − "
 
 
 def check(study: Study, plan: Plan) -> None:
@@ -24,33 +24,36 @@ def check(study: Study, plan: Plan) -> None:
 
 
 def table_rows(results: Results) -> list[dict[str, Any]]:
-    """Make the matrix: one row a family on which a rule was learned, then the baselines; one column a test."""
+    """Make the matrix: one row a family on which a rule was learned, then the baselines; one column a test.
+
+    Last come the differences of the rule of each test from each other rule there, paired by seed.
+    """
+    labels = [setting.label for setting in results.plan.settings]
     rows = [
-        {"learned on": setting.label} | {test: middle(results.by_seed(number, test)) for test in results.tests}
-        for number, setting in enumerate(results.plan.settings)
+        {"learned on": label} | {test: middle(results.by_seed(number, test)) for test in results.tests}
+        for number, label in enumerate(labels)
     ]
-    return rows + [  # tuned on the tasks of the test, hence the same in every setting
+    rows += [  # tuned on the tasks of the test, hence the same in every setting
         {"learned on": name} | {test: middle(results.by_seed(0, test, name)) for test in results.tests}
         for name in results.baselines
+    ]
+    own = {test: results.by_seed(labels.index(test), test) if test in labels else {} for test in results.tests}
+    return rows + [
+        {"learned on": f"{_DIFFERENCE}{label}"}
+        | {test: paired(own[test], results.by_seed(number, test)) if test != label else None for test in results.tests}
+        for number, label in enumerate(labels)
     ]
 
 
 def table(rows: list[dict[str, Any]], results: Results) -> str:
-    """Format the matrix for the screen, with the difference between the rule of each family and the others."""
-    lines = [f"{results.plan.score}, interquartile mean over seeds and 95 % interval", *lines_of(rows), ""]
-    for (own, test), (other, label) in permutations(enumerate(setting.label for setting in results.plan.settings), 2):
-        difference = paired(results.by_seed(own, test), results.by_seed(other, test))
-        if difference is not None:
-            between = interval_text(difference.low, difference.high, "+.3f", ", ")
-            line = f"on {test}, rule learned there − rule learned on {label}:"
-            lines.append(f"{line} {difference.mean:+.3f} [{between}]")
-    return "\n".join(lines)
+    """Format the matrix for the screen."""
+    return "\n".join([f"{results.plan.score}, interquartile mean over seeds and 95 % interval", *lines_of(rows)])
 
 
 @picture
 def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw the matrix as colours and numbers."""
-    tests = results.tests
+    tests, rows = results.tests, [row for row in rows if not row["learned on"].startswith(_DIFFERENCE)]
     values = np.array([[row[test].mean if row[test] else np.nan for test in tests] for row in rows])
     figure, (axes,) = figure_of(1, width=2.2 + 1.25 * len(tests), height=1.6 + 0.42 * len(rows))
     axes.imshow(values, cmap="viridis", vmin=np.nanmin(values), vmax=1, aspect="auto")

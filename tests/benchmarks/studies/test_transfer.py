@@ -25,15 +25,17 @@ def made():
 
 def test_the_matrix(made):
     rows = table_rows(made)
-    assert [row["learned on"] for row in rows] == [*FAMILIES, "delta, tuned here"]
-    values = [[row[test].mean for test in FAMILIES] for row in rows]
+    assert [row["learned on"] for row in rows] == [*FAMILIES, "delta, tuned here", *(f"the test's own − {name}" for name in FAMILIES)]
+    values = [[row[test].mean for test in FAMILIES] for row in rows[:3]]
     for row, expected in zip(values, [[0.91, 0.71], [0.71, 0.91], [0.81, 0.81]], strict=True):
         assert row == pytest.approx(expected)
 
 
 def test_the_rule_of_a_family_is_compared_with_the_others_there(made):
-    text = table(table_rows(made), made)
-    assert "on two inputs, rule learned there − rule learned on three inputs: +0.200" in text
+    rows = table_rows(made)
+    assert [rows[3][FAMILIES[1]].mean, rows[4][FAMILIES[0]].mean] == pytest.approx([0.2, 0.2])
+    assert rows[3][FAMILIES[0]] is None  # its own
+    assert "the test's own − three inputs" in table(rows, made)
 
 
 def test_the_figure_is_drawn(made, tmp_path):
