@@ -147,7 +147,6 @@ def _numpy(size: Size, lifetimes: Lifetimes, memory: int) -> Prepared:
 
 
 _SEVEN, _MORE = library.SEVEN, library.stated("taylor(pre, potential, weight, modulator; 2)")
-# As in `configs/boolean.toml`.
 _SEVENTEEN = library.stated("sixteen", "pre*modulator*post^2")
 _UNBOUNDED = "without bound"
 # Modes of kernels: what users get, which is XLA's loop where a kernel would not be faster, and XLA's loop.

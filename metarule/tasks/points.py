@@ -65,6 +65,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
             each task draws one of them.
         train_examples: points of each class in a pass.
         test_examples: other points of each class, on which the network is evaluated.
+        label_noise: probability that the label of a training point is wrong; those of test points are right.
 
     Raises:
         ValueError: no shape.
@@ -73,6 +74,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     shapes: Literal["all", "separable", "not_separable"] | tuple[Shape, ...] = "all"
     train_examples: Annotated[int, Meta(ge=1, le=100_000)] = 50
     test_examples: Annotated[int, Meta(ge=1, le=100_000)] = 50
+    label_noise: Annotated[float, Meta(ge=0, lt=0.5)] = 0.0
     inputs: ClassVar[int] = 2
     outputs: ClassVar[int] = 1
     round_steps: ClassVar[int] = 2
@@ -92,7 +94,7 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
     def sample(self, key: PRNGKey, pool: PRNGKey, index: Integer) -> PointsTask:
         """Sample a task; the index decides the shape, its position and the labels, the key the points in order."""
         shape_key, line_key, place_key, label_key = jax.random.split(jax.random.fold_in(pool, index), 4)
-        point_key, order_key = jax.random.split(key)
+        point_key, order_key, noise_key = jax.random.split(key, 3)
         order = rounds(order_key, 2, self.train_examples).reshape(-1)
         sides = jnp.concatenate([order, jnp.tile(jnp.arange(2), self.test_examples)])
         shape = jax.random.randint(shape_key, (), 0, len(self.shape_names))
@@ -101,7 +103,9 @@ class Points(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, tag
         points_by_shape = jnp.stack([_DRAW[name](draws, sides == 1, cut) for name in self.shape_names])
         points = _place(place_key, points_by_shape[shape])
         labels = sides ^ jax.random.bernoulli(label_key).astype(sides.dtype)
-        return PointsTask(points[: order.size], labels[: order.size], points[order.size :], labels[order.size :])
+        wrong = jax.random.bernoulli(noise_key, self.label_noise, order.shape).astype(sides.dtype)
+        shown = labels[: order.size] ^ wrong
+        return PointsTask(points[: order.size], shown, points[order.size :], labels[order.size :])
 
     def task_id(self, pool: PRNGKey, index: Integer) -> Integer:
         """The index: each task has a shape in a place of its own."""

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from scipy.optimize import linprog
 
 from metarule.tasks import Points
@@ -107,6 +108,16 @@ def test_every_shape_and_either_labelling_is_drawn():
     first = [draw(linear, KEY, linear.split(0).train, index) for index in range(20)]
     sides = {int(task.train_labels[0]) for task in first}
     assert sides == {0, 1}
+
+
+def test_label_noise_changes_that_share_of_the_training_labels_alone():
+    family = Points(train_examples=2000)
+    pool = family.split(0).train
+    right, noisy = (draw(each, KEY, pool, 2) for each in (family, replace(family, label_noise=0.2)))
+    wrong = np.asarray(right.train_labels != noisy.train_labels)
+    assert abs(wrong.mean() - 0.2) < 0.02  # three standard errors
+    np.testing.assert_array_equal(right.train_examples, noisy.train_examples)
+    np.testing.assert_array_equal(right.test_labels, noisy.test_labels)
 
 
 def test_stimuli_repeat_after_a_pass():
