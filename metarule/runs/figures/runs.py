@@ -20,10 +20,10 @@ __all__ += ["performance_notes", "seeds_notes"]
 _LABELLED = 8
 # Style of scores on validation tasks.
 _VALIDATED = {"color": COLOURS[2], "linestyle": "--", "marker": "s"}
-# Share of the meta-steps over which a median runs, and markers along a curve, about.
+# Share of the meta-steps over which a mean runs, and markers along a curve, about.
 _WINDOW, _MARKERS = 0.05, 8
 _ENDS = ("mean", "low", "high")
-# Points of the meta-loss, at most; its running median knows of all.
+# Points of the meta-loss, at most; its running mean knows of all.
 _POINTS = 1000
 # Characters of a label beside a low panel.
 _NARROW = 20
@@ -31,7 +31,7 @@ _NARROW = 20
 
 @picture
 def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str) -> Any:
-    """Draw the meta-loss with its running median, and below it scores and Lyapunov exponents during meta-training.
+    """Draw the meta-loss with its running interquartile mean, and below it scores and Lyapunov exponents during meta-training.
 
     Args:
         rows: of the metrics; without any, nothing is drawn.
@@ -278,14 +278,14 @@ def _monitored(rows: Sequence[Mapping[str, Any]], field: str, name: str) -> Floa
 
 
 def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Draw the meta-loss of some meta-steps, the median around them, and the rejected steps as ticks."""
+    """Draw the meta-loss of some meta-steps, the interquartile mean around them, and the rejected steps as ticks."""
     steps, losses = (np.array([row[name] for row in rows], float) for name in ("step", "loss"))
     some = np.unique(np.linspace(0, len(rows) - 1, _POINTS).astype(int))
     each = axes.plot(steps[some], losses[some], color="0.6", linewidth=0.6, label="each meta-step")
     mark(each, "each meta-step")
     if half := int(_WINDOW * len(rows) / 2):
-        medians, label = _running_median(losses, half), f"median of {2 * half + 1} around each"
-        mark(axes.plot(steps[some], medians[some], color=COLOURS[0], label=label), label)
+        means, label = _running_mean(losses, half), f"interquartile mean of {2 * half + 1} around each"
+        mark(axes.plot(steps[some], means[some], color=COLOURS[0], label=label), label)
     if len(rejected := steps[[bool(row.get("rejected")) for row in rows]]):
         ticks = {"transform": axes.get_xaxis_transform(), "linestyle": "none", "marker": "|", "markersize": 8}
         label = f"rejected: {len(rejected)}"
@@ -293,13 +293,22 @@ def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
     axes.set(ylabel="meta-loss (mean of a lifetime)", title="Meta-training: loss on training tasks")
 
 
-def _running_median(values: Float[np.ndarray, " steps"], half: int) -> Float[np.ndarray, " steps"]:
-    """Median of the finite values up to `half` places before and after each, fewer at the ends; NaN without any."""
+def _running_mean(values: Float[np.ndarray, " steps"], half: int) -> Float[np.ndarray, " steps"]:
+    """Interquartile mean of the finite values up to `half` places before and after each, fewer at the ends; NaN without.
+
+    Outliers do not move it, and neither does the order of meta-steps with lifetimes of different lengths, which would
+    have a median jump between the losses of two lengths.
+    """
     places = np.arange(len(values))
     reach = np.clip(np.minimum(places, places[::-1]), half // 3, half)
     windows = (values[max(at - width, 0) : at + width + 1] for at, width in enumerate(reach))
     kept = (window[np.isfinite(window)] for window in windows)
-    return np.array([np.median(some) if some.size else np.nan for some in kept])
+    return np.array([_middle_half(some).mean() if some.size else np.nan for some in kept])
+
+
+def _middle_half(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " middle"]:
+    cut = len(values) // 4
+    return np.sort(values)[cut : len(values) - cut]
 
 
 def _draw_row(
