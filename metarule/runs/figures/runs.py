@@ -31,7 +31,7 @@ _NARROW = 20
 
 @picture
 def draw_meta_loss(rows: Sequence[Mapping[str, Any]], held_out: Mapping[str, Any], run: str) -> Any:
-    """Draw the meta-loss with its running interquartile mean, and below it scores and Lyapunov exponents during meta-training.
+    """Draw the meta-loss with its running mean, and below it scores and Lyapunov exponents during meta-training.
 
     Args:
         rows: of the metrics; without any, nothing is drawn.
@@ -294,7 +294,7 @@ def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _running_mean(values: Float[np.ndarray, " steps"], half: int) -> Float[np.ndarray, " steps"]:
-    """Interquartile mean of the finite values up to `half` places before and after each, fewer at the ends; NaN without.
+    """Interquartile mean of the finite values up to `half` places around each, fewer at the ends; NaN without any.
 
     Outliers do not move it, and neither does the order of meta-steps with lifetimes of different lengths, which would
     have a median jump between the losses of two lengths.
