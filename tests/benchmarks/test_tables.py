@@ -21,7 +21,6 @@ UNMADE = {
     ("benchmarks/README.md", "Long lifetimes"),
     ("benchmarks/README.md", "Inference"),
     ("benchmarks/README.md", "Devices and processes"),
-    ("metarule/README.md", "Gradients"),
 }
 
 NAMED = {

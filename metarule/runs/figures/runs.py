@@ -296,8 +296,8 @@ def _draw_losses(axes: Any, rows: Sequence[Mapping[str, Any]]) -> None:
 def _running_mean(values: Float[np.ndarray, " steps"], half: int) -> Float[np.ndarray, " steps"]:
     """Interquartile mean of the finite values up to `half` places around each, fewer at the ends; NaN without any.
 
-    Outliers do not move it, and neither does the order of meta-steps with lifetimes of different lengths, which would
-    have a median jump between the losses of two lengths.
+    A quarter is cut at either end, so that outliers do not matter. With lifetimes of several lengths a median would
+    jump between their losses.
     """
     places = np.arange(len(values))
     reach = np.clip(np.minimum(places, places[::-1]), half // 3, half)
@@ -307,7 +307,7 @@ def _running_mean(values: Float[np.ndarray, " steps"], half: int) -> Float[np.nd
 
 
 def _middle_half(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " middle"]:
-    cut = len(values) // 4
+    cut = (len(values) + 1) // 4
     return np.sort(values)[cut : len(values) - cut]
 
 
