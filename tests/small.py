@@ -41,8 +41,8 @@ SIMPLEST = OVERRIDES | {"circuit.hidden": "[]", "rule.terms": '["pre*modulator",
 
 def overrides(config: Path) -> dict[str, str]:
     """Overrides that make the run of a config small; schedules of conditioning cannot be shortened."""
-    if "\nlengths = " in config.read_text(encoding="utf-8"):
-        return OVERRIDES | {"optimizer.lengths": "[0.5, 1.0]"}  # each length is a program
+    if "\nlengths = " in config.read_text(encoding="utf-8"):  # each length is a program; one config has two
+        return OVERRIDES | {"optimizer.lengths": "[0.5, 1.0]" if config.stem == "digits" else "[1.0]"}
     if config.stem == "mixture":
         return OVERRIDES | {"rule.terms": SIMPLEST["rule.terms"]}
     closed = {"bandit": "reward_hebb", "navigation": "reinforce", "memory": "delta"}
