@@ -18,7 +18,6 @@ UNMADE = {
     ("configs/README.md", "Real data"),
     ("benchmarks/README.md", "Time of a gradient"),
     ("benchmarks/README.md", "Searches without gradients"),
-    ("benchmarks/README.md", "Long lifetimes"),
     ("benchmarks/README.md", "Inference"),
     ("benchmarks/README.md", "Devices and processes"),
 }
