@@ -15,7 +15,6 @@ ROOT = Path(__file__).parents[2]
 # Sections whose numbers have no results yet, or others; entries may only be removed.
 UNMADE = {
     ("README.md", "Speed"),
-    ("configs/README.md", "Real data"),
     ("benchmarks/README.md", "Time of a gradient"),
     ("benchmarks/README.md", "Searches without gradients"),
     ("benchmarks/README.md", "Inference"),
