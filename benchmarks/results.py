@@ -23,7 +23,7 @@ _ROOT = Path(__file__).parents[1]
 _FILES = ("summary.json", "front.json", "summary.csv")
 LARGEST = 40_000
 # Members that name places of one machine, repeat the config, or list what means, intervals and figures summarise.
-_LEFT_OUT = {"directory", "experiment", "by_task", "by_rate"}
+_LEFT_OUT = {"directory", "run", "experiment", "by_task", "by_rate"}
 _DIGITS = 7
 _PLACES = {"--run.directory", "--directory", "--json"}
 _DECIMAL = re.compile(r"-?\d*\.\d+")
