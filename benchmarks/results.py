@@ -47,7 +47,7 @@ def add_result(source: Path, file: Path, command: str) -> Result:
     """Extract the numbers of a finished run, comparison, search or sweep, or of rows written with `--json`.
 
     Args:
-        source: directory or file.
+        source: directory or file; versions and device are those that are recorded there or beside it.
         file: JSON file for the result.
         command: line that computes it; empty for the one that `source` records.
 
@@ -57,8 +57,7 @@ def add_result(source: Path, file: Path, command: str) -> Result:
     found = next((source / name for name in _FILES if (source / name).exists()), source)
     if found.is_dir() or not found.exists():
         raise ConfigError(f"--keep '{source}': it has none of {', '.join(_FILES)}, and is no file")
-    environment = read_json(found.parent / ENVIRONMENT) if source.is_dir() else None
-    environment = environment or {}
+    environment = read_json(found.parent / ENVIRONMENT) or {}
     command = command or _repeatable(environment.get("command") or ())
     if not command or re.search(r"(^|[ '])/", command):
         raise ConfigError(f"--keep '{source}': '{command}' is no command for other machines; name one with --command")

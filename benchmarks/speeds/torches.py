@@ -41,6 +41,7 @@ def compiled() -> _Gradients:
     """Build the function that compiles ten steps, and runs one such group after the other."""
     import torch
 
+    torch.compiler.reset()  # the programs of other sizes count towards its limit
     return _gradients(torch.compile(_steps(_update), fullgraph=True, dynamic=False, backend="inductor"), _GROUP)
 
 

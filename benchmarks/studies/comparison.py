@@ -60,9 +60,10 @@ def table(rows: list[dict[str, Any]], results: Results) -> str:
 @picture
 def draw(rows: list[dict[str, Any]], results: Results) -> Any:
     """Draw a panel a test: the errors of a single rule along the lifetime, or the final scores of several."""
-    several = len(results.plan.settings) > 1
-    height = 1.4 + 0.22 * len(rows) / len(results.tests) if several else 4.2
-    figure, panels = figure_of(len(results.tests), width=3.4, height=height)
+    several, tests = len(results.plan.settings) > 1, len(results.tests)
+    # The names of several rules and the legend need room beside a single panel, too.
+    width, height = (max(3.4, 7.5 / tests), 1.4 + 0.22 * len(rows) / tests) if several else (3.4, 4.2)
+    figure, panels = figure_of(tests, width, height)
     for axes, test in zip(panels, results.tests, strict=True):
         (_draw_finals if several else _draw_errors)(axes, [row for row in rows if row["test"] == test], results)
         axes.set_title(test)
