@@ -1,5 +1,6 @@
 """Rollback of meta-steps that make lifetimes diverge."""
 
+import math
 from typing import Annotated, Any, NamedTuple
 
 import jax.numpy as jnp
@@ -15,8 +16,9 @@ __all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState"]
 
 # A rejected step halves the next ones, down to the shortest; each accepted step lengthens them again.
 _SHORTER, _LONGER, _SHORTEST = 0.5, 2 ** (1 / 8), 2.0**-10
-# Factor by which a useless initial θ shrinks, and number of useful θ that are tried.
-_FACTOR, _TRIED = 0.25, 8
+# Factor by which a useless θ shrinks, and number of useful θ that are tried: from the initial θ, and from a later one.
+_FAR, _FAR_TRIED = 0.25, 8
+_NEAR, _NEAR_TRIED = 0.7, 4
 # Averages run over about this many meta-steps; the spread of meta-losses is at least this share of the typical one.
 _MEMORY, _MIN_SPREAD = 10, 1e-3
 
@@ -59,10 +61,10 @@ class Typical(NamedTuple):
 
 
 class Shrinkage(NamedTuple):
-    """Search for a useful θ between a useless initial θ and 0.
+    """Search for a useful θ between a useless θ and 0.
 
     Attributes:
-        factors: number of factors by which the present θ is smaller than the initial θ.
+        factors: number of factors by which the present θ is smaller than that one.
         tried: number of useful θ so far.
         best: lowest meta-loss among them.
         best_factors: number of factors of that θ.
@@ -102,10 +104,14 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
     good:  θ ← θ + scale · step;  scale ← min(1, 2^(1/8) · scale)
     bad:   θ ← last good θ;       scale ← scale / 2
 
-    The meta-step after a rollback is always accepted. If lifetimes are useless under the initial θ, θ ← θ/4 until eight
-    θ with useful lifetimes were tried, and training begins at the best of these. Decays and learned initial weights
-    keep their values. At the start the typical meta-loss is that of θ = 0, with the same initial weights, and lifetimes
-    under a θ that is far worse count as useless.
+    If lifetimes diverge or are useless under the last good θ, too, it is at the edge of chaos, from where shorter steps
+    do not lead away: θ ← 0.7 θ until four θ with useful lifetimes were tried, and training continues at the best of
+    these. For the initial θ it is θ ← θ/4 until eight were tried. Decays and learned initial weights keep their values.
+    At the start the typical meta-loss is that of θ = 0, with the same initial weights, and lifetimes under a θ that is
+    far worse count as useless.
+
+    Where meta-losses are not comparable, as with several lengths of lifetime, the jump is infinite. The meta-step after
+    a rollback is then always accepted, as its lifetimes may be longer.
 
     A lifetime diverged if its loss or gradient is not finite. It is useless if it diverged, or if its gradient is
     exactly zero though it has a loss, as when all weights are at their bounds. The training lifetimes of the next
@@ -131,9 +137,8 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         `idle` summarises lifetimes under θ = 0, and is None where meta-losses are not comparable.
         """
         typical = _unknown() if idle is None else _first(idle)
-        none, no = jnp.zeros((), int), jnp.zeros((), bool)
-        shrinkage = Shrinkage(none, none, jnp.full((), jnp.inf, float), none)
-        return RollbackState(iterate, no, no, jnp.ones(()), typical, shrinkage)
+        no = jnp.zeros((), bool)
+        return RollbackState(iterate, no, no, jnp.ones(()), typical, _no_shrinkage())
 
     def move(
         self, state: RollbackState, present: Iterate, proposed: Iterate, batch: BatchSummary
@@ -154,10 +159,13 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         jumped = batch.loss > typical.loss + self.jump * jnp.maximum(spread, batch.error)
         useful = (batch.diverged < self.diverged) & (batch.useless < self.useless) & (state.proven | ~jumped)
         shrinkage = _record(state.shrinkage, batch, useful)
-        bad = jnp.where(state.proven, ~state.returned & (~useful | jumped), (state.shrinkage.factors > 0) | ~useful)
+        returned = state.returned & math.isfinite(self.jump)
+        shrinks = (state.shrinkage.factors > 0) | ~useful & (returned | ~state.proven)
+        bad = shrinks | ~state.returned & (~useful | jumped)
         accepted = (proposed, _accept(state, present, batch, jumped, useful))
-        started = either(shrinkage.tried >= _TRIED, _start(state, shrinkage, batch), _shrink(state, shrinkage))
-        rejected = either(state.proven, _reject(state), started)
+        enough = shrinkage.tried >= jnp.where(state.proven, _NEAR_TRIED, _FAR_TRIED)
+        started = either(enough, _start(state, shrinkage, batch), _shrink(state, shrinkage))
+        rejected = either(shrinks, started, _reject(state))
         return *either(bad, rejected, accepted), bad
 
     def forget_typical(self, state: RollbackState, now: Bool[Array, ""]) -> RollbackState:
@@ -189,16 +197,22 @@ def _reject(state: RollbackState) -> tuple[Iterate, RollbackState]:
 
 
 def _shrink(state: RollbackState, shrinkage: Shrinkage) -> tuple[Iterate, RollbackState]:
-    """Move a useless initial θ one factor towards 0."""
+    """Move a useless θ one factor towards 0."""
     shrinkage = shrinkage._replace(factors=shrinkage.factors + 1)
-    return _smaller(state.good, shrinkage.factors), state._replace(shrinkage=shrinkage)
+    return _smaller(state, shrinkage.factors), state._replace(shrinkage=shrinkage)
 
 
 def _start(state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary) -> tuple[Iterate, RollbackState]:
-    """Begin training at the best of the smaller θ."""
-    iterate, typical = _smaller(state.good, shrinkage.best_factors), _first(batch._replace(loss=shrinkage.best))
-    none = state.shrinkage._replace(factors=jnp.zeros((), int))
-    return iterate, state._replace(good=iterate, proven=jnp.ones((), bool), typical=typical, shrinkage=none)
+    """Begin or continue training at the best of the smaller θ."""
+    iterate, typical = _smaller(state, shrinkage.best_factors), _first(batch._replace(loss=shrinkage.best))
+    return iterate, RollbackState(
+        good=iterate,
+        proven=jnp.ones((), bool),
+        returned=jnp.zeros((), bool),
+        scale=state.scale,
+        typical=typical,
+        shrinkage=_no_shrinkage(),
+    )
 
 
 def _first(batch: BatchSummary) -> Typical:
@@ -209,8 +223,13 @@ def _unknown() -> Typical:
     return Typical(*[jnp.full((), jnp.nan, float)] * 3)
 
 
+def _no_shrinkage() -> Shrinkage:
+    none = jnp.zeros((), int)
+    return Shrinkage(none, none, jnp.full((), jnp.inf, float), none)
+
+
 def _record(shrinkage: Shrinkage, batch: BatchSummary, useful: Bool[Array, ""]) -> Shrinkage:
-    """Count the present θ, if it is smaller than the initial one and its lifetimes are useful."""
+    """Count the present θ, if it is a smaller one and its lifetimes are useful."""
     counts = useful & (shrinkage.factors > 0)
     better = counts & (batch.loss < shrinkage.best)
     return shrinkage._replace(
@@ -220,6 +239,7 @@ def _record(shrinkage: Shrinkage, batch: BatchSummary, useful: Bool[Array, ""]) 
     )
 
 
-def _smaller(initial: Iterate, factors: Int[Array, ""]) -> Iterate:
-    """The initial iterate with a rule that is smaller by some factors."""
-    return initial._replace(theta=with_scaled_rule(initial.theta, _FACTOR**factors))
+def _smaller(state: RollbackState, factors: Int[Array, ""]) -> Iterate:
+    """The last good iterate with a rule that is smaller by some factors."""
+    share = jnp.where(state.proven, _NEAR, _FAR) ** factors
+    return state.good._replace(theta=with_scaled_rule(state.good.theta, share))

@@ -1,5 +1,7 @@
 """Bad steps are rejected, and training never gets stuck."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,19 +16,19 @@ ROLLBACK = Rollback(diverged=0.1, useless=0.5, jump=8.0)
 START = Iterate(jnp.array([8.0]), jnp.zeros(()))
 
 
-@jax.jit
-def moved(state, present, loss, diverged, frozen):
+@partial(jax.jit, static_argnames="rollback")
+def moved(state, present, loss, diverged, frozen, rollback=ROLLBACK):
     """One meta-step whose optimiser would add 1 to θ, and counts."""
     proposed = Iterate(present.theta + state.scale, present.optimizer + 1)
     loss, diverged, frozen = (jnp.asarray(value, float) for value in (loss, diverged, frozen))
-    return ROLLBACK.move(state, present, proposed, BatchSummary(loss, jnp.asarray(0.1), diverged, diverged + frozen))
+    return rollback.move(state, present, proposed, BatchSummary(loss, jnp.asarray(0.1), diverged, diverged + frozen))
 
 
-def steps(*batches):
+def steps(*batches, rollback=ROLLBACK):
     """Iterates after meta-steps of some (loss, share of diverged lifetimes, share with zero gradient)."""
-    iterate, state = START, ROLLBACK.init(START)
+    iterate, state = START, rollback.init(START)
     for loss, diverged, frozen in batches:
-        iterate, state, rejected = moved(state, iterate, loss, diverged, frozen)
+        iterate, state, rejected = moved(state, iterate, loss, diverged, frozen, rollback)
         yield float(iterate.theta[0]), float(iterate.optimizer), float(state.scale), bool(rejected)
 
 
@@ -56,8 +58,17 @@ def test_accepted_steps_lengthen_to_those_of_the_optimiser():
     np.testing.assert_allclose(scales[2:], [min(1, 0.5 * 2 ** (n / 8)) for n in range(11)], rtol=1e-6)
 
 
-def test_the_step_after_a_rollback_is_accepted_whatever_the_lifetimes():
-    assert list(steps(GOOD, DIVERGED, DIVERGED, GOOD)) == [
+def test_a_good_theta_whose_lifetimes_diverge_later_shrinks_a_little():
+    losses = [(loss, 0.0, 0.0) for loss in (3.0, 1.0, 2.0, 2.0)]
+    *tried, start, after = steps(GOOD, DIVERGED, DIVERGED, *losses, GOOD)
+    # θ = 8 was good; the loss is lowest at 0.7² of it.
+    np.testing.assert_allclose([theta for theta, *_ in tried], [9, 8, *(8 * 0.7**n for n in range(1, 5))], rtol=1e-6)
+    assert start == (pytest.approx(8 * 0.7**2), 0, 0.5, True)
+    assert after == (pytest.approx(8 * 0.7**2 + 0.5), 1, pytest.approx(0.5 * 2 ** (1 / 8)), False)
+
+
+def test_without_comparable_losses_the_step_after_a_rollback_is_accepted_whatever_the_lifetimes():
+    assert list(steps(GOOD, DIVERGED, DIVERGED, GOOD, rollback=replace(ROLLBACK, jump=np.inf))) == [
         (9, 1, 1, False),
         (8, 0, 0.5, True),
         (8.5, 1, 0.5, False),
