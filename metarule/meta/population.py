@@ -101,8 +101,7 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """
         ask_key, batch_key, tell_key = jax.random.split(jax.random.fold_in(key, state.step), 3)
         algorithm, params = self._algorithm(_vector(learner, state.start))
-        with _lenient():
-            candidates, search = algorithm.ask(ask_key, state.search, params)
+        candidates, search = self._ask(algorithm, ask_key, state.search, params)
         candidates = self._with_known(candidates, search, _vector(learner, state.best))
         thetas = jax.vmap(lambda vector: _theta(learner, vector))(candidates)
         each, _ = self._run(learner, pool, batch_key, self.batch_size, state.step, thetas)
@@ -145,6 +144,11 @@ class Population(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True,
     def _initial(self, key: PRNGKey, start: Vector) -> tuple[Any, ...]:
         """Arguments from which the algorithm makes its first state."""
         return (start,)
+
+    def _ask(self, algorithm: Any, key: PRNGKey, search: Any, params: Any) -> tuple[Candidates, Any]:
+        """Candidates of a generation, and the state of the search."""
+        with _lenient():
+            return algorithm.ask(key, search, params)
 
     def _with_known(self, candidates: Candidates, search: Any, best: Vector) -> Candidates:
         """Candidates, with a known one among them if the algorithm evaluates it again."""

@@ -1,10 +1,12 @@
 """Algorithms of evosax: genetic, annealing, CMA-ES, OpenAI-ES, and random search as a control."""
 
+from functools import partial
 from typing import Annotated, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.custom_batching import sequential_vmap
 from jaxtyping import Array, Float
 from msgspec import Meta
 
@@ -105,6 +107,10 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
     def _algorithm(self, start: Vector) -> tuple[Any, Any]:
         algorithm = _evosax().CMA_ES(self.population, start)
         return algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype))
+
+    def _ask(self, algorithm: Any, key: PRNGKey, search: Any, params: Any) -> tuple[Candidates, Any]:
+        # A batch of eigendecompositions waits for threads of the CPU. If each of its devices has one, all wait forever.
+        return sequential_vmap(partial(super()._ask, algorithm))(key, search, params)
 
 
 class OpenES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind", tag="open_es"):

@@ -1,5 +1,6 @@
 """Every search: one battery on a problem whose optimum is known, and the promises of each."""
 
+import re
 from functools import partial
 
 import jax
@@ -155,6 +156,13 @@ def test_its_lifetimes_are_counted(search):
 @partial(jax.jit, static_argnames="search")
 def stepped(search, state):
     return search.step(LEARNER, (), state, KEY)
+
+
+def test_runs_side_by_side_decompose_one_matrix_at_a_time():
+    # Batches of them on several devices of a CPU can wait for each other forever (jaxlib 0.10).
+    states = jax.vmap(lambda key: begin(LEARNER, CMAES(**SMALL), (), key))(jax.random.split(KEY, 3))
+    text = str(jax.make_jaxpr(jax.vmap(lambda state: CMAES(**SMALL).step(LEARNER, (), state, KEY)[0]))(states))
+    assert re.findall(r"f32\[([0-9,]*)\] \S+ = eigh\[", text) == ["3,3"]
 
 
 def test_the_best_is_among_the_children():
