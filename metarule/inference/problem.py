@@ -227,7 +227,11 @@ def log_likelihood(
     likelihood = -np.where(is_gaussian, gaussian, curvature.loss).sum(axis=1)
     first = curvature.hessian.shape[-1] - own
     hessian = np.einsum("akuv,k->auv", curvature.hessian[:, :, first:, first:], 1 / variance)
-    return np.asarray(likelihood - np.linalg.slogdet(np.eye(own) + hessian)[1] / 2)
+    is_finite = np.all(np.isfinite(hessian), axis=(1, 2))
+    # By eigenvalues: rounding makes the determinant of large H zero, and then the likelihood would be infinite.
+    values = np.linalg.eigvalsh(np.where(is_finite[:, None, None], hessian, 0.0))
+    integral = np.log1p(np.maximum(values, 0.0)).sum(axis=1) / 2
+    return np.asarray(np.where(is_finite, likelihood - integral, -np.inf))
 
 
 def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:

@@ -8,6 +8,7 @@ from two_terms import TRUTH
 from metarule import MLP, Gradient
 from metarule.inference import make_problem, problem
 from metarule.inference.predictions import observations, predictions
+from metarule.meta.curvature import Curvature
 
 
 def test_likelihoods_are_those_of_normal_noise(noisy, everything):
@@ -21,6 +22,15 @@ def test_likelihoods_are_those_of_normal_noise(noisy, everything):
     # The variance has the degrees of freedom of eight coefficients; the noise is one more fitted number.
     assert everything.variance == pytest.approx(np.sum(fitted**2) / (fitted.size - 8))
     assert everything.parameters == 9
+
+
+@pytest.mark.parametrize("size", [1.0, 1e20, np.inf])
+def test_likelihoods_of_large_curvatures_are_small(size):
+    vector = np.array([1.0, -2.0])
+    hessian = np.where(size < np.inf, size * np.outer(vector, vector), np.inf)
+    curvature = Curvature(np.array([[9.0]]), np.array([[3.0]]), np.zeros((1, 1, 2)), hessian[None, None])
+    likelihood = problem.log_likelihood(("choices",), curvature, np.ones(1), own=2)
+    np.testing.assert_allclose(likelihood, [-3 - np.log1p(5 * size) / 2], rtol=1e-12)
 
 
 def test_all_coefficients_are_found_within_their_noise(noisy, everything):
