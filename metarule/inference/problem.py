@@ -221,6 +221,9 @@ def log_likelihood(
         curvature: fit of each animal, with the directions of its own unknowns last.
         variance: of the noise by kind.
         own: number of own unknowns.
+
+    Returns:
+        It; -∞ where the loss or the curvature is not finite.
     """
     is_gaussian = np.array([kind in GAUSSIAN for kind in kinds])
     gaussian = curvature.observations * np.log(2 * np.pi * variance) / 2 + curvature.loss / variance
@@ -228,10 +231,11 @@ def log_likelihood(
     first = curvature.hessian.shape[-1] - own
     hessian = np.einsum("akuv,k->auv", curvature.hessian[:, :, first:, first:], 1 / variance)
     is_finite = np.all(np.isfinite(hessian), axis=(1, 2))
-    # By eigenvalues: rounding makes the determinant of large H zero, and then the likelihood would be infinite.
+    # By eigenvalues: rounding makes the determinant of large H zero, and then the likelihood would be infinite. Where H
+    # spans more than the digits of a number, the term is approximate, but large.
     values = np.linalg.eigvalsh(np.where(is_finite[:, None, None], hessian, 0.0))
-    integral = np.log1p(np.maximum(values, 0.0)).sum(axis=1) / 2
-    return np.asarray(np.where(is_finite, likelihood - integral, -np.inf))
+    likelihood -= np.log1p(np.maximum(values, 0.0)).sum(axis=1) / 2
+    return np.asarray(np.where(is_finite & np.isfinite(likelihood), likelihood, -np.inf))
 
 
 def make_problem(learner: Any, split: Split, optimizer: Any) -> Problem:

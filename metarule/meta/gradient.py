@@ -65,8 +65,8 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         lengths: multiples of a lifetime, of which each meta-step draws one for all of its lifetimes, with equal
             chances: log-uniform for a geometric series; one given twice is drawn twice as often. A rule learned at one
             length often fails at longer ones. A longer lifetime counts by its length, so that baselines are tuned with
-            as many steps. With several lengths the rollback ignores jumps of the meta-loss, and vmapped runs compute
-            every length at every meta-step.
+            as many steps. With several lengths the rollback ignores jumps of the meta-loss and never shrinks a good θ,
+            and vmapped runs compute every length at every meta-step.
 
     Raises:
         ValueError: an optimiser that Optax does not have, or arguments that it does not take; several lengths for an
@@ -162,7 +162,7 @@ class Gradient(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return GradientState(state.step + 1, iterate, states, rollback_state), info
 
     def theta(self, state: GradientState) -> Theta:
-        """θ of a state; the initial θ while smaller ones are tried."""
+        """θ of a state; the last good one, or the initial one, while smaller ones are tried."""
         is_shrinking = state.rollback.shrinkage.factors > 0
         return either(is_shrinking, state.rollback.good.theta, state.iterate.theta)
 

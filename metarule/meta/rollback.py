@@ -16,9 +16,10 @@ __all__ = ["BatchSummary", "Iterate", "Rollback", "RollbackState"]
 
 # A rejected step halves the next ones, down to the shortest; each accepted step lengthens them again.
 _SHORTER, _LONGER, _SHORTEST = 0.5, 2 ** (1 / 8), 2.0**-10
-# Factor by which a useless θ shrinks, and number of useful θ that are tried: from the initial θ, and from a later one.
+# Factor by which a useless θ shrinks, and number of useful θ that are tried: from the initial θ, and from a later one,
+# which shrinks by at most so many factors.
 _FAR, _FAR_TRIED = 0.25, 8
-_NEAR, _NEAR_TRIED = 0.7, 4
+_NEAR, _NEAR_TRIED, _NEAR_MOST = 0.7, 4, 16
 # Averages run over about this many meta-steps; the spread of meta-losses is at least this share of the typical one.
 _MEMORY, _MIN_SPREAD = 10, 1e-3
 
@@ -64,7 +65,8 @@ class Shrinkage(NamedTuple):
     """Search for a useful θ between a useless θ and 0.
 
     Attributes:
-        factors: number of factors by which the present θ is smaller than that one.
+        factors: number of factors by which the present θ is smaller than that one; -1 after a search in vain, until
+            lifetimes are useful again.
         tried: number of useful θ so far.
         best: lowest meta-loss among them.
         best_factors: number of factors of that θ.
@@ -106,9 +108,10 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     If lifetimes diverge or are useless under the last good θ, too, it is at the edge of chaos, from where shorter steps
     do not lead away: θ ← 0.7 θ until four θ with useful lifetimes were tried, and training continues at the best of
-    these. For the initial θ it is θ ← θ/4 until eight were tried. Decays and learned initial weights keep their values.
-    At the start the typical meta-loss is that of θ = 0, with the same initial weights, and lifetimes under a θ that is
-    far worse count as useless.
+    these, or at the last good θ if sixteen factors do not suffice. For the initial θ it is θ ← θ/4 until eight were
+    tried. Decays, learned initial weights, the length of steps and the state of the optimiser stay those of the good θ.
+    At the start the typical meta-loss is that of θ = 0, with the same initial weights, and until there is a good θ,
+    lifetimes under a θ that is far worse count as useless.
 
     Where meta-losses are not comparable, as with several lengths of lifetime, the jump is infinite. The meta-step after
     a rollback is then always accepted, as its lifetimes may be longer.
@@ -121,7 +124,8 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         diverged: share of diverged lifetimes from which a step is rejected.
         useless: share of useless lifetimes from which a step is rejected.
         jump: increase of the meta-loss over its typical value, in spreads, from which a step is rejected. A meta-loss
-            that is as high under the last good θ becomes the typical one.
+            that is as high under the last good θ becomes the typical one. With ∞ no jumps are counted, and a good θ does
+            not shrink.
 
     References:
         Levenberg 1944, Marquardt 1963 (a failed step is rejected and the next one is shorter).
@@ -159,18 +163,23 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         jumped = batch.loss > typical.loss + self.jump * jnp.maximum(spread, batch.error)
         useful = (batch.diverged < self.diverged) & (batch.useless < self.useless) & (state.proven | ~jumped)
         shrinkage = _record(state.shrinkage, batch, useful)
-        returned = state.returned & math.isfinite(self.jump)
-        shrinks = (state.shrinkage.factors > 0) | ~useful & (returned | ~state.proven)
+        edge = state.returned & (state.shrinkage.factors == 0) & math.isfinite(self.jump)
+        shrinks = (state.shrinkage.factors > 0) | ~useful & (edge | ~state.proven)
         bad = shrinks | ~state.returned & (~useful | jumped)
         accepted = (proposed, _accept(state, present, batch, jumped, useful))
-        enough = shrinkage.tried >= jnp.where(state.proven, _NEAR_TRIED, _FAR_TRIED)
+        enough = jnp.where(
+            state.proven,
+            (shrinkage.tried >= _NEAR_TRIED) | (shrinkage.factors >= _NEAR_MOST),
+            shrinkage.tried >= _FAR_TRIED,
+        )
         started = either(enough, _start(state, shrinkage, batch), _shrink(state, shrinkage))
         rejected = either(shrinks, started, _reject(state))
         return *either(bad, rejected, accepted), bad
 
     def forget_typical(self, state: RollbackState, now: Bool[Array, ""]) -> RollbackState:
-        """Forget the typical meta-loss, as where lifetimes get longer, if that is now."""
-        return state._replace(typical=either(now, _unknown(), state.typical))
+        """Forget the typical meta-loss and those of smaller θ, as where lifetimes get longer, if that is now."""
+        shrinkage = either(now, _no_shrinkage()._replace(factors=state.shrinkage.factors), state.shrinkage)
+        return state._replace(typical=either(now, _unknown(), state.typical), shrinkage=shrinkage)
 
 
 def _accept(
@@ -187,7 +196,8 @@ def _accept(
         scale=jnp.minimum(1.0, _LONGER * state.scale),
         typical=Typical(jnp.minimum(known.loss, average), spread, batch.loss),
     )
-    return either(useful, good, state)._replace(returned=jnp.zeros((), bool))
+    shrinkage = either(useful, _no_shrinkage(), state.shrinkage)
+    return either(useful, good, state)._replace(returned=jnp.zeros((), bool), shrinkage=shrinkage)
 
 
 def _reject(state: RollbackState) -> tuple[Iterate, RollbackState]:
@@ -203,15 +213,15 @@ def _shrink(state: RollbackState, shrinkage: Shrinkage) -> tuple[Iterate, Rollba
 
 
 def _start(state: RollbackState, shrinkage: Shrinkage, batch: BatchSummary) -> tuple[Iterate, RollbackState]:
-    """Begin or continue training at the best of the smaller θ."""
-    iterate, typical = _smaller(state, shrinkage.best_factors), _first(batch._replace(loss=shrinkage.best))
+    """Begin or continue training at the best of the smaller θ; at the last good θ if none was useful."""
+    iterate, found = _smaller(state, shrinkage.best_factors), shrinkage.tried > 0
     return iterate, RollbackState(
         good=iterate,
         proven=jnp.ones((), bool),
-        returned=jnp.zeros((), bool),
+        returned=~found,
         scale=state.scale,
-        typical=typical,
-        shrinkage=_no_shrinkage(),
+        typical=either(found, _first(batch._replace(loss=shrinkage.best)), state.typical),
+        shrinkage=_no_shrinkage()._replace(factors=jnp.where(found, 0, -1)),
     )
 
 

@@ -109,7 +109,7 @@ class CMAES(Population, frozen=True, kw_only=True, forbid_unknown_fields=True, t
         return algorithm, algorithm.default_params.replace(std_init=jnp.asarray(self.spread, start.dtype))
 
     def _ask(self, algorithm: Any, key: PRNGKey, search: Any, params: Any) -> tuple[Candidates, Any]:
-        # A batch of eigendecompositions waits for threads of the CPU. If each of its devices has one, all wait forever.
+        # Batches of eigendecompositions on several devices of a CPU can wait for each other's threads forever.
         return sequential_vmap(partial(super()._ask, algorithm))(key, search, params)
 
 

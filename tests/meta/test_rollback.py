@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from metarule import Boolean, Feedforward, Gradient, InnerLoop, Lifetime, Persistent, Polynomial, Truncated
 from metarule.meta import begin, train
-from metarule.meta.rollback import BatchSummary, Iterate, Rollback
+from metarule.meta.rollback import BatchSummary, Iterate, Rollback, Shrinkage
 
 ROLLBACK = Rollback(diverged=0.1, useless=0.5, jump=8.0)
 START = Iterate(jnp.array([8.0]), jnp.zeros(()))
@@ -65,6 +65,24 @@ def test_a_good_theta_whose_lifetimes_diverge_later_shrinks_a_little():
     np.testing.assert_allclose([theta for theta, *_ in tried], [9, 8, *(8 * 0.7**n for n in range(1, 5))], rtol=1e-6)
     assert start == (pytest.approx(8 * 0.7**2), 0, 0.5, True)
     assert after == (pytest.approx(8 * 0.7**2 + 0.5), 1, pytest.approx(0.5 * 2 ** (1 / 8)), False)
+
+
+def test_a_good_theta_shrinks_anew_and_useless_smaller_ones_do_not_count():
+    first = [(loss, 0.0, 0.0) for loss in (1.0, 2.0, 2.0, 2.0)]
+    second = [(5.0, 0.0, 0.0), DIVERGED, (4.0, 0.0, 0.0), (6.0, 0.0, 0.0), (7.0, 0.0, 0.0)]
+    *_, (start, _, scale, rejected) = steps(
+        GOOD, DIVERGED, DIVERGED, *first, GOOD, DIVERGED, DIVERGED, DIVERGED, *second
+    )
+    # From 8 to 0.7 of it; then useless at once and at the first factor, and the best of four at the fourth.
+    assert (start, scale, rejected) == (pytest.approx(8 * 0.7 * 0.7**4), pytest.approx(0.25, rel=0.1), True)
+
+
+def test_a_good_theta_is_kept_if_smaller_ones_do_not_help():
+    sick = (1.0, 0.2, 0.0)
+    thetas = [theta for theta, *_ in steps(GOOD, *[sick] * 22)]
+    np.testing.assert_allclose(thetas[1:19], [8, *(8 * 0.7**n for n in range(1, 17)), 8], rtol=1e-6)
+    # Then the step after a rollback is accepted: 8.5 is rejected, and the next step is shorter.
+    np.testing.assert_allclose(thetas[19:], [8.5, 8, 8.25, 8], rtol=1e-6)
 
 
 def test_without_comparable_losses_the_step_after_a_rollback_is_accepted_whatever_the_lifetimes():
@@ -179,6 +197,9 @@ def test_the_typical_loss_of_short_lifetimes_is_forgotten_where_they_get_longer(
     assert bool(moved(state, iterate, 5.0, 0.0, 0.0)[2])
     for now in (True, False):
         assert bool(moved(ROLLBACK.forget_typical(state, jnp.asarray(now)), iterate, 5.0, 0.0, 0.0)[2]) is not now
+    shrinking = state._replace(shrinkage=Shrinkage(*map(jnp.asarray, (3, 2, 0.5, 2))))
+    longer = ROLLBACK.forget_typical(shrinking, jnp.asarray(True)).shrinkage
+    assert [float(number) for number in longer] == [3, 0, np.inf, 0]
 
 
 def test_an_initial_theta_that_is_far_worse_than_zero_shrinks():
