@@ -124,7 +124,7 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         diverged: share of diverged lifetimes from which a step is rejected.
         useless: share of useless lifetimes from which a step is rejected.
         jump: increase of the meta-loss over its typical value, in spreads, from which a step is rejected. A meta-loss
-            that is as high under the last good θ becomes the typical one. With ∞ no jumps are counted, and a good θ does
+            that is as high under the last good θ becomes the typical one. With ∞ no jumps are counted, and good θ do
             not shrink.
 
     References:
