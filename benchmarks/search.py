@@ -32,8 +32,8 @@ Race gradient descent against searches without gradients from the same initial t
 conditioning, with rules of 7, 16 and 81 terms. Each method is tuned first: the settings of
 benchmarks/sweeps/search-boolean.toml and search-conditioning.toml, eight a method, are run with seeds of their own, and
 the one with the best score on training tasks is raced. The table shows the held-out score, lifetimes and seconds, and
-the figure the score against lifetimes. A second start goes on where the first was stopped; several processes share the
-work.
+the figure the score against lifetimes. It takes half an hour on two cores. A second start goes on where the first was
+stopped; several processes share the work.
 
 --quick                            two methods that are not tuned, two seeds, few meta-steps: under a minute
 --retry                            run failed cells again
