@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from textwrap import fill, indent
 from typing import Any, NamedTuple
 
 from immutabledict import immutabledict
@@ -13,7 +14,17 @@ from metarule.runs.directory import locked_run, read_experiment, start_run, time
 from metarule.runs.experiment import Experiment
 from metarule.runs.members import is_member
 
-__all__ = ["CONFIGS", "INFERENCES", "SIMULATIONS", "STUDIES", "NewRun", "new_run", "parse_new_run", "resumed_run"]
+__all__ = [
+    "CONFIGS",
+    "INFERENCES",
+    "SIMULATIONS",
+    "STUDIES",
+    "NewRun",
+    "listed",
+    "new_run",
+    "parse_new_run",
+    "resumed_run",
+]
 
 # Names of shipped files: experiments, studies, whose sweeps `metarule sweep` runs, and those of
 # `metarule simulate` and `metarule infer`.
@@ -21,6 +32,11 @@ STUDIES = tuple(name for name in shipped() if name.startswith("study-"))
 SIMULATIONS = tuple(name for name in shipped() if name.startswith("simulate-"))
 INFERENCES = tuple(name for name in shipped() if name.startswith("infer-"))
 CONFIGS = tuple(name for name in shipped() if name not in (*STUDIES, *SIMULATIONS, *INFERENCES))
+
+
+def listed(names: Sequence[str], margin: int) -> str:
+    """Names with commas, in lines of a help text that begin after a margin."""
+    return indent(fill(", ".join(names), 120 - margin, break_on_hyphens=False), " " * margin)
 
 
 class NewRun(NamedTuple):

@@ -17,7 +17,7 @@ from msgspec import Meta, Struct
 from msgspec.structs import replace
 
 from metarule.commands import cli
-from metarule.commands.opening import STUDIES
+from metarule.commands.opening import STUDIES, listed
 from metarule.config.help import Source
 from metarule.config.imports import import_words
 from metarule.config.messages import first_line
@@ -52,7 +52,7 @@ through long lifetimes amplifies rounding, so compare means over seeds. Only hel
 measured; for baselines use metarule train.
 
   SWEEP.toml      sweep file, or study file, whose sweep is run; or the name of a study that is shipped:
-                  {", ".join(STUDIES)}
+{listed(STUDIES, 18)}
   --dry-run       print the plan, and about how long it would take
   --quick         two seeds, cases and values an axis, few meta-steps, in a directory of its own
   --retry         run failed cells again

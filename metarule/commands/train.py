@@ -5,10 +5,9 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from shlex import join, quote
-from textwrap import fill, indent
 
 from metarule.commands import cli
-from metarule.commands.opening import CONFIGS, new_run, parse_new_run, resumed_run
+from metarule.commands.opening import CONFIGS, listed, new_run, parse_new_run, resumed_run
 from metarule.config.help import Source
 from metarule.config.imports import import_words
 from metarule.config.toml import ConfigError, parse_overrides
@@ -26,7 +25,6 @@ from metarule.runs.stopping import Diverged, Stopped, StopRequest
 __all__ = ["FIELDS", "USAGE", "main", "serve_inference"]
 
 FIELDS = (Source(Experiment),)
-_SHIPPED = indent(fill(", ".join(CONFIGS), 95, break_on_hyphens=False), " " * 25)
 USAGE = f"""\
 usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--from RUN_DIR] [--overwrite]
        metarule train --resume RUN_DIR [--optimizer.steps N]
@@ -34,7 +32,7 @@ usage: metarule train CONFIG [--TABLE.FIELD VALUE ...] [--from RUN_DIR] [--overw
 Learn a rule from CONFIG, and compare it on held-out tasks with tuned baselines.
 
   CONFIG                 TOML file, or the name of one that is shipped:
-{_SHIPPED}
+{listed(CONFIGS, 25)}
   --TABLE.FIELD VALUE    set a field of the config, or of [devices]
   --from RUN_DIR         begin with the θ of a finished run of the same rule
   --overwrite            replace the run in --run.directory
