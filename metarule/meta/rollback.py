@@ -167,11 +167,8 @@ class Rollback(Checked, frozen=True, kw_only=True, forbid_unknown_fields=True):
         shrinks = (state.shrinkage.factors > 0) | ~useful & (edge | ~state.proven)
         bad = shrinks | ~state.returned & (~useful | jumped)
         accepted = (proposed, _accept(state, present, batch, jumped, useful))
-        enough = jnp.where(
-            state.proven,
-            (shrinkage.tried >= _NEAR_TRIED) | (shrinkage.factors >= _NEAR_MOST),
-            shrinkage.tried >= _FAR_TRIED,
-        )
+        enough = shrinkage.tried >= jnp.where(state.proven, _NEAR_TRIED, _FAR_TRIED)
+        enough |= state.proven & (shrinkage.factors >= _NEAR_MOST)
         started = either(enough, _start(state, shrinkage, batch), _shrink(state, shrinkage))
         rejected = either(shrinks, started, _reject(state))
         return *either(bad, rejected, accepted), bad
@@ -195,9 +192,9 @@ def _accept(
         proven=jnp.ones((), bool),
         scale=jnp.minimum(1.0, _LONGER * state.scale),
         typical=Typical(jnp.minimum(known.loss, average), spread, batch.loss),
+        shrinkage=_no_shrinkage(),
     )
-    shrinkage = either(useful, _no_shrinkage(), state.shrinkage)
-    return either(useful, good, state)._replace(returned=jnp.zeros((), bool), shrinkage=shrinkage)
+    return either(useful, good, state)._replace(returned=jnp.zeros((), bool))
 
 
 def _reject(state: RollbackState) -> tuple[Iterate, RollbackState]:
